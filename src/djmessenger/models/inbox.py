@@ -1,0 +1,135 @@
+"""What came in: raw callbacks, and the messagings they were split into."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger.models.people import Conversation, Page
+
+if TYPE_CHECKING:
+    from django.db.models.manager import RelatedManager
+
+    from djmessenger.models.outbox import Reply
+
+
+class Callback(models.Model):
+    """One correctly signed POST from Meta, as its bytes came."""
+
+    class State(models.TextChoices):
+        NEW = "new", _("to be split")
+        SPLIT = "split", _("split")
+        QUARANTINED = "quarantined", _("not understood")
+
+    sha256 = models.CharField(_("hash of the body"), max_length=64, unique=True)
+    body = models.BinaryField(_("body"))
+    app_id = models.CharField(
+        _("app id"), max_length=64, blank=True, help_text=_("The app whose secret signed it, where known.")
+    )
+    state = models.CharField(_("state"), max_length=12, choices=State, default=State.NEW)
+    error = models.TextField(_("error"), blank=True)
+    copies = models.PositiveIntegerField(
+        _("copies"), default=1, help_text=_("How often Meta sent the same bytes.")
+    )
+    date_received = models.DateTimeField(_("received"), default=timezone.now)
+
+    if TYPE_CHECKING:
+        messagings: RelatedManager[Messaging]
+
+    objects: ClassVar[models.Manager[Callback]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("callback")
+        verbose_name_plural = _("callbacks")
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["date_received"], name="djm_callback_received"),
+            models.Index(fields=["id"], name="djm_callback_new", condition=models.Q(state="new")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sha256[:12]} ({self.get_state_display()})"
+
+
+class Messaging(models.Model):
+    """One event: the inbox row until it is done, the record from then on."""
+
+    class State(models.TextChoices):
+        NEW = "new", _("waiting")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        IGNORED = "ignored", _("ignored")
+
+    type = models.CharField(_("type"), max_length=64)
+    body = models.JSONField(_("body"), help_text=_("The item as Meta sent it."))
+    key = models.CharField(
+        _("key"), max_length=128, unique=True, null=True, help_text=_("The same for the same event.")
+    )
+    mid = models.CharField(_("message id"), max_length=255, blank=True, db_index=True)
+    callback = models.ForeignKey(
+        Callback,
+        verbose_name=_("callback"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="messagings",
+    )
+    page = models.ForeignKey(
+        Page,
+        verbose_name=_("page"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="messagings",
+    )
+    conversation = models.ForeignKey(
+        Conversation,
+        verbose_name=_("conversation"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="messagings",
+    )
+    is_standby = models.BooleanField(
+        _("standby"), default=False, help_text=_("Another app has the conversation.")
+    )
+    timestamp = models.BigIntegerField(_("time of the event"), help_text=_("Milliseconds since 1970, UTC."))
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.NEW)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
+    outcome = models.JSONField(_("outcome"), null=True, blank=True)
+    error = models.TextField(_("traceback"), blank=True)
+    is_kept = models.BooleanField(_("kept"), default=False, help_text=_("Not removed when old rows are."))
+    date_received = models.DateTimeField(_("received"), default=timezone.now)
+    date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
+
+    if TYPE_CHECKING:
+        replies: RelatedManager[Reply]
+
+    objects: ClassVar[models.Manager[Messaging]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("messaging")
+        verbose_name_plural = _("messagings")
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["conversation", "timestamp", "id"], name="djm_messaging_dialogue"),
+            models.Index(
+                fields=["conversation", "timestamp", "id"],
+                name="djm_messaging_waiting",
+                condition=models.Q(state="new"),
+            ),
+            models.Index(fields=["date_received"], name="djm_messaging_received"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.date_event:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def date_event(self) -> datetime.datetime:
+        """The time of the event; the time of arrival where Meta's cannot be one."""
+        try:
+            return datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC)
+        except (OverflowError, OSError, ValueError):
+            return self.date_received

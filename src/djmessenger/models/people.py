@@ -1,0 +1,166 @@
+"""Who talks: Pages, persons, their conversations and the places they shared."""
+
+from __future__ import annotations
+
+import datetime
+from typing import TYPE_CHECKING, ClassVar
+
+from django.db import models
+from django.utils.timezone import get_default_timezone, now
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from django.db.models.manager import RelatedManager
+
+    from djmessenger.models.inbox import Messaging
+    from djmessenger.models.outbox import Reply
+
+
+class Page(models.Model):
+    """A Facebook Page (or Instagram account) that the bot speaks for."""
+
+    class Channel(models.TextChoices):
+        MESSENGER = "messenger", _("Messenger")
+        INSTAGRAM = "instagram", _("Instagram")
+
+    page_id = models.CharField(_("page id"), max_length=64, unique=True)
+    name = models.CharField(_("name"), max_length=255, blank=True)
+    channel = models.CharField(_("channel"), max_length=16, choices=Channel, default=Channel.MESSENGER)
+    date_created = models.DateTimeField(_("first seen"), default=now, editable=False)
+    date_last_callback = models.DateTimeField(_("last callback"), null=True, blank=True, editable=False)
+
+    objects: ClassVar[models.Manager[Page]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("page")
+        verbose_name_plural = _("pages")
+
+    def __str__(self) -> str:
+        return self.name or self.page_id
+
+
+class FBUserProfile(models.Model):
+    """A person who has written to the Page, with the details looked up for that person."""
+
+    class ProfileState(models.TextChoices):
+        NEW = "new", _("not asked yet")
+        FETCHED = "fetched", _("fetched")
+        REFUSED = "refused", _("refused by Meta")
+
+    psid = models.CharField(
+        _("page-scoped id"), max_length=64, primary_key=True, help_text=_("Known to this Page alone.")
+    )
+    page = models.ForeignKey(
+        Page, verbose_name=_("page"), null=True, blank=True, on_delete=models.PROTECT, related_name="persons"
+    )
+    first_name = models.CharField(_("first name"), max_length=255, blank=True)
+    last_name = models.CharField(_("last name"), max_length=255, blank=True)
+    profile_pic = models.TextField(
+        _("profile picture"), blank=True, help_text=_("Address on Meta's servers; it expires.")
+    )
+    locale = models.CharField(
+        _("locale"), max_length=16, blank=True, help_text=_("As Facebook spells it, such as en_US.")
+    )
+    timezone = models.FloatField(
+        _("time zone"), null=True, blank=True, help_text=_("Hours from UTC, such as 5.75.")
+    )
+    gender = models.CharField(_("gender"), max_length=32, blank=True)
+    date_joined = models.DateTimeField(_("date joined"), default=now)
+    is_active = models.BooleanField(_("active"), default=True)
+    thumbups = models.PositiveIntegerField(_("thumbs up"), default=0)
+    profile_state = models.CharField(
+        _("profile"), max_length=8, choices=ProfileState, default=ProfileState.NEW, editable=False
+    )
+    date_profile = models.DateTimeField(_("profile asked"), null=True, blank=True, editable=False)
+    date_unreachable = models.DateTimeField(
+        _("unreachable since"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Meta said that this person receives nothing from the Page; a new message ends it."),
+    )
+
+    if TYPE_CHECKING:
+        reply_set: RelatedManager[Reply]
+        userlocation_set: RelatedManager[UserLocation]
+
+    objects: ClassVar[models.Manager[FBUserProfile]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("person")
+        verbose_name_plural = _("persons")
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.psid
+
+    def get_full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip()
+
+    def get_tzinfo(self) -> datetime.tzinfo:
+        """Give the person's offset from UTC, or the project's time zone where it is not known."""
+        if self.timezone is None:
+            return get_default_timezone()
+        return datetime.timezone(datetime.timedelta(hours=self.timezone))
+
+
+class Conversation(models.Model):
+    """One person with one Page: the unit of order and of state."""
+
+    page = models.ForeignKey(
+        Page, verbose_name=_("page"), on_delete=models.PROTECT, related_name="conversations"
+    )
+    person = models.ForeignKey(
+        FBUserProfile, verbose_name=_("person"), on_delete=models.CASCADE, related_name="conversations"
+    )
+    state = models.JSONField(
+        _("state"), default=dict, blank=True, help_text=_("What the rules remember; saved with the event.")
+    )
+    date_last_inbound = models.DateTimeField(
+        _("last message of the person"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Opens Meta's window of 24 hours."),
+    )
+    date_last_activity = models.DateTimeField(_("last activity"), default=now, editable=False, db_index=True)
+
+    if TYPE_CHECKING:
+        messagings: RelatedManager[Messaging]
+        replies: RelatedManager[Reply]
+
+    objects: ClassVar[models.Manager[Conversation]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("conversation")
+        verbose_name_plural = _("conversations")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["page", "person"], name="djm_conversation_page_person")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person} – {self.page}"
+
+
+class UserLocation(models.Model):
+    """A location that a person shared."""
+
+    user = models.ForeignKey(FBUserProfile, verbose_name=_("person"), on_delete=models.CASCADE)
+    latitude = models.DecimalField(_("latitude"), max_digits=19, decimal_places=16)
+    longitude = models.DecimalField(_("longitude"), max_digits=19, decimal_places=16)
+    title = models.CharField(_("title"), max_length=255, blank=True)
+    url = models.TextField(_("address of the map"), blank=True)
+    mid = models.CharField(_("message id"), max_length=255, blank=True)
+    seq = models.BigIntegerField(
+        _("sequence number"), null=True, blank=True, help_text=_("Sent by Meta until 2019 only.")
+    )
+    timestamp = models.DateTimeField(_("sent"), null=True, blank=True)
+    date_created = models.DateTimeField(_("stored"), default=now, editable=False)
+
+    objects: ClassVar[models.Manager[UserLocation]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("location")
+        verbose_name_plural = _("locations")
+
+    def __str__(self) -> str:
+        return self.title or f"{self.latitude}, {self.longitude}"

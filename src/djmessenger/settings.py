@@ -1,0 +1,204 @@
+"""The ``DJM_*`` settings as one table, read live from the Django settings: ``settings.DJM_ENDPOINT``."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.conf import settings as django_settings
+from django.utils.functional import Promise
+
+from djmessenger import rulebook
+from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
+
+
+class Setting(NamedTuple):
+    """One row of the table; the checks and the docs read it too."""
+
+    type: type | tuple[type, ...]
+    default: Any
+    meaning: str
+    documented: bool = False
+    secret: bool = False
+
+
+Text = (str, Promise)
+
+SETTINGS: dict[str, Setting] = {
+    # What a bot needs.
+    "DJM_ENDPOINT": Setting(
+        str, "", "Path at which Meta posts callbacks, without the leading slash. Required.", documented=True
+    ),
+    "DJM_PAGE_ACCESS_TOKEN": Setting(
+        str, "", "Access token of the Page. Required outside DEBUG.", documented=True, secret=True
+    ),
+    "DJM_APP_SECRET": Setting(
+        (str, list, tuple, dict),
+        "",
+        "Secret of the Meta app, several of them, or a dict by app id; it signs callbacks and calls. "
+        "Required outside DEBUG.",
+        secret=True,
+    ),
+    "DJM_ENDPOINT_VERIFY_TOKEN": Setting(
+        str,
+        "djmessenger_verify_token",
+        "Token typed in the App Dashboard; has to match when Meta verifies the webhook.",
+        documented=True,
+        secret=True,
+    ),
+    # What the bot says.
+    "DJM_ROUTING_POLICY": Setting(
+        (dict, str, os.PathLike),
+        RUNNABLE_ROUTING_POLICY,
+        "What to do with each kind of messaging: a dict, or the path of a JSON file. "
+        "Without it the messenger.py modules of the installed apps are the policy; the default serves only "
+        "where there are none.",
+        documented=True,
+    ),
+    "DJM_DEFAULT_SENDER_TEXT": Setting(
+        Text, "Thanks for your message", "Text sent by DefaultMessageReplier.", documented=True
+    ),
+    "DJM_BOT_PREFIX": Setting(Text, "", "Put in front of every text that is sent.", documented=True),
+    "DJM_BUSINESS_ADDRESS": Setting(
+        Text, "", "Address of the business, for texts and templates of the project.", documented=True
+    ),
+    "DJM_SAVE_USER_PROFILE": Setting(
+        bool,
+        True,
+        "Whether the profile of a person who writes is fetched from Graph and stored; "
+        "otherwise only the page-scoped id is stored.",
+        documented=True,
+    ),
+    # What a person sees before the first message.
+    "DJM_THREAD_ENABLE_AUTO_CONFIG": Setting(
+        bool,
+        False,
+        "Whether greeting, get-started button and menu are sent after each migrate; "
+        "otherwise the management commands send them.",
+        documented=True,
+    ),
+    "DJM_THREAD_GREETINGS_TEXT": Setting(
+        Text, "", "Greeting shown to first-time visitors; at most 160 characters.", documented=True
+    ),
+    "DJM_THREAD_ENABLE_GET_STARTED_BUTTON": Setting(
+        bool, True, "Whether the get-started button is shown.", documented=True
+    ),
+    "DJM_THREAD_PERSISTENT_MENUS": Setting(
+        (list, tuple),
+        (),
+        "Entries of the persistent menu, at most 20 dicts: type (postback or web_url), title, url or payload. "
+        "A postback without payload gets the numbered payload of its place.",
+    ),
+    # The platform.
+    "DJM_PAGE_ID": Setting(
+        str, "", "Id of the Page, where one Page is set here; learnt from the first callback when left out."
+    ),
+    "DJM_APP_ID": Setting(
+        str, "", "Id of the Meta app; tells our own echoes from those of other apps on the Page."
+    ),
+    "DJM_GRAPH_URL": Setting(
+        str, "https://graph.facebook.com", "Where Graph is; another address serves emulators and tests."
+    ),
+    "DJM_GRAPH_VERSION": Setting(
+        str, "v26.0", "Version of the Graph API in each call, such as v26.0; any version that Meta serves."
+    ),
+    "DJM_GRAPH_TIMEOUT": Setting(
+        (int, float), 10.0, "Total time for one call to Graph, in seconds, from connecting to the last byte."
+    ),
+    "DJM_RULEBOOK": Setting(
+        dict,
+        {},
+        "Overrides of the dated rulebook: key of a row to its new value, for a limit that Meta changed.",
+    ),
+    "DJM_OUTGOING_CHECKS": Setting(
+        str,
+        "refuse",
+        "What happens to a message over a limit of the rulebook: refuse it, or warn and send it.",
+    ),
+    # Receiving and handling.
+    "DJM_VERIFY_SIGNATURE": Setting(
+        bool, True, "Whether callbacks must carry a true X-Hub-Signature-256. Leave it on."
+    ),
+    "DJM_MAX_BODY_SIZE": Setting(
+        int, 8 * 1024 * 1024, "Largest body of a callback, in bytes; a larger one is answered 413."
+    ),
+    "DJM_MAX_EVENT_AGE": Setting(
+        datetime.timedelta,
+        datetime.timedelta(days=7),
+        "Events older than this are stored and ignored.",
+    ),
+    "DJM_DISPATCHER": Setting(
+        str, "embedded", "What handles a stored callback: inline, embedded, or the dotted path of a class."
+    ),
+    "DJM_REGEX_ENGINE": Setting(
+        str, "regex", "Engine for patterns over texts of persons: regex, or re2 (extra djmessenger[re2])."
+    ),
+    "DJM_REGEX_TIMEOUT": Setting(
+        (int, float), 0.05, "Time limit for one pattern on one text, in seconds; beyond it nothing matched."
+    ),
+}
+
+
+def is_set(name: str) -> bool:
+    """Whether the project sets it itself."""
+    return _configured() and hasattr(django_settings, name)
+
+
+def read(name: str) -> Any:
+    """Give the project's value, else the default of the table."""
+    if is_set(name):
+        return getattr(django_settings, name)
+    return SETTINGS[name].default
+
+
+def overrides() -> Mapping[str, Any]:
+    value: Mapping[str, Any] = read("DJM_RULEBOOK")
+    return value
+
+
+def _configured() -> bool:
+    """Words work without Django; a project named by the environment counts although nobody asked yet."""
+    return django_settings.configured or "DJANGO_SETTINGS_MODULE" in os.environ
+
+
+rulebook.read_overrides_from(overrides)
+
+if TYPE_CHECKING:
+    DJM_ENDPOINT: str
+    DJM_PAGE_ACCESS_TOKEN: str
+    DJM_APP_SECRET: str | list[str] | tuple[str, ...] | dict[str, str]
+    DJM_ENDPOINT_VERIFY_TOKEN: str
+    DJM_ROUTING_POLICY: dict[str, Any] | str | os.PathLike[str]
+    DJM_DEFAULT_SENDER_TEXT: str | Promise
+    DJM_BOT_PREFIX: str | Promise
+    DJM_BUSINESS_ADDRESS: str | Promise
+    DJM_SAVE_USER_PROFILE: bool
+    DJM_THREAD_ENABLE_AUTO_CONFIG: bool
+    DJM_THREAD_GREETINGS_TEXT: str | Promise
+    DJM_THREAD_ENABLE_GET_STARTED_BUTTON: bool
+    DJM_THREAD_PERSISTENT_MENUS: list[dict[str, Any]] | tuple[dict[str, Any], ...]
+    DJM_PAGE_ID: str
+    DJM_APP_ID: str
+    DJM_GRAPH_URL: str
+    DJM_GRAPH_VERSION: str
+    DJM_GRAPH_TIMEOUT: float
+    DJM_RULEBOOK: dict[str, Any]
+    DJM_OUTGOING_CHECKS: str
+    DJM_VERIFY_SIGNATURE: bool
+    DJM_MAX_BODY_SIZE: int
+    DJM_MAX_EVENT_AGE: datetime.timedelta
+    DJM_DISPATCHER: str
+    DJM_REGEX_ENGINE: str
+    DJM_REGEX_TIMEOUT: float
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name in SETTINGS:
+            return read(name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *SETTINGS])

@@ -1,0 +1,7 @@
+"""Where Meta finds the bot."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern
+
+urlpatterns: list[URLPattern] = []

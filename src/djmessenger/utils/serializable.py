@@ -1,0 +1,300 @@
+"""Objects to JSON and back: the documented ``Serializable`` and ``SerializableEnum``."""
+
+from __future__ import annotations
+
+import copy
+import datetime
+import decimal
+import functools
+import inspect
+import json
+import keyword
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple, Self
+
+from django.utils.functional import Promise
+
+
+class _Plan(NamedTuple):
+    """What a class's constructor takes, worked out once: JSON key to parameter, and which must be there."""
+
+    parameters: dict[str, str]
+    required: frozenset[str]
+    defaults: dict[str, Any]
+
+
+@functools.lru_cache(maxsize=None)
+def _plan(cls: type[Serializable]) -> _Plan:
+    parameters: dict[str, str] = {}
+    required: set[str] = set()
+    defaults: dict[str, Any] = {}
+    for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            continue
+        key = cls.json_key(name)
+        parameters[key] = name
+        if parameter.default is parameter.empty:
+            required.add(key)
+        else:
+            defaults[key] = parameter.default
+    return _Plan(parameters, frozenset(required), defaults)
+
+
+class Serializable:
+    """Parent of everything that turns into JSON and back.
+
+    ``custom_obj_map`` says which attribute holds which class, alone or in a list::
+
+        class Order(Serializable):
+            custom_obj_map = {"buyer": [Person, object], "lines": [Line, list]}
+
+            def __init__(self, buyer, lines=None):
+                self.buyer = buyer
+                self.lines = lines or []
+
+    Reading calls the constructor with the keys it names when all required ones are there, and sets the others
+    as attributes; a key that would hide a method, or is no plain identifier, is kept as data and written back,
+    never set. Attributes with a leading underscore stay private unless ``exclude_underscore`` is false.
+    Equality is equality of type and JSON.
+    """
+
+    custom_obj_map: ClassVar[Mapping[str, Any]] = {}
+    includes: ClassVar[Iterable[str]] = ()
+    """Attributes written although they are private or excluded."""
+    excludes: ClassVar[Iterable[str]] = ()
+    """Attributes never written."""
+    exclude_underscore: ClassVar[bool] = True
+    exclude_underscode: ClassVar[bool] = True
+    """The spelling of 2016; either of the two set to false writes private attributes too."""
+    ordering: ClassVar[Iterable[str]] = ()
+    """Attributes written first, in this order."""
+    json_names: ClassVar[Mapping[str, str]] = {"iid": "id", "llong": "long", "ttype": "type"}
+    """Constructor parameter to JSON key where the two differ."""
+
+    @classmethod
+    def json_key(cls, parameter: str) -> str:
+        return cls.json_names.get(parameter, parameter)
+
+    @classmethod
+    def deserialize(cls, json_data: Any) -> Self:
+        """Build an instance from a dict, or from JSON as text or bytes.
+
+        Raises ``ValueError`` when the JSON cannot be read or is no object.
+        """
+        if isinstance(json_data, (str, bytes, bytearray)):
+            json_data = json.loads(json_data)
+        if isinstance(json_data, cls):
+            return json_data
+        if not isinstance(json_data, Mapping):
+            raise ValueError(
+                f"{cls.__name__} is read from a JSON object, not from {type(json_data).__name__}"
+            )
+        return cls._from_json(json_data)
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> Self:
+        plan = _plan(cls)
+        values = {key: cls._value_from_json(key, value) for key, value in data.items()}
+        if plan.required <= values.keys():
+            taken = plan.parameters.keys() & values.keys()
+            instance = cls(**{plan.parameters[key]: values[key] for key in taken})
+        else:
+            # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
+            instance = cls.__new__(cls)
+            taken = frozenset()
+            for key, default in plan.defaults.items():
+                instance._set_from_json(key, copy.copy(default))
+            for key in plan.required:
+                instance._set_from_json(key, None)
+        for key, value in values.items():
+            if key not in taken:
+                instance._set_from_json(key, value)
+        return instance
+
+    @classmethod
+    def _value_from_json(cls, key: str, value: Any) -> Any:
+        entry = cls.custom_obj_map.get(key)
+        if entry is None or value is None:
+            return value
+        target, holder = entry[0], entry[1]
+        if holder is list:
+            if not isinstance(value, (list, tuple)):
+                return value
+            return [
+                target.deserialize(item) if isinstance(item, (Mapping, target)) else item for item in value
+            ]
+        return target.deserialize(value)
+
+    def _set_from_json(self, key: str, value: Any) -> None:
+        if self._is_settable(key):
+            setattr(self, key, value)
+        else:
+            self.__dict__.setdefault("_unset", {})[key] = value
+
+    @classmethod
+    def _is_settable(cls, key: str) -> bool:
+        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_"):
+            return False
+        present = inspect.getattr_static(cls, key, None)
+        return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))
+
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the JSON-ready dict without regard to ``ordering``."""
+        private = not (self.exclude_underscore and self.exclude_underscode)
+        includes, excludes = frozenset(self.includes), frozenset(self.excludes)
+        result: dict[str, Any] = {}
+        for name, value in vars(self).items():
+            wanted = private or not name.startswith("_")
+            if name == "_unset" or not ((wanted and name not in excludes) or name in includes):
+                continue
+            result[name] = to_json(value)
+        for key, value in vars(self).get("_unset", {}).items():
+            result.setdefault(key, to_json(value))
+        return result
+
+    def json(self) -> dict[str, Any]:
+        """Give the JSON-ready dict, the keys of ``ordering`` first."""
+        values = self.json_unordered()
+        first = [key for key in self.ordering if key in values]
+        return {key: values[key] for key in [*first, *(key for key in values if key not in first)]}
+
+    def serialize(self) -> str:
+        """Give the JSON text."""
+        return json.dumps(self.json(), ensure_ascii=False)
+
+    @classmethod
+    def read_json(cls, json_file: str | Path) -> Self:
+        """Build an instance from a UTF-8 file; ``OSError`` and ``ValueError`` name the file."""
+        path = Path(json_file)
+        try:
+            return cls.deserialize(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ValueError(f"{path} holds no {cls.__name__}: {error}") from error
+
+    def write_json(self, destination: str | Path) -> None:
+        """Write the JSON to a UTF-8 file."""
+        Path(destination).write_text(self.serialize(), encoding="utf-8")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Serializable) or type(self) is not type(other):
+            return NotImplemented
+        return self.json() == other.json()
+
+    def __hash__(self) -> int:
+        return hash((type(self), json.dumps(self.json(), sort_keys=True)))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.serialize()}>"
+
+
+def to_json(value: Any) -> Any:
+    """Give the JSON-ready form of a value that a ``Serializable`` may hold."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, (Serializable, SerializableEnum)):
+        return value.json()
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_json(item) for item in value]
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    if isinstance(value, (Promise, Path)):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form: {value!r}")
+
+
+class _Member(NamedTuple):
+    spelling: str
+    description: str
+
+
+def member(spelling: str, description: str = "") -> Any:
+    """Declare a member inside the body of a ``SerializableEnum``; the class puts the member in its place."""
+    return _Member(spelling, description)
+
+
+class SerializableEnum:
+    """Parent of enumerations whose members are written as plain text in JSON.
+
+    Not an ``enum.Enum``: a project may add members of its own by creating them. Creating one that exists
+    already gives the one that exists. ``members`` maps spelling to member.
+    """
+
+    members: ClassVar[dict[str, Any]] = {}
+
+    name: str
+    """The spelling in JSON."""
+    description: str
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls.members = dict(cls.members)
+        for attribute, declared in list(vars(cls).items()):
+            if isinstance(declared, _Member):
+                setattr(cls, attribute, cls(declared.spelling, declared.description))
+
+    def __new__(cls, name: str, description: str = "") -> Self:
+        known = cls.members.get(name)
+        if known is not None:
+            existing: Self = known
+            return existing
+        created = super().__new__(cls)
+        created.name = name
+        created.description = description
+        cls.members[name] = created
+        return created
+
+    def __init__(self, name: str, description: str = "") -> None:
+        """Take the spelling in JSON and a sentence on what the member means."""
+
+    @classmethod
+    def value_of(cls, name: str) -> Self:
+        """Look a member up by its spelling or its attribute name; ``KeyError`` when there is none."""
+        if name in cls.members:
+            found: Self = cls.members[name]
+            return found
+        attribute = vars(cls).get(name)
+        if isinstance(attribute, cls):
+            return attribute
+        raise KeyError(f"{cls.__name__} has no member {name!r}; known are {', '.join(sorted(cls.members))}")
+
+    @classmethod
+    def get_members(cls) -> dict[str, Self]:
+        """Give spelling to member."""
+        return dict(cls.members)
+
+    @classmethod
+    def deserialize(cls, json_data: Any) -> Self:
+        """Give the member that the text names; ``KeyError`` when there is none."""
+        return json_data if isinstance(json_data, cls) else cls.value_of(str(json_data))
+
+    @property
+    def value(self) -> str:
+        return self.name
+
+    def serialize(self) -> str:
+        """Give the text of the member."""
+        return self.name
+
+    def json(self) -> str:
+        """Give the text of the member."""
+        return self.name
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __repr__(self) -> str:
+        return f"({type(self).__name__}) {self.name}"
+
+    def __reduce__(self) -> tuple[type[Self], tuple[str, str]]:
+        return type(self), (self.name, self.description)
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
