@@ -7,7 +7,6 @@ the time has passed in which an echo could still come.
 
 from __future__ import annotations
 
-import copy
 import datetime
 import enum
 import logging
@@ -25,13 +24,13 @@ from djmessenger import graph, models, settings
 from djmessenger.graph import errors
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.tokens import token_of, with_token
 
 logger = logging.getLogger(__name__)
 
 State = models.Reply.State
 Outcome = models.Attempt.Outcome
 
-TOKEN_PREFIX = "djm1."  # noqa: S105 - a mark in metadata, no secret
 _POLL = 0.5
 """Seconds between two looks for an echo."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
@@ -53,11 +52,6 @@ class Wait:
     """The head cannot go on before ``seconds`` have passed."""
 
     seconds: float
-
-
-def token_of(reply: models.Reply, number: int) -> str:
-    """Name an attempt: opaque, of no meaning outside this database."""
-    return f"{TOKEN_PREFIX}{reply.uuid.hex}.{number}"
 
 
 class Outbox:
@@ -153,7 +147,7 @@ class Outbox:
             models.Lane.objects.fence(lease)
             number = reply.attempts.count() + 1
             attempt = models.Attempt.objects.create(
-                reply=reply, number=number, token=token_of(reply, number), epoch=lease.epoch
+                reply=reply, number=number, token=token_of(reply.uuid, number), epoch=lease.epoch
             )
             reply.state = State.SENDING
             reply.vouched_wait = 0.0
@@ -294,21 +288,3 @@ class Outbox:
         )[:_ECHO_TRUST]
         return len(sent) < _ECHO_TRUST
 
-
-def with_token(data: dict[str, Any], token: str) -> dict[str, Any]:
-    """Put the token in front of the message's metadata, an author's own after it."""
-    if "message" not in data:
-        return data
-    body = copy.copy(data)
-    message = body["message"] = copy.copy(body["message"])
-    own = message.get("metadata", "")
-    message["metadata"] = f"{token} {own}" if own else token
-    return body
-
-
-def split_token(metadata: str) -> tuple[str, str]:
-    """Give the token that leads the metadata of an echo, and the author's own metadata after it."""
-    if not metadata.startswith(TOKEN_PREFIX):
-        return "", metadata
-    token, _, own = metadata.partition(" ")
-    return token[:64], own

@@ -59,6 +59,15 @@ class Decision:
         """The DEFAULT rule, where it surrounds this messaging."""
         return self._default.rule if self._default is not None else None
 
+    def is_slow(self, messaging: Messaging) -> bool:
+        """Whether a handler that applies may keep this event waiting."""
+        entries = [*([self._default] if self._default is not None else []), *self._applied]
+        return any(
+            entry.rule.slow or handler.is_slow_for(messaging)
+            for entry in entries
+            for handler in entry.rule.build().handlers
+        )
+
     def run_slow(self, messaging: Messaging, savepoints: bool = False) -> None:
         """Show that the bot is typing where a rule says so, and run the slow handlers.
 
