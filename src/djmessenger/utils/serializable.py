@@ -171,7 +171,12 @@ class Serializable:
 
     @classmethod
     def _is_settable(cls, key: str) -> bool:
-        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_") or hasattr(Serializable, key):
+        if (
+            not key.isidentifier()
+            or keyword.iskeyword(key)
+            or key.startswith("_")
+            or hasattr(Serializable, key)
+        ):
             return False
         present = inspect.getattr_static(cls, key, None)
         return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))
