@@ -31,7 +31,7 @@ class Strict(Serializable):
     strict = True
     LIMIT = 3
 
-    def __init__(self, regex, *words):
+    def __init__(self, *words, regex):
         self.regex = regex
         self.words = list(words)
 

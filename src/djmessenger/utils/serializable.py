@@ -26,7 +26,7 @@ class _Plan(NamedTuple):
     required: frozenset[str]
     defaults: dict[str, Any]
     several: str
-    """The key whose list is spread over ``*parameters``, empty where there are none."""
+    """The key whose list is spread over ``*parameters``, where these come first; empty otherwise."""
     takes_any: bool
     """Whether there are ``**parameters``, which take every other key."""
 
@@ -38,7 +38,7 @@ def _plan(cls: type[Serializable]) -> _Plan:
     defaults: dict[str, Any] = {}
     several, takes_any = "", False
     for name, parameter in inspect.signature(cls).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
+        if parameter.kind is parameter.VAR_POSITIONAL and not parameters:
             several = cls.json_key(name)
         takes_any = takes_any or parameter.kind is parameter.VAR_KEYWORD
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -112,6 +112,8 @@ class Serializable:
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
         # mypy does not take a type for hashable while Self is open.
         plan = _plan(cls)  # type: ignore[arg-type]
+        if cls.strict:
+            cls._refuse_mistakes(plan, data)
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
         taken: Set[str] = frozenset()
         if plan.required <= values.keys():
@@ -146,7 +148,11 @@ class Serializable:
         for key in data:
             if key not in known and not (hasattr(cls, key) and cls._is_settable(key)):
                 near = difflib.get_close_matches(key, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                )
                 raise DJMInvalidConfigException(f"{cls.__name__} has no argument {key!r}{hint}")
 
     @classmethod
