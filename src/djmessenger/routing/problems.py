@@ -8,6 +8,7 @@ import difflib
 import inspect
 import json
 import os
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -136,9 +137,13 @@ def _examine(policy: Any) -> Iterator[Problem]:
             'Write {"rules": [...]}.',
         )
         return
+    yield from examine_rules((f"rules[{number}]", rule) for number, rule in enumerate(rules))
+
+
+def examine_rules(rules: Iterable[tuple[str, Any]]) -> Iterator[Problem]:
+    """Give every mistake in these rules, each given with its place. Never raises."""
     first_default = ""
-    for number, rule in enumerate(rules):
-        position = f"rules[{number}]"
+    for position, rule in rules:
         examination = _RuleExamination(position, rule)
         yield from examination.run()
         if ReceivingType.DEFAULT in examination.types:
@@ -488,10 +493,13 @@ def _dotted(found: type) -> str:
     return f"{found.__module__}.{found.__qualname__}"
 
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = 60
+
+
 def _kind(value: Any) -> str:
     return "nothing" if value is None else f"{type(value).__name__} {_shown(value)}"
 
 
 def _shown(value: Any) -> str:
-    shown = repr(value)
-    return shown if len(shown) <= 60 else f"{shown[:57]}..."
+    return _REPR.repr(value)
