@@ -24,7 +24,7 @@ class _Plan(NamedTuple):
     defaults: dict[str, Any]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _plan(cls: type[Serializable]) -> _Plan:
     parameters: dict[str, str] = {}
     required: set[str] = set()
