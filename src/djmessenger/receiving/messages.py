@@ -224,7 +224,7 @@ class Delivery(Part):
     mids: list[str]
 
     def __init__(self, watermark: int | None, seq: int | None, mids: list[str] | None = None) -> None:
-        self.watermark = read_milliseconds(watermark) if watermark is not None else None
+        self.watermark = watermark
         self.seq = seq
         self.mids = list(mids or ())
 
@@ -242,7 +242,7 @@ class Read(Part):
     mid: str
 
     def __init__(self, watermark: int | None, seq: int | None) -> None:
-        self.watermark = read_milliseconds(watermark) if watermark is not None else None
+        self.watermark = watermark
         self.seq = seq
         self.mid = ""
 

@@ -221,10 +221,7 @@ def parts(cls: type[Part]) -> Reader:
     def read(value: Any) -> list[Any]:
         if not isinstance(value, (list, tuple)):
             return []
-        return [
-            item if isinstance(item, cls) else cls._from_json(item)
-            for item in value
-            if isinstance(item, (dict, cls))
-        ]
+        read_one = part(cls)
+        return [found for found in map(read_one, value) if found is not None]
 
     return read

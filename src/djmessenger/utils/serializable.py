@@ -9,7 +9,7 @@ import functools
 import inspect
 import json
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -97,15 +97,16 @@ class Serializable:
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        plan = _plan(cls)
+        # mypy does not take a type for hashable while Self is open.
+        plan = _plan(cls)  # type: ignore[arg-type]
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
+        taken: Set[str] = frozenset()
         if plan.required <= values.keys():
             taken = plan.parameters.keys() & values.keys()
             instance = cls(**{plan.parameters[key]: values[key] for key in taken})
         else:
             # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
             instance = cls.__new__(cls)
-            taken = frozenset()
             for key, default in plan.defaults.items():
                 instance._set_from_json(key, copy.copy(default))
             for key in plan.required:
