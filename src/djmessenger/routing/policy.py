@@ -60,8 +60,7 @@ class Policy(Serializable):
         if problems:
             raise InvalidPolicy(problems)
         policy = cls.deserialize(data)
-        policy._is_examined = True
-        policy.build()
+        policy.build(is_examined=True)
         return policy
 
     @classmethod
@@ -86,8 +85,9 @@ class Policy(Serializable):
         """Give every mistake in this policy; never raises."""
         return examine(self.rules)
 
-    def build(self) -> None:
+    def build(self, *, is_examined: bool = False) -> None:
         """Make all filters, handlers and repliers now; ``InvalidPolicy`` lists every mistake."""
+        self._is_examined = self._is_examined or is_examined
         self._table()
 
     def _table(self) -> _Built:
