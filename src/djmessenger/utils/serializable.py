@@ -24,7 +24,7 @@ class _Plan(NamedTuple):
     defaults: dict[str, Any]
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)
 def _plan(cls: type[Serializable]) -> _Plan:
     parameters: dict[str, str] = {}
     required: set[str] = set()
@@ -94,7 +94,7 @@ class Serializable:
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        plan = _plan(cls)  # type: ignore[arg-type]  # mypy takes the __hash__ of instances for the class's
+        plan = _plan(cls)
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
         if plan.required <= values.keys():
             taken = plan.parameters.keys() & values.keys()
@@ -102,7 +102,7 @@ class Serializable:
         else:
             # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
             instance = cls.__new__(cls)
-            taken = set()
+            taken = frozenset()
             for key, default in plan.defaults.items():
                 instance._set_from_json(key, copy.copy(default))
             for key in plan.required:
