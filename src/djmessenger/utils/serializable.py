@@ -9,7 +9,7 @@ import functools
 import inspect
 import json
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -24,7 +24,7 @@ class _Plan(NamedTuple):
     defaults: dict[str, Any]
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _plan(cls: type[Serializable]) -> _Plan:
     parameters: dict[str, str] = {}
     required: set[str] = set()
@@ -83,7 +83,10 @@ class Serializable:
         Raises ``ValueError`` when the JSON cannot be read or is no object.
         """
         if isinstance(json_data, (str, bytes, bytearray)):
-            json_data = json.loads(json_data)
+            try:
+                json_data = json.loads(json_data)
+            except RecursionError as error:
+                raise ValueError("the JSON is nested too deep") from error
         if isinstance(json_data, cls):
             return json_data
         if not isinstance(json_data, Mapping):
@@ -94,15 +97,16 @@ class Serializable:
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        plan = _plan(cls)
+        # mypy does not take a type for hashable while Self is open.
+        plan = _plan(cls)  # type: ignore[arg-type]
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
+        taken: Set[str] = frozenset()
         if plan.required <= values.keys():
             taken = plan.parameters.keys() & values.keys()
             instance = cls(**{plan.parameters[key]: values[key] for key in taken})
         else:
             # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
             instance = cls.__new__(cls)
-            taken = frozenset()
             for key, default in plan.defaults.items():
                 instance._set_from_json(key, copy.copy(default))
             for key in plan.required:
@@ -134,7 +138,7 @@ class Serializable:
 
     @classmethod
     def _is_settable(cls, key: str) -> bool:
-        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_"):
+        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_") or hasattr(Serializable, key):
             return False
         present = inspect.getattr_static(cls, key, None)
         return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))
