@@ -83,7 +83,10 @@ class Serializable:
         Raises ``ValueError`` when the JSON cannot be read or is no object.
         """
         if isinstance(json_data, (str, bytes, bytearray)):
-            json_data = json.loads(json_data)
+            try:
+                json_data = json.loads(json_data)
+            except RecursionError as error:
+                raise ValueError("the JSON is nested too deep") from error
         if isinstance(json_data, cls):
             return json_data
         if not isinstance(json_data, Mapping):
@@ -134,7 +137,7 @@ class Serializable:
 
     @classmethod
     def _is_settable(cls, key: str) -> bool:
-        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_"):
+        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_") or hasattr(Serializable, key):
             return False
         present = inspect.getattr_static(cls, key, None)
         return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))
