@@ -56,6 +56,7 @@ class RecordAdmin(_ModelAdmin):
     """Lookups of its own columns, each with an index, that a search compares with the whole term."""
 
     actions = None
+    list_select_related: ClassVar[tuple[str, ...]] = ()
     change_list_template = "djmessenger/admin/change_list.html"
     list_per_page = 100
     list_max_show_all = 0
@@ -66,6 +67,10 @@ class RecordAdmin(_ModelAdmin):
 
     class Media:
         css: ClassVar[dict[str, list[str]]] = {"all": ["djmessenger/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return rows.select_related(*self.list_select_related) if self.list_select_related else rows
 
     def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

@@ -80,7 +80,7 @@ class Cursor:
             return cls()
         if any(number is not None and not -(2**63) <= number < 2**63 for number in numbers):
             return cls()
-        return cls(numbers[0], numbers[1] or 0, numbers[2])
+        return cls(numbers[0], 0 if numbers[0] is None else numbers[1] or 0, numbers[2])
 
 
 @dataclass
@@ -184,7 +184,7 @@ def _event_bubble(row: Messaging) -> Bubble:
 
 def read_event(body: object) -> Said:
     """Read what a person said from the stored item; anything unknown is left out."""
-    item = _item(body)
+    item = _mapping(body)
     postback = _mapping(item.get("postback"))
     message = _mapping(item.get("message")) or _mapping(item.get("message_edit"))
     said = _read_message(message)
@@ -257,11 +257,6 @@ def _add_link(said: Said, label: str, url: object) -> bool:
 
 def _title(choice: Mapping[str, Any]) -> str:
     return (_text(choice.get("title")) or _text(choice.get("content_type")) or _text(choice.get("type")))[:80]
-
-
-def _item(body: object) -> Mapping[str, Any]:
-    data = _mapping(body)
-    return data
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

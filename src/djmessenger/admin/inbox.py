@@ -20,6 +20,7 @@ from djmessenger.receiving.types import ReceivingType
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
+_RULES_ONLY = {"ANY", "DEFAULT", "FALLBACK"}
 _HEX = re.compile(r"[0-9a-f]{6,64}")
 _SHOWN_BYTES = 200_000
 _SHOWN_ROWS = 100
@@ -27,7 +28,7 @@ _SHOWN_ROWS = 100
 
 class ReceivingTypeFilter(TypeFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(member.name, member.name) for member in ReceivingType]
+        return [(name, name) for name in ReceivingType.members if name not in _RULES_ONLY]
 
 
 @admin.register(Messaging)
