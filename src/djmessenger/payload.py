@@ -133,7 +133,7 @@ def _named_class(name: object) -> type[Payload]:
     module = sys.modules.get(module_name)
     if module is None:
         raise ImportError(f"no loaded module is named {module_name!r}; payload classes are never imported")
-    if class_name not in vars(module):
+    if class_name not in getattr(module, "__dict__", ()):
         raise AttributeError(f"module {module_name!r} has no class {class_name!r}")
     raise ValueError(f"{name!r} is no subclass of Payload")
 
