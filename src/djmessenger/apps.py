@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
 
 class DjmessengerConfig(AppConfig):
-    """Loads every ``messenger.py`` at start and wires the road to the outbox."""
+    """Wires the parts when all apps are there, and loads every ``messenger.py``."""
 
     name = "djmessenger"
     label = "djmessenger"
     verbose_name = _("Messenger")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        # By name: these modules need the models, which are not there while this one is imported.
+        importlib.import_module("djmessenger.checks")
+        importlib.import_module("djmessenger.bot").install()

@@ -1,0 +1,149 @@
+"""Assembly: settings become policies, clients, secrets and the dispatcher, here and nowhere else."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import hmac
+from collections.abc import Mapping
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import autodiscover_modules, import_string
+
+from djmessenger import graph, models, routing, rules, settings
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.pipeline.dispatch import Dispatcher, EmbeddedDispatcher, InlineDispatcher, Road
+from djmessenger.pipeline.inbox import Inbox
+from djmessenger.pipeline.outbox import Outbox
+
+DISPATCHERS: Mapping[str, type[Dispatcher]] = {"inline": InlineDispatcher, "embedded": EmbeddedDispatcher}
+
+
+def app_secrets() -> dict[str, str]:
+    """Give the app secrets that may sign a callback, by app id; the id is a running number where none is set.
+
+    In DEBUG without a secret it is one made of ``SECRET_KEY``: the simulator signs with it, strangers cannot.
+    """
+    configured = settings.DJM_APP_SECRET
+    if isinstance(configured, Mapping):
+        found = {str(app_id): secret for app_id, secret in configured.items()}
+    elif isinstance(configured, (list, tuple)):
+        found = {f"#{number}": secret for number, secret in enumerate(configured, 1)}
+    else:
+        found = {settings.DJM_APP_ID: configured}
+    found = {app_id: secret for app_id, secret in found.items() if secret}
+    if not found and django_settings.DEBUG:
+        return {settings.DJM_APP_ID: _made_up("app secret")}
+    return found
+
+
+def page_access_token() -> str:
+    """Give the token of the Page; in DEBUG without one, a made-up one that only the emulator takes."""
+    token = settings.DJM_PAGE_ACCESS_TOKEN
+    if token or not django_settings.DEBUG:
+        return token
+    return _made_up("page access token")
+
+
+def _made_up(purpose: str) -> str:
+    key = django_settings.SECRET_KEY.encode()
+    return hmac.new(key, f"djmessenger {purpose}".encode(), hashlib.sha256).hexdigest()[:32]
+
+
+@functools.lru_cache(maxsize=1)
+def get_policy() -> routing.Policy:
+    """Give the policy: ``DJM_ROUTING_POLICY``, else the ``messenger.py`` modules, else the default.
+
+    Built once for the process. Raises ``DJMInvalidConfigException`` with every mistake in it.
+    """
+    if settings.is_set("DJM_ROUTING_POLICY"):
+        return routing.Policy.load(settings.DJM_ROUTING_POLICY)
+    load_modules()
+    written = rules.collect(config.name for config in apps.get_app_configs())
+    if written is not None:
+        return written
+    return routing.Policy.load(settings.DJM_ROUTING_POLICY)
+
+
+def get_policy_problems() -> list[routing.Problem]:
+    """Give every mistake in the policy that would serve; building it is not needed."""
+    if not settings.is_set("DJM_ROUTING_POLICY"):
+        load_modules()
+        problems = rules.problems(config.name for config in apps.get_app_configs())
+        if problems is not None:
+            return problems
+    return routing.Policy.problems_of(settings.DJM_ROUTING_POLICY)
+
+
+def load_modules() -> None:
+    """Import the ``messenger.py`` of every installed app, so that its rules and payloads are known."""
+    autodiscover_modules("messenger")
+
+
+@functools.lru_cache(maxsize=64)
+def _client(page_id: str) -> graph.Client:
+    token = page_access_token()
+    if not token:
+        raise DJMInvalidConfigException(
+            "DJM_PAGE_ACCESS_TOKEN is empty: copy the Page's token from the App Dashboard "
+            "(Messenger, API setup) into the environment of this process."
+        )
+    return graph.Client(
+        token,
+        app_secret=app_secrets().get(settings.DJM_APP_ID, ""),
+        page_id=page_id or "me",
+        base_url=settings.DJM_GRAPH_URL,
+        version=settings.DJM_GRAPH_VERSION,
+        timeout=settings.DJM_GRAPH_TIMEOUT,
+    )
+
+
+def get_client(page: models.Page | None = None) -> graph.Client:
+    """Give the Graph client of a Page, or of the one Page that the settings name."""
+    return _client(settings.DJM_PAGE_ID if page is None else page.page_id)
+
+
+@functools.lru_cache(maxsize=1)
+def get_road() -> Road:
+    """Give the road, with what the settings say about policies and clients."""
+    return Road(inbox=Inbox(lambda page: get_policy(), get_client), outbox=Outbox(get_client))
+
+
+@functools.lru_cache(maxsize=1)
+def get_dispatcher() -> Dispatcher:
+    """Give the dispatcher that ``DJM_DISPATCHER`` names, one for the process."""
+    name = settings.DJM_DISPATCHER
+    if name in DISPATCHERS:
+        return DISPATCHERS[name](get_road())
+    try:
+        kind: type[Dispatcher] = import_string(name)
+    except ImportError as error:
+        raise DJMInvalidConfigException(
+            f"DJM_DISPATCHER is {name!r}: it must be one of {', '.join(DISPATCHERS)} or the dotted path of a class"
+        ) from error
+    return kind(get_road())
+
+
+def install() -> None:
+    """Connect the parts that know each other only here; called once by the app config."""
+    graph.set_default(get_client)
+    models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
+    setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
+
+
+def _replies_queued(conversation_id: int, **kwargs: Any) -> None:
+    get_dispatcher().replies_queued(conversation_id)
+
+
+def _forget(setting: str, **kwargs: Any) -> None:
+    """Build anew what was made of settings that a test changes."""
+    if not setting.startswith("DJM_") and setting not in {"INSTALLED_APPS", "DEBUG", "SECRET_KEY"}:
+        return
+    dispatcher = get_dispatcher() if get_dispatcher.cache_info().currsize else None
+    if isinstance(dispatcher, EmbeddedDispatcher):
+        dispatcher.stop()
+    for made in (get_policy, _client, get_road, get_dispatcher):
+        made.cache_clear()

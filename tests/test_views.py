@@ -1,0 +1,233 @@
+"""The door for Meta: which request gets which status, and what it leaves behind."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+
+import pytest
+from django.conf import settings
+from django.db import DatabaseError
+from django.test import Client
+
+from djmessenger import models
+from djmessenger.pipeline import intake
+
+URL = "/messenger"
+BODY = json.dumps({"object": "page", "entry": []}).encode()
+
+
+def sign(body: bytes, secret: str = settings.DJM_APP_SECRET, algorithm: str = "sha256") -> str:
+    return f"{algorithm}={hmac.new(secret.encode(), body, algorithm).hexdigest()}"
+
+
+def post(body: bytes = BODY, signature: str | None = None, client: Client | None = None, **extra):
+    headers = {"X-Hub-Signature-256": sign(body) if signature is None else signature}
+    if signature == "":
+        headers = {}
+    return (client or Client()).post(URL, body, content_type="application/json", headers=headers, **extra)
+
+
+@pytest.fixture
+def rows(db):
+    return models.Callback.objects
+
+
+class TestVerification:
+    def ask(self, **query):
+        return Client().get(URL, {f"hub.{key}": value for key, value in query.items()})
+
+    def test_the_challenge_comes_back_as_plain_text(self):
+        answer = self.ask(mode="subscribe", challenge="1158201444", verify_token="made-up-verify-token")
+        assert (answer.status_code, answer.content) == (200, b"1158201444")
+        assert answer["Content-Type"].startswith("text/plain")
+        assert answer["X-Content-Type-Options"] == "nosniff"
+
+    def test_the_order_of_the_query_does_not_matter(self):
+        answer = self.ask(verify_token="made-up-verify-token", challenge="1", mode="subscribe")
+        assert answer.status_code == 200
+
+    @pytest.mark.parametrize(
+        "query",
+        [
+            {"mode": "subscribe", "challenge": "1", "verify_token": "wrong"},
+            {"mode": "subscribe", "challenge": "1", "verify_token": "tökén"},
+            {"mode": "subscribe", "challenge": "1"},
+            {"mode": "unsubscribe", "challenge": "1", "verify_token": "made-up-verify-token"},
+            {"mode": "subscribe", "challenge": "<script>", "verify_token": "made-up-verify-token"},
+            {"mode": "subscribe", "challenge": "", "verify_token": "made-up-verify-token"},
+            {"mode": "subscribe", "challenge": "1" * 257, "verify_token": "made-up-verify-token"},
+        ],
+    )
+    def test_anything_else_is_refused_and_echoes_nothing(self, query):
+        answer = self.ask(**query)
+        assert (answer.status_code, answer.content) == (403, b"")
+
+    def test_no_token_is_ever_logged(self, caplog):
+        self.ask(mode="subscribe", challenge="1", verify_token="tried-token")
+        assert "DJM_ENDPOINT_VERIFY_TOKEN" in caplog.text
+        assert "tried-token" not in caplog.text
+        assert "made-up-verify-token" not in caplog.text
+
+    def test_a_curious_browser_gets_a_sentence(self):
+        answer = Client().get(URL)
+        assert answer.status_code == 400
+        assert b"webhook" in answer.content
+
+
+class TestSignature:
+    def test_a_true_one_is_stored_and_answered_200(self, rows):
+        assert post().status_code == 200
+        assert bytes(rows.get().body) == BODY
+
+    @pytest.mark.parametrize(
+        "signature",
+        [
+            "",
+            "sha256=",
+            sign(BODY).upper(),
+            sign(BODY) + "0",
+            sign(BODY).replace("sha256=", ""),
+            sign(BODY).replace("sha256=", "sha1="),
+            sign(BODY, algorithm="sha1"),
+            sign(BODY, algorithm="md5"),
+            sign(BODY, secret="another"),
+            sign(BODY, secret=""),
+            sign(BODY + b" "),
+            "sha256=" + "é" * 64,
+            "sha256=" + "０" * 64,
+        ],
+    )
+    def test_any_other_is_refused_and_leaves_no_row(self, rows, signature, django_assert_num_queries):
+        with django_assert_num_queries(0):
+            answer = post(signature=signature)
+        assert (answer.status_code, answer.content) == (403, b"")
+        assert not rows.exists()
+
+    def test_the_old_header_beside_a_bad_new_one_does_not_help(self, rows):
+        answer = Client().post(
+            URL,
+            BODY,
+            content_type="application/json",
+            headers={"X-Hub-Signature": sign(BODY, algorithm="sha1"), "X-Hub-Signature-256": "sha256=" + "0" * 64},
+        )
+        assert answer.status_code == 403
+
+    def test_each_of_several_secrets_serves(self, rows, settings):
+        settings.DJM_APP_SECRET = {"1001": "first", "1002": "second"}
+        assert post(signature=sign(BODY, "second")).status_code == 200
+        assert rows.get().app_id == "1002"
+
+    def test_without_a_secret_nothing_is_taken(self, rows, settings):
+        settings.DJM_APP_SECRET = ""
+        assert post(signature=sign(BODY, "")).status_code == 503
+        assert not rows.exists()
+
+    def test_debug_is_no_way_round_it(self, rows, settings):
+        settings.DEBUG = True
+        assert post(signature="sha256=" + "0" * 64).status_code == 403
+        settings.DJM_APP_SECRET = ""
+        assert post(signature=sign(BODY, "")).status_code == 403
+
+    def test_neither_digest_nor_secret_nor_body_is_logged(self, rows, caplog):
+        post(b'{"text": "canary"}', signature=sign(BODY))
+        assert "DJM_APP_SECRET" in caplog.text
+        for hidden in (sign(b'{"text": "canary"}'), sign(BODY), settings.DJM_APP_SECRET, "canary"):
+            assert hidden not in caplog.text
+
+
+class TestBody:
+    @pytest.mark.parametrize("body", [b"", b"{", b"null", b"\xff\xfe", b"[" * 100_000, b'{"a": NaN}'])
+    def test_signed_rubbish_is_kept_and_answered_200(self, rows, body):
+        assert post(body).status_code == 200
+        row = rows.get()
+        assert row.state == models.Callback.State.QUARANTINED
+        assert bytes(row.body) == body
+
+    def test_over_the_limit_is_413_and_leaves_no_row(self, rows, settings, django_assert_num_queries):
+        settings.DJM_MAX_BODY_SIZE = 100
+        with django_assert_num_queries(0):
+            assert post(b"x" * 101).status_code == 413
+        assert post(b"x" * 100).status_code == 200
+
+    def test_a_full_batch_passes_the_limit_of_django(self, rows):
+        assert post(b" " * 3_000_000 + BODY).status_code == 200
+
+    def test_a_middleware_that_touched_the_form_does_no_harm(self, rows, settings):
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_views.touching_the_form"]
+        assert post().status_code == 200
+
+    def test_a_multipart_type_is_no_500(self, rows, settings):
+        settings.MIDDLEWARE = [*settings.MIDDLEWARE, "tests.test_views.touching_the_form"]
+        answer = Client().post(
+            URL,
+            BODY,
+            content_type="multipart/form-data; boundary=x",
+            headers={"X-Hub-Signature-256": sign(BODY)},
+        )
+        assert answer.status_code in {200, 403}
+
+
+def touching_the_form(get_response):
+    def middleware(request):
+        request.POST.get("anything")
+        return get_response(request)
+
+    return middleware
+
+
+class TestMeeting:
+    @pytest.mark.parametrize("method", ["put", "delete", "patch", "options", "head"])
+    def test_other_methods_are_405(self, method):
+        assert getattr(Client(), method)(URL).status_code == 405
+
+    def test_csrf_and_login_middlewares_let_it_pass(self, rows, settings):
+        settings.MIDDLEWARE = [
+            *settings.MIDDLEWARE,
+            "django.contrib.auth.middleware.LoginRequiredMiddleware",
+        ]
+        assert post(client=Client(enforce_csrf_checks=True)).status_code == 200
+
+    @pytest.mark.parametrize("path", ["/messenger", "/messenger/"])
+    def test_with_and_without_the_final_slash(self, rows, path):
+        answer = Client().post(
+            path, BODY, content_type="application/json", headers={"X-Hub-Signature-256": sign(BODY)}
+        )
+        assert answer.status_code == 200
+
+    def test_the_same_bytes_again_are_one_row(self, rows):
+        assert [post().status_code, post().status_code] == [200, 200]
+        assert rows.get().copies == 2
+
+    def test_a_database_that_cannot_take_it_is_503(self, rows, monkeypatch):
+        def refuse(*args):
+            raise DatabaseError("disk full")
+
+        monkeypatch.setattr(intake, "store", refuse)
+        assert post().status_code == 503
+
+    def test_trouble_after_the_commit_is_still_200(self, rows, monkeypatch):
+        def stumble(callback_id):
+            raise RuntimeError("later")
+
+        monkeypatch.setattr("djmessenger.pipeline.intake.split", stumble)
+        assert post().status_code == 200
+        assert rows.get().state == models.Callback.State.NEW
+
+    def test_200_promises_a_committed_row_under_atomic_requests(self, settings):
+        from django.core.handlers.base import BaseHandler  # noqa: PLC0415
+        from django.urls import resolve  # noqa: PLC0415
+
+        view = resolve(URL).func
+        settings.DATABASES["default"]["ATOMIC_REQUESTS"] = True
+        try:
+            assert BaseHandler().make_view_atomic(view) is view
+        finally:
+            settings.DATABASES["default"]["ATOMIC_REQUESTS"] = False
+
+
+def test_the_digest_is_over_the_raw_bytes(db):
+    body = b'{"object":"page","entry":[],"x":"\\u00e4\\/"}'
+    assert post(body).status_code == 200
+    assert hashlib.sha256(body).hexdigest() == models.Callback.objects.get().sha256
