@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from django.db import connections, models, router, transaction
 from django.db.models import F, Q
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Coalesce, Greatest, Least, Now
 from django.utils.translation import gettext_lazy as _
 
@@ -32,6 +33,12 @@ class Lease:
     epoch: int
     until: datetime.datetime
     """By the clock of the database."""
+
+
+def in_seconds(seconds: float) -> Combinable:
+    """Give a moment by the clock of the database, which is the same for all hosts."""
+    # SQLite compares times as text, and a sum has more digits than the clock: now would come after now.
+    return Now() + datetime.timedelta(seconds=seconds) if seconds else Now()
 
 
 def process_name() -> str:
@@ -58,7 +65,7 @@ class LaneManager(models.Manager["Lane"]):
 
         A lane that is leased stays with its holder, who looks again under the same lock before letting go.
         """
-        moment = Now() + datetime.timedelta(seconds=after) if after else Now()
+        moment = in_seconds(after)
         due = Greatest(moment, Coalesce(F("leased_until"), moment))
         lanes = self.filter(conversation_id__in=list(conversation_ids), kind=kind)
         if connections[self.db].features.has_select_for_update:
@@ -79,7 +86,7 @@ class LaneManager(models.Manager["Lane"]):
             chosen = list(waiting.values_list("pk", flat=True)[:limit])
             if not chosen:
                 return []
-            until = Now() + datetime.timedelta(seconds=seconds)
+            until = in_seconds(seconds)
             # Moved to the lease's end, an abandoned lane comes back by itself.
             self.filter(pk__in=chosen).update(
                 epoch=F("epoch") + 1, owner=process_name(), leased_until=until, ready_at=until
@@ -99,14 +106,14 @@ class LaneManager(models.Manager["Lane"]):
 
     def renew(self, lease: Lease, seconds: float) -> None:
         """Hold on to a lane for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since."""
-        until = Now() + datetime.timedelta(seconds=seconds)
+        until = in_seconds(seconds)
         mine = self.filter(pk=lease.lane_id, epoch=lease.epoch)
         if not mine.update(leased_until=until, ready_at=until):
             raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
 
     def release(self, lane: Lane, *, after: float | None) -> None:
         """Let go of a lane that ``fence`` locked; ``after`` seconds something waits in it, None: nothing does."""
-        ready = None if after is None else Now() + datetime.timedelta(seconds=after)
+        ready = None if after is None else in_seconds(after)
         self.filter(pk=lane.pk).update(ready_at=ready, leased_until=None, owner="")
 
 
