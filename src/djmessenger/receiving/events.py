@@ -1,4 +1,4 @@
-"""A callback, its entries and the events in them: the documented ``Callback``, ``Entry`` and ``Messaging``."""
+"""A callback, its entries and their events: the documented ``Callback``, ``Entry`` and ``Messaging``."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ class Messaging(Part):
     _page: Any = None
     _row: Any = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # documented
         self,
         sender: Sender | None,
         recipient: Recipient | None,
@@ -151,7 +151,7 @@ class Messaging(Part):
         return instance
 
     @classmethod
-    def from_item(
+    def from_item(  # noqa: PLR0913  # what may stand around an event
         cls,
         raw: Mapping[str, Any],
         *,
@@ -198,7 +198,7 @@ class Messaging(Part):
         )
 
     def envelope(self) -> dict[str, Any]:
-        """Give the callback that holds this event alone: what a row keeps, and what can be delivered again."""
+        """Give the callback that holds this event alone: what a row keeps, what can be delivered again."""
         item: Any = self.raw
         if self._container == ENTRY:
             entry = item
@@ -251,7 +251,7 @@ class Messaging(Part):
 
     @property
     def container(self) -> str:
-        """The key of the entry that held it: ``messaging``, ``standby``, ``changes`` or ``calls``; ``entry``."""
+        """The key that held it: ``messaging``, ``standby``, ``changes``, ``calls``; ``entry`` for none."""
         return self._container
 
     @property
@@ -273,7 +273,7 @@ class Messaging(Part):
 
     @property
     def inner_type(self) -> ReceivingType:
-        """What the event would be if this app had the conversation; differs from ``type`` in standby alone."""
+        """What the event would be if this app had the conversation: the same as ``type`` but in standby."""
         return find_inner_type(self) if self.type is ReceivingType.STANDBY else self.type
 
     @property
@@ -331,7 +331,7 @@ class Messaging(Part):
         return sender or (self.optin.user_ref if self.optin is not None else "")
 
     def get_page_id(self) -> str:
-        """Give the page's id: the entry's, for an event made by hand the recipient's (an echo's: the sender's)."""
+        """Give the page's id: the entry's; for an event made by hand, the one who is not the person."""
         if self._entry_id:
             return self._entry_id
         page = self.sender if self.is_echo else self.recipient
@@ -503,7 +503,7 @@ class Callback(Part):
 
     @classmethod
     def get_instance(cls, request: HttpRequest) -> Self:
-        """Build the Callback from the body of a Django request. Raises ``ValueError`` when it is no JSON object."""
+        """Build the Callback from the body of a request; ``ValueError`` when that is no JSON object."""
         document = decode(request.body)
         if isinstance(document, list) and len(document) == 1:
             # The page "Group feed" prints the whole body in an array.
