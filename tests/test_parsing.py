@@ -522,9 +522,8 @@ def test_any_order_any_batching_any_repeats_give_the_same_events(order, size, ag
     assert len(keys) == 8
 
 
-@pytest.mark.parametrize("database", ["sqlite"])
 @pytest.mark.django_db
-def test_the_worst_of_it_can_be_stored(database):
+def test_the_worst_of_it_can_be_stored():
     from djmessenger.models import Messaging as Row  # noqa: PLC0415  # needs the database fixture's settings
 
     body = (
