@@ -30,7 +30,7 @@ class MessagingChecker(ABC):
 C = TypeVar("C", bound=type[MessagingChecker])
 
 own_checkers: list[type[MessagingChecker]] = []
-"""Those of projects, asked in the order they joined and before those of djmessenger; the first answer stands."""
+"""Those of projects, asked in the order they joined, before the built-in ones; the first answer stands."""
 
 
 def checker(cls: C) -> C:
@@ -39,7 +39,7 @@ def checker(cls: C) -> C:
     It is asked before the built-in ones, but never about what the page itself sent. A checker that raises is
     logged and passed over.
     """
-    if not (isinstance(cls, type) and issubclass(cls, MessagingChecker)):
+    if not issubclass(cls, MessagingChecker):
         raise TypeError(f"{cls!r} is no subclass of MessagingChecker")
     if cls not in own_checkers:
         own_checkers.append(cls)
@@ -121,7 +121,8 @@ _BY_PAYLOAD: tuple[tuple[type[payload.Payload], ReceivingType], ...] = (
 class PostbackReceivedChecker(MessagingChecker):
     """Recognises postbacks, and the menu and get-started payloads among them.
 
-    Nothing on the wire tells a tap on the menu from one on a button, so only the documented payload classes do.
+    Nothing on the wire tells a tap on the menu from one on a button, so only the documented payload classes
+    do.
     """
 
     def check(self) -> ReceivingType | None:
@@ -222,7 +223,7 @@ EVENT_KEYS = frozenset(_BY_KEY) | {
 CONTAINERS = ("messaging", "standby", "changes", "calls")
 """Keys of an entry that hold items."""
 ENTRY = "entry"
-"""Stands for the container where there is none: "Calling" prints ``call_permission_reply`` right in the entry."""
+"""Where there is no container: the page "Calling" prints ``call_permission_reply`` right in the entry."""
 
 _PLAIN_FIELDS = frozenset({"messages", "message_echoes", "standby", "send_cart", "response_feedback"})
 

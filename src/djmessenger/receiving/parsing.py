@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from djmessenger.receiving.checkers import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
 from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
 from djmessenger.receiving.parts import read_id, read_milliseconds
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["Item", "decode", "split"]
 
@@ -27,10 +25,10 @@ class Item(NamedTuple):
 
 
 def split(document: Any) -> Iterator[Item]:
-    """Give the items of a decoded callback, each on its own: a broken one leaves its neighbours whole. Never raises.
+    """Give the items of a decoded callback; a broken one leaves its neighbours whole. Never raises.
 
-    The body is an object, or an array of them. An item of ``changes`` with the name of a messaging field, which is
-    what the test button of the App Dashboard sends, counts as one messaging.
+    The body is an object, or an array of them. An item of ``changes`` with the name of a messaging field,
+    which is what the test button of the App Dashboard sends, counts as one messaging.
     """
     if isinstance(document, list) and document:
         for one in document:
