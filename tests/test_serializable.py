@@ -161,7 +161,7 @@ def test_enumerations_are_written_as_their_text():
     assert json.loads(Pair(AttachmentType.IMAGE).serialize()) == {"id": "image", "long": None}
 
 
-class Strict(Serializable):
+class Configured(Serializable):
     strict = True
     LIMIT = 3
 
@@ -172,14 +172,14 @@ class Strict(Serializable):
 
 def test_configuration_with_a_wrong_key_is_refused_with_a_hint() -> None:
     with pytest.raises(DJMInvalidConfigException, match="no argument 'regx'; did you mean 'regex'"):
-        Strict.deserialize({"regx": "a", "regex": "b"})
+        Configured.deserialize({"regx": "a", "regex": "b"})
     with pytest.raises(DJMInvalidConfigException, match="needs regex"):
-        Strict.deserialize({})
+        Configured.deserialize({})
     with pytest.raises(DJMInvalidConfigException, match="no argument 'json'"):
-        Strict.deserialize({"regex": "a", "json": "b"})
+        Configured.deserialize({"regex": "a", "json": "b"})
 
 
 def test_class_attributes_and_several_parameters_are_read() -> None:
-    strict = Strict.deserialize({"regex": "a", "words": ["b", "c"], "LIMIT": 2})
-    assert (strict.regex, strict.words, strict.LIMIT) == ("a", ["b", "c"], 2)
-    assert Strict.LIMIT == 3
+    found = Configured.deserialize({"regex": "a", "words": ["b", "c"], "LIMIT": 2})
+    assert (found.regex, found.words, found.LIMIT) == ("a", ["b", "c"], 2)
+    assert Configured.LIMIT == 3
