@@ -108,12 +108,10 @@ def _moment(bound: Any, form: str) -> datetime.datetime:
 
 @functools.lru_cache(maxsize=1024)
 def _read(bound: str, form: str) -> datetime.datetime | None:
-    for read in (
-        lambda: datetime.datetime.strptime(bound, form),
-        lambda: datetime.datetime.fromisoformat(bound),
-    ):
-        with contextlib.suppress(ValueError):
-            return read()
+    with contextlib.suppress(ValueError):
+        return datetime.datetime.strptime(bound, form)  # noqa: DTZ007 - the caller refuses naive ones
+    with contextlib.suppress(ValueError):
+        return datetime.datetime.fromisoformat(bound)
     return None
 
 
