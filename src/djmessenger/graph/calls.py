@@ -22,7 +22,11 @@ from djmessenger.graph.errors import (
 from djmessenger.graph.results import Answer, Done, Paged, Sent
 from djmessenger.graph.wire import Call, Upload
 
-PROFILE_FIELDS = ("id", "name", "first_name", "last_name", "profile_pic", "locale", "timezone", "gender")
+NAME_FIELDS = ("id", "name", "first_name", "last_name", "profile_pic")
+
+PROFILE_FIELDS = (*NAME_FIELDS, "locale", "timezone", "gender")
+
+NO_FIELD_PERMISSION, BAD_PARAMETER = 2018247, 100
 
 MESSENGER_PROFILE_FIELDS = (
     "greeting",
@@ -48,6 +52,13 @@ def segment(value: str) -> str:
 def person(psid: str) -> dict[str, str]:
     """Give the recipient that is a person known by page-scoped id."""
     return {"id": str(psid)}
+
+
+def _for_its_fields(error: GraphError) -> bool:
+    """Whether Graph refused the fields asked for, not the person."""
+    return NO_FIELD_PERMISSION in (error.code, error.subcode) or (
+        error.code == BAD_PARAMETER and error.subcode is None
+    )
 
 
 class Calls:
@@ -138,14 +149,13 @@ class Calls:
     def profile(self, psid: str, fields: Iterable[str] = PROFILE_FIELDS) -> results.Profile:
         """Ask who a person is. ``ProfileRefused`` when Graph does not tell, which is worth remembering.
 
-        No access shows as an empty object, as 100/33, 100/2018218 or 2018247 ("User Profile API", 2026).
+        No access shows as an empty object, as 100/33 or as 100/2018218; a field that the app may not see, or
+        that is retired, fails the whole call, and then the names alone are asked for ("User Profile API", 2026).
         """
-        refused: GraphError | None = None
-        data: Any = None
-        try:
-            data = self._get(segment(psid), fields=",".join(fields))
-        except (MessageRejected, PermissionMissing, PersonUnreachable) as error:
-            refused = error
+        fields = tuple(fields)
+        data, refused = self._profile(psid, fields)
+        if refused is not None and _for_its_fields(refused) and set(fields) - set(NAME_FIELDS):
+            data, refused = self._profile(psid, NAME_FIELDS)
         if refused is not None:
             raise ProfileRefused(
                 refused.message,
@@ -160,6 +170,12 @@ class Calls:
         if not isinstance(data, Mapping) or not data.keys() - {"id"}:
             raise ProfileRefused(meaning="Graph answered with an empty profile")
         return results.Profile.read(data)
+
+    def _profile(self, psid: str, fields: Iterable[str]) -> tuple[Any, GraphError | None]:
+        try:
+            return self._get(segment(psid), fields=",".join(fields)), None
+        except (MessageRejected, PermissionMissing, PersonUnreachable) as error:
+            return None, error
 
     def linked_person(self, account_linking_token: str) -> str:
         """Give the page-scoped id behind an account linking token, which lives 5 minutes."""
