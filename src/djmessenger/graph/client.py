@@ -17,8 +17,9 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.graph.calls import Calls
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from
+from djmessenger.graph.page import PageCalls
+from djmessenger.graph.people import PeopleCalls
 from djmessenger.graph.results import text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
@@ -51,7 +52,7 @@ class LoggedCall:
     fbtrace_id: str
 
 
-class Client(Calls):
+class Client(PeopleCalls, PageCalls):
     """Speaks to Graph for one Page; threads share it.
 
     ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
@@ -106,7 +107,7 @@ class Client(Calls):
             error = raised
         if error is not None:
             error.call = f"{call.method} /{self._hidden(call.path)}"
-            trace = error.fbtrace_id or trace
+            trace = error.fbtrace_id = error.fbtrace_id or trace
         self._note(call, status, error, trace, (time.perf_counter() - started) * 1000)
         if error is not None:
             raise error
