@@ -243,7 +243,7 @@ def fallbacks(locale: FacebookLocale | str | None, *, among: _Names) -> Iterator
             yield names[name]
 
 
-def django_language(locale: FacebookLocale | str | None) -> str | None:
+def language_code(locale: FacebookLocale | str | None) -> str | None:
     """Give Django's language code (``zh-hant``, ``pt-br``, ``de``), ``None`` for a locale that is not known."""
     member = find_locale(locale)
     if member is None:

@@ -37,6 +37,8 @@ MESSENGER_PROFILE_FIELDS = (
     "account_linking_url",
 )
 
+FIRST_FAILURE = 300
+
 BATCH_SIZE = 50
 """Calls in one batch (Graph API, "Batch Requests")."""
 
@@ -64,7 +66,8 @@ class Calls:
     def execute(self, call: Call) -> Any:
         raise NotImplementedError
 
-    def _answer(self, call: Call) -> tuple[int, Any]:
+    def _answer(self, call: Call, *, needs: str = "") -> tuple[int, Any]:
+        """Give status and JSON; ``UnknownFate`` where the JSON lacks the id that ``needs`` names."""
         raise NotImplementedError
 
     def _page(self, edge: str = "") -> str:
@@ -97,15 +100,11 @@ class Calls:
             {"recipient": dict(recipient), **body},
             files={"filedata": file} if file else None,
         )
-        status, data = self._answer(call)
+        status, data = self._answer(call, needs="message_id" if "message" in body else "")
         given = data if isinstance(data, Mapping) else {}
-        message_id = given.get("message_id")
-        message_id = message_id if isinstance(message_id, str) else ""
-        if "message" in body and not message_id:
-            raise UnknownFate(meaning="the answer names no message", status=status, call="POST messages")
         return Sent(
             recipient_id=results.text_of(given.get("recipient_id")),
-            message_id=message_id,
+            message_id=results.text_of(given.get("message_id")),
             attachment_id=results.text_of(given.get("attachment_id")),
             status_code=status,
             data=given,
@@ -114,7 +113,10 @@ class Calls:
     def private_reply(
         self, body: Mapping[str, Any], *, comment_id: str | None = None, post_id: str | None = None
     ) -> Sent:
-        """Answer a comment or a visitor's post in private: once, within 7 days ("Private Replies", 16 Apr 2026)."""
+        """Answer a comment or a visitor's post in private: once, within 7 days.
+
+        Further messages go out once the person has answered ("Private Replies", 16 Apr 2026).
+        """
         if (comment_id is None) == (post_id is None):
             raise DJMInvalidValueException("A private reply answers either a comment or a post")
         recipient = {"comment_id": comment_id} if comment_id is not None else {"post_id": post_id}
@@ -123,7 +125,7 @@ class Calls:
     def upload(
         self, kind: str, source: str | Upload, *, reusable: bool = True, platform: str | None = None
     ) -> str:
-        """Upload an attachment from a URL or a local file and give its id, good for 90 days and for this Page.
+        """Upload an attachment from a URL or a local file; give its id, good for 90 days on this Page.
 
         ``kind`` is ``image``, ``audio``, ``video`` or ``file``.
         """
@@ -134,15 +136,10 @@ class Calls:
         if platform:
             body["platform"] = platform
         files = {"filedata": source} if isinstance(source, Upload) else None
-        return self._id(
-            self.execute(Call("POST", self._page("message_attachments"), body, files=files)), "attachment_id"
-        )
+        return self._id(Call("POST", self._page("message_attachments"), body, files=files), "attachment_id")
 
-    def _id(self, data: Any, key: str = "id") -> str:
-        found = results.text_of(data.get(key)) if isinstance(data, Mapping) else ""
-        if not found:
-            raise UnknownFate(meaning=f"the answer holds no {key}")
-        return found
+    def _id(self, call: Call, key: str = "id") -> str:
+        return results.text_of(self._answer(call, needs=key)[1][key])
 
     # People.
 
@@ -174,15 +171,18 @@ class Calls:
 
     def linked_person(self, account_linking_token: str) -> str:
         """Give the page-scoped id behind an account linking token, which lives 5 minutes."""
-        data = self._get("me", fields="recipient", account_linking_token=account_linking_token)
-        return self._id(data, "recipient")
+        params = {"fields": "recipient", "account_linking_token": account_linking_token}
+        return self._id(Call("GET", "me", params=params), "recipient")
 
     def unlink_account(self, psid: str) -> Done:
         """Forget the link between a person and an account of the site."""
         return Done.read(self._post("me/unlink_accounts", {"psid": psid}))
 
     def moderate(self, psids: Sequence[str], actions: Sequence[str]) -> Done:
-        """Block, ban or file people: ``block_user``, ``unblock_user``, ``ban_user``, ``unban_user``, ``move_to_spam``."""
+        """Block, ban or file people.
+
+        Actions are ``block_user``, ``unblock_user``, ``ban_user``, ``unban_user`` and ``move_to_spam``.
+        """
         body = {"user_ids": [person(psid) for psid in psids], "actions": list(actions)}
         return Done.read(self._post(self._page("moderate_conversations"), body))
 
@@ -234,9 +234,8 @@ class Calls:
 
     def create_persona(self, name: str, profile_picture_url: str) -> str:
         """Make a persona and give its id."""
-        return self._id(
-            self._post(self._page("personas"), {"name": name, "profile_picture_url": profile_picture_url})
-        )
+        body = {"name": name, "profile_picture_url": profile_picture_url}
+        return self._id(Call("POST", self._page("personas"), body))
 
     def personas(self, *, after: str | None = None) -> Paged[results.Persona]:
         """List the personas of the Page."""
@@ -333,7 +332,7 @@ class Calls:
 
     def create_label(self, name: str) -> str:
         """Make a label and give its id."""
-        return self._id(self._post(self._page("custom_labels"), {"page_label_name": name}))
+        return self._id(Call("POST", self._page("custom_labels"), {"page_label_name": name}))
 
     def labels(self, *, psid: str | None = None, after: str | None = None) -> Paged[results.Label]:
         """List the labels of the Page, or those on one person."""
@@ -381,10 +380,12 @@ class Calls:
     # Templates of utility messages ("Utility messages", 2026).
 
     def create_message_template(self, template: Mapping[str, Any]) -> results.MessageTemplate:
-        """Hand a template in for review: name, language, category and components, or a name of Meta's library."""
-        data = self._post(self._page("message_templates"), template)
-        self._id(data)
-        return results.MessageTemplate.read(data)
+        """Hand a template in for review.
+
+        It holds name, language, category and components, or the name of one in Meta's library.
+        """
+        call = Call("POST", self._page("message_templates"), template)
+        return results.MessageTemplate.read(self._answer(call, needs="id")[1])
 
     def message_templates(
         self, *, after: str | None = None, **filters: Any
@@ -448,6 +449,6 @@ def _slot(call: Call, slot: Any) -> Answer:
         data = json.loads(body)
     except (ValueError, RecursionError):
         return Answer(error=UnknownFate(meaning="the answer is no JSON", status=status, call=name))
-    if status >= 300 or (isinstance(data, Mapping) and data.get("error")):  # noqa: PLR2004
+    if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):
         return Answer(error=error_from(status, {}, data, call=name))
     return Answer(data)

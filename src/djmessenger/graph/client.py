@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import ipaddress
 import json
 import logging
@@ -20,9 +19,11 @@ import urllib3
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph.calls import Calls
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from
+from djmessenger.graph.results import text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
+from djmessenger.signatures import appsecret_proof
 
 logger = logging.getLogger("djmessenger.graph")
 
@@ -53,12 +54,12 @@ class LoggedCall:
 class Client(Calls):
     """Speaks to Graph for one Page; threads share it.
 
-    ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else: no
-    call can name another host. ``log_size`` turns on ``log``, a list of the latest calls. Raises
+    ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
+    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls. Raises
     ``DJMInvalidConfigException`` for an address or version that cannot be right.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         token: str | Secret,
         *,
@@ -90,7 +91,7 @@ class Client(Calls):
         """Execute one call and give the decoded JSON; a ``GraphError`` when there is none to give."""
         return self._answer(call)[1]
 
-    def _answer(self, call: Call) -> tuple[int, Any]:
+    def _answer(self, call: Call, *, needs: str = "") -> tuple[int, Any]:
         started = time.perf_counter()
         status: int | None = None
         trace = ""
@@ -100,7 +101,7 @@ class Client(Calls):
             response = self.transport.send(self._request(call))
             status, trace = response.status, response.header("x-fb-trace-id")
             self.usage = self.usage.updated(parse_usage(response.headers))
-            data = _decoded(response)
+            data = _decoded(response, needs)
         except GraphError as raised:
             error = raised
         if error is not None:
@@ -211,7 +212,7 @@ class Client(Calls):
 _WORD = re.compile(r"[a-z_]*")
 
 
-def _decoded(response: Response) -> Any:
+def _decoded(response: Response, needs: str) -> Any:
     """Give the JSON of a success; raises the error of anything else."""
     try:
         data = json.loads(response.body)
@@ -227,6 +228,8 @@ def _decoded(response: Response) -> Any:
         raise error_from(response.status, response.headers, data)
     if data is None:
         raise UnknownFate(meaning="the answer is no JSON", status=response.status)
+    if needs and not (isinstance(data, Mapping) and text_of(data.get(needs))):
+        raise UnknownFate(meaning=f"the answer holds no {needs}", status=response.status)
     return data
 
 
@@ -237,10 +240,9 @@ def _parameter(value: Any) -> str:
 
 
 def _proof(token: Secret, secret: Secret) -> Secret:
-    """Meta's ``appsecret_proof``: the token signed with the app secret (Graph API, "Secure Graph API Calls")."""
     if not (token and secret):
         return Secret()
-    return Secret(hmac.new(secret.reveal().encode(), token.reveal().encode(), hashlib.sha256).hexdigest())
+    return Secret(appsecret_proof(token.reveal(), secret.reveal()))
 
 
 def _checked_version(version: str) -> str:

@@ -1,7 +1,7 @@
 """What each documented code of a Graph error means, as data; ``djmessenger.graph.errors`` reads it.
 
-Source of a row unless it says otherwise: the Messenger Platform's page "Error codes" (25 Jun 2026) and the Graph
-API's guide "Handle errors". Rows marked "seen" are known from public reports of the wire only.
+Source of a row unless it says otherwise: the Messenger Platform's page "Error codes" (25 Jun 2026) and the
+Graph API's guide "Handle errors". Rows marked "seen" are known from public reports of the wire only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One row: the name of the error's class, what the code means, and what to do when the class is too general."""
+    """One row: the error's class by name, what the code means, what to do where the class is too general."""
 
     kind: str
     meaning: str
@@ -21,7 +21,7 @@ RETRY, THROTTLED, RESTRICTED = "RetryLater", "Throttled", "PageRestricted"
 TOKEN, PERMISSION, PERSON = "TokenError", "PermissionMissing", "PersonUnreachable"
 WINDOW, THREAD, REJECTED, UNKNOWN = "WindowClosed", "ThreadTaken", "MessageRejected", "UnknownFate"
 
-NEW_TOKEN = "Create a new Page access token and store it; the queued messages go out then."
+NEW_TOKEN = "Create a new Page access token and store it; the queued messages go out then."  # noqa: S105
 
 CODES: dict[tuple[int, int | None], Row] = {
     (1, None): Row(UNKNOWN, "unknown error, perhaps temporary"),
@@ -162,7 +162,7 @@ NUMBERS: dict[int, Row] = {
     **{number: Row(REJECTED, "a code of Messenger Extensions") for number in (2018154, 2018163, 2018166)},
     **{number: Row(REJECTED, "a code of Messenger Extensions") for number in range(2071010, 2071026)},
 }
-"""Numbers that the page prints without the code they belong to; on the wire they come as code or as subcode."""
+"""Numbers that the page prints without the code they belong to; they arrive as code or as subcode."""
 
 RANGES: tuple[tuple[range, Row], ...] = (
     (range(200, 300), Row(PERMISSION, "a permission is missing")),
@@ -172,7 +172,7 @@ RANGES: tuple[tuple[range, Row], ...] = (
 )
 
 UNSURE = frozenset({1, 2, 1200})
-"""Codes after which the message may have been delivered, but for the subcodes that have a row of their own."""
+"""Codes after which the message may have been delivered, but for subcodes with a row of their own."""
 
 
 def find(code: int | None, subcode: int | None) -> Row | None:
@@ -192,9 +192,11 @@ def find(code: int | None, subcode: int | None) -> Row | None:
     return next((row for numbers, row in RANGES if code in numbers), None)
 
 
+LONG_SUBCODE = 1_000_000
+
 _SUBCODES: dict[int, Row] = {
     subcode: row
     for (code, subcode), row in CODES.items()
-    if subcode is not None and subcode >= 1_000_000 and code not in UNSURE
+    if subcode is not None and subcode >= LONG_SUBCODE and code not in UNSURE
 }
 """Long subcodes mean the same under every code; short ones (33, 99, 463) belong to theirs."""

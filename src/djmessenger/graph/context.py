@@ -14,7 +14,10 @@ _default: Callable[[], Client] | None = None
 
 
 def current() -> Client:
-    """Give the client bound here, else the default Page's; ``DJMInvalidConfigException`` when there is neither."""
+    """Give the client bound here, else the default Page's.
+
+    ``DJMInvalidConfigException`` when there is neither.
+    """
     client = _bound.get()
     if client is not None:
         return client

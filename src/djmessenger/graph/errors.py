@@ -14,7 +14,8 @@
     ├── ProfileRefused       nobody: Graph does not tell about this person; remember it
     └── MessageRejected      the bot's author: the message or the call is wrong
 
-They branch on ``code`` and ``error_subcode`` and never on Meta's words; the table is ``djmessenger.graph.codes``.
+They branch on ``code`` and ``error_subcode`` and never on Meta's words; the table is
+``djmessenger.graph.codes``.
 """
 
 from __future__ import annotations
@@ -38,18 +39,18 @@ LONGEST_WAIT = 24 * 3600.0
 
 
 class GraphError(DJMException):
-    """A call to Graph did not succeed. All fields are safe to log: they hold no token and no text of a person."""
+    """A call to Graph did not succeed. All fields are safe to log: no token, no text of a person."""
 
     action: str = "Read the code in Meta's list of error codes."
     """What to do about it, one sentence."""
     fate: ClassVar[Fate] = "refused"
-    """Whether the message got there: ``unsent`` (repeat it), ``refused`` (it did not), ``unknown`` (it may have)."""
+    """Whether the message got there: ``unsent`` (repeat it), ``refused`` (no), ``unknown`` (perhaps)."""
     pauses_page: ClassVar[bool] = False
     """Whether every other call for the same Page would fail too."""
     usual_wait: ClassVar[float | None] = None
     """Seconds; ``after`` where Meta names no time."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         message: str = "",
         *,
@@ -81,6 +82,23 @@ class GraphError(DJMException):
         self.call = call
         if action:
             self.action = action
+        self.add_note(self.action)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What Graph said, as JSON to store; empty where it said nothing."""
+        said = {
+            "message": self.message,
+            "type": self.type,
+            "code": self.code,
+            "error_subcode": self.subcode,
+            "is_transient": self.is_transient,
+            "error_user_title": self.user_title,
+            "error_user_msg": self.user_message,
+            "fbtrace_id": self.fbtrace_id,
+        }
+        said = {key: value for key, value in said.items() if value not in ("", None, False)}
+        return {"error": said} if said else {}
 
     def __str__(self) -> str:
         number = "" if self.code is None else f" {self.code}"
@@ -96,9 +114,8 @@ class GraphError(DJMException):
             )
             if value
         ]
-        return (
-            f"{type(self).__name__}{number}: {said or 'no reason given'} [{', '.join(facts)}] {self.action}"
-        )
+        where = f" [{', '.join(facts)}]" if facts else ""
+        return f"{type(self).__name__}{number}: {said or 'no reason given'}{where}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), dict(vars(self)))

@@ -1,7 +1,7 @@
 """The transport that speaks HTTP to Graph: urllib3's pool, with a deadline over the whole call.
 
-urllib3 gives pooling, TLS verification and parsing. Its timeouts count each read anew, so an answer that drips
-byte by byte never ends; here each socket operation gets only what is left of the call's time.
+urllib3 gives pooling, TLS verification and parsing. Its timeouts count each read anew, so an answer that
+drips byte by byte never ends; here each socket operation gets only what is left of the call's time.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import EmptyPoolError, HTTPError, NameResolutionError, SSLError
+from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
 from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
 from djmessenger.graph.wire import Request, Response
@@ -197,7 +198,7 @@ class PooledTransport:
             _flight.reset(token)
         if answer is not None:
             return answer
-        # Raised out here, with no frame, cause or context of urllib3: those hold the headers, hence the token.
+        # Raised out here, without frame, cause or context of urllib3: those hold the headers and the token.
         raise _translated(failure, started=flight.started)
 
     def _exchange(self, request: Request, flight: _Flight) -> Response:
@@ -263,30 +264,34 @@ def _bare(error: BaseException) -> BaseException:
     return error.with_traceback(None)
 
 
+_REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((EmptyPoolError,), "no connection became free in time", ""),
+    ((NameResolutionError,), "the host's name has no address", ""),
+    ((ssl.SSLCertVerificationError,), "the host's certificate is not trusted", ""),
+    ((TimeoutError, PoolTimeoutError), "no connection in time", "no whole answer in time"),
+    ((ssl.SSLError, SSLError), "TLS failed", "TLS broke before the whole answer came"),
+    ((ConnectionRefusedError,), "the connection was refused", ""),
+)
+"""Kinds of failure, what to call them before the first byte, and after it where that differs."""
+
+
 def _words(failure: BaseException, *, started: bool) -> str:
     """Say what happened without the library's own text, which may quote the request."""
     seen: list[BaseException] = []
-    cause: Any = failure
-    while isinstance(cause, BaseException) and cause not in seen:
+    cause: BaseException | None = failure
+    while cause is not None and cause not in seen:
         seen.append(cause)
         inner = [argument for argument in cause.args if isinstance(argument, BaseException)]
         cause = cause.__cause__ or (inner[-1] if inner else cause.__context__)
-    if any(isinstance(error, EmptyPoolError) for error in seen):
-        return "no connection became free in time"
-    if any(isinstance(error, NameResolutionError) for error in seen):
-        return "the host's name has no address"
-    for error in seen:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return f"the host's certificate is not trusted: {error.verify_message}"
-    if any(isinstance(error, (TimeoutError, urllib3.exceptions.TimeoutError)) for error in seen):
-        return "no whole answer in time" if started else "no connection in time"
-    if any(isinstance(error, (ssl.SSLError, SSLError)) for error in seen):
-        return "TLS failed"
-    if any(isinstance(error, ConnectionRefusedError) for error in seen):
-        return "the connection was refused"
-    if started:
-        return f"the connection broke before the whole answer came ({type(seen[-1]).__name__})"
-    return f"no connection ({type(seen[-1]).__name__})"
+    for kinds, before, after in _REASONS:
+        if any(isinstance(error, kinds) for error in seen):
+            return (after or before) if started else before
+    name = type(seen[-1]).__name__
+    return (
+        f"the connection broke before the whole answer came ({name})"
+        if started
+        else f"no connection ({name})"
+    )
 
 
 _PROOF = re.compile(r"((?:appsecret_proof|access_token)=)[^&\s\"']+")

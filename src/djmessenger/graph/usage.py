@@ -64,7 +64,7 @@ class UsageReport:
 
 
 def parse_usage(headers: Mapping[str, str]) -> UsageReport:
-    """Read ``X-App-Usage``, ``X-Page-Usage`` and ``X-Business-Use-Case-Usage``; what cannot be read is left out."""
+    """Read ``X-App-Usage``, ``X-Page-Usage`` and ``X-Business-Use-Case-Usage``; leave junk out."""
     business = _json(headers, "X-Business-Use-Case-Usage")
     return UsageReport(
         app=_usage(_json(headers, "X-App-Usage")),

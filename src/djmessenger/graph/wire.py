@@ -131,8 +131,9 @@ class Response:
 class Transport(Protocol):
     """Sends one request and gives the response.
 
-    Raises ``NotSent`` when nothing left this machine and ``UnknownFate`` when something did and no whole answer
-    came; follows no redirect, repeats nothing, and keeps the total time of the request. Threads share one.
+    Raises ``NotSent`` when nothing left this machine and ``UnknownFate`` when something did and no whole
+    answer came; follows no redirect, repeats nothing, keeps the total time of the request. Threads share
+    one.
     """
 
     def send(self, request: Request, /) -> Response: ...

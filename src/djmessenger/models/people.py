@@ -10,7 +10,7 @@ from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django.db.models.fields.related_descriptors import RelatedManager
 
     from djmessenger.models.inbox import Messaging
     from djmessenger.models.outbox import Reply

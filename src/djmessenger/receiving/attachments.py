@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from djmessenger.receiving.parts import (
     Field,
@@ -15,6 +14,9 @@ from djmessenger.receiving.parts import (
     read_text,
 )
 from djmessenger.receiving.types import AttachmentType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Coordinates(Part):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from djmessenger import payload
 from djmessenger.receiving.types import AttachmentType, ReceivingType
@@ -197,7 +197,13 @@ _BY_KEY: dict[str, ReceivingType] = {
     "call_permission_reply": ReceivingType.CALL_PERMISSION,
 }
 _THREAD_CONTROL = frozenset(
-    {"pass_thread_control", "take_thread_control", "request_thread_control", "app_roles", "policy_enforcement"}
+    {
+        "pass_thread_control",
+        "take_thread_control",
+        "request_thread_control",
+        "app_roles",
+        "policy_enforcement",
+    }
 )
 """Never from the page itself, even where Meta's own samples mix up sender and recipient."""
 _CALL_EVENTS = frozenset({"connect", "terminate", "call_status", "media_update"})
@@ -211,6 +217,31 @@ EVENT_KEYS = frozenset(_BY_KEY) | {
     "read",
 }
 """Keys one of which an item has that is an event."""
+
+
+CONTAINERS = ("messaging", "standby", "changes", "calls")
+"""Keys of an entry that hold items."""
+ENTRY = "entry"
+"""Stands for the container where there is none: "Calling" prints ``call_permission_reply`` right in the entry."""
+
+_PLAIN_FIELDS = frozenset({"messages", "message_echoes", "standby", "send_cart", "response_feedback"})
+
+
+def unwrap(item: dict[str, Any], container: str) -> tuple[dict[str, Any], str, str]:
+    """Give the event, its container and its field; takes an event out of an item of ``changes``.
+
+    The test button of the App Dashboard delivers events so.
+    """
+    if container == "changes":
+        field, value = item.get("field"), item.get("value")
+        if isinstance(field, str) and isinstance(value, dict) and _is_messaging(field, value):
+            return (value, "standby", "") if field == "standby" else (value, container, field)
+    return item, container, ""
+
+
+def _is_messaging(field: str, value: dict[str, Any]) -> bool:
+    named = field in _PLAIN_FIELDS or field.startswith(("messaging_", "message_"))
+    return named and not EVENT_KEYS.isdisjoint(value)
 
 
 class EventKeyChecker(MessagingChecker):

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from django.http import HttpRequest
-
-from djmessenger.receiving.attachments import Attachment, Coordinates
-from djmessenger.receiving.checkers import find_inner_type, find_type, is_from_page
+from djmessenger.receiving.checkers import (
+    CONTAINERS,
+    ENTRY,
+    find_inner_type,
+    find_type,
+    is_from_page,
+    unwrap,
+)
 from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.keys import dedup_key
 from djmessenger.receiving.messages import (
@@ -37,6 +40,13 @@ from djmessenger.receiving.parts import (
     read_optional_text,
 )
 from djmessenger.receiving.types import ReceivingType
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from django.http import HttpRequest
+
+    from djmessenger.receiving.attachments import Attachment, Coordinates
 
 MESSENGER = "messenger"
 INSTAGRAM = "instagram"
@@ -96,6 +106,7 @@ class Messaging(Part):
     _entry_time: int | None = None
     _channel: str = MESSENGER
     _container: str = "messaging"
+    _field: str = ""
     _is_standby: bool = False
     _type: ReceivingType | None = None
     _assumed_timestamp: int | None = None
@@ -149,15 +160,55 @@ class Messaging(Part):
         channel: str = MESSENGER,
         is_standby: bool = False,
         container: str = "messaging",
-        receiving_type: ReceivingType | str | None = None,
+        field: str = "",
     ) -> Self:
-        """Build an event from its dict and what stood around it; ``receiving_type`` spares working it out again."""
+        """Build an event from its dict and what stood around it (``field``: of an item of ``changes``)."""
         instance = cls._from_json(raw)
         instance._place(entry_id, entry_time, channel, container)
-        instance._is_standby = is_standby
-        if receiving_type is not None:
-            instance._type = ReceivingType.deserialize(receiving_type)
+        instance._is_standby = is_standby or container == "standby"
+        instance._field = field
         return instance
+
+    @classmethod
+    def from_row(cls, body: Mapping[str, Any], row: Any) -> Self:
+        """Build an event from what ``envelope`` gave, or from a bare item and what its row says around it."""
+        entries = body.get("entry")
+        if isinstance(entries, list) and len(entries) == 1 and isinstance(entries[0], dict):
+            instance = cls._from_envelope(body, entries[0])
+        else:
+            page_id = row.page.page_id if row.page is not None else ""
+            instance = cls.from_item(body, entry_id=page_id, is_standby=row.is_standby)
+            instance._type = ReceivingType.members.get(row.type)
+        if instance._assumed_timestamp is not None:
+            instance._assumed_timestamp = instance.timestamp = row.timestamp
+        return instance
+
+    @classmethod
+    def _from_envelope(cls, body: Mapping[str, Any], entry: dict[str, Any]) -> Self:
+        container = next((name for name in CONTAINERS if name in entry), ENTRY)
+        item = entry if container == ENTRY else entry[container][0]
+        item, container, field = unwrap(item, container)
+        return cls.from_item(
+            item,
+            entry_id=read_id(entry.get("id")),
+            entry_time=read_milliseconds(entry.get("time")),
+            channel=INSTAGRAM if body.get("object") == INSTAGRAM else MESSENGER,
+            container=container,
+            field=field,
+        )
+
+    def envelope(self) -> dict[str, Any]:
+        """Give the callback that holds this event alone: what a row keeps, and what can be delivered again."""
+        item: Any = self.raw
+        if self._container == ENTRY:
+            entry = item
+        else:
+            if self._field:
+                item = {"field": self._field, "value": item}
+            entry = {"id": self.get_page_id(), self._container: [item]}
+            if self._entry_time is not None:
+                entry["time"] = self._entry_time
+        return {"object": INSTAGRAM if self._channel == INSTAGRAM else "page", "entry": [entry]}
 
     def _place(self, entry_id: str, entry_time: int | None, channel: str, container: str) -> None:
         self._entry_id = entry_id
@@ -177,6 +228,9 @@ class Messaging(Part):
 
     def _is_assumed(self, key: str, value: Any) -> bool:
         return key == "timestamp" and value == self._assumed_timestamp
+
+    def __repr__(self) -> str:
+        return f"<Messaging {self.type} of {self.date:%Y-%m-%d %H:%M:%S}>"
 
     # Where it stood
 

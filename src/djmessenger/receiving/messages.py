@@ -6,8 +6,7 @@ Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from djmessenger.receiving.attachments import Attachment
 from djmessenger.receiving.parts import (
@@ -25,6 +24,9 @@ from djmessenger.receiving.parts import (
     read_text,
     read_texts,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class Sender(Part):
@@ -296,7 +298,9 @@ class ThreadControl(Part):
     requested_owner_app_id: str
     metadata: str
 
-    def __init__(self, new_owner_app_id: str = "", previous_owner_app_id: str = "", metadata: str = "") -> None:
+    def __init__(
+        self, new_owner_app_id: str = "", previous_owner_app_id: str = "", metadata: str = ""
+    ) -> None:
         self.new_owner_app_id = new_owner_app_id
         self.previous_owner_app_id = previous_owner_app_id
         self.requested_owner_app_id = ""

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from djmessenger.receiving.checkers import EVENT_KEYS
+from djmessenger.receiving.checkers import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
 from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
 from djmessenger.receiving.parts import read_id, read_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Item", "decode", "split"]
 
 CHANNELS: dict[str | None, str] = {"page": MESSENGER, "instagram": INSTAGRAM, None: MESSENGER}
 """By ``object`` of the callback."""
-
-_CONTAINERS = ("messaging", "standby", "changes", "calls")
-_PLAIN_FIELDS = frozenset({"messages", "message_echoes", "standby", "send_cart", "response_feedback"})
 
 
 class Item(NamedTuple):
@@ -66,7 +65,7 @@ def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
     page_id = read_id(entry.get("id"))
     at = read_milliseconds(entry.get("time"))
     found = False
-    for container in _CONTAINERS:
+    for container in CONTAINERS:
         if container not in entry:
             continue
         found = True
@@ -79,42 +78,27 @@ def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
         for item in items:
             yield _item(item, page_id, at, channel, container)
     if not EVENT_KEYS.isdisjoint(entry):
-        # "Calling" prints call_permission_reply without a container.
-        yield _item(entry, page_id, at, channel, "entry")
+        yield _item(entry, page_id, at, channel, ENTRY)
     elif not found:
-        yield Item(None, entry, f"an entry has one of {', '.join(_CONTAINERS)}; this one has none")
+        yield Item(None, entry, f"an entry has one of {', '.join(CONTAINERS)}; this one has none")
 
 
 def _item(raw: Any, page_id: str, at: int | None, channel: str, container: str) -> Item:
     if not isinstance(raw, dict):
         return Item(None, raw, f"an item of {container!r} is a JSON object, not {_kind(raw)}")
     try:
-        body, container = _unwrapped(raw, container)
+        body, container, field = unwrap(raw, container)
         messaging = Messaging.from_item(
             body,
             entry_id=page_id,
             entry_time=at,
             channel=channel,
-            is_standby=container == "standby",
             container=container,
+            field=field,
         )
     except Exception as error:  # noqa: BLE001  # an item must never hurt its neighbours, whatever is wrong
         return Item(None, raw, f"{type(error).__name__}: {error}"[:500])
     return Item(messaging, body)
-
-
-def _unwrapped(raw: dict[str, Any], container: str) -> tuple[dict[str, Any], str]:
-    if container != "changes":
-        return raw, container
-    field, value = raw.get("field"), raw.get("value")
-    if isinstance(field, str) and isinstance(value, dict) and _is_messaging(field, value):
-        return value, "standby" if field == "standby" else "changes"
-    return raw, container
-
-
-def _is_messaging(field: str, value: dict[str, Any]) -> bool:
-    named = field in _PLAIN_FIELDS or field.startswith(("messaging_", "message_"))
-    return named and not EVENT_KEYS.isdisjoint(value)
 
 
 def _kind(value: Any) -> str:

@@ -80,6 +80,10 @@ class Part(Serializable):
         """The dict it came from, unknown keys included; for one made by hand, its JSON."""
         return self._raw if self._raw is not None else self.json()
 
+    def __repr__(self) -> str:
+        # What people write stays out of logs and tracebacks.
+        return f"<{type(self).__name__} with {', '.join(map(repr, self.raw)) or 'nothing'}>"
+
     def json_unordered(self) -> dict[str, Any]:
         """Give the JSON-ready dict."""
         result: dict[str, Any] = {}
@@ -93,7 +97,7 @@ class Part(Serializable):
             if key in result:
                 continue
             value = getattr(self, key, None)
-            if value is None or value == (() if field.default is list else field.default) or value == []:
+            if value is None or value in (() if field.default is list else field.default, []):
                 continue
             if not self._is_assumed(key, value):
                 result[key] = to_json(value)
@@ -159,9 +163,12 @@ def read_milliseconds(value: Any) -> int | None:
         if not (value.isascii() and value.isdigit() and len(value) < 20):
             return None
         value = int(value)
-    elif isinstance(value, bool) or not isinstance(value, (int, float)):
-        return None
-    elif isinstance(value, float) and not math.isfinite(value):
+    elif (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or isinstance(value, float)
+        and not math.isfinite(value)
+    ):
         return None
     milliseconds = int(value if value >= MILLISECONDS_FROM else value * 1000)
     return milliseconds if 0 < milliseconds <= LAST_MILLISECOND else None

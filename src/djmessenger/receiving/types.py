@@ -40,7 +40,9 @@ class ReceivingType(SerializableEnum):
     LIKE_HEART: ReceivingType = member("LIKE_HEART", "the heart of Instagram")
     APPOINTMENT: ReceivingType = member("APPOINTMENT", "an appointment was asked for or changed")
     UNSUPPORTED: ReceivingType = member("UNSUPPORTED", "a message whose content Meta does not send")
-    REFERRAL: ReceivingType = member("REFERRAL", "an m.me link, an ad or a code led back into the conversation")
+    REFERRAL: ReceivingType = member(
+        "REFERRAL", "an m.me link, an ad or a code led back into the conversation"
+    )
     AUTHENTICATION: ReceivingType = member("AUTHENTICATION", "an opt-in by a plugin")
     ONE_TIME_NOTIFICATION: ReceivingType = member("ONE_TIME_NOTIFICATION", "an opt-in for one notification")
     NOTIFICATION_MESSAGES: ReceivingType = member("NOTIFICATION_MESSAGES", "an opt-in for marketing messages")
@@ -61,9 +63,13 @@ class ReceivingType(SerializableEnum):
     ECHO: ReceivingType = member("ECHO", "the page itself wrote, by this bot, another app or the inbox")
     PASS_THREAD_CONTROL: ReceivingType = member("PASS_THREAD_CONTROL", "the conversation was given to an app")
     TAKE_THREAD_CONTROL: ReceivingType = member("TAKE_THREAD_CONTROL", "the conversation was taken by an app")
-    REQUEST_THREAD_CONTROL: ReceivingType = member("REQUEST_THREAD_CONTROL", "an app asks for the conversation")
+    REQUEST_THREAD_CONTROL: ReceivingType = member(
+        "REQUEST_THREAD_CONTROL", "an app asks for the conversation"
+    )
     APP_ROLES: ReceivingType = member("APP_ROLES", "the roles of the handover protocol; withdrawn by Meta")
-    POLICY_ENFORCEMENT: ReceivingType = member("POLICY_ENFORCEMENT", "Meta warned, blocked or unblocked the page")
+    POLICY_ENFORCEMENT: ReceivingType = member(
+        "POLICY_ENFORCEMENT", "Meta warned, blocked or unblocked the page"
+    )
     CALL: ReceivingType = member("CALL", "a call began, changed or ended")
     CALL_PERMISSION: ReceivingType = member("CALL_PERMISSION", "a person allowed or refused calls")
     GROUP_FEED: ReceivingType = member("GROUP_FEED", "a comment in a group")
@@ -75,12 +81,40 @@ class ReceivingType(SerializableEnum):
     ANY: ReceivingType = member("ANY", "rules only: whatever a person authored")
 
 
-_AUTHORED = """
-SIMPLE_TEXT QUICK_REPLY POSTBACK GET_STARTED_BUTTON PERSISTENT_MENU_ONE PERSISTENT_MENU_TWO PERSISTENT_MENU_THREE
-PERSISTENT_MENU_FOUR PERSISTENT_MENU_FIVE STICKER IMAGE AUDIO VIDEO FILE LOCATION LINK TEMPLATE REEL POST STORY_MENTION
-STORY_REPLY EPHEMERAL LIKE_HEART APPOINTMENT UNSUPPORTED REFERRAL AUTHENTICATION ONE_TIME_NOTIFICATION
-NOTIFICATION_MESSAGES FEEDBACK CUSTOMER_INFORMATION CART
-""".split()
+_AUTHORED = [
+    "SIMPLE_TEXT",
+    "QUICK_REPLY",
+    "POSTBACK",
+    "GET_STARTED_BUTTON",
+    "PERSISTENT_MENU_ONE",
+    "PERSISTENT_MENU_TWO",
+    "PERSISTENT_MENU_THREE",
+    "PERSISTENT_MENU_FOUR",
+    "PERSISTENT_MENU_FIVE",
+    "STICKER",
+    "IMAGE",
+    "AUDIO",
+    "VIDEO",
+    "FILE",
+    "LOCATION",
+    "LINK",
+    "TEMPLATE",
+    "REEL",
+    "POST",
+    "STORY_MENTION",
+    "STORY_REPLY",
+    "EPHEMERAL",
+    "LIKE_HEART",
+    "APPOINTMENT",
+    "UNSUPPORTED",
+    "REFERRAL",
+    "AUTHENTICATION",
+    "ONE_TIME_NOTIFICATION",
+    "NOTIFICATION_MESSAGES",
+    "FEEDBACK",
+    "CUSTOMER_INFORMATION",
+    "CART",
+]
 
 for _name in _AUTHORED:
     ReceivingType.value_of(_name).authored = True

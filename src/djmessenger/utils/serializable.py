@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import datetime
 import decimal
+import difflib
 import functools
 import inspect
 import json
@@ -15,6 +16,8 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from django.utils.functional import Promise
 
+from djmessenger.exceptions import DJMInvalidConfigException
+
 
 class _Plan(NamedTuple):
     """What a class's constructor takes, worked out once: JSON key to parameter, and which must be there."""
@@ -22,6 +25,10 @@ class _Plan(NamedTuple):
     parameters: dict[str, str]
     required: frozenset[str]
     defaults: dict[str, Any]
+    several: str
+    """The key whose list is spread over ``*parameters``, where these come first; empty otherwise."""
+    takes_any: bool
+    """Whether there are ``**parameters``, which take every other key."""
 
 
 @functools.cache
@@ -29,7 +36,11 @@ def _plan(cls: type[Serializable]) -> _Plan:
     parameters: dict[str, str] = {}
     required: set[str] = set()
     defaults: dict[str, Any] = {}
+    several, takes_any = "", False
     for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL and not parameters:
+            several = cls.json_key(name)
+        takes_any = takes_any or parameter.kind is parameter.VAR_KEYWORD
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             continue
         key = cls.json_key(name)
@@ -38,7 +49,7 @@ def _plan(cls: type[Serializable]) -> _Plan:
             required.add(key)
         else:
             defaults[key] = parameter.default
-    return _Plan(parameters, frozenset(required), defaults)
+    return _Plan(parameters, frozenset(required), defaults, several, takes_any)
 
 
 class Serializable:
@@ -69,6 +80,8 @@ class Serializable:
     """The spelling of 2016; either of the two set to false writes private attributes too."""
     ordering: ClassVar[Iterable[str]] = ()
     """Attributes written first, in this order."""
+    strict: ClassVar[bool] = False
+    """Whether a missing or unknown key is refused, as in what a person configures."""
     json_names: ClassVar[Mapping[str, str]] = {"iid": "id", "llong": "long", "ttype": "type"}
     """Constructor parameter to JSON key where the two differ."""
 
@@ -99,11 +112,19 @@ class Serializable:
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
         # mypy does not take a type for hashable while Self is open.
         plan = _plan(cls)  # type: ignore[arg-type]
+        if cls.strict:
+            cls._refuse_mistakes(plan, data)
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
         taken: Set[str] = frozenset()
         if plan.required <= values.keys():
             taken = plan.parameters.keys() & values.keys()
-            instance = cls(**{plan.parameters[key]: values[key] for key in taken})
+            arguments = {plan.parameters[key]: values[key] for key in taken}
+            several = values.get(plan.several)
+            if isinstance(several, (list, tuple)):
+                instance = cls(*several, **arguments)
+                taken |= {plan.several}
+            else:
+                instance = cls(**arguments)
         else:
             # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
             instance = cls.__new__(cls)
@@ -115,6 +136,24 @@ class Serializable:
             if key not in taken:
                 instance._set_from_json(key, value)
         return instance
+
+    @classmethod
+    def _refuse_mistakes(cls, plan: _Plan, data: Mapping[str, Any]) -> None:
+        missing = sorted(plan.required - data.keys())
+        if missing:
+            raise DJMInvalidConfigException(f"{cls.__name__} needs {', '.join(missing)}")
+        if plan.takes_any:
+            return
+        known = {*plan.parameters, *cls.custom_obj_map, *filter(None, [plan.several])}
+        for key in data:
+            if key not in known and not (hasattr(cls, key) and cls._is_settable(key)):
+                near = difflib.get_close_matches(key, known, 1)
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                )
+                raise DJMInvalidConfigException(f"{cls.__name__} has no argument {key!r}{hint}")
 
     @classmethod
     def _value_from_json(cls, key: str, value: Any) -> Any:
@@ -138,7 +177,12 @@ class Serializable:
 
     @classmethod
     def _is_settable(cls, key: str) -> bool:
-        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_") or hasattr(Serializable, key):
+        if (
+            not key.isidentifier()
+            or keyword.iskeyword(key)
+            or key.startswith("_")
+            or hasattr(Serializable, key)
+        ):
             return False
         present = inspect.getattr_static(cls, key, None)
         return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))

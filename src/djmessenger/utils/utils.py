@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.utils import translation
 from django.utils.functional import Promise
 
-from djmessenger.facebook_locales import FacebookLocale, django_language, fallbacks
+from djmessenger.facebook_locales import FacebookLocale, fallbacks, language_code
 from djmessenger.utils.serializable import Serializable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
 class LocalizedString(Serializable):
@@ -39,7 +41,7 @@ class LocalizedString(Serializable):
 
     @staticmethod
     def _render(text: str | Promise, locale: FacebookLocale | str | None) -> str:
-        language = django_language(locale) if isinstance(text, Promise) else None
+        language = language_code(locale) if isinstance(text, Promise) else None
         if language is None:
             return str(text)
         with translation.override(language):
