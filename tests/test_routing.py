@@ -48,7 +48,12 @@ def echo(text="hi"):
 
 def standby(text="hi"):
     return Messaging.from_item(
-        {"sender": {"id": "1001"}, "recipient": {"id": "2002"}, "timestamp": NOW, "message": {"mid": "m_3", "text": text}},
+        {
+            "sender": {"id": "1001"},
+            "recipient": {"id": "2002"},
+            "timestamp": NOW,
+            "message": {"mid": "m_3", "text": text},
+        },
         entry_id="2002",
         container="standby",
         is_standby=True,
@@ -270,7 +275,10 @@ class TestEchoAndStandby:
     def test_they_reach_only_rules_that_ask_for_them(self, messaging):
         log = []
         policy = Policy(
-            [rule(kind, kind, log) for kind in ("SIMPLE_TEXT", "ANY", "FALLBACK", "DEFAULT", "IMAGE", "UNKNOWN")]
+            [
+                rule(kind, kind, log)
+                for kind in ("SIMPLE_TEXT", "ANY", "FALLBACK", "DEFAULT", "IMAGE", "UNKNOWN")
+            ]
         )
         outcome = policy.route(messaging)
         assert log == []
@@ -341,8 +349,12 @@ class TestRulesOfAType:
 
         policy = Policy(
             [
-                Rule("SIMPLE_TEXT", "one", [TargetFilterClass.holding(_filter(captures(1)))], [_run(handler)]),
-                Rule("SIMPLE_TEXT", "two", [TargetFilterClass.holding(_filter(captures(2)))], [_run(handler)]),
+                Rule(
+                    "SIMPLE_TEXT", "one", [TargetFilterClass.holding(_filter(captures(1)))], [_run(handler)]
+                ),
+                Rule(
+                    "SIMPLE_TEXT", "two", [TargetFilterClass.holding(_filter(captures(2)))], [_run(handler)]
+                ),
                 Rule("SIMPLE_TEXT", "three", [], [_run(handler)]),
             ]
         )
@@ -531,7 +543,10 @@ class TestOutcome:
         [
             (said('it"s\n\u202e'), '@rule(text("it\\"s\\n\\u202e"))'),
             (event(postback={"payload": "ORDER", "title": "Order"}), '@rule(tapped("ORDER"))'),
-            (event(message={"mid": "m", "attachments": [{"type": "image", "payload": {}}]}), "@rule(image())"),
+            (
+                event(message={"mid": "m", "attachments": [{"type": "image", "payload": {}}]}),
+                "@rule(image())",
+            ),
             (event(referral={"ref": "x", "source": "SHORTLINK", "type": "OPEN_THREAD"}), "@rule(referral())"),
         ],
     )
@@ -625,26 +640,56 @@ class TestProblems:
     @pytest.mark.parametrize(
         ("rule", "id_", "position", "says"),
         [
-            (a_rule(filters=[{"name": "djmessenger.filtering.ThumpUpFilter"}]), "E035", ".filters[0]", "ThumbUpFilter"),
+            (
+                a_rule(filters=[{"name": "djmessenger.filtering.ThumpUpFilter"}]),
+                "E035",
+                ".filters[0]",
+                "ThumbUpFilter",
+            ),
             (a_rule(filters=[{"name": "no.such.module.Filter"}]), "E035", ".filters[0]", "no.such.module"),
             (a_rule(filters=[{"name": "nodots"}]), "E035", ".filters[0]", "nodots"),
             (a_rule(filters=[{"name": f"{THIS}.Note"}]), "E036", ".filters[0]", '"handlers"'),
-            (a_rule(handlers=[{"name": f"{THIS}.NOW"}]), "E036", ".handlers[0]", "neither a class nor a function"),
-            (a_rule(filters=[{"name": "djmessenger.filtering.BaseFilter"}]), "E036", ".filters[0]", "abstract"),
+            (
+                a_rule(handlers=[{"name": f"{THIS}.NOW"}]),
+                "E036",
+                ".handlers[0]",
+                "neither a class nor a function",
+            ),
+            (
+                a_rule(filters=[{"name": "djmessenger.filtering.BaseFilter"}]),
+                "E036",
+                ".filters[0]",
+                "abstract",
+            ),
             (a_rule(filters=[{"name": f"{THIS}.Picky"}]), "E037", ".filters[0]", "needs the argument 'word'"),
-            (a_rule(filters=[{"name": f"{THIS}.Picky", "args": {"word": 1}}]), "E037", ".filters[0]", "word is a text"),
+            (
+                a_rule(filters=[{"name": f"{THIS}.Picky", "args": {"word": 1}}]),
+                "E037",
+                ".filters[0]",
+                "word is a text",
+            ),
             (
                 a_rule(filters=[{"name": f"{THIS}.Picky", "args": {"word": "a", "cuont": 1}}]),
                 "E037",
                 ".filters[0]",
                 "Did you mean count?",
             ),
-            (a_rule(filters=[{"any": [{"all": [{"name": "x.y"}]}]}]), "E035", ".filters[0].any[0].all[0]", "x.y"),
+            (
+                a_rule(filters=[{"any": [{"all": [{"name": "x.y"}]}]}]),
+                "E035",
+                ".filters[0].any[0].all[0]",
+                "x.y",
+            ),
             (a_rule(filters=[{"any": []}]), "E031", ".filters[0]", "holds no filter"),
             (a_rule(filters=[{"args": {}}]), "E031", ".filters[0]", "names no class"),
             (a_rule(filters=["text"]), "E031", ".filters[0]", "dict"),
             (a_rule(filters={"name": "x"}), "E031", ".filters", "list"),
-            (a_rule(filters=[{"name": f"{THIS}.Ask", "arg": {}}]), "E032", ".filters[0]", "Did you mean args?"),
+            (
+                a_rule(filters=[{"name": f"{THIS}.Ask", "arg": {}}]),
+                "E032",
+                ".filters[0]",
+                "Did you mean args?",
+            ),
             (a_rule(filter=[]), "E032", "", "Did you mean filters?"),
             (a_rule(stop="yes"), "E031", ".stop", "true or false"),
             (a_rule(type="SIMPLE_TEXTS"), "E033", ".type", "Did you mean SIMPLE_TEXT?"),
@@ -685,7 +730,9 @@ class TestProblems:
         assert (problem.id, problem.position) == ("E034", "rules[1]")
 
     def test_rules_made_by_hand_are_examined_too(self):
-        policy = Policy([Rule("NO_SUCH_TYPE", handlers=[Note([], "")]), Rule("IMAGE", filters=[Note([], "")])])
+        policy = Policy(
+            [Rule("NO_SUCH_TYPE", handlers=[Note([], "")]), Rule("IMAGE", filters=[Note([], "")])]
+        )
         assert [problem.id for problem in policy.problems()] == ["E033", "E031", "W030"]
         with pytest.raises(InvalidPolicy):
             policy.decide(said("hi"))
@@ -711,15 +758,26 @@ class TestProblems:
         assert problem.id == "E031"
 
 
-NAMES = ["djmessenger.filtering.LocationFilter", f"{THIS}.Picky", f"{THIS}.answer", "x.y", "os.path", "os.getcwd", ""]
+NAMES = [
+    "djmessenger.filtering.LocationFilter",
+    f"{THIS}.Picky",
+    f"{THIS}.answer",
+    "x.y",
+    "os.path",
+    "os.getcwd",
+    "",
+]
 scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(NAMES)
 anything = st.recursive(
     scalars,
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(["name", "args", "all", "any", "not", "word", "_built", "json", "__class__"]) | st.text(max_size=5),
-        inner,
-        max_size=4,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(["name", "args", "all", "any", "not", "word", "_built", "json", "__class__"])
+            | st.text(max_size=5),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )

@@ -16,7 +16,15 @@ from typing import Any
 import regex
 
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
-from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, FunctionFilter, NotFilter
+from djmessenger.filtering import (
+    AllFilter,
+    AnyFilter,
+    BaseFilter,
+    FunctionFilter,
+    NotFilter,
+    SimpleTextRegexFilter,
+    TappedFilter,
+)
 from djmessenger.receiving import ReceivingType
 from djmessenger.routing.functions import Call, Function, FunctionHandler, function_name
 from djmessenger.routing.rule import Rule
@@ -352,7 +360,8 @@ class _RuleExamination:
         except LimitExceeded as error:
             return None, [self.problem("E039", f"{target.name}: {error}.", place)]
         except Exception as error:  # noqa: BLE001 - a constructor of the project may raise anything
-            id_ = "E038" if "regex" in target.args and "regex" in str(error).lower() else "E037"
+            is_pattern = issubclass(target.get_class(), SimpleTextRegexFilter)
+            id_ = "E038" if is_pattern and "regex" in target.args else "E037"
             return None, [
                 self.problem(
                     id_, f"{target.name} refuses its arguments: {type(error).__name__}: {error}.", place
@@ -407,7 +416,10 @@ class _RuleExamination:
         )
         for number, item in enumerate(filters):
             for leaf in _leaves(item):
-                if isinstance(leaf, FunctionFilter):
+                if mistake := getattr(leaf, "mistake", ""):
+                    id_ = "E038" if leaf.describe().startswith("pattern(") else "E037"
+                    yield self.problem(id_, f"{leaf.describe()}: {mistake}.", f".filters[{number}]")
+                elif isinstance(leaf, FunctionFilter):
                     for id_, message, hint in _filter_function_problems(leaf.function):
                         yield self.problem(id_, message, f".filters[{number}]", hint)
         for place, instance in runs:
@@ -508,11 +520,11 @@ def _captures(item: BaseFilter) -> frozenset[str]:
         return frozenset[str]().union(*map(_captures, item.operands))
     if isinstance(item, AnyFilter):
         return frozenset.intersection(*map(_captures, item.operands))
-    pattern = getattr(item, "regex", None)
-    if isinstance(item, NotFilter) or not isinstance(pattern, str):
-        return frozenset()
-    with contextlib.suppress(regex.error):
-        return frozenset(regex.compile(pattern).groupindex)
+    if isinstance(item, SimpleTextRegexFilter) and item.regex is not None:
+        with contextlib.suppress(regex.error):
+            return frozenset(["match", "groups", *regex.compile(item.regex).groupindex])
+    if isinstance(item, TappedFilter) and not any(isinstance(given, str) for given in item.payloads):
+        return frozenset(["payload"] if item.payloads else [])
     return frozenset()
 
 
