@@ -474,7 +474,8 @@ class TestFailing:
     @pytest.mark.django_db
     def test_what_a_broken_rule_wrote_into_the_state_is_taken_back(self, caplog):
         class Conversation:
-            state = {"step": 1}
+            def __init__(self):
+                self.state = {"step": 1}
 
         class Step(BaseHandler):
             def __init__(self, fails):
@@ -747,7 +748,7 @@ class TestProblems:
         assert [item.name for item in Policy.load(path).rules] == ["one"]
         assert [item.name for item in Policy.from_file(str(path)).rules] == ["one"]
         path.write_text("{")
-        with pytest.raises(InvalidPolicy, match="policy.json"):
+        with pytest.raises(InvalidPolicy, match=r"policy\.json"):
             Policy.from_file(path)
 
     def test_nesting_has_an_end(self):
