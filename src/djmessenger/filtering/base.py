@@ -62,7 +62,7 @@ class BaseFilter(Serializable, abc.ABC):
         """Ask the filter and give its verdict; never raises, an exception is a logged no."""
         try:
             return Verdict(bool(self.should_pass(messaging)), self.describe())
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever an author's filter raises is a no, and logged
             return self._failed(error)
 
     def _failed(self, error: Exception) -> Verdict:
@@ -142,6 +142,7 @@ class _Combined(BaseFilter):
     KEY: ClassVar[str]
     """As a policy spells it."""
     SIGN: ClassVar[str]
+    operands: tuple[BaseFilter, ...]
 
     def __init__(self, *filters: BaseFilter | Callable[[Messaging], Any]) -> None:
         if not filters:

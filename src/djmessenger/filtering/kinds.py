@@ -261,7 +261,7 @@ class ReferralFilter(BaseFilter):
 
 
 class ReactionFilter(BaseFilter):
-    """Lets reactions to a message through, by Meta's word (``love``, ``angry``) or by the emoji; any where none is named.
+    """Lets reactions to a message through, by Meta's word (``love``, ``angry``) or by the emoji; any if none is named.
 
     ``action`` is ``react``, ``unreact``, or empty for both.
     """

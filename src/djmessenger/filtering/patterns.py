@@ -15,7 +15,7 @@ from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
 
 try:
-    import re2
+    import re2  # type: ignore[import-untyped]
 except ImportError:
     re2 = None
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.facebook_locales import django_language
+from djmessenger.facebook_locales import language_code
 from djmessenger.filtering.base import BaseFilter
 from djmessenger.receiving import Messaging
 
@@ -24,7 +24,7 @@ class LanguageFilter(BaseFilter):
         locale = _folded(person.locale) if person is not None and person.locale else ""
         if not locale:
             return False
-        names = {locale, locale.partition("_")[0], _folded(django_language(locale) or locale)}
+        names = {locale, locale.partition("_")[0], _folded(language_code(locale) or locale)}
         return any(_folded(language) in names for language in self.languages)
 
     def describe(self) -> str:

@@ -47,7 +47,7 @@ class SimpleTextRegexFilter(BaseFilter):
             return Verdict(self._search(messaging), self.describe())
         except patterns.PatternTimeout as error:
             return Verdict(False, self.describe(), error=str(error))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - as in every filter
             return self._failed(error)
 
     def _search(self, messaging: Messaging) -> bool:
@@ -100,7 +100,8 @@ class TextFilter(BaseFilter):
     def __init__(self, *words: Word) -> None:
         if not words:
             raise DJMInvalidConfigException("text(...) needs at least one text")
-        for word in words:
+        given: tuple[Any, ...] = words
+        for word in given:
             if not isinstance(word, (str, Promise, LocalizedString)) or word == "":
                 raise DJMInvalidConfigException(f"text(...) takes texts, not {word!r}")
         self.words = words

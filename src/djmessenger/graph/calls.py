@@ -6,21 +6,18 @@ specification of the Page object (v25), the docstring says so.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
-from urllib.parse import quote, urlencode
+from urllib.parse import quote
 
 from djmessenger.exceptions import DJMInvalidValueException, LimitExceeded
-from djmessenger.graph import results
+from djmessenger.graph import batches, results
 from djmessenger.graph.errors import (
     GraphError,
     MessageRejected,
     PermissionMissing,
     PersonUnreachable,
     ProfileRefused,
-    UnknownFate,
-    error_from,
 )
 from djmessenger.graph.results import Answer, Done, Paged, Sent
 from djmessenger.graph.wire import Call, Upload
@@ -36,11 +33,6 @@ MESSENGER_PROFILE_FIELDS = (
     "whitelisted_domains",
     "account_linking_url",
 )
-
-FIRST_FAILURE = 300
-
-BATCH_SIZE = 50
-"""Calls in one batch (Graph API, "Batch Requests")."""
 
 Item = TypeVar("Item")
 
@@ -408,47 +400,14 @@ class Calls:
         A slot that Graph leaves empty timed out there and may have been executed: ``UnknownFate``. Each call
         counts towards the limits.
         """
-        if len(calls) > BATCH_SIZE:
-            raise LimitExceeded("batch", f"at most {BATCH_SIZE} calls", "Graph API, Batch Requests")
+        if len(calls) > batches.SIZE:
+            raise LimitExceeded("batch", f"at most {batches.SIZE} calls", "Graph API, Batch Requests")
         if not calls:
             return ()
-        body = {"batch": [_in_batch(call) for call in calls], "include_headers": False}
+        body = {"batch": [batches.entry(call) for call in calls], "include_headers": False}
         data = self.execute(Call("POST", "", body))
         slots: list[Any] = data if isinstance(data, list) else []
         return tuple(
-            _slot(call, slots[index] if index < len(slots) else None) for index, call in enumerate(calls)
+            batches.answer(call, slots[index] if index < len(slots) else None)
+            for index, call in enumerate(calls)
         )
-
-
-def _in_batch(call: Call) -> dict[str, str]:
-    if call.files:
-        raise DJMInvalidValueException("A call with files does not go into a batch; upload the file first")
-    query = _form(call.params)
-    entry = {"method": call.method, "relative_url": f"{call.path}?{query}" if query else call.path}
-    if call.json:
-        entry["body"] = _form(call.json)
-    return entry
-
-
-def _form(values: Mapping[str, Any] | None) -> str:
-    pairs = {
-        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
-        for key, value in (values or {}).items()
-        if value is not None
-    }
-    return urlencode(pairs, errors="replace")
-
-
-def _slot(call: Call, slot: Any) -> Answer:
-    status = slot.get("code") if isinstance(slot, Mapping) else None
-    body = slot.get("body") if isinstance(slot, Mapping) else None
-    name = f"{call.method} in a batch"
-    if not isinstance(status, int) or not isinstance(body, str):
-        return Answer(error=UnknownFate(meaning="no answer to this call of the batch", call=name))
-    try:
-        data = json.loads(body)
-    except (ValueError, RecursionError):
-        return Answer(error=UnknownFate(meaning="the answer is no JSON", status=status, call=name))
-    if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):
-        return Answer(error=error_from(status, {}, data, call=name))
-    return Answer(data)
