@@ -267,7 +267,7 @@ class _RuleExamination:
         self, stage: str, wrapper: type[TargetClass], entry: Any, place: str, depth: int = 0
     ) -> tuple[Any, list[Problem]]:
         """Give what the entry makes, or None with what is wrong with it."""
-        if isinstance(entry, TargetFilterGroup):
+        if isinstance(entry, TargetFilterGroup) and entry.held is None:
             return self.group(wrapper, entry.name, entry.operands, place, depth)
         if isinstance(entry, TargetClass):
             target = entry
@@ -390,7 +390,7 @@ class _RuleExamination:
         keys = {
             (found.json_key(name) if issubclass(found, Serializable) else name): parameter
             for name, parameter in parameters.items()
-            if parameter.kind is not parameter.VAR_POSITIONAL
+            if parameter.kind is not parameter.VAR_POSITIONAL or issubclass(found, Serializable)
         }
         for key in args:
             if key in keys or (
@@ -404,15 +404,17 @@ class _RuleExamination:
                 _did_you_mean(key, keys) or (f"It takes {', '.join(keys)}." if keys else "It takes none."),
             )
         for key, parameter in keys.items():
-            if key not in args and parameter.default is parameter.empty:
+            if parameter.kind is parameter.VAR_POSITIONAL or parameter.default is not parameter.empty:
+                continue
+            if key not in args:
                 yield self.problem("E037", f"{_dotted(found)} needs the argument {key!r}.", place)
 
     def check_functions(self, filters: Sequence[Any], runs: Sequence[tuple[str, Any]]) -> Iterator[Problem]:
         """Check how functions among handlers and repliers want to be called."""
         captured = frozenset[str]().union(*map(_captures, filters))
-        # A filter made of a function, or a handler of its own class, may put anything into the context.
-        is_open = any(isinstance(leaf, FunctionFilter) for item in filters for leaf in _leaves(item)) or any(
-            not isinstance(instance, FunctionHandler) for _, instance in runs
+        # A filter made of a function, or another handler, may put anything into the context.
+        is_open = len(runs) > 1 or any(
+            isinstance(leaf, FunctionFilter) for item in filters for leaf in _leaves(item)
         )
         for number, item in enumerate(filters):
             for leaf in _leaves(item):

@@ -127,7 +127,9 @@ def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Ru
     try:
         data = read_policy(source, path=True)
     except InvalidPolicy as error:
-        _entries.extend(_Entry(module, position, misuse=problem) for problem in error.problems)
+        for problem in error.problems:
+            placed = dataclasses.replace(problem, position=f"{position} {problem.position}")
+            _entries.append(_Entry(module, position, misuse=placed))
         return
     rules = data.get("rules") if isinstance(data, Mapping) else None
     if not isinstance(rules, (list, tuple)) or len(data) > 1:
