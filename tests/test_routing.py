@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import types
 
 import pytest
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import routing
+from djmessenger import routing, rules
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.filtering import BaseFilter, literal_key, literal_keys
 from djmessenger.handling import BaseHandler
@@ -559,6 +560,29 @@ class TestOutcome:
         compile(outcome.suggestion, "suggestion", "exec")
         assert line in caplog.text
 
+    @given(
+        st.builds(said, st.text(min_size=1, max_size=100).filter(str.strip))
+        | st.builds(lambda text: event(postback={"payload": text, "title": "x"}), st.text(min_size=1))
+        | st.sampled_from(
+            [
+                event(message={"mid": "m", "quick_reply": {"payload": ""}, "text": "x"}),
+                event(message={"mid": "m", "sticker_id": 369239263222822}),
+                event(optin={"ref": "x"}),
+            ]
+        )
+    )
+    def test_the_rule_to_paste_is_for_that_event(self, messaging):
+        with override_settings(DEBUG=True):
+            outcome = Policy().decide(messaging).outcome
+        module = types.ModuleType("pasted.messenger")
+        try:
+            exec(outcome.suggestion, module.__dict__)  # noqa: S102
+            policy = rules.policy_from_modules([module])
+        finally:
+            rules.forget(module)
+        assert outcome.unhandled
+        assert policy.decide(messaging).applied
+
     def test_outside_debug_the_log_holds_no_text(self, caplog):
         with caplog.at_level(logging.DEBUG, "djmessenger.routing"):
             outcome = Policy().route(said("my secret words"))
@@ -794,6 +818,26 @@ rule_like = st.fixed_dictionaries(
         "other": anything,
     },
 )
+
+
+class TestAnyObject:
+    def test_a_filter_that_cannot_say_what_it_passes(self):
+        class Odd(Ask):
+            def types(self):
+                raise RuntimeError("odd on purpose")
+
+        (problem,) = Policy([Rule("READ", filters=[Odd()], handlers=[Note([], "")])]).problems()
+        assert problem.id == "E037"
+
+    @pytest.mark.parametrize("thing", [None, 3, "x", object(), Ask, Ask(), passes, [[]], {1: 2}])
+    def test_problems_is_total(self, thing):
+        for policy in (
+            Policy([thing]),
+            Policy([Rule(thing)]),
+            Policy([Rule("READ", thing, thing, thing, thing)]),
+            Policy([Rule("READ", filters=[thing], handlers=[thing], repliers=[thing], stop=thing)]),
+        ):
+            assert policy.problems()
 
 
 class TestAnyJson:

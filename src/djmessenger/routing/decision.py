@@ -8,18 +8,16 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
 from djmessenger.outgoing import as_messages
+from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier, queue
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
-
-if TYPE_CHECKING:
-    from djmessenger.receiving import Messaging
-    from djmessenger.routing.rule import Rule
+from djmessenger.routing.rule import Rule
 
 logger = logging.getLogger("djmessenger.routing")
 

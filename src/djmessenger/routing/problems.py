@@ -260,8 +260,12 @@ class _RuleExamination:
                 "The rule has neither handlers nor repliers, so it does nothing.",
                 hint="It still keeps the FALLBACK rules from applying where its filters pass.",
             )
-        yield from self.check_functions(filters, runs)
-        yield from self.check_reach(filters)
+        try:
+            yield from [*self.check_functions(filters, runs), *self.check_reach(filters)]
+        except Exception as error:  # noqa: BLE001 - a filter of the project may raise anything
+            yield self.problem(
+                "E037", f"A filter cannot say what it passes: {type(error).__name__}: {error}."
+            )
 
     def entry(
         self, stage: str, wrapper: type[TargetClass], entry: Any, place: str, depth: int = 0
