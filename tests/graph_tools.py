@@ -1,4 +1,4 @@
-"""What the tests of ``djmessenger.graph`` share: a server of raw sockets, a transport that records, a spy on frames."""
+"""What the tests of ``djmessenger.graph`` share: a raw server, a recording transport, a spy on frames."""
 
 from __future__ import annotations
 
@@ -10,11 +10,17 @@ import struct
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
-from djmessenger.graph import Request, Response
+from hypothesis import strategies as st
+
+from djmessenger.graph import Client, Request, Response
+from djmessenger.signatures import appsecret_proof
 
 TOKEN = "canary-token-of-the-page"  # noqa: S105
 APP_SECRET = "canary-secret-of-the-app"  # noqa: S105
+PSID = "7012345678901234"
+PROOF = appsecret_proof(TOKEN, APP_SECRET)
 
 
 def answer(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -127,7 +133,7 @@ def serving(script: Callable[[Connection], None], tls: Any = None) -> Iterator[S
 
 
 class Recorder:
-    """A transport that notes requests and gives what it was told: JSON values, responses, or errors to raise."""
+    """A transport that notes requests and gives what it was told: JSON, responses, errors to raise."""
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
@@ -183,3 +189,20 @@ def frames_of(error: BaseException, *, but: str) -> str:
                 found += [f"{name}={pprint.pformat(value)}" for name, value in step.tb_frame.f_locals.items()]
             step = step.tb_next
     return "\n".join(found)
+
+
+def client_of(*answers: Any, **options: Any) -> tuple[Client, Recorder]:
+    recorder = Recorder(*answers)
+    options.setdefault("page_id", "100200")
+    return Client(TOKEN, transport=recorder, **options), recorder
+
+
+def query_of(url: str) -> dict[str, str]:
+    return {key: values[0] for key, values in parse_qs(urlsplit(url).query).items()}
+
+
+json_values = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.text(st.characters())),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(st.text(), inner, max_size=3)),
+    max_leaves=8,
+)

@@ -50,11 +50,15 @@ def search(pattern: str, text: str) -> Groups | None:
     return {"match": found.group(), "groups": found.groups(), **found.groupdict()}
 
 
-@functools.lru_cache(maxsize=4096)
 def compiled(engine: str, pattern: str) -> Callable[[str], Any]:
     """Give a function that searches a text; ``DJMInvalidConfigException`` when the engine refuses the pattern."""
     if not isinstance(pattern, str):
         raise DJMInvalidConfigException(f"a pattern is a text, not {type(pattern).__name__}: {pattern!r}")
+    return _compiled(engine, pattern)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(engine: str, pattern: str) -> Callable[[str], Any]:
     if engine == "regex":
         return _for_regex(pattern)
     if engine == "re2":

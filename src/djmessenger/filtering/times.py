@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import zoneinfo
@@ -96,24 +97,22 @@ def _sent(messaging: Messaging) -> datetime.datetime | None:
         return None
 
 
-@functools.lru_cache(maxsize=1024)
-def _moment(bound: str | datetime.datetime, form: str) -> datetime.datetime:
-    found: datetime.datetime | None = None
-    if isinstance(bound, datetime.datetime):
-        found = bound
-    elif isinstance(bound, str):
-        try:
-            found = datetime.datetime.strptime(bound, form)  # noqa: DTZ007 - checked below
-        except ValueError:
-            try:
-                found = datetime.datetime.fromisoformat(bound)
-            except ValueError:
-                found = None
-    if found is None or found.utcoffset() is None:
+def _moment(bound: Any, form: str) -> datetime.datetime:
+    found = _read(bound, form) if isinstance(bound, str) else bound
+    if not isinstance(found, datetime.datetime) or found.utcoffset() is None:
         raise DJMInvalidConfigException(
             f"{bound!r} is no time with an offset from UTC; write it like 2016-1-1T00:00:00Z-0800 ({form})"
         )
     return found
+
+
+@functools.lru_cache(maxsize=1024)
+def _read(bound: str, form: str) -> datetime.datetime | None:
+    with contextlib.suppress(ValueError):
+        return datetime.datetime.strptime(bound, form)  # noqa: DTZ007 - the caller refuses naive ones
+    with contextlib.suppress(ValueError):
+        return datetime.datetime.fromisoformat(bound)
+    return None
 
 
 def _seconds(given: Any) -> int:
