@@ -543,7 +543,8 @@ class TestOutcome:
     @pytest.mark.parametrize(
         ("messaging", "line"),
         [
-            (said('it"s\n\u202e'), '@rule(text("it\\"s\\n\\u202e"))'),
+            (said('say "hi"'), '@rule(text("say \\"hi\\""))'),
+            (said('it"s\n\u202e'), "@rule(text('it\"s\\n\\u202e'))"),
             (event(postback={"payload": "ORDER", "title": "Order"}), '@rule(tapped("ORDER"))'),
             (
                 event(message={"mid": "m", "attachments": [{"type": "image", "payload": {}}]}),

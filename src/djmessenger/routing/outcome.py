@@ -215,7 +215,10 @@ _TAKEN = {"rule", "text", "pattern", "tapped", "on", *_CONDITIONS.values()}
 
 
 def _quoted(said: str) -> str:
-    return json.dumps(said, ensure_ascii=not said.isprintable()) if said else '"..."'
+    if not said:
+        return '"..."'
+    # JSON's escapes are Python's too, but for characters beyond 16 bits.
+    return json.dumps(said, ensure_ascii=False) if said.isprintable() else ascii(said)
 
 
 def _function_name(said: str) -> str:

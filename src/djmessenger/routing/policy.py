@@ -11,9 +11,10 @@ from django.conf import settings as django_settings
 
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.routing.decision import Applied, Decision
+from djmessenger.routing.examination import examine, examine_rules, numbered
 from djmessenger.routing.index import RuleIndex
 from djmessenger.routing.outcome import Outcome, RuleTrace, suggest
-from djmessenger.routing.problems import InvalidPolicy, Problem, examine, examine_rules, numbered, read_policy
+from djmessenger.routing.problems import InvalidPolicy, Problem, read_policy
 from djmessenger.routing.rule import Rule
 from djmessenger.utils.serializable import Serializable
 

@@ -21,7 +21,9 @@ from djmessenger.routing import (
     TargetFilterClass,
     TargetHandlerClass,
 )
-from djmessenger.routing.problems import FACTORY_MARK, examine_rules, read_policy
+from djmessenger.routing.examination import examine_rules
+from djmessenger.routing.functions import FACTORY_MARK
+from djmessenger.routing.problems import read_policy
 
 Condition = BaseFilter | Callable[[Messaging], object]
 """A filter, or a function that takes the event and says whether it passes."""
