@@ -140,7 +140,9 @@ class _Combined(BaseFilter):
             raise ValueError(f"{type(self).__name__} needs at least one filter")
         operands: list[BaseFilter] = []
         for item in map(as_filter, filters):
-            operands.extend(item.operands if isinstance(item, _Combined) and type(item) is type(self) else [item])
+            operands.extend(
+                item.operands if isinstance(item, _Combined) and type(item) is type(self) else [item]
+            )
         self.operands = tuple(operands)
 
     def should_pass(self, messaging: Messaging) -> bool:

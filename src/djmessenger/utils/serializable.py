@@ -146,7 +146,11 @@ class Serializable:
         for key in data:
             if key not in known and not (hasattr(cls, key) and cls._is_settable(key)):
                 near = difflib.get_close_matches(key, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                )
                 raise DJMInvalidConfigException(f"{cls.__name__} has no argument {key!r}{hint}")
 
     @classmethod
