@@ -226,10 +226,18 @@ class TestOutsideLinks:
         assert not is_https(url)
 
     def test_media_are_linked_and_never_loaded(self, staff, conversation):
-        body = {"message": {"attachments": [{"type": "image", "payload": {"url": "https://cdn.example/a.jpg?x=1"}}]}}
+        body = {
+            "message": {
+                "attachments": [{"type": "image", "payload": {"url": "https://cdn.example/a.jpg?x=1"}}]
+            }
+        }
         event(conversation, 1, body, type="IMAGE")
         page = Html(staff.get(change(conversation)).content)
-        links = [attributes for tag, attributes in page.elements if attributes.get("href", "").startswith("https://cdn")]
+        links = [
+            attributes
+            for tag, attributes in page.elements
+            if attributes.get("href", "").startswith("https://cdn")
+        ]
         assert [(link["href"], link["rel"]) for link in links] == [
             ("https://cdn.example/a.jpg?x=1", "noopener noreferrer")
         ]
@@ -253,7 +261,9 @@ class TestDialogue:
         return [(bubble.side, bubble.said.text) for bubble in dialogue.bubbles]
 
     def test_both_sides_stand_in_one_thread_with_the_rule_behind_each_answer(self, staff, conversation):
-        hello = event(conversation, 0, {"message": {"text": "hi there"}}, outcome={"applied": ["greet"], "messages": 1})
+        hello = event(
+            conversation, 0, {"message": {"text": "hi there"}}, outcome={"applied": ["greet"], "messages": 1}
+        )
         answer(conversation, 1, "Hello Ana!", to=hello, rule="greet")
         event(conversation, 60, {"message": {"text": "thanks"}}, outcome={"unhandled": True})
         dialogue = read_dialogue(conversation, Cursor())
@@ -267,13 +277,19 @@ class TestDialogue:
     def test_an_answer_never_stands_before_its_cause(self, conversation):
         hello = event(conversation, 10, {"message": {"text": "hi"}})
         answer(conversation, 9, "by a clock that is late", to=hello)
-        assert [side for side, _text in self.texts(read_dialogue(conversation, Cursor()))] == ["person", "page"]
+        assert [side for side, _text in self.texts(read_dialogue(conversation, Cursor()))] == [
+            "person",
+            "page",
+        ]
 
     def test_an_echo_of_our_own_reply_is_not_shown_twice(self, conversation):
         answer(conversation, 1, "Hello", mid="m_1")
         event(conversation, 2, {"message": {"text": "Hello", "is_echo": True}}, type="ECHO", mid="m_1")
         event(conversation, 3, {"message": {"text": "A human here", "is_echo": True}}, type="ECHO", mid="m_2")
-        assert self.texts(read_dialogue(conversation, Cursor())) == [("page", "Hello"), ("page", "A human here")]
+        assert self.texts(read_dialogue(conversation, Cursor())) == [
+            ("page", "Hello"),
+            ("page", "A human here"),
+        ]
 
     def test_receipts_are_ticks(self, conversation):
         answer(conversation, 1, "Hello", date_delivered=START, date_read=START)
@@ -306,7 +322,9 @@ class TestDialogue:
         assert "in 129" in newest
         assert "in 12<" not in newest
 
-    def test_a_page_of_it_costs_the_same_whatever_its_length(self, staff, conversation, django_assert_num_queries):
+    def test_a_page_of_it_costs_the_same_whatever_its_length(
+        self, staff, conversation, django_assert_num_queries
+    ):
         def cost():
             with django_assert_num_queries(5):
                 assert staff.get(change(conversation)).status_code == 200
@@ -385,7 +403,10 @@ class TestReading:
             {
                 "message": {
                     "attachments": [
-                        {"type": "image", "payload": {"sticker_id": 369239263222822, "url": "https://cdn.example/s"}},
+                        {
+                            "type": "image",
+                            "payload": {"sticker_id": 369239263222822, "url": "https://cdn.example/s"},
+                        },
                         {"type": "location", "payload": {"coordinates": {"lat": 52.5, "long": 13.4}}},
                     ]
                 }
@@ -425,7 +446,9 @@ class TestOutcome:
                 "name": "greet",
                 "position": 2,
                 "applied": True,
-                "steps": [{"kind": "replier", "name": "SimpleMessageReplier", "seconds": 0.002, "messages": 1}],
+                "steps": [
+                    {"kind": "replier", "name": "SimpleMessageReplier", "seconds": 0.002, "messages": 1}
+                ],
             },
         ],
         "stopped_by": "greet",
@@ -512,7 +535,9 @@ class TestRecords:
 
 class TestLists:
     @pytest.mark.parametrize("model", MODELS)
-    def test_cost_the_same_queries_for_one_row_and_for_many(self, staff, model, django_assert_max_num_queries):
+    def test_cost_the_same_queries_for_one_row_and_for_many(
+        self, staff, model, django_assert_max_num_queries
+    ):
         def fill(first, last):
             for number in range(first, last):
                 page, _new = Page.objects.get_or_create(page_id=f"10{number % 3}")
