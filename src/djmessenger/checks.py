@@ -47,21 +47,7 @@ _CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple
 _ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY_SIZE", "DJM_REGEX_TIMEOUT")
 
 
-def register() -> None:
-    """Register all checks; called by the app config."""
-    for check in (
-        check_settings,
-        check_webhook,
-        check_graph,
-        check_rulebook,
-        check_dispatcher,
-        check_thread,
-        check_policy,
-    ):
-        checks.register(check, "djmessenger")
-    checks.register(check_secrets, checks.Tags.security)
-
-
+@checks.register("djmessenger")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every ``DJM_*`` of the project is one of the table and has its type."""
     found: list[CheckMessage] = []
@@ -73,6 +59,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     return found
 
 
+@checks.register("djmessenger")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Meta can find the endpoint."""
     endpoint = settings.DJM_ENDPOINT
@@ -100,6 +87,7 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
+@checks.register(checks.Tags.security, "djmessenger")
 def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The secrets are there, and callbacks are verified; only DEBUG does without."""
     debug = _is_debug()
@@ -147,6 +135,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+@checks.register("djmessenger")
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The Graph version is one, and its end is not near; Graph's address is a safe one."""
     found: list[CheckMessage] = []
@@ -165,6 +154,7 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+@checks.register("djmessenger")
 def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every override of the dated rulebook can be used."""
     hint = "Give a limit its new number, an end its new date, or None where it does not end."
@@ -175,12 +165,14 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     ]
 
 
+@checks.register("djmessenger")
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Something handles stored callbacks, the regex engine is there, and the database bears the threads."""
     found: list[CheckMessage] = []
     name = settings.DJM_DISPATCHER
-    if isinstance(name, str) and name not in bot.DISPATCHERS and (why := _why_no_dispatcher(name)):
-        close = difflib.get_close_matches(name, bot.DISPATCHERS, 1)
+    kind, why = _dispatcher(name)
+    if why:
+        close = difflib.get_close_matches(str(name), bot.DISPATCHERS, 1)
         found.append(
             _error(
                 "E008",
@@ -202,7 +194,9 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
             )
         )
     database = getattr(django_settings, "DATABASES", {}).get("default") or {}
-    if name != "inline" and "sqlite" in str(database.get("ENGINE", "")) and (missing := _missing_options(database)):
+    works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
+    on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
+    if works_beside and on_sqlite and (missing := _missing_options(database)):
         found.append(
             _warning(
                 "W012",
@@ -215,6 +209,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
     return found
 
 
+@checks.register("djmessenger")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Greeting and menu can be sent as they are."""
     languages = [code for code, _name in django_settings.LANGUAGES]
@@ -249,6 +244,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return found
 
 
+@checks.register("djmessenger")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every mistake of the policy, with its place."""
     policy = settings.DJM_ROUTING_POLICY
@@ -269,7 +265,7 @@ def policy_problems() -> Iterable[Any]:
 
 
 def _names_in_settings() -> Iterator[str]:
-    return (name for name in sorted(dir(django_settings)) if name.startswith("DJM_"))
+    return (name for name in sorted(set(dir(django_settings))) if name.startswith("DJM_"))
 
 
 def _unknown(name: str) -> CheckMessage:
@@ -336,17 +332,22 @@ def _is_safe(url: str) -> bool:
     return parts.scheme == "https" or host in {"localhost", "::1"} or host.startswith("127.")
 
 
-def _why_no_dispatcher(name: str) -> str:
+def _dispatcher(name: object) -> tuple[type | None, str]:
+    """Give the class that a name means, or why there is none; neither for a name that is no text."""
+    if not isinstance(name, str):
+        return None, ""
+    if name in bot.DISPATCHERS:
+        return bot.DISPATCHERS[name], ""
     if "." not in name:
-        return "there is none of that name"
+        return None, "there is none of that name"
     try:
         kind = import_string(name)
     except ImportError as error:
-        return f"it cannot be imported ({error})"
+        return None, f"it cannot be imported ({error})"
+    if not isinstance(kind, type):
+        return None, "it is no class"
     lacking = [method for method in ("callback_stored", "replies_queued") if not hasattr(kind, method)]
-    if not isinstance(kind, type) or lacking:
-        return f"it is no dispatcher, for it lacks {_listed(lacking) or 'a class'}"
-    return ""
+    return (None, f"it is no dispatcher, for it lacks {_listed(lacking)}") if lacking else (kind, "")
 
 
 def _missing_options(database: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from django.utils.functional import Promise
 
 from djmessenger import rulebook
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
-from djmessenger.facebook_locales import FacebookLocale, django_language
+from djmessenger.facebook_locales import FacebookLocale, language_code
 from djmessenger.payload import (
     GetStartedPayload,
     Payload,
@@ -160,7 +160,7 @@ def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_lang
         found = {"default": written()}
     spoken = {code.lower() for code in languages}
     for member in FacebookLocale:
-        language = django_language(member) or ""
+        language = language_code(member) or ""
         if language not in spoken and language.partition("-")[0] not in spoken:
             continue
         with translation.override(language):
