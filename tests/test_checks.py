@@ -113,7 +113,10 @@ def test_each_mistake_has_its_id_and_says_what_to_do(settings, name, value, expe
         ("DJM_GRAPH_VERSION", "v99.0"),
         ("DJM_RULEBOOK", {"buttons.count": 4}),
         ("DJM_THREAD_GREETINGS_TEXT", gettext_lazy("Hello")),
-        ("DJM_THREAD_PERSISTENT_MENUS", [{"title": "One"}, {"type": "web_url", "title": "Two", "url": "https://x.example"}]),
+        (
+            "DJM_THREAD_PERSISTENT_MENUS",
+            [{"title": "One"}, {"type": "web_url", "title": "Two", "url": "https://x.example"}],
+        ),
         ("DJM_GRAPH_TIMEOUT", 5),
         ("DJM_DISPATCHER", "djmessenger.pipeline.dispatch.InlineDispatcher"),
     ],
@@ -167,7 +170,9 @@ def test_the_end_of_a_version_is_a_warning_in_good_time(days, expected):
     end = rulebook.row("graph.v21.0").until
     found = checks._version("v21.0", end - datetime.timedelta(days=days))
     assert [type(message) for message in found] == [django_checks.Warning] * len(expected)
-    assert [word for message in found for word in message.msg.split() if word in {"ended", "ends"}] == expected
+    assert [
+        word for message in found for word in message.msg.split() if word in {"ended", "ends"}
+    ] == expected
 
 
 def test_a_date_never_makes_an_error(settings):
@@ -179,7 +184,10 @@ def test_a_date_never_makes_an_error(settings):
 
 def test_sqlite_with_threads_asks_for_wal_and_immediate(settings, monkeypatch):
     settings.DJM_DISPATCHER = "embedded"
-    good = {"transaction_mode": "IMMEDIATE", "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL"}
+    good = {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
+    }
     for options, expected in (
         ({}, ["W012"]),
         ({"transaction_mode": "IMMEDIATE"}, ["W012"]),
@@ -210,7 +218,13 @@ def test_a_menu_without_the_button_is_a_warning(settings):
 
 def test_problems_of_the_policy_keep_their_id_and_place(monkeypatch):
     problems = [
-        Problem(rule="Hi", position="rules[3].filters[0]", message="there is no class x.Y", id="E035", hint="Look."),
+        Problem(
+            rule="Hi",
+            position="rules[3].filters[0]",
+            message="there is no class x.Y",
+            id="E035",
+            hint="Look.",
+        ),
         Problem(rule="", position="rules", message="2 rules were left out", id="W032"),
     ]
     monkeypatch.setattr(checks, "policy_problems", lambda: problems)

@@ -53,7 +53,9 @@ class Page:
             for field in body["fields"]:
                 self.profile.pop(field, None)
         elif "persistent_menu" in body and "get_started" not in {**self.profile, **body}:
-            return self._answer(400, {"error": {"code": 100, "error_subcode": 2018145, "message": "no button"}})
+            return self._answer(
+                400, {"error": {"code": 100, "error_subcode": 2018145, "message": "no button"}}
+            )
         else:
             self.profile |= {key: value for key, value in body.items() if key != "platform"}
         return self._answer(200, {"result": "success"})
@@ -95,7 +97,9 @@ class TestGreetings:
     def test_a_plain_text_is_the_default_entry(self, page, settings):
         settings.DJM_THREAD_GREETINGS_TEXT = "Hi {{user_first_name}}"
         assert "greeting is set" in run("configure_greetings")
-        assert page.sent == [("POST", {"greeting": [{"locale": "default", "text": "Hi {{user_first_name}}"}]})]
+        assert page.sent == [
+            ("POST", {"greeting": [{"locale": "default", "text": "Hi {{user_first_name}}"}]})
+        ]
 
     def test_a_lazy_text_is_sent_in_the_languages_that_translate_it(self, page, settings):
         settings.DJM_THREAD_GREETINGS_TEXT = hello
@@ -162,17 +166,18 @@ class TestGetStartedButton:
         assert page.sent == []
 
 
-class TestPersistentMenu:
-    MENU = [
-        {"type": "postback", "title": "Help"},
-        {"type": "postback", "title": "Order"},
-        {"type": "web_url", "title": "Shop", "url": "https://shop.example/"},
-        {"type": "postback", "title": "Hours", "payload": "HOURS"},
-        {"title": "Human"},
-    ]
+MENU = [
+    {"type": "postback", "title": "Help"},
+    {"type": "postback", "title": "Order"},
+    {"type": "web_url", "title": "Shop", "url": "https://shop.example/"},
+    {"type": "postback", "title": "Hours", "payload": "HOURS"},
+    {"title": "Human"},
+]
 
+
+class TestPersistentMenu:
     def test_the_menu_of_2016_gets_numbered_payloads(self, page, settings):
-        settings.DJM_THREAD_PERSISTENT_MENUS = self.MENU
+        settings.DJM_THREAD_PERSISTENT_MENUS = MENU
         run("configure_persistent_menu")
         menu = page.profile["persistent_menu"]
         assert [entry["locale"] for entry in menu] == ["default"]
@@ -190,13 +195,13 @@ class TestPersistentMenu:
         assert items[3]["payload"] == "HOURS"
 
     def test_the_button_goes_first_where_it_is_missing(self, page, settings):
-        settings.DJM_THREAD_PERSISTENT_MENUS = self.MENU
+        settings.DJM_THREAD_PERSISTENT_MENUS = MENU
         printed = run("configure_persistent_menu")
         assert [list(body) for _method, body in page.sent] == [["get_started"], ["persistent_menu"]]
         assert "get-started button is set" in printed
 
     def test_a_button_that_is_there_is_left_alone(self, page, settings):
-        settings.DJM_THREAD_PERSISTENT_MENUS = self.MENU
+        settings.DJM_THREAD_PERSISTENT_MENUS = MENU
         page.profile = {"get_started": {"payload": "MINE"}}
         run("configure_persistent_menu")
         assert [list(body) for _method, body in page.sent] == [["persistent_menu"]]
@@ -215,7 +220,10 @@ class TestPersistentMenu:
             ({"type": "web_url", "title": "Shop", "url": ""}, "url is ''"),
             ({"type": "web_url", "title": "Shop"}, "url is ''"),
             ({"type": "web_url", "title": "Shop", "url": "javascript:alert(1)"}, "https address"),
-            ({"type": "web_url", "title": "Shop", "url": "https://x.example", "payload": "P"}, "no key 'payload'"),
+            (
+                {"type": "web_url", "title": "Shop", "url": "https://x.example", "payload": "P"},
+                "no key 'payload'",
+            ),
             ({"type": "nested", "title": "More"}, "postback or web_url"),
             ({"title": ""}, "title is empty"),
             ({"title": "x" * 31}, "31 characters, at most 30"),
@@ -249,7 +257,7 @@ class TestPersistentMenu:
             run("configure_persistent_menu")
 
     def test_dry_run_asks_graph_nothing(self, page, settings):
-        settings.DJM_THREAD_PERSISTENT_MENUS = self.MENU
+        settings.DJM_THREAD_PERSISTENT_MENUS = MENU
         assert "persistent_menu" in json.loads(run("configure_persistent_menu", "--dry-run"))
         assert page.requests == []
 
@@ -271,7 +279,12 @@ def full(settings):
 @pytest.mark.parametrize("name", COMMANDS)
 class TestRefusals:
     def test_a_refusal_says_code_message_and_cure(self, page, full, name):
-        page.refusal = {"code": 190, "error_subcode": 463, "message": "Session has expired", "type": "OAuthException"}
+        page.refusal = {
+            "code": 190,
+            "error_subcode": 463,
+            "message": "Session has expired",
+            "type": "OAuthException",
+        }
         with pytest.raises(CommandError) as caught:
             run(name)
         said = str(caught.value)
@@ -321,7 +334,10 @@ class TestAutoConfig:
 
     def test_sends_everything_in_order(self, page):
         profile.auto_configure("default")
-        assert [list(body) for _method, body in page.sent] == [["greeting", "get_started"], ["persistent_menu"]]
+        assert [list(body) for _method, body in page.sent] == [
+            ["greeting", "get_started"],
+            ["persistent_menu"],
+        ]
 
     def test_is_connected_to_migrate(self, page):
         mine = apps.get_app_config("djmessenger")

@@ -220,12 +220,17 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         try:
             thread.greeting(text, languages, code)
         except DJMException as error:
-            found.append(_error("E013", f"{error}.", "Shorten the greeting; mind its translations.", "settings"))
+            found.append(
+                _error("E013", f"{error}.", "Shorten the greeting; mind its translations.", "settings")
+            )
     if not menu or not isinstance(menu, (list, tuple)):
         return found
     if odd := [place for place, entry in enumerate(menu) if not isinstance(entry, Mapping)]:
         what = f"DJM_THREAD_PERSISTENT_MENUS[{odd[0]}] is {type(menu[odd[0]]).__name__}; it must be a dict."
-        return [*found, _error("E014", what, settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning, "settings")]
+        return [
+            *found,
+            _error("E014", what, settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning, "settings"),
+        ]
     try:
         thread.persistent_menu(menu, languages, code)
     except DJMException as error:
@@ -313,14 +318,18 @@ def _version(version: str, today: datetime.date) -> list[CheckMessage]:
     hint = "Read Meta's changelog of the Graph API and set a later one; v26.0 is known to serve."
     if not _VERSION.fullmatch(version):
         return [
-            _warning("W008", f"DJM_GRAPH_VERSION is {version!r}; a version looks like v26.0.", hint, "settings")
+            _warning(
+                "W008", f"DJM_GRAPH_VERSION is {version!r}; a version looks like v26.0.", hint, "settings"
+            )
         ]
     key = f"graph.{version}"
     row = rulebook.rows().get(key)
     if row is None or row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
         return []
     when = "ended" if rulebook.retirement(key, today) else "ends"
-    return [_warning("W009", f"DJM_GRAPH_VERSION is {version}, which {when} on {row.until}.", hint, "settings")]
+    return [
+        _warning("W009", f"DJM_GRAPH_VERSION is {version}, which {when} on {row.until}.", hint, "settings")
+    ]
 
 
 def _is_safe(url: str) -> bool:

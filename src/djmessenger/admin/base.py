@@ -126,7 +126,11 @@ def admin_url(model: type[Model], pk: object) -> str:
 
 def is_https(url: object) -> bool:
     """Tell whether staff may follow an address that came from outside."""
-    if not isinstance(url, str) or not url.isprintable() or any(character in url for character in " \\\"'<>`"):
+    if (
+        not isinstance(url, str)
+        or not url.isprintable()
+        or any(character in url for character in " \\\"'<>`")
+    ):
         return False
     try:
         parts = urlsplit(url)

@@ -59,7 +59,10 @@ class ProfileCommand(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--page", default="", metavar="PAGE_ID", help="Page to change; the one of the settings when left out."
+            "--page",
+            default="",
+            metavar="PAGE_ID",
+            help="Page to change; the one of the settings when left out.",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="Print the JSON that would be sent, and send nothing."
@@ -116,7 +119,9 @@ def client_of(page_id: str) -> graph.Client:
     if not page_id:
         return bot.get_client()
     if not page_id.isdecimal() or not page_id.isascii():
-        raise DJMInvalidConfigException(f"--page is {page_id!r}; it must be the id of a Page, which is a number")
+        raise DJMInvalidConfigException(
+            f"--page is {page_id!r}; it must be the id of a Page, which is a number"
+        )
     page = models.Page.objects.filter(page_id=page_id).first()
     return bot.get_client(page or models.Page(page_id=page_id))
 

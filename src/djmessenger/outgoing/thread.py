@@ -134,7 +134,9 @@ def _payload(payload: object, place: int, where: str) -> str:
         payload = NUMBERED[place]()
     text = payload.serialize() if isinstance(payload, Payload) else payload
     if not isinstance(text, str):
-        raise DJMInvalidConfigException(f"{where}: payload is {type(text).__name__}; it must be a text or a Payload")
+        raise DJMInvalidConfigException(
+            f"{where}: payload is {type(text).__name__}; it must be a text or a Payload"
+        )
     _within(text, "menu.payload", f"{where}.payload")
     return text
 
