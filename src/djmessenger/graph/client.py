@@ -17,8 +17,9 @@ from urllib.parse import urlencode, urlsplit
 import urllib3
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.graph.calls import Calls
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from
+from djmessenger.graph.page import PageCalls
+from djmessenger.graph.people import PeopleCalls
 from djmessenger.graph.results import text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
@@ -51,7 +52,7 @@ class LoggedCall:
     fbtrace_id: str
 
 
-class Client(Calls):
+class Client(PeopleCalls, PageCalls):
     """Speaks to Graph for one Page; threads share it.
 
     ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
@@ -101,23 +102,20 @@ class Client(Calls):
             response = self.transport.send(self._request(call))
             status, trace = response.status, response.header("x-fb-trace-id")
             self.usage = self.usage.updated(parse_usage(response.headers))
-            data = _decoded(response, needs)
+            data = _decoded(response, self._without_secrets(response.body), needs)
         except GraphError as raised:
             error = raised
         if error is not None:
-            error = self._told(error, call)
-            trace = error.fbtrace_id or trace
+            error.call = f"{call.method} /{self._hidden(call.path)}"
+            trace = error.fbtrace_id = error.fbtrace_id or trace
         self._note(call, status, error, trace, (time.perf_counter() - started) * 1000)
         if error is not None:
             raise error
         return response.status, data
 
-    def _told(self, error: GraphError, call: Call) -> GraphError:
-        """Name the call in its error, and see that Meta's words do not quote the token."""
-        error.call = f"{call.method} /{self._hidden(call.path)}"
-        error.message = self._proof.hide_in(self._token.hide_in(error.message))
-        error.args = (error.message,)
-        return error
+    def _without_secrets(self, body: bytes) -> bytes:
+        """Meta's messages quote a token that they find malformed."""
+        return self._proof.hide_in(self._token.hide_in(body))
 
     def _request(self, call: Call) -> Request:
         headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "djmessenger"}
@@ -212,10 +210,10 @@ class Client(Calls):
 _WORD = re.compile(r"[a-z_]*")
 
 
-def _decoded(response: Response, needs: str) -> Any:
+def _decoded(response: Response, body: bytes, needs: str) -> Any:
     """Give the JSON of a success; raises the error of anything else."""
     try:
-        data = json.loads(response.body)
+        data = json.loads(body)
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, Mapping) and data.get("error"):

@@ -110,7 +110,7 @@ def _hours(value: Any) -> float | None:
         hours = float(value)
     except (TypeError, ValueError, OverflowError):
         return None
-    return hours if not isinstance(value, bool) and -24 <= hours <= 24 else None  # noqa: PLR2004
+    return hours if not isinstance(value, bool) and -24 <= hours <= 24 else None
 
 
 @dataclass(frozen=True)

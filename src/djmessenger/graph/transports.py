@@ -209,8 +209,8 @@ class PooledTransport:
             body=request.body,
             redirect=False,
             retries=False,
-            timeout=urllib3.Timeout(total=request.timeout),
-            pool_timeout=request.timeout,
+            timeout=urllib3.Timeout(total=flight.left()),
+            pool_timeout=flight.left(),
             preload_content=False,
             decode_content=False,
         )
@@ -298,13 +298,14 @@ _PROOF = re.compile(r"((?:appsecret_proof|access_token)=)[^&\s\"']+")
 
 
 class _Scrub(logging.Filter):
-    """urllib3 logs each address at DEBUG; the proof of a GET travels in its query."""
+    """urllib3 logs addresses, and frames that hold them; the proof of a GET travels in its query."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
             record.args = tuple(
                 _PROOF.sub(r"\1***", value) if isinstance(value, str) else value for value in record.args
             )
+        record.exc_info = None
         return True
 
 

@@ -103,6 +103,6 @@ def _usage(data: Any) -> Usage | None:
 
 
 def _percent(value: Any) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9:  # noqa: PLR2004
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < 1e9:
         return value
     return 0

@@ -29,9 +29,9 @@ class Secret:
     def reveal(self) -> str:
         return self._value
 
-    def hide_in(self, text: str) -> str:
-        """Give the text with stars where the secret stood."""
-        return text.replace(self._value, "***") if self._value else text
+    def hide_in(self, body: bytes) -> bytes:
+        """Give the bytes with stars where the secret stood."""
+        return body.replace(self._value.encode(), b"***") if self._value else body
 
     def __bool__(self) -> bool:
         return bool(self._value)
