@@ -1,5 +1,7 @@
 """The locales that Facebook knows, what stands in for a missing one, and their names in Django."""
 
+# ruff: noqa: N815  # members are spelt as Facebook spells locales
+
 from __future__ import annotations
 
 import enum
@@ -220,15 +222,15 @@ _DJANGO: dict[str, str] = {
 
 
 def find_locale(locale: FacebookLocale | str | None) -> FacebookLocale | None:
-    """Give the member for a name however it is spelt (``zh_TW``, ``zh-tw``), ``None`` for what is not known."""
+    """Give the member for a name however it is spelt (``zh_TW``, ``zh-tw``), else ``None``."""
     return locale if isinstance(locale, FacebookLocale) else _BY_NAME.get(_folded(locale))
 
 
 def fallbacks(locale: FacebookLocale | str | None, *, among: _Names) -> Iterator[str]:
     """Give those of the names ``among`` that serve a reader of the locale, the best first.
 
-    The locale itself; then who speaks for its language (``zh_TW`` for ``zh_HK``, ``en_US`` for ``en_GB``); then any
-    other of that language. Simplified and traditional Chinese do not stand in for each other.
+    The locale itself; then who speaks for its language (``zh_TW`` for ``zh_HK``, ``en_US`` for ``en_GB``);
+    then any other of that language. Simplified and traditional Chinese do not stand in for each other.
     """
     wanted = locale.name if isinstance(locale, FacebookLocale) else locale
     if not isinstance(wanted, str) or not wanted:
@@ -244,7 +246,7 @@ def fallbacks(locale: FacebookLocale | str | None, *, among: _Names) -> Iterator
 
 
 def language_code(locale: FacebookLocale | str | None) -> str | None:
-    """Give Django's language code (``zh-hant``, ``pt-br``, ``de``), ``None`` for a locale that is not known."""
+    """Give Django's language code (``zh-hant``, ``pt-br``, ``de``), ``None`` for an unknown locale."""
     member = find_locale(locale)
     if member is None:
         return None

@@ -8,8 +8,9 @@ A payload travels with a button or a quick reply and comes back when a person ta
             self.name = name
             self.price = price
 
-The name comes back from outside. It is looked up among the ``Payload`` subclasses that are loaded already; nothing is
-ever imported because of it. So a module with payload classes must be loaded at start; every ``messenger.py`` is.
+The name comes back from outside. It is looked up among the ``Payload`` subclasses that are loaded already;
+nothing is ever imported because of it. So a module with payload classes must be loaded at start; every
+``messenger.py`` is.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class Payload(Serializable, ABC):
         setattr(self, self.PAYLOAD_CLASS_ATTRIBUTE, get_class_name(type(self)))
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the JSON-ready dict, with the class name even where a subclass forgot the parent constructor."""
+        """Give the JSON-ready dict, which names the class even where its constructor forgot the parent's."""
         return {**super().json_unordered(), self.PAYLOAD_CLASS_ATTRIBUTE: get_class_name(type(self))}
 
     def get_class(self) -> type[Payload]:
@@ -52,9 +53,9 @@ class Payload(Serializable, ABC):
     def get_instance(cls, json_data: str | dict[str, Any]) -> Payload:
         """Give an instance of the class that the JSON names.
 
-        Raises ``ValueError`` when the argument is empty, is neither text nor a dict, cannot be parsed, is no JSON
-        object, names no class, or cannot become an instance of the class; ``ImportError`` when the module of the
-        class is not loaded; ``AttributeError`` when the module lacks the class.
+        Raises ``ValueError`` when the argument is empty, is neither text nor a dict, cannot be parsed, is
+        no JSON object, names no class, or cannot become an instance of the class; ``ImportError`` when the
+        module of the class is not loaded; ``AttributeError`` when the module lacks the class.
         """
         data = _as_dict(json_data)
         found = _named_class(data.get(Payload.PAYLOAD_CLASS_ATTRIBUTE))

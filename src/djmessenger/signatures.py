@@ -1,8 +1,8 @@
 """Signatures of Meta: of the callbacks it posts, and of the calls made to it.
 
-Platform facts: Messenger Platform, "Webhooks" (set-up page, May 2026): the header ``X-Hub-Signature-256`` holds
-``sha256=`` and the HMAC-SHA256 of the body under the App Secret, as 64 lower-case hex digits. Graph API, "Secure
-requests": ``appsecret_proof`` is the HMAC-SHA256 of the access token under the App Secret.
+Platform facts: Messenger Platform, "Webhooks" (set-up page, May 2026): the header ``X-Hub-Signature-256``
+holds ``sha256=`` and the HMAC-SHA256 of the body under the App Secret, as 64 lower-case hex digits. Graph
+API, "Secure requests": ``appsecret_proof`` is the HMAC-SHA256 of the access token under the App Secret.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ def sign(secret: str, body: bytes) -> str:
 def verify(body: bytes, header: str | None, secrets: Mapping[str, str]) -> str | None:
     """Give the id of the app whose secret signed the body, or ``None``.
 
-    ``secrets`` maps app id (may be ``""`` where it is not known) to App Secret; an empty secret matches nothing.
-    The body is the one the socket gave: Meta signs its own escaped spelling, which no re-serialising reproduces.
-    Never raises, whatever the header holds.
+    ``secrets`` maps app id (may be ``""`` where it is not known) to App Secret; an empty secret matches
+    nothing. The body is the one the socket gave: Meta signs its own escaped spelling, which no
+    re-serialising reproduces. Never raises, whatever the header holds.
     """
     if header is None or not _HEADER.fullmatch(header):
         return None
@@ -41,7 +41,7 @@ def verify(body: bytes, header: str | None, secrets: Mapping[str, str]) -> str |
 
 
 def appsecret_proof(token: str, secret: str) -> str:
-    """Give what goes with every Graph call made under ``token``, so that a stolen token alone is of no use."""
+    """Give what goes with every Graph call made under ``token``: a stolen token alone is of no use."""
     return _digest(secret, token.encode())
 
 

@@ -9,12 +9,15 @@ import operator
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.utils.serializable import Serializable
 
 logger = logging.getLogger("djmessenger.filtering")
+
+GET_STARTED: Final = "GET_STARTED"
+"""What a rule calls the get-started button, whatever payload it carries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +62,15 @@ class BaseFilter(Serializable, abc.ABC):
         """Ask the filter and give its verdict; never raises, an exception is a logged no."""
         try:
             return Verdict(bool(self.should_pass(messaging)), self.describe())
-        except Exception as error:
-            name = self.describe()
-            logger.exception("Filter %s failed", name, extra={"action": "filter_failed", "filter": name})
-            return Verdict(False, name, error=f"{type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - whatever an author's filter raises is a no, and logged
+            return self._failed(error)
+
+    def _failed(self, error: Exception) -> Verdict:
+        name = self.describe()
+        logger.error(
+            "Filter %s failed", name, exc_info=error, extra={"action": "filter_failed", "filter": name}
+        )
+        return Verdict(False, name, error=f"{type(error).__name__}: {error}")
 
     def describe(self) -> str:
         """Give a readable name, as an author would type the filter."""
@@ -134,13 +142,16 @@ class _Combined(BaseFilter):
     KEY: ClassVar[str]
     """As a policy spells it."""
     SIGN: ClassVar[str]
+    operands: tuple[BaseFilter, ...]
 
     def __init__(self, *filters: BaseFilter | Callable[[Messaging], Any]) -> None:
         if not filters:
             raise ValueError(f"{type(self).__name__} needs at least one filter")
         operands: list[BaseFilter] = []
         for item in map(as_filter, filters):
-            operands.extend(item.operands if isinstance(item, _Combined) and type(item) is type(self) else [item])
+            operands.extend(
+                item.operands if isinstance(item, _Combined) and type(item) is type(self) else [item]
+            )
         self.operands = tuple(operands)
 
     def should_pass(self, messaging: Messaging) -> bool:
@@ -251,7 +262,10 @@ def literal_key(text: str) -> str:
 
 def literal_keys(messaging: Messaging) -> frozenset[str]:
     """Give what ``literals()`` of a filter is compared with: a filter that needs none of these does not pass."""
-    return frozenset(literal_key(found) for found in (messaging.text, messaging.payload) if found)
+    keys = {literal_key(found) for found in (messaging.text, messaging.payload) if found}
+    if messaging.type is ReceivingType.GET_STARTED_BUTTON:
+        keys.add(literal_key(GET_STARTED))
+    return frozenset(keys)
 
 
 def _is_filter(value: object) -> bool:

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.models.people import Conversation, Page
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django.db.models.fields.related_descriptors import RelatedManager
 
     from djmessenger.models.outbox import Reply
 

@@ -8,6 +8,7 @@ from djmessenger.receiving.attachments import (
     LocationAttachmentPayload,
     MultimediaAttachmentPayload,
 )
+from djmessenger.receiving.callbacks import Callback, Entry
 from djmessenger.receiving.checkers import (
     AccountLinkingChecker,
     AuthenticationChecker,
@@ -20,7 +21,7 @@ from djmessenger.receiving.checkers import (
     checker,
 )
 from djmessenger.receiving.decoding import decode
-from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Callback, Entry, Messaging
+from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
 from djmessenger.receiving.messages import (
     AccountLinking,
     Delivery,

@@ -43,7 +43,7 @@ class LocationAttachmentPayload(Part):
 
 
 class MultimediaAttachmentPayload(Part):
-    """Attachment payload that holds a url; of a share its title, of a sticker its id. The rest is in ``raw``."""
+    """Attachment payload that holds a url; of a share its title, of a sticker its id; more in ``raw``."""
 
     fields: ClassVar = {
         "url": Field(read_text, ""),
@@ -67,8 +67,8 @@ _read_multimedia = part(MultimediaAttachmentPayload)
 class Attachment(Part):
     """One attachment; its payload is a location or a multimedia payload depending on its type.
 
-    ``type`` is the spelling on the wire; ``kind`` is the member, if there is one. ``url`` is the one beside the
-    payload (locations, and links in echoes); ``best_url`` is the one that is there.
+    ``type`` is the spelling on the wire; ``kind`` is the member, if there is one. ``url`` is the one beside
+    the payload (locations, and links in echoes); ``best_url`` is the one that is there.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
@@ -96,7 +96,7 @@ class Attachment(Part):
 
     @classmethod
     def deserialize(cls, json_data: Any) -> Self:
-        """Build an Attachment, its payload by the type named in the data; an unknown type is kept as it is."""
+        """Build an Attachment, its payload by the type named in the data; an unknown type is kept."""
         return super().deserialize(json_data)
 
     @classmethod

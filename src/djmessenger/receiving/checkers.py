@@ -30,7 +30,7 @@ class MessagingChecker(ABC):
 C = TypeVar("C", bound=type[MessagingChecker])
 
 own_checkers: list[type[MessagingChecker]] = []
-"""Those of projects, asked in the order they joined and before those of djmessenger; the first answer stands."""
+"""Those of projects, asked in the order they joined, before the built-in ones; the first answer stands."""
 
 
 def checker(cls: C) -> C:
@@ -121,7 +121,8 @@ _BY_PAYLOAD: tuple[tuple[type[payload.Payload], ReceivingType], ...] = (
 class PostbackReceivedChecker(MessagingChecker):
     """Recognises postbacks, and the menu and get-started payloads among them.
 
-    Nothing on the wire tells a tap on the menu from one on a button, so only the documented payload classes do.
+    Nothing on the wire tells a tap on the menu from one on a button, so only the documented payload classes
+    do.
     """
 
     def check(self) -> ReceivingType | None:
@@ -222,7 +223,7 @@ EVENT_KEYS = frozenset(_BY_KEY) | {
 CONTAINERS = ("messaging", "standby", "changes", "calls")
 """Keys of an entry that hold items."""
 ENTRY = "entry"
-"""Stands for the container where there is none: "Calling" prints ``call_permission_reply`` right in the entry."""
+"""Where there is no container: the page "Calling" prints ``call_permission_reply`` right in the entry."""
 
 _PLAIN_FIELDS = frozenset({"messages", "message_echoes", "standby", "send_cart", "response_feedback"})
 

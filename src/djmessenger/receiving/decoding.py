@@ -1,7 +1,7 @@
 """Bytes to JSON that any database can store.
 
-msgspec reads what is well formed. What it refuses takes the standard library, and whatever cannot be stored is repaired
-on the way: a bad item never hurts its neighbours.
+msgspec reads what is well formed. What it refuses takes the standard library, and whatever cannot be stored
+is repaired on the way: a bad item never hurts its neighbours.
 """
 
 from __future__ import annotations
@@ -28,8 +28,9 @@ _decode = msgspec.json.Decoder().decode
 def decode(body: bytes) -> Any:
     """Read JSON, repairing what neither PostgreSQL nor SQLite can store.
 
-    NUL characters and lone surrogates become U+FFFD; numbers beyond 64 bits, NaN and infinities become ``None``, as
-    does what is nested deeper than 64 levels. Raises ``ValueError`` when the bytes are no JSON in UTF-8.
+    NUL characters and lone surrogates become U+FFFD; numbers beyond 64 bits, NaN and infinities become
+    ``None``, as does what is nested deeper than 64 levels. Raises ``ValueError`` when the bytes are no JSON
+    in UTF-8.
     """
     body = bytes(body)
     try:
@@ -74,14 +75,14 @@ def _flattened(text: str) -> str:
     kept: list[str] = []
     depth = start = 0
     for match in _STRUCTURE.finditer(text):
-        token = match.group()
-        if token == '"':
+        symbol = match.group()
+        if symbol == '"':
             raise ValueError("a text in the body has no end")
-        if token in "[{":
+        if symbol in "[{":
             depth += 1
             if depth == DEEPEST + 1:
                 kept.append(text[start : match.start()])
-        elif token in "]}":
+        elif symbol in "]}":
             depth -= 1
             if depth == DEEPEST:
                 kept.append("null")
@@ -94,7 +95,7 @@ def _flattened(text: str) -> str:
     return "".join(kept)
 
 
-def _cleaned(value: Any, levels: int) -> Any:
+def _cleaned(value: Any, levels: int) -> Any:  # noqa: PLR0911  # one line a kind of value
     kind = type(value)
     if kind is str:
         return _clean_text(value)

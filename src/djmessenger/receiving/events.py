@@ -1,4 +1,4 @@
-"""A callback, its entries and the events in them: the documented ``Callback``, ``Entry`` and ``Messaging``."""
+"""The events in a callback: the documented ``Messaging``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from djmessenger.receiving.checkers import (
     is_from_page,
     unwrap,
 )
-from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.keys import dedup_key
 from djmessenger.receiving.messages import (
     AccountLinking,
@@ -34,17 +33,13 @@ from djmessenger.receiving.parts import (
     Field,
     Part,
     part,
-    parts,
     read_id,
     read_milliseconds,
-    read_optional_text,
 )
 from djmessenger.receiving.types import ReceivingType
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from django.http import HttpRequest
+    from collections.abc import Mapping
 
     from djmessenger.receiving.attachments import Attachment, Coordinates
 
@@ -116,7 +111,7 @@ class Messaging(Part):
     _page: Any = None
     _row: Any = None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # documented
         self,
         sender: Sender | None,
         recipient: Recipient | None,
@@ -151,7 +146,7 @@ class Messaging(Part):
         return instance
 
     @classmethod
-    def from_item(
+    def from_item(  # noqa: PLR0913  # what may stand around an event
         cls,
         raw: Mapping[str, Any],
         *,
@@ -198,7 +193,7 @@ class Messaging(Part):
         )
 
     def envelope(self) -> dict[str, Any]:
-        """Give the callback that holds this event alone: what a row keeps, and what can be delivered again."""
+        """Give the callback that holds this event alone: what a row keeps, what can be delivered again."""
         item: Any = self.raw
         if self._container == ENTRY:
             entry = item
@@ -251,7 +246,7 @@ class Messaging(Part):
 
     @property
     def container(self) -> str:
-        """The key of the entry that held it: ``messaging``, ``standby``, ``changes`` or ``calls``; ``entry``."""
+        """The key that held it: ``messaging``, ``standby``, ``changes``, ``calls``; ``entry`` for none."""
         return self._container
 
     @property
@@ -273,7 +268,7 @@ class Messaging(Part):
 
     @property
     def inner_type(self) -> ReceivingType:
-        """What the event would be if this app had the conversation; differs from ``type`` in standby alone."""
+        """What the event would be if this app had the conversation: the same as ``type`` but in standby."""
         return find_inner_type(self) if self.type is ReceivingType.STANDBY else self.type
 
     @property
@@ -331,7 +326,7 @@ class Messaging(Part):
         return sender or (self.optin.user_ref if self.optin is not None else "")
 
     def get_page_id(self) -> str:
-        """Give the page's id: the entry's, for an event made by hand the recipient's (an echo's: the sender's)."""
+        """Give the page's id: the entry's; for an event made by hand, the one who is not the person."""
         if self._entry_id:
             return self._entry_id
         page = self.sender if self.is_echo else self.recipient
@@ -447,78 +442,6 @@ class Messaging(Part):
         if self._context is None:
             self._context = {}
         return self._context
-
-
-class Entry(Part):
-    """One entry of a callback: a page, a time (ms) and its events."""
-
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {"messaging": [Messaging, list]}
-    fields: ClassVar = {
-        "id": Field(read_id, ""),
-        "time": Field(read_milliseconds),
-        "messaging": Field(parts(Messaging), list),
-        "standby": Field(parts(Messaging), list),
-    }
-    id: str
-    time: int | None
-    messaging: list[Messaging]
-    standby: list[Messaging]
-
-    def __init__(self, iid: str | int, time: int | None, messaging: list[Messaging] | None = None) -> None:
-        self.id = read_id(iid)
-        self.time = time
-        self.messaging = list(messaging or ())
-        self.standby = []
-
-    @classmethod
-    def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        instance = super()._from_json(data)
-        instance._place(MESSENGER)
-        return instance
-
-    def _place(self, channel: str) -> None:
-        for container in ("messaging", "standby"):
-            for messaging in getattr(self, container):
-                messaging._place(self.id, self.time, channel, container)
-
-
-class Callback(Part):
-    """One whole webhook request."""
-
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {"entry": [Entry, list]}
-    fields: ClassVar = {"object": Field(read_optional_text), "entry": Field(parts(Entry), list)}
-    object: str | None
-    entry: list[Entry]
-
-    def __init__(self, object: str = "page", entry: list[Entry] | None = None) -> None:  # noqa: A002
-        self.object = object
-        self.entry = list(entry or ())
-
-    @classmethod
-    def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        instance = super()._from_json(data)
-        for entry in instance.entry:
-            entry._place(INSTAGRAM if instance.object == INSTAGRAM else MESSENGER)
-        return instance
-
-    @classmethod
-    def get_instance(cls, request: HttpRequest) -> Self:
-        """Build the Callback from the body of a Django request. Raises ``ValueError`` when it is no JSON object."""
-        document = decode(request.body)
-        if isinstance(document, list) and len(document) == 1:
-            # The page "Group feed" prints the whole body in an array.
-            document = document[0]
-        return cls.deserialize(document)
-
-    def messagings(self) -> Iterator[Messaging]:
-        """Give the events of all entries, standby included."""
-        for entry in self.entry:
-            yield from entry.messaging
-            yield from entry.standby
-
-    def get_sender_id(self) -> str:
-        """Give the sender id of the first event that has one, else ``""``."""
-        return next((item.sender.id for item in self.messagings() if item.sender and item.sender.id), "")
 
 
 def _now() -> int:

@@ -22,9 +22,10 @@ _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def dedup_key(messaging: Messaging) -> str:
-    """Give the key: page, where it stood, kind and what identifies it; a hash where that is too long or missing.
+    """Give the key: page, container, kind and what identifies it; a hash where that is too long or missing.
 
-    The kind is part of it: an echo, an edit and a taken-back message bear the ``mid`` of the message they are about.
+    The kind is part of it: an echo, an edit and a taken-back message bear the ``mid`` of the message they
+    are about.
     """
     identity = _identity(messaging)
     if identity is None:
@@ -37,7 +38,7 @@ def dedup_key(messaging: Messaging) -> str:
     return key
 
 
-def _identity(messaging: Messaging) -> tuple[str, ...] | None:
+def _identity(messaging: Messaging) -> tuple[str, ...] | None:  # noqa: PLR0911  # one line a kind of event
     message = messaging.message
     if message is not None:
         if not message.mid:

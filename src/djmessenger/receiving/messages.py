@@ -1,7 +1,7 @@
 """The parts an event may consist of: a message, a tap, a receipt and so on.
 
-Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "Webhooks" (state of September 2026).
-``seq`` belongs to 2016; Meta stopped sending it in 2019.
+Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "Webhooks" (state of September
+2026). ``seq`` belongs to 2016; Meta stopped sending it in 2019.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 class Sender(Part):
-    """The person who sent the event. ``user_ref`` names one whom the checkbox plugin has not made known yet."""
+    """The person who sent the event; ``user_ref`` names one who came by the checkbox plugin."""
 
     fields: ClassVar = {"id": Field(read_id, ""), "user_ref": Field(read_id, "")}
     id: str
@@ -94,7 +94,7 @@ class Referral(Part):
 
 
 class Message(Part):
-    """The message part of an event. ``text`` is ``None`` when there is none; ``commands``, ``nlp``: in ``raw``."""
+    """The message part of an event; ``text`` may be ``None``. ``commands`` and ``nlp`` are in ``raw``."""
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {
         "attachments": [Attachment, list],
@@ -129,7 +129,7 @@ class Message(Part):
     reply_to: Any
     referral: Referral | None
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917  # documented
         self,
         text: str | None,
         mid: str,

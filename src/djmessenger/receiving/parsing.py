@@ -27,10 +27,10 @@ class Item(NamedTuple):
 
 
 def split(document: Any) -> Iterator[Item]:
-    """Give the items of a decoded callback, each on its own: a broken one leaves its neighbours whole. Never raises.
+    """Give the items of a decoded callback; a broken one leaves its neighbours whole. Never raises.
 
-    The body is an object, or an array of them. An item of ``changes`` with the name of a messaging field, which is
-    what the test button of the App Dashboard sends, counts as one messaging.
+    The body is an object, or an array of them. An item of ``changes`` with the name of a messaging field,
+    which is what the test button of the App Dashboard sends, counts as one messaging.
     """
     if isinstance(document, list) and document:
         for one in document:

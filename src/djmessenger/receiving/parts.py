@@ -15,6 +15,8 @@ MILLISECONDS_FROM = 10**12
 LAST_MILLISECOND = 253_402_300_799_999
 """The end of the year 9999, after which ``datetime`` has nothing."""
 LONGEST_ID = 255
+LARGEST_BITS = 64
+MOST_DIGITS = 19
 
 
 class Field(NamedTuple):
@@ -27,8 +29,9 @@ class Field(NamedTuple):
 class Part(Serializable):
     """A piece of a callback that remembers the dict it came from.
 
-    Reading never fails on a key: a value of the wrong kind gives the default, unknown keys stay in ``raw``. Writing
-    gives back what came, spelt as it came, but for what was changed since; an absent key stays absent.
+    Reading never fails on a key: a value of the wrong kind gives the default, unknown keys stay in ``raw``.
+    Writing gives back what came, spelt as it came, but for what was changed since; an absent key stays
+    absent.
     """
 
     fields: ClassVar[dict[str, Field]] = {}
@@ -131,7 +134,7 @@ def read_id(value: Any) -> str:
     if isinstance(value, bool):
         return ""
     if isinstance(value, int):
-        return str(value) if value.bit_length() < 1024 else ""
+        return str(value) if value.bit_length() <= LARGEST_BITS else ""
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return ""
@@ -154,24 +157,20 @@ def read_optional_text(value: Any) -> str | None:
 
 
 def read_milliseconds(value: Any) -> int | None:
-    """Read a time, in milliseconds from 10**12 on and in seconds below, as number or text; ``None`` for no time.
+    """Read a time as number or text: milliseconds from 10**12 on, seconds below. ``None`` when it is none.
 
     Seconds occur: "Lead Ads" page of the Messenger Platform, May 2026.
     """
     if isinstance(value, str):
         value = value.strip()
-        if not (value.isascii() and value.isdigit() and len(value) < 20):
+        if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS):
             return None
         value = int(value)
-    elif (
-        isinstance(value, bool)
-        or not isinstance(value, (int, float))
-        or isinstance(value, float)
-        and not math.isfinite(value)
-    ):
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
-    milliseconds = int(value if value >= MILLISECONDS_FROM else value * 1000)
-    return milliseconds if 0 < milliseconds <= LAST_MILLISECOND else None
+    if not 0 < value <= LAST_MILLISECOND:
+        return None
+    return int(value if value >= MILLISECONDS_FROM else value * 1000) or None
 
 
 def read_int(value: Any) -> int | None:
@@ -181,7 +180,7 @@ def read_int(value: Any) -> int | None:
         return value
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) < 20:
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS:
         return int(value)
     return None
 

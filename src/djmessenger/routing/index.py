@@ -33,9 +33,7 @@ class RuleIndex:
         """Give the rules that may apply, in order; the others need another text or payload."""
         if not self._by_literal:
             return self._always
-        hits = {
-            position for key in literal_keys(messaging) for position in self._by_literal.get(key, ())
-        }
+        hits = {position for key in literal_keys(messaging) for position in self._by_literal.get(key, ())}
         if not hits:
             return self._always
         return tuple(self.rules[position] for position in sorted(hits | self._always_positions))

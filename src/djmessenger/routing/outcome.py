@@ -54,7 +54,7 @@ class RuleTrace:
         """Name of the filter that said no, down to the operand; empty when none did."""
         for verdict in self.verdicts:
             if not verdict.passed:
-                return _refusing(verdict)
+                return verdict.culprit.name
         return ""
 
     def json(self) -> dict[str, Any]:
@@ -63,7 +63,7 @@ class RuleTrace:
             "position": self.position,
             "applied": self.applied,
             "seconds": self.seconds,
-            "filters": [_verdict_json(verdict) for verdict in self.verdicts],
+            "filters": [verdict.json() for verdict in self.verdicts],
             "steps": [step.json() for step in self.steps],
             "refusal": self.refusal,
             "error": self.error,
@@ -144,7 +144,9 @@ class Outcome:
             "suggestion": self.suggestion,
             "errors": self.errors,
         }
-        return _without_empty(data, keep=("type", "summary", "authored", "applied", "messages", "skipped", "seconds"))
+        return _without_empty(
+            data, keep=("type", "summary", "authored", "applied", "messages", "skipped", "seconds")
+        )
 
     def summary(self) -> str:
         """Say it in one line, without anything a person wrote."""
@@ -218,24 +220,6 @@ def _function_name(said: str) -> str:
     if not name.isidentifier() or keyword.iskeyword(name) or name in {"rule", "text", "tapped", "on"}:
         return f"answer_{name}".rstrip("_")
     return name
-
-
-def _refusing(verdict: Verdict) -> str:
-    """Name the operand that made a composed filter say no."""
-    refusing = [child for child in verdict.children if not child.passed]
-    if len(refusing) == 1 and len(verdict.children) > 1:
-        return _refusing(refusing[0])
-    return verdict.name
-
-
-def _verdict_json(verdict: Verdict) -> dict[str, Any]:
-    data = {
-        "name": verdict.name,
-        "passed": verdict.passed,
-        "error": verdict.error,
-        "children": [_verdict_json(child) for child in verdict.children],
-    }
-    return _without_empty(data, keep=("name", "passed"))
 
 
 def _without_empty(data: dict[str, Any], keep: tuple[str, ...]) -> dict[str, Any]:

@@ -13,7 +13,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import regex
+
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
+from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, FunctionFilter, NotFilter
 from djmessenger.receiving import ReceivingType
 from djmessenger.routing.functions import Call, FunctionHandler, Function, function_name
 from djmessenger.routing.rule import Rule
@@ -260,9 +263,7 @@ class _RuleExamination:
         elif isinstance(entry, Mapping):
             operators = [key for key in OPERATORS if key in entry]
             if stage == "filters" and "name" not in entry and operators:
-                problems = list(
-                    _unknown_keys(self.name, f"{self.position}{place}", entry, (operators[0],))
-                )
+                problems = list(_unknown_keys(self.name, f"{self.position}{place}", entry, (operators[0],)))
                 instance, more = self.group(wrapper, operators[0], entry[operators[0]], place, depth)
                 return instance, problems + more
             problems = list(_unknown_keys(self.name, f"{self.position}{place}", entry, ("name", "args")))
@@ -272,7 +273,9 @@ class _RuleExamination:
                     *problems,
                     self.problem(
                         "E031",
-                        "The entry names no class." if name is None else f"The name is {_kind(name)}, no text.",
+                        "The entry names no class."
+                        if name is None
+                        else f"The name is {_kind(name)}, no text.",
                         place,
                         'Write {"name": "djmessenger....", "args": {...}}.',
                     ),
@@ -302,13 +305,13 @@ class _RuleExamination:
         self, wrapper: type[TargetClass], name: str, operands: Any, place: str, depth: int
     ) -> tuple[Any, list[Problem]]:
         if depth >= MAX_NESTING:
-            return None, [
-                self.problem("E031", f"Filters are nested more than {MAX_NESTING} deep.", place)
-            ]
+            return None, [self.problem("E031", f"Filters are nested more than {MAX_NESTING} deep.", place)]
         listed = list(operands) if isinstance(operands, (list, tuple)) else [operands]
         if not listed:
             return None, [
-                self.problem("E031", f'"{name}" holds no filter.', place, "List at least one, or leave it out.")
+                self.problem(
+                    "E031", f'"{name}" holds no filter.', place, "List at least one, or leave it out."
+                )
             ]
         problems: list[Problem] = []
         instances: list[Any] = []
@@ -360,7 +363,10 @@ class _RuleExamination:
         if inspect.isabstract(found):
             missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
             yield self.problem(
-                "E036", f"{_dotted(found)} is abstract: {missing} is missing.", place, "Name a subclass of it."
+                "E036",
+                f"{_dotted(found)} is abstract: {missing} is missing.",
+                place,
+                "Name a subclass of it.",
             )
             return
         try:
@@ -390,11 +396,16 @@ class _RuleExamination:
 
     def check_functions(self, filters: Sequence[Any], runs: Sequence[tuple[str, Any]]) -> Iterator[Problem]:
         """Check how functions among handlers and repliers want to be called."""
-        captured = frozenset[str]().union(*(item.captures() for item in filters))
-        # A filter or handler made of a function may put anything into the context.
-        is_open = any(item.is_open() for item in filters) or any(
+        captured = frozenset[str]().union(*map(_captures, filters))
+        # A filter made of a function, or a handler of its own class, may put anything into the context.
+        is_open = any(isinstance(leaf, FunctionFilter) for item in filters for leaf in _leaves(item)) or any(
             not isinstance(instance, FunctionHandler) for _, instance in runs
         )
+        for number, item in enumerate(filters):
+            for leaf in _leaves(item):
+                if isinstance(leaf, FunctionFilter):
+                    for id_, message, hint in _filter_function_problems(leaf.function):
+                        yield self.problem(id_, message, f".filters[{number}]", hint)
         for place, instance in runs:
             if isinstance(instance, FunctionHandler):
                 for id_, message, hint in signature_problems(instance.function, captured, is_open=is_open):
@@ -456,7 +467,58 @@ def signature_problems(
         )
 
 
-def _unknown_keys(rule: str, position: str, data: Mapping[Any, Any], known: Iterable[str]) -> Iterator[Problem]:
+def _filter_function_problems(function: Function) -> Iterator[tuple[str, str, str]]:
+    name = function_name(function)
+    if getattr(function, FACTORY_MARK, False):
+        short = getattr(function, "__name__", name)
+        yield "E042", f"{short} makes a filter, but is none itself.", f"Write {short}()."
+    elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield "E041", f"{name} is an async function; filters are plain functions.", "Leave out async."
+    else:
+        with contextlib.suppress(TypeError, ValueError):
+            signature = inspect.signature(function)
+            try:
+                signature.bind(None)
+            except TypeError:
+                yield (
+                    "E040",
+                    f"{name}{signature} cannot be called with the event alone.",
+                    "A filter is a function of one parameter, the event.",
+                )
+
+
+def _leaves(item: BaseFilter) -> Iterator[BaseFilter]:
+    """Give the filters that a filter is composed of."""
+    if isinstance(item, (AllFilter, AnyFilter)):
+        for operand in item.operands:
+            yield from _leaves(operand)
+    elif isinstance(item, NotFilter):
+        yield from _leaves(item.negated)
+    else:
+        yield item
+
+
+def _captures(item: BaseFilter) -> frozenset[str]:
+    """Give the names that are in the context whenever the filter passes."""
+    if isinstance(item, AllFilter):
+        return frozenset[str]().union(*map(_captures, item.operands))
+    if isinstance(item, AnyFilter):
+        return frozenset.intersection(*map(_captures, item.operands))
+    pattern = getattr(item, "regex", None)
+    if isinstance(item, NotFilter) or not isinstance(pattern, str):
+        return frozenset()
+    with contextlib.suppress(regex.error):
+        return frozenset(regex.compile(pattern).groupindex)
+    return frozenset()
+
+
+FACTORY_MARK = "_djm_makes_a_filter"
+"""Attribute of functions that make a filter, and are easily mistaken for one."""
+
+
+def _unknown_keys(
+    rule: str, position: str, data: Mapping[Any, Any], known: Iterable[str]
+) -> Iterator[Problem]:
     known = tuple(known)
     for key in data:
         if key not in known:

@@ -21,14 +21,13 @@ from djmessenger.routing import (
     TargetFilterClass,
     TargetHandlerClass,
 )
-from djmessenger.routing.problems import examine_rules, read_policy
+from djmessenger.routing.problems import FACTORY_MARK, examine_rules, read_policy
 
 Condition = BaseFilter | Callable[[Messaging], object]
 """A filter, or a function that takes the event and says whether it passes."""
 Types = ReceivingType | str | Iterable[ReceivingType | str]
 F = TypeVar("F", bound=Callable[..., object])
 
-FACTORY_MARK = "_djm_makes_a_filter"
 STANDARD_HANDLERS = ("djmessenger.handling.UserProfileHandler", "djmessenger.handling.SaveMessagingHandler")
 
 
@@ -215,7 +214,8 @@ def as_filter(condition: Any) -> BaseFilter | None:
     if callable(condition) and not isinstance(condition, type):
         return FunctionFilter(condition)
     raise NotAFilter(
-        f"{condition!r} is no filter.", "Write a filter such as text(...), or a function that takes the event."
+        f"{condition!r} is no filter.",
+        "Write a filter such as text(...), or a function that takes the event.",
     )
 
 
@@ -315,7 +315,9 @@ def _policy(entries: Iterable[_Entry], unused: Iterable[Problem]) -> Policy:
     entries = list(entries)
     if errors := [problem for problem in [*_problems(entries), *unused] if problem.is_error]:
         raise InvalidPolicy(errors)
-    policy = Policy([item if isinstance(item, Rule) else Rule.deserialize(item) for _, item in _rules(entries)])
+    policy = Policy(
+        [item if isinstance(item, Rule) else Rule.deserialize(item) for _, item in _rules(entries)]
+    )
     policy.build(is_examined=True)
     return policy
 
@@ -325,17 +327,21 @@ def _unused(modules: Iterable[str]) -> list[Problem]:
     names = frozenset(modules)
     found = []
     for decorator in _decorators:
-        inside = decorator.module in names or any(
-            decorator.module.startswith(f"{name}.") for name in names
-        )
+        inside = decorator.module in names or any(decorator.module.startswith(f"{name}.") for name in names)
         if decorator.is_used or not inside:
             continue
         first = decorator.first
         name = getattr(first, "__name__", "") if inspect.isfunction(first) else ""
-        what = f"@{decorator.kind} stands without parentheses above {name}." if name else (
-            f"{decorator.kind}(...) stands above no function."
+        what = (
+            f"@{decorator.kind} stands without parentheses above {name}."
+            if name
+            else (f"{decorator.kind}(...) stands above no function.")
         )
-        hint = f"Write @{decorator.kind}()." if decorator.kind != "rule" else "Write @rule(text(...)), for example."
+        hint = (
+            f"Write @{decorator.kind}()."
+            if decorator.kind != "rule"
+            else "Write @rule(text(...)), for example."
+        )
         found.append(Problem(name, f"{decorator.module}:{decorator.line}", what, "E043", hint))
     return found
 
@@ -346,8 +352,10 @@ def _left_out(apps: Iterable[Named | str], taken: Iterable[_Entry]) -> list[Prob
     held = {id(entry) for entry in taken}
     modules: dict[str, int] = {}
     for entry in _entries:
-        if id(entry) not in held and not entry.included and any(
-            entry.module.startswith(f"{name}.") for name in names
+        if (
+            id(entry) not in held
+            and not entry.included
+            and any(entry.module.startswith(f"{name}.") for name in names)
         ):
             modules[entry.module] = modules.get(entry.module, 0) + 1
     return [

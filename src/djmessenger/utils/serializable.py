@@ -26,7 +26,7 @@ class _Plan(NamedTuple):
     required: frozenset[str]
     defaults: dict[str, Any]
     several: str
-    """The key whose list is spread over ``*parameters``, empty where there are none."""
+    """The key whose list is spread over ``*parameters``, where these come first; empty otherwise."""
     takes_any: bool
     """Whether there are ``**parameters``, which take every other key."""
 
@@ -38,7 +38,7 @@ def _plan(cls: type[Serializable]) -> _Plan:
     defaults: dict[str, Any] = {}
     several, takes_any = "", False
     for name, parameter in inspect.signature(cls).parameters.items():
-        if parameter.kind is parameter.VAR_POSITIONAL:
+        if parameter.kind is parameter.VAR_POSITIONAL and not parameters:
             several = cls.json_key(name)
         takes_any = takes_any or parameter.kind is parameter.VAR_KEYWORD
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -64,10 +64,10 @@ class Serializable:
                 self.buyer = buyer
                 self.lines = lines or []
 
-    Reading calls the constructor with the keys it names when all required ones are there, and sets the others
-    as attributes; a key that would hide a method, or is no plain identifier, is kept as data and written back,
-    never set. Attributes with a leading underscore stay private unless ``exclude_underscore`` is false.
-    Equality is equality of type and JSON.
+    Reading calls the constructor with the keys it names, ``None`` for required ones that are absent, and
+    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as data and
+    written back, never set. Attributes with a leading underscore stay private unless ``exclude_underscore``
+    is false. Equality is equality of type and JSON.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
@@ -112,24 +112,23 @@ class Serializable:
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
         # mypy does not take a type for hashable while Self is open.
         plan = _plan(cls)  # type: ignore[arg-type]
+        if cls.strict:
+            cls._refuse_mistakes(plan, data)
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
-        taken: Set[str] = frozenset()
-        if plan.required <= values.keys():
-            taken = plan.parameters.keys() & values.keys()
-            arguments = {plan.parameters[key]: values[key] for key in taken}
-            several = values.get(plan.several)
-            if isinstance(several, (list, tuple)):
-                instance = cls(*several, **arguments)
-                taken |= {plan.several}
-            else:
-                instance = cls(**arguments)
+        taken: Set[str] = plan.parameters.keys() & values.keys()
+        arguments = {plan.parameters[key]: values[key] for key in taken}
+        absent = plan.required - values.keys()
+        several = values.get(plan.several)
+        if not absent and isinstance(several, (list, tuple)):
+            instance, taken = cls(*several, **arguments), taken | {plan.several}
+        elif not absent:
+            instance = cls(**arguments)
         else:
-            # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
-            instance = cls.__new__(cls)
-            for key, default in plan.defaults.items():
-                instance._set_from_json(key, copy.copy(default))
-            for key in plan.required:
-                instance._set_from_json(key, None)
+            # A constructor of 2016 may keep its arguments under names that are not theirs.
+            try:
+                instance = cls(**arguments, **dict.fromkeys(map(plan.parameters.__getitem__, absent)))
+            except Exception:  # noqa: BLE001  # a constructor that was never meant to see None
+                instance, taken = cls._without_constructor(plan), frozenset()
         for key, value in values.items():
             if key not in taken:
                 instance._set_from_json(key, value)
@@ -146,8 +145,21 @@ class Serializable:
         for key in data:
             if key not in known and not (hasattr(cls, key) and cls._is_settable(key)):
                 near = difflib.get_close_matches(key, known, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                )
                 raise DJMInvalidConfigException(f"{cls.__name__} has no argument {key!r}{hint}")
+
+    @classmethod
+    def _without_constructor(cls, plan: _Plan) -> Self:
+        instance = cls.__new__(cls)
+        for key, default in plan.defaults.items():
+            instance._set_from_json(key, copy.copy(default))
+        for key in plan.required:
+            instance._set_from_json(key, None)
+        return instance
 
     @classmethod
     def _value_from_json(cls, key: str, value: Any) -> Any:
@@ -230,7 +242,7 @@ class Serializable:
         return f"<{type(self).__name__} {self.serialize()}>"
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:  # noqa: PLR0911  # one line a kind of value
     """Give the JSON-ready form of a value that a ``Serializable`` may hold."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

@@ -31,8 +31,8 @@ class LocalizedString(Serializable):
     def get_text_by_locale(self, locale: FacebookLocale | str | None) -> str:
         """Give the translation for the locale or for the nearest that is there, else the base text.
 
-        ``locale`` is a member, a name as Meta spells it (``zh_TW``; ``zh-tw`` will do), or ``None``. Never raises
-        because of the locale.
+        ``locale`` is a member, a name as Meta spells it (``zh_TW``; ``zh-tw`` will do), or ``None``. Never
+        raises because of the locale.
         """
         translated = {_name(key): text for key, text in self.translations.items()}
         for name in fallbacks(locale, among=translated):
@@ -66,8 +66,8 @@ class Loggable:
 def load_class(fully_qualified_name: str) -> Any:
     """Import what a dotted name names. For trusted configuration only, never for what came over the network.
 
-    Raises ``ValueError`` when the name has no dot, ``ImportError`` when the module is missing, ``AttributeError``
-    when the module lacks the class.
+    Raises ``ValueError`` when the name has no dot, ``ImportError`` when the module is missing,
+    ``AttributeError`` when the module lacks the class.
     """
     module, _, name = str(fully_qualified_name).rpartition(".")
     if not module or not name:
