@@ -16,9 +16,17 @@ from typing import Any
 import regex
 
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
-from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, FunctionFilter, NotFilter
+from djmessenger.filtering import (
+    AllFilter,
+    AnyFilter,
+    BaseFilter,
+    FunctionFilter,
+    NotFilter,
+    SimpleTextRegexFilter,
+    TappedFilter,
+)
 from djmessenger.receiving import ReceivingType
-from djmessenger.routing.functions import Call, FunctionHandler, Function, function_name
+from djmessenger.routing.functions import Call, Function, FunctionHandler, function_name
 from djmessenger.routing.rule import Rule
 from djmessenger.routing.targets import (
     OPERATORS,
@@ -121,16 +129,14 @@ def _unreadable(where: str, error: Exception) -> Problem:
 
 
 def examine(policy: Any) -> list[Problem]:
-    """Give every mistake in a policy: a dict, or the list of its rules. Never raises."""
+    """Give every mistake in a policy as data. Never raises."""
     return list(_examine(policy))
 
 
 def _examine(policy: Any) -> Iterator[Problem]:
+    rules = policy.get("rules") if isinstance(policy, Mapping) else None
     if isinstance(policy, Mapping):
         yield from _unknown_keys("", "policy", policy, ("rules",))
-        rules = policy.get("rules")
-    else:
-        rules = policy
     if not isinstance(rules, (list, tuple)):
         yield Problem(
             "",
@@ -140,7 +146,12 @@ def _examine(policy: Any) -> Iterator[Problem]:
             'Write {"rules": [...]}.',
         )
         return
-    yield from examine_rules((f"rules[{number}]", rule) for number, rule in enumerate(rules))
+    yield from examine_rules(numbered(rules))
+
+
+def numbered(rules: Iterable[Any]) -> list[tuple[str, Any]]:
+    """Give each rule with its place in a policy."""
+    return [(f"rules[{number}]", rule) for number, rule in enumerate(rules)]
 
 
 def examine_rules(rules: Iterable[tuple[str, Any]]) -> Iterator[Problem]:
@@ -349,7 +360,8 @@ class _RuleExamination:
         except LimitExceeded as error:
             return None, [self.problem("E039", f"{target.name}: {error}.", place)]
         except Exception as error:  # noqa: BLE001 - a constructor of the project may raise anything
-            id_ = "E038" if "regex" in target.args and "regex" in str(error).lower() else "E037"
+            is_pattern = issubclass(target.get_class(), SimpleTextRegexFilter)
+            id_ = "E038" if is_pattern and "regex" in target.args else "E037"
             return None, [
                 self.problem(
                     id_, f"{target.name} refuses its arguments: {type(error).__name__}: {error}.", place
@@ -375,14 +387,15 @@ class _RuleExamination:
             return
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
-        is_serializable = issubclass(found, Serializable)
         keys = {
-            (found.json_key(name) if is_serializable else name): parameter
+            (found.json_key(name) if issubclass(found, Serializable) else name): parameter
             for name, parameter in parameters.items()
             if parameter.kind is not parameter.VAR_POSITIONAL
         }
         for key in args:
-            if key in keys or (is_serializable and (key in found.custom_obj_map or hasattr(found, str(key)))):
+            if key in keys or (
+                issubclass(found, Serializable) and (key in found.custom_obj_map or hasattr(found, str(key)))
+            ):
                 continue
             yield self.problem(
                 "E037",
@@ -403,7 +416,10 @@ class _RuleExamination:
         )
         for number, item in enumerate(filters):
             for leaf in _leaves(item):
-                if isinstance(leaf, FunctionFilter):
+                if mistake := getattr(leaf, "mistake", ""):
+                    id_ = "E038" if leaf.describe().startswith("pattern(") else "E037"
+                    yield self.problem(id_, f"{leaf.describe()}: {mistake}.", f".filters[{number}]")
+                elif isinstance(leaf, FunctionFilter):
                     for id_, message, hint in _filter_function_problems(leaf.function):
                         yield self.problem(id_, message, f".filters[{number}]", hint)
         for place, instance in runs:
@@ -504,11 +520,11 @@ def _captures(item: BaseFilter) -> frozenset[str]:
         return frozenset[str]().union(*map(_captures, item.operands))
     if isinstance(item, AnyFilter):
         return frozenset.intersection(*map(_captures, item.operands))
-    pattern = getattr(item, "regex", None)
-    if isinstance(item, NotFilter) or not isinstance(pattern, str):
-        return frozenset()
-    with contextlib.suppress(regex.error):
-        return frozenset(regex.compile(pattern).groupindex)
+    if isinstance(item, SimpleTextRegexFilter) and item.regex is not None:
+        with contextlib.suppress(regex.error):
+            return frozenset(["match", "groups", *regex.compile(item.regex).groupindex])
+    if isinstance(item, TappedFilter) and not any(isinstance(given, str) for given in item.payloads):
+        return frozenset(["payload"] if item.payloads else [])
     return frozenset()
 
 
@@ -532,15 +548,20 @@ def _unknown_keys(
 
 
 def _similar_name(dotted: str) -> str:
-    """Guess what a dotted name was meant to be, from the modules of djmessenger."""
-    for wrapper in _WRAPPERS.values():
-        candidates = [_dotted(found) for found in _subclasses(wrapper.BASE_CLASS)]
-        if guess := _did_you_mean(dotted, candidates):
-            return guess
+    """Guess what a dotted name was meant to be, from the classes that are loaded."""
+    known = {
+        found.__name__: f"{'.'.join(found.__module__.split('.')[:2])}.{found.__name__}"
+        for wrapper in _WRAPPERS.values()
+        for found in _subclasses(wrapper.BASE_CLASS)
+        if found.__module__.startswith("djmessenger.") and not found.__name__.startswith("_")
+    }
+    close = difflib.get_close_matches(dotted.rpartition(".")[2][:120], known, n=1, cutoff=0.7)
+    if close:
+        return f"Did you mean {known[close[0]]}?"
     return "Write the full dotted name, such as djmessenger.filtering.ThumbUpFilter."
 
 
-def _subclasses(base: type) -> Iterator[type]:
+def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
     for found in base.__subclasses__():
         yield found
         yield from _subclasses(found)

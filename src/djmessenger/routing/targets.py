@@ -34,7 +34,7 @@ class TargetClass(Serializable):
 
     def __init__(self, name: str, args: Mapping[str, Any] | None = None) -> None:
         self.name = name
-        self.args = {} if args is None else dict(args) if isinstance(args, Mapping) else args
+        self.args = {} if args is None else dict(args)
         self._held: Any = None
 
     @classmethod
@@ -91,6 +91,10 @@ class TargetClass(Serializable):
         if issubclass(found, Serializable):
             return found.deserialize(self.args)
         return found(**self.args)
+
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the JSON-ready dict; arguments that there are none of are left out."""
+        return {key: value for key, value in super().json_unordered().items() if value or key != "args"}
 
 
 class TargetFilterClass(TargetClass):

@@ -158,10 +158,10 @@ def _decorate(
         label = name or getattr(function, "__name__", "") or position
         entry = _Entry(module, position)
         _entries.append(entry)
-        if not callable(function) or isinstance(function, type):
-            entry.misuse = Problem(
-                label, position, f"@{kind}(...) belongs on a function, not on {function!r}.", "E040"
-            )
+        target: Any = function
+        if not callable(target) or isinstance(target, type):
+            what = f"@{kind}(...) belongs on a function, not on {target!r}."
+            entry.misuse = Problem(label, position, what, "E040")
             return function
         try:
             item = as_filter(condition)
