@@ -1,8 +1,12 @@
-"""Settings of the test project: SQLite in memory, or the PostgreSQL that DJM_TEST_DATABASE names."""
+"""Settings of the test project: SQLite in memory; a server or a file where the environment names one.
+
+``DJM_TEST_POSTGRESQL`` is the folder of a server's socket, ``DJM_TEST_SQLITE`` the path of a file.
+"""
 
 from __future__ import annotations
 
 import os
+from typing import Any
 
 SECRET_KEY = "only-for-tests"
 DEBUG = False
@@ -42,16 +46,36 @@ TEMPLATES = [
         },
     }
 ]
-if os.environ.get("DJM_TEST_DATABASE") == "postgresql":
-    DATABASES = {
-        "default": {
-            "ENGINE": "django.db.backends.postgresql",
-            "NAME": os.environ.get("PGDATABASE", "postgres"),
-            "USER": os.environ.get("PGUSER", "postgres"),
-            "HOST": os.environ.get("PGHOST", ""),
-            "PORT": os.environ.get("PGPORT", ""),
-        }
+
+
+def postgresql_database(socket: str) -> dict[str, Any]:
+    """Settings of the server whose socket is in this folder."""
+    return {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "postgres",
+        "USER": "postgres",
+        "HOST": socket,
+        "TEST": {"NAME": "test_djmessenger"},
     }
+
+
+def sqlite_file_database(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Settings of a file, as the docs name them for production."""
+    return {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": str(path),
+        "OPTIONS": {
+            "transaction_mode": "IMMEDIATE",
+            "timeout": 20,
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;",
+        },
+    }
+
+
+if "DJM_TEST_POSTGRESQL" in os.environ:
+    DATABASES = {"default": postgresql_database(os.environ["DJM_TEST_POSTGRESQL"])}
+elif "DJM_TEST_SQLITE" in os.environ:
+    DATABASES = {"default": sqlite_file_database(os.environ["DJM_TEST_SQLITE"])}
 else:
     DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import subprocess  # noqa: S404 - git is asked for one date, with a fixed command line
+import subprocess
 from pathlib import Path
 
 VERSION = (2, 0, 0, "alpha", 0)
@@ -29,7 +29,7 @@ def get_git_changeset() -> str | None:
     """
     command = ["git", "log", "-1", "--format=%ct", "HEAD"]
     try:
-        answer = subprocess.run(  # noqa: S603
+        answer = subprocess.run(  # noqa: S603 - git, with a fixed command line
             command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
         )
         committed = datetime.datetime.fromtimestamp(int(answer.stdout), tz=datetime.UTC)

@@ -154,6 +154,7 @@ def read(name: str) -> Any:
 
 
 def overrides() -> Mapping[str, Any]:
+    """Give the project's overrides of the rulebook."""
     value: Mapping[str, Any] = read("DJM_RULEBOOK")
     return value
 

@@ -1,0 +1,21 @@
+"""The admin: what people said, what the bot did about it and why, and what became of its answers.
+
+What a person typed is only ever text here; nothing of theirs is fetched by the browser of a member of staff.
+"""
+
+from __future__ import annotations
+
+from djmessenger.admin.conversations import ConversationAdmin
+from djmessenger.admin.inbox import CallbackAdmin, MessagingAdmin
+from djmessenger.admin.outbox import ReplyAdmin
+from djmessenger.admin.people import FBUserProfileAdmin, PageAdmin, UserLocationAdmin
+
+__all__ = [
+    "CallbackAdmin",
+    "ConversationAdmin",
+    "FBUserProfileAdmin",
+    "MessagingAdmin",
+    "PageAdmin",
+    "ReplyAdmin",
+    "UserLocationAdmin",
+]

@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.models.people import Conversation, Page
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django.db.models.fields.related_descriptors import RelatedManager
 
     from djmessenger.models.outbox import Reply
 
@@ -65,7 +65,7 @@ class Messaging(models.Model):
 
     type = models.CharField(_("type"), max_length=64)
     body = models.JSONField(_("body"), help_text=_("The item as Meta sent it."))
-    key = models.CharField(
+    key = models.CharField(  # noqa: DJ001 - unique where there is one
         _("key"), max_length=128, unique=True, null=True, help_text=_("The same for the same event.")
     )
     mid = models.CharField(_("message id"), max_length=255, blank=True, db_index=True)

@@ -10,7 +10,7 @@ from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django.db.models.fields.related_descriptors import RelatedManager
 
     from djmessenger.models.inbox import Messaging
     from djmessenger.models.outbox import Reply
@@ -103,6 +103,19 @@ class FBUserProfile(models.Model):
         return datetime.timezone(datetime.timedelta(hours=self.timezone))
 
 
+class ConversationManager(models.Manager["Conversation"]):
+    def between(self, page_id: str, psid: str) -> Conversation:
+        """Give the conversation of a person with a Page; what is not there yet is made, rows for both included."""
+        conversation = (
+            self.select_related("person", "page").filter(page__page_id=page_id, person_id=psid).first()
+        )
+        if conversation is not None:
+            return conversation
+        page, _made = Page.objects.get_or_create(page_id=page_id)
+        person, _made = FBUserProfile.objects.get_or_create(psid=psid, defaults={"page": page})
+        return self.get_or_create(page=page, person=person)[0]
+
+
 class Conversation(models.Model):
     """One person with one Page: the unit of order and of state."""
 
@@ -128,7 +141,7 @@ class Conversation(models.Model):
         messagings: RelatedManager[Messaging]
         replies: RelatedManager[Reply]
 
-    objects: ClassVar[models.Manager[Conversation]] = models.Manager()
+    objects: ClassVar[ConversationManager] = ConversationManager()
 
     class Meta:
         verbose_name = _("conversation")

@@ -61,24 +61,22 @@ class Inbox:
         with the traceback, and can be handled again.
         """
         messaging = _bound(row)
-        with _speaking_to(row), graph.bound(self._client_for(row.page)):
-            try:
+        try:
+            with _speaking_to(row), graph.bound(self._client_for(row.page)):
                 decision = self._policy_for(row.page).decide(messaging)
-                decision.run_slow(messaging)
+                decision.run_slow(messaging, savepoints=True)
                 with transaction.atomic():
                     if not self._claim(row):
                         return None
                     decision.act(messaging, savepoints=True)
                     self._note_receipts(row, messaging)
                     self._finish(row, decision.outcome)
-            except Exception:
-                logger.exception(
-                    "Event %s failed", row.pk, extra={"action": "event_failed", "messaging": row.pk}
-                )
-                models.Messaging.objects.filter(pk=row.pk, state=State.NEW).update(
-                    state=State.FAILED, error=traceback.format_exc(), date_handled=timezone.now()
-                )
-                return None
+        except Exception:
+            logger.exception("Event %s failed", row.pk, extra={"action": "event_failed", "messaging": row.pk})
+            models.Messaging.objects.filter(pk=row.pk, state=State.NEW).update(
+                state=State.FAILED, error=traceback.format_exc(), date_handled=timezone.now()
+            )
+            return None
         decision.outcome.log()
         return decision.outcome
 

@@ -16,6 +16,9 @@ logger = logging.getLogger(__name__)
 
 State = models.Reply.State
 
+_STATES = {"unsent": State.QUEUED, "refused": State.FAILED, "unknown": State.UNKNOWN}
+"""What becomes of a row whose call ended in an error, by the error's fate."""
+
 
 class Outbox:
     """Sends what waits; ``client_for`` gives the Graph client of a Page."""
@@ -58,18 +61,15 @@ class Outbox:
         try:
             client = self._client_for(conversation.page)
             answer = client.send({"id": reply.recipient_id}, reply.data)
-        except (errors.RetryLater, errors.TokenError, errors.NotSent) as error:
-            self._settle(reply, State.QUEUED, error)
-            return False
-        except errors.UnknownFate as error:
-            self._settle(reply, State.UNKNOWN, error)
-        except errors.PersonUnreachable as error:
-            models.FBUserProfile.objects.filter(pk=reply.recipient_id, date_unreachable=None).update(
-                date_unreachable=timezone.now()
-            )
-            self._settle(reply, State.FAILED, error)
+        except errors.GraphError as error:
+            if isinstance(error, errors.PersonUnreachable):
+                models.FBUserProfile.objects.filter(pk=reply.recipient_id, date_unreachable=None).update(
+                    date_unreachable=timezone.now()
+                )
+            self._settle(reply, _STATES[error.fate], error)
+            return error.fate != "unsent"
         except Exception as error:
-            # A refusal by Graph, or a body that cannot become a call: trying it again gives the same.
+            # A body that cannot become a call: trying it again gives the same.
             self._settle(reply, State.FAILED, error)
         else:
             reply.mid = answer.message_id
@@ -83,9 +83,14 @@ class Outbox:
         reply.state = state
         reply.error = ""
         if isinstance(error, errors.GraphError):
-            reply.error = f"{error} {error.action}"
+            reply.error = str(error)
             reply.status_code = error.status
-            reply.response = error.data
+            reply.response = {
+                "code": error.code,
+                "error_subcode": error.subcode,
+                "message": error.message,
+                "fbtrace_id": error.fbtrace_id,
+            }
         elif error is not None:
             reply.error = "".join(traceback.format_exception(error))
         reply.save(update_fields=["state", "mid", "response", "status_code", "error", "date_sent"])

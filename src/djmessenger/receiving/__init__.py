@@ -1,0 +1,80 @@
+"""What Meta posts to the webhook, as Python objects, and what kind of event each of them is."""
+
+from __future__ import annotations
+
+from djmessenger.receiving.attachments import (
+    Attachment,
+    Coordinates,
+    LocationAttachmentPayload,
+    MultimediaAttachmentPayload,
+)
+from djmessenger.receiving.callbacks import Callback, Entry
+from djmessenger.receiving.checkers import (
+    AccountLinkingChecker,
+    AuthenticationChecker,
+    EventKeyChecker,
+    MessageDeliveredChecker,
+    MessageReadChecker,
+    MessageReceivedChecker,
+    MessagingChecker,
+    PostbackReceivedChecker,
+    checker,
+)
+from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
+from djmessenger.receiving.messages import (
+    AccountLinking,
+    Delivery,
+    Message,
+    MessageEdit,
+    Optin,
+    Postback,
+    QuickReply,
+    Reaction,
+    Read,
+    Recipient,
+    Referral,
+    Sender,
+    ThreadControl,
+)
+from djmessenger.receiving.parsing import Item, split
+from djmessenger.receiving.types import AttachmentType, ReceivingType
+
+__all__ = [
+    "INSTAGRAM",
+    "MESSENGER",
+    "AccountLinking",
+    "AccountLinkingChecker",
+    "Attachment",
+    "AttachmentType",
+    "AuthenticationChecker",
+    "Callback",
+    "Coordinates",
+    "Delivery",
+    "Entry",
+    "EventKeyChecker",
+    "Item",
+    "LocationAttachmentPayload",
+    "Message",
+    "MessageDeliveredChecker",
+    "MessageEdit",
+    "MessageReadChecker",
+    "MessageReceivedChecker",
+    "Messaging",
+    "MessagingChecker",
+    "MultimediaAttachmentPayload",
+    "Optin",
+    "Postback",
+    "PostbackReceivedChecker",
+    "QuickReply",
+    "Reaction",
+    "Read",
+    "ReceivingType",
+    "Recipient",
+    "Referral",
+    "Sender",
+    "ThreadControl",
+    "checker",
+    "decode",
+    "split",
+]

@@ -5,15 +5,18 @@ from __future__ import annotations
 import copy
 import datetime
 import decimal
+import difflib
 import functools
 import inspect
 import json
 import keyword
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
 from django.utils.functional import Promise
+
+from djmessenger.exceptions import DJMInvalidConfigException
 
 
 class _Plan(NamedTuple):
@@ -22,14 +25,22 @@ class _Plan(NamedTuple):
     parameters: dict[str, str]
     required: frozenset[str]
     defaults: dict[str, Any]
+    several: str
+    """The key whose list is spread over ``*parameters``, where these come first; empty otherwise."""
+    takes_any: bool
+    """Whether there are ``**parameters``, which take every other key."""
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _plan(cls: type[Serializable]) -> _Plan:
     parameters: dict[str, str] = {}
     required: set[str] = set()
     defaults: dict[str, Any] = {}
+    several, takes_any = "", False
     for name, parameter in inspect.signature(cls).parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL and not parameters:
+            several = cls.json_key(name)
+        takes_any = takes_any or parameter.kind is parameter.VAR_KEYWORD
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             continue
         key = cls.json_key(name)
@@ -38,7 +49,7 @@ def _plan(cls: type[Serializable]) -> _Plan:
             required.add(key)
         else:
             defaults[key] = parameter.default
-    return _Plan(parameters, frozenset(required), defaults)
+    return _Plan(parameters, frozenset(required), defaults, several, takes_any)
 
 
 class Serializable:
@@ -53,10 +64,10 @@ class Serializable:
                 self.buyer = buyer
                 self.lines = lines or []
 
-    Reading calls the constructor with the keys it names when all required ones are there, and sets the others
-    as attributes; a key that would hide a method, or is no plain identifier, is kept as data and written back,
-    never set. Attributes with a leading underscore stay private unless ``exclude_underscore`` is false.
-    Equality is equality of type and JSON.
+    Reading calls the constructor with the keys it names, ``None`` for required ones that are absent, and
+    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as data and
+    written back, never set. Attributes with a leading underscore stay private unless ``exclude_underscore``
+    is false. Equality is equality of type and JSON.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
@@ -69,6 +80,8 @@ class Serializable:
     """The spelling of 2016; either of the two set to false writes private attributes too."""
     ordering: ClassVar[Iterable[str]] = ()
     """Attributes written first, in this order."""
+    strict: ClassVar[bool] = False
+    """Whether a missing or unknown key is refused, as in what a person configures."""
     json_names: ClassVar[Mapping[str, str]] = {"iid": "id", "llong": "long", "ttype": "type"}
     """Constructor parameter to JSON key where the two differ."""
 
@@ -83,7 +96,10 @@ class Serializable:
         Raises ``ValueError`` when the JSON cannot be read or is no object.
         """
         if isinstance(json_data, (str, bytes, bytearray)):
-            json_data = json.loads(json_data)
+            try:
+                json_data = json.loads(json_data)
+            except RecursionError as error:
+                raise ValueError("the JSON is nested too deep") from error
         if isinstance(json_data, cls):
             return json_data
         if not isinstance(json_data, Mapping):
@@ -94,22 +110,55 @@ class Serializable:
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        plan = _plan(cls)
+        # mypy does not take a type for hashable while Self is open.
+        plan = _plan(cls)  # type: ignore[arg-type]
+        if cls.strict:
+            cls._refuse_mistakes(plan, data)
         values = {key: cls._value_from_json(key, value) for key, value in data.items()}
-        if plan.required <= values.keys():
-            taken = plan.parameters.keys() & values.keys()
-            instance = cls(**{plan.parameters[key]: values[key] for key in taken})
+        taken: Set[str] = plan.parameters.keys() & values.keys()
+        arguments = {plan.parameters[key]: values[key] for key in taken}
+        absent = plan.required - values.keys()
+        several = values.get(plan.several)
+        if not absent and isinstance(several, (list, tuple)):
+            instance, taken = cls(*several, **arguments), taken | {plan.several}
+        elif not absent:
+            instance = cls(**arguments)
         else:
-            # A constructor of 2016 may compute its attributes from arguments that the JSON does not carry.
-            instance = cls.__new__(cls)
-            taken = frozenset()
-            for key, default in plan.defaults.items():
-                instance._set_from_json(key, copy.copy(default))
-            for key in plan.required:
-                instance._set_from_json(key, None)
+            # A constructor of 2016 may keep its arguments under names that are not theirs.
+            try:
+                instance = cls(**arguments, **dict.fromkeys(map(plan.parameters.__getitem__, absent)))
+            except Exception:  # noqa: BLE001  # a constructor that was never meant to see None
+                instance, taken = cls._without_constructor(plan), frozenset()
         for key, value in values.items():
             if key not in taken:
                 instance._set_from_json(key, value)
+        return instance
+
+    @classmethod
+    def _refuse_mistakes(cls, plan: _Plan, data: Mapping[str, Any]) -> None:
+        missing = sorted(plan.required - data.keys())
+        if missing:
+            raise DJMInvalidConfigException(f"{cls.__name__} needs {', '.join(missing)}")
+        if plan.takes_any:
+            return
+        known = {*plan.parameters, *cls.custom_obj_map, *filter(None, [plan.several])}
+        for key in data:
+            if key not in known and not (hasattr(cls, key) and cls._is_settable(key)):
+                near = difflib.get_close_matches(key, known, 1)
+                hint = (
+                    f"; did you mean {near[0]!r}?"
+                    if near
+                    else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                )
+                raise DJMInvalidConfigException(f"{cls.__name__} has no argument {key!r}{hint}")
+
+    @classmethod
+    def _without_constructor(cls, plan: _Plan) -> Self:
+        instance = cls.__new__(cls)
+        for key, default in plan.defaults.items():
+            instance._set_from_json(key, copy.copy(default))
+        for key in plan.required:
+            instance._set_from_json(key, None)
         return instance
 
     @classmethod
@@ -134,7 +183,12 @@ class Serializable:
 
     @classmethod
     def _is_settable(cls, key: str) -> bool:
-        if not key.isidentifier() or keyword.iskeyword(key) or key.startswith("_"):
+        if (
+            not key.isidentifier()
+            or keyword.iskeyword(key)
+            or key.startswith("_")
+            or hasattr(Serializable, key)
+        ):
             return False
         present = inspect.getattr_static(cls, key, None)
         return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))
@@ -188,7 +242,7 @@ class Serializable:
         return f"<{type(self).__name__} {self.serialize()}>"
 
 
-def to_json(value: Any) -> Any:
+def to_json(value: Any) -> Any:  # noqa: PLR0911  # one line a kind of value
     """Give the JSON-ready form of a value that a ``Serializable`` may hold."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

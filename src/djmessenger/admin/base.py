@@ -1,0 +1,170 @@
+"""What all admin pages share: read-only by default, quick on a million rows, and links that betray nothing."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import TYPE_CHECKING, Any, ClassVar
+from urllib.parse import urlsplit
+
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db.models import Model, Q, QuerySet
+from django.http import HttpRequest
+from django.urls import NoReverseMatch, reverse
+from django.utils.html import format_html
+from django.utils.translation import gettext_lazy as _
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from django.utils.functional import Promise
+    from django.utils.safestring import SafeString
+
+LISTED = 10_000
+"""Rows that a list counts and pages through; older ones are found by searching."""
+
+
+class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # the stubs differ by Django version
+    """Counts no further than ``LISTED`` rows: a true count reads the whole table on PostgreSQL."""
+
+    @functools.cached_property
+    def count(self) -> int:  # type: ignore[override]
+        rows: Any = self.object_list
+        return int(rows.order_by()[:LISTED].count())
+
+    @property
+    def is_cut(self) -> bool:
+        return self.count >= LISTED
+
+
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+else:
+    _ModelAdmin = admin.ModelAdmin
+
+
+class RecordAdmin(_ModelAdmin):
+    """A table of records: they come from Meta and from the bot, so nobody adds, changes or deletes them here.
+
+    A subclass names in ``editable`` the fields that staff may change; only those columns are written, so that
+    the bot's own writes at the same moment are kept.
+    """
+
+    editable: ClassVar[tuple[str, ...]] = ()
+    exact: ClassVar[tuple[str, ...]] = ()
+    """Lookups of its own columns, each with an index, that a search compares with the whole term."""
+
+    actions = None
+    list_select_related: ClassVar[tuple[str, ...]] = ()
+    change_list_template = "djmessenger/admin/change_list.html"
+    list_per_page = 100
+    list_max_show_all = 0
+    paginator = BoundedPaginator
+    show_facets = admin.ShowFacets.NEVER
+    show_full_result_count = False
+    sortable_by = ()
+
+    class Media:
+        css: ClassVar[dict[str, list[str]]] = {"all": ["djmessenger/admin.css"]}
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        rows = super().get_queryset(request)
+        return rows.select_related(*self.list_select_related) if self.list_select_related else rows
+
+    def has_add_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return bool(self.editable) and super().has_change_permission(request, obj)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> tuple[str, ...]:
+        return tuple(name for name in self.flat_fields() if name not in self.editable)
+
+    def flat_fields(self) -> Iterable[str]:
+        for _title, options in self.fieldsets or ():
+            yield from options["fields"]
+
+    def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
+        if form.changed_data:
+            obj.save(update_fields=form.changed_data)
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
+    ) -> tuple[QuerySet[Any], bool]:
+        """Find by whole ids, so that a search reads an index; subclasses add what else is quick."""
+        term = search_term.strip()
+        if not term or "\x00" in term:
+            return queryset, False
+        return queryset.filter(self.search(term)), False
+
+    def search(self, term: str) -> Q:
+        found = Q(pk__in=())
+        for lookup in self.exact:
+            found |= Q(**{lookup: term})
+        return found
+
+
+def admin_link(model: type[Model], pk: object, text: object) -> str | SafeString:
+    """Link to the admin page of a row, or give only the text where that page is not installed."""
+    if pk is None:
+        return "-"
+    url = admin_url(model, pk)
+    return format_html('<a href="{}">{}</a>', url, text) if url else str(text)
+
+
+def admin_url(model: type[Model], pk: object) -> str:
+    """Give the address of a row's admin page; empty where that page is not installed."""
+    try:
+        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])
+    except NoReverseMatch:
+        return ""
+
+
+def is_https(url: object) -> bool:
+    """Tell whether staff may follow an address that came from outside."""
+    if (
+        not isinstance(url, str)
+        or not url.isprintable()
+        or any(character in url for character in " \\\"'<>`")
+    ):
+        return False
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "https" and bool(parts.hostname) and "@" not in parts.netloc
+
+
+def outside_link(url: object, text: object = "") -> str | SafeString:
+    """Link to an https address, telling it nothing about this page; any other address stays text."""
+    if not is_https(url):
+        return str(text or url or "-")
+    return format_html(
+        '<a href="{}" rel="noopener noreferrer" referrerpolicy="no-referrer" target="_blank">{}</a>',
+        url,
+        text or url,
+    )
+
+
+def pretty(data: object) -> SafeString:
+    """Show JSON, indented."""
+    text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
+    return format_html('<pre class="djm-code">{}</pre>', text)
+
+
+def preformatted(text: object) -> str | SafeString:
+    return format_html('<pre class="djm-code">{}</pre>', text) if text else "-"
+
+
+class TypeFilter(admin.SimpleListFilter):
+    """Filter by type from a fixed list: asking the table for its types would read all of it."""
+
+    title: str | Promise = _("type")  # type: ignore[assignment]
+    parameter_name = "type"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        return queryset.filter(type=self.value()) if self.value() else queryset

@@ -1,0 +1,281 @@
+"""A conversation as people read it: both sides in one thread, in order, with the rule behind each answer."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Q
+from django.utils.translation import gettext as _
+
+from djmessenger.admin.base import admin_url, is_https
+from djmessenger.admin.outcome import in_short
+from djmessenger.models import Conversation, Messaging, Reply
+
+PER_PAGE = 100
+
+_QUIET = ("DELIVERED", "READ")
+"""Receipts: they show as ticks on the replies."""
+_LONGEST = 4_000
+_MOST = 30
+
+
+@dataclass
+class Said:
+    """What a message says, whatever its kind."""
+
+    text: str = ""
+    links: list[tuple[str, str]] = field(default_factory=list)
+    """Label and address of what it carries; only https addresses, never fetched by the page."""
+    choices: list[str] = field(default_factory=list)
+    """Titles of buttons and quick replies."""
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.text or self.links or self.choices or self.notes)
+
+
+@dataclass
+class Bubble:
+    """One message as the page shows it."""
+
+    side: str
+    """``person``, ``page``, or ``note`` for an event that nobody said."""
+    said: Said
+    date: datetime.datetime
+    row: Messaging | Reply
+    rule: str = ""
+    outcome: str = ""
+    is_trouble: bool = False
+
+    @property
+    def url(self) -> str:
+        return admin_url(type(self.row), self.row.pk)
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """The oldest messaging and the oldest reply shown so far; each half may be missing."""
+
+    timestamp: int | None = None
+    messaging: int = 0
+    reply: int | None = None
+
+    def __str__(self) -> str:
+        event = "" if self.timestamp is None else f"{self.timestamp}.{self.messaging}"
+        return f"{event}~{'' if self.reply is None else self.reply}"
+
+    @classmethod
+    def parse(cls, text: str) -> Cursor:
+        """Read it from a query string; anything malformed is the newest page."""
+        event, _tilde, reply = text[:80].partition("~")
+        timestamp, _dot, messaging = event.partition(".")
+        try:
+            numbers = [int(part) if part else None for part in (timestamp, messaging, reply)]
+        except ValueError:
+            return cls()
+        if any(number is not None and not -(2**63) <= number < 2**63 for number in numbers):
+            return cls()
+        return cls(numbers[0], 0 if numbers[0] is None else numbers[1] or 0, numbers[2])
+
+
+@dataclass
+class Dialogue:
+    """One page of a conversation, oldest bubble first."""
+
+    bubbles: list[Bubble]
+    older: str = ""
+    """Cursor of the page before this one in time; empty at the beginning."""
+
+
+def read_dialogue(conversation: Conversation, cursor: Cursor, size: int = PER_PAGE) -> Dialogue:
+    """Give the newest messages before a cursor, in three queries whatever the size.
+
+    Events stand at the time that Meta gave them, replies at the time they were sent but never before their cause.
+    """
+    events = Messaging.objects.filter(conversation=conversation).exclude(type__in=_QUIET)
+    if cursor.timestamp is not None:
+        events = events.filter(
+            Q(timestamp__lt=cursor.timestamp) | Q(timestamp=cursor.timestamp, id__lt=cursor.messaging),
+            timestamp__lte=cursor.timestamp,
+        )
+    replies = (
+        Reply.objects.filter(conversation=conversation).select_related("messaging").defer("messaging__error")
+    )
+    if cursor.reply is not None:
+        replies = replies.filter(id__lt=cursor.reply)
+    found = _newest_first(
+        list(events.defer("error").order_by("-timestamp", "-id")[: size + 1]),
+        list(replies.order_by("-id")[: size + 1]),
+    )
+    shown = [row for row, _number in zip(found, range(size), strict=False)]
+    older = next(found, None) is not None
+    dialogue = Dialogue(list(_bubbles(reversed(shown))))
+    if older:
+        dialogue.older = str(_beyond(shown, cursor))
+    return dialogue
+
+
+def _newest_first(events: list[Messaging], replies: list[Reply]) -> Iterator[Messaging | Reply]:
+    """Merge two lists without changing the order inside either."""
+    while events or replies:
+        if not replies or (events and events[0].timestamp > _reply_time(replies[0])):
+            yield events.pop(0)
+        else:
+            yield replies.pop(0)
+
+
+def _reply_time(reply: Reply) -> int:
+    sent = int(reply.date_sent.timestamp() * 1000)
+    return sent if reply.messaging is None else max(sent, reply.messaging.timestamp)
+
+
+def _beyond(shown: Iterable[Messaging | Reply], cursor: Cursor) -> Cursor:
+    timestamp, messaging, reply = cursor.timestamp, cursor.messaging, cursor.reply
+    for row in shown:
+        if isinstance(row, Reply):
+            reply = row.pk
+        else:
+            timestamp, messaging = row.timestamp, row.pk
+    return Cursor(timestamp, messaging, reply)
+
+
+def _bubbles(rows: Iterable[Messaging | Reply]) -> Iterator[Bubble]:
+    rows = list(rows)
+    echoed = [row.mid for row in rows if isinstance(row, Messaging) and row.type == "ECHO" and row.mid]
+    ours = set(Reply.objects.filter(mid__in=echoed).values_list("mid", flat=True)) if echoed else set()
+    for row in rows:
+        if isinstance(row, Reply):
+            yield _reply_bubble(row)
+        elif row.mid not in ours:
+            yield _event_bubble(row)
+
+
+def _reply_bubble(reply: Reply) -> Bubble:
+    trouble = reply.state in {Reply.State.FAILED, Reply.State.UNKNOWN}
+    outcome = str(reply.get_state_display())
+    if reply.date_read:
+        outcome = _("read")
+    elif reply.date_delivered:
+        outcome = _("delivered")
+    elif trouble and reply.error:
+        outcome += f": {reply.error.strip().splitlines()[-1][:200]}"
+    return Bubble("page", read_reply(reply.data), reply.date_sent, reply, reply.rule, outcome, trouble)
+
+
+def _event_bubble(row: Messaging) -> Bubble:
+    said = read_event(row.body)
+    side = "person"
+    if row.type == "ECHO":
+        side = "page"
+        said.notes.append(_("sent from the Page's inbox or by another app"))
+    elif said.is_empty:
+        side = "note"
+        said.notes.append(row.type)
+    if row.is_standby:
+        said.notes.append(_("another app has the conversation"))
+    outcome = in_short(row.outcome)
+    if row.state != Messaging.State.DONE:
+        outcome = f"{row.get_state_display()}{f': {row.reason}' if row.reason else ''}"
+    return Bubble(side, said, row.date_event, row, "", outcome, row.state == Messaging.State.FAILED)
+
+
+def read_event(body: object) -> Said:
+    """Read what a person said from the stored item; anything unknown is left out."""
+    item = _mapping(body)
+    postback = _mapping(item.get("postback"))
+    message = _mapping(item.get("message")) or _mapping(item.get("message_edit"))
+    said = _read_message(message)
+    if postback:
+        said.text = _text(postback.get("title")) or _text(postback.get("payload"))
+        said.notes.append(_("tapped"))
+        said.notes.append(_text(postback.get("payload"))[:200])
+    if quick_reply := _mapping(message.get("quick_reply")):
+        said.notes.append(_("tapped %s") % _text(quick_reply.get("payload"))[:200])
+    if reaction := _mapping(item.get("reaction")):
+        said.notes.append(
+            _("reacted with %s") % (_text(reaction.get("emoji")) or _text(reaction.get("reaction")))
+        )
+    if message.get("is_deleted"):
+        said.notes.append(_("deleted by the person"))
+    if referral := (_mapping(item.get("referral")) or _mapping(postback.get("referral"))):
+        said.notes.append(
+            _("came by %s") % (_text(referral.get("ref")) or _text(referral.get("source")))[:200]
+        )
+    said.notes = [note for note in said.notes if note]
+    return said
+
+
+def read_reply(data: object) -> Said:
+    """Read what a reply says from the body of its call."""
+    body = _mapping(data)
+    said = _read_message(_mapping(body.get("message")))
+    if action := body.get("sender_action"):
+        said.notes.append(_text(action))
+    return said
+
+
+def _read_message(message: Mapping[str, Any]) -> Said:
+    said = Said(text=_text(message.get("text"))[:_LONGEST])
+    attachments = [_mapping(message.get("attachment")), *_mappings(message.get("attachments"))]
+    for attachment in attachments:
+        if attachment:
+            _read_attachment(attachment, said)
+    said.choices += [_title(reply) for reply in _mappings(message.get("quick_replies"))]
+    return said
+
+
+def _read_attachment(attachment: Mapping[str, Any], said: Said) -> None:
+    kind = _text(attachment.get("type")) or "attachment"
+    payload = _mapping(attachment.get("payload"))
+    if payload.get("sticker_id"):
+        kind = "sticker"
+    if kind == "template":
+        _read_template(payload, said)
+        return
+    if place := _mapping(payload.get("coordinates")):
+        said.notes.append(f"{kind} {place.get('lat')}, {place.get('long')}")
+    elif not _add_link(
+        said, _text(payload.get("title")) or kind, payload.get("url") or attachment.get("url")
+    ):
+        said.notes.append(kind)
+
+
+def _read_template(payload: Mapping[str, Any], said: Said) -> None:
+    said.notes.append(_text(payload.get("template_type")) or "template")
+    said.text = said.text or _text(payload.get("text"))[:_LONGEST]
+    said.choices += [_title(button) for button in _mappings(payload.get("buttons"))]
+    for element in _mappings(payload.get("elements")):
+        lines = (_text(element.get("title")), _text(element.get("subtitle")))
+        said.text = "\n".join(filter(None, (said.text, *lines)))[:_LONGEST]
+        said.choices += [_title(button) for button in _mappings(element.get("buttons"))]
+        _add_link(said, "image", element.get("image_url"))
+
+
+def _add_link(said: Said, label: str, url: object) -> bool:
+    if not is_https(url):
+        return False
+    said.links.append((label[:100], str(url)))
+    return True
+
+
+def _title(choice: Mapping[str, Any]) -> str:
+    return (_text(choice.get("title")) or _text(choice.get("content_type")) or _text(choice.get("type")))[:80]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in value[:_MOST] if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
+def _text(value: object) -> str:
+    if value is None or isinstance(value, str):
+        return value or ""
+    return json.dumps(value, ensure_ascii=False, default=str)[:_LONGEST]

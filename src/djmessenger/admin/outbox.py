@@ -1,0 +1,101 @@
+"""What the bot said: each reply with its fate and Graph's answer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import admin
+from django.db.models import Q
+from django.http import HttpRequest
+from django.utils.text import Truncator
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
+from djmessenger.admin.dialogue import read_reply
+from djmessenger.models import Conversation, FBUserProfile, Messaging, Reply
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+_KINDS = (
+    "simple_text",
+    "image",
+    "audio",
+    "video",
+    "file",
+    "button",
+    "quick_reply",
+    "generic",
+    "media",
+    "receipt",
+)
+
+
+class KindFilter(TypeFilter):
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, kind) for kind in _KINDS]
+
+
+@admin.register(Reply)
+class ReplyAdmin(RecordAdmin):
+    """Replies: what each says, why it was made, what became of it."""
+
+    exact = ("mid",)
+    list_display = ("__str__", "text", "dialogue", "rule", "state", "status_code", "date_sent")
+    list_filter = ("state", KindFilter)
+    list_select_related = ("conversation__person", "conversation__page")
+    ordering = ("-id",)
+    search_fields = ("mid",)
+    search_help_text = _("A message id or a page-scoped id, each in full.")
+    fieldsets = (
+        (None, {"fields": ("type", "text", "person", "dialogue", "rule", "answers")}),
+        (
+            _("Fate"),
+            {
+                "fields": (
+                    "state",
+                    "problem",
+                    "status_code",
+                    "answer",
+                    "mid",
+                    "date_sent",
+                    "date_delivered",
+                    "date_read",
+                )
+            },
+        ),
+        (_("Call"), {"fields": ("body",)}),
+    )
+
+    def search(self, term: str) -> Q:
+        found = super().search(term)
+        return found | Q(recipient=term) if term.isdecimal() else found
+
+    @admin.display(description=_("text"))
+    def text(self, reply: Reply) -> str:
+        said = read_reply(reply.data)
+        return Truncator(said.text or ", ".join(said.notes)).chars(80) or "-"
+
+    @admin.display(description=_("person"))
+    def person(self, reply: Reply) -> str | SafeString:
+        return admin_link(FBUserProfile, reply.recipient_id, reply.recipient)
+
+    @admin.display(description=_("conversation"))
+    def dialogue(self, reply: Reply) -> str | SafeString:
+        return admin_link(Conversation, reply.conversation_id, reply.conversation)
+
+    @admin.display(description=_("answers"))
+    def answers(self, reply: Reply) -> str | SafeString:
+        return admin_link(Messaging, reply.messaging_id, reply.messaging)
+
+    @admin.display(description=_("error"))
+    def problem(self, reply: Reply) -> str | SafeString:
+        return preformatted(reply.error)
+
+    @admin.display(description=_("Graph's answer"))
+    def answer(self, reply: Reply) -> str | SafeString:
+        return "-" if reply.response is None else pretty(reply.response)
+
+    @admin.display(description=_("body of the call, without the recipient"))
+    def body(self, reply: Reply) -> SafeString:
+        return pretty(reply.data)

@@ -1,0 +1,120 @@
+"""The stored outcome of a messaging as lines to read: rule by rule, filter by filter, and why not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+_DEEPEST = 12
+_MOST = 300
+
+
+@dataclass
+class Node:
+    """One line of the tree: a rule, a filter of it, or a step that ran."""
+
+    mark: str
+    """``yes``, ``no``, ``ran`` or ``error``; the style sheet knows these."""
+    text: str
+    note: str = ""
+    children: list[Node] = field(default_factory=list)
+
+    @property
+    def sign(self) -> str:
+        return {"yes": "✓", "no": "✗", "ran": "→", "error": "!"}[self.mark]
+
+
+@dataclass
+class Tree:
+    """What the template shows."""
+
+    summary: str = ""
+    nodes: list[Node] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    suggestion: str = ""
+
+
+def in_short(outcome: object) -> str:
+    """Say in a few words what the policy did: the rules that applied, or why none did."""
+    data = _mapping(outcome)
+    if not data:
+        return ""
+    if data.get("refused"):
+        default = _mapping(data.get("default"))
+        return _("refused by %(rule)s") % {"rule": default.get("name", "DEFAULT")}
+    applied = [str(name) for name in _list(data.get("applied"))]
+    if not applied:
+        return _("nothing handled it") if data.get("unhandled") else _("no rule")
+    short = ", ".join(applied[:3]) + (", …" if applied[3:] else "")
+    count = data.get("messages")
+    if isinstance(count, int) and count:
+        short += ngettext(" (%d message)", " (%d messages)", count) % count
+    return short
+
+
+def as_tree(outcome: object) -> Tree:
+    """Read the JSON of an outcome; whatever shape it has, the answer can be shown."""
+    data = _mapping(outcome)
+    if not data:
+        return Tree(summary=_("The policy has not been applied to it."))
+    tree = Tree(summary=str(data.get("summary", "")), suggestion=str(data.get("suggestion", "")))
+    rules = [rule for rule in (data.get("default"), *_list(data.get("rules"))) if isinstance(rule, Mapping)]
+    tree.nodes = [_rule(rule) for rule in rules[:_MOST]]
+    if skipped := data.get("skipped"):
+        tree.notes.append(
+            _("%s more rules of this type were not asked: they need another text or payload.") % skipped
+        )
+    if stopped_by := data.get("stopped_by"):
+        tree.notes.append(_("Rule %s stopped those after it.") % stopped_by)
+    if data.get("fell_back"):
+        tree.notes.append(_("No rule applied, so the FALLBACK rules were asked."))
+    tree.notes += [str(error) for error in _list(data.get("errors"))]
+    return tree
+
+
+def _rule(rule: Mapping[str, Any]) -> Node:
+    error = str(rule.get("error", ""))
+    mark = "error" if error else "yes" if rule.get("applied") else "no"
+    refusal = rule.get("refusal")
+    note = error or (_("%s said no") % refusal if refusal else "")
+    children = [_filter(item) for item in _mappings(rule.get("filters"))]
+    children += [_step(item) for item in _mappings(rule.get("steps"))]
+    return Node(mark, str(rule.get("name", "?")), note or _milliseconds(rule), children)
+
+
+def _filter(verdict: Mapping[str, Any], depth: int = 0) -> Node:
+    error = str(verdict.get("error", ""))
+    mark = "yes" if verdict.get("passed") else "error" if error else "no"
+    inner = _mappings(verdict.get("children")) if depth < _DEEPEST else []
+    return Node(mark, str(verdict.get("name", "?")), error, [_filter(item, depth + 1) for item in inner])
+
+
+def _step(step: Mapping[str, Any]) -> Node:
+    error = str(step.get("error", ""))
+    made = step.get("messages")
+    note = ngettext("%d message", "%d messages", made) % made if isinstance(made, int) and made else ""
+    text = f"{step.get('kind', '')} {step.get('name', '?')}".strip()
+    return Node(
+        "error" if error else "ran", text, error or ", ".join(filter(None, (note, _milliseconds(step))))
+    )
+
+
+def _milliseconds(data: Mapping[str, Any]) -> str:
+    seconds = data.get("seconds")
+    return f"{seconds * 1000:.1f} ms" if isinstance(seconds, (int, float)) and seconds else ""
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Iterable[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _mappings(value: object) -> list[Mapping[str, Any]]:
+    return [item for item in list(_list(value))[:_MOST] if isinstance(item, Mapping)]

@@ -1,0 +1,142 @@
+"""Pages, persons and the places they shared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from django.contrib import admin
+from django.db.models import Q
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger.admin.base import RecordAdmin, admin_link, outside_link
+from djmessenger.models import Conversation, FBUserProfile, Page, UserLocation
+
+if TYPE_CHECKING:
+    from django.utils.safestring import SafeString
+
+
+@admin.register(Page)
+class PageAdmin(RecordAdmin):
+    """The name is the project's own; the rest is learnt from callbacks."""
+
+    editable = ("name",)
+    exact = ("page_id",)
+    list_display = ("__str__", "page_id", "channel", "date_created", "date_last_callback")
+    list_filter = ("channel",)
+    search_fields = ("page_id",)
+    search_help_text = _("A page id or the start of a name.")
+    fieldsets = ((None, {"fields": ("page_id", "name", "channel", "date_created", "date_last_callback")}),)
+
+    def search(self, term: str) -> Q:
+        return super().search(term) | Q(name__istartswith=term)
+
+
+@admin.register(FBUserProfile)
+class FBUserProfileAdmin(RecordAdmin):
+    """Persons; ``is_active`` is for staff to change."""
+
+    editable = ("is_active",)
+    exact = ("psid",)
+    list_display = ("__str__", "psid", "page", "locale", "is_active", "thumbups", "date_joined")
+    list_filter = ("is_active", "profile_state")
+    list_select_related = ("page",)
+    ordering = ("-date_joined",)
+    search_fields = ("psid",)
+    search_help_text = _("A page-scoped id, or the start of a first or last name.")
+    fieldsets = (
+        (None, {"fields": ("psid", "page", "is_active", "their_conversations")}),
+        (
+            _("Profile"),
+            {
+                "fields": (
+                    "first_name",
+                    "last_name",
+                    "locale",
+                    "timezone",
+                    "gender",
+                    "picture",
+                    "profile_state",
+                    "date_profile",
+                )
+            },
+        ),
+        (_("Record"), {"fields": ("date_joined", "thumbups", "date_unreachable", "their_locations")}),
+    )
+
+    def search(self, term: str) -> Q:
+        found = super().search(term)
+        if term.isdecimal():
+            return found
+        return found | Q(first_name__istartswith=term) | Q(last_name__istartswith=term)
+
+    @admin.display(description=_("profile picture"))
+    def picture(self, person: FBUserProfile) -> str | SafeString:
+        return outside_link(person.profile_pic, _("open the picture"))
+
+    @admin.display(description=_("conversations"))
+    def their_conversations(self, person: FBUserProfile) -> str | SafeString:
+        conversation = Conversation.objects.filter(person=person).order_by("-date_last_activity").first()
+        if conversation is None:
+            return "-"
+        return admin_link(Conversation, conversation.pk, _("open the dialogue"))
+
+    @admin.display(description=_("locations"))
+    def their_locations(self, person: FBUserProfile) -> SafeString:
+        url = reverse("admin:djmessenger_userlocation_changelist", current_app=self.admin_site.name)
+        return format_html('<a href="{}?{}">{}</a>', url, urlencode({"q": person.psid}), _("show"))
+
+
+@admin.register(UserLocation)
+class UserLocationAdmin(RecordAdmin):
+    """Locations, each with a link to a map."""
+
+    exact = ("user", "id")
+    list_display = ("__str__", "person", "latitude", "longitude", "map", "timestamp", "date_created")
+    list_select_related = ("user",)
+    ordering = ("-id",)
+    search_fields = ("user",)
+    search_help_text = _("A page-scoped id.")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    "person",
+                    "title",
+                    "latitude",
+                    "longitude",
+                    "map",
+                    "sent_address",
+                    "mid",
+                    "seq",
+                    "timestamp",
+                    "date_created",
+                )
+            },
+        ),
+    )
+
+    def search(self, term: str) -> Q:
+        return Q(user=term)
+
+    @admin.display(description=_("person"))
+    def person(self, location: UserLocation) -> str | SafeString:
+        return admin_link(FBUserProfile, location.user_id, location.user)
+
+    @admin.display(description=_("map"))
+    def map(self, location: UserLocation) -> str | SafeString:
+        return outside_link(map_url(location.latitude, location.longitude), "OpenStreetMap")
+
+    @admin.display(description=_("address sent along"))
+    def sent_address(self, location: UserLocation) -> str | SafeString:
+        return outside_link(location.url)
+
+
+def map_url(latitude: object, longitude: object) -> str:
+    """Give the address of a map with a mark at a place: OpenStreetMap, "Permalink" in its wiki, 2026."""
+    place = f"{float(str(latitude)):.6f}", f"{float(str(longitude)):.6f}"
+    query = urlencode({"mlat": place[0], "mlon": place[1]})
+    return f"https://www.openstreetmap.org/?{query}#map=16/{place[0]}/{place[1]}"

@@ -1,0 +1,294 @@
+"""Filters over what an event is: its type, what is attached to it, what was tapped, where it came from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar, Final
+
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.filtering.base import GET_STARTED, BaseFilter, literal_key
+from djmessenger.payload import Payload, find_payload_class
+from djmessenger.receiving import AttachmentType, Messaging, ReceivingType
+from djmessenger.utils.utils import get_class_name, load_class
+
+THUMB_UPS: Final = frozenset({"369239263222822", "369239343222814", "369239383222810"})
+"""The thumb-up in its three sizes, as Meta has sent it since 2016."""
+
+TAPS: Final = frozenset(
+    {
+        ReceivingType.QUICK_REPLY,
+        ReceivingType.POSTBACK,
+        ReceivingType.GET_STARTED_BUTTON,
+        ReceivingType.PERSISTENT_MENU_ONE,
+        ReceivingType.PERSISTENT_MENU_TWO,
+        ReceivingType.PERSISTENT_MENU_THREE,
+        ReceivingType.PERSISTENT_MENU_FOUR,
+        ReceivingType.PERSISTENT_MENU_FIVE,
+    }
+)
+
+
+class _OfTypes(BaseFilter):
+    """Parent of filters that ask for the type alone."""
+
+    TYPES: ClassVar[frozenset[ReceivingType]]
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        return messaging.type in self.TYPES
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return self.TYPES
+
+
+class MultimediaFilter(_OfTypes):
+    """Lets pictures, sounds, films and files through."""
+
+    TYPES = frozenset({ReceivingType.IMAGE, ReceivingType.AUDIO, ReceivingType.VIDEO, ReceivingType.FILE})
+
+
+class LocationFilter(_OfTypes):
+    """Lets shared locations through."""
+
+    TYPES = frozenset({ReceivingType.LOCATION})
+
+
+class PostbackFilter(_OfTypes):
+    """Lets postbacks through: taps on buttons that have no type of their own."""
+
+    TYPES = frozenset({ReceivingType.POSTBACK})
+
+
+class AuthenticationFilter(_OfTypes):
+    """Lets opt-ins through."""
+
+    TYPES = frozenset({ReceivingType.AUTHENTICATION})
+
+
+class TypeFilter(BaseFilter):
+    """Lets events of these types through; ``ANY`` stands for whatever a person authored."""
+
+    def __init__(self, *receiving_types: ReceivingType | str) -> None:
+        if not receiving_types:
+            raise DJMInvalidConfigException("on(...) needs at least one type, such as 'IMAGE'")
+        try:
+            self.receiving_types = tuple(map(ReceivingType.deserialize, receiving_types))
+        except KeyError as error:
+            raise DJMInvalidConfigException(str(error.args[0])) from error
+        for ruled in (ReceivingType.DEFAULT, ReceivingType.FALLBACK):
+            if ruled in self.receiving_types:
+                raise DJMInvalidConfigException(f"{ruled} is the type of a rule; no event is of it")
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        if messaging.type in self.receiving_types:
+            return True
+        return ReceivingType.ANY in self.receiving_types and messaging.authored
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return None if ReceivingType.ANY in self.receiving_types else frozenset(self.receiving_types)
+
+    def describe(self) -> str:
+        return f"on({', '.join(repr(str(item)) for item in self.receiving_types)})"
+
+
+class StickerFilter(BaseFilter):
+    """Lets stickers through whose id is among ``STICKER_IDS``, or among the ids that it is given."""
+
+    STICKER_IDS: tuple[str, ...] = ()
+
+    def __init__(self, *sticker_ids: str | int) -> None:
+        if sticker_ids:
+            self.STICKER_IDS = tuple(map(str, sticker_ids))
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        if messaging.type is not ReceivingType.STICKER:
+            return False
+        found = messaging.get_sticker_id()
+        return found is not None and self._accepts(str(found), {str(item) for item in self.STICKER_IDS})
+
+    def _accepts(self, sticker_id: str, accepted: set[str]) -> bool:
+        return sticker_id in accepted
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return frozenset({ReceivingType.STICKER})
+
+    def describe(self) -> str:
+        if type(self) is StickerFilter:
+            return f"sticker({', '.join(repr(str(item)) for item in self.STICKER_IDS)})"
+        return super().describe()
+
+
+class ThumbUpFilter(StickerFilter):
+    """Sticker filter for the three sizes of the thumb-up; ``STICKER_IDS`` holds how their ids end."""
+
+    STICKER_IDS = ("810", "814", "822")
+
+    def __init__(self) -> None:
+        super().__init__()
+
+    def _accepts(self, sticker_id: str, accepted: set[str]) -> bool:
+        # An ending alone proves nothing: other stickers end that way too.
+        return sticker_id in accepted or (sticker_id in THUMB_UPS and sticker_id[-3:] in accepted)
+
+
+class AttachmentFilter(BaseFilter):
+    """Lets events through with an attachment of one of these kinds (``image``, ``reel``, ...), or with any at all.
+
+    A sticker is a sticker, although Meta may send its picture along.
+    """
+
+    def __init__(self, *kinds: AttachmentType | str) -> None:
+        try:
+            self.kinds = tuple(AttachmentType.deserialize(kind).name for kind in kinds)
+        except KeyError as error:
+            raise DJMInvalidConfigException(str(error.args[0])) from error
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        if messaging.type is ReceivingType.STICKER:
+            found = {AttachmentType.STICKER.name}
+        else:
+            found = {item.type for item in messaging.attachments}
+        return bool(found.intersection(self.kinds) if self.kinds else found)
+
+    def describe(self) -> str:
+        return f"attachment({', '.join(map(repr, self.kinds))})"
+
+
+class TappedFilter(BaseFilter):
+    """Lets taps through, on quick replies, buttons and the menu alike, that bring one of these payloads, or any.
+
+    A payload is a text, a ``Payload`` class (its subclasses too) or one instance; ``GET_STARTED`` is the
+    get-started button whatever it carries. The instance that a class matched is in ``context["payload"]``.
+    In a policy a class is written ``{"payload_class": "shop.payloads.Order"}``.
+    """
+
+    def __init__(self, *payloads: str | Payload | type[Payload] | Mapping[str, Any]) -> None:
+        self.payloads = tuple(map(_wanted, payloads))
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        if messaging.type not in TAPS:
+            return False
+        if not self.payloads:
+            return True
+        return any(self._is(wanted, messaging) for wanted in self.payloads)
+
+    @staticmethod
+    def _is(wanted: str | Payload | type[Payload], messaging: Messaging) -> bool:
+        given = messaging.payload
+        if isinstance(wanted, str):
+            return wanted == given or (
+                wanted == GET_STARTED and messaging.type is ReceivingType.GET_STARTED_BUTTON
+            )
+        cls = wanted if isinstance(wanted, type) else type(wanted)
+        found = find_payload_class(given)
+        if found is None or not issubclass(found, cls):
+            return False
+        if isinstance(wanted, Payload) and json.loads(given) != wanted.json():
+            return False
+        try:
+            messaging.context["payload"] = Payload.get_instance(given)
+        except (ValueError, ImportError, AttributeError):
+            return False
+        return True
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return TAPS
+
+    def literals(self) -> frozenset[str] | None:
+        if not self.payloads or not all(isinstance(item, str) for item in self.payloads):
+            return None
+        return frozenset(literal_key(item) for item in self.payloads if isinstance(item, str))
+
+    def describe(self) -> str:
+        names = (
+            item.__name__
+            if isinstance(item, type)
+            else repr(item)
+            if isinstance(item, str)
+            else item.serialize()
+            for item in self.payloads
+        )
+        return f"tapped({', '.join(names)})"
+
+    def json_unordered(self) -> dict[str, Any]:
+        key = Payload.PAYLOAD_CLASS_ATTRIBUTE
+        return {
+            "payloads": [
+                item
+                if isinstance(item, str)
+                else {key: get_class_name(item)}
+                if isinstance(item, type)
+                else item.json()
+                for item in self.payloads
+            ]
+        }
+
+
+def _wanted(given: Any) -> str | Payload | type[Payload]:
+    if isinstance(given, (str, Payload)) and given:
+        return given
+    if isinstance(given, type) and issubclass(given, Payload):
+        return given
+    if isinstance(given, Mapping):
+        try:
+            if set(given) == {Payload.PAYLOAD_CLASS_ATTRIBUTE}:
+                return _wanted(load_class(given[Payload.PAYLOAD_CLASS_ATTRIBUTE]))
+            return Payload.get_instance(dict(given))
+        except (ValueError, ImportError, AttributeError) as error:
+            raise DJMInvalidConfigException(f"tapped(...): {error}") from error
+    raise DJMInvalidConfigException(f"tapped(...) takes texts and payloads, not {given!r}")
+
+
+class ReferralFilter(BaseFilter):
+    """Lets persons through who came by a link, an ad or a code, with one of these ``ref``, or with any.
+
+    ``source`` is Meta's word, such as ``ADS`` or ``SHORTLINK``.
+    """
+
+    def __init__(self, *refs: str, source: str = "") -> None:
+        self.refs = refs
+        self.source = source
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        referral = messaging.referral
+        if referral is None or (self.refs and referral.ref not in self.refs):
+            return False
+        return not self.source or referral.source.upper() == self.source.upper()
+
+    def describe(self) -> str:
+        source = [f"source={self.source!r}"] if self.source else []
+        return f"referral({', '.join([*map(repr, self.refs), *source])})"
+
+
+class ReactionFilter(BaseFilter):
+    """Lets reactions to a message through, by Meta's word (``love``, ``angry``) or by the emoji; any if none is named.
+
+    ``action`` is ``react``, ``unreact``, or empty for both.
+    """
+
+    def __init__(self, *reactions: str, action: str = "react") -> None:
+        if action not in {"react", "unreact", ""}:
+            raise DJMInvalidConfigException(f"a reaction's action is react or unreact, not {action!r}")
+        self.reactions = reactions
+        self.action = action
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        reaction = messaging.reaction
+        if messaging.type is not ReceivingType.REACTION or reaction is None:
+            return False
+        if self.action and reaction.action != self.action:
+            return False
+        wanted = {_plain(item) for item in self.reactions}
+        return not wanted or bool(wanted & {_plain(reaction.reaction), _plain(reaction.emoji)} - {""})
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return frozenset({ReceivingType.REACTION})
+
+    def describe(self) -> str:
+        action = [] if self.action == "react" else [f"action={self.action!r}"]
+        return f"reaction({', '.join([*map(repr, self.reactions), *action])})"
+
+
+def _plain(emoji: str) -> str:
+    """Leave out the mark that asks for the coloured form; Meta sends it or not."""
+    return emoji.replace("\ufe0f", "").casefold()

@@ -1,0 +1,157 @@
+"""Regular expressions over what strangers type: with a time limit, on a bounded part of the text."""
+
+from __future__ import annotations
+
+import collections
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import regex
+
+from djmessenger import settings
+from djmessenger.exceptions import DJMInvalidConfigException
+
+try:
+    import re2  # type: ignore[import-untyped]
+except ImportError:
+    re2 = None
+
+logger = logging.getLogger("djmessenger.filtering")
+
+MAX_LENGTH: Final = 2000
+"""Characters of a text that a pattern sees; what follows is left out."""
+MAX_LITERAL: Final = 500
+"""Characters; a longer literal is not worth an index, and a text cut at ``MAX_LENGTH`` can never be one."""
+
+timeouts: collections.Counter[str] = collections.Counter()
+"""How often each pattern ran out of time in this process."""
+_counting = threading.Lock()
+
+Groups = dict[str, Any]
+
+
+class PatternTimeout(Exception):
+    """A pattern ran out of time; the text counts as not matching."""
+
+
+def search(pattern: str, text: str) -> Groups | None:
+    """Search the beginning of the text; give what was captured, None for no match.
+
+    ``match`` holds the text that matched, ``groups`` the numbered groups, and each named group stands under its
+    name. Engine and time limit are ``DJM_REGEX_ENGINE`` and ``DJM_REGEX_TIMEOUT`` (seconds). Raises
+    ``PatternTimeout`` after counting and logging it.
+    """
+    found = compiled(settings.DJM_REGEX_ENGINE, pattern)(text[:MAX_LENGTH])
+    if found is None:
+        return None
+    return {"match": found.group(), "groups": found.groups(), **found.groupdict()}
+
+
+def compiled(engine: str, pattern: str) -> Callable[[str], Any]:
+    """Give a function that searches a text; ``DJMInvalidConfigException`` when the engine refuses the pattern."""
+    if not isinstance(pattern, str):
+        raise DJMInvalidConfigException(f"a pattern is a text, not {type(pattern).__name__}: {pattern!r}")
+    return _compiled(engine, pattern)
+
+
+@functools.lru_cache(maxsize=4096)
+def _compiled(engine: str, pattern: str) -> Callable[[str], Any]:
+    if engine == "regex":
+        return _for_regex(pattern)
+    if engine == "re2":
+        return _for_re2(pattern)
+    raise DJMInvalidConfigException(f"DJM_REGEX_ENGINE is {engine!r}: it must be 'regex' or 're2'")
+
+
+def _for_regex(pattern: str) -> Callable[[str], Any]:
+    try:
+        expression = regex.compile(pattern)
+    except (regex.error, OverflowError, RecursionError) as error:
+        raise DJMInvalidConfigException(f"the pattern {pattern!r} cannot be read: {error}") from error
+
+    def find(text: str) -> Any:
+        limit = settings.DJM_REGEX_TIMEOUT
+        try:
+            return expression.search(text, timeout=limit)
+        except TimeoutError:
+            with _counting:
+                timeouts[pattern] += 1
+            # The text is a person's and stays out of the log.
+            logger.warning(
+                "Pattern %r took more than %s s on %s characters; it counts as no match",
+                pattern,
+                limit,
+                len(text),
+                extra={"action": "pattern_timeout", "pattern": pattern},
+            )
+            raise PatternTimeout(f"over the time limit of {limit} s") from None
+
+    return find
+
+
+def _for_re2(pattern: str) -> Callable[[str], Any]:
+    if re2 is None:
+        raise DJMInvalidConfigException(
+            "DJM_REGEX_ENGINE is 're2', which is not installed: install the extra djmessenger[re2]"
+        )
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        expression = re2.compile(pattern, options)
+    except re2.error as error:
+        raise DJMInvalidConfigException(
+            f"the pattern {pattern!r} cannot be read by re2, which knows no lookaround and no backreference: {error}"
+        ) from error
+    # Lone surrogates cannot be encoded, and re2 works on UTF-8.
+    return lambda text: expression.search(text.encode("utf-8", "replace").decode("utf-8"))
+
+
+def literals_of(pattern: str | None) -> frozenset[str] | None:
+    """Give the texts of a pattern that is nothing but anchored ones (``^hi$``, ``(?i)^(hi|hello)$``), else None.
+
+    Candidates, not answers: ``^hi$`` finds "hi\\n" too, which folds to the same key.
+    """
+    if not isinstance(pattern, str):
+        return None
+    body, ignores_case = (pattern[4:], True) if pattern.startswith("(?i)") else (pattern, False)
+    for start, end in (("^", "$"), ("\\A", "\\Z"), ("^", "\\Z"), ("\\A", "$")):
+        if body.startswith(start) and body.endswith(end) and len(body) >= len(start) + len(end):
+            body = body[len(start) : len(body) - len(end)]
+            break
+    else:
+        return None
+    for opening in ("(?:", "("):
+        if body.startswith(opening) and body.endswith(")"):
+            texts = [_unescaped(part) for part in body[len(opening) : -1].split("|")]
+            break
+    else:
+        texts = [_unescaped(body)]
+    if not all(text is not None and _is_plain(text, ignores_case) for text in texts):
+        return None
+    return frozenset(text for text in texts if text is not None)
+
+
+def _is_plain(text: str, ignores_case: bool) -> bool:
+    # Beyond ASCII an engine folds case in ways of its own.
+    return len(text) <= MAX_LITERAL and (text.isascii() or not ignores_case)
+
+
+def _unescaped(pattern: str) -> str | None:
+    """Give the text that a pattern without any operator stands for, else None."""
+    result: list[str] = []
+    characters = iter(pattern)
+    for character in characters:
+        if character == "\\":
+            escaped = next(characters, "")
+            # A backslash before a letter or a digit means something; before anything else it quotes.
+            if not escaped or escaped.isalnum() or not escaped.isascii():
+                return None
+            result.append(escaped)
+        elif character in ".^$*+?{}[]()|":
+            return None
+        else:
+            result.append(character)
+    return "".join(result)

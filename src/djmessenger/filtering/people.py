@@ -1,0 +1,98 @@
+"""Filters over who writes, to which Page, and where the conversation stands."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from djmessenger import models
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.facebook_locales import language_code
+from djmessenger.filtering.base import BaseFilter
+from djmessenger.receiving import Messaging
+
+
+class LanguageFilter(BaseFilter):
+    """Lets persons through whose locale is one of these: ``de`` for every German, ``pt_BR`` or ``zh-hant`` for one."""
+
+    def __init__(self, *languages: str) -> None:
+        _need_texts("language", languages)
+        self.languages = languages
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        person = person_of(messaging)
+        locale = _folded(person.locale) if person is not None and person.locale else ""
+        if not locale:
+            return False
+        names = {locale, locale.partition("_")[0], _folded(language_code(locale) or locale)}
+        return any(_folded(language) in names for language in self.languages)
+
+    def describe(self) -> str:
+        return f"language({', '.join(map(repr, self.languages))})"
+
+
+class PageFilter(BaseFilter):
+    """Lets through what came to one of these Pages, by their ids."""
+
+    def __init__(self, *page_ids: str | int) -> None:
+        self.page_ids = tuple(map(str, page_ids))
+        _need_texts("page", self.page_ids)
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        return messaging.get_page_id() in self.page_ids
+
+    def describe(self) -> str:
+        return f"page({', '.join(map(repr, self.page_ids))})"
+
+
+class StateFilter(BaseFilter):
+    """Lets conversations through whose ``state`` holds these values: ``StateFilter(step="address", order__paid=True)``.
+
+    ``__`` goes into a dict inside; ``None`` asks for what is not there.
+    """
+
+    def __init__(self, conditions: Mapping[str, Any] | None = None, **more: Any) -> None:
+        self.conditions = {**(conditions or {}), **more}
+        if not self.conditions:
+            raise DJMInvalidConfigException("state(...) needs at least one condition, such as step='address'")
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        conversation = messaging.conversation
+        state = conversation.state if conversation is not None else {}
+        return all(_equal(_value(state, name), wanted) for name, wanted in self.conditions.items())
+
+    def describe(self) -> str:
+        return f"state({', '.join(f'{name}={value!r}' for name, value in self.conditions.items())})"
+
+
+def person_of(messaging: Messaging) -> models.FBUserProfile | None:
+    """Give the person of an event: the one that is bound, else the one that is stored."""
+    person: models.FBUserProfile | None = messaging.person
+    psid = messaging.get_psid()
+    if person is None and psid:
+        return models.FBUserProfile.objects.filter(pk=psid).first()
+    return person
+
+
+def _value(state: Any, name: str) -> Any:
+    if isinstance(state, Mapping) and name in state:
+        return state[name]
+    for key in name.split("__"):
+        if not isinstance(state, Mapping) or key not in state:
+            return None
+        state = state[key]
+    return state
+
+
+def _equal(found: Any, wanted: Any) -> bool:
+    """Tell yes from 1, which Python does not and JSON does."""
+    return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
+
+
+def _folded(name: str) -> str:
+    return name.replace("-", "_").lower()
+
+
+def _need_texts(name: str, given: tuple[Any, ...]) -> None:
+    if not given or not all(isinstance(item, str) and item for item in given):
+        raise DJMInvalidConfigException(f"{name}(...) takes one text or several, not {given!r}")

@@ -1,0 +1,154 @@
+"""Filters over what a person typed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from django.conf import settings as django_settings
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+from django.utils import translation
+from django.utils.functional import Promise
+
+from djmessenger import settings
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.filtering import patterns
+from djmessenger.filtering.base import BaseFilter, Verdict, literal_key
+from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.utils.utils import LocalizedString
+
+Word = str | Promise | LocalizedString
+
+
+class SimpleTextRegexFilter(BaseFilter):
+    """Lets text through in which a regular expression is found; anchors are the author's.
+
+    Sees the first 2,000 characters. What it captured goes into ``messaging.context``: the text that matched under
+    ``match``, the numbered groups under ``groups``, each named group under its name. A search that takes longer
+    than ``DJM_REGEX_TIMEOUT`` seconds counts as no match; ``~`` of it does not pass either.
+    """
+
+    regex: str | None
+
+    def __init__(self, regex: str | None = None) -> None:
+        self.regex = regex
+        if regex is not None:
+            patterns.compiled(settings.DJM_REGEX_ENGINE, regex)
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        return self.check(messaging).passed
+
+    def check(self, messaging: Messaging) -> Verdict:
+        # A 2016-style subclass may override should_pass; its word counts.
+        if type(self).should_pass not in _OWN:
+            return super().check(messaging)
+        try:
+            return Verdict(self._search(messaging), self.describe())
+        except patterns.PatternTimeout as error:
+            return Verdict(False, self.describe(), error=str(error))
+        except Exception as error:  # noqa: BLE001 - as in every filter
+            return self._failed(error)
+
+    def _search(self, messaging: Messaging) -> bool:
+        text = messaging.text
+        if not text or self.regex is None:
+            return False
+        found = patterns.search(self.regex, text)
+        if found is None:
+            return False
+        messaging.context.update(found)
+        return True
+
+    def literals(self) -> frozenset[str] | None:
+        if type(self).should_pass not in _OWN:
+            return None
+        found = patterns.literals_of(self.regex)
+        return None if found is None else frozenset(map(literal_key, found))
+
+
+_OWN = {SimpleTextRegexFilter.should_pass}
+
+
+class PatternFilter(SimpleTextRegexFilter):
+    """The same for typed texts alone: the title of a tapped quick reply is none."""
+
+    TYPES: ClassVar[frozenset[ReceivingType]] = frozenset({ReceivingType.SIMPLE_TEXT})
+
+    def __init__(self, regex: str) -> None:
+        super().__init__(regex)
+
+    def _search(self, messaging: Messaging) -> bool:
+        return messaging.type in self.TYPES and super()._search(messaging)
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return self.TYPES
+
+    def describe(self) -> str:
+        return f"pattern({self.regex!r})"
+
+
+class TextFilter(BaseFilter):
+    """Lets a typed text through that is one of these, whatever its case, width and outer spaces.
+
+    A translatable text stands for its translation in every language of ``LANGUAGES``, a ``LocalizedString`` for
+    all its texts.
+    """
+
+    TYPES: ClassVar[frozenset[ReceivingType]] = frozenset({ReceivingType.SIMPLE_TEXT})
+
+    def __init__(self, *words: Word) -> None:
+        if not words:
+            raise DJMInvalidConfigException("text(...) needs at least one text")
+        given: tuple[Any, ...] = words
+        for word in given:
+            if not isinstance(word, (str, Promise, LocalizedString)) or word == "":
+                raise DJMInvalidConfigException(f"text(...) takes texts, not {word!r}")
+        self.words = words
+        self._keys: frozenset[str] | None = None
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        return messaging.type in self.TYPES and literal_key(messaging.text) in self.literals()
+
+    def types(self) -> frozenset[ReceivingType] | None:
+        return self.TYPES
+
+    def literals(self) -> frozenset[str]:
+        if self._keys is None:
+            # Not at construction: translations are not there while modules are imported.
+            self._keys = frozenset(literal_key(text) for word in self.words for text in _spellings(word))
+        return self._keys
+
+    @classmethod
+    def _value_from_json(cls, key: str, value: Any) -> Any:
+        if key == "words" and isinstance(value, (list, tuple)):
+            return [
+                LocalizedString.deserialize(item) if isinstance(item, Mapping) else item for item in value
+            ]
+        return super()._value_from_json(key, value)
+
+    def describe(self) -> str:
+        return f"text({', '.join(repr(str(word)) for word in self.words)})"
+
+
+def _spellings(word: Word) -> set[str]:
+    if isinstance(word, LocalizedString):
+        return {text for part in (word.base_string, *word.translations.values()) for text in _spellings(part)}
+    if not isinstance(word, Promise):
+        return {word}
+    found = set()
+    for code, _name in django_settings.LANGUAGES:
+        with translation.override(code):
+            found.add(str(word))
+    return found
+
+
+class EmailFilter(BaseFilter):
+    """Lets text through that is a well-formed e-mail address, by Django's own validator."""
+
+    def should_pass(self, messaging: Messaging) -> bool:
+        try:
+            validate_email(messaging.text.strip())
+        except ValidationError:
+            return False
+        return True

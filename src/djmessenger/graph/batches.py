@@ -1,0 +1,54 @@
+"""One call inside a batch: how it is written, and how its answer is read (Graph API, "Batch Requests")."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlencode
+
+from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.graph.errors import UnknownFate, error_from
+from djmessenger.graph.results import Answer
+from djmessenger.graph.wire import Call
+
+SIZE = 50
+"""Calls in one batch."""
+
+FIRST_FAILURE = 300
+
+
+def entry(call: Call) -> dict[str, str]:
+    """Write a call for a batch; ``DJMInvalidValueException`` for one with files."""
+    if call.files:
+        raise DJMInvalidValueException("A call with files does not go into a batch; upload the file first")
+    query = _form(call.params)
+    made = {"method": call.method, "relative_url": f"{call.path}?{query}" if query else call.path}
+    if call.json:
+        made["body"] = _form(call.json)
+    return made
+
+
+def _form(values: Mapping[str, Any] | None) -> str:
+    pairs = {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, allow_nan=False)
+        for key, value in (values or {}).items()
+        if value is not None
+    }
+    return urlencode(pairs, errors="replace")
+
+
+def answer(call: Call, slot: Any) -> Answer:
+    """Read one slot of the answer to a batch."""
+    status = slot.get("code") if isinstance(slot, Mapping) else None
+    body = slot.get("body") if isinstance(slot, Mapping) else None
+    name = f"{call.method} in a batch"
+    if not isinstance(status, int) or not isinstance(body, str):
+        return Answer(error=UnknownFate(meaning="no answer to this call of the batch", call=name))
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        return Answer(error=UnknownFate(meaning="the answer is no JSON", status=status, call=name))
+    if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):
+        return Answer(error=error_from(status, {}, data, call=name))
+    return Answer(data)

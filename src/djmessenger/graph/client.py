@@ -1,0 +1,269 @@
+"""The client: executes calls for one Page, says what happened, and keeps the token to itself."""
+
+from __future__ import annotations
+
+import hashlib
+import ipaddress
+import json
+import logging
+import re
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+import urllib3
+
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.graph.errors import GraphError, UnknownFate, error_from
+from djmessenger.graph.page import PageCalls
+from djmessenger.graph.people import PeopleCalls
+from djmessenger.graph.results import text_of
+from djmessenger.graph.transports import default_transport
+from djmessenger.graph.usage import UsageReport, parse_usage
+from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
+from djmessenger.signatures import appsecret_proof
+
+logger = logging.getLogger("djmessenger.graph")
+
+GRAPH_URL = "https://graph.facebook.com"
+GRAPH_VERSION = "v26.0"
+"""Current since 29 Jul 2026 (Graph API changelog)."""
+
+REDIRECTS, OK = range(300, 400), range(200, 300)
+
+
+@dataclass(frozen=True)
+class LoggedCall:
+    """One line of a client's request log: no secret, no text, ids as short hashes."""
+
+    at: float
+    """Unix time in seconds."""
+    method: str
+    path: str
+    status: int | None
+    outcome: str
+    """``ok``, or the name of the error's class."""
+    code: int | None
+    subcode: int | None
+    ms: float
+    fbtrace_id: str
+
+
+class Client(PeopleCalls, PageCalls):
+    """Speaks to Graph for one Page; threads share it.
+
+    ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
+    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls. Raises
+    ``DJMInvalidConfigException`` for an address or version that cannot be right.
+    """
+
+    def __init__(  # noqa: PLR0913
+        self,
+        token: str | Secret,
+        *,
+        app_secret: str | Secret = "",
+        page_id: str = "me",
+        base_url: str = GRAPH_URL,
+        version: str = GRAPH_VERSION,
+        transport: Transport | None = None,
+        timeout: float = 10.0,
+        log_size: int = 0,
+    ) -> None:
+        token, app_secret = Secret(token), Secret(app_secret)
+        self._token = token
+        self._proof = _proof(token, app_secret)
+        self._key = hashlib.sha256(token.reveal().encode()).digest()
+        self.page_id = page_id
+        self.base_url = _checked_url(base_url)
+        self.version = _checked_version(version)
+        self.transport: Transport = transport or default_transport()
+        self.timeout = timeout
+        self.usage = UsageReport()
+        """The latest usage of Meta's limits, of each counter."""
+        self.log: deque[LoggedCall] = deque(maxlen=log_size)
+
+    def __repr__(self) -> str:
+        return f"<Client for page {self.page_id} at {self.base_url}/{self.version}>"
+
+    def execute(self, call: Call) -> Any:
+        """Execute one call and give the decoded JSON; a ``GraphError`` when there is none to give."""
+        return self._answer(call)[1]
+
+    def _answer(self, call: Call, *, needs: str = "") -> tuple[int, Any]:
+        started = time.perf_counter()
+        status: int | None = None
+        trace = ""
+        error: GraphError | None = None
+        data: Any = None
+        try:
+            response = self.transport.send(self._request(call))
+            status, trace = response.status, response.header("x-fb-trace-id")
+            self.usage = self.usage.updated(parse_usage(response.headers))
+            data = _decoded(response, self._without_secrets(response.body), needs)
+        except GraphError as raised:
+            error = raised
+        if error is not None:
+            error.call = f"{call.method} /{self._hidden(call.path)}"
+            trace = error.fbtrace_id = error.fbtrace_id or trace
+        self._note(call, status, error, trace, (time.perf_counter() - started) * 1000)
+        if error is not None:
+            raise error
+        return response.status, data
+
+    def _without_secrets(self, body: bytes) -> bytes:
+        """Meta's messages quote a token that they find malformed."""
+        return self._proof.hide_in(self._token.hide_in(body))
+
+    def _request(self, call: Call) -> Request:
+        headers = {"Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "djmessenger"}
+        url = "/".join(part for part in (self.base_url, self.version, call.path) if part)
+        query = {key: _parameter(value) for key, value in (call.params or {}).items() if value is not None}
+        if call.files:
+            content, headers["Content-Type"] = self._multipart(call)
+        elif call.json is not None:
+            headers["Content-Type"] = "application/json"
+            content = self._body(call.json)
+        else:
+            return Request(
+                call.method, self._with_proof(url, query), self._signed(headers), None, self.timeout
+            )
+        if query:
+            url = f"{url}?{urlencode(query, errors='replace')}"
+        return Request(call.method, url, self._signed(headers), content, self.timeout)
+
+    def _signed(self, headers: Mapping[str, str]) -> dict[str, str]:
+        return {**headers, "Authorization": f"Bearer {self._token.reveal()}"}
+
+    def _with_proof(self, url: str, query: Mapping[str, str]) -> str:
+        pairs = {**query, **({"appsecret_proof": self._proof.reveal()} if self._proof else {})}
+        return f"{url}?{urlencode(pairs, errors='replace')}" if pairs else url
+
+    def _body(self, data: Mapping[str, Any]) -> bytes:
+        # Encoded before the proof joins it, so that no frame of a failing encoder holds the proof.
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        if self._proof:
+            comma = ", " if data else ""
+            text = f'{text[:-1]}{comma}"appsecret_proof": "{self._proof.reveal()}"}}'
+        return text.encode("utf-8", "replace")
+
+    def _multipart(self, call: Call) -> tuple[bytes, str]:
+        fields: dict[str, Any] = {
+            key: _parameter(value).encode("utf-8", "replace") for key, value in (call.json or {}).items()
+        }
+        for key, upload in (call.files or {}).items():
+            name = upload.name.encode("utf-8", "replace").decode()
+            fields[key] = (name, upload.read(), upload.media_type)
+        if self._proof:
+            fields["appsecret_proof"] = self._proof.reveal()
+        return urllib3.encode_multipart_formdata(fields)
+
+    def _note(self, call: Call, status: int | None, error: GraphError | None, trace: str, ms: float) -> None:
+        line = LoggedCall(
+            at=time.time(),
+            method=call.method,
+            path=f"/{self._hidden(call.path)}",
+            status=status,
+            outcome=type(error).__name__ if error else "ok",
+            code=error.code if error else None,
+            subcode=error.subcode if error else None,
+            ms=round(ms, 1),
+            fbtrace_id=trace,
+        )
+        self.log.append(line)
+        logger.log(
+            logging.WARNING if error else logging.INFO,
+            "graph_call %s %s: %s, status %s, code %s/%s, %s ms",
+            line.method,
+            line.path,
+            line.outcome,
+            line.status,
+            line.code,
+            line.subcode,
+            line.ms,
+            extra={
+                "action": "graph_call",
+                "method": line.method,
+                "path": line.path,
+                "status": line.status,
+                "outcome": line.outcome,
+                "code": line.code,
+                "subcode": line.subcode,
+                "ms": line.ms,
+                "fbtrace_id": line.fbtrace_id,
+                "page": self._hidden(self.page_id),
+            },
+        )
+
+    def _hidden(self, path: str) -> str:
+        """Give the path with each id as a short keyed hash, the same in all processes with this token."""
+        return "/".join(
+            segment
+            if _WORD.fullmatch(segment)
+            else hashlib.blake2b(segment.encode(), key=self._key, digest_size=5).hexdigest()
+            for segment in path.split("/")
+        )
+
+
+_WORD = re.compile(r"[a-z_]*")
+
+
+def _decoded(response: Response, body: bytes, needs: str) -> Any:
+    """Give the JSON of a success; raises the error of anything else."""
+    try:
+        data = json.loads(body)
+    except (ValueError, RecursionError):
+        data = None
+    if isinstance(data, Mapping) and data.get("error"):
+        raise error_from(response.status, response.headers, data)
+    if response.status in REDIRECTS:
+        raise UnknownFate(
+            meaning="Graph answered with a redirect, which is not followed", status=response.status
+        )
+    if response.status not in OK:
+        raise error_from(response.status, response.headers, data)
+    if data is None:
+        raise UnknownFate(meaning="the answer is no JSON", status=response.status)
+    if needs and not (isinstance(data, Mapping) and text_of(data.get(needs))):
+        raise UnknownFate(meaning=f"the answer holds no {needs}", status=response.status)
+    return data
+
+
+def _parameter(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _proof(token: Secret, secret: Secret) -> Secret:
+    if not (token and secret):
+        return Secret()
+    return Secret(appsecret_proof(token.reveal(), secret.reveal()))
+
+
+def _checked_version(version: str) -> str:
+    if version and not re.fullmatch(r"v[0-9]{1,3}\.[0-9]{1,3}", version):
+        raise DJMInvalidConfigException(f"A Graph version looks like v26.0, not like {version!r}")
+    return version
+
+
+def _checked_url(url: str) -> str:
+    """Refuse an address that would carry the token where it does not belong."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        raise DJMInvalidConfigException(f"Graph's address has to look like {GRAPH_URL}, not like {url!r}")
+    if parts.username or parts.password:
+        raise DJMInvalidConfigException("Graph's address must not hold a user or a password")
+    if parts.scheme == "http" and not _is_near(parts.hostname):
+        raise DJMInvalidConfigException(f"The token would go to {parts.hostname} unencrypted; use https")
+    return url.rstrip("/")
+
+
+def _is_near(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return "." not in host or host.endswith((".localhost", ".test", ".internal"))
+    return address.is_loopback or address.is_private

@@ -1,0 +1,317 @@
+"""The errors of calls to Graph, as one tree chosen by who has to act.
+
+    GraphError
+    ├── NotSent              nobody: nothing left this machine, the road repeats it
+    ├── UnknownFate          nobody: Graph may have taken it; wait for the echo before a repeat
+    ├── RetryLater           nobody: wait ``after`` seconds
+    │   ├── Throttled        a limit of calls is reached; the whole Page waits
+    │   └── PageRestricted   Meta restricts the Page; the whole Page waits for days, its owner should know
+    ├── TokenError           whoever holds the token: make a new one; the whole Page waits
+    ├── PermissionMissing    whoever owns the app: App Review, a role, a switch
+    ├── PersonUnreachable    nobody, until the person writes again
+    ├── WindowClosed         nobody, until the person writes again; or another kind of message
+    ├── ThreadTaken          whoever has the conversation hands it over
+    ├── ProfileRefused       nobody: Graph does not tell about this person; remember it
+    └── MessageRejected      the bot's author: the message or the call is wrong
+
+They branch on ``code`` and ``error_subcode`` and never on Meta's words; the table is
+``djmessenger.graph.codes``.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from djmessenger.exceptions import DJMException
+from djmessenger.graph import codes
+from djmessenger.graph.usage import parse_usage
+from djmessenger.graph.wire import find_header
+
+Fate = Literal["unsent", "refused", "unknown"]
+
+LONGEST_WAIT = 24 * 3600.0
+"""Seconds; Meta counts calls over a rolling day, so a longer ``Retry-After`` is not believed."""
+
+
+class GraphError(DJMException):
+    """A call to Graph did not succeed. All fields are safe to log: no token, no text of a person."""
+
+    action: str = "Read the code in Meta's list of error codes."
+    """What to do about it, one sentence."""
+    fate: ClassVar[Fate] = "refused"
+    """Whether the message got there: ``unsent`` (repeat it), ``refused`` (no), ``unknown`` (perhaps)."""
+    pauses_page: ClassVar[bool] = False
+    """Whether every other call for the same Page would fail too."""
+    usual_wait: ClassVar[float | None] = None
+    """Seconds; ``after`` where Meta names no time."""
+
+    def __init__(  # noqa: PLR0913
+        self,
+        message: str = "",
+        *,
+        code: int | None = None,
+        subcode: int | None = None,
+        type: str = "",  # noqa: A002
+        fbtrace_id: str = "",
+        status: int | None = None,
+        meaning: str = "",
+        action: str = "",
+        after: float | None = None,
+        is_transient: bool = False,
+        user_title: str = "",
+        user_message: str = "",
+        call: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.code = code
+        self.subcode = subcode
+        self.type = type
+        self.fbtrace_id = fbtrace_id
+        self.status = status
+        self.meaning = meaning
+        self.after = after
+        self.is_transient = is_transient
+        self.user_title = user_title
+        self.user_message = user_message
+        self.call = call
+        if action:
+            self.action = action
+        self.add_note(self.action)
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What Graph said, as JSON to store; empty where it said nothing."""
+        said = {
+            "message": self.message,
+            "type": self.type,
+            "code": self.code,
+            "error_subcode": self.subcode,
+            "is_transient": self.is_transient,
+            "error_user_title": self.user_title,
+            "error_user_msg": self.user_message,
+            "fbtrace_id": self.fbtrace_id,
+        }
+        said = {key: value for key, value in said.items() if value not in ("", None, False)}
+        return {"error": said} if said else {}
+
+    def __str__(self) -> str:
+        number = "" if self.code is None else f" {self.code}"
+        if self.subcode is not None:
+            number += f"/{self.subcode}"
+        said = ": ".join(part for part in (self.meaning, self.message) if part)
+        facts = [
+            f"{name} {value}"
+            for name, value in (
+                ("call", self.call),
+                ("status", self.status),
+                ("fbtrace_id", self.fbtrace_id),
+            )
+            if value
+        ]
+        where = f" [{', '.join(facts)}]" if facts else ""
+        return f"{type(self).__name__}{number}: {said or 'no reason given'}{where}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), dict(vars(self)))
+
+
+def _restore(cls: type[GraphError], state: dict[str, Any]) -> GraphError:
+    error = cls(str(state.get("message", "")))
+    vars(error).update(state)
+    return error
+
+
+class NotSent(GraphError):
+    """Nothing left this machine: no address, refused, no TLS, or the time was over before the first byte."""
+
+    action = "Check the network and DJM_GRAPH_URL; the message is repeated by itself."
+    fate = "unsent"
+
+
+class UnknownFate(GraphError):
+    """The request was written and what became of it is not known: it may have been accepted."""
+
+    action = "Wait for the echo before a repeat; repeat calls that only read at will."
+    fate = "unknown"
+
+
+class RetryLater(GraphError):
+    """Not accepted now; accepted later. ``after`` is the time to wait in seconds, where Meta says one."""
+
+    action = "Wait, then repeat; the message is repeated by itself."
+    fate = "unsent"
+
+
+class Throttled(RetryLater):
+    """A limit of calls is reached for the Page or the app."""
+
+    action = "Wait until the usage headers say so and send less; the messages are repeated by themselves."
+    pauses_page = True
+
+
+class PageRestricted(RetryLater):
+    """Meta restricts the Page for breaking a policy."""
+
+    action = "Read the Page's Support Inbox, mend what broke the policy, and wait some days."
+    pauses_page = True
+    usual_wait = 6 * 3600.0
+
+
+class TokenError(GraphError):
+    """The access token is not valid any more; the messages wait for a new one."""
+
+    action = codes.NEW_TOKEN
+    fate = "unsent"
+    pauses_page = True
+
+
+class PermissionMissing(GraphError):
+    """The app, the token or the Page lacks a permission."""
+
+    action = "Check the app's permissions, access level and roles in the App Dashboard."
+
+
+class PersonUnreachable(GraphError):
+    """This person gets no messages from the Page: blocked, gone, or of another Page."""
+
+    action = "Do not send to this person until the person writes again."
+
+
+class WindowClosed(GraphError):
+    """The time to answer freely is over."""
+
+    action = (
+        "Wait until the person writes again, or send a utility template; staff may use the HUMAN_AGENT tag."
+    )
+
+
+class ThreadTaken(GraphError):
+    """Another app, or a human in the Page's inbox, has the conversation."""
+
+    action = "Ask for the conversation with request_thread_control, or wait until it is handed over."
+
+
+class ProfileRefused(GraphError):
+    """Graph does not tell about this person, now or later; worth remembering for some weeks."""
+
+    action = "Go on without a name; the app needs Business Asset User Profile Access to see profiles."
+
+
+class MessageRejected(GraphError):
+    """The message or the call is wrong and will stay wrong."""
+
+    action = "Mend the message; a repeat is refused again."
+
+
+CLASSES: dict[str, type[GraphError]] = {
+    cls.__name__: cls
+    for cls in (
+        NotSent,
+        UnknownFate,
+        RetryLater,
+        Throttled,
+        PageRestricted,
+        TokenError,
+        PermissionMissing,
+        PersonUnreachable,
+        WindowClosed,
+        ThreadTaken,
+        ProfileRefused,
+        MessageRejected,
+    )
+}
+
+TOO_MANY_REQUESTS = 429
+
+
+def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str = "") -> GraphError:
+    """Turn an answer that is no success into the error that says who has to act.
+
+    ``body`` is what came: bytes, text, or decoded JSON. Total: whatever comes gives an error, never raises.
+    What is not documented is ``UnknownFate``, the one mistake that loses and doubles nothing.
+    """
+    envelope = _envelope(body)
+    code, subcode = _number(envelope.get("code")), _number(envelope.get("error_subcode"))
+    transient = envelope.get("is_transient") is True
+    row = codes.find(code, subcode)
+    cls = CLASSES[row.kind] if row else UnknownFate
+    if transient and not issubclass(cls, (RetryLater, TokenError)):
+        row, cls = None, UnknownFate
+    if row is None and status == TOO_MANY_REQUESTS:
+        cls = Throttled
+    return cls(
+        _text(envelope.get("message")),
+        code=code,
+        subcode=subcode,
+        type=_text(envelope.get("type")),
+        fbtrace_id=_text(envelope.get("fbtrace_id")),
+        status=status,
+        meaning=row.meaning if row else _meaning(envelope, status, transient),
+        action=row.action if row else "",
+        after=(_after(headers) or cls.usual_wait) if issubclass(cls, RetryLater) else None,
+        is_transient=transient,
+        user_title=_text(envelope.get("error_user_title")),
+        user_message=_text(envelope.get("error_user_msg")),
+        call=call,
+    )
+
+
+def _envelope(body: Any) -> Mapping[str, Any]:
+    if isinstance(body, (bytes, bytearray, str)):
+        try:
+            body = json.loads(body)
+        except (ValueError, RecursionError):
+            return {}
+    error = body.get("error") if isinstance(body, Mapping) else None
+    return error if isinstance(error, Mapping) else {}
+
+
+def _meaning(envelope: Mapping[str, Any], status: int, transient: bool) -> str:
+    if not envelope:
+        return f"HTTP {status} without an error that can be read"
+    return "a failure that Meta calls temporary" if transient else "a code that is not documented"
+
+
+def _number(value: Any) -> int | None:
+    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
+        return int(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    return None
+
+
+_TOKEN_LIKE = re.compile(r"[A-Za-z0-9|_-]{32,}")
+"""Meta's messages name a malformed token in full."""
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        return ""
+    return "".join(
+        char if char.isprintable() else " " for char in _TOKEN_LIKE.sub("***", value[:2000])
+    ).strip()
+
+
+def _after(headers: Mapping[str, str]) -> float | None:
+    said = _retry_after(find_header(headers, "Retry-After"))
+    wait = parse_usage(headers).regain_after if said is None else said
+    return None if wait is None or wait <= 0 else min(wait, LONGEST_WAIT)
+
+
+def _retry_after(value: str) -> float | None:
+    value = value.strip()
+    if re.fullmatch(r"[0-9]{1,9}", value):
+        return float(value)
+    try:
+        when = email.utils.parsedate_to_datetime(value)
+        if when.tzinfo is None:
+            when = when.replace(tzinfo=datetime.UTC)
+        return (when - datetime.datetime.now(datetime.UTC)).total_seconds()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None

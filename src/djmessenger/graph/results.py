@@ -1,0 +1,297 @@
+"""What Graph answers, as small frozen values. Keys that are not known stay in ``extra``."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Generic, Self, TypeVar
+
+from djmessenger.graph.errors import GraphError
+
+
+class _Known:
+    """Parent of results that are read from a JSON object field by field."""
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Build it from what Graph answered; keys without a field go to ``extra``."""
+        data = data if isinstance(data, Mapping) else {}
+        names = {item.name for item in fields(cls)} - {"extra"}  # type: ignore[arg-type]
+        known = {key: value for key, value in data.items() if key in names and value is not None}
+        extra = {key: value for key, value in data.items() if key not in names}
+        return cls(**known, extra=extra)  # type: ignore[call-arg]
+
+
+def text_of(value: Any) -> str:
+    """Give an id as text, whether it came as text or number; empty for anything else."""
+    if isinstance(value, str):
+        return value
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+
+
+def time_of(value: Any) -> datetime.datetime | None:
+    """Read Graph's ``2026-06-01T12:00:00+0000`` or a Unix time in seconds."""
+    try:
+        if isinstance(value, str):
+            found = datetime.datetime.fromisoformat(value)
+            return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return datetime.datetime.fromtimestamp(value, datetime.UTC)
+    except (ValueError, OverflowError, OSError):
+        pass
+    return None
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A send that Graph accepted."""
+
+    recipient_id: str = ""
+    """Empty when the recipient was a ``user_ref`` or a phone number."""
+    message_id: str = ""
+    """Empty for sender actions only."""
+    attachment_id: str = ""
+    """Where a reusable attachment was sent."""
+    status_code: int = 200
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Done:
+    """The answer of a call that gives nothing but success; false when Graph said it did not."""
+
+    success: bool
+    data: Any = field(default=None, repr=False)
+
+    def __bool__(self) -> bool:
+        return self.success
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Read ``{"success": true}`` in its spellings and ``{"result": "..."}``."""
+        said = data if isinstance(data, Mapping) else {"success": data}
+        success = said.get("success") in (True, "true", "True", 1) or "success" in str(said.get("result", ""))
+        return cls(success, data)
+
+
+@dataclass(frozen=True)
+class Profile(_Known):
+    """A person, as far as Graph tells (Messenger Platform, "User Profile API", 2026)."""
+
+    id: str = ""
+    name: str = field(default="", repr=False)
+    first_name: str = field(default="", repr=False)
+    last_name: str = field(default="", repr=False)
+    profile_pic: str = field(default="", repr=False)
+    """Address that expires."""
+    locale: str = ""
+    timezone: float | None = None
+    """Hours from UTC; may be a fraction (5.5, -3.5)."""
+    gender: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Read it; a field of a wrong type counts as not there."""
+        data = dict(data) if isinstance(data, Mapping) else {}
+        for key, value in list(data.items()):
+            if key == "id":
+                data[key] = text_of(value)
+            elif key == "timezone":
+                data[key] = _hours(value)
+            elif key in {"name", "first_name", "last_name", "profile_pic", "locale", "gender"}:
+                data[key] = value if isinstance(value, str) else None
+        return super().read(data)
+
+
+def _hours(value: Any) -> float | None:
+    try:
+        hours = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return hours if not isinstance(value, bool) and -24 <= hours <= 24 else None
+
+
+@dataclass(frozen=True)
+class MessengerProfile(_Known):
+    """The properties of a Page's Messenger Profile that are set; ``None`` where one is not."""
+
+    greeting: list[Any] | None = None
+    get_started: Mapping[str, Any] | None = None
+    persistent_menu: list[Any] | None = None
+    ice_breakers: list[Any] | None = None
+    commands: list[Any] | None = None
+    whitelisted_domains: list[str] | None = None
+    account_linking_url: str | None = None
+    subject_to_new_eu_privacy_rules: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def json(self) -> dict[str, Any]:
+        """Give what is set, as it is sent back to set it again."""
+        own = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
+        return {**{key: value for key, value in own.items() if value is not None}, **self.extra}
+
+
+@dataclass(frozen=True)
+class UserSettings(_Known):
+    """The menu of one person and that of the Page."""
+
+    user_level_persistent_menu: list[Any] | None = None
+    page_level_persistent_menu: list[Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Persona(_Known):
+    """A name and picture to speak under."""
+
+    id: str = ""
+    name: str = ""
+    profile_picture_url: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Label(_Known):
+    """A label that staff and apps put on people."""
+
+    id: str = ""
+    page_label_name: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Subscription(_Known):
+    """An app that receives the Page's webhooks."""
+
+    id: str = ""
+    name: str = ""
+    subscribed_fields: list[str] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Metric(_Known):
+    """One metric of a Page with its values."""
+
+    name: str = ""
+    period: str = ""
+    values: list[Any] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class MessageTemplate(_Known):
+    """A template of utility messages."""
+
+    id: str = ""
+    name: str = ""
+    status: str = ""
+    """``APPROVED``, ``PENDING``, ``REJECTED``, ``PAUSED``, ..."""
+    category: str = ""
+    language: str = ""
+    components: list[Any] = field(default_factory=list)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ThreadOwner:
+    """The app that has a conversation; both empty when nobody has it or it is not visible."""
+
+    app_id: str = ""
+    expiration: datetime.datetime | None = None
+
+
+@dataclass(frozen=True)
+class ConversationInfo(_Known):
+    """A conversation as Graph keeps it."""
+
+    id: str = ""
+    updated_time: datetime.datetime | None = None
+    link: str = ""
+    message_count: int | None = None
+    unread_count: int | None = None
+    can_reply: bool | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        data = dict(data) if isinstance(data, Mapping) else {}
+        data["updated_time"] = time_of(data.get("updated_time"))
+        return super().read(data)
+
+
+@dataclass(frozen=True)
+class MessageInfo:
+    """A message as Graph keeps it; only the 20 newest of a conversation can be read."""
+
+    id: str
+    created_time: datetime.datetime | None = None
+    from_id: str = ""
+    to_ids: tuple[str, ...] = ()
+    message: str = field(default="", repr=False)
+    attachments: tuple[Any, ...] = field(default=(), repr=False)
+    data: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Read it with whatever fields were asked for."""
+        data = data if isinstance(data, Mapping) else {}
+        sender = data.get("from")
+        message = data.get("message")
+        return cls(
+            id=text_of(data.get("id")),
+            created_time=time_of(data.get("created_time")),
+            from_id=text_of(sender.get("id")) if isinstance(sender, Mapping) else "",
+            to_ids=tuple(text_of(person.get("id")) for person in items_of(data.get("to"))),
+            message=message if isinstance(message, str) else "",
+            attachments=tuple(items_of(data.get("attachments"))),
+            data=data,
+        )
+
+
+def items_of(answer: Any) -> list[Mapping[str, Any]]:
+    """Give the objects of a ``{"data": [...]}``."""
+    data = answer.get("data") if isinstance(answer, Mapping) else None
+    return [item for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []
+
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Paged(Generic[Item]):
+    """One page of a list; ``after`` goes into the same call for the next page, empty on the last."""
+
+    items: tuple[Item, ...]
+    after: str = ""
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+def after_of(answer: Any) -> str:
+    """Give the cursor of the next page of a list, empty when there is none."""
+    paging = answer.get("paging") if isinstance(answer, Mapping) else None
+    if not isinstance(paging, Mapping) or not paging.get("next"):
+        return ""
+    cursors = paging.get("cursors")
+    return text_of(cursors.get("after")) if isinstance(cursors, Mapping) else ""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The answer to one call of a batch: its JSON, or its error."""
+
+    data: Any = field(default=None, repr=False)
+    error: GraphError | None = None
+
+    def get(self) -> Any:
+        """Give the JSON; raises the error."""
+        if self.error is not None:
+            raise self.error
+        return self.data

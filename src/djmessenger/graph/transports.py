@@ -1,0 +1,319 @@
+"""The transport that speaks HTTP to Graph: urllib3's pool, with a deadline over the whole call.
+
+urllib3 gives pooling, TLS verification and parsing. Its timeouts count each read anew, so an answer that
+drips byte by byte never ends; here each socket operation gets only what is left of the call's time.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import io
+import logging
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+import zlib
+from contextvars import ContextVar
+from typing import Any
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import EmptyPoolError, HTTPError, NameResolutionError, SSLError
+from urllib3.exceptions import TimeoutError as PoolTimeoutError
+
+from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
+from djmessenger.graph.wire import Request, Response
+
+MAX_ANSWER = 8 * 1024 * 1024
+"""Bytes of an answer, before and after decompression; a longer one is not read to its end."""
+
+IDLE = 30.0
+"""Seconds after which an idle connection is not used again: the other end may be closing it at that moment,
+and a request written then has an unknown fate."""
+
+CHUNK = 64 * 1024
+
+
+def _clock() -> float:
+    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+class _Flight:
+    """One call under way in this thread."""
+
+    __slots__ = ("deadline", "started")
+
+    def __init__(self, timeout: float) -> None:
+        self.deadline = _clock() + timeout
+        self.started = False
+
+    def left(self) -> float:
+        """Give the seconds left; ``TimeoutError`` when there are none."""
+        left = self.deadline - _clock()
+        if left <= 0:
+            raise TimeoutError("the call's time is over")
+        return left
+
+
+_flight: ContextVar[_Flight] = ContextVar("djmessenger_graph_flight")
+
+
+class _TimedReader(io.RawIOBase):
+    """Reads from a socket with what is left of the call's time, one operation at a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(_flight.get().left())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _TimedSocket:
+    """What ``http.client`` needs of a socket to read a response."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def makefile(self, mode: str) -> io.BufferedReader:
+        return io.BufferedReader(_TimedReader(self._sock))
+
+
+def _timed_response(sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
+    return http.client.HTTPResponse(_TimedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
+
+
+class _Timed(HTTPConnection):
+    """A connection that keeps the deadline of the call that uses it, and notes when its first byte leaves."""
+
+    response_class = staticmethod(_timed_response)  # type: ignore[assignment]
+    _last_used = 0.0
+
+    @property
+    def is_connected(self) -> bool:
+        return super().is_connected and _clock() - self._last_used < IDLE
+
+    def _new_conn(self) -> socket.socket:
+        """Connect to the first address that answers, all of them within the time of the call."""
+        flight = _flight.get()
+        try:
+            addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
+        except (socket.gaierror, UnicodeError) as error:
+            raise NameResolutionError(self.host, self, socket.gaierror(str(error))) from error
+        failure: OSError = OSError("no address")
+        for family, kind, protocol, _, address in addresses:
+            sock = socket.socket(family, kind, protocol)
+            try:
+                sock.settimeout(flight.left())
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                sock.connect(address)
+                sock.settimeout(flight.left())
+            except OSError as error:
+                sock.close()
+                failure = error
+            else:
+                return sock
+        raise failure
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        flight = _flight.get()
+        self.sock.settimeout(flight.left())
+        flight.started = True
+        self._last_used = _clock()
+        super().send(data)
+
+
+class _TimedHTTPS(_Timed, HTTPSConnection):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Timed
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _TimedHTTPS
+
+
+class PooledTransport:
+    """The default transport: keep-alive connections shared by all threads, made anew in a forked child.
+
+    ``connections`` is how many calls to one host run at once; more of them wait, within their own time.
+    ``ca_certs`` is a file of certificates to trust besides the system's. TLS is verified always.
+    """
+
+    def __init__(
+        self, *, connections: int = 32, max_answer: int = MAX_ANSWER, ca_certs: str | None = None
+    ) -> None:
+        self._connections = connections
+        self._max_answer = max_answer
+        self._tls = ssl.create_default_context()
+        if ca_certs is not None:
+            self._tls.load_verify_locations(ca_certs)
+        self._lock = threading.Lock()
+        self._open()
+
+    def _open(self) -> None:
+        self._pid = os.getpid()
+        self._manager = urllib3.PoolManager(
+            num_pools=8, maxsize=self._connections, block=True, ssl_context=self._tls, retries=False
+        )
+        self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+
+    def close(self) -> None:
+        """Close the idle connections; the transport stays usable."""
+        self._manager.clear()
+
+    def send(self, request: Request) -> Response:
+        """Send it; ``NotSent`` or ``UnknownFate`` when no whole answer came."""
+        if self._pid != os.getpid():
+            with self._lock:
+                if self._pid != os.getpid():
+                    self._open()
+        flight = _Flight(request.timeout)
+        answer: Response | None = None
+        failure: BaseException
+        token = _flight.set(flight)
+        try:
+            answer = self._exchange(request, flight)
+        except BaseException as error:  # noqa: BLE001
+            failure = error
+        finally:
+            _flight.reset(token)
+        if answer is not None:
+            return answer
+        # Raised out here, without frame, cause or context of urllib3: those hold the headers and the token.
+        raise _translated(failure, started=flight.started)
+
+    def _exchange(self, request: Request, flight: _Flight) -> Response:
+        response = self._manager.request(
+            request.method,
+            request.url,
+            headers=request.headers,
+            body=request.body,
+            redirect=False,
+            retries=False,
+            timeout=urllib3.Timeout(total=flight.left()),
+            pool_timeout=flight.left(),
+            preload_content=False,
+            decode_content=False,
+        )
+        try:
+            body = bytearray()
+            for chunk in response.stream(CHUNK, decode_content=False):
+                body += chunk
+                if len(body) > self._max_answer:
+                    raise UnknownFate("the answer is too long", status=response.status)
+            content = _decompressed(
+                bytes(body), response.headers.get("Content-Encoding", ""), self._max_answer
+            )
+        except BaseException:
+            response.close()
+            raise
+        finally:
+            response.release_conn()
+        return Response(response.status, dict(response.headers.items()), content)
+
+
+def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
+    """Undo gzip, at most to ``limit`` bytes: a few kilobytes may stand for gigabytes."""
+    if encoding.lower() in {"", "identity"} or not body:
+        return body
+    if encoding.lower() != "gzip":
+        raise UnknownFate("the answer is compressed in a way nobody asked for")
+    stream = zlib.decompressobj(wbits=31)
+    try:
+        content = stream.decompress(body, limit + 1)
+    except zlib.error:
+        raise UnknownFate("the answer's compression is damaged") from None
+    if len(content) > limit:
+        raise UnknownFate("the answer is too long")
+    if not stream.eof:
+        raise UnknownFate("the answer is cut off")
+    return content
+
+
+def _translated(failure: BaseException, *, started: bool) -> BaseException:
+    """Give an error that says in plain words what happened and drags no frames along."""
+    if isinstance(failure, GraphError):
+        return _bare(failure)
+    if not isinstance(failure, (HTTPError, http.client.HTTPException, OSError, ValueError)):
+        return _bare(failure)
+    cls = UnknownFate if started else NotSent
+    return cls(meaning=_words(failure, started=started))
+
+
+def _bare(error: BaseException) -> BaseException:
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
+
+
+_REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+    ((EmptyPoolError,), "no connection became free in time", ""),
+    ((NameResolutionError,), "the host's name has no address", ""),
+    ((ssl.SSLCertVerificationError,), "the host's certificate is not trusted", ""),
+    ((TimeoutError, PoolTimeoutError), "no connection in time", "no whole answer in time"),
+    ((ssl.SSLError, SSLError), "TLS failed", "TLS broke before the whole answer came"),
+    ((ConnectionRefusedError,), "the connection was refused", ""),
+)
+"""Kinds of failure, what to call them before the first byte, and after it where that differs."""
+
+
+def _words(failure: BaseException, *, started: bool) -> str:
+    """Say what happened without the library's own text, which may quote the request."""
+    seen: list[BaseException] = []
+    cause: BaseException | None = failure
+    while cause is not None and cause not in seen:
+        seen.append(cause)
+        inner = [argument for argument in cause.args if isinstance(argument, BaseException)]
+        cause = cause.__cause__ or (inner[-1] if inner else cause.__context__)
+    for kinds, before, after in _REASONS:
+        if any(isinstance(error, kinds) for error in seen):
+            return (after or before) if started else before
+    name = type(seen[-1]).__name__
+    return (
+        f"the connection broke before the whole answer came ({name})"
+        if started
+        else f"no connection ({name})"
+    )
+
+
+_PROOF = re.compile(r"((?:appsecret_proof|access_token)=)[^&\s\"']+")
+
+
+class _Scrub(logging.Filter):
+    """urllib3 logs addresses, and frames that hold them; the proof of a GET travels in its query."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.args, tuple):
+            record.args = tuple(
+                _PROOF.sub(r"\1***", value) if isinstance(value, str) else value for value in record.args
+            )
+        record.exc_info = None
+        return True
+
+
+for _name in ("urllib3.connectionpool", "urllib3.connection"):
+    logging.getLogger(_name).addFilter(_Scrub())
+
+
+@functools.cache
+def default_transport() -> PooledTransport:
+    """Give the transport that clients share when they name none."""
+    return PooledTransport()

@@ -1,0 +1,125 @@
+"""What is attached to a message."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+
+from djmessenger.receiving.parts import (
+    Field,
+    Part,
+    part,
+    read_number,
+    read_optional_id,
+    read_optional_text,
+    read_text,
+)
+from djmessenger.receiving.types import AttachmentType
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Coordinates(Part):
+    """Latitude and longitude, in degrees, as floats."""
+
+    fields: ClassVar = {"lat": Field(read_number), "long": Field(read_number)}
+    lat: float | None
+    long: float | None
+
+    def __init__(self, lat: Any, llong: Any) -> None:
+        self.lat = read_number(lat)
+        self.long = read_number(llong)
+
+
+class LocationAttachmentPayload(Part):
+    """Attachment payload that holds coordinates."""
+
+    custom_obj_map: ClassVar[Mapping[str, Any]] = {"coordinates": [Coordinates, object]}
+    fields: ClassVar = {"coordinates": Field(part(Coordinates))}
+    coordinates: Coordinates | None
+
+    def __init__(self, coordinates: Coordinates | None) -> None:
+        self.coordinates = coordinates
+
+
+class MultimediaAttachmentPayload(Part):
+    """Attachment payload that holds a url; of a share its title, of a sticker its id; more in ``raw``."""
+
+    fields: ClassVar = {
+        "url": Field(read_text, ""),
+        "title": Field(read_text, ""),
+        "sticker_id": Field(read_optional_id),
+    }
+    url: str
+    title: str
+    sticker_id: str | None
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        self.title = ""
+        self.sticker_id = None
+
+
+_read_location = part(LocationAttachmentPayload)
+_read_multimedia = part(MultimediaAttachmentPayload)
+
+
+class Attachment(Part):
+    """One attachment; its payload is a location or a multimedia payload depending on its type.
+
+    ``type`` is the spelling on the wire; ``kind`` is the member, if there is one. ``url`` is the one beside
+    the payload (locations, and links in echoes); ``best_url`` is the one that is there.
+    """
+
+    custom_obj_map: ClassVar[Mapping[str, Any]] = {}
+    fields: ClassVar = {
+        "type": Field(read_text, ""),
+        "payload": Field(_read_multimedia),
+        "url": Field(read_optional_text),
+        "title": Field(read_text, ""),
+    }
+    type: str
+    payload: LocationAttachmentPayload | MultimediaAttachmentPayload | None
+    url: str | None
+    title: str
+
+    def __init__(
+        self,
+        ttype: AttachmentType | str,
+        payload: LocationAttachmentPayload | MultimediaAttachmentPayload | None,
+        url: str | None,
+    ) -> None:
+        self.type = str(ttype)
+        self.payload = payload
+        self.url = url
+        self.title = ""
+
+    @classmethod
+    def deserialize(cls, json_data: Any) -> Self:
+        """Build an Attachment, its payload by the type named in the data; an unknown type is kept."""
+        return super().deserialize(json_data)
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> Self:
+        instance = super()._from_json(data)
+        if instance.type == AttachmentType.LOCATION.name:
+            instance.payload = _read_location(data.get("payload"))
+        return instance
+
+    @property
+    def kind(self) -> AttachmentType | None:
+        return AttachmentType.members.get(self.type)
+
+    @property
+    def best_url(self) -> str:
+        """The url in the payload, else the one beside it, else ``""``."""
+        inside = self.payload.url if isinstance(self.payload, MultimediaAttachmentPayload) else ""
+        return inside or self.url or ""
+
+    @property
+    def sticker_id(self) -> str | None:
+        return self.payload.sticker_id if isinstance(self.payload, MultimediaAttachmentPayload) else None
+
+    @property
+    def coordinates(self) -> Coordinates | None:
+        return self.payload.coordinates if isinstance(self.payload, LocationAttachmentPayload) else None

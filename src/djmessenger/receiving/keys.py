@@ -1,0 +1,70 @@
+"""The same key for the same event, so that a second delivery is recognised.
+
+Meta gives no delivery id and may deliver twice ("Webhooks", set-up page of the Messenger Platform, May 2026).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from djmessenger.receiving.parts import read_milliseconds
+
+if TYPE_CHECKING:
+    from djmessenger.receiving.events import Messaging
+
+LONGEST = 128
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def dedup_key(messaging: Messaging) -> str:
+    """Give the key: page, container, kind and what identifies it; a hash where that is too long or missing.
+
+    The kind is part of it: an echo, an edit and a taken-back message bear the ``mid`` of the message they
+    are about.
+    """
+    identity = _identity(messaging)
+    if identity is None:
+        identity = ("item", hashlib.sha256(_canonical(messaging.raw)).hexdigest())
+    words = (messaging.get_page_id(), messaging.container, *identity)
+    key = "|".join(words)
+    if len(key) > LONGEST or "|" in "".join(words):
+        digest = hashlib.sha256(json.dumps(words).encode()).hexdigest()
+        key = f"{words[0][:32]}|{words[1]}|{words[2]}|{digest}"
+    return key
+
+
+def _identity(messaging: Messaging) -> tuple[str, ...] | None:  # noqa: PLR0911  # one line a kind of event
+    message = messaging.message
+    if message is not None:
+        if not message.mid:
+            return None
+        kind = "deleted" if message.is_deleted else "echo" if messaging.is_echo else "message"
+        return (kind, message.mid)
+    if messaging.postback is not None:
+        postback = messaging.postback
+        return ("postback", postback.mid, postback.payload) if postback.mid else None
+    if messaging.message_edit is not None:
+        edit = messaging.message_edit
+        return ("edit", edit.mid, str(edit.num_edit)) if edit.mid and edit.num_edit is not None else None
+    if messaging.reaction is not None:
+        reaction = messaging.reaction
+        at = read_milliseconds(messaging.raw.get("timestamp"))
+        if not reaction.mid or at is None:
+            return None
+        return ("reaction", reaction.mid, messaging.get_psid(), reaction.action, reaction.emoji, str(at))
+    if messaging.read is not None:
+        upto = messaging.read.mid or messaging.read.watermark
+        return ("read", messaging.get_psid(), str(upto)) if upto else None
+    return None
+
+
+def _canonical(raw: dict[str, Any]) -> bytes:
+    try:
+        return _encode(raw)
+    except (TypeError, ValueError, OverflowError):
+        return json.dumps(raw, sort_keys=True, default=repr).encode()

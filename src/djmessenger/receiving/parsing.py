@@ -1,0 +1,105 @@
+"""A callback to its events, one by one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from djmessenger.receiving.checkers import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
+from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
+from djmessenger.receiving.parts import read_id, read_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Item", "decode", "split"]
+
+CHANNELS: dict[str | None, str] = {"page": MESSENGER, "instagram": INSTAGRAM, None: MESSENGER}
+"""By ``object`` of the callback."""
+
+
+class Item(NamedTuple):
+    """One thing found in a callback: an event, or what could not be understood and why."""
+
+    messaging: Messaging | None
+    raw: Any
+    error: str = ""
+
+
+def split(document: Any) -> Iterator[Item]:
+    """Give the items of a decoded callback; a broken one leaves its neighbours whole. Never raises.
+
+    The body is an object, or an array of them. An item of ``changes`` with the name of a messaging field,
+    which is what the test button of the App Dashboard sends, counts as one messaging.
+    """
+    if isinstance(document, list) and document:
+        for one in document:
+            yield from _split_one(one)
+    else:
+        yield from _split_one(document)
+
+
+def _split_one(document: Any) -> Iterator[Item]:
+    if not isinstance(document, dict):
+        yield Item(None, document, f"a callback is a JSON object, not {_kind(document)}")
+        return
+    name = document.get("object")
+    channel = CHANNELS.get(name) if name is None or isinstance(name, str) else None
+    if channel is None:
+        yield Item(None, document, f"a callback for the object {str(name)[:40]!r} is not for a bot")
+        return
+    entries = document.get("entry")
+    if isinstance(entries, dict):
+        entries = [entries]
+    if not isinstance(entries, list):
+        yield Item(None, document, f"'entry' of a callback is a list, not {_kind(entries)}")
+        return
+    for entry in entries:
+        yield from _split_entry(entry, channel)
+
+
+def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
+    if not isinstance(entry, dict):
+        yield Item(None, entry, f"an entry is a JSON object, not {_kind(entry)}")
+        return
+    page_id = read_id(entry.get("id"))
+    at = read_milliseconds(entry.get("time"))
+    found = False
+    for container in CONTAINERS:
+        if container not in entry:
+            continue
+        found = True
+        items = entry[container]
+        if isinstance(items, dict):
+            items = [items]
+        if not isinstance(items, list):
+            yield Item(None, entry, f"{container!r} of an entry is a list, not {_kind(items)}")
+            continue
+        for item in items:
+            yield _item(item, page_id, at, channel, container)
+    if not EVENT_KEYS.isdisjoint(entry):
+        yield _item(entry, page_id, at, channel, ENTRY)
+    elif not found:
+        yield Item(None, entry, f"an entry has one of {', '.join(CONTAINERS)}; this one has none")
+
+
+def _item(raw: Any, page_id: str, at: int | None, channel: str, container: str) -> Item:
+    if not isinstance(raw, dict):
+        return Item(None, raw, f"an item of {container!r} is a JSON object, not {_kind(raw)}")
+    try:
+        body, container, field = unwrap(raw, container)
+        messaging = Messaging.from_item(
+            body,
+            entry_id=page_id,
+            entry_time=at,
+            channel=channel,
+            container=container,
+            field=field,
+        )
+    except Exception as error:  # noqa: BLE001  # an item must never hurt its neighbours, whatever is wrong
+        return Item(None, raw, f"{type(error).__name__}: {error}"[:500])
+    return Item(messaging, body)
+
+
+def _kind(value: Any) -> str:
+    return "nothing" if value is None else type(value).__name__

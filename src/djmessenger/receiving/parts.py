@@ -1,0 +1,233 @@
+"""What all parts of a callback have in common: tolerant reading, lossless writing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+from djmessenger.utils.serializable import Serializable, to_json
+
+Reader = Callable[[Any], Any]
+"""Turns what Meta sent into what the attribute holds; never raises."""
+
+MILLISECONDS_FROM = 10**12
+LAST_MILLISECOND = 253_402_300_799_999
+"""The end of the year 9999, after which ``datetime`` has nothing."""
+LONGEST_ID = 255
+LARGEST_BITS = 64
+MOST_DIGITS = 19
+
+
+class Field(NamedTuple):
+    """How one key of the JSON becomes an attribute."""
+
+    read: Reader
+    default: Any = None
+
+
+class Part(Serializable):
+    """A piece of a callback that remembers the dict it came from.
+
+    Reading never fails on a key: a value of the wrong kind gives the default, unknown keys stay in ``raw``.
+    Writing gives back what came, spelt as it came, but for what was changed since; an absent key stays
+    absent.
+    """
+
+    fields: ClassVar[dict[str, Field]] = {}
+    """JSON key, which is the attribute's name too, to field."""
+    _readers: ClassVar[dict[str, Reader]] = {}
+    _defaults: ClassVar[dict[str, Any]] = {}
+    _fresh: ClassVar[tuple[str, ...]] = ()
+    _foreign_init: ClassVar[bool] = False
+
+    _raw: dict[str, Any] | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._readers = {key: field.read for key, field in cls.fields.items()}
+        cls._defaults = {key: field.default for key, field in cls.fields.items() if field.default is not list}
+        cls._fresh = tuple(key for key, field in cls.fields.items() if field.default is list)
+        if "fields" in vars(cls):
+            cls._foreign_init = False
+        elif "__init__" in vars(cls):
+            cls._foreign_init = True
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> Self:
+        if cls._foreign_init:
+            # A project's subclass with attributes of its own needs its constructor run.
+            instance = super()._from_json(data)
+            instance._raw = dict(data)
+            return instance
+        instance = cls.__new__(cls)
+        attributes = instance.__dict__
+        attributes["_raw"] = data
+        attributes.update(cls._defaults)
+        for key in cls._fresh:
+            attributes[key] = []
+        readers = cls._readers
+        for key, value in data.items():
+            read = readers.get(key)
+            if read is not None:
+                attributes[key] = read(value)
+        return instance
+
+    @classmethod
+    def _value_from_json(cls, key: str, value: Any) -> Any:
+        read = cls._readers.get(key)
+        return value if read is None else read(value)
+
+    @property
+    def raw(self) -> dict[str, Any]:
+        """The dict it came from, unknown keys included; for one made by hand, its JSON."""
+        return self._raw if self._raw is not None else self.json()
+
+    def __repr__(self) -> str:
+        # What people write stays out of logs and tracebacks.
+        return f"<{type(self).__name__} with {', '.join(map(repr, self.raw)) or 'nothing'}>"
+
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the JSON-ready dict."""
+        result: dict[str, Any] = {}
+        raw = self._raw or {}
+        for key, value in raw.items():
+            if key in self._readers:
+                result[key] = self._written(key, value, getattr(self, key, None))
+            else:
+                result[key] = to_json(value)
+        for key, field in self.fields.items():
+            if key in result:
+                continue
+            value = getattr(self, key, None)
+            if value is None or value in (() if field.default is list else field.default, []):
+                continue
+            if not self._is_assumed(key, value):
+                result[key] = to_json(value)
+        if self._foreign_init:
+            for key, value in vars(self).items():
+                if not key.startswith("_") and key not in self.fields:
+                    result[key] = to_json(value)
+        return result
+
+    def _written(self, key: str, came: Any, now: Any) -> Any:
+        if isinstance(now, Part):
+            return now.json()
+        if isinstance(now, list) and isinstance(came, list) and any(isinstance(item, Part) for item in now):
+            parts = iter(now)
+            if len(now) == sum(isinstance(item, dict) for item in came):
+                return [to_json(next(parts)) if isinstance(item, dict) else to_json(item) for item in came]
+            return to_json(now)
+        if self._readers[key](came) == now or self._is_assumed(key, now):
+            return to_json(came)
+        return to_json(now)
+
+    def _is_assumed(self, key: str, value: Any) -> bool:
+        """Tell whether the value stands in for one that did not come."""
+        return False
+
+
+def read_id(value: Any) -> str:
+    """Read an id, which Meta spells as text or as a number; ``""`` for what can be none."""
+    if isinstance(value, str):
+        return value if len(value) <= LONGEST_ID else ""
+    if isinstance(value, bool):
+        return ""
+    if isinstance(value, int):
+        return str(value) if value.bit_length() <= LARGEST_BITS else ""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return ""
+
+
+def read_optional_id(value: Any) -> str | None:
+    return read_id(value) or None
+
+
+def read_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return ""
+
+
+def read_optional_text(value: Any) -> str | None:
+    return value if isinstance(value, str) else None
+
+
+def read_milliseconds(value: Any) -> int | None:
+    """Read a time as number or text: milliseconds from 10**12 on, seconds below. ``None`` when it is none.
+
+    Seconds occur: "Lead Ads" page of the Messenger Platform, May 2026.
+    """
+    if isinstance(value, str):
+        value = value.strip()
+        if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS):
+            return None
+        value = int(value)
+    elif isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    if not 0 < value <= LAST_MILLISECOND:
+        return None
+    return int(value if value >= MILLISECONDS_FROM else value * 1000) or None
+
+
+def read_int(value: Any) -> int | None:
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS:
+        return int(value)
+    return None
+
+
+def read_number(value: Any) -> float | None:
+    if isinstance(value, bool):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def read_flag(value: Any) -> bool:
+    """Read a yes or no in any spelling; what cannot be told counts as yes."""
+    if isinstance(value, str):
+        return value.strip().lower() not in {"", "false", "0", "no", "null", "none"}
+    return value is not None and value is not False and value != 0
+
+
+def read_texts(value: Any) -> list[str]:
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
+
+
+def read_data(value: Any) -> Any:
+    return value
+
+
+def part(cls: type[Part]) -> Reader:
+    """Read one part; what is no JSON object is none."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, cls):
+            return value
+        return cls._from_json(value) if isinstance(value, dict) else None
+
+    return read
+
+
+def parts(cls: type[Part]) -> Reader:
+    """Read a list of parts, leaving out what is no JSON object."""
+
+    def read(value: Any) -> list[Any]:
+        if not isinstance(value, (list, tuple)):
+            return []
+        read_one = part(cls)
+        return [found for found in map(read_one, value) if found is not None]
+
+    return read

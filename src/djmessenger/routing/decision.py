@@ -1,0 +1,219 @@
+"""A decision: the rules that apply to one messaging, ready to act."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from django.db import transaction
+
+from djmessenger.outgoing import as_messages
+from djmessenger.replying import ReplyAction, ReplyActionReplier, queue
+from djmessenger.routing.functions import FunctionHandler, function_name
+from djmessenger.routing.outcome import Outcome, RuleTrace, Step
+
+if TYPE_CHECKING:
+    from djmessenger.receiving import Messaging
+    from djmessenger.routing.rule import Rule
+
+logger = logging.getLogger("djmessenger.routing")
+
+SLOW_ANSWERS = "djmessenger.slow_answers"
+"""Key in the event's context: what slow handlers gave, by place of the rule and of the handler."""
+_ABSENT = object()
+
+
+class Applied(NamedTuple):
+    """A rule whose filters passed, with what they captured."""
+
+    rule: Rule
+    trace: RuleTrace
+    captured: Mapping[str, Any]
+
+
+class Decision:
+    """What the policy decided for one messaging; deciding had no effect, acting has.
+
+    Made by ``Policy.decide``. Belongs to one thread and to the messaging it was made for.
+    """
+
+    def __init__(self, outcome: Outcome, default: Applied | None, applied: list[Applied]) -> None:
+        self.outcome = outcome
+        self._default = default
+        self._applied = applied
+        self._broken: set[int] = set()
+        self._deciding_seconds = outcome.seconds
+
+    @property
+    def applied(self) -> list[Rule]:
+        """The rules that apply, in order, DEFAULT aside."""
+        return [entry.rule for entry in self._applied]
+
+    @property
+    def default(self) -> Rule | None:
+        """The DEFAULT rule, where it surrounds this messaging."""
+        return self._default.rule if self._default is not None else None
+
+    def run_slow(self, messaging: Messaging, savepoints: bool = False) -> None:
+        """Show that the bot is typing where a rule says so, and run the slow handlers.
+
+        Call it with no transaction open: it may wait for others. May be repeated. What the handlers give is kept
+        in ``messaging.context`` and queued by ``act``. An exception propagates; with ``savepoints`` it is
+        noted and ``act`` passes over that rule.
+        """
+        started = perf_counter()
+        self._broken.clear()
+        self.outcome.error = ""
+        messaging.context[SLOW_ANSWERS] = {}
+        entries = [*([self._default] if self._default is not None else []), *self._applied]
+        for entry in entries:
+            entry.trace.error = ""
+            entry.trace.steps.clear()
+        try:
+            if any(entry.rule.typing for entry in entries):
+                ReplyActionReplier(ReplyAction.TYPING_ON).reply(messaging)
+            for entry in entries:
+                self._guard(self._run_slow_handlers, entry, messaging, savepoint=False, swallow=savepoints)
+        finally:
+            self._deciding_seconds += perf_counter() - started
+            self.outcome.seconds = self._deciding_seconds
+
+    def act(self, messaging: Messaging, savepoints: bool = False) -> None:
+        """Run the other handlers and the repliers; queue the answers.
+
+        An exception propagates. With ``savepoints`` each rule has its own: what a broken rule did is taken
+        back, the exception is logged and noted in the outcome, and the other rules go on.
+        """
+        started = perf_counter()
+        for trace in self.outcome.traces():
+            trace.steps[:] = [step for step in trace.steps if step.kind == "slow handler"]
+
+        def guard(work: Callable[[Applied, Messaging], None], entry: Applied | None) -> None:
+            self._guard(work, entry, messaging, savepoint=savepoints, swallow=savepoints)
+
+        try:
+            guard(self._run_handlers, self._default)
+            for entry in self._applied:
+                guard(self._run_rule, entry)
+            if self.outcome.authored:
+                guard(self._run_repliers, self._default)
+        finally:
+            self.outcome.seconds = self._deciding_seconds + perf_counter() - started
+
+    def _run_rule(self, entry: Applied, messaging: Messaging) -> None:
+        self._run_handlers(entry, messaging)
+        self._run_repliers(entry, messaging)
+
+    def _guard(
+        self,
+        work: Callable[[Applied, Messaging], None],
+        entry: Applied | None,
+        messaging: Messaging,
+        *,
+        savepoint: bool,
+        swallow: bool,
+    ) -> None:
+        """Do a rule's work with what the rule captured; note an exception, and swallow it where that is wanted."""
+        if entry is None or id(entry) in self._broken:
+            return
+        around = {key: messaging.context.get(key, _ABSENT) for key in entry.captured}
+        messaging.context.update(entry.captured)
+        conversation = messaging.conversation
+        state = copy.deepcopy(conversation.state) if savepoint and conversation is not None else None
+        try:
+            if savepoint:
+                with transaction.atomic():
+                    work(entry, messaging)
+            else:
+                work(entry, messaging)
+        except Exception as error:
+            entry.trace.error = f"{type(error).__name__}: {error}"
+            self.outcome.error = f"{self.outcome.error}\n{traceback.format_exc()}".strip()
+            if not swallow:
+                raise
+            self._broken.add(id(entry))
+            if state is not None:
+                conversation.state = state
+            logger.exception(
+                "Rule %r failed", entry.rule.label, extra={"action": "rule_failed", "rule": entry.rule.label}
+            )
+        finally:
+            _take_back(messaging.context, entry.captured, around)
+
+    def _run_slow_handlers(self, entry: Applied, messaging: Messaging) -> None:
+        for place, handler in enumerate(entry.rule.build().handlers):
+            if _is_slow(entry.rule, handler):
+                self._run_slow_handler(entry, place, handler, messaging)
+
+    def _run_slow_handler(self, entry: Applied, place: int, handler: Any, messaging: Messaging) -> None:
+        with _timed(entry.trace, "slow handler", handler) as step:
+            answers = as_messages(handler.handle(messaging))
+            step.messages = len(answers)
+            messaging.context[SLOW_ANSWERS][entry.trace.position, place] = answers
+
+    def _run_handlers(self, entry: Applied, messaging: Messaging) -> None:
+        for place, handler in enumerate(entry.rule.build().handlers):
+            if _is_slow(entry.rule, handler):
+                key = (entry.trace.position, place)
+                if key not in messaging.context.get(SLOW_ANSWERS, {}):
+                    messaging.context.setdefault(SLOW_ANSWERS, {})
+                    self._run_slow_handler(entry, place, handler, messaging)
+                _queue(messaging, messaging.context[SLOW_ANSWERS][key], entry.rule)
+            else:
+                with _timed(entry.trace, "handler", handler) as step:
+                    step.messages = _queue(messaging, as_messages(handler.handle(messaging)), entry.rule)
+
+    def _run_repliers(self, entry: Applied, messaging: Messaging) -> None:
+        for replier in entry.rule.build().repliers:
+            with _timed(entry.trace, "replier", replier) as step:
+                if isinstance(replier, FunctionHandler):
+                    step.messages = _queue(messaging, as_messages(replier.handle(messaging)), entry.rule)
+                else:
+                    replier.reply(messaging)
+                    step.messages = 1
+
+
+def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Mapping[str, Any]) -> None:
+    """Leave what a rule captured to that rule; what its handlers wrote stays."""
+    for key, value in captured.items():
+        if context.get(key, _ABSENT) is value:
+            if around[key] is _ABSENT:
+                del context[key]
+            else:
+                context[key] = around[key]
+
+
+def _is_slow(rule: Rule, handler: Any) -> bool:
+    return rule.slow or bool(getattr(handler, "slow", False))
+
+
+def _queue(messaging: Messaging, answers: list[Any], rule: Rule) -> int:
+    for answer in answers:
+        queue(messaging, answer, rule=rule.label)
+    return len(answers)
+
+
+@contextmanager
+def _timed(trace: RuleTrace, kind: str, stage: Any) -> Iterator[Step]:
+    """Note a step, its time and the exception that ends it."""
+    step = Step(kind, _stage_name(stage))
+    trace.steps.append(step)
+    started = perf_counter()
+    try:
+        yield step
+    except Exception as error:
+        step.error = f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        step.seconds = perf_counter() - started
+
+
+def _stage_name(stage: Any) -> str:
+    if isinstance(stage, FunctionHandler):
+        return function_name(stage.function)
+    return f"{type(stage).__module__}.{type(stage).__qualname__}"

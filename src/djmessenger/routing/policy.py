@@ -1,0 +1,212 @@
+"""The policy: the ordered list of rules, and the decision which of them apply."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+
+from django.conf import settings as django_settings
+
+from djmessenger.receiving import ReceivingType
+from djmessenger.routing.decision import Applied, Decision
+from djmessenger.routing.index import RuleIndex
+from djmessenger.routing.outcome import Outcome, RuleTrace, suggest
+from djmessenger.routing.problems import InvalidPolicy, Problem, examine, examine_rules, numbered, read_policy
+from djmessenger.routing.rule import Rule
+from djmessenger.utils.serializable import Serializable
+
+if TYPE_CHECKING:
+    from djmessenger.receiving import Messaging
+
+
+class _Built(NamedTuple):
+    default: Rule | None
+    by_type: dict[tuple[ReceivingType, bool], RuleIndex]
+    places: dict[int, int]
+    """Place in the policy by ``id`` of the rule."""
+
+
+class Policy(Serializable):
+    """The rules applied to incoming messagings, in the order written.
+
+    1. All filters are asked before any handler runs, so the decision depends on the event and what was before.
+    2. The DEFAULT rule surrounds all others, for every event but echoes and standby: its filters are asked first
+       and one refusal ends the matter; its handlers run first, its repliers last and only for what a person
+       authored.
+    3. Every rule of the messaging's type applies when all its filters pass, up to a rule with ``stop``.
+    4. Where none did and a person authored the messaging, the rules of type FALLBACK are asked.
+
+    Built once and shared by all threads.
+    """
+
+    custom_obj_map: ClassVar[Mapping[str, Any]] = {"rules": [Rule, list]}
+
+    def __init__(self, rules: Sequence[Rule] | None = None) -> None:
+        self.rules = [] if rules is None else list(rules)
+        self._built: _Built | None = None
+        self._is_examined = False
+
+    @classmethod
+    def get_instance(cls, json_data: Any) -> Self:
+        """Build a policy from a dict or JSON text; ``InvalidPolicy`` lists every mistake."""
+        return cls.from_dict(read_policy(json_data))
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Build a policy from a dict; ``InvalidPolicy`` lists every mistake."""
+        problems = [problem for problem in examine(data) if problem.is_error]
+        if problems:
+            raise InvalidPolicy(problems)
+        policy = cls.deserialize(data)
+        policy.build(is_examined=True)
+        return policy
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str]) -> Self:
+        """Build a policy from a JSON file; ``InvalidPolicy`` lists every mistake."""
+        return cls.load(os.fspath(path))
+
+    @classmethod
+    def load(cls, source: Mapping[str, Any] | str | os.PathLike[str]) -> Self:
+        """Build what ``DJM_ROUTING_POLICY`` holds: a dict, or the path of a JSON file."""
+        return cls.from_dict(read_policy(source, path=True))
+
+    @classmethod
+    def problems_of(cls, source: Any) -> list[Problem]:
+        """Give every mistake in a dict or a JSON file; never raises."""
+        try:
+            return examine(read_policy(source, path=True))
+        except InvalidPolicy as error:
+            return error.problems
+
+    def problems(self) -> list[Problem]:
+        """Give every mistake in this policy; never raises."""
+        return list(examine_rules(numbered(self.rules)))
+
+    def build(self, *, is_examined: bool = False) -> None:
+        """Make all filters, handlers and repliers now; ``InvalidPolicy`` lists every mistake."""
+        self._is_examined = self._is_examined or is_examined
+        self._table()
+
+    def _table(self) -> _Built:
+        if self._built is None:
+            problems = [] if self._is_examined else [item for item in self.problems() if item.is_error]
+            if problems:
+                raise InvalidPolicy(problems)
+            for rule in self.rules:
+                rule.build()
+            self._built = _Built(
+                next((rule for rule in self.rules if _is_for(rule, ReceivingType.DEFAULT)), None),
+                {},
+                {id(rule): place for place, rule in enumerate(self.rules)},
+            )
+        return self._built
+
+    def get_default_rule(self) -> Any:
+        """Give the first rule of type DEFAULT, or an empty list where there is none."""
+        return next((rule for rule in self.rules if _is_for(rule, ReceivingType.DEFAULT)), [])
+
+    def get_rules(self, rtype: ReceivingType | str) -> list[Rule]:
+        """Give the rules for the given receiving type, in order."""
+        wanted = ReceivingType.value_of(rtype) if isinstance(rtype, str) else rtype
+        return [rule for rule in self.rules if _is_for(rule, wanted)]
+
+    def apply(self, messaging: Messaging) -> None:
+        """Run the policy on one messaging."""
+        self.route(messaging)
+
+    def route(self, messaging: Messaging) -> Outcome:
+        """Decide, run the slow handlers, act, log; give the outcome."""
+        decision = self.decide(messaging)
+        decision.run_slow(messaging)
+        decision.act(messaging)
+        decision.outcome.log()
+        return decision.outcome
+
+    def decide(self, messaging: Messaging) -> Decision:
+        """Ask the filters which rules apply. Has no effect but what patterns leave in the event's context."""
+        started = perf_counter()
+        built = self._table()
+        kind = messaging.type
+        quiet = messaging.is_standby or kind is ReceivingType.ECHO or kind is ReceivingType.STANDBY
+        outcome = Outcome(type=kind.name, authored=messaging.authored)
+        default: Applied | None = None
+        applied: list[Applied] = []
+        if built.default is not None and not quiet:
+            default = self._ask(built.default, messaging)
+            outcome.default = default.trace
+            outcome.refused = not default.trace.applied
+        if not outcome.refused:
+            answerable = messaging.authored and not quiet
+            self._ask_rules(self._index(kind, with_any=answerable), messaging, outcome, applied)
+            if not applied and answerable:
+                fallbacks = self._index(ReceivingType.FALLBACK, with_any=False)
+                outcome.fell_back = bool(fallbacks.rules)
+                self._ask_rules(fallbacks, messaging, outcome, applied)
+                answers = default is not None and default.rule.build().repliers
+                if not applied and not answers:
+                    outcome.unhandled = True
+                    outcome.suggestion = suggest(messaging, kind.name, with_text=django_settings.DEBUG)
+        outcome.seconds = perf_counter() - started
+        return Decision(outcome, None if outcome.refused else default, applied)
+
+    def _index(self, kind: ReceivingType, *, with_any: bool) -> RuleIndex:
+        """Give the rules of a type, with those for whatever a person authored among them."""
+        by_type = self._table().by_type
+        found = by_type.get((kind, with_any))
+        if found is None:
+            rules = [
+                rule
+                for rule in self.rules
+                if _is_for(rule, kind) or (with_any and _is_for(rule, ReceivingType.ANY))
+            ]
+            found = by_type.setdefault((kind, with_any), RuleIndex(rules))
+        return found
+
+    def _ask_rules(
+        self, index: RuleIndex, messaging: Messaging, outcome: Outcome, applied: list[Applied]
+    ) -> None:
+        candidates = index.candidates(messaging)
+        outcome.skipped += len(index.rules) - len(candidates)
+        for rule in candidates:
+            entry = self._ask(rule, messaging)
+            outcome.rules.append(entry.trace)
+            if entry.trace.applied:
+                applied.append(entry)
+                if rule.stop:
+                    outcome.stopped_by = rule.label
+                    break
+
+    def _ask(self, rule: Rule, messaging: Messaging) -> Applied:
+        """Ask a rule's filters, in order, up to the first that says no."""
+        trace = RuleTrace(rule.label, self._table().places[id(rule)])
+        filters = rule.build().filters
+        if not filters:
+            trace.applied = True
+            return Applied(rule, trace, {})
+        started = perf_counter()
+        before = dict(messaging.context)
+        for item in filters:
+            verdict = item.check(messaging)
+            trace.verdicts.append(verdict)
+            if not verdict.passed:
+                break
+        else:
+            trace.applied = True
+        captured = {
+            key: value
+            for key, value in messaging.context.items()
+            if key not in before or before[key] is not value
+        }
+        if captured:
+            # What one rule captured is that rule's alone: two patterns may name their groups alike.
+            messaging.context.clear()
+            messaging.context.update(before)
+        trace.seconds = perf_counter() - started
+        return Applied(rule, trace, captured if trace.applied else {})
+
+
+def _is_for(rule: Rule, kind: ReceivingType) -> bool:
+    return rule.type is kind or (isinstance(rule.type, list) and kind in rule.type)

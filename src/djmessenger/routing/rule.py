@@ -1,0 +1,160 @@
+"""A rule: for one or several receiving types, filters, handlers and repliers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.receiving import ReceivingType
+from djmessenger.routing.targets import TargetFilterClass, TargetHandlerClass, TargetReplierClass
+from djmessenger.utils.serializable import Serializable
+
+
+class Built(NamedTuple):
+    """The instances of a rule, made once and shared by all threads."""
+
+    filters: tuple[Any, ...]
+    handlers: tuple[Any, ...]
+    repliers: tuple[Any, ...]
+    literals: frozenset[str] | None
+
+
+class Rule(Serializable):
+    """Filters, handlers and repliers for the messagings of a type (or of several).
+
+    ``stop``: no rule after this one applies. ``slow``: its handlers run before the transaction opens, and may
+    be repeated after a crash. ``typing``: the person sees that the bot is typing meanwhile.
+    """
+
+    custom_obj_map: ClassVar[Mapping[str, Any]] = {
+        "repliers": [TargetReplierClass, list],
+        "handlers": [TargetHandlerClass, list],
+        "filters": [TargetFilterClass, list],
+    }
+    ordering: ClassVar[Iterable[str]] = ("type", "name", "filters", "handlers", "repliers")
+    FLAGS: ClassVar[tuple[str, ...]] = ("stop", "slow", "typing")
+
+    def __init__(
+        self,
+        ttype: Any,
+        name: str = "",
+        filters: Sequence[Any] | None = None,
+        handlers: Sequence[Any] | None = None,
+        repliers: Sequence[Any] | None = None,
+        *,
+        stop: bool = False,
+        slow: bool = False,
+        typing: bool = False,
+    ) -> None:
+        self.type = _as_types(ttype)
+        self.name = name
+        self.filters = [] if filters is None else filters
+        self.handlers = [] if handlers is None else handlers
+        self.repliers = [] if repliers is None else repliers
+        self.stop = stop
+        self.slow = slow
+        self.typing = typing
+        self._built: Built | None = None
+
+    def get_receiving_type(self) -> ReceivingType:
+        """Give the receiving type that the rule is for; the first where it has several.
+
+        Raises ``DJMInvalidConfigException`` when there is no such type.
+        """
+        return self.get_receiving_types()[0]
+
+    def get_receiving_types(self) -> tuple[ReceivingType, ...]:
+        """Give all receiving types that the rule is for."""
+        given = self.type if isinstance(self.type, list) else [self.type]
+        for item in given:
+            if not isinstance(item, ReceivingType):
+                raise DJMInvalidConfigException(f"rule {self.name!r}: there is no receiving type {item!r}")
+        if not given:
+            raise DJMInvalidConfigException(f"rule {self.name!r} has no receiving type")
+        return tuple(given)
+
+    def get_filter_wrappers(self) -> list[TargetFilterClass]:
+        """Give the wrappers of the filters."""
+        return [_wrapped(TargetFilterClass, item) for item in self.filters]
+
+    def get_handler_wrappers(self) -> list[TargetHandlerClass]:
+        """Give the wrappers of the handlers."""
+        return [_wrapped(TargetHandlerClass, item) for item in self.handlers]
+
+    def get_replier_wrappers(self) -> list[TargetReplierClass]:
+        """Give the wrappers of the repliers."""
+        return [_wrapped(TargetReplierClass, item) for item in self.repliers]
+
+    def get_filter_instances(self) -> list[Any]:
+        """Give the filters themselves, the same ones each time."""
+        return list(self.build().filters)
+
+    def get_handler_instances(self) -> list[Any]:
+        """Give the handlers themselves, the same ones each time."""
+        return list(self.build().handlers)
+
+    def get_replier_instances(self) -> list[Any]:
+        """Give the repliers themselves, the same ones each time."""
+        return list(self.build().repliers)
+
+    def build(self) -> Built:
+        """Make the instances, once."""
+        if self._built is None:
+            filters = tuple(wrapper.get_instance() for wrapper in self.get_filter_wrappers())
+            self._built = Built(
+                filters,
+                tuple(wrapper.get_instance() for wrapper in self.get_handler_wrappers()),
+                tuple(wrapper.get_instance() for wrapper in self.get_replier_wrappers()),
+                _literals(filters),
+            )
+        return self._built
+
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the JSON-ready dict; a flag that is not set is left out."""
+        result = super().json_unordered()
+        for flag in self.FLAGS:
+            if not result.get(flag):
+                result.pop(flag, None)
+        return result
+
+    @property
+    def label(self) -> str:
+        """The name, or the types of a rule without one."""
+        return self.name or f"{self.type_text} rule"
+
+    @property
+    def type_text(self) -> str:
+        given = self.type if isinstance(self.type, list) else [self.type]
+        return "/".join(str(item) for item in given)
+
+
+def _as_types(given: Any) -> Any:
+    """Give members for what names members; leave the rest as it is, to be reported."""
+    if isinstance(given, (list, tuple, set, frozenset)):
+        found = [_as_type(item) for item in given]
+        return found[0] if len(found) == 1 else found
+    return _as_type(given)
+
+
+def _as_type(given: Any) -> Any:
+    if isinstance(given, str):
+        try:
+            return ReceivingType.value_of(given)
+        except KeyError:
+            return given
+    return given
+
+
+def _wrapped(wrapper: Any, item: Any) -> Any:
+    if isinstance(item, wrapper):
+        return item
+    if isinstance(item, Mapping):
+        return wrapper.deserialize(item)
+    return wrapper.holding(item)
+
+
+def _literals(filters: Iterable[Any]) -> frozenset[str] | None:
+    """Give the smallest set of texts and payloads one of which the rule needs, or None."""
+    known = [found for found in (item.literals() for item in filters) if found is not None]
+    return min(known, key=len, default=None)

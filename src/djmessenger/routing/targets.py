@@ -1,0 +1,188 @@
+"""Entries of a policy: the dotted name of a class (or a function) and its arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.filtering import BaseFilter, FunctionFilter
+from djmessenger.handling import BaseHandler
+from djmessenger.replying import CommonReplier
+from djmessenger.routing.functions import FunctionHandler, FunctionReplier, function_name
+from djmessenger.utils.serializable import Serializable
+from djmessenger.utils.utils import load_class
+
+
+class TargetClass(Serializable):
+    """One entry of a policy; finds what it names and makes an instance of it.
+
+    The name is configuration of the project and is imported. It may name a function too: as a filter it is
+    asked, as a handler or replier it is run and what it gives is queued.
+    """
+
+    BASE_CLASS: ClassVar[Any] = None
+    """Required parent of the class; set by subclasses."""
+    FUNCTION_CLASS: ClassVar[Any] = None
+    """What a plain function is wrapped in; set by subclasses."""
+
+    name: str
+    args: dict[str, Any]
+
+    def __init__(self, name: str, args: Mapping[str, Any] | None = None) -> None:
+        self.name = name
+        self.args = {} if args is None else dict(args)
+        self._held: Any = None
+
+    @classmethod
+    def holding(cls, instance: Any, name: str = "") -> Self:
+        """Wrap something that exists already."""
+        target = cls(name or _name_of(instance), _arguments_of(instance))
+        target._held = instance
+        return target
+
+    @property
+    def held(self) -> Any:
+        """What ``holding`` was given, else None."""
+        return self._held
+
+    def get_args(self) -> dict[str, Any]:
+        """Give the arguments from the policy."""
+        return self.args
+
+    def load(self) -> Any:
+        """Import what the name refers to: a class of the right family, or a function.
+
+        Raises ``ImportError``, ``AttributeError`` or ``ValueError`` when there is nothing of that name, and
+        ``DJMInvalidConfigException`` when it is of the wrong family.
+        """
+        found: Any = load_class(self.name)
+        if isinstance(found, type):
+            if self.BASE_CLASS is not None and not issubclass(found, self.BASE_CLASS):
+                raise DJMInvalidConfigException(
+                    f"{self.name} is no subclass of {_dotted(self.BASE_CLASS)}{_family(found)}"
+                )
+            return found
+        if callable(found) and self.FUNCTION_CLASS is not None:
+            return found
+        raise DJMInvalidConfigException(
+            f"{self.name} is {type(found).__name__}, neither a class nor a function"
+        )
+
+    def get_class(self) -> Any:
+        """Load the class that the name refers to; for a function, what wraps it."""
+        if self._held is not None:
+            return type(self._held)
+        found = self.load()
+        return found if isinstance(found, type) else self.FUNCTION_CLASS
+
+    def get_instance(self) -> Any:
+        """Make an instance of the named class."""
+        if self._held is not None:
+            return self._held
+        found = self.load()
+        if not isinstance(found, type):
+            if self.args:
+                raise DJMInvalidConfigException(f"{self.name} is a function, which takes no args")
+            return self.FUNCTION_CLASS(found)
+        if issubclass(found, Serializable):
+            return found.deserialize(self.args)
+        return found(**self.args)
+
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the JSON-ready dict; arguments that there are none of are left out."""
+        return {key: value for key, value in super().json_unordered().items() if value or key != "args"}
+
+
+class TargetFilterClass(TargetClass):
+    """Wrapper for a filter named in a policy."""
+
+    BASE_CLASS: ClassVar[Any] = BaseFilter
+    FUNCTION_CLASS: ClassVar[Any] = FunctionFilter
+
+    @classmethod
+    def deserialize(cls, json_data: Any) -> Any:
+        """Build the wrapper, or a group of them where the entry is ``all``, ``any`` or ``not``."""
+        if isinstance(json_data, Mapping) and "name" not in json_data:
+            for key in OPERATORS:
+                if key in json_data:
+                    return TargetFilterGroup.of(key, json_data[key])
+        return super().deserialize(json_data)
+
+
+OPERATORS: Mapping[str, Callable[[Sequence[BaseFilter]], BaseFilter]] = {
+    "all": lambda filters: functools.reduce(operator.and_, filters),
+    "any": lambda filters: functools.reduce(operator.or_, filters),
+    "not": lambda filters: ~functools.reduce(operator.and_, filters),
+}
+
+
+class TargetFilterGroup(TargetFilterClass):
+    """``{"all": [...]}``, ``{"any": [...]}`` or ``{"not": {...}}`` in place of a filter."""
+
+    def __init__(self, name: str, operands: Sequence[TargetFilterClass]) -> None:
+        super().__init__(name)
+        self.operands = list(operands)
+
+    @classmethod
+    def of(cls, name: str, operands: Any) -> TargetFilterGroup:
+        listed = operands if isinstance(operands, (list, tuple)) else [operands]
+        return cls(name, [TargetFilterClass.deserialize(operand) for operand in listed])
+
+    def get_class(self) -> Any:
+        return type(self.get_instance())
+
+    def get_instance(self) -> Any:
+        if not self.operands:
+            raise DJMInvalidConfigException(f'"{self.name}" holds no filter')
+        return OPERATORS[self.name]([operand.get_instance() for operand in self.operands])
+
+    def json_unordered(self) -> dict[str, Any]:
+        operands = [operand.json() for operand in self.operands]
+        return {self.name: operands[0] if self.name == "not" and len(operands) == 1 else operands}
+
+
+class TargetHandlerClass(TargetClass):
+    """Wrapper for a handler named in a policy."""
+
+    BASE_CLASS: ClassVar[Any] = BaseHandler
+    FUNCTION_CLASS: ClassVar[Any] = FunctionHandler
+
+
+class TargetReplierClass(TargetClass):
+    """Wrapper for a replier named in a policy."""
+
+    BASE_CLASS: ClassVar[Any] = CommonReplier
+    FUNCTION_CLASS: ClassVar[Any] = FunctionReplier
+
+
+def _dotted(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _family(found: type) -> str:
+    """Say where a class of another family belongs."""
+    for base, stage in ((BaseFilter, "filters"), (BaseHandler, "handlers"), (CommonReplier, "repliers")):
+        if issubclass(found, base):
+            return f'; it belongs under "{stage}"'
+    return ""
+
+
+def _name_of(instance: Any) -> str:
+    if isinstance(instance, (FunctionHandler, FunctionFilter)):
+        return function_name(instance.function)
+    if inspect.isroutine(instance):
+        return function_name(instance)
+    return _dotted(type(instance))
+
+
+def _arguments_of(instance: Any) -> dict[str, Any]:
+    if isinstance(instance, Serializable) and not isinstance(instance, FunctionFilter):
+        try:
+            return instance.json()
+        except TypeError:
+            return {}
+    return {}

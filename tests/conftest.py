@@ -1,0 +1,129 @@
+"""Which database the tests use, and the habits that all tests share."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.core.management import call_command
+from django.db import connections
+from django.test import SimpleTestCase, TransactionTestCase
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
+
+from tests import postgresql
+from tests.settings import postgresql_database, sqlite_file_database
+
+DATABASE_FIXTURES = {
+    "db",
+    "django_db_reset_sequences",
+    "django_db_serialized_rollback",
+    "file_database",
+    "transactional_db",
+}
+
+# Two busy cores are slower than a deadline of milliseconds allows for.
+hypothesis_settings.register_profile(
+    "tests", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
+)
+hypothesis_settings.register_profile(
+    "long", parent=hypothesis_settings.get_profile("tests"), max_examples=2000
+)
+hypothesis_settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "tests"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--database",
+        choices=["sqlite", "postgresql"],
+        default=os.environ.get("DJM_TEST_DATABASE", "sqlite"),
+        help="Database of the tests; postgresql starts a server and runs the tests that touch a database.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "sqlite: only for SQLite, with the reason as argument")
+    config.addinivalue_line("markers", "postgresql: only for PostgreSQL, with the reason as argument")
+    if config.getoption("--database") != "postgresql":
+        return
+    if not hasattr(config, "workerinput") and "DJM_TEST_POSTGRESQL" not in os.environ:
+        stack = contextlib.ExitStack()
+        config.add_cleanup(stack.close)
+        try:
+            socket = stack.enter_context(postgresql.server())
+        except postgresql.NoPostgreSQL as error:
+            raise pytest.UsageError(str(error)) from error
+        # Workers of xdist, and the processes that tests start, find the same server.
+        os.environ["DJM_TEST_POSTGRESQL"] = str(socket)
+        stack.callback(os.environ.pop, "DJM_TEST_POSTGRESQL", None)
+    use_database(postgresql_database(os.environ["DJM_TEST_POSTGRESQL"]))
+
+
+def use_database(database: dict[str, Any]) -> None:
+    """Point Django at another database; its settings were read before this file was."""
+    settings.DATABASES = {"default": database}
+    connections.__dict__.pop("settings", None)
+    connections._settings = None
+    with contextlib.suppress(AttributeError):
+        del connections["default"]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"database: {config.getoption('--database')}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On PostgreSQL run the tests that touch a database: the others are the same on any."""
+    database = config.getoption("--database")
+    kept, left_out = [], []
+    for item in items:
+        other = "postgresql" if database == "sqlite" else "sqlite"
+        wanted = item.get_closest_marker(other) is None
+        if database == "postgresql":
+            wanted = wanted and touches_database(item)
+        (kept if wanted else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+def touches_database(item: pytest.Item) -> bool:
+    if item.get_closest_marker("django_db") or DATABASE_FIXTURES & set(getattr(item, "fixturenames", ())):
+        return True
+    cls = getattr(item, "cls", None)
+    if cls is None or not issubclass(cls, unittest.TestCase):
+        return False
+    return issubclass(cls, TransactionTestCase) or bool(issubclass(cls, SimpleTestCase) and cls.databases)
+
+
+@pytest.fixture
+def file_database(
+    request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any
+) -> Iterator[dict[str, Any]]:
+    """A migrated database that several threads and processes can open; gives its settings.
+
+    On PostgreSQL that is the test database; on SQLite a file with the settings that the docs name for production,
+    since one in memory belongs to one connection.
+    """
+    if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
+        request.getfixturevalue("transactional_db")
+        yield settings.DATABASES["default"]
+        return
+    request.getfixturevalue("django_db_setup")
+    before = settings.DATABASES["default"]
+    in_memory = connections["default"]
+    with django_db_blocker.unblock():
+        use_database(sqlite_file_database(tmp_path / "test.sqlite3"))
+        try:
+            call_command("migrate", verbosity=0)
+            yield settings.DATABASES["default"]
+        finally:
+            connections["default"].close()
+            use_database(before)
+            connections["default"] = in_memory

@@ -1,0 +1,64 @@
+"""Signed bodies of any kind are answered 200, kept, and hurt nobody beside them."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import pytest
+from django.test import Client
+
+from djmessenger import models, signatures
+from tests.faults import hostile
+
+pytestmark = pytest.mark.django_db
+
+SECRET = "0123456789abcdef0123456789abcdef"
+
+
+def post(body: bytes) -> int:
+    headers = {"X-Hub-Signature-256": signatures.sign(SECRET, body)}
+    return Client().post("/messenger", body, content_type="application/json", headers=headers).status_code
+
+
+@pytest.mark.parametrize(("name", "body"), [pytest.param(*case, id=case[0]) for case in hostile.corpus()])
+def test_every_body_is_kept_and_answered_200(name, body, emulator, caplog):
+    modules = set(sys.modules)
+    assert post(body) == 200
+    callback = models.Callback.objects.get()
+    assert bytes(callback.body) == body
+    assert callback.state != models.Callback.State.NEW
+    assert not models.Messaging.objects.filter(state=models.Messaging.State.NEW).exists()
+    failed = models.Messaging.objects.filter(state=models.Messaging.State.FAILED)
+    assert not failed, failed[0].error
+    assert "antigravity" not in set(sys.modules) - modules
+    assert "Traceback" not in caplog.text
+
+
+def test_a_broken_third_item_of_five_leaves_four_answers(emulator, settings):
+    settings.DJM_ROUTING_POLICY = {
+        "rules": [
+            {
+                "type": "SIMPLE_TEXT",
+                "name": "echo",
+                "repliers": [{"name": "djmessenger.replying.DefaultMessageReplier"}],
+            }
+        ]
+    }
+    people = [emulator.add_person(hostile.PAGE, name=f"Person {number}") for number in range(5)]
+    items = [
+        hostile.item(f"m_{number}") | {"sender": {"id": person.psid}} for number, person in enumerate(people)
+    ]
+    items[2] = {"sender": ["broken"], "message": {"mid": {"no": "text"}, "text": 5}}
+    assert post(hostile.dumps(hostile.callback(*items))) == 200
+    answered = set(models.Reply.objects.filter(state="sent").values_list("recipient_id", flat=True))
+    assert answered == {person.psid for number, person in enumerate(people) if number != 2}
+
+
+@pytest.mark.parametrize("words", hostile.TEXT.values(), ids=hostile.TEXT)
+def test_what_persons_type_stays_text_in_the_database(words, emulator):
+    assert post(hostile.dumps(hostile.text(words))) == 200
+    row = models.Messaging.objects.get()
+    clean = words.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")
+    assert row.body["message"]["text"] == clean
+    assert json.dumps(row.body)

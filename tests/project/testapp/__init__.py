@@ -1,0 +1,1 @@
+"""The project whose classes the documented sample policy names."""

@@ -1,0 +1,252 @@
+"""The rules of the house over its real imports: downward or leftward, no cycle, none inside a function."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+SOURCE = Path(__file__).parent.parent / "src"
+PACKAGE = "djmessenger"
+
+# A module may import from the rows above it, and from its own row leftward.
+LAYERS: dict[str, list[str]] = {
+    "ground": [
+        "exceptions",
+        "facebook_locales",
+        "signatures",
+        "rulebook",
+        "utils.serializable",
+        "utils.default_routing_policy",
+        "utils.utils",
+    ],
+    "words": ["settings", "payload", "receiving", "outgoing"],
+    "memory": ["models"],
+    "voice": ["graph"],
+    "stages": ["filtering", "handling", "replying"],
+    "judgement": ["routing", "rules"],
+    "road": ["pipeline"],
+    "assembly": ["bot"],
+    "doors": ["views", "admin", "checks", "emulator", "simulator"],
+    "wiring": ["urls", "apps", "testing", "management", "contrib", "demo", "migrations", "__main__"],
+}
+ORDER = [unit for row in LAYERS.values() for unit in row]
+PLAIN = {"", "utils"}
+"""Packages that only hold others: the version, and the closed room."""
+
+CLOSED_ROOM = {"__init__.py", "default_routing_policy.py", "serializable.py", "utils.py"}
+LOADS_BY_NAME = {"apps", "bot", "testing", "utils.utils"}
+"""What may load a module by its dotted name: the app's start, the dispatcher, the pytest plugin, a policy's classes."""
+BUILT_FROM_SETTINGS = ("Client", "Policy", "Page", "Dispatcher", "Transport")
+BUILDERS = {"from_dict", "from_file", "policy_from_modules"}
+
+
+class Import(NamedTuple):
+    module: str
+    """The importing module, without ``djmessenger.``."""
+    target: str
+    """The imported one, likewise."""
+    line: int
+    typing_only: bool
+
+
+class Module(NamedTuple):
+    name: str
+    path: Path
+    tree: ast.Module
+
+    def __str__(self) -> str:
+        return self.name or PACKAGE
+
+
+@cache
+def modules() -> dict[str, Module]:
+    found = {}
+    for path in sorted((SOURCE / PACKAGE).rglob("*.py")):
+        parts = path.relative_to(SOURCE / PACKAGE).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = Module(name, path, ast.parse(path.read_text(encoding="utf-8"), str(path)))
+    return found
+
+
+def unit_of(module: str) -> str:
+    """Give the entry of the table that a module belongs to."""
+    parts = module.split(".")
+    for length in (2, 1):
+        if ".".join(parts[:length]) in ORDER:
+            return ".".join(parts[:length])
+    return module
+
+
+def guarded_lines(tree: ast.Module) -> set[int]:
+    """Give the lines under ``if TYPE_CHECKING:``."""
+    lines: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            for inner in node.body:
+                lines.update(range(inner.lineno, (inner.end_lineno or inner.lineno) + 1))
+    return lines
+
+
+def imports_of(module: Module) -> Iterator[Import]:
+    guarded = guarded_lines(module.tree)
+    for node in ast.walk(module.tree):
+        for target in targets_of(node, module):
+            yield Import(module.name, target, node.lineno, node.lineno in guarded)
+
+
+def targets_of(node: ast.AST, module: Module) -> Iterator[str]:
+    """Give the modules of the package that a statement imports, the deepest that exist."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    elif isinstance(node, ast.ImportFrom):
+        assert node.level == 0, f"{module}:{node.lineno}: a relative import"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    else:
+        return
+    for name in names:
+        if name != PACKAGE and not name.startswith(f"{PACKAGE}."):
+            continue
+        inside = name.split(".")[1:]
+        while ".".join(inside) not in modules():
+            inside = inside[:-1]
+        yield ".".join(inside)
+
+
+def all_imports() -> list[Import]:
+    return [found for module in modules().values() for found in imports_of(module)]
+
+
+def places(found: list[Import]) -> list[str]:
+    return [f"{item.module or PACKAGE}:{item.line} imports {item.target or PACKAGE}" for item in found]
+
+
+def test_every_module_has_its_place_in_the_table():
+    strangers = {name for name in modules() if name not in PLAIN and unit_of(name) not in ORDER}
+    assert not strangers
+
+
+def test_the_table_reads_the_imports():
+    """Else the other tests would pass on nothing."""
+    pairs = {(item.module, item.target) for item in all_imports()}
+    assert ("settings", "utils.default_routing_policy") in pairs
+    assert ("models.inbox", "models.people") in pairs
+    assert any(item.typing_only for item in all_imports())
+
+
+def test_imports_go_downward_or_leftward():
+    """Those for the type checker too: what a module names, it knows."""
+    wrong = [
+        item
+        for item in all_imports()
+        if item.module not in PLAIN
+        and item.target not in PLAIN
+        and unit_of(item.module) in ORDER
+        and ORDER.index(unit_of(item.target)) > ORDER.index(unit_of(item.module))
+    ]
+    assert not places(wrong)
+
+
+def test_packages_that_only_hold_others_import_nothing():
+    assert not places([item for item in all_imports() if item.module in PLAIN])
+
+
+def test_stages_do_not_know_each_other():
+    stages = set(LAYERS["stages"])
+    wrong = [
+        item
+        for item in all_imports()
+        if {unit_of(item.module), unit_of(item.target)} <= stages
+        and unit_of(item.module) != unit_of(item.target)
+    ]
+    assert not places(wrong)
+
+
+def test_there_is_no_cycle():
+    edges: dict[str, set[str]] = {}
+    for item in all_imports():
+        if not item.typing_only:
+            edges.setdefault(item.module, set()).add(item.target)
+    done: set[str] = set()
+
+    def visit(module: str, road: tuple[str, ...]) -> None:
+        assert module not in road, f"cycle: {' > '.join([*road[road.index(module) :], module])}"
+        if module not in done:
+            for target in sorted(edges.get(module, ())):
+                visit(target, (*road, module))
+            done.add(module)
+
+    for module in sorted(edges):
+        visit(module, ())
+
+
+@pytest.mark.parametrize("module", modules().values(), ids=str)
+def test_no_import_inside_a_function(module):
+    functions = [
+        node
+        for node in ast.walk(module.tree)
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+    ]
+    wrong = {
+        f"{module}:{inner.lineno}"
+        for function in functions
+        for inner in ast.walk(function)
+        if isinstance(inner, (ast.Import, ast.ImportFrom))
+    }
+    assert not wrong
+
+
+def test_only_the_idioms_load_by_name():
+    wrong = []
+    for module in modules().values():
+        for node in ast.walk(module.tree):
+            name = ast.unparse(node.func).rpartition(".")[2] if isinstance(node, ast.Call) else ""
+            loads = name in {"import_module", "import_string", "__import__", "autodiscover_modules"}
+            if loads and unit_of(module.name) not in LOADS_BY_NAME:
+                wrong.append(f"{module}:{node.lineno} calls {name}")
+    assert not wrong
+
+
+def test_settings_are_read_from_the_stages_up():
+    """So the words work without Django configured, and what is below has no opinion of its own."""
+    first = ORDER.index(LAYERS["stages"][0])
+    wrong = [
+        f"{module}:{node.lineno} reads {ast.unparse(node)}"
+        for module in modules().values()
+        if unit_of(module.name) != "settings" and unit_of(module.name) in ORDER[:first]
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Attribute) and node.attr.startswith("DJM_")
+    ]
+    assert not wrong
+
+
+def test_bot_alone_builds_from_settings():
+    wrong = []
+    for module in modules().values():
+        if unit_of(module.name) == "bot":
+            continue
+        for node in ast.walk(module.tree):
+            if not isinstance(node, ast.Call):
+                continue
+            name = ast.unparse(node.func).rpartition(".")[2]
+            builds = name.endswith(BUILT_FROM_SETTINGS) or name in BUILDERS
+            arguments = [*node.args, *(keyword.value for keyword in node.keywords)]
+            if builds and any("settings.DJM_" in ast.unparse(argument) for argument in arguments):
+                wrong.append(f"{module}:{node.lineno} builds {name}")
+    assert not wrong
+
+
+def test_utils_is_a_closed_room():
+    found = {path.name for path in (SOURCE / PACKAGE / "utils").iterdir() if path.suffix == ".py"}
+    assert found <= CLOSED_ROOM
+
+
+@pytest.mark.parametrize("module", modules().values(), ids=str)
+def test_annotations_are_not_evaluated(module):
+    statements = [node for node in module.tree.body if not isinstance(node, ast.Expr)]
+    if statements and unit_of(module.name) != "migrations":
+        assert ast.unparse(statements[0]) == "from __future__ import annotations", module.path
