@@ -69,9 +69,13 @@ def check_message(message: Any, page: Page, *, has_file: bool = False) -> dict[s
     """Give the message when Graph would take it; raises ``Refusal``."""
     message = as_object(message, "message")
     only_keys(message, _MESSAGE_KEYS, "message")
-    content = [key for key in ("text", "attachment", "attachments", "sticker_id", "template") if message.get(key)]
+    content = [
+        key for key in ("text", "attachment", "attachments", "sticker_id", "template") if message.get(key)
+    ]
     if not content and not (has_file or message.get("dynamic_text")):
-        raise refusals.bad("Message cannot be empty, must provide valid attachment or text", 2018034, "message")
+        raise refusals.bad(
+            "Message cannot be empty, must provide valid attachment or text", 2018034, "message"
+        )
     if len([key for key in content if key != "text"]) > 1 or ("text" in content and len(content) > 1):
         raise refusals.bad(f"Only one of {', '.join(content)} may be given in param message", path="message")
     if message.get("text") is not None:
@@ -390,7 +394,11 @@ def _coupon(payload: Mapping[str, Any], path: str, page: Page) -> None:
             as_url(payload[key], f"{path}[{key}]")
 
 
-_SCORES = {"csat": {"one_to_five", "five_stars", "five_emojis"}, "nps": {"zero_to_ten"}, "ces": {"one_to_seven"}}
+_SCORES = {
+    "csat": {"one_to_five", "five_stars", "five_emojis"},
+    "nps": {"zero_to_ten"},
+    "ces": {"one_to_seven"},
+}
 _LABELS = {"neg_pos", "hard_easy", "dis_sat", "unlike_like", "poor_great", "none"}
 
 
@@ -402,7 +410,9 @@ def _feedback(payload: Mapping[str, Any], path: str, page: Page) -> None:
     button = optional_text(payload, "button_title", path, most=limit("feedback.button_title"))
     if "://" in button:
         raise refusals.bad(f"Param {path}[button_title] must not contain a URL", path=path)
-    screens = as_list(required(payload, "feedback_screens", path), f"{path}[feedback_screens]", least=1, most=1)
+    screens = as_list(
+        required(payload, "feedback_screens", path), f"{path}[feedback_screens]", least=1, most=1
+    )
     at = f"{path}[feedback_screens][0]"
     questions = required(as_object(screens[0], at), "questions", at)
     for question in as_list(questions, f"{at}[questions]", least=1, most=1):
@@ -481,7 +491,9 @@ def _customer_information(payload: Mapping[str, Any], path: str, page: Page) -> 
     countries = as_list(payload.get("countries") or [], f"{path}[countries]")
     for number, country in enumerate(countries):
         if not re.fullmatch(r"[A-Z]{2}", str(country)):
-            raise refusals.bad(f"Param {path}[countries][{number}] must be a two-letter country code", path=path)
+            raise refusals.bad(
+                f"Param {path}[countries][{number}] must be a two-letter country code", path=path
+            )
     if payload.get("purpose") is not None:
         one_of(payload["purpose"], {"shipping"}, f"{path}[purpose]")
     _privacy_and_expiry(payload, path)

@@ -151,7 +151,9 @@ class Emulator(Webhook):
     def _authenticate(self, token: str, proof: Any, path: str) -> Page:
         if not token:
             raise refusals.token_required()
-        page = next((page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))), None)
+        page = next(
+            (page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))), None
+        )
         if page is None:
             raise refusals.token_unknown()
         fault = self.faults.strike("token_dead", path)

@@ -71,7 +71,9 @@ def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], 
         _read_multipart(found, content_type, body)
     elif kind in {"application/x-www-form-urlencoded", ""}:
         text = body.decode("utf-8", "replace")
-        found.values.update((key, read_value(value)) for key, value in parse_qsl(text, keep_blank_values=True))
+        found.values.update(
+            (key, read_value(value)) for key, value in parse_qsl(text, keep_blank_values=True)
+        )
     return found
 
 
@@ -105,7 +107,9 @@ def _read_multipart(found: Parameters, content_type: str, body: bytes) -> None:
         if not separator:
             continue
         lines = head.decode("utf-8", "replace").split("\r\n")
-        named = {key.strip().lower(): text.strip() for key, _, text in (line.partition(":") for line in lines)}
+        named = {
+            key.strip().lower(): text.strip() for key, _, text in (line.partition(":") for line in lines)
+        }
         given = dict(_DISPOSITION.findall(named.get("content-disposition", "")))
         name = given.get("name", "")
         if "filename" in given:

@@ -78,7 +78,9 @@ class Faults:
         """Switch a fault on; ``KeyError`` when there is none of that name."""
         if name not in FAULTS:
             raise KeyError(f"there is no fault {name!r}; known are {', '.join(sorted(FAULTS))}")
-        everywhere = "" if name in {"token_dead", "unreachable", "usage_headers", "batch_null"} else "messages"
+        everywhere = (
+            "" if name in {"token_dead", "unreachable", "usage_headers", "batch_null"} else "messages"
+        )
         fault = Fault(name, times, everywhere if where is None else where, options)
         with self._lock:
             self._on[name] = fault

@@ -247,7 +247,13 @@ class Person:
         return self._emit("messaging_postbacks", {"postback": body}, mid)
 
     def sends_attachment(
-        self, kind: str, url: str = "", *, text: str = "", payload: Mapping[str, Any] | None = None, **extra: Any
+        self,
+        kind: str,
+        url: str = "",
+        *,
+        text: str = "",
+        payload: Mapping[str, Any] | None = None,
+        **extra: Any,
     ) -> Act:
         """Send an image, audio, video, file, fallback, reel, post, ...; ``extra`` are keys beside ``payload``."""
         content = dict(payload) if payload is not None else {"url": url or f"https://cdn.example.com/{kind}"}
@@ -259,7 +265,10 @@ class Person:
 
     def sends_sticker(self, sticker_id: int = LIKE_STICKER, url: str = "") -> Act:
         """Send a sticker, by default the thumb; the faults decide which era's shape it has."""
-        payload = {"url": url or f"https://cdn.example.com/stickers/{sticker_id}.png", "sticker_id": sticker_id}
+        payload = {
+            "url": url or f"https://cdn.example.com/stickers/{sticker_id}.png",
+            "sticker_id": sticker_id,
+        }
         return self._attachments([{"type": "sticker", "payload": payload}], "sticker", "")
 
     def sends_location(self, lat: float, long: float, title: str = "") -> Act:
@@ -323,7 +332,9 @@ class Person:
         bubble.text = text
         body = {"mid": bubble.mid, "text": text, "num_edit": bubble.edits}
         instagram = self.page.is_instagram
-        return self._emit("message_edit" if instagram else "message_edits", {"message_edit": body}, bubble.mid)
+        return self._emit(
+            "message_edit" if instagram else "message_edits", {"message_edit": body}, bubble.mid
+        )
 
     def reads(self) -> Act:
         """See all that the Page has sent."""

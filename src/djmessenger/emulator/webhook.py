@@ -205,7 +205,9 @@ class Webhook(World):
             if last is not None and same and together:
                 last[pending.container].extend(items)
                 continue
-            moment = int(self.clock()) if pending.container in {"changes", "calls"} else int(self.clock() * 1000)
+            moment = (
+                int(self.clock()) if pending.container in {"changes", "calls"} else int(self.clock() * 1000)
+            )
             entry: dict[str, Any] = {"id": pending.page.account_id, "time": moment, pending.container: items}
             context = self.faults.strike("hop_context")
             if context is not None:

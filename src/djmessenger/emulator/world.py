@@ -151,7 +151,9 @@ class World:
 
     def add_comment(self, person: Person, *, is_post: bool = False) -> Comment:
         """Let a person comment on a post of the Page, or post to it; it can be answered once in private."""
-        comment = Comment(f"{self.ids.number('c', 15)}_{self.ids.number('c')}", person.id, self.clock(), is_post)
+        comment = Comment(
+            f"{self.ids.number('c', 15)}_{self.ids.number('c')}", person.id, self.clock(), is_post
+        )
         person.page.comments[comment.id] = comment
         return comment
 
@@ -164,7 +166,13 @@ class World:
         return self.ids.mid(self.clock(), old="old_mids" in self.faults, instagram=page.is_instagram)
 
     def emit(
-        self, page: Page, subscription: str, item: dict[str, Any], *, authored: bool = True, delay: float = 0.0
+        self,
+        page: Page,
+        subscription: str,
+        item: dict[str, Any],
+        *,
+        authored: bool = True,
+        delay: float = 0.0,
     ) -> None:
         """Queue an item for the webhook, in the container that its thread's owner calls for."""
         with self.lock:

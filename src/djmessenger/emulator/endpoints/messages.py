@@ -49,7 +49,9 @@ def send(context: Context) -> dict[str, Any]:
     if message is not None and action is not None:
         raise refusals.bad("message and sender_action may not be sent together", 2018014)
     if message is None and action is None:
-        raise refusals.bad("Message cannot be empty, must provide valid attachment or text", 2018034, "message")
+        raise refusals.bad(
+            "Message cannot be empty, must provide valid attachment or text", 2018034, "message"
+        )
     forget_old_attachments(context)
     if action is not None:
         action = one_of(action, ACTIONS, "sender_action")
@@ -227,9 +229,13 @@ def _persona(context: Context) -> dict[str, Any] | None:
 
 def _act(context: Context, person: Person, action: str) -> dict[str, Any]:
     params = context.params
-    extra = [key for key in ("message", "tag", "notification_type", "persona_id") if params.get(key) is not None]
+    extra = [
+        key for key in ("message", "tag", "notification_type", "persona_id") if params.get(key) is not None
+    ]
     if extra:
-        context.warnings.append(f"a sender action takes nothing but the recipient; {', '.join(extra)} ignored")
+        context.warnings.append(
+            f"a sender action takes nothing but the recipient; {', '.join(extra)} ignored"
+        )
     if action == "typing_on":
         person.typing = True
     elif action == "typing_off":
@@ -241,7 +247,9 @@ def _act(context: Context, person: Person, action: str) -> dict[str, Any]:
         mid = required_text(payload, "message_id", "payload")
         bubble = next((bubble for bubble in person.thread if bubble.mid == mid), None)
         if bubble is None:
-            raise refusals.bad("Param payload[message_id] must be a message of this conversation", path="payload")
+            raise refusals.bad(
+                "Param payload[message_id] must be a message of this conversation", path="payload"
+            )
         if action == "unreact":
             bubble.reactions.pop("page", None)
         else:
@@ -370,7 +378,10 @@ def echo_of(bubble: Bubble, *, instagram: bool = False) -> dict[str, Any]:
     if parts:
         echo["attachments"] = [_echo_part(part) for part in parts]
     if bubble.kind == "sticker" and message.get("sticker_id"):
-        payload = {"url": "https://cdn.example.com/stickers/sent.png", "sticker_id": int(message["sticker_id"])}
+        payload = {
+            "url": "https://cdn.example.com/stickers/sent.png",
+            "sticker_id": int(message["sticker_id"]),
+        }
         echo["attachments"] = [{"type": "sticker", "payload": payload}]
     if bubble.reply_to:
         echo["reply_to"] = {"mid": bubble.reply_to}
@@ -380,7 +391,10 @@ def echo_of(bubble: Bubble, *, instagram: bool = False) -> dict[str, Any]:
 def _echo_part(part: Mapping[str, Any]) -> dict[str, Any]:
     payload = dict(part.get("payload") or {})
     if part["type"] != "template":
-        return {"type": part["type"], "payload": {"url": payload.get("url") or "https://cdn.example.com/sent"}}
+        return {
+            "type": part["type"],
+            "payload": {"url": payload.get("url") or "https://cdn.example.com/sent"},
+        }
     if payload.get("template_type") == "media":
         payload["elements"] = [_with_numeric_id(element) for element in payload["elements"]]
         return {"title": "", "url": "https://www.facebook.com/", "type": "template", "payload": payload}

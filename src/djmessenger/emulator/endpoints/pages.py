@@ -135,7 +135,9 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
     for number, name in enumerate(names):
         if name not in known:
             allowed = ", ".join(sorted(known))
-            raise refusals.bad(f"Param subscribed_fields[{number}] must be one of {{{allowed}}} - got {name!r}.")
+            raise refusals.bad(
+                f"Param subscribed_fields[{number}] must be one of {{{allowed}}} - got {name!r}."
+            )
     page.subscribed_fields = set(names)
     page.failing_since = None
     return {"success": True}
