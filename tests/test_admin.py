@@ -101,7 +101,7 @@ def one_of_each(conversation, text):
         1,
         {
             "message": {
-                "text": text,
+                "text": clean,
                 "attachments": [
                     {"type": clean, "payload": {"url": clean, "title": clean}},
                     {"type": "image", "payload": {"url": f"https://cdn.example/{clean}", "title": clean}},
