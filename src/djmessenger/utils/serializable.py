@@ -65,9 +65,9 @@ class Serializable:
                 self.lines = lines or []
 
     Reading calls the constructor with the keys it names, ``None`` for required ones that are absent, and
-    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as data and
-    written back, never set. Attributes with a leading underscore stay private unless ``exclude_underscore``
-    is false. Equality is equality of type and JSON.
+    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as
+    data and written back, never set. Attributes with a leading underscore stay private unless
+    ``exclude_underscore`` is false. Equality is equality of type and JSON.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
@@ -242,7 +242,7 @@ class Serializable:
         return f"<{type(self).__name__} {self.serialize()}>"
 
 
-def to_json(value: Any) -> Any:  # noqa: PLR0911  # one line a kind of value
+def to_json(value: Any) -> Any:
     """Give the JSON-ready form of a value that a ``Serializable`` may hold."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
