@@ -11,6 +11,7 @@ from typing import ClassVar
 
 import pytest
 
+from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.receiving import AttachmentType, ReceivingType
 from djmessenger.utils.serializable import Serializable, SerializableEnum, member, to_json
 
@@ -158,3 +159,36 @@ def test_a_member_created_anew_registers_in_its_own_class_alone():
 
 def test_enumerations_are_written_as_their_text():
     assert json.loads(Pair(AttachmentType.IMAGE).serialize()) == {"id": "image", "long": None}
+
+
+class Configured(Serializable):
+    strict = True
+    LIMIT = 3
+
+    def __init__(self, *words: str, regex: str) -> None:
+        self.regex = regex
+        self.words = list(words)
+
+
+def test_configuration_with_a_wrong_key_is_refused_with_a_hint() -> None:
+    with pytest.raises(DJMInvalidConfigException, match="no argument 'regx'; did you mean 'regex'"):
+        Configured.deserialize({"regx": "a", "regex": "b"})
+    with pytest.raises(DJMInvalidConfigException, match="needs regex"):
+        Configured.deserialize({})
+    with pytest.raises(DJMInvalidConfigException, match="no argument 'json'"):
+        Configured.deserialize({"regex": "a", "json": "b"})
+
+
+class Passing(Configured):
+    def __init__(self, *args: str, **kwargs: str) -> None:
+        super().__init__(*args, **kwargs)
+
+
+def test_a_constructor_that_passes_everything_on_gets_everything() -> None:
+    assert Passing.deserialize({"regex": "a"}).regex == "a"
+
+
+def test_class_attributes_and_several_parameters_are_read() -> None:
+    found = Configured.deserialize({"regex": "a", "words": ["b", "c"], "LIMIT": 2})
+    assert (found.regex, found.words, found.LIMIT) == ("a", ["b", "c"], 2)
+    assert Configured.LIMIT == 3
