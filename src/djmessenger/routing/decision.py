@@ -8,23 +8,23 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
 from djmessenger.outgoing import as_messages
+from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier, queue
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
-
-if TYPE_CHECKING:
-    from djmessenger.receiving import Messaging
-    from djmessenger.routing.rule import Rule
+from djmessenger.routing.rule import Rule
 
 logger = logging.getLogger("djmessenger.routing")
 
 SLOW_ANSWERS = "djmessenger.slow_answers"
 """Key in the event's context: what slow handlers gave, by place of the rule and of the handler."""
+RULE = "rule"
+"""Key in the event's context: name of the rule that runs."""
 _ABSENT = object()
 
 
@@ -121,8 +121,9 @@ class Decision:
         """Do a rule's work with what the rule captured; note an exception, and swallow it where that is wanted."""
         if entry is None or id(entry) in self._broken:
             return
-        around = {key: messaging.context.get(key, _ABSENT) for key in entry.captured}
-        messaging.context.update(entry.captured)
+        captured = {**entry.captured, RULE: entry.rule.label}
+        around = {key: messaging.context.get(key, _ABSENT) for key in captured}
+        messaging.context.update(captured)
         conversation = messaging.conversation
         state = copy.deepcopy(conversation.state) if savepoint and conversation is not None else None
         try:
@@ -143,7 +144,7 @@ class Decision:
                 "Rule %r failed", entry.rule.label, extra={"action": "rule_failed", "rule": entry.rule.label}
             )
         finally:
-            _take_back(messaging.context, entry.captured, around)
+            _take_back(messaging.context, captured, around)
 
     def _run_slow_handlers(self, entry: Applied, messaging: Messaging) -> None:
         for place, handler in enumerate(entry.rule.build().handlers):
