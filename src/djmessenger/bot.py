@@ -136,7 +136,9 @@ def get_dispatcher_class() -> type[Dispatcher]:
         raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}: {known} ({error})") from error
     for method in ("callback_stored", "replies_queued"):
         if not isinstance(kind, type) or not hasattr(kind, method):
-            raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}, which is no class with {method}: {known}")
+            raise DJMInvalidConfigException(
+                f"DJM_DISPATCHER is {name!r}, which is no class with {method}: {known}"
+            )
     return kind
 
 
