@@ -2,7 +2,8 @@
 
     DJMException
     ├── DJMInvalidConfigException      settings, a policy or a message break a rule of the platform
-    │   └── LimitExceeded              a value is over a dated limit; also a DJMInvalidValueException
+    │   └── InvalidField               a field of a message or profile; also a DJMInvalidValueException
+    │       └── LimitExceeded          it is over a dated limit
     └── DJMInvalidValueException       a value cannot be accepted
 
 Graph's refusals have a tree of their own, ``djmessenger.graph.errors``, under the same root.
@@ -23,11 +24,22 @@ class DJMInvalidValueException(DJMException):
     """A value cannot be accepted."""
 
 
-class LimitExceeded(DJMInvalidConfigException, DJMInvalidValueException):
-    """A value is over a limit of the platform: names the field, the limit and where the limit stands."""
+class InvalidField(DJMInvalidConfigException, DJMInvalidValueException):
+    """A field of a message or of a profile is missing or wrong: names the field and the problem."""
+
+    def __init__(self, field: str, problem: str, source: str = "") -> None:
+        self.field = field
+        self.problem = problem
+        self.source = source
+        super().__init__(f"{field}: {problem}{f' ({source})' if source else ''}")
+
+    def __reduce__(self) -> tuple[type[InvalidField], tuple[str, str, str]]:
+        return type(self), (self.field, self.problem, self.source)
+
+
+class LimitExceeded(InvalidField):
+    """A field is over a limit of the platform: names the field, the limit and where the limit stands."""
 
     def __init__(self, field: str, limit: str, source: str = "") -> None:
-        self.field = field
         self.limit = limit
-        self.source = source
-        super().__init__(f"{field}: {limit}{f' ({source})' if source else ''}")
+        super().__init__(field, limit, source)
