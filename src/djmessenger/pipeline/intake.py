@@ -25,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+_LONGEST_ERROR = 4000
 _SEEN_EVERY = datetime.timedelta(minutes=1)
 
 
@@ -61,27 +62,31 @@ def split(callback_id: int) -> Split:
         if callback.state != models.Callback.State.NEW:
             return Split()
         try:
-            document = decode(bytes(callback.body))
+            items = list(split_document(decode(bytes(callback.body))))
         except ValueError as error:
-            callback.state, callback.error = models.Callback.State.QUARANTINED, str(error)[:2000]
-            callback.save(update_fields=["state", "error"])
-            logger.warning(
-                "A signed callback is no JSON; it is kept as callback %s",
-                callback.pk,
-                extra={"action": "callback_quarantined", "callback": callback.pk},
-            )
-            return Split()
-        rows, errors = _rows(callback, list(split_document(document)))
+            return _quarantine(callback, f"no JSON: {error}")
+        if all(item.messaging is None for item in items):
+            return _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")
+        rows, errors = _rows(callback, items)
         keys, refused = _insert(rows)
-        errors += refused
         failpoint("in_splitting")
-        empty = not rows and not errors
-        callback.state = models.Callback.State.QUARANTINED if empty else models.Callback.State.SPLIT
-        callback.error = "No event in it" if empty else "\n".join(errors)[:10_000]
+        callback.state = models.Callback.State.SPLIT
+        callback.error = "\n".join(errors + refused)[:_LONGEST_ERROR]
         callback.save(update_fields=["state", "error"])
         todo = _waiting(callback, keys)
         _note_activity(todo, [row for row in rows if row.callback_id == callback.pk])
         return todo
+
+
+def _quarantine(callback: models.Callback, error: str) -> Split:
+    callback.state, callback.error = models.Callback.State.QUARANTINED, error[:_LONGEST_ERROR]
+    callback.save(update_fields=["state", "error"])
+    logger.warning(
+        "Nothing in signed callback %s is understood; it is kept",
+        callback.pk,
+        extra={"action": "callback_quarantined", "callback": callback.pk},
+    )
+    return Split()
 
 
 def _rows(callback: models.Callback, items: list[Item]) -> tuple[list[models.Messaging], list[str]]:
