@@ -93,6 +93,16 @@ def load_modules() -> None:
     autodiscover_modules("messenger")
 
 
+_transport: graph.Transport | None = None
+
+
+def use_transport(transport: graph.Transport | None) -> None:
+    """Let every client made from now on speak through this transport; None: over the network."""
+    global _transport  # noqa: PLW0603 - one process, one network
+    _transport = transport
+    _client.cache_clear()
+
+
 @functools.lru_cache(maxsize=64)
 def _client(page_id: str) -> graph.Client:
     token = page_access_token()
@@ -107,6 +117,7 @@ def _client(page_id: str) -> graph.Client:
         page_id=page_id or "me",
         base_url=settings.DJM_GRAPH_URL,
         version=settings.DJM_GRAPH_VERSION,
+        transport=_transport,
         timeout=settings.DJM_GRAPH_TIMEOUT,
     )
 
