@@ -1,4 +1,4 @@
-"""Repliers build messages of the Send API and queue them for the person; nothing is sent from here but sender actions."""
+"""Repliers build messages of the Send API and queue them; nothing is sent from here but sender actions."""
 
 from __future__ import annotations
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.outgoing import ButtonTemplate, PostbackButton, Text, UrlButton
+from djmessenger.outgoing import Button, ButtonTemplate, PostbackButton, Text, UrlButton
 from djmessenger.outgoing import QuickReply as OutgoingQuickReply
+from djmessenger.outgoing.quick_replies import AnyQuickReply
 from djmessenger.payload import Payload
 from djmessenger.receiving import Messaging
 from djmessenger.replying.repliers import SimpleMessageReplier
@@ -65,7 +66,10 @@ class _ChoiceReplier(SimpleMessageReplier):
     def _check(self) -> None:
         """Refuse too many, too long a payload, a wrong address, as soon as they are known."""
         if self._counted():
-            self._message(SOME_TEXT, [SOME_TEXT] * len(self._choices()), "messenger")
+            titles = [
+                choice.title if isinstance(choice.title, str) else SOME_TEXT for choice in self._choices()
+            ]
+            self._message(SOME_TEXT, titles, "messenger")
 
     def _counted(self) -> int:
         count = len(self._choices())
@@ -79,7 +83,8 @@ class _ChoiceReplier(SimpleMessageReplier):
         psid = messaging.get_psid()
         text = self.preprocess_outgoing_string(psid, self.localized_string)
         titles = [
-            self.preprocess_outgoing_string(psid, choice.title, add_prefix=False) for choice in self._choices()
+            self.preprocess_outgoing_string(psid, choice.title, add_prefix=False)
+            for choice in self._choices()
         ]
         return self._message(text, titles, messaging.channel)
 
@@ -101,7 +106,9 @@ class BaseButtonReplier(_ChoiceReplier):
         def __init__(self, title: Words, url: str = "", payload: Payload | str | None = None) -> None:
             super().__init__(title, payload)
             if bool(url) == (payload is not None):
-                raise DJMInvalidConfigException(f"button {str(title)!r} needs a url or a payload, and not both")
+                raise DJMInvalidConfigException(
+                    f"button {str(title)!r} needs a url or a payload, and not both"
+                )
             self.url = url
 
         @property
@@ -120,7 +127,7 @@ class BaseButtonReplier(_ChoiceReplier):
         return [*listed, *self._added()]
 
     def _message(self, text: str, titles: list[str], channel: str) -> dict[str, Any]:
-        buttons = [
+        buttons: list[Button] = [
             UrlButton(title, choice.url) if choice.payload is None else PostbackButton(title, choice.payload)
             for title, choice in zip(titles, self._choices(), strict=True)
         ]
@@ -159,7 +166,7 @@ class BaseQuickReplyReplier(_ChoiceReplier):
         return [*listed, *self._added()]
 
     def _message(self, text: str, titles: list[str], channel: str) -> dict[str, Any]:
-        quick_replies = [
+        quick_replies: list[AnyQuickReply] = [
             OutgoingQuickReply(title, choice.payload or "")
             for title, choice in zip(titles, self._choices(), strict=True)
         ]

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.outgoing import Audio, File, Image, OutgoingMessage, Text, Video, as_messages, from_data
-from djmessenger.outgoing.attachments import MediaMessage
+from djmessenger.outgoing import Audio, File, Image, MediaMessage, OutgoingMessage, Text, Video, as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import sending
 from djmessenger.replying.sending import Words
@@ -53,9 +52,11 @@ class CommonReplier(Serializable, abc.ABC):
         if self.sender_action is not None:
             sending.act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
         with sending.speaking_to(messaging.person):
-            message = self.get_message(messaging)
+            message: Any = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
-            raise DJMInvalidConfigException(f"{type(self).__name__}.get_message gave {message!r}, not a message")
+            raise DJMInvalidConfigException(
+                f"{type(self).__name__}.get_message gave {message!r}, not a message"
+            )
         told = _member(NotificationType, self.notification_type)
         beside = {} if told is NotificationType.REGULAR else {"notification_type": told.wire}
         for part in _parts(dict(message), messaging.channel):
@@ -129,14 +130,20 @@ class MultimediaReplier(CommonReplier):
 
     def __init__(self, url: str) -> None:
         self.url = url
+        if self.sending_type is not None:
+            self._media()
 
-    def get_message(self, messaging: Messaging) -> dict[str, Any]:
+    def _media(self) -> MediaMessage:
+        """Give the message; ``DJMInvalidConfigException`` for a kind or a url that is none."""
         cls = MEDIA.get(str(self.sending_type))
         if cls is None:
             raise DJMInvalidConfigException(
                 f"{type(self).__name__}.sending_type is {self.sending_type}, not one of {', '.join(MEDIA)}"
             )
-        message: dict[str, Any] = cls(self.url).requests(channel=messaging.channel)[0]["message"]
+        return cls(self.url)
+
+    def get_message(self, messaging: Messaging) -> dict[str, Any]:
+        message: dict[str, Any] = self._media().requests(channel=messaging.channel)[0]["message"]
         return message
 
     def get_reply_type(self) -> ReplyingType:
@@ -192,17 +199,15 @@ class ReplyActionReplier(CommonReplier):
 class MessageReplier(CommonReplier):
     """Replies with any message of ``djmessenger.outgoing``, or with its plain data::
 
-        MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))
-        {"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}
+    MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))
+    {"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}
     """
 
     message: Any
 
     def __init__(self, message: Any) -> None:
         self.message = message
-        self._messages: list[OutgoingMessage] = (
-            [from_data(dict(message))] if isinstance(message, Mapping) else as_messages(message)
-        )
+        self._messages: list[OutgoingMessage] = as_messages(message)
         if not self._messages:
             raise DJMInvalidConfigException("MessageReplier needs a message")
 

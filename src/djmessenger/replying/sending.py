@@ -16,7 +16,7 @@ from django.utils.functional import Promise
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.facebook_locales import language_code
-from djmessenger.outgoing import OutgoingMessage, as_messages, from_data
+from djmessenger.outgoing import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.utils.utils import LocalizedString
 
@@ -58,7 +58,7 @@ def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.
     """
     rows: list[models.Reply] = []
     render = _renderer(_locale_of(messaging))
-    for item in _messages(message):
+    for item in as_messages(message):
         prefix = render(settings.DJM_BOT_PREFIX)
         for body in item.requests(render, channel=messaging.channel, prefix=prefix):
             if "message" in body:
@@ -66,10 +66,6 @@ def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.
             else:
                 act(messaging, body)
     return rows
-
-
-def _messages(message: Any) -> list[OutgoingMessage]:
-    return [from_data(dict(message))] if isinstance(message, Mapping) else as_messages(message)
 
 
 def queue_body(messaging: Messaging, body: dict[str, Any], kind: str, *, rule: str = "") -> models.Reply:
