@@ -911,7 +911,8 @@ IN_2016 = 1_460_000_000_000
 
 
 @pytest.fixture
-def conversation(db):
+def conversation(db, settings):
+    settings.DJM_SAVE_USER_PROFILE = False
     page = models.Page.objects.create(page_id="2002")
     person = models.FBUserProfile.objects.create(psid="1001", page=page, locale="en_US")
     return models.Conversation.objects.create(page=page, person=person)
@@ -923,7 +924,6 @@ def sample():
     return Policy.get_instance(DJM_DEFAULT_ROUTING_POLICY)
 
 
-@override_settings(DJM_SAVE_USER_PROFILE=False)
 class TestSamplePolicyRunsWhole:
     """The documented sample, as printed, with the classes that its project brings."""
 
