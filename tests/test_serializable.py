@@ -179,6 +179,15 @@ def test_configuration_with_a_wrong_key_is_refused_with_a_hint() -> None:
         Configured.deserialize({"regex": "a", "json": "b"})
 
 
+class Passing(Configured):
+    def __init__(self, *args: str, **kwargs: str) -> None:
+        super().__init__(*args, **kwargs)
+
+
+def test_a_constructor_that_passes_everything_on_gets_everything() -> None:
+    assert Passing.deserialize({"regex": "a"}).regex == "a"
+
+
 def test_class_attributes_and_several_parameters_are_read() -> None:
     found = Configured.deserialize({"regex": "a", "words": ["b", "c"], "LIMIT": 2})
     assert (found.regex, found.words, found.LIMIT) == ("a", ["b", "c"], 2)

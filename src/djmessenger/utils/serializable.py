@@ -118,6 +118,10 @@ class Serializable:
         taken: Set[str] = plan.parameters.keys() & values.keys()
         arguments = {plan.parameters[key]: values[key] for key in taken}
         absent = plan.required - values.keys()
+        if cls.strict and plan.takes_any:
+            further = {key for key in values.keys() - taken - {plan.several} if key.isidentifier()}
+            arguments |= {key: values[key] for key in further}
+            taken |= further
         several = values.get(plan.several)
         if not absent and isinstance(several, (list, tuple)):
             instance, taken = cls(*several, **arguments), taken | {plan.several}
