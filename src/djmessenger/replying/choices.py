@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.outgoing import ButtonTemplate, PostbackButton, Text, UrlButton
@@ -79,7 +79,8 @@ class _ChoiceReplier(SimpleMessageReplier):
         psid = messaging.get_psid()
         text = self.preprocess_outgoing_string(psid, self.localized_string)
         titles = [
-            self.preprocess_outgoing_string(psid, choice.title, add_prefix=False) for choice in self._choices()
+            self.preprocess_outgoing_string(psid, choice.title, add_prefix=False)
+            for choice in self._choices()
         ]
         return self._message(text, titles, messaging.channel)
 
@@ -101,7 +102,9 @@ class BaseButtonReplier(_ChoiceReplier):
         def __init__(self, title: Words, url: str = "", payload: Payload | str | None = None) -> None:
             super().__init__(title, payload)
             if bool(url) == (payload is not None):
-                raise DJMInvalidConfigException(f"button {str(title)!r} needs a url or a payload, and not both")
+                raise DJMInvalidConfigException(
+                    f"button {str(title)!r} needs a url or a payload, and not both"
+                )
             self.url = url
 
         @property

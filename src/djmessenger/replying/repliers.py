@@ -55,7 +55,9 @@ class CommonReplier(Serializable, abc.ABC):
         with sending.speaking_to(messaging.person):
             message = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
-            raise DJMInvalidConfigException(f"{type(self).__name__}.get_message gave {message!r}, not a message")
+            raise DJMInvalidConfigException(
+                f"{type(self).__name__}.get_message gave {message!r}, not a message"
+            )
         told = _member(NotificationType, self.notification_type)
         beside = {} if told is NotificationType.REGULAR else {"notification_type": told.wire}
         for part in _parts(dict(message), messaging.channel):
@@ -192,8 +194,8 @@ class ReplyActionReplier(CommonReplier):
 class MessageReplier(CommonReplier):
     """Replies with any message of ``djmessenger.outgoing``, or with its plain data::
 
-        MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))
-        {"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}
+    MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))
+    {"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}
     """
 
     message: Any

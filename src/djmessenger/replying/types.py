@@ -9,7 +9,9 @@ class NotificationType(SerializableEnum):
     """How the person is told of a message."""
 
     REGULAR: NotificationType = member("REGULAR", "sound and vibration")
-    SILEN_PUSH: NotificationType = member("SILEN_PUSH", "the documented spelling of SILENT_PUSH, sent as that")
+    SILEN_PUSH: NotificationType = member(
+        "SILEN_PUSH", "the documented spelling of SILENT_PUSH, sent as that"
+    )
     SILENT_PUSH: NotificationType = member("SILENT_PUSH", "shown on the screen, without sound")
     NO_PUSH: NotificationType = member("NO_PUSH", "not shown until the conversation is opened")
 
