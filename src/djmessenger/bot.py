@@ -112,19 +112,28 @@ def get_road() -> Road:
     return Road(inbox=Inbox(lambda page: get_policy(), get_client), outbox=Outbox(get_client))
 
 
-@functools.lru_cache(maxsize=1)
-def get_dispatcher() -> Dispatcher:
-    """Give the dispatcher that ``DJM_DISPATCHER`` names, one for the process."""
+def get_dispatcher_class() -> type[Dispatcher]:
+    """Give the class that ``DJM_DISPATCHER`` names; ``DJMInvalidConfigException`` says why there is none."""
     name = settings.DJM_DISPATCHER
     if name in DISPATCHERS:
-        return DISPATCHERS[name](get_road())
+        return DISPATCHERS[name]
+    known = f"it must be {' or '.join(DISPATCHERS)}, or the dotted path of a class"
     try:
         kind: type[Dispatcher] = import_string(name)
     except ImportError as error:
-        raise DJMInvalidConfigException(
-            f"DJM_DISPATCHER is {name!r}: it must be one of {', '.join(DISPATCHERS)} or the dotted path of a class"
-        ) from error
-    return kind(get_road())
+        raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}: {known} ({error})") from error
+    for method in ("callback_stored", "replies_queued"):
+        if not isinstance(kind, type) or not hasattr(kind, method):
+            raise DJMInvalidConfigException(
+                f"DJM_DISPATCHER is {name!r}, which is no class with {method}: {known}"
+            )
+    return kind
+
+
+@functools.lru_cache(maxsize=1)
+def get_dispatcher() -> Dispatcher:
+    """Give the dispatcher that ``DJM_DISPATCHER`` names, one for the process."""
+    return get_dispatcher_class()(get_road())
 
 
 def install() -> None:

@@ -163,7 +163,9 @@ def _conversations(messagings: Iterable[Messaging]) -> dict[tuple[str, str], mod
 
 
 def _find_conversations(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], models.Conversation]:
-    rows = models.Conversation.objects.filter(person_id__in=[psid for _, psid in pairs]).select_related("page")
+    rows = models.Conversation.objects.filter(person_id__in=[psid for _, psid in pairs]).select_related(
+        "page"
+    )
     return {(row.page.page_id, row.person_id): row for row in rows}
 
 
