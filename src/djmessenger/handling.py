@@ -40,6 +40,10 @@ class BaseHandler(abc.ABC):
     def handle(self, messaging: Messaging) -> Any:
         """Do the work for the messaging."""
 
+    def is_slow_for(self, messaging: Messaging) -> bool:
+        """Whether it may keep this messaging waiting: then it gets a thread of its own. For any, if ``slow``."""
+        return self.slow
+
 
 class UserProfileHandler(BaseHandler):
     """Stores the sender as a row of ``FBUserProfile``.
@@ -54,10 +58,15 @@ class UserProfileHandler(BaseHandler):
 
     def handle(self, messaging: Messaging) -> None:
         person = _person(messaging)
-        if person is None:
-            return
-        if settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
+        if person is not None and self._asks(person, messaging):
             self._fetch(person)
+
+    def is_slow_for(self, messaging: Messaging) -> bool:
+        person = messaging.person
+        return person is None or self._asks(person, messaging)
+
+    def _asks(self, person: models.FBUserProfile, messaging: Messaging) -> bool:
+        return settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person)
 
     @staticmethod
     def _is_unknown(person: models.FBUserProfile) -> bool:
