@@ -1,9 +1,9 @@
 """Messages out: small frozen objects that are checked before they leave.
 
-Each gives the bodies of its calls with ``requests(render, channel=...)``. What Graph would refuse is refused here,
-naming the field, the limit and the page it stands on: when the object is made where its values are plain, when it is
-rendered where texts depend on the language. With ``DJM_OUTGOING_CHECKS = "warn"`` a number over a limit of the
-rulebook is only logged (``djmessenger.outgoing``).
+Each gives the bodies of its calls with ``requests(render, channel=...)``. What Graph would refuse is refused
+here, naming the field, the limit and the page it stands on: when the object is made where its values are
+plain, when it is rendered where texts depend on the language. With ``DJM_OUTGOING_CHECKS = "warn"`` a number
+over a limit of the rulebook is only logged (``djmessenger.outgoing``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Media: by URL, by attachment id, or from a file on this machine.
 
-A file cannot travel inside the JSON of a call. The body names it, and whoever sends asks ``pending_file(body)``: when
-it gives a ``LocalFile``, upload that one and send ``with_attachment_id(body, id)`` in place of the body.
+A file cannot travel inside the JSON of a call. The body names it, and whoever sends asks
+``pending_file(body)``: when it gives a ``LocalFile``, upload that one and send
+``with_attachment_id(body, id)`` in place of the body.
 
 Sources: Messenger Platform, "Saving assets" and "Sending messages", read November 2026.
 """
@@ -11,13 +12,15 @@ from __future__ import annotations
 import copy
 import mimetypes
 import os
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, limit_of, present
 from djmessenger.outgoing.message import ContentMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 PATH_KEY = "djmessenger_path"
 """Key in the payload that holds the path of a file to upload; never sent to Meta."""
@@ -41,8 +44,8 @@ class LocalFile:
 class MediaMessage(ContentMessage):
     """Parent of image, audio, video and file: exactly one of ``url``, ``attachment_id`` and ``path``.
 
-    At most 25 MB, an image 8 MB. ``reusable`` asks Meta for an attachment id (good for 90 days) along with sending
-    a URL.
+    At most 25 MB, an image 8 MB. ``reusable`` asks Meta for an attachment id (good for 90 days) along with
+    sending a URL.
     """
 
     url: str = ""
@@ -54,9 +57,7 @@ class MediaMessage(ContentMessage):
     def content(self, out: Writer) -> dict[str, Any]:
         given = [name for name in ("url", "attachment_id", "path") if getattr(self, name)]
         if len(given) != 1:
-            out.refuse(
-                given[1] if given else "url", f"exactly one of url, attachment_id and path, not {len(given)}"
-            )
+            out.refuse(given[1] if given else "url", "exactly one of url, attachment_id and path")
         reusable = out.flag("reusable", self.reusable)
         if given == ["url"]:
             payload = {"url": out.url("url", self.url), **present(is_reusable=reusable)}
@@ -136,7 +137,7 @@ class Images(ContentMessage):
 
 @dataclass(frozen=True)
 class Sticker(ContentMessage):
-    """A sticker of Meta's free packs by its number, ``Sticker(LIKE)``; on Instagram only ``Sticker(LIKE_HEART)``.
+    """A sticker of Meta's free packs by its number; on Instagram only ``Sticker(LIKE_HEART)``.
 
     Source: Messenger Platform, "Sticker API", June 2026.
     """
@@ -154,7 +155,7 @@ class Sticker(ContentMessage):
 
 
 def pending_file(body: Mapping[str, Any]) -> LocalFile | None:
-    """Give the file that the body of a call names and that is not uploaded yet; ``None`` when there is none."""
+    """Give the file that the body of a call names and that is not uploaded yet, or ``None``."""
     attachment = body.get("message", {}).get("attachment", {})
     path = attachment.get("payload", {}).get(PATH_KEY)
     if not path:

@@ -1,7 +1,7 @@
 """What every part of a message shares: it is checked and written by one method, ``write``.
 
-``write`` runs twice: when a part is made, where texts that depend on the language are not known yet, and when the
-message is rendered for a person. So a mistake shows as early as it can be seen.
+``write`` runs twice: when a part is made, where texts that depend on the language are not known yet, and when
+the message is rendered for a person. So a mistake shows as early as it can be seen.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def limit_of(row: rulebook.Row) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Reads the values of one part, checks them against the rulebook, and knows where in the message it is."""
+    """Reads the values of one part and checks them against the rulebook."""
 
     render: Render | None = None
     """``None`` while the part is being made: texts that depend on the language are not looked at."""
@@ -283,8 +283,8 @@ class OutgoingMessage(Part):
     ) -> list[dict[str, Any]]:
         """Give the bodies of the calls, without the recipient.
 
-        ``render`` gives each text in the language of the person; ``prefix`` stands in front of the text of a text or
-        button message. Raises ``LimitExceeded`` for a text that is too long in this language, ``InvalidField`` for
-        what the channel does not know.
+        ``render`` gives each text in the language of the person; ``prefix`` stands in front of the text of a
+        text or button message. Raises ``LimitExceeded`` for a text that is too long in this language,
+        ``InvalidField`` for what the channel does not know.
         """
         return self.write(Writer(render, channel, prefix))

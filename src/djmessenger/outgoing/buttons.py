@@ -1,7 +1,7 @@
 """Buttons of templates.
 
-Source: Messenger Platform, "Buttons", 22 April 2026; the call button of the calling pages, 16 March 2026. Share and buy
-buttons are retired.
+Source: Messenger Platform, "Buttons", 22 April 2026; the call button of the calling pages, 16 March 2026.
+Share and buy buttons are retired.
 """
 
 from __future__ import annotations

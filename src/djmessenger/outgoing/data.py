@@ -88,8 +88,8 @@ _AS_THEY_ARE = frozenset({"address_overrides", "contact_overrides"})
 def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
     """Build a message from plain data.
 
-    Raises ``InvalidField`` (a ``DJMInvalidConfigException``) that names the key, ``LimitExceeded`` for what is over a
-    limit, ``TypeError`` for a value of a wrong type.
+    Raises ``InvalidField`` (a ``DJMInvalidConfigException``) that names the key, ``LimitExceeded`` for what
+    is over a limit, ``TypeError`` for a value of a wrong type.
     """
     if isinstance(data, OutgoingMessage):
         return data
@@ -131,7 +131,8 @@ def _read_chosen(
 
 
 def _read(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
-    allowed = {field.name: field for field in fields(cls) if field.name not in _WITHHELD}  # type: ignore[arg-type]
+    declared = fields(cls)  # type: ignore[arg-type]
+    allowed = {field.name: field for field in declared if field.name not in _WITHHELD}
     for key in data:
         if key not in allowed:
             raise InvalidField(_join(path, str(key)), _unknown(key, allowed))

@@ -1,17 +1,20 @@
 """Templates that ask: customer feedback, customer information, instant form.
 
-Sources: Messenger Platform, "Customer feedback template" and "Structured information template", read November 2026.
+Sources: Messenger Platform, "Customer feedback template" and "Structured information template", read November
+2026.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from djmessenger.outgoing.base import Part, TextLike, Writer, present
 from djmessenger.outgoing.templates import Template
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 QUESTION_TYPES = ("csat", "nps", "ces", "free_form")
 SCORE_LABELS = ("neg_pos", "hard_easy", "dis_sat", "unlike_like", "poor_great", "none")

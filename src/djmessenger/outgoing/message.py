@@ -38,10 +38,11 @@ class ContentMessage(OutgoingMessage):
     """A message with a text, an attachment or a template.
 
     ``quick_replies`` stand below it, at most 13. ``notification_type`` is REGULAR, SILENT_PUSH or NO_PUSH.
-    ``messaging_type`` follows from the message when left out. ``tag`` is for messages outside the 24-hour window;
-    HUMAN_AGENT only with ``by_staff``, for Meta allows it for what a person wrote. ``reply_to`` is the ``mid`` of
-    the message that is answered. ``persona_id`` is left out on Instagram, which has no personas. ``metadata`` comes
-    back in the echo; at most 919 characters, as 80 of Meta's 999 are kept for the token that finds the echo.
+    ``messaging_type`` follows from the message when left out. ``tag`` is for messages outside the 24-hour
+    window; HUMAN_AGENT only with ``by_staff``, for Meta allows it for what a person wrote. ``reply_to`` is
+    the ``mid`` of the message that is answered. ``persona_id`` is left out on Instagram, which has no
+    personas. ``metadata`` comes back in the echo; at most 919 characters, as 80 of Meta's 999 are kept for
+    the token that finds the echo.
 
     Source: Messenger Platform, "Send API", read November 2026.
     """

@@ -19,8 +19,8 @@ class AnyQuickReply(Part):
 class QuickReply(AnyQuickReply):
     """Sends its title as a text, with the payload: ``QuickReply("Order", "ORDER")``.
 
-    Title at most 20 characters, payload at most 1,000; both may be empty only with a picture (24 x 24 pixels or
-    more).
+    Title at most 20 characters, payload at most 1,000; both may be empty only with a picture (24 x 24 pixels
+    or more).
     """
 
     title: TextLike

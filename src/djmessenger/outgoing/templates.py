@@ -106,7 +106,7 @@ class GenericTemplate(Template):
 
 @dataclass(frozen=True)
 class MediaTemplate(Template):
-    """A picture or film with up to three buttons: exactly one of ``attachment_id`` and a facebook.com ``url``."""
+    """A picture or film with up to three buttons, by ``attachment_id`` or by a facebook.com ``url``."""
 
     kind: ClassVar[str] = "media"
     template_type: ClassVar[str] = "media"
@@ -140,7 +140,7 @@ class MediaTemplate(Template):
 
 @dataclass(frozen=True)
 class GridImage(Part):
-    """One picture of a grid; a tap opens ``action_url``, or sends ``payload`` with ``text`` as what was said."""
+    """One picture of a grid; a tap opens ``action_url``, or sends ``payload`` with ``text``."""
 
     url: str
     _: KW_ONLY

@@ -19,8 +19,8 @@ _LONGEST_GRAPHEME = 64
 class Text(ContentMessage):
     """A text: ``Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")])``.
 
-    A text over 2,000 characters (Instagram: 1,000 bytes) becomes several messages, split between words; the quick
-    replies stand below the last.
+    A text over 2,000 characters (Instagram: 1,000 bytes) becomes several messages, split between words; the
+    quick replies stand below the last.
     """
 
     kind: ClassVar[str] = "simple_text"
@@ -37,8 +37,8 @@ class Text(ContentMessage):
 def split_text(text: str, most: int, encoding: str = "utf-16-le") -> list[str]:
     """Split a text into parts of at most ``most`` units: UTF-16 units, or bytes with ``encoding="utf-8"``.
 
-    Cuts between words, where only white space is lost; inside a word only when the word alone is too long, and then
-    between characters as a person sees them. A text that fits comes back as it is.
+    Cuts between words, where only white space is lost; inside a word only when the word alone is too long,
+    and then between characters as a person sees them. A text that fits comes back as it is.
     """
     unit = 2 if encoding == "utf-16-le" else 1
     parts: list[str] = []

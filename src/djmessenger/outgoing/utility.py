@@ -39,7 +39,7 @@ class UtilityUrl(UtilityButton):
 
 @dataclass(frozen=True)
 class Utility(ContentMessage):
-    """An approved template by name and language: ``Utility("order_shipped", "en_US", body=["1234", "Monday"])``.
+    """An approved template: ``Utility("order_shipped", "en_US", body=["1234", "Monday"])``.
 
     ``header`` and ``body`` hold the parameters, a list for numbered ones or a dict for named ones.
     """
