@@ -430,7 +430,7 @@ COMMANDS = {function.__name__: function for function in (demo, test, check, benc
 
 
 def parser() -> argparse.ArgumentParser:
-    lines = [f"  {name:8}{(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
+    lines = [f"  {name:8}{(function.__doc__ or name).splitlines()[0]}" for name, function in COMMANDS.items()]
     built = argparse.ArgumentParser(
         prog="dev.py",
         usage="python3 dev.py <command> [arguments]",

@@ -103,7 +103,9 @@ def read_dialogue(conversation: Conversation, cursor: Cursor, size: int = PER_PA
             Q(timestamp__lt=cursor.timestamp) | Q(timestamp=cursor.timestamp, id__lt=cursor.messaging),
             timestamp__lte=cursor.timestamp,
         )
-    replies = Reply.objects.filter(conversation=conversation).select_related("messaging").defer("messaging__error")
+    replies = (
+        Reply.objects.filter(conversation=conversation).select_related("messaging").defer("messaging__error")
+    )
     if cursor.reply is not None:
         replies = replies.filter(id__lt=cursor.reply)
     found = _newest_first(
@@ -195,11 +197,15 @@ def read_event(body: object) -> Said:
     if quick_reply := _mapping(message.get("quick_reply")):
         said.notes.append(_("tapped %s") % _text(quick_reply.get("payload"))[:200])
     if reaction := _mapping(item.get("reaction")):
-        said.notes.append(_("reacted with %s") % (_text(reaction.get("emoji")) or _text(reaction.get("reaction"))))
+        said.notes.append(
+            _("reacted with %s") % (_text(reaction.get("emoji")) or _text(reaction.get("reaction")))
+        )
     if message.get("is_deleted"):
         said.notes.append(_("deleted by the person"))
     if referral := (_mapping(item.get("referral")) or _mapping(postback.get("referral"))):
-        said.notes.append(_("came by %s") % (_text(referral.get("ref")) or _text(referral.get("source")))[:200])
+        said.notes.append(
+            _("came by %s") % (_text(referral.get("ref")) or _text(referral.get("source")))[:200]
+        )
     said.notes = [note for note in said.notes if note]
     return said
 
@@ -233,7 +239,9 @@ def _read_attachment(attachment: Mapping[str, Any], said: Said) -> None:
         return
     if place := _mapping(payload.get("coordinates")):
         said.notes.append(f"{kind} {place.get('lat')}, {place.get('long')}")
-    elif not _add_link(said, _text(payload.get("title")) or kind, payload.get("url") or attachment.get("url")):
+    elif not _add_link(
+        said, _text(payload.get("title")) or kind, payload.get("url") or attachment.get("url")
+    ):
         said.notes.append(kind)
 
 

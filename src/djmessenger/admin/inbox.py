@@ -45,7 +45,18 @@ class MessagingAdmin(RecordAdmin):
     fieldsets = (
         (
             None,
-            {"fields": ("type", "state", "reason", "dialogue", "page", "is_standby", "date_event", "replies")},
+            {
+                "fields": (
+                    "type",
+                    "state",
+                    "reason",
+                    "dialogue",
+                    "page",
+                    "is_standby",
+                    "date_event",
+                    "replies",
+                )
+            },
         ),
         (_("What the policy did, and why"), {"fields": ("outcome_tree", "traceback")}),
         (

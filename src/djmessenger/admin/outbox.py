@@ -17,7 +17,18 @@ from djmessenger.models import Conversation, FBUserProfile, Messaging, Reply
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
-_KINDS = ("simple_text", "image", "audio", "video", "file", "button", "quick_reply", "generic", "media", "receipt")
+_KINDS = (
+    "simple_text",
+    "image",
+    "audio",
+    "video",
+    "file",
+    "button",
+    "quick_reply",
+    "generic",
+    "media",
+    "receipt",
+)
 
 
 class KindFilter(TypeFilter):
@@ -40,7 +51,18 @@ class ReplyAdmin(RecordAdmin):
         (None, {"fields": ("type", "text", "person", "dialogue", "rule", "answers")}),
         (
             _("Fate"),
-            {"fields": ("state", "problem", "status_code", "answer", "mid", "date_sent", "date_delivered", "date_read")},
+            {
+                "fields": (
+                    "state",
+                    "problem",
+                    "status_code",
+                    "answer",
+                    "mid",
+                    "date_sent",
+                    "date_delivered",
+                    "date_read",
+                )
+            },
         ),
         (_("Call"), {"fields": ("body",)}),
     )

@@ -65,7 +65,9 @@ def as_tree(outcome: object) -> Tree:
     rules = [rule for rule in (data.get("default"), *_list(data.get("rules"))) if isinstance(rule, Mapping)]
     tree.nodes = [_rule(rule) for rule in rules[:_MOST]]
     if skipped := data.get("skipped"):
-        tree.notes.append(_("%s more rules of this type were not asked: they need another text or payload.") % skipped)
+        tree.notes.append(
+            _("%s more rules of this type were not asked: they need another text or payload.") % skipped
+        )
     if stopped_by := data.get("stopped_by"):
         tree.notes.append(_("Rule %s stopped those after it.") % stopped_by)
     if data.get("fell_back"):
@@ -96,7 +98,9 @@ def _step(step: Mapping[str, Any]) -> Node:
     made = step.get("messages")
     note = ngettext("%d message", "%d messages", made) % made if isinstance(made, int) and made else ""
     text = f"{step.get('kind', '')} {step.get('name', '?')}".strip()
-    return Node("error" if error else "ran", text, error or ", ".join(filter(None, (note, _milliseconds(step)))))
+    return Node(
+        "error" if error else "ran", text, error or ", ".join(filter(None, (note, _milliseconds(step))))
+    )
 
 
 def _milliseconds(data: Mapping[str, Any]) -> str:

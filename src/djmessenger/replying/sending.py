@@ -25,17 +25,20 @@ logger = logging.getLogger("djmessenger.replying")
 Words = str | Promise | LocalizedString
 
 _rule: ContextVar[str] = ContextVar("djmessenger_rule", default="")
+_rows: ContextVar[list[models.Reply] | None] = ContextVar("djmessenger_rows", default=None)
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
 
 
 @contextlib.contextmanager
-def answering(rule: str) -> Iterator[None]:
-    """Name the rule in every row that is queued inside."""
-    token = _rule.set(rule)
+def answering(rule: str) -> Iterator[list[models.Reply]]:
+    """Name the rule in every row that is queued inside; give the rows as they come."""
+    rows: list[models.Reply] = []
+    tokens = _rule.set(rule), _rows.set(rows)
     try:
-        yield
+        yield rows
     finally:
-        _rule.reset(token)
+        _rule.reset(tokens[0])
+        _rows.reset(tokens[1])
 
 
 @contextlib.contextmanager
@@ -70,9 +73,13 @@ def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.
 
 def queue_body(messaging: Messaging, body: dict[str, Any], kind: str, *, rule: str = "") -> models.Reply:
     """Queue one call of the Send API as it is."""
-    return models.Reply.objects.queue(
+    row = models.Reply.objects.queue(
         _conversation(messaging), body, type=kind, messaging=messaging.row, rule=(rule or _rule.get())[:255]
     )
+    rows = _rows.get()
+    if rows is not None:
+        rows.append(row)
+    return row
 
 
 def act(messaging: Messaging, body: Mapping[str, Any]) -> None:

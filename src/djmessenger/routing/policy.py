@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings as django_settings
 
-from djmessenger.receiving import ReceivingType
+from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.routing.decision import Applied, Decision
+from djmessenger.routing.examination import examine, examine_rules, numbered
 from djmessenger.routing.index import RuleIndex
 from djmessenger.routing.outcome import Outcome, RuleTrace, suggest
-from djmessenger.routing.problems import InvalidPolicy, Problem, examine, read_policy
+from djmessenger.routing.problems import InvalidPolicy, Problem, read_policy
 from djmessenger.routing.rule import Rule
 from djmessenger.utils.serializable import Serializable
-
-if TYPE_CHECKING:
-    from djmessenger.receiving import Messaging
 
 
 class _Built(NamedTuple):
@@ -83,7 +81,7 @@ class Policy(Serializable):
 
     def problems(self) -> list[Problem]:
         """Give every mistake in this policy; never raises."""
-        return examine(self.rules)
+        return list(examine_rules(numbered(self.rules)))
 
     def build(self, *, is_examined: bool = False) -> None:
         """Make all filters, handlers and repliers now; ``InvalidPolicy`` lists every mistake."""
@@ -129,8 +127,8 @@ class Policy(Serializable):
         """Ask the filters which rules apply. Has no effect but what patterns leave in the event's context."""
         started = perf_counter()
         built = self._table()
-        kind = ReceivingType.STANDBY if messaging.is_standby else messaging.type
-        quiet = kind is ReceivingType.ECHO or kind is ReceivingType.STANDBY
+        kind = messaging.type
+        quiet = messaging.is_standby or kind is ReceivingType.ECHO or kind is ReceivingType.STANDBY
         outcome = Outcome(type=kind.name, authored=messaging.authored)
         default: Applied | None = None
         applied: list[Applied] = []
@@ -140,19 +138,19 @@ class Policy(Serializable):
             outcome.refused = not default.trace.applied
         if not outcome.refused:
             answerable = messaging.authored and not quiet
-            self._ask_rules(self._index(kind, answerable), messaging, outcome, applied)
+            self._ask_rules(self._index(kind, with_any=answerable), messaging, outcome, applied)
             if not applied and answerable:
-                fallbacks = self._index(ReceivingType.FALLBACK, False)
+                fallbacks = self._index(ReceivingType.FALLBACK, with_any=False)
                 outcome.fell_back = bool(fallbacks.rules)
                 self._ask_rules(fallbacks, messaging, outcome, applied)
                 answers = default is not None and default.rule.build().repliers
                 if not applied and not answers:
                     outcome.unhandled = True
-                    outcome.suggestion = suggest(messaging, kind.name, with_text=django_settings.DEBUG)
+                    outcome.suggestion = suggest(messaging, with_text=django_settings.DEBUG)
         outcome.seconds = perf_counter() - started
         return Decision(outcome, None if outcome.refused else default, applied)
 
-    def _index(self, kind: ReceivingType, with_any: bool) -> RuleIndex:
+    def _index(self, kind: ReceivingType, *, with_any: bool) -> RuleIndex:
         """Give the rules of a type, with those for whatever a person authored among them."""
         by_type = self._table().by_type
         found = by_type.get((kind, with_any))

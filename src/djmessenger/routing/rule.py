@@ -42,6 +42,7 @@ class Rule(Serializable):
         filters: Sequence[Any] | None = None,
         handlers: Sequence[Any] | None = None,
         repliers: Sequence[Any] | None = None,
+        *,
         stop: bool = False,
         slow: bool = False,
         typing: bool = False,

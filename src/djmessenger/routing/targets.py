@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.filtering import BaseFilter, FunctionFilter
+from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, FunctionFilter, NotFilter
 from djmessenger.handling import BaseHandler
 from djmessenger.replying import CommonReplier
 from djmessenger.routing.functions import FunctionHandler, FunctionReplier, function_name
@@ -34,7 +34,7 @@ class TargetClass(Serializable):
 
     def __init__(self, name: str, args: Mapping[str, Any] | None = None) -> None:
         self.name = name
-        self.args = {} if args is None else dict(args) if isinstance(args, Mapping) else args
+        self.args = {} if args is None else dict(args)
         self._held: Any = None
 
     @classmethod
@@ -92,12 +92,28 @@ class TargetClass(Serializable):
             return found.deserialize(self.args)
         return found(**self.args)
 
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the JSON-ready dict; arguments that there are none of are left out."""
+        return {key: value for key, value in super().json_unordered().items() if value or key != "args"}
+
 
 class TargetFilterClass(TargetClass):
     """Wrapper for a filter named in a policy."""
 
     BASE_CLASS: ClassVar[Any] = BaseFilter
     FUNCTION_CLASS: ClassVar[Any] = FunctionFilter
+
+    @classmethod
+    def holding(cls, instance: Any, name: str = "") -> Any:
+        """Wrap a filter; one that is composed as the group that it is."""
+        if isinstance(instance, (AllFilter, AnyFilter)):
+            group = TargetFilterGroup(instance.KEY, [cls.holding(operand) for operand in instance.operands])
+        elif isinstance(instance, NotFilter):
+            group = TargetFilterGroup("not", [cls.holding(instance.negated)])
+        else:
+            return super().holding(instance, name)
+        group._held = instance
+        return group
 
     @classmethod
     def deserialize(cls, json_data: Any) -> Any:
@@ -132,6 +148,8 @@ class TargetFilterGroup(TargetFilterClass):
         return type(self.get_instance())
 
     def get_instance(self) -> Any:
+        if self._held is not None:
+            return self._held
         if not self.operands:
             raise DJMInvalidConfigException(f'"{self.name}" holds no filter')
         return OPERATORS[self.name]([operand.get_instance() for operand in self.operands])

@@ -1,0 +1,360 @@
+"""What ``manage.py check`` says about djmessenger: settings, secrets, platform and policy, each with what to do.
+
+Mistakes in a policy keep the ids of ``djmessenger.routing`` (030 and up). Whatever depends on the day is a warning: an
+error would stop ``migrate`` on a morning on which nobody changed anything.
+"""
+
+from __future__ import annotations
+
+import datetime
+import difflib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.core import checks
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.utils.functional import Promise
+
+from djmessenger import bot, rulebook, settings
+from djmessenger.exceptions import DJMException
+from djmessenger.outgoing import thread
+
+DOCS = "docs/"
+"""Where the hints point: the documentation in the repository."""
+
+ENDS_SOON = 90
+"""Days before the end of a Graph version on which the warnings begin."""
+
+ENGINES: Mapping[str, str] = {"regex": "regex", "re2": "re2"}
+"""Value of ``DJM_REGEX_ENGINE`` to the module that has to be installed."""
+
+_ENDPOINT = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?", re.ASCII)
+_VERSION = re.compile(r"v[1-9][0-9]*\.[0-9]+", re.ASCII)
+
+_OF_2016 = {
+    "DJM_POST_MESSAGE_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
+    "DJM_USER_DETAILS_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
+    "DJM_THREAD_SETTINGS_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
+    "DJM_BASE_DIR": "Nothing needs it.",
+}
+_CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple(ENGINES)}
+_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY_SIZE", "DJM_REGEX_TIMEOUT")
+
+
+@checks.register("djmessenger")
+def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Every ``DJM_*`` of the project is one of the table and has its type."""
+    found: list[CheckMessage] = []
+    for name in _names_in_settings():
+        if name not in settings.SETTINGS:
+            found.append(_unknown(name))
+        elif complaint := _complaint(name):
+            found.append(_error("E001", f"{name} {complaint}.", settings.SETTINGS[name].meaning, "settings"))
+    return found
+
+
+@checks.register("djmessenger")
+def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Meta can find the endpoint."""
+    endpoint = settings.read("DJM_ENDPOINT")
+    if not isinstance(endpoint, str):
+        return []
+    if not endpoint.strip("/"):
+        return [
+            _error(
+                "E002",
+                "DJM_ENDPOINT is empty, so Meta cannot post anything.",
+                "Set it to a path that nobody guesses; manage.py get_random_endpoint makes one.",
+                "quickstart",
+            )
+        ]
+    if endpoint.startswith("/") or not _ENDPOINT.fullmatch(endpoint):
+        return [
+            _error(
+                "E003",
+                f"DJM_ENDPOINT is {endpoint!r}, which is not a plain path.",
+                "Use letters, digits and . _ ~ - only, with / between parts and none in front. "
+                "It is matched literally, never as a pattern.",
+                "settings",
+            )
+        ]
+    return []
+
+
+@checks.register(checks.Tags.security, "djmessenger")
+def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """The secrets are there, and callbacks are verified; only DEBUG does without."""
+    debug = _is_debug()
+    found: list[CheckMessage] = []
+    if not debug and not _has_app_secret():
+        found.append(
+            _error(
+                "E004",
+                "DJM_APP_SECRET is empty, so no callback can be verified and each is answered 503.",
+                "Copy the app secret from the App Dashboard (App settings, Basic) into the environment and read it in "
+                "the settings.",
+                "going-live",
+            )
+        )
+    if not debug and not settings.DJM_PAGE_ACCESS_TOKEN:
+        found.append(
+            _error(
+                "E005",
+                "DJM_PAGE_ACCESS_TOKEN is empty, so the bot cannot answer.",
+                "Copy the Page's token from the App Dashboard (Messenger, API setup) into the environment and read it "
+                "in the settings.",
+                "going-live",
+            )
+        )
+    if not settings.DJM_VERIFY_SIGNATURE:
+        make = _warning if debug else _error
+        found.append(
+            make(
+                "W006" if debug else "E006",
+                "DJM_VERIFY_SIGNATURE is off: whoever knows the endpoint can write in anybody's name.",
+                "Remove the setting. To post callbacks by hand, sign them with djmessenger.signatures.sign.",
+                "going-live",
+            )
+        )
+    default = settings.SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default
+    if not debug and settings.DJM_ENDPOINT_VERIFY_TOKEN in {default, ""}:
+        found.append(
+            _warning(
+                "W007",
+                "DJM_ENDPOINT_VERIFY_TOKEN is left at its default, which everybody can read.",
+                "Set a value of your own, and type the same one in the App Dashboard.",
+                "going-live",
+            )
+        )
+    return found
+
+
+@checks.register("djmessenger")
+def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """The Graph version is one, and its end is not near; Graph's address is a safe one."""
+    found: list[CheckMessage] = []
+    version, url = settings.read("DJM_GRAPH_VERSION"), settings.read("DJM_GRAPH_URL")
+    if isinstance(version, str):
+        found += _version(version, datetime.datetime.now(tz=datetime.UTC).date())
+    if isinstance(url, str) and not _is_safe(url):
+        found.append(
+            _warning(
+                "W010",
+                "DJM_GRAPH_URL is no https address, so the Page's token travels in the clear.",
+                "Remove the setting, or use https; only an emulator on this machine does without.",
+                "settings",
+            )
+        )
+    return found
+
+
+@checks.register("djmessenger")
+def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Every override of the dated rulebook can be used."""
+    hint = "Give a limit its new number, an end its new date, or None where it does not end."
+    return [
+        _error("E011", f"DJM_RULEBOOK[{problem.key!r}]: {problem.message}.", hint, "rulebook")
+        for problem in rulebook.problems()
+        if problem.key
+    ]
+
+
+@checks.register("djmessenger")
+def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Something handles stored callbacks, the regex engine is there, and the database bears the threads."""
+    found: list[CheckMessage] = []
+    kind: type | None = None
+    if isinstance(name := settings.read("DJM_DISPATCHER"), str):
+        try:
+            kind = bot.get_dispatcher_class()
+        except DJMException as error:
+            close = difflib.get_close_matches(name, bot.DISPATCHERS, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else settings.SETTINGS["DJM_DISPATCHER"].meaning
+            found.append(_error("E008", f"{error}.", hint, "settings"))
+    engine = settings.read("DJM_REGEX_ENGINE")
+    if isinstance(engine, str) and engine in ENGINES and importlib.util.find_spec(ENGINES[engine]) is None:
+        extra = ' Install the extra: python -m pip install "google-re2".' if engine == "re2" else ""
+        found.append(
+            _error(
+                "E009",
+                f"DJM_REGEX_ENGINE is {engine!r}, but the module {ENGINES[engine]} is not installed.",
+                f"Install it, or set another engine.{extra}",
+                "settings",
+            )
+        )
+    database = getattr(django_settings, "DATABASES", {}).get("default") or {}
+    works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
+    on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
+    if works_beside and on_sqlite and (missing := _missing_options(database)):
+        found.append(
+            _warning(
+                "W012",
+                f"SQLite is used with threads, but without {_listed(missing)}: writers will meet 'database is locked'.",
+                'Set DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
+                '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}.',
+                "going-live",
+            )
+        )
+    return found
+
+
+@checks.register("djmessenger")
+def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Greeting and menu can be sent as they are."""
+    languages = [code for code, _name in django_settings.LANGUAGES]
+    code = django_settings.LANGUAGE_CODE
+    found: list[CheckMessage] = []
+    text = settings.read("DJM_THREAD_GREETINGS_TEXT")
+    menu = settings.read("DJM_THREAD_PERSISTENT_MENUS")
+    if text and isinstance(text, (str, Promise)):
+        try:
+            thread.greeting(text, languages, code)
+        except DJMException as error:
+            found.append(
+                _error("E013", f"{error}.", "Shorten the greeting; mind its translations.", "settings")
+            )
+    if not menu or not isinstance(menu, (list, tuple)):
+        return found
+    if odd := [place for place, entry in enumerate(menu) if not isinstance(entry, Mapping)]:
+        what = f"DJM_THREAD_PERSISTENT_MENUS[{odd[0]}] is {type(menu[odd[0]]).__name__}; it must be a dict."
+        return [
+            *found,
+            _error("E014", what, settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning, "settings"),
+        ]
+    try:
+        thread.persistent_menu(menu, languages, code)
+    except DJMException as error:
+        meaning = settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning
+        found.append(_error("E014", f"{error}.", meaning, "settings"))
+    if not settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON:
+        found.append(
+            _warning(
+                "W015",
+                "DJM_THREAD_PERSISTENT_MENUS is set while DJM_THREAD_ENABLE_GET_STARTED_BUTTON is False; Meta shows "
+                "a menu only beside that button.",
+                "Leave the button on, or remove the menu.",
+                "settings",
+            )
+        )
+    return found
+
+
+@checks.register("djmessenger")
+def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Every mistake of the policy, with its place."""
+    policy = settings.read("DJM_ROUTING_POLICY")
+    if not isinstance(policy, settings.SETTINGS["DJM_ROUTING_POLICY"].type):
+        return []
+    found: list[CheckMessage] = []
+    for problem in policy_problems():
+        make = Error if problem.is_error else Warning
+        where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
+        hint = f"{problem.hint} See {DOCS}{problem.docs}".strip()
+        found.append(make(f"{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}"))
+    return found
+
+
+def policy_problems() -> Iterable[Any]:
+    """Give every mistake in the policy that would serve, as ``routing.Problem``."""
+    return bot.get_policy_problems()
+
+
+def _names_in_settings() -> Iterator[str]:
+    return (name for name in sorted(set(dir(django_settings))) if name.startswith("DJM_"))
+
+
+def _unknown(name: str) -> CheckMessage:
+    if name in _OF_2016:
+        hint = f"Remove it. {_OF_2016[name]}"
+    elif close := difflib.get_close_matches(name, settings.SETTINGS, 1, 0.75):
+        hint = f"Did you mean {close[0]}?"
+    else:
+        hint = "Remove it, or choose a name of your own that does not begin with DJM_."
+    return _warning("W001", f"{name} is a setting that djmessenger does not know.", hint, "settings")
+
+
+def _complaint(name: str) -> str:
+    """Say what is wrong with a value, without showing it: it may be a secret."""
+    row = settings.SETTINGS[name]
+    value: Any = settings.read(name)
+    kinds = row.type if isinstance(row.type, tuple) else (row.type,)
+    of_a_kind = isinstance(value, kinds)
+    if not of_a_kind or (isinstance(value, bool) and bool not in kinds):
+        wanted = " or ".join("a lazy text" if kind is Promise else kind.__name__ for kind in kinds)
+        return f"must be {wanted}, not {type(value).__name__}"
+    if name in _CHOICES and value not in _CHOICES[name]:
+        return f"is {value!r}; it must be {_listed(_CHOICES[name])}"
+    if name in _ABOVE_ZERO and not value > 0:
+        return f"is {value!r}; it must be above zero"
+    if name == "DJM_APP_SECRET" and not isinstance(value, str):
+        inner = value.values() if isinstance(value, Mapping) else value
+        if not all(isinstance(secret, str) for secret in inner):
+            return "must hold texts only"
+    return ""
+
+
+def _has_app_secret() -> bool:
+    configured = settings.DJM_APP_SECRET
+    secrets = configured.values() if isinstance(configured, Mapping) else configured
+    return any(secrets) if isinstance(configured, (Mapping, list, tuple)) else bool(configured)
+
+
+def _is_debug() -> bool:
+    """Whether the project is in DEBUG; a test runner turns it off behind the project's back, before it checks."""
+    test_utils = sys.modules.get("django.test.utils")
+    saved = getattr(getattr(test_utils, "_TestState", None), "saved_data", None)
+    return bool(django_settings.DEBUG or getattr(saved, "debug", False))
+
+
+def _version(version: str, today: datetime.date) -> list[CheckMessage]:
+    hint = "Read Meta's changelog of the Graph API and set a later one; v26.0 is known to serve."
+    if not _VERSION.fullmatch(version):
+        return [
+            _warning(
+                "W008", f"DJM_GRAPH_VERSION is {version!r}; a version looks like v26.0.", hint, "settings"
+            )
+        ]
+    key = f"graph.{version}"
+    row = rulebook.rows().get(key)
+    if row is None or row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
+        return []
+    when = "ended" if rulebook.retirement(key, today) else "ends"
+    return [
+        _warning("W009", f"DJM_GRAPH_VERSION is {version}, which {when} on {row.until}.", hint, "settings")
+    ]
+
+
+def _is_safe(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return False
+    return parts.scheme == "https" or host in {"localhost", "::1"} or host.startswith("127.")
+
+
+def _missing_options(database: Mapping[str, Any]) -> list[str]:
+    options = database.get("OPTIONS") or {}
+    missing = []
+    if not re.search(r"journal_mode\s*=\s*['\"]?wal", str(options.get("init_command", "")), re.IGNORECASE):
+        missing.append("WAL")
+    if str(options.get("transaction_mode", "")).upper() not in {"IMMEDIATE", "EXCLUSIVE"}:
+        missing.append("an immediate transaction_mode")
+    return missing
+
+
+def _listed(words: Iterable[str]) -> str:
+    return " or ".join(words)
+
+
+def _error(number: str, message: str, hint: str, page: str) -> CheckMessage:
+    return Error(message, hint=f"{hint} See {DOCS}{page}.md", id=f"djmessenger.{number}")
+
+
+def _warning(number: str, message: str, hint: str, page: str) -> CheckMessage:
+    return Warning(message, hint=f"{hint} See {DOCS}{page}.md", id=f"djmessenger.{number}")

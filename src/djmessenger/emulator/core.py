@@ -1,0 +1,292 @@
+"""The emulator: one door for the calls to Graph, one way out for the callbacks."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import unquote
+
+from djmessenger.emulator import refusals
+from djmessenger.emulator.calls import LoggedCall, redact
+from djmessenger.emulator.encoding import Parameters, read_parameters
+from djmessenger.emulator.endpoints import messages, pages, people, profile
+from djmessenger.emulator.endpoints.context import Context
+from djmessenger.emulator.state import Page
+from djmessenger.emulator.webhook import Webhook
+from djmessenger.rulebook import limit, retirement
+
+Answer = tuple[int, dict[str, str], bytes]
+Edge = Callable[[Context], Any]
+
+GRAPH_VERSION = "v26.0"
+"""The version of 29 July 2026 (Graph API changelog)."""
+FIRST_LISTED = 20
+"""The major version with which the rulebook's list begins; all older ones have ended."""
+_VERSION = re.compile(r"v\d+\.\d+")
+_MODES = {"GET", "POST", "DELETE"}
+
+_EDGES: Mapping[str, tuple[str, Edge]] = {
+    "messages": ("POST", messages.send),
+    "message_attachments": ("POST", messages.upload),
+    "messenger_profile": ("GET POST DELETE", profile.profile),
+    "custom_user_settings": ("GET POST DELETE", profile.user_settings),
+    "personas": ("GET POST", pages.personas),
+    "custom_labels": ("GET POST", pages.custom_labels),
+    "subscribed_apps": ("GET POST DELETE", pages.subscribed_apps),
+    "conversations": ("GET", pages.conversations),
+    "pass_thread_control": ("POST", people.thread_control),
+    "take_thread_control": ("POST", people.thread_control),
+    "request_thread_control": ("POST", people.thread_control),
+    "release_thread_control": ("POST", people.thread_control),
+    "extend_thread_control": ("POST", people.thread_control),
+    "thread_owner": ("GET", people.thread_owner),
+    "moderate_conversations": ("POST", people.moderate),
+    "unlink_accounts": ("POST", people.unlink_account),
+}
+"""Edge of a Page to the methods it takes and what answers."""
+
+
+class NoAnswer(Exception):
+    """The call gets no answer. ``sent`` is false when not even a connection came about."""
+
+    def __init__(self, *, accepted: bool, sent: bool = True) -> None:
+        self.accepted = accepted
+        """Whether Graph carried the call out all the same."""
+        self.sent = sent
+        super().__init__("no answer" if sent else "no connection")
+
+
+class Emulator(Webhook):
+    """A stateful stand-in for graph.facebook.com and for Meta's webhook sender."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.calls: list[LoggedCall] = []
+
+    def handle(
+        self,
+        method: str,
+        path: str,
+        query: str | Mapping[str, Any] = "",
+        headers: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Answer:
+        """Answer one call of Graph: status, headers, body.
+
+        ``path`` begins after the host, with or without a version. Raises ``NoAnswer`` for the faults that
+        leave the caller without an answer, and nothing else.
+        """
+        lowered = {name.lower(): value for name, value in (headers or {}).items()}
+        parameters = read_parameters(query, lowered, body)
+        call = LoggedCall(self.clock(), method.upper(), path, redact(parameters.values))
+        call.files = [upload.filename for upload in parameters.files]
+        with self.lock:
+            self.calls.append(call)
+            if self.faults.strike("unreachable", path):
+                call.fault = "unreachable"
+                raise NoAnswer(accepted=False, sent=False)
+            if self.faults.strike("timeout_before", path):
+                call.fault = "timeout_before"
+                raise NoAnswer(accepted=False)
+            if self.faults.strike("server_error_empty", path):
+                call.fault, call.status = "server_error_empty", 500
+                return 500, {}, b""
+            status, content, extra = self._answer(call, path, parameters, lowered)
+            text = json.dumps(content, separators=(",", ":")).encode("ascii")
+            call.status, call.answer = status, content
+            call.headers = {
+                "Content-Type": "application/json; charset=UTF-8",
+                "facebook-api-version": _version(path) or GRAPH_VERSION,
+                **self._usage(call),
+                **extra,
+            }
+            if self.faults.strike("timeout_after", path):
+                call.fault = "timeout_after"
+                raise NoAnswer(accepted=status == 200)
+            if self.faults.strike("truncated", path):
+                call.fault = "truncated"
+                text = text[: len(text) // 2]
+            return status, dict(call.headers), text
+
+    def _answer(
+        self, call: LoggedCall, path: str, parameters: Parameters, headers: Mapping[str, str]
+    ) -> tuple[int, Any, dict[str, str]]:
+        try:
+            return 200, self._dispatch(call, path, parameters, headers), {}
+        except refusals.Refusal as refusal:
+            return refusal.status, refusal.envelope(self.ids.trace()), refusal.headers
+
+    def _dispatch(
+        self, call: LoggedCall, path: str, parameters: Parameters, headers: Mapping[str, str]
+    ) -> Any:
+        params = parameters.values
+        method = str(params.pop("method", None) or call.method).upper()
+        token = str(params.pop("access_token", None) or _bearer(headers))
+        proof = params.pop("appsecret_proof", None)
+        parts = [unquote(part) for part in path.strip("/").split("/") if part]
+        if parts and _VERSION.fullmatch(parts[0]):
+            version = parts.pop(0)
+            if self._has_ended(version):
+                call.warnings.append(f"{version} has ended; Graph serves the oldest version that still works")
+        page = self._authenticate(token, proof, path)
+        call.page_id = page.id
+        if parameters.malformed:
+            raise refusals.malformed_body()
+        if not parts and "batch" in params and method == "POST":
+            return self._batch(call, params, token, proof)
+        if not parts or method not in _MODES:
+            raise refusals.Refusal(100, "Unsupported request", type=refusals.METHOD_EXCEPTION)
+        self._strike_whole_calls(call, path)
+        target = page.id if parts[0] == "me" else parts[0]
+        context = Context(
+            self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
+        )
+        return self._route(context, parts)
+
+    def _has_ended(self, version: str) -> bool:
+        older = int(version[1:].partition(".")[0]) < FIRST_LISTED
+        return older or retirement(f"graph.{version}", self.today()) is not None
+
+    def _authenticate(self, token: str, proof: Any, path: str) -> Page:
+        if not token:
+            raise refusals.token_required()
+        page = next(
+            (page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))), None
+        )
+        if page is None:
+            raise refusals.token_unknown()
+        fault = self.faults.strike("token_dead", path)
+        if fault is not None:
+            raise refusals.token_dead(int(fault.options.get("subcode", 463)))
+        if page.token_error is not None:
+            raise refusals.token_dead(page.token_error)
+        if proof is None and page.require_proof:
+            raise refusals.proof_missing()
+        if proof is not None:
+            right = hmac.new(_b(page.app_secret), _b(token), hashlib.sha256).hexdigest()
+            if not hmac.compare_digest(_b(right), _b(str(proof))):
+                raise refusals.proof_wrong()
+        return page
+
+    def _strike_whole_calls(self, call: LoggedCall, path: str) -> None:
+        if self.faults.strike("throttled", path):
+            call.fault = "throttled"
+            raise refusals.throttled(self._full_usage(call.page_id))
+        if self.faults.strike("business_throttled", path):
+            call.fault = "business_throttled"
+            raise refusals.business_throttled(self._full_usage(call.page_id))
+        if self.faults.strike("server_error", path):
+            call.fault = "server_error"
+            raise refusals.temporary()
+        refused = self.faults.strike("refused", path)
+        if refused is not None:
+            call.fault = "refused"
+            options = {"code": 1, "message": "An unknown error occurred", **refused.options}
+            raise refusals.Refusal(**options)
+
+    def _usage(self, call: LoggedCall) -> dict[str, str]:
+        fault = self.faults.strike("usage_headers", call.path)
+        return self._full_usage(call.page_id, int(fault.options.get("percent", 90)), 0) if fault else {}
+
+    @staticmethod
+    def _full_usage(page_id: str, percent: int = 100, minutes: int = 5) -> dict[str, str]:
+        """Give the usage headers (Graph API, "Rate limits"): percents, and minutes until access comes back."""
+        shares = {"call_count": percent, "total_cputime": percent, "total_time": percent}
+        case = {"type": "messenger", **shares, "estimated_time_to_regain_access": minutes}
+        return {
+            "X-App-Usage": json.dumps(shares),
+            "X-Business-Use-Case-Usage": json.dumps({page_id: [case]}),
+        }
+
+    def _route(self, context: Context, parts: list[str]) -> Any:
+        page, target = context.page, context.target
+        edge = parts[1] if len(parts) > 1 else ""
+        if len(parts) > 2:
+            raise refusals.unknown_path("/" + "/".join(parts[2:]))
+        if target in {page.id, page.account_id}:
+            if not edge:
+                return pages.page_node(context)
+            methods, answer = _EDGES.get(edge, ("", None))
+            if answer is None:
+                raise refusals.unknown_path(f"/{edge}")
+            if context.method not in methods.split():
+                raise refusals.no_such_object(context.method, target)
+            return answer(context)
+        return self._route_node(context, target, edge)
+
+    def _route_node(self, context: Context, target: str, edge: str) -> Any:
+        page = context.page
+        person = self.persons.get(target)
+        if person is not None and person.page is page and context.method == "GET":
+            if edge == "custom_labels":
+                return pages.labels_of(context, person)
+            if not edge:
+                return people.user_profile(context, person)
+        if target in page.personas and not edge:
+            return pages.persona_node(context)
+        if target in page.labels and edge == "label" and context.method in {"POST", "DELETE"}:
+            return pages.label_users(context)
+        if target in page.labels and not edge:
+            return pages.label_node(context)
+        if target.startswith("t_") and edge == "messages" and context.method == "GET":
+            return pages.conversation_messages(context)
+        for someone in self.persons.values():
+            for bubble in someone.thread:
+                if bubble.mid == target and someone.page is page and context.method == "GET" and not edge:
+                    return pages.message_node(context, someone, bubble)
+        raise refusals.no_such_object(context.method, target)
+
+    def _batch(self, call: LoggedCall, params: Mapping[str, Any], token: str, proof: Any) -> list[Any]:
+        parts = params["batch"]
+        if not isinstance(parts, list):
+            raise refusals.not_a("an array", "batch")
+        most = limit("batch.count")
+        if len(parts) > most:
+            message = f"Too many requests in batch message. Maximum batch size is {most}"
+            raise refusals.Refusal(1, message, type="GraphBatchException", numbered=False)
+        return [self._batched(part, token, proof, params) for part in parts]
+
+    def _batched(self, part: Any, token: str, proof: Any, params: Mapping[str, Any]) -> dict[str, Any] | None:
+        part = part if isinstance(part, dict) else {}
+        path, _, query = str(part.get("relative_url", "")).partition("?")
+        headers = {"content-type": "application/x-www-form-urlencoded", "authorization": f"Bearer {token}"}
+        inner = read_parameters(query, headers, str(part.get("body", "")).encode())
+        if proof is not None:
+            inner.values.setdefault("appsecret_proof", proof)
+        method = str(part.get("method", "GET")).upper()
+        call = LoggedCall(self.clock(), method, f"/{path.lstrip('/')}", redact(inner.values))
+        self.calls.append(call)
+        status, content, extra = self._answer(call, call.path, inner, headers)
+        call.status, call.answer = status, content
+        if self.faults.strike("batch_null", call.path):
+            call.fault = "batch_null"
+            return None
+        answer: dict[str, Any] = {"code": status}
+        if str(params.get("include_headers", "true")).lower() != "false":
+            named = {"Content-Type": "application/json; charset=UTF-8", **extra}
+            answer["headers"] = [{"name": name, "value": value} for name, value in named.items()]
+        answer["body"] = json.dumps(content, separators=(",", ":"))
+        return answer
+
+    def new_challenge(self) -> str:
+        """Give a number that cannot be guessed, for the verification of an endpoint."""
+        return str(secrets.randbelow(9 * 10**9) + 10**9)
+
+
+def _b(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _bearer(headers: Mapping[str, str]) -> str:
+    scheme, _, token = headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() in {"bearer", "oauth"} else ""
+
+
+def _version(path: str) -> str:
+    first = path.strip("/").partition("/")[0]
+    return first if _VERSION.fullmatch(first) else ""

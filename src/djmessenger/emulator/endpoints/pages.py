@@ -1,0 +1,183 @@
+"""The Page itself: personas, labels, subscriptions, stickers, conversations.
+
+Messenger Platform, "Personas", "Custom labels", "Conversations", "Sticker API" (2026); Graph API, "Page
+subscribed_apps" (v26.0).
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from djmessenger.emulator import refusals
+from djmessenger.emulator.endpoints.context import Context
+from djmessenger.emulator.person import Person
+from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
+from djmessenger.emulator.validation import as_url, required, required_text
+from djmessenger.rulebook import limit
+
+
+def page_node(context: Context) -> dict[str, Any]:
+    """Answer ``GET /{page}``."""
+    page = context.page
+    values = {
+        "id": page.id,
+        "name": page.name,
+        "messaging_feature_status": {"hop_v2": True, "msgr_multi_app": True, "ig_multi_app": False},
+    }
+    if page.is_instagram:
+        values["instagram_business_account"] = {"id": page.account_id}
+    fields = context.params.get("fields")
+    names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else ["name", "id"]
+    for name in names:
+        if name not in values and name != "instagram_business_account":
+            raise refusals.bad(f"Tried accessing nonexisting field ({name}) on node type (Page)")
+    return {**{name: values[name] for name in names if name in values}, "id": page.id}
+
+
+def personas(context: Context) -> dict[str, Any]:
+    context.need("pages_messaging")
+    page = context.page
+    if context.method == "GET":
+        data = [_persona(entry) for entry in page.personas.values() if not entry["deleted"]]
+        return {"data": data, **({"paging": _paging(data)} if data else {})}
+    if page.is_instagram:
+        raise refusals.no_such_object(context.method, page.id)
+    name = required_text(context.params, "name", "", most=limit("persona.name"))
+    picture = as_url(required(context.params, "profile_picture_url", ""), "profile_picture_url")
+    persona_id = context.world.number("persona")
+    entry = {"id": persona_id, "name": name, "profile_picture_url": picture, "deleted": False}
+    page.personas[persona_id] = entry
+    return {"id": persona_id}
+
+
+def persona_node(context: Context) -> dict[str, Any]:
+    entry = context.page.personas[context.target]
+    if entry["deleted"] or context.method == "POST":
+        raise refusals.no_such_object(context.method, context.target)
+    if context.method == "DELETE":
+        entry["deleted"] = True
+        return {"success": True}
+    return _persona(entry)
+
+
+def _persona(entry: dict[str, Any]) -> dict[str, Any]:
+    return {key: entry[key] for key in ("name", "profile_picture_url", "id")}
+
+
+def _paging(data: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"cursors": {"before": data[0]["id"], "after": data[-1]["id"]}}
+
+
+def custom_labels(context: Context) -> dict[str, Any]:
+    context.need("pages_messaging")
+    page = context.page
+    if context.method == "GET":
+        return {"data": [_label(label, context) for label in page.labels.values()]}
+    name = required_text(context.params, "page_label_name", "")
+    label_id = context.world.number("label")
+    page.labels[label_id] = {"id": label_id, "page_label_name": name, "users": set()}
+    return {"id": label_id}
+
+
+def _label(label: dict[str, Any], context: Context) -> dict[str, Any]:
+    wanted = str(context.params.get("fields") or "id").split(",")
+    return {key: label[key] for key in ("page_label_name", "id") if key == "id" or key in wanted}
+
+
+def label_node(context: Context) -> dict[str, Any]:
+    if context.method == "DELETE":
+        del context.page.labels[context.target]
+        return {"success": True}
+    if context.method == "POST":
+        raise refusals.no_such_object(context.method, context.target)
+    return _label(context.page.labels[context.target], context)
+
+
+def label_users(context: Context) -> dict[str, Any]:
+    """Answer ``POST`` and ``DELETE /{label}/label``."""
+    users = context.page.labels[context.target]["users"]
+    person = context.person(required(context.params, "user", ""))
+    if context.method == "POST":
+        users.add(person.id)
+    else:
+        users.discard(person.id)
+    return {"success": True}
+
+
+def labels_of(context: Context, person: Person) -> dict[str, Any]:
+    labels = [label for label in context.page.labels.values() if person.id in label["users"]]
+    return {"data": [_label(label, context) for label in labels]}
+
+
+def subscribed_apps(context: Context) -> dict[str, Any]:
+    context.need("pages_manage_metadata")
+    page = context.page
+    if context.method == "GET":
+        if not page.subscribed_fields:
+            return {"data": []}
+        app = {
+            "category": "Business",
+            "link": "https://www.example.com/",
+            "name": "The bot",
+            "id": page.app_id,
+            "subscribed_fields": sorted(page.subscribed_fields),
+        }
+        return {"data": [app]}
+    if context.method == "DELETE":
+        page.subscribed_fields = set()
+        return {"success": True}
+    given = required(context.params, "subscribed_fields", "")
+    names = given if isinstance(given, list) else [name.strip() for name in str(given).split(",")]
+    known = INSTAGRAM_FIELDS if page.is_instagram else FIELDS
+    for number, name in enumerate(names):
+        if name not in known:
+            allowed = ", ".join(sorted(known))
+            raise refusals.bad(
+                f"Param subscribed_fields[{number}] must be one of {{{allowed}}} - got {name!r}."
+            )
+    page.subscribed_fields = set(names)
+    page.failing_since = None
+    return {"success": True}
+
+
+def conversations(context: Context) -> dict[str, Any]:
+    context.need("pages_messaging")
+    context.need("pages_read_engagement")
+    persons = [person for person in context.world.persons.values() if person.page is context.page]
+    wanted = context.params.get("user_id")
+    data = [
+        {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
+        for person in persons
+        if person.thread and wanted in {None, person.id}
+    ]
+    return {"data": data}
+
+
+def _moment(seconds: float) -> str:
+    return datetime.datetime.fromtimestamp(seconds, tz=datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S+0000")
+
+
+def conversation_messages(context: Context) -> dict[str, Any]:
+    person = context.person(context.target.removeprefix("t_"))
+    newest = list(reversed(person.thread))
+    data = [{"id": bubble.mid, "created_time": _moment(bubble.time)} for bubble in newest]
+    return {"data": data}
+
+
+def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
+    """Answer ``GET /{message}``; only the 20 newest of a conversation can be read."""
+    if bubble not in person.thread[-limit("conversation.messages") :]:
+        raise refusals.Refusal(9000001, "This message has been deleted", numbered=False)
+    page = context.page
+    here, there = {"name": page.name, "id": page.id}, {"name": person.name, "id": person.id}
+    sender, receiver = (here, there) if bubble.by_page else (there, here)
+    values = {
+        "created_time": _moment(bubble.time),
+        "from": sender,
+        "to": {"data": [receiver]},
+        "message": bubble.text,
+        "id": bubble.mid,
+    }
+    wanted = str(context.params.get("fields") or "id,created_time").split(",")
+    return {key: value for key, value in values.items() if key in wanted or key == "id"}

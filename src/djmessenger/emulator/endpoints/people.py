@@ -1,0 +1,148 @@
+"""User profiles, and the thread's owner.
+
+Messenger Platform, "User profile" (2026), "Conversation routing" (Sept 2025), "Account linking", "Moderate
+conversations" (July 2026).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from djmessenger.emulator import refusals
+from djmessenger.emulator.endpoints.context import Context, numeric_id
+from djmessenger.emulator.endpoints.messages import is_known_app
+from djmessenger.emulator.person import Person
+from djmessenger.emulator.validation import as_list, as_number, as_object, one_of, required
+from djmessenger.rulebook import limit
+
+NAMES = ("name", "first_name", "last_name", "profile_pic", "id")
+_PERMISSIONS = {
+    "locale": "pages_user_locale",
+    "timezone": "pages_user_timezone",
+    "gender": "pages_user_gender",
+}
+
+
+def user_profile(context: Context, person: Person) -> dict[str, Any]:
+    """Answer ``GET /{psid}``: only what permissions and consent allow, an empty object without any."""
+    if person.profile_error is not None:
+        if person.profile_error == 33:
+            raise refusals.no_such_object("get", person.id)
+        raise refusals.bad("No profile available for this user.", person.profile_error)
+    fields = context.params.get("fields")
+    names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else list(NAMES)
+    known = {*NAMES, *_PERMISSIONS}
+    for name in names:
+        if name not in known:
+            raise refusals.bad(f"Tried accessing nonexisting field ({name}) on node type (User)")
+    if not person.consented:
+        return {}
+    values: dict[str, Any] = {
+        "name": person.name,
+        "first_name": person.first_name,
+        "last_name": person.last_name,
+        "profile_pic": person.picture,
+        "locale": person.locale,
+        "timezone": person.timezone,
+        "gender": person.gender,
+    }
+    allowed = context.page.permissions
+    found: dict[str, Any] = {}
+    for name in names:
+        permission = _PERMISSIONS.get(name, "business_asset_user_profile_access")
+        if name != "id" and permission in allowed and values[name] not in (None, ""):
+            found[name] = values[name]
+    return {**found, "id": person.id} if found else {}
+
+
+def thread_control(context: Context) -> dict[str, Any]:
+    """Answer the POST edges ``pass_``, ``take_``, ``request_``, ``release_`` and ``extend_thread_control``."""
+    context.need("pages_messaging")
+    page, world = context.page, context.world
+    person = context.recipient()
+    verb = context.path.rpartition("/")[2].removesuffix("_thread_control")
+    owner = world.owner(person)
+    metadata = str(context.params.get("metadata") or "")
+    others = owner not in {"", page.app_id}
+    if verb == "pass":
+        target = context.text("target_app_id")
+        if not is_known_app(context, target):
+            raise refusals.bad("Wrong app ID", 2018164, "target_app_id")
+        if others:
+            raise refusals.other_app_controls()
+        world.give_control(person, target)
+        announce_control(context, person, "pass_thread_control", owner, target, metadata)
+    elif verb == "take":
+        if not page.default_app:
+            raise refusals.Refusal(10, "No default app is set for this Page.")
+        world.give_control(person, page.app_id)
+    elif verb == "release":
+        if others:
+            raise refusals.other_app_controls()
+        world.give_control(person, "")
+    elif verb == "extend":
+        if owner != page.app_id:
+            raise refusals.other_app_controls()
+        span = as_number(
+            required(context.params, "duration", ""),
+            "duration",
+            least=1,
+            most=limit("thread_control.seconds"),
+        )
+        world.give_control(person, page.app_id, seconds=span)
+    return {"success": True}
+
+
+def announce_control(
+    context: Context, person: Person, kind: str, before: str, after: str, metadata: str
+) -> None:
+    """Queue the event of a change of the thread's owner."""
+    page = context.page
+    body = {"previous_owner_app_id": before or None, "new_owner_app_id": after, "metadata": metadata}
+    item = {
+        "sender": {"id": person.id},
+        "recipient": {"id": page.account_id},
+        "timestamp": int(context.world.clock() * 1000),
+        kind: body,
+    }
+    subscription = "messaging_handover" if page.is_instagram else "messaging_handovers"
+    context.world.emit(page, subscription, item, authored=False)
+
+
+def thread_owner(context: Context) -> dict[str, Any]:
+    """Answer ``GET /{page}/thread_owner``: empty while nobody controls the thread."""
+    context.need("pages_messaging")
+    person = context.person(numeric_id(required(context.params, "recipient", "")))
+    owner = context.world.owner(person)
+    if not owner:
+        return {"data": []}
+    return {"data": [{"thread_owner": {"app_id": owner, "expiration": int(person.owner_until)}}]}
+
+
+_MODERATION = {"block_user", "unblock_user", "ban_user", "unban_user", "move_to_spam"}
+
+
+def moderate(context: Context) -> dict[str, Any]:
+    """Answer ``POST /{page}/moderate_conversations``; success is a string there."""
+    context.need("pages_messaging")
+    ids = as_list(required(context.params, "user_ids", ""), "user_ids", least=1, most=limit("moderation.ids"))
+    actions = as_list(
+        required(context.params, "actions", ""), "actions", least=1, most=limit("moderation.actions")
+    )
+    wanted = {one_of(action, _MODERATION, f"actions[{number}]") for number, action in enumerate(actions)}
+    for pair in ({"block_user", "unblock_user"}, {"ban_user", "unban_user"}):
+        if pair <= wanted:
+            raise refusals.bad("Param actions must not hold opposite actions", path="actions")
+    persons = [context.person(as_object(entry, "user_ids").get("id")) for entry in ids]
+    for person in persons:
+        if wanted & {"block_user", "ban_user"}:
+            person.blocked_by_page = True
+        if wanted & {"unblock_user", "unban_user"}:
+            person.blocked_by_page = False
+    return {"success": "true"}
+
+
+def unlink_account(context: Context) -> dict[str, Any]:
+    person = context.person(required(context.params, "psid", ""))
+    person.linked = ""
+    return {"result": "unlink account success"}

@@ -1,0 +1,441 @@
+"""A person at the other end: what is on the screen, and what the person can do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from djmessenger.emulator.state import DAY, LIKE_STICKER, Bubble, Page
+
+REACTIONS = {
+    "\u2764\ufe0f": "love",
+    "\U0001f606": "smile",
+    "\U0001f62e": "wow",
+    "\U0001f622": "sad",
+    "\U0001f620": "angry",
+    "\U0001f44d": "like",
+    "\U0001f44e": "dislike",
+}
+"""Emoji to the name in the callback (Messenger Platform, "message_reactions")."""
+
+MAX_EDITS = 5
+"""Times a person may edit a message (Messenger Platform, "message_edits", April 2024)."""
+
+
+class NotOnScreen(LookupError):
+    """The person does not see what the act would touch; the text says what there is."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """What a person did, and the item of the callback that tells of it."""
+
+    field: str
+    item: dict[str, Any]
+    mid: str = ""
+
+
+class Sink(Protocol):
+    """What a person needs of the world."""
+
+    @property
+    def clock(self) -> Callable[[], float]: ...
+    def mid_for(self, page: Page) -> str: ...
+    def emit(self, page: Page, subscription: str, item: dict[str, Any], *, authored: bool = True) -> None: ...
+    def number(self, kind: str) -> str: ...
+
+
+@dataclass(eq=False)
+class Person:
+    """One person in one thread with one Page; ``id`` is the page-scoped id."""
+
+    world: Sink = field(repr=False)
+    page: Page = field(repr=False)
+    id: str
+    name: str = "Ana Torres"
+    locale: str = "en_US"
+    timezone: float = 0
+    gender: str = ""
+    picture: str = ""
+    consented: bool = False
+    """Whether the Page may read the profile: after a message or Get Started."""
+    profile_error: int | None = None
+    """Subcode with which the profile is refused, such as 2018218; None while it works."""
+    blocked: bool = False
+    """Whether the person has blocked the Page."""
+    blocked_by_page: bool = False
+    online: bool = True
+    """Whether messages are seen at once: decides on read receipts."""
+    last_seen: float | None = None
+    """Time of the last act that opens the 24-hour window."""
+    owner: str = ""
+    """App id that controls the thread; empty while idle."""
+    owner_until: float = 0.0
+    typing: bool = False
+    seen_by_page: bool = False
+    thread: list[Bubble] = field(default_factory=list)
+    opened: list[str] = field(default_factory=list)
+    """Addresses and numbers that the person opened by buttons."""
+    linked: str = ""
+
+    @property
+    def first_name(self) -> str:
+        return self.name.partition(" ")[0]
+
+    @property
+    def last_name(self) -> str:
+        return self.name.partition(" ")[2]
+
+    @property
+    def received(self) -> list[Bubble]:
+        """The messages of the Page, oldest first."""
+        return [bubble for bubble in self.thread if bubble.by_page]
+
+    @property
+    def texts(self) -> list[str]:
+        """The texts of the Page's messages, oldest first."""
+        return [bubble.text for bubble in self.received]
+
+    @property
+    def quick_replies(self) -> list[dict[str, Any]]:
+        """The quick replies that can be tapped: those of the newest message."""
+        return self.thread[-1].quick_replies if self.thread and self.thread[-1].by_page else []
+
+    @property
+    def menu(self) -> list[dict[str, Any]]:
+        """The items of the persistent menu that this person sees."""
+        entries = self.page.user_menus.get(self.id) or self.page.platform().get("persistent_menu") or []
+        entry = self._localised(entries)
+        return list(entry.get("call_to_actions") or ()) if entry else []
+
+    @property
+    def ice_breakers(self) -> list[dict[str, Any]]:
+        """The questions offered before the first message."""
+        entries = self.page.platform().get("ice_breakers") or []
+        if self.thread or not entries:
+            return []
+        if "call_to_actions" not in entries[0]:
+            return list(entries)
+        entry = self._localised(entries)
+        return list(entry["call_to_actions"]) if entry else []
+
+    @property
+    def greeting(self) -> str:
+        """The greeting shown before the first message, with the names filled in."""
+        entry = self._localised(self.page.platform().get("greeting") or [])
+        text = str(entry.get("text", "")) if entry and not self.thread else ""
+        for key, value in (("first", self.first_name), ("last", self.last_name), ("full", self.name)):
+            text = text.replace(f"{{{{user_{key}_name}}}}", value)
+        return text
+
+    def _localised(self, entries: list[dict[str, Any]]) -> dict[str, Any] | None:
+        by_locale = {entry.get("locale"): entry for entry in entries}
+        return by_locale.get(self.locale) or by_locale.get("default")
+
+    @property
+    def window_ends(self) -> float | None:
+        """Time at which the 24-hour window closes; None when it never opened."""
+        return None if self.last_seen is None else self.last_seen + DAY
+
+    # What the person does.
+
+    def says(self, text: str, *, reply_to: str = "", **extra: Any) -> Act:
+        """Write a text; ``extra`` are further keys of the message, such as ``referral`` or ``nlp``."""
+        return self._message({"text": text, **extra}, "text", text, reply_to=reply_to)
+
+    def taps_quick_reply(self, title: str) -> Act:
+        """Tap a quick reply, named by title or payload; ``NotOnScreen`` when there is none."""
+        for reply in self.quick_replies:
+            kind = reply.get("content_type", "text")
+            if kind == "text" and title in {reply.get("title"), str(reply.get("payload"))}:
+                payload = str(reply.get("payload", ""))
+                text = str(reply.get("title", ""))
+                return self._message({"text": text, "quick_reply": {"payload": payload}}, "text", text)
+        shown = [reply.get("title") or reply.get("content_type") for reply in self.quick_replies]
+        raise NotOnScreen(f"{self.name} sees no quick reply {title!r}; there are {shown}")
+
+    def gives_phone(self, number: str) -> Act:
+        """Tap the quick reply that sends a phone number."""
+        return self._gives("user_phone_number", number)
+
+    def gives_email(self, address: str) -> Act:
+        """Tap the quick reply that sends an e-mail address."""
+        return self._gives("user_email", address)
+
+    def _gives(self, kind: str, value: str) -> Act:
+        if not any(reply.get("content_type") == kind for reply in self.quick_replies):
+            raise NotOnScreen(f"{self.name} sees no quick reply of the kind {kind}")
+        return self._message({"text": value, "quick_reply": {"payload": value}}, "text", value)
+
+    def taps_button(self, title: str) -> Act | None:
+        """Tap a button of a template, the newest first, named by title, payload or address.
+
+        Gives None for a button that tells the bot nothing: an address or a number is added to ``opened``.
+        """
+        for bubble in reversed(self.received):
+            for button in bubble.all_buttons():
+                names = {button.get("title"), button.get("payload"), button.get("url"), button.get("type")}
+                if title in names:
+                    return self._press(button)
+            for action in _grid_actions(bubble):
+                if title in {action.get("text"), action.get("payload"), action.get("url")}:
+                    return self._press({**action, "title": action.get("text", "")})
+        shown = [button.get("title") for bubble in self.received for button in bubble.all_buttons()]
+        raise NotOnScreen(f"{self.name} sees no button {title!r}; there are {shown}")
+
+    def taps_menu(self, title: str) -> Act | None:
+        """Tap an item of the persistent menu, named by title or payload."""
+        for item in self.menu:
+            if title in {item.get("title"), item.get("payload"), item.get("url")}:
+                return self._press(item)
+        shown = [item.get("title") for item in self.menu]
+        raise NotOnScreen(f"{self.name} sees no menu item {title!r}; there are {shown}")
+
+    def taps_ice_breaker(self, question: str) -> Act:
+        """Tap a question offered before the first message."""
+        for item in self.ice_breakers:
+            if question in {item["question"], item["payload"]}:
+                return self.postback(item["question"], item["payload"])
+        shown = [item["question"] for item in self.ice_breakers]
+        raise NotOnScreen(f"{self.name} sees no question {question!r}; there are {shown}")
+
+    def taps(self, title: str) -> Act | None:
+        """Tap whatever bears this title: quick reply, button, menu item or question."""
+        ways: tuple[Callable[[str], Act | None], ...] = (
+            self.taps_quick_reply,
+            self.taps_button,
+            self.taps_menu,
+            self.taps_ice_breaker,
+        )
+        problems = []
+        for way in ways:
+            try:
+                return way(title)
+            except NotOnScreen as error:
+                problems.append(str(error))
+        raise NotOnScreen("; ".join(problems))
+
+    def _press(self, button: Mapping[str, Any]) -> Act | None:
+        kind = button.get("type")
+        if kind in {"postback", "game_play"}:
+            return self.postback(str(button.get("title", "")), str(button.get("payload", "")))
+        if kind == "account_link":
+            self.opened.append(str(button.get("url", "")))
+            return None
+        if kind == "account_unlink":
+            return self.unlinks_account()
+        self.opened.append(str(button.get("url") or button.get("payload") or ""))
+        return None
+
+    def gets_started(self, *, referral: Mapping[str, Any] | None = None) -> Act:
+        """Tap Get Started; ``NotOnScreen`` when the Page has none."""
+        setting = self.page.platform().get("get_started")
+        if not setting:
+            raise NotOnScreen(f"{self.name} sees no Get Started: the Page has set none")
+        return self.postback("Get Started", str(setting["payload"]), referral=referral)
+
+    def postback(self, title: str, payload: str, *, referral: Mapping[str, Any] | None = None) -> Act:
+        """Tap something that sends a postback, whether or not it is on the screen."""
+        mid = self.world.mid_for(self.page)
+        body: dict[str, Any] = {"title": title, "payload": payload, "mid": mid}
+        if referral:
+            body["referral"] = dict(referral)
+        self._opens_window()
+        self.consented = True
+        self.thread.append(Bubble(mid, False, self.world.clock(), "postback", title))
+        return self._emit("messaging_postbacks", {"postback": body}, mid)
+
+    def sends_attachment(
+        self,
+        kind: str,
+        url: str = "",
+        *,
+        text: str = "",
+        payload: Mapping[str, Any] | None = None,
+        **extra: Any,
+    ) -> Act:
+        """Send an image, audio, video, file, fallback, reel, post, ...; ``extra`` are keys beside ``payload``."""
+        content = dict(payload) if payload is not None else {"url": url or f"https://cdn.example.com/{kind}"}
+        return self._attachments([{"type": kind, "payload": content, **extra}], kind, text)
+
+    def sends_images(self, *urls: str) -> Act:
+        """Send several pictures in one message."""
+        return self._attachments([{"type": "image", "payload": {"url": url}} for url in urls], "images", "")
+
+    def sends_sticker(self, sticker_id: int = LIKE_STICKER, url: str = "") -> Act:
+        """Send a sticker, by default the thumb; the faults decide which era's shape it has."""
+        payload = {
+            "url": url or f"https://cdn.example.com/stickers/{sticker_id}.png",
+            "sticker_id": sticker_id,
+        }
+        return self._attachments([{"type": "sticker", "payload": payload}], "sticker", "")
+
+    def sends_location(self, lat: float, long: float, title: str = "") -> Act:
+        """Send a location as Messenger did; no page of 2026 lists it any more."""
+        place = {
+            "title": title or f"{self.first_name}'s Location",
+            "url": f"https://www.bing.com/maps?q={lat},{long}",
+            "type": "location",
+            "payload": {"coordinates": {"lat": lat, "long": long}},
+        }
+        return self._attachments([place], "location", "")
+
+    def sends_link(self, url: str, title: str = "") -> Act:
+        """Share a link: the text holds it, a fallback attachment tells of it."""
+        payload = {"url": url, "title": title or url}
+        return self._attachments([{"type": "fallback", "payload": payload}], "text", url)
+
+    def _attachments(self, attachments: list[dict[str, Any]], kind: str, text: str) -> Act:
+        message: dict[str, Any] = {"text": text} if text else {}
+        message["attachments"] = attachments
+        return self._message(message, kind, text)
+
+    def _message(self, message: dict[str, Any], kind: str, text: str, *, reply_to: str = "") -> Act:
+        mid = self.world.mid_for(self.page)
+        message = {"mid": mid, **message}
+        if reply_to:
+            mine = any(bubble.mid == reply_to and not bubble.by_page for bubble in self.thread)
+            message["reply_to"] = {"mid": reply_to, "is_self_reply": mine}
+        self._opens_window()
+        self.consented = True
+        bubble = Bubble(mid, False, self.world.clock(), kind, text, message, reply_to=reply_to)
+        self.thread.append(bubble)
+        return self._emit("messages", {"message": message}, mid)
+
+    def reacts(self, emoji: str = "\u2764\ufe0f", mid: str = "") -> Act:
+        """React to a message, by default to the Page's newest."""
+        bubble = self._bubble(mid)
+        bubble.reactions["person"] = emoji
+        self._opens_window()
+        reaction = REACTIONS.get(emoji, "other")
+        body = {"reaction": reaction, "emoji": emoji, "action": "react", "mid": bubble.mid}
+        return self._emit("message_reactions", {"reaction": body}, bubble.mid)
+
+    def unreacts(self, mid: str = "") -> Act:
+        """Take a reaction back."""
+        bubble = self._bubble(mid)
+        bubble.reactions.pop("person", None)
+        return self._emit(
+            "message_reactions", {"reaction": {"action": "unreact", "mid": bubble.mid}}, bubble.mid
+        )
+
+    def edits(self, text: str, mid: str = "") -> Act:
+        """Edit an own message, by default the newest; at most five times."""
+        own = [bubble for bubble in self.thread if not bubble.by_page and (not mid or bubble.mid == mid)]
+        if not own:
+            raise NotOnScreen(f"{self.name} has written no such message")
+        bubble = own[-1]
+        if bubble.edits >= MAX_EDITS:
+            raise NotOnScreen(f"{self.name} has edited this message {MAX_EDITS} times already")
+        bubble.edits += 1
+        bubble.text = text
+        body = {"mid": bubble.mid, "text": text, "num_edit": bubble.edits}
+        instagram = self.page.is_instagram
+        return self._emit(
+            "message_edit" if instagram else "message_edits", {"message_edit": body}, bubble.mid
+        )
+
+    def reads(self) -> Act:
+        """See all that the Page has sent."""
+        for bubble in self.received:
+            bubble.delivered = bubble.read = True
+        if self.page.is_instagram:
+            last = self.received[-1].mid if self.received else ""
+            return self._emit("messaging_seen", {"read": {"mid": last}}, "", authored=False)
+        watermark = int(self.world.clock() * 1000)
+        return self._emit("message_reads", {"read": {"watermark": watermark}}, "", authored=False)
+
+    def gets_delivery(self, *mids: str) -> Act:
+        """Let the telephone confirm what arrived."""
+        for bubble in self.received:
+            bubble.delivered = True
+        watermark = int(self.world.clock() * 1000)
+        body = {"delivery": {"mids": list(mids), "watermark": watermark}}
+        return self._emit("message_deliveries", body, "", authored=False)
+
+    def opens_link(self, ref: str, *, source: str = "SHORTLINK", **extra: Any) -> Act:
+        """Come by an m.me link or an ad: a referral in a thread that exists, else Get Started with one."""
+        referral = {"ref": ref, "source": source, "type": "OPEN_THREAD", **extra}
+        if not self.thread and self.page.platform().get("get_started"):
+            return self.gets_started(referral=referral)
+        self._opens_window()
+        subscription = "messaging_referral" if self.page.is_instagram else "messaging_referrals"
+        return self._emit(subscription, {"referral": referral}, "")
+
+    def opts_in(self, ref: str) -> Act:
+        """Use the Send-to-Messenger plugin."""
+        self._opens_window()
+        self.consented = True
+        return self._emit("messaging_optins", {"optin": {"ref": ref}}, "")
+
+    def ticks_checkbox(self, user_ref: str, ref: str = "") -> Act:
+        """Tick the checkbox plugin: an event without a sender."""
+        self.page.user_refs[user_ref] = self.id
+        body = {"user_ref": user_ref, **({"ref": ref} if ref else {})}
+        item = {"recipient": {"id": self.page.account_id}, "timestamp": self._now(), "optin": body}
+        self.world.emit(self.page, "messaging_optins", item)
+        return Act("messaging_optins", item)
+
+    def allows_one_time(self, payload: str) -> Act:
+        """Accept a one-time notification; its token lets the Page send one message within a year."""
+        token = self.world.number("one_time")
+        self.page.one_time_tokens[token] = (self.id, self.world.clock())
+        body = {"type": "one_time_notif_req", "payload": payload, "one_time_notif_token": token}
+        return self._emit("messaging_optins", {"optin": body}, "")
+
+    def links_account(self, authorization_code: str) -> Act:
+        """Finish linking an account."""
+        self.linked = authorization_code
+        body = {"status": "linked", "authorization_code": authorization_code}
+        return self._emit("messaging_account_linking", {"account_linking": body}, "")
+
+    def unlinks_account(self) -> Act:
+        """Undo the linking of an account."""
+        self.linked = ""
+        return self._emit("messaging_account_linking", {"account_linking": {"status": "unlinked"}}, "")
+
+    def answers_feedback(self, questions: Mapping[str, Any]) -> Act:
+        """Answer the feedback template; question id to what the callback holds for it."""
+        screens = [{"screen_id": 0, "questions": dict(questions)}]
+        return self._emit("messaging_feedback", {"messaging_feedback": {"feedback_screens": screens}}, "")
+
+    def deletes(self, mid: str = "") -> Act:
+        """Unsend an own message (Instagram)."""
+        own = [bubble for bubble in self.thread if not bubble.by_page and (not mid or bubble.mid == mid)]
+        if not own:
+            raise NotOnScreen(f"{self.name} has written no such message")
+        self.thread.remove(own[-1])
+        return self._emit("messages", {"message": {"mid": own[-1].mid, "is_deleted": True}}, own[-1].mid)
+
+    def does(self, subscription: str, body: Mapping[str, Any]) -> Act:
+        """Cause any other event: ``body`` holds its key, such as ``{"order": {...}}``."""
+        return self._emit(subscription, dict(body), "")
+
+    def _bubble(self, mid: str) -> Bubble:
+        for bubble in reversed(self.thread):
+            if bubble.mid == mid or (not mid and bubble.by_page):
+                return bubble
+        raise NotOnScreen(f"{self.name} sees no message {mid!r}")
+
+    def _opens_window(self) -> None:
+        self.last_seen = self.world.clock()
+        self.typing = False
+
+    def _now(self) -> int:
+        return int(self.world.clock() * 1000)
+
+    def _emit(self, subscription: str, body: dict[str, Any], mid: str, *, authored: bool = True) -> Act:
+        item = {
+            "sender": {"id": self.id},
+            "recipient": {"id": self.page.account_id},
+            "timestamp": self._now(),
+            **body,
+        }
+        self.world.emit(self.page, subscription, item, authored=authored)
+        return Act(subscription, item, mid)
+
+
+def _grid_actions(bubble: Bubble) -> list[dict[str, Any]]:
+    images = [image for element in bubble.elements for image in element.get("images") or ()]
+    return [image["action"] for image in images if image.get("action")]

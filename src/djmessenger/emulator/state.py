@@ -1,0 +1,289 @@
+"""What the emulator remembers: Pages, what is on a person's screen, the clock, ids."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import itertools
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+PAGE_INBOX = "263902037430900"
+"""App id of the Page inbox (Messenger Platform, "Conversation routing", Sept 2025)."""
+INSTAGRAM_INBOX = "1217981644879628"
+LIKE_STICKER = 369239263222822
+"""The small thumb (Messenger Platform, "Sticker API", June 2026)."""
+
+FIELDS = frozenset(
+    [
+        "messages",
+        "message_echoes",
+        "message_deliveries",
+        "message_reads",
+        "message_edits",
+        "message_reactions",
+        "message_context",
+        "message_mention",
+        "message_template_status_update",
+        "messaging_postbacks",
+        "messaging_optins",
+        "messaging_optouts",
+        "messaging_referrals",
+        "messaging_handovers",
+        "standby",
+        "messaging_account_linking",
+        "messaging_fblogin_account_linking",
+        "messaging_policy_enforcement",
+        "messaging_integrity",
+        "business_integrity",
+        "messaging_feedback",
+        "response_feedback",
+        "messaging_customer_information",
+        "messaging_in_thread_lead_form_submit",
+        "messaging_appointments",
+        "messaging_direct_sends",
+        "messaging_game_plays",
+        "messaging_payments",
+        "messaging_pre_checkouts",
+        "messaging_checkout_updates",
+        "payment_request_update",
+        "send_cart",
+        "inbox_labels",
+        "group_feed",
+        "calls",
+        "call_permission_reply",
+        "call_settings_update",
+        "marketing_message_clicks",
+        "marketing_message_deliveries",
+        "marketing_message_delivery_failed",
+        "marketing_message_echoes",
+        "marketing_message_reads",
+        "marketing_messages_subscriber_upload_status",
+        "agent_messages",
+        "agent_questions",
+        "conversations",
+        "user_action",
+        "feed",
+        "mention",
+        "leadgen",
+    ]
+)
+"""Values of ``subscribed_fields`` that a Page knows (Graph API, "Page subscribed_apps", v26.0)."""
+
+INSTAGRAM_FIELDS = frozenset(
+    [
+        "messages",
+        "message_reactions",
+        "message_edit",
+        "messaging_postbacks",
+        "messaging_referral",
+        "messaging_seen",
+        "messaging_optins",
+        "messaging_handover",
+        "standby",
+        "agent_messages",
+        "comments",
+        "live_comments",
+        "mentions",
+        "story_insights",
+    ]
+)
+
+USUAL_FIELDS = (
+    "messages",
+    "message_echoes",
+    "message_deliveries",
+    "message_reads",
+    "message_edits",
+    "message_reactions",
+    "messaging_postbacks",
+    "messaging_optins",
+    "messaging_referrals",
+    "messaging_handovers",
+    "messaging_account_linking",
+    "messaging_feedback",
+    "messaging_customer_information",
+    "messaging_policy_enforcement",
+    "standby",
+)
+USUAL_INSTAGRAM_FIELDS = (
+    "messages",
+    "message_edit",
+    "message_reactions",
+    "messaging_postbacks",
+    "messaging_referral",
+    "messaging_seen",
+    "messaging_handover",
+    "standby",
+)
+
+
+class VirtualClock:
+    """A clock that can be moved: seconds since 1970, standing still or running with the machine's."""
+
+    def __init__(self, start: float | datetime.datetime | None = None, *, running: bool = False) -> None:
+        if isinstance(start, datetime.datetime):
+            start = start.timestamp()
+        self._running = running
+        self._offset = (time.time() if start is None else start) - (time.time() if running else 0.0)
+
+    def __call__(self) -> float:
+        return self._offset + (time.time() if self._running else 0.0)
+
+    def advance(self, **span: float) -> None:
+        """Move on by a span as ``datetime.timedelta`` names it: ``advance(hours=25)``."""
+        self._offset += datetime.timedelta(**span).total_seconds()
+
+
+class Ids:
+    """Ids as Meta gives them; the same for the same seed, else never twice."""
+
+    def __init__(self, seed: str | None = None) -> None:
+        self._seed = secrets.token_hex(8) if seed is None else seed
+        self._counter = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def _digest(self, kind: str) -> str:
+        with self._lock:
+            number = next(self._counter)
+        return hashlib.sha256(f"{self._seed}:{kind}:{number}".encode()).hexdigest()
+
+    def number(self, kind: str, digits: int = 16) -> str:
+        """Give an id of decimal digits, never with a leading zero."""
+        span = 9 * 10 ** (digits - 1)
+        return str(10 ** (digits - 1) + int(self._digest(kind), 16) % span)
+
+    def mid(self, now: float, *, old: bool = False, instagram: bool = False) -> str:
+        """Give an id of a message."""
+        digest = self._digest("mid")
+        if old:
+            return f"mid.{int(now * 1000)}:{digest[:12]}"
+        return f"aWdfZAG1faXRlbToxOk{digest}" if instagram else f"m_{digest}"
+
+    def trace(self) -> str:
+        """Give a value of ``fbtrace_id``."""
+        return f"A{self._digest('trace')[:22]}"
+
+
+@dataclass
+class Bubble:
+    """One message as a person sees it on the screen."""
+
+    mid: str
+    by_page: bool
+    time: float
+    kind: str
+    """``text``, ``image``, ``audio``, ``video``, ``file``, ``template``, ``sticker``, ``location``, ``images``,
+    ``utility`` or ``postback`` (the title of what was tapped)."""
+    text: str = ""
+    message: dict[str, Any] = field(default_factory=dict)
+    """The message as it was sent, whole."""
+    quick_replies: list[dict[str, Any]] = field(default_factory=list)
+    buttons: list[dict[str, Any]] = field(default_factory=list)
+    elements: list[dict[str, Any]] = field(default_factory=list)
+    persona: dict[str, Any] | None = None
+    app_id: str = ""
+    metadata: str | None = None
+    reply_to: str = ""
+    notification_type: str = "REGULAR"
+    delivered: bool = False
+    read: bool = False
+    edits: int = 0
+    reactions: dict[str, str] = field(default_factory=dict)
+    """Who (``page`` or ``person``) to emoji."""
+
+    def all_buttons(self) -> list[dict[str, Any]]:
+        """Give the buttons of the message and of its elements."""
+        inner = [button for element in self.elements for button in element.get("buttons") or ()]
+        return [*self.buttons, *inner]
+
+    @property
+    def template(self) -> str:
+        """The ``template_type``, empty for what is no template."""
+        if self.kind != "template":
+            return ""
+        return str(self.message["attachment"]["payload"]["template_type"])
+
+
+@dataclass
+class Comment:
+    """A comment on, or a post to, a Page; it can be answered once in private."""
+
+    id: str
+    psid: str
+    time: float
+    is_post: bool = False
+    answered: bool = False
+
+
+@dataclass(eq=False)
+class Page:
+    """A Page, or an Instagram account linked to one, with the one app that is connected to it."""
+
+    id: str
+    token: str = field(repr=False)
+    app_id: str
+    app_secret: str = field(repr=False)
+    name: str = "Page"
+    channel: str = "messenger"
+    account_id: str = ""
+    """Id in callbacks: the Instagram account's, or the Page's own."""
+    subscribed_fields: set[str] = field(default_factory=set)
+    app_fields: set[str] | None = None
+    """Fields that the app subscribed to in the dashboard; None: all."""
+    require_proof: bool = False
+    permissions: set[str] = field(default_factory=set)
+    token_error: int | None = None
+    """Subcode with which the token is refused; None while it works."""
+    restricted: bool = False
+    utility_templates: set[str] = field(default_factory=set)
+    other_apps: set[str] = field(default_factory=set)
+    default_app: str = ""
+    profile: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Platform to Messenger Profile."""
+    user_menus: dict[str, list[Any]] = field(default_factory=dict)
+    personas: dict[str, dict[str, Any]] = field(default_factory=dict)
+    labels: dict[str, dict[str, Any]] = field(default_factory=dict)
+    attachments: dict[str, dict[str, Any]] = field(default_factory=dict)
+    comments: dict[str, Comment] = field(default_factory=dict)
+    user_refs: dict[str, str] = field(default_factory=dict)
+    """Reference of the checkbox plugin to PSID."""
+    one_time_tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Token to PSID and time of issue."""
+    failing_since: float | None = None
+    alerts: list[str] = field(default_factory=list)
+
+    @property
+    def is_instagram(self) -> bool:
+        return self.channel == "instagram"
+
+    def platform(self, name: Any = None) -> dict[str, Any]:
+        """Give the Messenger Profile for a platform, by default that of the Page's channel."""
+        return self.profile.setdefault(str(name or self.channel).lower(), {})
+
+    def receives(self, subscription: str) -> bool:
+        """Say whether a field is subscribed for the Page and for the app."""
+        return subscription in self.subscribed_fields and (
+            self.app_fields is None or subscription in self.app_fields
+        )
+
+
+PERMISSIONS: Iterable[str] = (
+    "pages_messaging",
+    "pages_manage_metadata",
+    "pages_read_engagement",
+    "page_utility_messaging",
+    "pages_user_locale",
+    "pages_user_timezone",
+    "pages_user_gender",
+    "business_asset_user_profile_access",
+    "human_agent",
+)
+"""What a token has unless it is said otherwise."""

@@ -1,0 +1,238 @@
+"""The state that the two sides of the emulator share: Pages, persons, switches, what waits to be posted."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from djmessenger.emulator import refusals
+from djmessenger.emulator.faults import Faults
+from djmessenger.emulator.person import Person
+from djmessenger.emulator.state import (
+    DAY,
+    FIELDS,
+    INSTAGRAM_FIELDS,
+    PERMISSIONS,
+    USUAL_FIELDS,
+    USUAL_INSTAGRAM_FIELDS,
+    Comment,
+    Ids,
+    Page,
+)
+
+
+@dataclass
+class Pending:
+    """An item that waits to be posted to the webhook."""
+
+    page: Page
+    container: str
+    item: dict[str, Any]
+    due: float
+    subscription: str
+    attempt: int = 0
+    raw: bytes | None = None
+    """A whole body, posted as it is."""
+    shaped: bool = False
+    """Whether the switches that delay or double items have had their say."""
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What Graph gets when it fetches a file."""
+
+    content_type: str
+    size: int
+
+
+class World:
+    """Pages, persons, clock and switches of one emulator."""
+
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.time,
+        *,
+        seed: str | None = None,
+        echoes: bool = True,
+        delivery_receipts: bool = True,
+        read_receipts: bool = True,
+        enforce_rates: bool = True,
+        enforce_window: bool = True,
+        fetch: Callable[[str], Fetched | None] | None = None,
+    ) -> None:
+        """Take the clock (seconds since 1970) and the switches.
+
+        ``seed`` makes ids repeatable. ``fetch`` says what is behind the URL of an attachment, None for nothing;
+        without it every URL is taken to be good.
+        """
+        self.clock = clock
+        self.faults = Faults()
+        self.echoes = echoes
+        self.delivery_receipts = delivery_receipts
+        self.read_receipts = read_receipts
+        self.enforce_rates = enforce_rates
+        self.enforce_window = enforce_window
+        self.fetch = fetch
+        self.lock = threading.RLock()
+        self.pages: dict[str, Page] = {}
+        self.persons: dict[str, Person] = {}
+        self.waiting: list[Pending] = []
+        self.ids = Ids(seed)
+        self._calls_at: dict[str, deque[float]] = {}
+        self._seq = 0
+
+    def today(self) -> datetime.date:
+        """Give the date by the emulator's clock."""
+        return datetime.datetime.fromtimestamp(self.clock(), tz=datetime.UTC).date()
+
+    # Setting up
+
+    def add_page(
+        self,
+        page_id: str,
+        token: str,
+        app_id: str = "883041772661055",
+        app_secret: str = "",
+        subscribed_fields: Iterable[str] | None = None,
+        *,
+        name: str = "Page",
+        channel: str = "messenger",
+        account_id: str = "",
+        permissions: Iterable[str] = PERMISSIONS,
+        require_proof: bool = False,
+    ) -> Page:
+        """Add a Page with the app that is connected to it.
+
+        For Instagram (``channel="instagram"``) ``account_id`` is the id that callbacks carry. Raises
+        ``ValueError`` for fields that Meta does not know, and for a token or id that is taken.
+        """
+        instagram = channel == "instagram"
+        usual = USUAL_INSTAGRAM_FIELDS if instagram else USUAL_FIELDS
+        fields = set(usual if subscribed_fields is None else subscribed_fields)
+        unknown = fields - (INSTAGRAM_FIELDS if instagram else FIELDS)
+        if unknown:
+            raise ValueError(f"Meta knows no webhook field {', '.join(sorted(unknown))}")
+        if page_id in self.pages or any(page.token == token for page in self.pages.values()):
+            raise ValueError(f"the Page {page_id} or its token is there already")
+        page = Page(
+            str(page_id),
+            token,
+            str(app_id),
+            app_secret,
+            name=name,
+            channel=channel,
+            account_id=account_id or str(page_id),
+            subscribed_fields=fields,
+            permissions=set(permissions),
+            require_proof=require_proof,
+        )
+        self.pages[page.id] = page
+        return page
+
+    def add_person(
+        self,
+        page: Page,
+        name: str = "Ana Torres",
+        locale: str = "en_US",
+        timezone: float = 0,
+        picture: str = "",
+        *,
+        person_id: str = "",
+        gender: str = "",
+    ) -> Person:
+        """Add a person who can write to a Page; without ``person_id`` one is made up."""
+        psid = person_id or self.ids.number("person")
+        if psid in self.persons:
+            raise ValueError(f"there is a person {psid} already")
+        picture = picture or f"https://cdn.example.com/people/{psid}.jpg"
+        person = Person(self, page, psid, name, locale, timezone, gender, picture)
+        self.persons[psid] = person
+        return person
+
+    def add_comment(self, person: Person, *, is_post: bool = False) -> Comment:
+        """Let a person comment on a post of the Page, or post to it; it can be answered once in private."""
+        comment = Comment(
+            f"{self.ids.number('c', 15)}_{self.ids.number('c')}", person.id, self.clock(), is_post
+        )
+        person.page.comments[comment.id] = comment
+        return comment
+
+    # What persons and endpoints use
+
+    def number(self, kind: str) -> str:
+        return self.ids.number(kind)
+
+    def mid_for(self, page: Page) -> str:
+        return self.ids.mid(self.clock(), old="old_mids" in self.faults, instagram=page.is_instagram)
+
+    def emit(
+        self,
+        page: Page,
+        subscription: str,
+        item: dict[str, Any],
+        *,
+        authored: bool = True,
+        delay: float = 0.0,
+    ) -> None:
+        """Queue an item for the webhook, in the container that its thread's owner calls for."""
+        with self.lock:
+            person = self.person_of(page, item)
+            standby = self.faults.strike("standby") is not None
+            if person is not None and self.owner(person) not in {"", page.app_id}:
+                standby = subscription != "messaging_handovers"
+            container = "standby" if standby else "messaging"
+            wanted = "standby" if standby else subscription
+            if page.receives(wanted):
+                self.waiting.append(Pending(page, container, item, self.clock() + delay, subscription))
+
+    def emit_change(self, page: Page, subscription: str, value: Any, *, container: str = "changes") -> None:
+        """Queue an entry of the other kinds: ``changes``, or ``calls``."""
+        item = {"field": subscription, "value": value} if container == "changes" else dict(value)
+        with self.lock:
+            if page.receives(subscription):
+                self.waiting.append(Pending(page, container, item, self.clock(), subscription))
+
+    def emit_raw(self, page: Page, body: bytes) -> None:
+        """Queue a whole body, to be signed and posted as it is."""
+        with self.lock:
+            self.waiting.append(Pending(page, "", {}, self.clock(), "", raw=body))
+
+    def person_of(self, page: Page, item: Mapping[str, Any]) -> Person | None:
+        for side in ("sender", "recipient"):
+            person = self.persons.get(str((item.get(side) or {}).get("id", "")))
+            if person is not None and person.page is page:
+                return person
+        return None
+
+    def owner(self, person: Person) -> str:
+        """Give the app id that controls the thread now; empty when none does."""
+        if person.owner and self.clock() >= person.owner_until:
+            person.owner = ""
+        return person.owner
+
+    def give_control(self, person: Person, app_id: str, *, seconds: float = DAY) -> None:
+        """Let an app, or nobody (empty), control the thread."""
+        person.owner = app_id
+        person.owner_until = self.clock() + seconds
+
+    def next_seq(self) -> int:
+        self._seq += 1
+        return self._seq
+
+    def spend(self, key: str, most: int, span: float) -> None:
+        """Count a call against a budget of so many in a span of seconds; refuses with 613 when it is used up."""
+        if not self.enforce_rates:
+            return
+        with self.lock:
+            now = self.clock()
+            times = self._calls_at.setdefault(key, deque())
+            while times and times[0] <= now - span:
+                times.popleft()
+            if len(times) >= most:
+                raise refusals.throttled()
+            times.append(now)

@@ -1,0 +1,18 @@
+"""``manage.py configure_greetings``."""
+
+from __future__ import annotations
+
+from djmessenger.management import profile
+
+
+class Command(profile.ProfileCommand):
+    what = "greeting"
+    field = "greeting"
+    help = (
+        "Send DJM_THREAD_GREETINGS_TEXT, the text that a person reads before the first message. At most 160 "
+        "characters; {{user_first_name}}, {{user_last_name}} and {{user_full_name}} stand for the reader. A "
+        "gettext-lazy text is sent in every language of LANGUAGES that it is translated to."
+    )
+
+    def configure(self) -> None:
+        self.send(profile.greeting())

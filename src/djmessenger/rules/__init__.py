@@ -1,0 +1,91 @@
+"""The Python notation of a policy: functions that answer, below filters that say when.
+
+::
+
+    from djmessenger.rules import fallback, pattern, rule, tapped, text
+
+
+    @rule(text("hi", "hello") | tapped("GET_STARTED"))
+    def greet(event):
+        return "Hello!"
+
+
+    @rule(pattern(r"^order (?P<number>\\d+)$"))
+    def order(event, number):
+        yield f"Looking for {number}."
+        yield Order.objects.get(number=number).status_text
+
+
+    @fallback(slow=True, typing=True)
+    def ask(event):
+        return answer_of_a_model(event.person.history(20))
+
+Rules live in the ``messenger.py`` of an installed app and are tried in the order written. They make the same
+``Rule`` objects as a policy dict, and ``include`` mixes the two.
+"""
+
+from __future__ import annotations
+
+from djmessenger.receiving import Messaging
+from djmessenger.rules.conditions import (
+    at_time,
+    attachment,
+    audio,
+    file,
+    image,
+    language,
+    location,
+    on,
+    page,
+    pattern,
+    reaction,
+    referral,
+    state,
+    sticker,
+    tapped,
+    text,
+    thumb_up,
+    video,
+)
+from djmessenger.rules.registry import (
+    Condition,
+    collect,
+    default,
+    fallback,
+    forget,
+    include,
+    policy_from_modules,
+    problems,
+    rule,
+)
+
+__all__ = [
+    "Condition",
+    "Messaging",
+    "at_time",
+    "attachment",
+    "audio",
+    "collect",
+    "default",
+    "fallback",
+    "file",
+    "forget",
+    "image",
+    "include",
+    "language",
+    "location",
+    "on",
+    "page",
+    "pattern",
+    "policy_from_modules",
+    "problems",
+    "reaction",
+    "referral",
+    "rule",
+    "state",
+    "sticker",
+    "tapped",
+    "text",
+    "thumb_up",
+    "video",
+]

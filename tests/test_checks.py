@@ -1,0 +1,245 @@
+"""``manage.py check``: which mistake is told with which id, and that each message says what to do."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from django.core import checks as django_checks
+from django.utils.translation import gettext_lazy
+
+from djmessenger import checks, rulebook
+from djmessenger.routing import Problem
+
+CHECKS = [
+    checks.check_settings,
+    checks.check_webhook,
+    checks.check_secrets,
+    checks.check_graph,
+    checks.check_rulebook,
+    checks.check_dispatcher,
+    checks.check_thread,
+    checks.check_policy,
+]
+
+
+def run():
+    return [message for check in CHECKS for message in check()]
+
+
+def ids():
+    return [message.id.removeprefix("djmessenger.") for message in run()]
+
+
+@pytest.fixture(autouse=True)
+def no_policy_of_its_own(monkeypatch):
+    monkeypatch.setattr(checks, "policy_problems", list)
+
+
+def test_a_good_project_hears_nothing():
+    assert ids() == []
+
+
+def test_all_are_registered():
+    registered = {check.__name__ for check in django_checks.registry.registry.get_checks()}
+    assert {check.__name__ for check in CHECKS} <= registered
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("DJM_ENDPOINT", None, "E001"),
+        ("DJM_ENDPOINT", b"messenger", "E001"),
+        ("DJM_ENDPOINT", "", "E002"),
+        ("DJM_ENDPOINT", "/", "E002"),
+        ("DJM_ENDPOINT", "/messenger", "E003"),
+        ("DJM_ENDPOINT", "a b", "E003"),
+        ("DJM_ENDPOINT", "^messenger$", "E003"),
+        ("DJM_ENDPOINT", "a//b", "E003"),
+        ("DJM_ENDPOINT", "bot?x=1", "E003"),
+        ("DJM_ENDPOINT", "bôt", "E003"),
+        ("DJM_APP_SECRET", "", "E004"),
+        ("DJM_APP_SECRET", [], "E004"),
+        ("DJM_APP_SECRET", {"1": ""}, "E004"),
+        ("DJM_APP_SECRET", {"1": None, "2": "two"}, "E001"),
+        ("DJM_PAGE_ACCESS_TOKEN", "", "E005"),
+        ("DJM_VERIFY_SIGNATURE", False, "E006"),
+        ("DJM_VERIFY_SIGNATURE", 1, "E001"),
+        ("DJM_ENDPOINT_VERIFY_TOKEN", "djmessenger_verify_token", "W007"),
+        ("DJM_GRAPH_VERSION", "26", "W008"),
+        ("DJM_GRAPH_VERSION", "v20.0", "W009"),
+        ("DJM_GRAPH_URL", "http://graph.facebook.com", "W010"),
+        ("DJM_GRAPH_TIMEOUT", 0, "E001"),
+        ("DJM_GRAPH_TIMEOUT", True, "E001"),
+        ("DJM_MAX_BODY_SIZE", -1, "E001"),
+        ("DJM_MAX_EVENT_AGE", 7, "E001"),
+        ("DJM_RULEBOOK", {"button.count": 4}, "E011"),
+        ("DJM_RULEBOOK", {"buttons.count": "four"}, "E011"),
+        ("DJM_DISPATCHER", "embeded", "E008"),
+        ("DJM_DISPATCHER", "no.such.Thing", "E008"),
+        ("DJM_DISPATCHER", "datetime.datetime", "E008"),
+        ("DJM_REGEX_ENGINE", "pcre", "E001"),
+        ("DJM_OUTGOING_CHECKS", "maybe", "E001"),
+        ("DJM_THREAD_GREETINGS_TEXT", "x" * 161, "E013"),
+        ("DJM_THREAD_PERSISTENT_MENUS", "menu", "E001"),
+        ("DJM_THREAD_PERSISTENT_MENUS", ["menu"], "E014"),
+        ("DJM_THREAD_PERSISTENT_MENUS", [{"title": ""}], "E014"),
+        ("DJM_THREAD_PERSISTENT_MENUS", [{"type": "web_url", "title": "Shop", "url": ""}], "E014"),
+        ("DJM_THREAD_PERSISTENT_MENUS", [{"title": "One"}] * 21, "E014"),
+        ("DJM_ROUTING_POLICY", 7, "E001"),
+        ("DJM_ROUTNG_POLICY", {}, "W001"),
+        ("DJM_POST_MESSAGE_URL", "https://x", "W001"),
+    ],
+)
+def test_each_mistake_has_its_id_and_says_what_to_do(settings, name, value, expected):
+    setattr(settings, name, value)
+    assert ids() == [expected]
+    (message,) = run()
+    assert name.split("_")[0] in message.msg
+    assert isinstance(message, django_checks.Error if expected[0] == "E" else django_checks.Warning)
+    assert message.hint
+    assert "See docs/" in message.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DJM_ENDPOINT", "bots/shop-1/"),
+        ("DJM_ENDPOINT", "a.c~x_y"),
+        ("DJM_APP_SECRET", ["one", "two"]),
+        ("DJM_APP_SECRET", {"1001": "one"}),
+        ("DJM_GRAPH_URL", "http://127.0.0.1:8000"),
+        ("DJM_GRAPH_VERSION", "v26.0"),
+        ("DJM_GRAPH_VERSION", "v99.0"),
+        ("DJM_RULEBOOK", {"buttons.count": 4}),
+        ("DJM_THREAD_GREETINGS_TEXT", gettext_lazy("Hello")),
+        (
+            "DJM_THREAD_PERSISTENT_MENUS",
+            [{"title": "One"}, {"type": "web_url", "title": "Two", "url": "https://x.example"}],
+        ),
+        ("DJM_GRAPH_TIMEOUT", 5),
+        ("DJM_DISPATCHER", "djmessenger.pipeline.dispatch.InlineDispatcher"),
+    ],
+)
+def test_what_is_allowed_is_not_complained_about(settings, name, value):
+    setattr(settings, name, value)
+    assert ids() == []
+
+
+def test_a_misspelt_name_is_met_with_the_right_one(settings):
+    settings.DJM_MAX_BODY = 1
+    (message,) = run()
+    assert "DJM_MAX_BODY_SIZE" in message.hint
+
+
+def test_debug_needs_no_secret(settings):
+    settings.DEBUG = True
+    settings.DJM_APP_SECRET = settings.DJM_PAGE_ACCESS_TOKEN = ""
+    settings.DJM_ENDPOINT_VERIFY_TOKEN = "djmessenger_verify_token"
+    assert ids() == []
+
+
+def test_debug_warns_where_verification_is_off(settings):
+    settings.DEBUG = True
+    settings.DJM_VERIFY_SIGNATURE = False
+    assert ids() == ["W006"]
+
+
+def test_a_test_runner_that_turns_debug_off_does_not_ask_for_secrets(settings, monkeypatch):
+    from django.test import utils  # noqa: PLC0415
+
+    monkeypatch.setattr(utils._TestState.saved_data, "debug", True)
+    settings.DJM_APP_SECRET = ""
+    assert ids() == []
+
+
+def test_no_message_shows_a_secret(settings):
+    settings.DJM_APP_SECRET = 12345678901
+    settings.DJM_PAGE_ACCESS_TOKEN = ["canary"]
+    settings.DJM_ENDPOINT_VERIFY_TOKEN = b"canary"
+    shown = "".join(f"{message.msg}{message.hint}" for message in run())
+    assert shown.count("E001") == 0
+    assert "canary" not in shown
+    assert "12345678901" not in shown
+
+
+@pytest.mark.parametrize(
+    ("days", "expected"), [(-1, ["ended"]), (0, ["ended"]), (1, ["ends"]), (90, ["ends"]), (91, [])]
+)
+def test_the_end_of_a_version_is_a_warning_in_good_time(days, expected):
+    end = rulebook.row("graph.v21.0").until
+    found = checks._version("v21.0", end - datetime.timedelta(days=days))
+    assert [type(message) for message in found] == [django_checks.Warning] * len(expected)
+    assert [
+        word for message in found for word in message.msg.split() if word in {"ended", "ends"}
+    ] == expected
+
+
+def test_a_date_never_makes_an_error(settings):
+    for key in rulebook.table:
+        if key.startswith("graph."):
+            settings.DJM_GRAPH_VERSION = key.removeprefix("graph.")
+            assert not [message for message in run() if message.level >= django_checks.ERROR]
+
+
+def test_sqlite_with_threads_asks_for_wal_and_immediate(settings, monkeypatch):
+    settings.DJM_DISPATCHER = "embedded"
+    good = {
+        "transaction_mode": "IMMEDIATE",
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL",
+    }
+    for options, expected in (
+        ({}, ["W012"]),
+        ({"transaction_mode": "IMMEDIATE"}, ["W012"]),
+        ({"init_command": good["init_command"]}, ["W012"]),
+        (good, []),
+    ):
+        monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.sqlite3")
+        monkeypatch.setitem(settings.DATABASES["default"], "OPTIONS", options)
+        assert ids() == expected
+    monkeypatch.setitem(settings.DATABASES["default"], "ENGINE", "django.db.backends.postgresql")
+    monkeypatch.setitem(settings.DATABASES["default"], "OPTIONS", {})
+    assert ids() == []
+
+
+def test_the_engine_has_to_be_installed(settings, monkeypatch):
+    monkeypatch.setattr(checks.importlib.util, "find_spec", lambda name: None)
+    settings.DJM_REGEX_ENGINE = "re2"
+    (message,) = run()
+    assert message.id == "djmessenger.E009"
+    assert "google-re2" in message.hint
+
+
+def test_a_menu_without_the_button_is_a_warning(settings):
+    settings.DJM_THREAD_PERSISTENT_MENUS = [{"title": "Help"}]
+    settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON = False
+    assert ids() == ["W015"]
+
+
+def test_problems_of_the_policy_keep_their_id_and_place(monkeypatch):
+    problems = [
+        Problem(
+            rule="Hi",
+            position="rules[3].filters[0]",
+            message="there is no class x.Y",
+            id="E035",
+            hint="Look.",
+        ),
+        Problem(rule="", position="rules", message="2 rules were left out", id="W032"),
+    ]
+    monkeypatch.setattr(checks, "policy_problems", lambda: problems)
+    first, second = checks.check_policy()
+    assert first.id == "djmessenger.E035"
+    assert first.msg == "rules[3].filters[0] (Hi): there is no class x.Y"
+    assert first.hint == "Look. See docs/policy.html#unknown-class"
+    assert isinstance(second, django_checks.Warning)
+
+
+def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
+    from djmessenger.settings import SETTINGS  # noqa: PLC0415
+
+    for name, row in SETTINGS.items():
+        if not row.secret and name != "DJM_ENDPOINT":
+            setattr(settings, name, row.default)
+    settings.DJM_DISPATCHER = "inline"
+    assert ids() == []
