@@ -20,7 +20,7 @@ from djmessenger.filtering import BaseFilter, literal_key, literal_keys
 from djmessenger.handling import BaseHandler
 from djmessenger.payload import PersistentMenuOnePayload
 from djmessenger.receiving import Messaging, ReceivingType
-from djmessenger.replying import CommonReplier
+from djmessenger.replying import BaseButtonReplier, BaseQuickReplyReplier, CommonReplier, ReplyActionReplier
 from djmessenger.routing import InvalidPolicy, Outcome, Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.utils.default_routing_policy import DJM_DEFAULT_ROUTING_POLICY, RUNNABLE_ROUTING_POLICY
 
@@ -145,6 +145,21 @@ class PayloadOnly(BaseFilter):
 
     def types(self):
         return frozenset([ReceivingType.QUICK_REPLY])
+
+
+class LongTitle(BaseButtonReplier):
+    BUTTONS = {"a title of twenty-five....": "https://shop.example/"}  # noqa: RUF012 - as authors write it
+
+
+class NothingToTap(BaseButtonReplier):
+    pass
+
+
+class ElevenReplies(BaseQuickReplyReplier):
+    QUICK_REPLIES = {str(number): PersistentMenuOnePayload() for number in range(11)}  # noqa: RUF012
+
+
+SOME_TEXT = {"localized_string": {"base_string": "Choose", "translations": {}}}
 
 
 def passes(event):
@@ -426,6 +441,26 @@ class TestSlow:
         messaging = said("hi")
         Policy([rule("SIMPLE_TEXT", "one", log, slow=True)]).decide(messaging).act(messaging)
         assert log == ["one handles", "one replies"]
+
+    def test_typing_is_shown_before_anything_else(self, monkeypatch):
+        log, messaging = [], said("hi")
+        monkeypatch.setattr(ReplyActionReplier, "reply", lambda self, messaging: log.append(str(self.action)))
+        rules = [
+            rule("SIMPLE_TEXT", "one", log, slow=True),
+            rule("SIMPLE_TEXT", "two", log, typing=True),
+            rule("SIMPLE_TEXT", "three", log, typing=True),
+        ]
+        decision = Policy(rules).decide(messaging)
+        decision.run_slow(messaging)
+        assert log == ["typing_on", "one handles"]
+
+    def test_a_decision_says_whether_it_will_wait(self):
+        def decide(**flags):
+            return Policy([rule("SIMPLE_TEXT", "one", [], **flags)]).decide(said("hi"))
+
+        assert not decide().is_slow(said("hi"))
+        assert decide(slow=True).is_slow(said("hi"))
+        assert decide(handlers=[Note([], "", slow=True)]).is_slow(said("hi"))
 
     def test_slow_work_may_be_repeated(self):
         log = []
@@ -753,6 +788,24 @@ class TestProblems:
                 "E039",
                 ".repliers[0]",
                 "title",
+            ),
+            (
+                a_rule(repliers=[{"name": f"{THIS}.LongTitle", "args": SOME_TEXT}]),
+                "E039",
+                ".repliers[0]",
+                "title",
+            ),
+            (
+                a_rule(repliers=[{"name": f"{THIS}.NothingToTap", "args": SOME_TEXT}]),
+                "E037",
+                ".repliers[0]",
+                "nothing",
+            ),
+            (
+                a_rule(repliers=[{"name": f"{THIS}.ElevenReplies", "args": SOME_TEXT}]),
+                "E037",
+                ".repliers[0]",
+                "11",
             ),
             (a_rule(repliers=[a_message(buttons=[A_BUTTON] * 4)]), "E039", ".repliers[0]", "buttons"),
             (a_rule(repliers=[a_message(buttons=[A_BUTTON], txt="")]), "E037", ".repliers[0]", "txt"),

@@ -41,7 +41,7 @@ class BaseHandler(abc.ABC):
         """Do the work for the messaging."""
 
     def is_slow_for(self, messaging: Messaging) -> bool:
-        """Whether it may keep this messaging waiting: then it gets a thread of its own. For any, if ``slow``."""
+        """Tell whether it may wait for this messaging; one that seldom waits says so here."""
         return self.slow
 
 
@@ -58,15 +58,17 @@ class UserProfileHandler(BaseHandler):
 
     def handle(self, messaging: Messaging) -> None:
         person = _person(messaging)
-        if person is not None and self._asks(person, messaging):
+        if person is None:
+            return
+        if settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
             self._fetch(person)
 
     def is_slow_for(self, messaging: Messaging) -> bool:
-        person = messaging.person
-        return person is None or self._asks(person, messaging)
-
-    def _asks(self, person: models.FBUserProfile, messaging: Messaging) -> bool:
-        return settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person)
+        """Only Graph is waited for, and only until the person is known."""
+        if not (settings.DJM_SAVE_USER_PROFILE and messaging.authored):
+            return False
+        person: models.FBUserProfile | None = messaging.person
+        return person is None or self._is_unknown(person)
 
     @staticmethod
     def _is_unknown(person: models.FBUserProfile) -> bool:
