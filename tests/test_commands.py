@@ -244,6 +244,10 @@ class TestPersistentMenu:
             ("de_DE", "Hallo"),
         ]
 
+    def test_an_empty_url_makes_a_postback_and_never_an_address(self):
+        (menu,) = thread.persistent_menu([{"title": "Help", "url": ""}], [], "en")
+        assert menu["call_to_actions"][0]["type"] == "postback"
+
     def test_a_payload_object_is_written_out(self):
         (menu,) = thread.persistent_menu([{"title": "x", "payload": payload.GetStartedPayload()}], [], "en")
         assert "GetStartedPayload" in menu["call_to_actions"][0]["payload"]

@@ -41,6 +41,11 @@ NUMBERED: tuple[type[Payload], ...] = (
 )
 """The payloads of the first five entries, where an entry brings none."""
 
+_KINDS: Mapping[Any, type[profile.MenuItem]] = {
+    "postback": profile.MenuPostback,
+    "web_url": profile.MenuUrl,
+}
+
 _FIELD = re.compile(r"(?:greeting|persistent_menu)\[(\w+)\](?:\.call_to_actions|\.text)?(?:\.(?=\[))?")
 
 _T = TypeVar("_T")
@@ -84,19 +89,16 @@ def persistent_menu(
         return profile.persistent_menu(_by_locale(written, languages if lazy else (), default_language))
 
 
-_KINDS: Mapping[Any, type[profile.MenuItem]] = {
-    "postback": profile.MenuPostback,
-    "web_url": profile.MenuUrl,
-}
-
-
 def _item(entry: Any, place: int) -> dict[str, Any]:
     where = f"{MENU}[{place}]"
     if not isinstance(entry, Mapping):
         raise InvalidField(where, f"needs a dict, not {type(entry).__name__}")
-    item = {"type": "web_url" if "url" in entry else "postback", "title": "", **entry}
+    item = {"type": "web_url" if entry.get("url") else "postback", "title": "", **entry}
     kind = item["type"]
-    if kind not in ("postback", "web_url"):
+    if kind == "postback" and not item.get("url"):
+        # An entry of 2016 carries an empty one.
+        item.pop("url", None)
+    if kind not in tuple(_KINDS):
         raise InvalidField(f"{where}.type", f"{kind!r} is neither postback nor web_url")
     if kind == "web_url":
         item.setdefault("url", "")
