@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import json
 import logging
@@ -11,6 +12,7 @@ import pytest
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
+from testapp import handling
 
 from djmessenger import models, routing, rules
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
@@ -21,7 +23,6 @@ from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.replying import CommonReplier
 from djmessenger.routing import InvalidPolicy, Outcome, Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.utils.default_routing_policy import DJM_DEFAULT_ROUTING_POLICY, RUNNABLE_ROUTING_POLICY
-from testapp import handling
 
 THIS = __name__
 NOW = 1_790_000_000_000
@@ -600,6 +601,16 @@ class TestOutcome:
         assert not caplog.records
 
 
+class TestThreads:
+    def test_one_policy_serves_all_of_them(self):
+        policy = Policy(
+            [Rule("SIMPLE_TEXT", str(number), [Is(str(number))], [Note([], "")]) for number in range(50)]
+        )
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            outcomes = pool.map(lambda number: policy.route(said(str(number))).applied, range(50))
+            assert list(outcomes) == [[str(number)] for number in range(50)]
+
+
 class TestIndex:
     def test_a_rule_that_needs_another_text_is_not_asked(self):
         log = []
@@ -662,6 +673,14 @@ def problems_of(*rules):
 
 def a_rule(**entries):
     return {"type": "SIMPLE_TEXT", "name": "one", "handlers": [{"name": f"{THIS}.answer"}], **entries}
+
+
+A_BUTTON = {"type": "postback", "title": "Order", "payload": "ORDER"}
+
+
+def a_message(**parts):
+    message = {"type": "button", "text": "Choose", **parts}
+    return {"name": "djmessenger.replying.MessageReplier", "args": {"message": message}}
 
 
 class TestProblems:
@@ -729,6 +748,14 @@ class TestProblems:
             (a_rule(handlers=[{"name": f"{THIS}.later"}]), "E041", ".handlers[0]", "async"),
             (a_rule(filters=[{"name": f"{THIS}.later"}]), "E041", ".filters[0]", "async"),
             (a_rule(filters=[{"name": f"{THIS}.takes_nothing"}]), "E040", ".filters[0]", "event"),
+            (
+                a_rule(repliers=[a_message(buttons=[A_BUTTON | {"title": "x" * 25}])]),
+                "E039",
+                ".repliers[0]",
+                "title",
+            ),
+            (a_rule(repliers=[a_message(buttons=[A_BUTTON] * 4)]), "E039", ".repliers[0]", "buttons"),
+            (a_rule(repliers=[a_message(buttons=[A_BUTTON], txt="")]), "E037", ".repliers[0]", "txt"),
             (a_rule(handlers=[]), "W030", "", "neither handlers nor repliers"),
             (a_rule(filters=[{"name": f"{THIS}.PayloadOnly"}]), "W031", ".filters[0]", "never applies"),
             ("rule", "E031", "", "dict"),
@@ -911,7 +938,8 @@ IN_2016 = 1_460_000_000_000
 
 
 @pytest.fixture
-def conversation(db):
+def conversation(db, settings):
+    settings.DJM_SAVE_USER_PROFILE = False
     page = models.Page.objects.create(page_id="2002")
     person = models.FBUserProfile.objects.create(psid="1001", page=page, locale="en_US")
     return models.Conversation.objects.create(page=page, person=person)
@@ -923,7 +951,6 @@ def sample():
     return Policy.get_instance(DJM_DEFAULT_ROUTING_POLICY)
 
 
-@override_settings(DJM_SAVE_USER_PROFILE=False)
 class TestSamplePolicyRunsWhole:
     """The documented sample, as printed, with the classes that its project brings."""
 

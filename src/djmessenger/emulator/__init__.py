@@ -20,6 +20,7 @@ from djmessenger.emulator.faults import FAULTS, GRAPH_FAULTS, WEBHOOK_FAULTS, Fa
 from djmessenger.emulator.person import Act, NotOnScreen, Person
 from djmessenger.emulator.refusals import Refusal
 from djmessenger.emulator.state import Bubble, Page, VirtualClock
+from djmessenger.emulator.transport import EmulatorTransport
 from djmessenger.emulator.webhook import Delivery, Verification
 from djmessenger.emulator.world import Fetched
 
@@ -32,6 +33,7 @@ __all__ = [
     "Bubble",
     "Delivery",
     "Emulator",
+    "EmulatorTransport",
     "Fault",
     "Faults",
     "Fetched",

@@ -12,7 +12,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from djmessenger.emulator import refusals
-from djmessenger.emulator.limits import limit
 from djmessenger.emulator.state import Page
 from djmessenger.emulator.validation import (
     as_flag,
@@ -28,6 +27,7 @@ from djmessenger.emulator.validation import (
     required,
     required_text,
 )
+from djmessenger.rulebook import limit
 
 MEDIA = frozenset({"image", "audio", "video", "file"})
 PLACEHOLDER = "name_placeholder"
@@ -65,9 +65,9 @@ ANY_BUTTON = frozenset(_BUTTON_KEYS)
 PLAIN_BUTTON = frozenset({"web_url", "postback"})
 
 
-def check_message(message: Any, page: Page, *, has_file: bool = False) -> dict[str, Any]:
+def check_message(given: Any, page: Page, *, has_file: bool = False) -> dict[str, Any]:
     """Give the message when Graph would take it; raises ``Refusal``."""
-    message = as_object(message, "message")
+    message = as_object(given, "message")
     only_keys(message, _MESSAGE_KEYS, "message")
     content = [
         key for key in ("text", "attachment", "attachments", "sticker_id", "template") if message.get(key)
@@ -422,7 +422,7 @@ def _feedback(payload: Mapping[str, Any], path: str, page: Page) -> None:
 
 def _question(question: Any, path: str) -> None:
     as_object(question, path)
-    name = required_text(question, "id", path, most=limit("feedback.question_id"))
+    name = required_text(question, "id", path, most=limit("feedback.question.id"))
     if not re.fullmatch(r"[A-Za-z0-9_]+", name, re.ASCII):
         raise refusals.bad(f"Param {path}[id] may only contain letters, digits and underscores", path=path)
     kind = one_of(required(question, "type", path), {*_SCORES, "free_form"}, f"{path}[type]")
@@ -430,8 +430,8 @@ def _question(question: Any, path: str) -> None:
         as_text(
             question["title"],
             f"{path}[title]",
-            least=limit("feedback.question_title.min"),
-            most=limit("feedback.question_title"),
+            least=limit("feedback.question.title.least"),
+            most=limit("feedback.question.title"),
         )
     if question.get("score_label") is not None:
         one_of(question["score_label"], _LABELS, f"{path}[score_label]")
@@ -461,7 +461,7 @@ def _image_grid(payload: Mapping[str, Any], path: str, page: Page) -> None:
     images = as_list(
         required(element, "images", at),
         f"{at}[images]",
-        least=limit("image_grid.images.min"),
+        least=limit("image_grid.images.least"),
         most=limit("image_grid.images"),
     )
     for number, image in enumerate(images):
@@ -506,7 +506,7 @@ def _instant_form(payload: Mapping[str, Any], path: str, page: Page) -> None:
 
 def _one_time(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, {"template_type", "title", "payload"}, path)
-    required_text(payload, "title", path, most=limit("one_time.title"))
+    required_text(payload, "title", path, most=limit("opt_in.title"))
     required_text(payload, "payload", path, most=limit("button.payload"))
 
 

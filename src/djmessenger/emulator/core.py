@@ -16,17 +16,17 @@ from djmessenger.emulator.calls import LoggedCall, redact
 from djmessenger.emulator.encoding import Parameters, read_parameters
 from djmessenger.emulator.endpoints import messages, pages, people, profile
 from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.limits import limit
 from djmessenger.emulator.state import Page
 from djmessenger.emulator.webhook import Webhook
+from djmessenger.rulebook import limit, retirement
 
 Answer = tuple[int, dict[str, str], bytes]
 Edge = Callable[[Context], Any]
 
 GRAPH_VERSION = "v26.0"
 """The version of 29 July 2026 (Graph API changelog)."""
-EXPIRED = frozenset({f"v{major}.{minor}" for major in range(1, 21) for minor in range(13)})
-"""Versions that had ended by 24 September 2026; Graph serves an older call with a newer version."""
+FIRST_LISTED = 20
+"""The major version with which the rulebook's list begins; all older ones have ended."""
 _VERSION = re.compile(r"v\d+\.\d+")
 _MODES = {"GET", "POST", "DELETE"}
 
@@ -107,7 +107,7 @@ class Emulator(Webhook):
             }
             if self.faults.strike("timeout_after", path):
                 call.fault = "timeout_after"
-                raise NoAnswer(accepted=status == 200)  # noqa: PLR2004
+                raise NoAnswer(accepted=status == 200)
             if self.faults.strike("truncated", path):
                 call.fault = "truncated"
                 text = text[: len(text) // 2]
@@ -131,7 +131,7 @@ class Emulator(Webhook):
         parts = [unquote(part) for part in path.strip("/").split("/") if part]
         if parts and _VERSION.fullmatch(parts[0]):
             version = parts.pop(0)
-            if version in EXPIRED:
+            if self._has_ended(version):
                 call.warnings.append(f"{version} has ended; Graph serves the oldest version that still works")
         page = self._authenticate(token, proof, path)
         call.page_id = page.id
@@ -147,6 +147,10 @@ class Emulator(Webhook):
             self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
         )
         return self._route(context, parts)
+
+    def _has_ended(self, version: str) -> bool:
+        older = int(version[1:].partition(".")[0]) < FIRST_LISTED
+        return older or retirement(f"graph.{version}", self.today()) is not None
 
     def _authenticate(self, token: str, proof: Any, path: str) -> Page:
         if not token:
@@ -202,7 +206,7 @@ class Emulator(Webhook):
     def _route(self, context: Context, parts: list[str]) -> Any:
         page, target = context.page, context.target
         edge = parts[1] if len(parts) > 1 else ""
-        if len(parts) > 2:  # noqa: PLR2004
+        if len(parts) > 2:
             raise refusals.unknown_path("/" + "/".join(parts[2:]))
         if target in {page.id, page.account_id}:
             if not edge:
@@ -245,10 +249,7 @@ class Emulator(Webhook):
         if len(parts) > most:
             message = f"Too many requests in batch message. Maximum batch size is {most}"
             raise refusals.Refusal(1, message, type="GraphBatchException", numbered=False)
-        answers: list[Any] = []
-        for part in parts:
-            answers.append(self._batched(part, token, proof, params))
-        return answers
+        return [self._batched(part, token, proof, params) for part in parts]
 
     def _batched(self, part: Any, token: str, proof: Any, params: Mapping[str, Any]) -> dict[str, Any] | None:
         part = part if isinstance(part, dict) else {}

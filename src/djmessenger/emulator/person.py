@@ -243,7 +243,7 @@ class Person:
             body["referral"] = dict(referral)
         self._opens_window()
         self.consented = True
-        self.thread.append(Bubble(mid, False, self.world.clock(), "postback", title))  # noqa: FBT003
+        self.thread.append(Bubble(mid, False, self.world.clock(), "postback", title))
         return self._emit("messaging_postbacks", {"postback": body}, mid)
 
     def sends_attachment(
@@ -299,7 +299,7 @@ class Person:
             message["reply_to"] = {"mid": reply_to, "is_self_reply": mine}
         self._opens_window()
         self.consented = True
-        bubble = Bubble(mid, False, self.world.clock(), kind, text, message, reply_to=reply_to)  # noqa: FBT003
+        bubble = Bubble(mid, False, self.world.clock(), kind, text, message, reply_to=reply_to)
         self.thread.append(bubble)
         return self._emit("messages", {"message": message}, mid)
 

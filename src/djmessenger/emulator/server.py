@@ -51,7 +51,7 @@ class GraphServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("a client of the emulator broke off", exc_info=True)
+        logger.debug("a client of the emulator broke off")
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -12,7 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-DAY = 24 * 3600.0
+HOUR = 3600.0
+DAY = 24 * HOUR
 
 PAGE_INBOX = "263902037430900"
 """App id of the Page inbox (Messenger Platform, "Conversation routing", Sept 2025)."""
@@ -21,24 +22,78 @@ LIKE_STICKER = 369239263222822
 """The small thumb (Messenger Platform, "Sticker API", June 2026)."""
 
 FIELDS = frozenset(
-    "messages message_echoes message_deliveries message_reads message_edits message_reactions message_context "
-    "message_mention message_template_status_update messaging_postbacks messaging_optins messaging_optouts "
-    "messaging_referrals messaging_handovers standby messaging_account_linking "
-    "messaging_fblogin_account_linking messaging_policy_enforcement messaging_integrity business_integrity "
-    "messaging_feedback response_feedback messaging_customer_information "
-    "messaging_in_thread_lead_form_submit messaging_appointments messaging_direct_sends messaging_game_plays "
-    "messaging_payments messaging_pre_checkouts messaging_checkout_updates payment_request_update send_cart "
-    "inbox_labels group_feed calls call_permission_reply call_settings_update marketing_message_clicks "
-    "marketing_message_deliveries marketing_message_delivery_failed marketing_message_echoes "
-    "marketing_message_reads marketing_messages_subscriber_upload_status agent_messages agent_questions "
-    "conversations user_action feed mention leadgen".split()
+    [
+        "messages",
+        "message_echoes",
+        "message_deliveries",
+        "message_reads",
+        "message_edits",
+        "message_reactions",
+        "message_context",
+        "message_mention",
+        "message_template_status_update",
+        "messaging_postbacks",
+        "messaging_optins",
+        "messaging_optouts",
+        "messaging_referrals",
+        "messaging_handovers",
+        "standby",
+        "messaging_account_linking",
+        "messaging_fblogin_account_linking",
+        "messaging_policy_enforcement",
+        "messaging_integrity",
+        "business_integrity",
+        "messaging_feedback",
+        "response_feedback",
+        "messaging_customer_information",
+        "messaging_in_thread_lead_form_submit",
+        "messaging_appointments",
+        "messaging_direct_sends",
+        "messaging_game_plays",
+        "messaging_payments",
+        "messaging_pre_checkouts",
+        "messaging_checkout_updates",
+        "payment_request_update",
+        "send_cart",
+        "inbox_labels",
+        "group_feed",
+        "calls",
+        "call_permission_reply",
+        "call_settings_update",
+        "marketing_message_clicks",
+        "marketing_message_deliveries",
+        "marketing_message_delivery_failed",
+        "marketing_message_echoes",
+        "marketing_message_reads",
+        "marketing_messages_subscriber_upload_status",
+        "agent_messages",
+        "agent_questions",
+        "conversations",
+        "user_action",
+        "feed",
+        "mention",
+        "leadgen",
+    ]
 )
 """Values of ``subscribed_fields`` that a Page knows (Graph API, "Page subscribed_apps", v26.0)."""
 
 INSTAGRAM_FIELDS = frozenset(
-    "messages message_reactions message_edit messaging_postbacks messaging_referral messaging_seen "
-    "messaging_optins messaging_handover standby agent_messages comments live_comments mentions "
-    "story_insights".split()
+    [
+        "messages",
+        "message_reactions",
+        "message_edit",
+        "messaging_postbacks",
+        "messaging_referral",
+        "messaging_seen",
+        "messaging_optins",
+        "messaging_handover",
+        "standby",
+        "agent_messages",
+        "comments",
+        "live_comments",
+        "mentions",
+        "story_insights",
+    ]
 )
 
 USUAL_FIELDS = (

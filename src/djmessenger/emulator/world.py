@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 import time
 from collections import deque
@@ -84,6 +85,10 @@ class World:
         self.ids = Ids(seed)
         self._calls_at: dict[str, deque[float]] = {}
         self._seq = 0
+
+    def today(self) -> datetime.date:
+        """Give the date by the emulator's clock."""
+        return datetime.datetime.fromtimestamp(self.clock(), tz=datetime.UTC).date()
 
     # Setting up
 

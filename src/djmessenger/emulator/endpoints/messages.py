@@ -13,10 +13,10 @@ from typing import Any
 from djmessenger.emulator import refusals
 from djmessenger.emulator.content import MEDIA, check_message
 from djmessenger.emulator.endpoints.context import Context, numeric_id
-from djmessenger.emulator.limits import limit
 from djmessenger.emulator.person import Person
-from djmessenger.emulator.state import DAY, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
+from djmessenger.emulator.state import DAY, HOUR, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
 from djmessenger.emulator.validation import as_object, inner, one_of, required, required_text
+from djmessenger.rulebook import limit, retirement
 
 ACTIONS = frozenset({"typing_on", "typing_off", "mark_seen", "react", "unreact"})
 RECIPIENTS = (
@@ -29,40 +29,65 @@ RECIPIENTS = (
     "notification_message_token",
     "phone_number",
 )
-RETIRED_TAGS = frozenset({"confirmed_event_update", "account_update", "post_purchase_update"})
-"""Refused since 27 April 2026, inside the window too."""
-TAGS = frozenset({"human_agent", "customer_feedback"})
-TAG_WINDOW = 7 * DAY
-COMMENT_WINDOW = 7 * DAY
-ATTACHMENT_LIFE = 90 * DAY
-MEGABYTE = 1024 * 1024
-SIZES = {"image": 8 * MEGABYTE, "audio": 25 * MEGABYTE, "video": 25 * MEGABYTE, "file": 25 * MEGABYTE}
+TAGS = frozenset(
+    {"confirmed_event_update", "account_update", "post_purchase_update", "human_agent", "customer_feedback"}
+)
 
 
 def send(context: Context) -> dict[str, Any]:
     """Answer a call of the Send API."""
-    params, page, world = context.params, context.page, context.world
+    params = context.params
     context.need("pages_messaging")
     holder = as_object(required(params, "recipient", ""), "recipient")
     kind = _recipient_kind(holder)
-    message, action = params.get("message"), params.get("sender_action")
+    forget_old_attachments(context)
+    message, action = _content(context)
+    tag, messaging_type = _options(context, message)
+    control = _thread_control(params.get("thread_control"), context)
+    person = _resolve(context, kind, holder)
+    _check_reachable(context, person)
+    if tag and retirement(f"tag.{tag.upper()}", context.world.today()) is not None:
+        raise refusals.retired_tag()
+    if kind == "id":
+        _check_window(context, person, tag, messaging_type, message)
+    if message is None:
+        return _act(context, person, action)
+    if params.get("reply_to") is not None:
+        _check_reply_to(params["reply_to"], person)
+    persona = _persona(context)
+    _check_rate(context, message)
+    attachment_id = _fetch(context, message)
+    _spend_recipient(context, kind, holder)
+    mid = _deliver(context, person, message, persona, kind)
+    if control is not None:
+        context.world.give_control(person, control)
+    answer: dict[str, Any] = {"recipient_id": person.id, "message_id": mid}
+    if kind in {"user_ref", "phone_number"}:
+        del answer["recipient_id"]
+    if attachment_id:
+        answer["attachment_id"] = attachment_id
+    return answer
+
+
+def _content(context: Context) -> tuple[dict[str, Any] | None, str]:
+    """Give the message, or None and the sender action."""
+    message, action = context.params.get("message"), context.params.get("sender_action")
     if message is not None and action is not None:
         raise refusals.bad("message and sender_action may not be sent together", 2018014)
-    if message is None and action is None:
+    if action is not None:
+        return None, one_of(action, ACTIONS, "sender_action")
+    if message is None:
         raise refusals.bad(
             "Message cannot be empty, must provide valid attachment or text", 2018034, "message"
         )
-    forget_old_attachments(context)
-    if action is not None:
-        action = one_of(action, ACTIONS, "sender_action")
-    else:
-        message = check_message(message, page, has_file=bool(context.files))
-        if len(context.files) > 1:
-            raise refusals.bad("An incorrect number of files uploaded. Must upload exactly one file")
-    tag, messaging_type = _options(context, message)
-    control = _thread_control(params.get("thread_control"), context)
+    checked = check_message(message, context.page, has_file=bool(context.files))
+    if len(context.files) > 1:
+        raise refusals.bad("An incorrect number of files uploaded. Must upload exactly one file")
+    return checked, ""
 
-    person = _resolve(context, kind, holder)
+
+def _check_reachable(context: Context, person: Person) -> None:
+    page, world = context.page, context.world
     if person.blocked or world.faults.strike("blocked", context.path):
         raise refusals.person_unavailable()
     taken = world.owner(person) not in {"", page.app_id}
@@ -70,30 +95,12 @@ def send(context: Context) -> dict[str, Any]:
         raise refusals.instagram_other_app_controls() if page.is_instagram else refusals.other_app_controls()
     if page.restricted or world.faults.strike("page_restricted", context.path):
         raise refusals.page_restricted()
-    if tag in RETIRED_TAGS:
-        raise refusals.retired_tag()
-    if kind == "id":
-        _check_window(context, person, tag, messaging_type, message)
-    if action is not None:
-        return _act(context, person, action)
-    if params.get("reply_to") is not None:
-        _check_reply_to(params["reply_to"], person)
-    persona = _persona(context)
-    media = _media_kinds(message)
-    slow = bool(media & {"audio", "video"})
-    rate = limit("send.per_second.media" if slow else "send.per_second")
-    world.spend(f"{page.id}:{'media' if slow else 'text'}", rate, 1.0)
-    attachment_id = _fetch(context, message)
-    _spend_recipient(context, kind, holder)
-    mid = _deliver(context, person, message, persona, kind)
-    if control is not None:
-        world.give_control(person, control)
-    answer: dict[str, Any] = {"recipient_id": person.id, "message_id": mid}
-    if kind in {"user_ref", "phone_number"}:
-        del answer["recipient_id"]
-    if attachment_id:
-        answer["attachment_id"] = attachment_id
-    return answer
+
+
+def _check_rate(context: Context, message: Mapping[str, Any]) -> None:
+    slow = bool(_media_kinds(message) & {"audio", "video"})
+    key = f"{context.page.id}:{'media' if slow else 'text'}"
+    context.world.spend(key, limit("rate.media" if slow else "rate.text"), 1.0)
 
 
 def _recipient_kind(holder: Mapping[str, Any]) -> str:
@@ -116,7 +123,7 @@ def _options(context: Context, message: Mapping[str, Any] | None) -> tuple[str, 
     tag = params.get("tag")
     if tag is not None:
         tag = str(tag).lower()
-        if tag not in TAGS | RETIRED_TAGS:
+        if tag not in TAGS:
             raise refusals.bad("Invalid tag.", path="tag")
         if messaging_type not in {"", "message_tag"}:
             raise refusals.bad("Param tag may only be used with messaging_type MESSAGE_TAG", path="tag")
@@ -161,7 +168,7 @@ def _resolve(context: Context, kind: str, holder: Mapping[str, Any]) -> Person:
             raise refusals.no_such_object(context.method, name)
         if comment.answered:
             raise refusals.Refusal(10900, "Activity already replied to")
-        if world.clock() - comment.time > COMMENT_WINDOW:
+        if world.clock() - comment.time > limit("private_reply.days") * DAY:
             raise refusals.Refusal(10903, "This user cannot reply to this activity")
         return context.person(comment.psid)
     if kind == "one_time_notif_token":
@@ -199,7 +206,10 @@ def _check_window(
         raise closed()
     if not world.enforce_window:
         return
-    span = TAG_WINDOW if tag in TAGS else DAY
+    days = limit(f"window.{tag}") if tag in {"human_agent", "customer_feedback"} else 0
+    span = days * DAY if days else limit("window.standard") * HOUR
+    if tag and not days:
+        return
     if person.last_seen is None or world.clock() - person.last_seen > span:
         raise closed()
 
@@ -266,7 +276,7 @@ def _media_kinds(message: Mapping[str, Any] | None) -> set[str]:
 def forget_old_attachments(context: Context) -> None:
     """Forget the attachments that are older than 90 days."""
     page = context.page
-    oldest = context.world.clock() - ATTACHMENT_LIFE
+    oldest = context.world.clock() - limit("attachment.days") * DAY
     page.attachments = {key: value for key, value in page.attachments.items() if value["time"] >= oldest}
 
 
@@ -298,7 +308,7 @@ def look_at(context: Context, kind: str, payload: Mapping[str, Any]) -> None:
         return
     if kind != "file" and not content_type.startswith(f"{kind}/"):
         raise refusals.bad("Upload attachment failure: the type of the file does not match", 2018047)
-    if size > SIZES[kind]:
+    if size > limit("attachment.bytes.image" if kind == "image" else "attachment.bytes"):
         raise refusals.bad("The attachment is too large", 2018109)
 
 
@@ -412,7 +422,7 @@ def draw(mid: str, message: Mapping[str, Any], now: float, attachments: Mapping[
     """Give the bubble that a message of the Page becomes on the screen."""
     attachment = message.get("attachment") or {}
     payload = attachment.get("payload") or {}
-    bubble = Bubble(mid, True, now, "text", str(message.get("text") or ""), dict(message))  # noqa: FBT003
+    bubble = Bubble(mid, True, now, "text", str(message.get("text") or ""), dict(message))
     bubble.metadata = message.get("metadata")
     bubble.quick_replies = list(message.get("quick_replies") or ())
     if attachment:

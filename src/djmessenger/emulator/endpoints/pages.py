@@ -11,12 +11,10 @@ from typing import Any
 
 from djmessenger.emulator import refusals
 from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.limits import limit
 from djmessenger.emulator.person import Person
 from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
 from djmessenger.emulator.validation import as_url, required, required_text
-
-READABLE_MESSAGES = 20
+from djmessenger.rulebook import limit
 
 
 def page_node(context: Context) -> dict[str, Any]:
@@ -169,7 +167,7 @@ def conversation_messages(context: Context) -> dict[str, Any]:
 
 def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
     """Answer ``GET /{message}``; only the 20 newest of a conversation can be read."""
-    if bubble not in person.thread[-READABLE_MESSAGES:]:
+    if bubble not in person.thread[-limit("conversation.messages") :]:
         raise refusals.Refusal(9000001, "This message has been deleted", numbered=False)
     page = context.page
     here, there = {"name": page.name, "id": page.id}, {"name": person.name, "id": person.id}

@@ -11,10 +11,9 @@ from typing import Any
 from djmessenger.emulator import refusals
 from djmessenger.emulator.endpoints.context import Context, numeric_id
 from djmessenger.emulator.endpoints.messages import is_known_app
-from djmessenger.emulator.limits import limit
 from djmessenger.emulator.person import Person
-from djmessenger.emulator.state import DAY
 from djmessenger.emulator.validation import as_list, as_number, as_object, one_of, required
+from djmessenger.rulebook import limit
 
 NAMES = ("name", "first_name", "last_name", "profile_pic", "id")
 _PERMISSIONS = {
@@ -27,7 +26,7 @@ _PERMISSIONS = {
 def user_profile(context: Context, person: Person) -> dict[str, Any]:
     """Answer ``GET /{psid}``: only what permissions and consent allow, an empty object without any."""
     if person.profile_error is not None:
-        if person.profile_error == 33:  # noqa: PLR2004
+        if person.profile_error == 33:
             raise refusals.no_such_object("get", person.id)
         raise refusals.bad("No profile available for this user.", person.profile_error)
     fields = context.params.get("fields")
@@ -84,7 +83,12 @@ def thread_control(context: Context) -> dict[str, Any]:
     elif verb == "extend":
         if owner != page.app_id:
             raise refusals.other_app_controls()
-        span = as_number(required(context.params, "duration", ""), "duration", least=1, most=int(7 * DAY))
+        span = as_number(
+            required(context.params, "duration", ""),
+            "duration",
+            least=1,
+            most=limit("thread_control.seconds"),
+        )
         world.give_control(person, page.app_id, seconds=span)
     return {"success": True}
 
@@ -121,8 +125,10 @@ _MODERATION = {"block_user", "unblock_user", "ban_user", "unban_user", "move_to_
 def moderate(context: Context) -> dict[str, Any]:
     """Answer ``POST /{page}/moderate_conversations``; success is a string there."""
     context.need("pages_messaging")
-    ids = as_list(required(context.params, "user_ids", ""), "user_ids", least=1, most=limit("moderate.ids"))
-    actions = as_list(required(context.params, "actions", ""), "actions", least=1, most=2)
+    ids = as_list(required(context.params, "user_ids", ""), "user_ids", least=1, most=limit("moderation.ids"))
+    actions = as_list(
+        required(context.params, "actions", ""), "actions", least=1, most=limit("moderation.actions")
+    )
     wanted = {one_of(action, _MODERATION, f"actions[{number}]") for number, action in enumerate(actions)}
     for pair in ({"block_user", "unblock_user"}, {"ban_user", "unban_user"}):
         if pair <= wanted:

@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from djmessenger.emulator import refusals
 from djmessenger.emulator.content import PLAIN_BUTTON, check_buttons
 from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.limits import limit
 from djmessenger.emulator.state import Page
 from djmessenger.emulator.validation import (
     as_flag,
@@ -27,6 +26,7 @@ from djmessenger.emulator.validation import (
     required,
     required_text,
 )
+from djmessenger.rulebook import limit
 
 TEN_MINUTES = 600.0
 
@@ -38,7 +38,7 @@ def profile(context: Context) -> dict[str, Any]:
     platform = page.channel
     if params.get("platform") is not None:
         platform = one_of(params["platform"], {"messenger", "instagram"}, "platform")
-    context.world.spend(f"{page.id}:profile", limit("profile.calls"), TEN_MINUTES)
+    context.world.spend(f"{page.id}:profile", limit("rate.profile"), TEN_MINUTES)
     settings = page.platform(platform)
     if context.method == "GET":
         wanted = _names(params.get("fields"), READABLE)
@@ -46,7 +46,7 @@ def profile(context: Context) -> dict[str, Any]:
         return {"data": [found] if found else []}
     if context.method == "DELETE":
         names = _names(params.get("fields"), _PROPERTIES)
-        _check_menu_needs_start(settings, {name: None for name in names})
+        _check_menu_needs_start(settings, dict.fromkeys(names))
         for name in names:
             settings.pop(name, None)
         return {"result": "success"}
@@ -148,7 +148,7 @@ def _questions(questions: list[Any], path: str) -> None:
         at = f"{path}[{number}]"
         only_keys(as_object(question, at), {"question", "payload"}, at)
         required_text(question, "question", at)
-        required_text(question, "payload", at, most=limit("button.payload"))
+        required_text(question, "payload", at, most=limit("ice_breakers.payload"))
 
 
 def _commands(value: Any, path: str, page: Page) -> None:
@@ -201,7 +201,7 @@ def user_settings(context: Context) -> dict[str, Any]:
     page, params = context.page, context.params
     context.need("pages_messaging")
     person = context.person(required(params, "psid", ""))
-    context.world.spend(f"{page.id}:settings:{person.id}", limit("profile.calls"), TEN_MINUTES)
+    context.world.spend(f"{page.id}:settings:{person.id}", limit("rate.user_menu"), TEN_MINUTES)
     if context.method == "GET":
         found: dict[str, Any] = {}
         if page.user_menus.get(person.id):

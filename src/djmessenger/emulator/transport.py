@@ -1,0 +1,28 @@
+"""The emulator as a transport of the Graph client: no socket between the two."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from djmessenger.emulator.core import Emulator, NoAnswer
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.wire import Request, Response
+
+
+class EmulatorTransport:
+    """Hands a request of the client to an emulator in the same process."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+
+    def send(self, request: Request, /) -> Response:
+        """Give the answer; ``NotSent`` and ``UnknownFate`` for the faults that leave the caller without one."""
+        parts = urlsplit(request.url)
+        try:
+            status, headers, body = self.emulator.handle(
+                request.method, parts.path, parts.query, request.headers, request.body or b""
+            )
+        except NoAnswer as error:
+            kind = UnknownFate if error.sent else NotSent
+            raise kind(str(error)) from None
+        return Response(status, headers, body)
