@@ -312,7 +312,7 @@ def steps_of_tests(
     cover = ["--cov", "--cov-branch", "--cov-report="] if coverage else []
     report = ["--cov-append", "--cov-report=term:skip-covered"] if coverage else []
     return [
-        Step(f"tests on SQLite ({label})", [*pytest, *cover], STRICT),
+        Step(f"tests on SQLite ({label})", [*pytest, "--database=sqlite", *cover], STRICT),
         Step(
             f"tests on PostgreSQL ({label})",
             [*pytest, "--database=postgresql", *cover[:2], *report],
