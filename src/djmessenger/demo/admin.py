@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from django.contrib import admin
 
 from djmessenger.demo.models import Order
 
+if TYPE_CHECKING:
+    ModelAdmin = admin.ModelAdmin[Order]
+else:
+    ModelAdmin = admin.ModelAdmin
+
 
 @admin.register(Order)
-class OrderAdmin(admin.ModelAdmin[Order]):
+class OrderAdmin(ModelAdmin):
     """Who ordered what."""
 
     list_display: ClassVar[list[str]] = ["drink", "person", "created"]

@@ -32,14 +32,14 @@ _LONGEST_PAUSE = 300.0
 class SlowPool(Protocol):
     """Where slow handlers run while the lane stays leased."""
 
-    def run(self, lease: models.Lease | None, job: Callable[[], None]) -> bool:
-        """Run the job, now or in a thread of its own; whether it has run already when this returns."""
+    def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
+        """Run the job now and give true, or in a thread of its own, that releases the lane, and give false."""
 
 
 class RunHere:
     """Runs slow handlers in the caller's thread: for tests, shells and events of nobody's."""
 
-    def run(self, lease: models.Lease | None, job: Callable[[], None]) -> bool:
+    def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
         job()
         return True
 
@@ -117,8 +117,12 @@ class Inbox:
         except Exception:
             self._failed(row, lease)
             return True
-        if is_slow:
-            return slow.run(lease, lambda: self._act(row, lease, messaging, decision))
+        if is_slow and lease is not None:
+            return slow.run(
+                lease,
+                lambda: self._act(row, lease, messaging, decision),
+                lambda: self.release(lease),
+            )
         self._act(row, lease, messaging, decision)
         return True
 

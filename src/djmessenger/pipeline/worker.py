@@ -23,27 +23,32 @@ Kind = models.Lane.Kind
 class SlowThreads:
     """A pool for slow handlers; the leases of their lanes are renewed while they run."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, done: Callable[[], None]) -> None:
+        self._done = done
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="djmessenger-slow")
         self._lock = threading.Lock()
         self._leases: set[models.Lease] = set()
 
-    def run(self, lease: models.Lease | None, job: Callable[[], None]) -> bool:
-        if lease is None:
-            job()
-            return True
+    def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
         with self._lock:
             self._leases.add(lease)
-        self._pool.submit(self._run, lease, job)
+        self._pool.submit(self._run, lease, job, release)
         return False
 
-    def _run(self, lease: models.Lease, job: Callable[[], None]) -> None:
+    def _run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> None:
         with connection_hygiene():
             try:
                 job()
+                release()
+            except models.LeaseLost as lost:
+                logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
+            except Exception:
+                # The lane comes back when its lease ends.
+                logger.exception("Slow work was interrupted", extra={"action": "work_interrupted"})
             finally:
                 with self._lock:
                     self._leases.discard(lease)
+        self._done()
 
     def renew(self) -> None:
         """Hold on to the lanes of what runs; what is lost already fails at its own commit."""
@@ -98,7 +103,7 @@ class Worker:
 
     def run(self) -> None:
         """Look for work until stopped."""
-        slow = SlowThreads(self._slow_threads)
+        slow = SlowThreads(self._slow_threads, self._wakeup.set)
         free = threading.Semaphore(self._threads)
         sweep_at = Deadline(0)
         with ThreadPoolExecutor(self._threads, thread_name_prefix="djmessenger-lane") as pool:

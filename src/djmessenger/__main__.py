@@ -1,0 +1,49 @@
+"""``djmessenger demo``: a bot to look at, without a project, an account or a network."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from django.core.management import execute_from_command_line
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; gives the exit code."""
+    parser = argparse.ArgumentParser(prog="djmessenger", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    demo = commands.add_parser(
+        "demo",
+        help="a coffee shop's bot answers real callbacks; then the admin stays open",
+        description="Migrates a small database, starts a coffee shop's bot and a stand-in for Meta on this "
+        "machine, lets two people visit over real HTTP, prints what was said and which rule said it, and "
+        "keeps the admin open.",
+    )
+    demo.add_argument("--port", type=int, default=8000, help="port of the site, 0 for any free one (8000)")
+    demo.add_argument(
+        "--folder", type=Path, default=Path(".demo"), help="where database and log are kept (.demo)"
+    )
+    demo.add_argument("--once", action="store_true", help="end after the visit, with 1 if something went wrong")
+    return _demo(parser.parse_args(arguments))
+
+
+def _demo(options: argparse.Namespace) -> int:
+    options.folder.mkdir(parents=True, exist_ok=True)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        graph_port = free.getsockname()[1]
+    os.environ["DJANGO_SETTINGS_MODULE"] = "djmessenger.demo.settings"
+    os.environ["DJM_DEMO_FOLDER"] = str(options.folder.resolve())
+    os.environ["DJM_DEMO_GRAPH"] = f"http://127.0.0.1:{graph_port}"
+    execute_from_command_line(
+        ["djmessenger", "visit", f"--port={options.port}", *(["--once"] if options.once else [])]
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

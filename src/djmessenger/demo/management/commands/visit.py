@@ -1,0 +1,180 @@
+"""``djmessenger demo``: two people visit the coffee shop, over real HTTP and with true signatures."""
+
+from __future__ import annotations
+
+import contextlib
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.contrib.auth import get_user_model
+from django.contrib.staticfiles.handlers import StaticFilesHandler
+from django.core.management import BaseCommand, CommandError, CommandParser, call_command
+from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
+from django.core.wsgi import get_wsgi_application
+
+from djmessenger import bot, models, settings
+from djmessenger.demo import messenger
+from djmessenger.emulator import Act, Emulator, Person
+from djmessenger.emulator.server import Callback, Courier, serve
+
+PAGE_ID = "104233987650012"
+WIDTH, BUBBLE = 78, 44
+PATIENCE = 30.0
+"""Seconds until an answer that does not come is given up."""
+
+Visit = list[tuple[Person, str, Callable[[], Act | None]]]
+
+
+class QuietHandler(WSGIRequestHandler):
+    """Keeps the terminal for the conversation."""
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class has it
+        """Say nothing."""
+
+
+class Command(BaseCommand):
+    """Serve the shop, let people in, print what was said."""
+
+    help = "Two people visit the coffee shop; then the admin stays open."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--port", type=int, default=8000)
+        parser.add_argument("--once", action="store_true")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        """Migrate, serve, visit; raises ``CommandError`` when a message stayed unanswered."""
+        call_command("migrate", verbosity=0)
+        _make_staff()
+        with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as emulator:
+            self.stdout.write(f"A coffee shop's bot listens at {address}/messenger\n\n")
+            for person, caption, act in _visit(emulator):
+                self._show(person, caption, act)
+            self.stdout.write(
+                f"\nLook around   {address}/admin/   (user demo, password demo)\n"
+                f"The rules     {_short(Path(messenger.__file__))}\n"
+                f"The log       {_short(Path(django_settings.FOLDER) / 'demo.log')}\n"
+            )
+            if not options["once"]:
+                self.stdout.write("Stop with Ctrl-C.\n")
+                with contextlib.suppress(KeyboardInterrupt):
+                    threading.Event().wait()
+
+    @contextlib.contextmanager
+    def _site(self, port: int) -> Iterator[str]:
+        try:
+            server = ThreadedWSGIServer(("127.0.0.1", port), QuietHandler)
+        except OSError as error:
+            raise CommandError(f"Port {port} is taken ({error.strerror}). Name another: --port {port + 1}") from error
+        server.set_app(StaticFilesHandler(get_wsgi_application()))
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            bot.get_dispatcher().stop()
+            server.shutdown()
+            server.server_close()
+
+    @contextlib.contextmanager
+    def _meta(self, endpoint: str) -> Iterator[Emulator]:
+        """Meta, with one Page and its app; verifies the webhook first, as the App Dashboard does."""
+        emulator = Emulator()
+        secret = next(iter(bot.app_secrets().values()))
+        emulator.add_page(
+            PAGE_ID, bot.page_access_token(), app_secret=secret, name="Coffee shop", require_proof=True
+        )
+        graph = serve(emulator, urlsplit(settings.DJM_GRAPH_URL).port or 0)
+        courier = Courier(emulator, Callback(endpoint), every=0.02)
+        verified = courier.verify(settings.DJM_ENDPOINT_VERIFY_TOKEN)
+        if not verified.accepted:
+            raise CommandError(f"The webhook did not answer the challenge: {verified.reason}")
+        call_command("configure_persistent_menu", verbosity=0)
+        courier.start()
+        try:
+            yield emulator
+        finally:
+            courier.stop()
+            graph.stop()
+
+    def _show(self, person: Person, caption: str, act: Callable[[], Act | None]) -> None:
+        before = models.Reply.objects.order_by("-id").values_list("id", flat=True).first() or 0
+        done = act()
+        self.stdout.write(_bubble(f"{person.first_name}: {caption}", ""))
+        mid = done.mid if done is not None else ""
+        _wait_for(lambda: _is_answered(mid))
+        for reply in models.Reply.objects.filter(id__gt=before).order_by("id"):
+            fate = "" if reply.state == models.Reply.State.SENT else f"  [{reply.get_state_display()}]"
+            self.stdout.write(_bubble(_words(reply.data["message"]) + fate, reply.rule, right=True))
+
+
+def _make_staff() -> None:
+    users = get_user_model()
+    if not users._default_manager.filter(username="demo").exists():
+        users.objects.create_superuser("demo", "demo@example.com", "demo")  # type: ignore[attr-defined]
+
+
+def _visit(emulator: Emulator) -> Visit:
+    page = emulator.pages[PAGE_ID]
+    mari = emulator.add_person(page, "Mari Tamm", locale="en_GB", timezone=2)
+    lin = emulator.add_person(page, "怡君 林", locale="zh_TW", timezone=8)
+    started = '{"payload_class": "djmessenger.payload.GetStartedPayload"}'
+    return [
+        (mari, "(taps Get Started)", lambda: mari.postback("Get Started", started)),
+        (mari, "(taps Flat white)", lambda: mari.taps("Flat white")),
+        (mari, "Where is order 1?", lambda: mari.says("Where is order 1?")),
+        (mari, "(thumbs up)", mari.sends_sticker),
+        (lin, "hi", lambda: lin.says("hi")),
+        (lin, "你好", lambda: lin.says("你好")),
+        (lin, "(sends a picture)", lambda: lin.sends_attachment("image", "https://example.com/cat.jpg")),
+        (lin, "(sends her location)", lambda: lin.sends_location(25.034, 121.5645, "Taipei 101")),
+        (lin, "(taps Help in the menu)", lambda: lin.taps_menu("Help")),
+        (mari, "hello", lambda: mari.says("hello")),
+        (mari, "(taps Cancel it)", lambda: mari.postback("Cancel it", "CANCEL 1")),
+        (mari, "Do you sell tea pots?", lambda: mari.says("Do you sell tea pots?")),
+    ]
+
+
+def _is_answered(mid: str) -> bool:
+    """Whether the event is handled and nothing waits to be sent."""
+    events = models.Messaging.objects
+    if mid and not events.filter(mid=mid).exists():
+        return False
+    waiting = events.filter(state=models.Messaging.State.NEW).exists()
+    return not waiting and not models.Reply.objects.filter(state__in=models.Reply.OPEN).exists()
+
+
+def _wait_for(ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        if time.monotonic() > deadline:
+            raise CommandError("The bot did not answer; the log says why.")
+        time.sleep(0.02)
+
+
+def _words(message: dict[str, Any]) -> str:
+    payload = message.get("attachment", {}).get("payload", {})
+    words = message.get("text") or payload.get("text") or payload.get("url") or "…"
+    choices = [item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]]
+    return "  ".join([words, *(f"[{choice}]" for choice in choices)])
+
+
+def _bubble(words: str, rule: str, *, right: bool = False) -> str:
+    lines = textwrap.wrap(words, BUBBLE) or [""]
+    indent = 12 if right else 0
+    first = f"{' ' * indent}{lines[0]}"
+    if rule:
+        first = f"{first:<{WIDTH - 20}}  < {rule}"
+    return "\n".join([first, *(f"{' ' * indent}{line}" for line in lines[1:])])
+
+
+def _short(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
