@@ -267,9 +267,12 @@ UNSURE: dict[str, tuple[Callable[[Connection], None], float]] = {
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("name", UNSURE)
-def test_after_the_first_byte_the_fate_is_unknown(transport: PooledTransport, name: str, method: str) -> None:
+def test_after_the_first_byte_the_fate_is_unknown(
+    transport: PooledTransport, clock: Clock, name: str, method: str
+) -> None:
     script, timeout = UNSURE[name]
     with serving(script) as server:
+        server.expire = clock.expire
         with pytest.raises(UnknownFate) as raised:
             transport.send(request(server.url, timeout=timeout, method=method))
     assert len(server.requests) == 1, "nothing is repeated"

@@ -67,7 +67,7 @@ class GraphError(DJMException):
         user_message: str = "",
         call: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message or meaning)
         self.message = message
         self.code = code
         self.subcode = subcode
