@@ -156,7 +156,7 @@ def _bubbles(rows: Iterable[Messaging | Reply]) -> Iterator[Bubble]:
 
 
 def _reply_bubble(reply: Reply) -> Bubble:
-    trouble = reply.state in {Reply.State.FAILED, Reply.State.UNKNOWN}
+    trouble = reply.state not in {Reply.State.QUEUED, Reply.State.SENDING, Reply.State.SENT}
     outcome = str(reply.get_state_display())
     if reply.date_read:
         outcome = _("read")
@@ -186,7 +186,7 @@ def _event_bubble(row: Messaging) -> Bubble:
 
 def read_event(body: object) -> Said:
     """Read what a person said from the stored item; anything unknown is left out."""
-    item = _mapping(body)
+    item = _item(body)
     postback = _mapping(item.get("postback"))
     message = _mapping(item.get("message")) or _mapping(item.get("message_edit"))
     said = _read_message(message)
@@ -265,6 +265,17 @@ def _add_link(said: Said, label: str, url: object) -> bool:
 
 def _title(choice: Mapping[str, Any]) -> str:
     return (_text(choice.get("title")) or _text(choice.get("content_type")) or _text(choice.get("type")))[:80]
+
+
+def _item(body: object) -> Mapping[str, Any]:
+    """Take the event out of the callback that it is kept in; a bare event stays as it is."""
+    data = _mapping(body)
+    for entry in _mappings(data.get("entry")):
+        for container in ("messaging", "standby", "calls", "changes"):
+            for item in _mappings(entry.get(container)):
+                return _mapping(item.get("value")) if container == "changes" else item
+        return entry
+    return data
 
 
 def _mapping(value: object) -> Mapping[str, Any]:
