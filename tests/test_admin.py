@@ -426,6 +426,13 @@ class TestReading:
         assert said.links == [("sticker", "https://cdn.example/s")]
         assert said.notes == ["location 52.5, 13.4"]
 
+    def test_reactions_edits_and_deletions(self):
+        assert read_event({"reaction": {"action": "react", "emoji": "❤"}}).notes == ["reacted with ❤"]
+        assert read_event({"reaction": {"action": "unreact"}}).notes == ["took a reaction back"]
+        edited = read_event({"message_edit": {"mid": "m_1", "text": "better", "num_edit": 1}})
+        assert (edited.text, edited.notes) == ("better", ["edited"])
+        assert read_event({"message": {"mid": "m_1", "is_deleted": True}}).notes == ["deleted by the person"]
+
     @pytest.mark.parametrize("container", ["messaging", "standby"])
     def test_an_event_in_its_callback(self, container):
         item = {"message": {"text": "hi"}}

@@ -197,9 +197,11 @@ def read_event(body: object) -> Said:
     if quick_reply := _mapping(message.get("quick_reply")):
         said.notes.append(_("tapped %s") % _text(quick_reply.get("payload"))[:200])
     if reaction := _mapping(item.get("reaction")):
-        said.notes.append(
-            _("reacted with %s") % (_text(reaction.get("emoji")) or _text(reaction.get("reaction")))
-        )
+        sign = _text(reaction.get("emoji")) or _text(reaction.get("reaction"))
+        taken_back = reaction.get("action") == "unreact"
+        said.notes.append(_("took a reaction back") if taken_back else _("reacted with %s") % sign[:80])
+    if "message_edit" in item:
+        said.notes.append(_("edited"))
     if message.get("is_deleted"):
         said.notes.append(_("deleted by the person"))
     if referral := (_mapping(item.get("referral")) or _mapping(postback.get("referral"))):
