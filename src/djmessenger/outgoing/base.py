@@ -56,6 +56,11 @@ def present(**values: Any) -> dict[str, Any]:
     }
 
 
+def given(value: Any) -> bool:
+    """Tell whether there is a value, without asking a lazy text what it says."""
+    return value is not None and (isinstance(value, (Promise, Localized)) or value not in ("", (), []))
+
+
 def clean(text: str) -> str:
     """Give the text with what UTF-8 and PostgreSQL cannot hold replaced: lone surrogates and NUL."""
     if "\0" in text:
@@ -138,10 +143,10 @@ class Writer:
 
     def text(self, name: str, value: Any, key: str = "", *, required: bool = True) -> str:
         """Give the text rendered for the person, at most as long as the row ``key`` allows, in characters."""
-        if not isinstance(value, str) or type(value) is not str:
-            if not isinstance(value, (str, Promise, Localized)):
+        if not isinstance(value, str):
+            if not isinstance(value, (Promise, Localized)):
                 self.wrong_type(name, "a text", value)
-            if self.making and not isinstance(value, str):
+            if self.making:
                 return ""
         text = clean(value if self.render is None else self.render(value))
         if required and not text.strip():
@@ -176,6 +181,8 @@ class Writer:
     def url(self, name: str, value: Any, *, schemes: Sequence[str] = ("https", "http")) -> str:
         """Give a URL of a scheme that Messenger opens; never ``javascript:`` or ``data:``."""
         if isinstance(value, Promise):
+            if self.making:
+                return ""
             value = str(value)
         url = self.plain(name, value)
         try:
@@ -190,6 +197,10 @@ class Writer:
         if any(character.isspace() or not character.isprintable() for character in url):
             self.refuse(name, f"{url!r} has white space or control characters in it")
         return url
+
+    def optional_url(self, name: str, value: Any) -> str:
+        """Give a URL, or "" where none is given."""
+        return self.url(name, value) if given(value) else ""
 
     def flag(self, name: str, value: Any) -> bool:
         if not isinstance(value, bool):
