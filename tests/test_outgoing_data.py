@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -132,12 +133,18 @@ def test_data_becomes_the_message(data: dict[str, Any], message: o.OutgoingMessa
         ({}, "type", "known are text"),
         ({"type": "generik"}, "type", "did you mean 'generic'"),
         ({"type": ["text"]}, "type", "not known"),
+        ({"type": "list"}, "type", "list template ended on 2019-07-29; use a generic template"),
+        (
+            {"type": "button", "text": "a", "buttons": [{"type": "element_share"}]},
+            "buttons[0].type",
+            "share button ended on",
+        ),
         ({"type": "text"}, "text", "is missing"),
         ({"type": "text", "text": "a", "qick_replies": []}, "qick_replies", "did you mean 'quick_replies'"),
         (
             {"type": "text", "text": "a", "quick_replies": [{"content_type": "location"}]},
             "quick_replies[0].content_type",
-            "'location' is not known",
+            "ended on 2019-10-29; use a text",
         ),
         (
             {"type": "generic", "elements": [{"title": "a", "subtitl": "b"}]},
@@ -223,6 +230,7 @@ def test_nothing_but_errors_that_help(kind: Any, values: dict[str, Any]) -> None
             assert "__init__" not in str(error)  # noqa: PT017
         else:
             assert bodies
+            json.dumps(bodies, allow_nan=False).encode()
 
 
 def test_as_messages() -> None:

@@ -1,4 +1,4 @@
-"""Every limit at its value and one over; the numbers are typed from Meta's pages, not read from the rulebook."""
+"""Every limit at its value and one over, with numbers typed from Meta's pages by hand."""
 
 from __future__ import annotations
 

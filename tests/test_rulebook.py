@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from djmessenger import rulebook
-from djmessenger.rulebook.table import TABLE
+from djmessenger.rulebook.facts import TABLE
 
 DAY = datetime.date(2026, 11, 25)
 

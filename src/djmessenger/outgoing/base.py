@@ -7,10 +7,11 @@ the message is rendered for a person. So a mistake shows as early as it can be s
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import GeneratorType
 from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
@@ -58,7 +59,9 @@ def present(**values: Any) -> dict[str, Any]:
 
 def given(value: Any) -> bool:
     """Tell whether there is a value, without asking a lazy text what it says."""
-    return value is not None and (isinstance(value, (Promise, Localized)) or value not in ("", (), []))
+    if value is None or isinstance(value, (str, list, tuple)):
+        return bool(value)
+    return isinstance(value, (Promise, Localized)) or value not in ("", (), [])
 
 
 def clean(text: str) -> str:
@@ -89,7 +92,7 @@ class Writer:
     path: str = ""
 
     def at(self, name: str) -> Writer:
-        return replace(self, path=self.where(name))
+        return Writer(self.render, self.channel, self.prefix, self.where(name))
 
     def where(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
@@ -173,9 +176,12 @@ class Writer:
 
     def payload(self, name: str, value: Any, key: str, *, required: bool = True) -> str:
         """Give the payload as Meta brings it back: a text of at most as many characters as the row allows."""
-        if isinstance(value, bool) or not isinstance(value, (str, int, Serialized)):
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            serialized = str(value)
+        elif isinstance(value, Serialized):
+            serialized = value.serialize()
+        else:
             self.wrong_type(name, "a str, a number or a Payload", value)
-        serialized = value.serialize() if isinstance(value, Serialized) else str(value)
         return self.plain(name, serialized, key, required=required)
 
     def url(self, name: str, value: Any, *, schemes: Sequence[str] = ("https", "http")) -> str:
@@ -233,6 +239,10 @@ class Writer:
             return {}
         if not isinstance(value, Mapping):
             self.wrong_type(name, "a dict", value)
+        try:
+            json.dumps(dict(value), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            self.refuse(name, f"has no JSON form: {error}")
         return dict(value)
 
     def part(self, name: str, value: Any, kind: type[Part] | tuple[type[Part], ...]) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.utils.functional import Promise
 
+from djmessenger import rulebook
 from djmessenger.exceptions import InvalidField
 from djmessenger.outgoing import actions, attachments, buttons, commerce, forms, templates, utility
 from djmessenger.outgoing.base import Localized, OutgoingMessage, Part
@@ -190,6 +191,10 @@ def _join(path: str, name: str) -> str:
 
 def _unknown(name: Any, known: Iterable[str]) -> str:
     names = list(known)
+    for family in ("template", "quick_reply", "button"):
+        row = rulebook.table.get(f"{family}.{name}")
+        if row is not None and row.until is not None:
+            return f"{row.what} ended on {row.until}; use {row.instead} ({row.source})"
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}"
     return f"{name!r:.100} is not known{hint}"
