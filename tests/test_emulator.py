@@ -25,6 +25,10 @@ class Bench:
         self.ana.last_seen = self.clock()
         self.ana.consented = True
 
+    @staticmethod
+    def json(body: Any) -> bytes:
+        return json.dumps(body).encode()
+
     def call(self, method: str, path: str, body: Any = None, **query: Any) -> tuple[int, Any]:
         headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
         text = b"" if body is None else json.dumps(body).encode()
