@@ -3,7 +3,6 @@
 The numbers are typed from Meta's pages, on purpose not read from the rulebook that the emulator uses.
 """
 
-
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -27,6 +27,7 @@ class GraphServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128
 
     def __init__(self, emulator: Emulator, port: int = 0, host: str = "127.0.0.1") -> None:
         self.emulator = emulator
@@ -57,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: GraphServer
     timeout = 60
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
     def _answer(self) -> None:
         body = self._body()
@@ -181,7 +184,8 @@ class Courier:
 
     def stop(self) -> None:
         self._ended.set()
-        self._thread.join(timeout=TIME_LIMIT + 1)
+        if self._thread.is_alive():
+            self._thread.join(timeout=TIME_LIMIT + 1)
 
     def _run(self) -> None:
         while not self._ended.wait(self._every):
