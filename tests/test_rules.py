@@ -360,6 +360,18 @@ class TestCollect:
         assert (problem.id, problem.position) == ("W032", "written.views")
         assert len(rules.collect(["written"]).rules) == 2
 
+    def test_a_setting_that_takes_their_place_is_told_of(self, write):
+        write('@rule(text("b"))\ndef one(event): ...')
+        (problem,) = rules.overruled(["written", "other"])
+        assert (problem.id, problem.position) == ("W032", "written.messenger")
+
+    def test_a_file_lies_beside_the_module(self, write, tmp_path):
+        (tmp_path / "more.json").write_text('{"rules": [{"type": "READ", "name": "more"}]}')
+        module = write("")
+        module.__file__ = str(tmp_path / "messenger.py")
+        exec('include("more.json")', module.__dict__)  # noqa: S102
+        assert [item.name for item in rules.collect(["written"]).rules] == ["default", "more"]
+
 
 class TestMisuse:
     @pytest.mark.parametrize(
