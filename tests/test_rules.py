@@ -356,6 +356,7 @@ class TestCollect:
     def test_rules_beside_messenger_are_told_of(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
         write('@rule(text("b"))\ndef one(event): ...', "written.views")
+        write('@rule(text("b"))\ndef one(event): ...', "written.not_installed.messenger")
         (problem,) = rules.problems(["written"])
         assert (problem.id, problem.position) == ("W032", "written.views")
         assert len(rules.collect(["written"]).rules) == 2

@@ -379,11 +379,10 @@ def _left_out(apps: Iterable[Named | str], taken: Iterable[_Entry]) -> list[Prob
     held = {id(entry) for entry in taken}
     modules: dict[str, int] = {}
     for entry in _entries:
-        if (
-            id(entry) not in held
-            and not entry.included
-            and any(entry.module.startswith(f"{name}.") for name in names)
-        ):
+        if id(entry) in held or entry.included or entry.module.endswith(".messenger"):
+            # The messenger.py of an app that is not installed is no oversight.
+            continue
+        if any(entry.module.startswith(f"{name}.") for name in names):
             modules[entry.module] = modules.get(entry.module, 0) + 1
     return [
         Problem(
