@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -29,7 +29,7 @@ _rows: ContextVar[list[models.Reply] | None] = ContextVar("djmessenger_rows", de
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
 
 
-@contextmanager
+@contextlib.contextmanager
 def answering(rule: str) -> Iterator[list[models.Reply]]:
     """Name the rule in every row that is queued inside; give the rows as they come."""
     rows: list[models.Reply] = []
@@ -41,7 +41,7 @@ def answering(rule: str) -> Iterator[list[models.Reply]]:
         _rows.reset(tokens[1])
 
 
-@contextmanager
+@contextlib.contextmanager
 def speaking_to(person: models.FBUserProfile | None) -> Iterator[None]:
     """Spare what is rendered inside from looking the person up again."""
     token = _person.set(person)
@@ -125,7 +125,7 @@ def render_for(psid: str, text: Words, add_prefix: bool) -> str:
 
 
 def _renderer(locale: str | None) -> Callable[[Any], str]:
-    language = language_code(locale) or django_settings.LANGUAGE_CODE
+    language = _language_of(locale)
 
     def render(text: Any) -> str:
         if isinstance(text, str):
@@ -137,6 +137,15 @@ def _renderer(locale: str | None) -> Callable[[Any], str]:
             return rendered
 
     return render
+
+
+def _language_of(locale: str | None) -> str:
+    """Give Django's code for a locale; the project's language for one that says nothing."""
+    known = language_code(locale)
+    if known is None and locale:
+        with contextlib.suppress(LookupError):
+            known = translation.get_supported_language_variant(locale.replace("_", "-").lower())
+    return known or django_settings.LANGUAGE_CODE
 
 
 def _locale_of(messaging: Messaging) -> str | None:
