@@ -44,9 +44,9 @@ class SimpleTextRegexFilter(BaseFilter):
         if type(self).should_pass not in _OWN:
             return super().check(messaging)
         try:
-            return Verdict(self._search(messaging), self.describe())
+            return Verdict(self._search(messaging), self._name())
         except patterns.PatternTimeout as error:
-            return Verdict(False, self.describe(), error=str(error))
+            return Verdict(False, self._name(), error=str(error))
         except Exception as error:  # noqa: BLE001 - as in every filter
             return self._failed(error)
 
