@@ -9,6 +9,7 @@ import textwrap
 import types
 
 import pytest
+from django.utils.functional import lazy
 
 from djmessenger import rules
 from djmessenger.filtering import TextFilter
@@ -193,6 +194,22 @@ class TestRule:
         ).rules[1]
         assert (rule.slow, rule.typing, rule.stop) == (True, True, True)
         assert rule.json()["stop"] is True
+
+
+class TestTranslatable:
+    def test_a_lazy_text_is_not_read_at_import(self, write):
+        asked = []
+
+        def translate():
+            asked.append(True)
+            return "Hallo"
+
+        write("").__dict__["greeting"] = lazy(translate, str)()
+        exec(  # noqa: S102
+            "@rule(text(greeting))\ndef greet(event): ...", sys.modules["written.messenger"].__dict__
+        )
+        assert asked == []
+        assert rules.collect(["written"]).route(said("hallo")).applied == ["greet"]
 
 
 class TestDefaultAndFallback:
