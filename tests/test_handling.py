@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -376,3 +377,18 @@ class TestPayloads:
     def test_parents_are_abstract(self, cls: type[BaseHandler]) -> None:
         with pytest.raises(TypeError):
             cls()
+
+
+@pytest.mark.django_db
+def test_profiles_and_messages_stay_out_of_the_log(
+    transport: FakeTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "djmessenger")
+    messaging = place({"coordinates": {"lat": 37.483872693672, "long": 2}}, text="my secret")
+    for handler in (UserProfileHandler(), SaveMessagingHandler(), ThumbUpHandler(), LocationHandler()):
+        handler.handle(messaging)
+    transport.answers = [(400, {"error": {"code": 100, "message": "Ada is secret"}})]
+    models.FBUserProfile.objects.update(profile_state=States.NEW)
+    UserProfileHandler().handle(text("my secret"))
+    for word in ("Ada", "Byron", "my secret", "37.48", "made-up"):
+        assert word not in caplog.text.replace("Ada is secret", "")

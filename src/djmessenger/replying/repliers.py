@@ -211,6 +211,13 @@ class MessageReplier(CommonReplier):
         if not self._messages:
             raise DJMInvalidConfigException("MessageReplier needs a message")
 
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the plain data; where the message is an object, how it is typed."""
+        try:
+            return super().json_unordered()
+        except TypeError:
+            return {"message": repr(self.message)}
+
     def get_message(self, messaging: Messaging) -> dict[str, Any]:
         """Give the message part of the first call; a sender action's whole call."""
         psid = messaging.get_psid()
