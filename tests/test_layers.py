@@ -274,5 +274,5 @@ def test_utils_is_a_closed_room():
 @pytest.mark.parametrize("module", modules().values(), ids=str)
 def test_annotations_are_not_evaluated(module):
     statements = [node for node in module.tree.body if not isinstance(node, ast.Expr)]
-    if statements and unit_of(module.name) != "migrations":
+    if statements and "migrations" not in module.name.split("."):
         assert ast.unparse(statements[0]) == "from __future__ import annotations", module.path

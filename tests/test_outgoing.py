@@ -606,4 +606,4 @@ def test_works_without_django_configured() -> None:
     )
     source = Path(__file__).parent.parent / "src"
     environment = {"PYTHONPATH": str(source)}
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)  # noqa: S603
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True, env=environment)

@@ -130,7 +130,9 @@ SETTINGS: dict[str, Setting] = {
         "Events older than this are stored and ignored.",
     ),
     "DJM_DISPATCHER": Setting(
-        str, "embedded", "What handles a stored callback: inline, embedded, worker, or the dotted path of a class."
+        str,
+        "embedded",
+        "What handles a stored callback: inline, embedded, worker, or the dotted path of a class.",
     ),
     "DJM_TRIES": Setting(
         int, 8, "How often a failing event is handled, with growing pauses, before it is failed for good."

@@ -70,7 +70,9 @@ class LaneManager(models.Manager["Lane"]):
         lanes = self.filter(conversation_id__in=list(conversation_ids), kind=kind)
         if connections[self.db].features.has_select_for_update:
             # In sorted order, so that two batches with the same people never wait for each other.
-            lanes = self.filter(pk__in=list(lanes.select_for_update().order_by("pk").values_list("pk", flat=True)))
+            lanes = self.filter(
+                pk__in=list(lanes.select_for_update().order_by("pk").values_list("pk", flat=True))
+            )
         lanes.update(ready_at=Least(Coalesce(F("ready_at"), due), due))
 
     def claim(
@@ -151,4 +153,3 @@ class Lane(models.Model):
 
     def __str__(self) -> str:
         return f"{self.conversation_id} {self.get_kind_display()}"
-

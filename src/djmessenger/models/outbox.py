@@ -135,7 +135,9 @@ class Attempt(models.Model):
         REFUSED = "refused", _("refused")
         UNKNOWN = "unknown", _("Meta may have it")
 
-    reply = models.ForeignKey(Reply, verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts")
+    reply = models.ForeignKey(
+        Reply, verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts"
+    )
     number = models.PositiveSmallIntegerField(_("number"))
     token = models.CharField(
         _("token"), max_length=64, unique=True, help_text=_("Comes back in the echo of the message.")

@@ -17,9 +17,9 @@ from django.utils import timezone
 
 from djmessenger import models, settings
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
 from djmessenger.receiving import split as split_document
-from djmessenger.pipeline.tokens import split_token
 
 logger = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import textwrap
 import threading
 import time
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"\nLook around   {address}/admin/   (user demo, password demo)\n"
                 f"The rules     {_short(Path(messenger.__file__))}\n"
-                f"The log       {_short(Path(django_settings.FOLDER) / 'demo.log')}\n"
+                f"The log       {_short(Path(os.environ['DJM_DEMO_FOLDER']) / 'demo.log')}\n"
             )
             if not options["once"]:
                 self.stdout.write("Stop with Ctrl-C.\n")
@@ -70,7 +70,9 @@ class Command(BaseCommand):
         try:
             server = ThreadedWSGIServer(("127.0.0.1", port), QuietHandler)
         except OSError as error:
-            raise CommandError(f"Port {port} is taken ({error.strerror}). Name another: --port {port + 1}") from error
+            raise CommandError(
+                f"Port {port} is taken ({error.strerror}). Name another: --port {port + 1}"
+            ) from error
         server.set_app(StaticFilesHandler(get_wsgi_application()))
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -117,7 +119,7 @@ class Command(BaseCommand):
 def _make_staff() -> None:
     users = get_user_model()
     if not users._default_manager.filter(username="demo").exists():
-        users.objects.create_superuser("demo", "demo@example.com", "demo")  # type: ignore[attr-defined]
+        users.objects.create_superuser("demo", "demo@example.com", "demo")
 
 
 def _visit(emulator: Emulator) -> Visit:
@@ -161,7 +163,9 @@ def _wait_for(ready: Callable[[], bool]) -> None:
 def _words(message: dict[str, Any]) -> str:
     payload = message.get("attachment", {}).get("payload", {})
     words = message.get("text") or payload.get("text") or payload.get("url") or "…"
-    choices = [item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]]
+    choices = [
+        item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]
+    ]
     return "  ".join([words, *(f"[{choice}]" for choice in choices)])
 
 
