@@ -111,6 +111,7 @@ class LaneManager(models.Manager["Lane"]):
             return [
                 Lease(lane_id=pk, conversation_id=conversation, kind=kind, epoch=epoch, until=leased)
                 for pk, conversation, epoch, leased in rows
+                if leased is not None
             ]
 
     def fence(self, lease: Lease) -> Lane:
