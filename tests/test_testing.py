@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-
 POLICY = {
     "rules": [
         {
@@ -45,19 +44,3 @@ def test_a_person_says_sees_and_taps(shop, messenger):
     ana.taps("Order")
     ana.sees("Ordered.")
     ana.sees_nothing()
-
-
-def test_speed(shop, messenger):
-    import time, cProfile, pstats
-    ana = messenger.person(locale="de_DE")
-    t=time.time()
-    p=cProfile.Profile()
-    #p.enable()
-    for i in range(50):
-        ana.says("hi")
-        ana.sees("Hello!")
-        ana.taps("Order")
-        ana.sees("Ordered.")
-    p.disable()
-    print(time.time()-t)
-    #pstats.Stats(p).sort_stats("cumulative").print_stats(60)

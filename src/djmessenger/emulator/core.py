@@ -176,7 +176,9 @@ class Emulator(Webhook):
         pages = [page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))]
         named = set(path.split("/"))
         named |= {person.page.id for person in map(self.persons.get, named) if person is not None}
-        return next((page for page in pages if named & {page.id, page.account_id}), pages[0] if pages else None)
+        return next(
+            (page for page in pages if named & {page.id, page.account_id}), pages[0] if pages else None
+        )
 
     def _strike_whole_calls(self, call: LoggedCall, path: str) -> None:
         if self.faults.strike("throttled", path):

@@ -190,7 +190,12 @@ class Person:
         named = [element for element in cards if element.get("title") == card]
         for element in named:
             for button in element.get("buttons") or ():
-                if title in {button.get("title"), button.get("payload"), button.get("url"), button.get("type")}:
+                if title in {
+                    button.get("title"),
+                    button.get("payload"),
+                    button.get("url"),
+                    button.get("type"),
+                }:
                     return self._press(button)
         shown = [button.get("title") for element in named for button in element.get("buttons") or ()]
         there = f"on it are {shown}" if named else f"there are {[element.get('title') for element in cards]}"

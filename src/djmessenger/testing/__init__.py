@@ -2,7 +2,7 @@
 
 ::
 
-    def test_order(messenger):                      # pytest; MessengerTestMixin for Django's TestCase
+    def test_order(messenger):  # pytest; MessengerTestMixin for Django's TestCase
         ana = messenger.person(locale="de_DE")
         ana.says("hallo")
         ana.sees("Willkommen", quick_replies=["Bestellen"])

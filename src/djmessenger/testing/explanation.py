@@ -71,7 +71,9 @@ def line_of(bubble: Bubble) -> str:
     words = bubble.text or ""
     if not words or bubble.kind not in {"text", "template", "postback"}:
         about = message.get("url") or _url_in(message)
-        words = " ".join(filter(None, [f"({bubble.template or bubble.kind}", about])) + ")" + f" {words}".rstrip()
+        words = (
+            " ".join(filter(None, [f"({bubble.template or bubble.kind}", about])) + ")" + f" {words}".rstrip()
+        )
     if bubble.kind == "postback":
         words = f"(taps {bubble.text})"
     if bubble.by_page:

@@ -48,7 +48,9 @@ def reply_refused(reply: models.Reply) -> ReplyRefused:
     answer = reply.response or {}
     codes = [f"{key} {answer[key]}" for key in ("code", "error_subcode") if answer.get(key) is not None]
     lines = [
-        f"Graph refused a message: {', '.join(codes)}" if codes else f"a message is {reply.get_state_display()}",
+        f"Graph refused a message: {', '.join(codes)}"
+        if codes
+        else f"a message is {reply.get_state_display()}",
         reply.error.strip(),
         f"Message  {reply.data.get('message')}",
         f"Made by  {origin(reply.rule)}",

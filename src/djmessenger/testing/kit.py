@@ -13,10 +13,13 @@ from typing import Any, Self
 
 from django.core.management import call_command
 from django.db.models import Model
+from django.db.models.signals import post_save
 from django.test import Client, override_settings
+from django.utils import timezone
 
 from djmessenger import bot, models, settings
 from djmessenger.emulator import Emulator, EmulatorTransport, Fault, Page
+from djmessenger.receiving import ReceivingType
 from djmessenger.testing import failures, road, travel
 from djmessenger.testing.explanation import LastOutcome
 from djmessenger.testing.person import Person
@@ -26,6 +29,12 @@ TOKEN = "made-up-token-of-the-page"  # noqa: S105 - taken by the emulator alone
 SECRET = "made-up-secret-of-the-app"  # noqa: S105 - likewise
 NAMES = ("Ana Torres", "Ben Okafor", "Chen Wei", "Dora Lang", "Emil Novak", "Fatima Haddad")
 ACCEPTED = 200
+REPORTS = {
+    "echoes": ReceivingType.ECHO,
+    "deliveries": ReceivingType.DELIVERED,
+    "reads": ReceivingType.READ,
+}
+"""What Meta may report of its own accord, and the type of the event."""
 
 
 class Messenger:
@@ -36,19 +45,15 @@ class Messenger:
     all other settings the project's.
     """
 
-    def __init__(self, *, receipts: bool = False) -> None:
-        """``receipts``: Meta also reports each message as delivered and as read, which costs time."""
-        self._receipts = receipts
+    def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
         self._log = failures.ErrorLog()
         self._failed: list[AssertionError] = []
         self._deliberate = 0
         self._calls_checked = 0
         self._people: list[Person] = []
-        self._fired: set[int] = set()
-        self._outcomes_read = 0
+        self._to_send: set[int] = set()
         self._depth = 0
-        self._running = False
 
     # Beginning and end
 
@@ -70,9 +75,7 @@ class Messenger:
             )
         )
         self.clock = travel.Clock()
-        self.emulator = Emulator(
-            self.clock, delivery_receipts=self._receipts, read_receipts=self._receipts, enforce_rates=True
-        )
+        self.emulator = Emulator(self.clock)
         self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")
         bot.use_transport(EmulatorTransport(self.emulator))
         self._stack.callback(bot.use_transport, None)
@@ -80,11 +83,14 @@ class Messenger:
         self._stack.callback(models.messaging_failed.disconnect, self._messaging_failed)
         models.reply_failed.connect(self._reply_failed)
         self._stack.callback(models.reply_failed.disconnect, self._reply_failed)
+        post_save.connect(self._reply_saved, sender=models.Reply)
+        self._stack.callback(post_save.disconnect, self._reply_saved, sender=models.Reply)
         filters = logging.getLogger("djmessenger.filtering")
         filters.addHandler(self._log)
         self._stack.callback(filters.removeHandler, self._log)
         self._client = Client(enforce_csrf_checks=True)
         self._depth = road.depth()
+        self.report(**{name: self._has_rules_for(kind) for name, kind in REPORTS.items()})
         self._configure()
 
     def stop(self) -> None:
@@ -145,24 +151,57 @@ class Messenger:
 
     # What happens
 
+    def report(self, *, echoes: bool, deliveries: bool, reads: bool) -> None:
+        """Say which of its own events Meta reports: the Page's messages, what was delivered, what was read.
+
+        At first those that the policy has rules for, since each costs as much time as a message of a person.
+        Faults switch echoes on, for they settle what is in doubt.
+        """
+        self.emulator.echoes = echoes
+        self.emulator.delivery_receipts = deliveries
+        self.emulator.read_receipts = reads
+
+    @staticmethod
+    def _has_rules_for(kind: ReceivingType) -> bool:
+        return bool(bot.get_policy().get_rules(kind))
+
     def run(self) -> None:
-        """Deliver, handle and send everything that can be now. Acts and looks do it by themselves.
+        """Deliver, handle and send everything that can be now; acts and looks do it by themselves.
 
         Does nothing inside a transaction that the test itself opened: nothing is sent before its commit.
         Raises ``RuleFailed`` and ``ReplyRefused`` for what went wrong meanwhile.
         """
         __tracebackhide__ = True
-        if self._running or road.depth() > self._depth:
+        self.settle()
+        if not self._is_in_transaction():
+            while road.drain():
+                self.settle()
+            self._raise_failures()
+
+    def settle(self) -> None:
+        """Do what is known to wait: the same as ``run``, without looking into the tables for more."""
+        __tracebackhide__ = True
+        if self._is_in_transaction():
             return
-        self._running = True
-        try:
-            while True:
-                delivered = self.emulator.deliver(self._post)
-                if not road.drain() and not delivered:
-                    break
-        finally:
-            self._running = False
+        dispatcher = bot.get_dispatcher()
+        assert isinstance(dispatcher, road.WaitingDispatcher), "another dispatcher was set during the test"
+        busy = True
+        while busy:
+            due = self.emulator.next_due()
+            busy = due is not None and due <= self.clock() and bool(self.emulator.deliver(self._post))
+            for callback_id in dispatcher.take():
+                road.handle(callback_id)
+            conversations, self._to_send = sorted(self._to_send), set()
+            for conversation_id in conversations:
+                busy = road.work(road.Kind.OUT, conversation_id) or busy
         self._raise_failures()
+
+    def _is_in_transaction(self) -> bool:
+        return road.depth() > self._depth
+
+    def _reply_saved(self, instance: models.Reply, created: bool, **kwargs: Any) -> None:
+        if created and instance.conversation_id is not None:
+            self._to_send.add(instance.conversation_id)
 
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         answer = self._client.post(
@@ -225,6 +264,8 @@ class Messenger:
 
         What is refused because of it fails no test. ``times`` limits how often it strikes.
         """
+        echoes, self.emulator.echoes = self.emulator.echoes, True
+        models.Page.objects.update(date_last_echo=timezone.now())
         self._deliberate += 1
         try:
             with self.emulator.faults.active(name, **options) as fault:
@@ -232,6 +273,7 @@ class Messenger:
                 self.run()
         finally:
             self._deliberate -= 1
+            self.emulator.echoes = echoes
 
     # What came of it
 
@@ -281,7 +323,12 @@ class Messenger:
             return bool(self._deliberate)
         page = screen.page
         owner = self.emulator.owner(screen)
-        return screen.blocked or page.restricted or page.token_error is not None or owner not in {"", page.app_id}
+        return (
+            screen.blocked
+            or page.restricted
+            or page.token_error is not None
+            or owner not in {"", page.app_id}
+        )
 
     def _raise_failures(self) -> None:
         __tracebackhide__ = True
@@ -290,7 +337,9 @@ class Messenger:
             psid = str((call.body.get("recipient") or {}).get("id", ""))
             if call.error and "sender_action" in call.body and not self._is_deliberate(psid):
                 found.append(
-                    failures.ReplyRefused(f"Graph refused {call.body['sender_action']}: {call.error.get('message')}")
+                    failures.ReplyRefused(
+                        f"Graph refused {call.body['sender_action']}: {call.error.get('message')}"
+                    )
                 )
         self._calls_checked = len(self.emulator.calls)
         self._log.records.clear()

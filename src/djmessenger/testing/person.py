@@ -137,11 +137,11 @@ class Person:
 
     def does(self, act: str, *args: Any, **options: Any) -> Act | None:
         """Do anything that a person of the emulator can, by its name there: ``does("gives_phone", "+43...")``."""
-        self.messenger.run()
+        self.messenger.settle()
         self._seen = len(self.screen.received)
         done: Callable[..., Act | None] = getattr(self.screen, act)
         result = done(*args, **options)
-        self.messenger.run()
+        self.messenger.settle()
         return result
 
     # What the person sees
@@ -162,7 +162,9 @@ class Person:
         is its address, or True for any. What is left out may be anything.
         """
         __tracebackhide__ = True
-        self.messenger.run()
+        self.messenger.settle()
+        if self._seen >= len(self.screen.received):
+            self.messenger.run()
         received = self.screen.received
         wanted = {
             "buttons": buttons,
@@ -208,7 +210,10 @@ class Person:
         mids = [bubble.mid for bubble in self.screen.received]
         rules = dict(models.Reply.objects.filter(mid__in=mids).values_list("mid", "rule"))
         return transcript(
-            self.screen.first_name, self.screen.page.name, self.screen.thread, {str(k): v for k, v in rules.items()}
+            self.screen.first_name,
+            self.screen.page.name,
+            self.screen.thread,
+            {str(k): v for k, v in rules.items()},
         )
 
     @staticmethod

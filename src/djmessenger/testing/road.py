@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 
 from django.db import connections, router
 from django.test import TestCase
 
 from djmessenger import bot, models, settings
+from djmessenger.pipeline import intake
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
 from djmessenger.pipeline.road import Road
 
 Kind = models.Lane.Kind
-_MOST_ROUNDS = 10_000
 
 
 class WaitingDispatcher:
@@ -21,12 +22,18 @@ class WaitingDispatcher:
 
     def __init__(self, road: Callable[[], Road]) -> None:
         """Take the road as any dispatcher does."""
+        self._stored: list[int] = []
 
     def callback_stored(self, callback_id: int) -> None:
-        """Nothing: the row is found."""
+        self._stored.append(callback_id)
 
     def replies_queued(self, conversation_id: int) -> None:
-        """Nothing: the row is found."""
+        """Nothing: in a test case no transaction is committed, so the kit sees the rows by itself."""
+
+    def take(self) -> list[int]:
+        """Give the callbacks that came since the last call."""
+        stored, self._stored = self._stored, []
+        return stored
 
     def stop(self) -> None:
         """Nothing runs."""
@@ -43,28 +50,37 @@ def depth() -> int:
     return connection.in_atomic_block + len(connection.savepoint_ids)
 
 
-def drain() -> bool:
-    """Split, handle and send what can be now; give whether there was anything.
-
-    What was to run on commit runs after each step, as it would where each step's transaction is the outermost:
-    in a test case the outermost one is the test's and is never committed.
-    """
+def handle(callback_id: int) -> None:
+    """Split a stored callback and handle its events."""
     road = bot.get_road()
-    busy = False
-    for _ in range(_MOST_ROUNDS):
-        with TestCase.captureOnCommitCallbacks(using=database(), execute=True):
-            worked = road.split_waiting() > 0
-        worked = _work(road, Kind.IN) or worked
-        worked = _work(road, Kind.OUT) or worked
-        if not worked:
-            return busy
-        busy = True
-    raise RuntimeError(f"the bot was still busy after {_MOST_ROUNDS} rounds")
+    with _committing():
+        todo = intake.split(callback_id)
+        road.loose(todo)
+    for conversation_id in todo.conversations:
+        work(Kind.IN, conversation_id)
 
 
-def _work(road: Road, kind: str) -> bool:
-    with TestCase.captureOnCommitCallbacks(using=database(), execute=True):
-        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=100)
+def work(kind: str, conversation_id: int | None = None) -> bool:
+    """Do what waits in one direction of a conversation, or of all; give whether there was anything."""
+    with _committing():
+        leases = models.Lane.objects.claim(
+            kind, seconds=settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
+        )
         for lease in leases:
-            road.work(lease, Deadline(settings.DJM_LEASE), RunHere())
+            bot.get_road().work(lease, Deadline(settings.DJM_LEASE), RunHere())
     return bool(leases)
+
+
+def drain() -> bool:
+    """Do all that waits, whoever made it wait; give whether there was anything."""
+    with _committing():
+        worked = bot.get_road().split_waiting() > 0
+    return any([worked, work(Kind.IN), work(Kind.OUT)])
+
+
+def _committing() -> contextlib.AbstractContextManager[object]:
+    """Run afterwards what was to run on commit, as it would where the road's transactions are the outermost.
+
+    In a test case the outermost one is the test's, and is never committed.
+    """
+    return TestCase.captureOnCommitCallbacks(using=database(), execute=True)
