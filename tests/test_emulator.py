@@ -360,7 +360,7 @@ def test_utility_messages_need_an_approved_template(bench):
     bench.clock.advance(days=3)
     template = {"name": "shipped", "language": {"code": "en"}}
     assert error_of(bench.send({"template": template}, messaging_type="UTILITY")) == (100, None)
-    bench.page.utility_templates.add("shipped")
+    bench.emulator.add_template(bench.page, "shipped")
     assert error_of(bench.send({"text": "x"}, messaging_type="UTILITY")) == (100, None)
     assert bench.send({"template": template}, messaging_type="UTILITY")[0] == 200
     bench.page.permissions.discard("page_utility_messaging")

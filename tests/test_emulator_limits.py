@@ -621,3 +621,13 @@ def test_what_graph_takes_is_accepted(message):
     status, answer = bench.send(message)
     assert status == 200, answer
     assert bench.ana.received[0].message.items() >= message.items()
+
+
+def test_the_budget_of_a_day_grows_with_the_persons():
+    bench = Bench(enforce_business_limit=True)
+    assert {bench.call("GET", "me")[0] for _ in range(200)} == {200}
+    answer = bench.call("GET", "me")[1]
+    assert answer["error"]["code"] == 80006
+    assert "X-Business-Use-Case-Usage" in bench.emulator.calls[-1].headers
+    bench.emulator.add_person(bench.page).says("hi")
+    assert bench.call("GET", "me")[0] == 200

@@ -534,5 +534,5 @@ def check_utility(template: Any, page: Page) -> None:
     language = as_object(required(template, "language", path), inner(path, "language"))
     required_text(language, "code", f"{path}[language]")
     as_list(template.get("components") or [], f"{path}[components]")
-    if name not in page.utility_templates:
+    if not page.has_template(name):
         raise refusals.bad(f"The template {name} does not exist or is not approved", path=path)

@@ -16,7 +16,7 @@ from djmessenger.emulator.calls import LoggedCall, redact
 from djmessenger.emulator.encoding import Parameters, read_parameters
 from djmessenger.emulator.endpoints import messages, pages, people, profile
 from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.state import Page
+from djmessenger.emulator.state import DAY, Page
 from djmessenger.emulator.webhook import Webhook
 from djmessenger.rulebook import limit, retirement
 
@@ -39,6 +39,8 @@ _EDGES: Mapping[str, tuple[str, Edge]] = {
     "custom_labels": ("GET POST", pages.custom_labels),
     "subscribed_apps": ("GET POST DELETE", pages.subscribed_apps),
     "conversations": ("GET", pages.conversations),
+    "insights": ("GET", pages.insights),
+    "message_templates": ("GET POST DELETE", pages.message_templates),
     "pass_thread_control": ("POST", people.thread_control),
     "take_thread_control": ("POST", people.thread_control),
     "request_thread_control": ("POST", people.thread_control),
@@ -142,6 +144,10 @@ class Emulator(Webhook):
         if not parts or method not in _MODES:
             raise refusals.Refusal(100, "Unsupported request", type=refusals.METHOD_EXCEPTION)
         self._strike_whole_calls(call, path)
+        if self.enforce_business_limit:
+            most = limit("rate.calls_per_engaged_user") * self.engaged(page)
+            if not self.has_left(f"{page.id}:business", most, DAY):
+                raise refusals.business_throttled(self._full_usage(page.id))
         target = page.id if parts[0] == "me" else parts[0]
         context = Context(
             self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
@@ -210,7 +216,8 @@ class Emulator(Webhook):
             raise refusals.unknown_path("/" + "/".join(parts[2:]))
         if target in {page.id, page.account_id}:
             if not edge:
-                return pages.page_node(context)
+                linking = "account_linking_token" in context.params
+                return people.linked_person(context) if linking else pages.page_node(context)
             methods, answer = _EDGES.get(edge, ("", None))
             if answer is None:
                 raise refusals.unknown_path(f"/{edge}")

@@ -221,7 +221,10 @@ class Person:
         if kind in {"postback", "game_play"}:
             return self.postback(str(button.get("title", "")), str(button.get("payload", "")))
         if kind == "account_link":
-            self.opened.append(str(button.get("url", "")))
+            token = self.world.number("linking")
+            self.page.linking_tokens[token] = (self.id, self.world.clock())
+            url = str(button.get("url", ""))
+            self.opened.append(f"{url}{'&' if '?' in url else '?'}account_linking_token={token}")
             return None
         if kind == "account_unlink":
             return self.unlinks_account()

@@ -181,3 +181,62 @@ def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, 
     }
     wanted = str(context.params.get("fields") or "id,created_time").split(",")
     return {key: value for key, value in values.items() if key in wanted or key == "id"}
+
+
+_METRICS = {
+    "page_messages_total_messaging_connections",
+    "page_messages_new_conversations_unique",
+    "page_messages_blocked_conversations_unique",
+    "page_messages_reported_conversations_unique",
+}
+
+
+def insights(context: Context) -> dict[str, Any]:
+    """Answer ``GET /{page}/insights`` with what can be counted here."""
+    given = required(context.params, "metric", "")
+    names = given if isinstance(given, list) else str(given).split(",")
+    persons = [person for person in context.world.persons.values() if person.page is context.page]
+    counts = {
+        "page_messages_total_messaging_connections": sum(1 for person in persons if person.thread),
+        "page_messages_new_conversations_unique": sum(1 for person in persons if person.thread),
+        "page_messages_blocked_conversations_unique": sum(1 for person in persons if person.blocked),
+    }
+    data = []
+    for name in names:
+        if name not in _METRICS:
+            raise refusals.bad("The value must be a valid insights metric", path="metric")
+        value = {"value": counts.get(name, 0), "end_time": _moment(context.world.clock())}
+        metric_id = f"{context.page.id}/insights/{name}/day"
+        data.append({"name": name, "period": "day", "values": [value], "title": name, "id": metric_id})
+    return {"data": data}
+
+
+def message_templates(context: Context) -> dict[str, Any]:
+    """Answer the templates of utility messages; every new one is approved at once."""
+    context.need("page_utility_messaging")
+    page, params = context.page, context.params
+    if context.method == "POST":
+        name = required_text(params, "name", "")
+        language = required_text(params, "language", "")
+        if str(params.get("category", "UTILITY")).upper() != "UTILITY":
+            raise refusals.not_one_of("category", {"utility"})
+        entry = context.world.add_template(page, name, language, components=params.get("components") or [])
+        return {key: entry[key] for key in ("id", "status", "category")}
+    wanted = {key: str(params[key]) for key in ("name", "language", "status", "category") if params.get(key)}
+    if context.method == "DELETE":
+        required(params, "name", "")
+        wanted = {"name": wanted["name"]}
+        if params.get("template_id"):
+            wanted["id"] = str(params["template_id"])
+    found = {
+        key: entry
+        for key, entry in page.templates.items()
+        if all(str(entry.get(name)) == value for name, value in wanted.items())
+    }
+    if context.method == "GET":
+        return {"data": list(found.values())}
+    if not found:
+        raise refusals.no_such_object("delete", str(params.get("template_id") or params["name"]))
+    for key in found:
+        del page.templates[key]
+    return {"success": True}
