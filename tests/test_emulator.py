@@ -163,6 +163,11 @@ def test_a_form_with_single_quotes(bench):
     assert form(bench, "application/x-www-form-urlencoded", text.encode())[0] == 200
 
 
+def test_objects_as_text_inside_json(bench):
+    body = {"recipient": json.dumps({"id": bench.ana.id}), "message": json.dumps({"text": "hi"})}
+    assert form(bench, "application/json", bench.json(body))[0] == 200
+
+
 def test_json_without_its_content_type_holds_no_parameters(bench):
     body = bench.json({"recipient": {"id": bench.ana.id}, "message": {"text": "x"}})
     status, answer = form(bench, "text/plain", body)

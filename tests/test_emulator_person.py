@@ -211,3 +211,14 @@ def test_a_human_answers_from_the_inbox(bench, ana):
         "metadata": "done",
     }
     assert bench.send({"text": "back"})[0] == 200
+
+
+def test_whom_the_page_has_blocked_is_not_heard(bench, ana):
+    body = {"user_ids": [{"id": ana.id}], "actions": ["BLOCK_USER"]}
+    assert bench.call("POST", "me/moderate_conversations", body)[0] == 200
+    ana.says("let me in")
+    assert bench.emulator.deliver(Bot()) == []
+    body["actions"] = ["UNBLOCK_USER"]
+    bench.call("POST", "me/moderate_conversations", body)
+    ana.says("thanks")
+    assert last(bench)["message"]["text"] == "thanks"

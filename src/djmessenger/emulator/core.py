@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -27,6 +26,8 @@ GRAPH_VERSION = "v26.0"
 """The version of 29 July 2026 (Graph API changelog)."""
 FIRST_LISTED = 20
 """The major version with which the rulebook's list begins; all older ones have ended."""
+KEPT_CALLS = 50_000
+"""Calls that the log keeps at least; a server that runs for weeks must not fill the memory."""
 _VERSION = re.compile(r"v\d+\.\d+")
 _MODES = {"GET", "POST", "DELETE"}
 
@@ -88,6 +89,8 @@ class Emulator(Webhook):
         call = LoggedCall(self.clock(), method.upper(), path, redact(parameters.values))
         call.files = [upload.filename for upload in parameters.files]
         with self.lock:
+            if len(self.calls) >= 2 * KEPT_CALLS:
+                del self.calls[:KEPT_CALLS]
             self.calls.append(call)
             if self.faults.strike("unreachable", path):
                 call.fault = "unreachable"
@@ -279,10 +282,6 @@ class Emulator(Webhook):
             answer["headers"] = [{"name": name, "value": value} for name, value in named.items()]
         answer["body"] = json.dumps(content, separators=(",", ":"))
         return answer
-
-    def new_challenge(self) -> str:
-        """Give a number that cannot be guessed, for the verification of an endpoint."""
-        return str(secrets.randbelow(9 * 10**9) + 10**9)
 
 
 def _b(text: str) -> bytes:

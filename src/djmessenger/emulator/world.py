@@ -199,12 +199,17 @@ class World:
         authored: bool = True,
         delay: float = 0.0,
     ) -> None:
-        """Queue an item for the webhook, in the container that its thread's owner calls for."""
+        """Queue an item for the webhook, in the container that its thread's owner calls for.
+
+        What a person whom the Page has blocked writes (``authored``) goes nowhere.
+        """
         with self.lock:
             person = self.person_of(page, item)
+            if person is not None and person.blocked_by_page and authored:
+                return
             standby = self.faults.strike("standby") is not None
             if person is not None and self.owner(person) not in {"", page.app_id}:
-                standby = subscription != "messaging_handovers"
+                standby = subscription not in {"messaging_handovers", "messaging_handover"}
             container = "standby" if standby else "messaging"
             wanted = "standby" if standby else subscription
             if page.receives(wanted):
