@@ -17,6 +17,8 @@ from django.test import SimpleTestCase, TransactionTestCase
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
+from djmessenger import bot
+from djmessenger.emulator import Emulator, EmulatorTransport
 from tests import postgresql
 from tests.settings import postgresql_database, sqlite_file_database
 
@@ -127,3 +129,20 @@ def file_database(
             connections["default"].close()
             use_database(before)
             connections["default"] = in_memory
+
+
+@pytest.fixture
+def emulator(settings: Any) -> Iterator[Emulator]:
+    """Meta, with the Page and the app of the test settings; what the bot sends goes there."""
+    world = Emulator()
+    world.add_page(
+        "104233987650012",
+        settings.DJM_PAGE_ACCESS_TOKEN,
+        app_secret=settings.DJM_APP_SECRET,
+        require_proof=True,
+    )
+    bot.use_transport(EmulatorTransport(world))
+    try:
+        yield world
+    finally:
+        bot.use_transport(None)

@@ -57,9 +57,13 @@ class Connection:
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
     def drip(self, data: bytes) -> None:
-        """Send byte by byte, for ever, until the other end gives up or the test is over."""
+        """Send byte by byte, for ever, until the other end gives up or the test is over.
+
+        The deadline passes after the first byte.
+        """
         with contextlib.suppress(OSError):
             self.send(data[:1])
+            self.server.expire()
             while not self.server.over.wait(0.005):
                 data = data[1:] or b"x"
                 self.send(data[:1])
@@ -73,6 +77,7 @@ class Server:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.connections = 0
         self.over = threading.Event()
+        self.expire: Callable[[], None] = lambda: None
         self._threads: list[threading.Thread] = []
         self._sockets: list[socket.socket] = []
         self._listener = socket.create_server(("127.0.0.1", 0))

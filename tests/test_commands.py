@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+from urllib.parse import urlsplit
 
 import pytest
 from django.apps import apps
@@ -15,6 +16,7 @@ from django.utils import translation
 from django.utils.functional import lazy
 
 from djmessenger import bot, graph, payload
+from djmessenger.emulator import Emulator, VirtualClock
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
 from djmessenger.management import profile
 from djmessenger.outgoing import thread
@@ -31,52 +33,44 @@ def _word() -> str:
 hello = lazy(_word, str)()
 
 
-class Page:
-    """A stand-in for Graph behind the transport: the profile of one Page, and every request."""
+class Graph:
+    """The emulator behind the transport, with one Page and what its profile holds."""
 
     def __init__(self) -> None:
-        self.profile: dict = {}
-        self.requests: list[tuple[str, str, dict]] = []
-        self.refusal: dict | None = None
+        self.emulator = Emulator(VirtualClock())
+        self.page = self.emulator.add_page("1234567", "made-up-token")
         self.broken: Exception | None = None
 
     def send(self, request: graph.Request) -> graph.Response:
-        body = json.loads(request.body) if request.body else {}
-        self.requests.append((request.method, request.url.partition("?")[0], body))
         if self.broken:
             raise self.broken
-        if self.refusal:
-            return self._answer(400, {"error": self.refusal})
-        if request.method == "GET":
-            return self._answer(200, {"data": [self.profile] if self.profile else []})
-        if request.method == "DELETE":
-            for field in body["fields"]:
-                self.profile.pop(field, None)
-        elif "persistent_menu" in body and "get_started" not in {**self.profile, **body}:
-            return self._answer(
-                400, {"error": {"code": 100, "error_subcode": 2018145, "message": "no button"}}
-            )
-        else:
-            self.profile |= {key: value for key, value in body.items() if key != "platform"}
-        return self._answer(200, {"result": "success"})
+        url = urlsplit(request.url)
+        answer = self.emulator.handle(
+            request.method, url.path, url.query, request.headers, request.body or b""
+        )
+        return graph.Response(*answer)
 
-    @staticmethod
-    def _answer(status: int, data: dict) -> graph.Response:
-        return graph.Response(status, {"content-type": "application/json"}, json.dumps(data).encode())
+    def client(self, of=None) -> graph.Client:
+        return graph.Client("made-up-token", page_id=of.page_id if of else "me", transport=self)
+
+    @property
+    def profile(self) -> dict:
+        return self.page.platform()
 
     @property
     def sent(self) -> list[tuple[str, dict]]:
-        return [(method, body) for method, _url, body in self.requests if method != "GET"]
+        """What changed the profile, or tried to."""
+        return [(call.method, call.body) for call in self.emulator.calls if call.method != "GET"]
+
+    @property
+    def calls(self) -> list:
+        return self.emulator.calls
 
 
 @pytest.fixture
 def page(monkeypatch):
-    page = Page()
-
-    def client(of=None):
-        return graph.Client("made-up-token", page_id=of.page_id if of else "me", transport=page)
-
-    monkeypatch.setattr(bot, "get_client", client)
+    page = Graph()
+    monkeypatch.setattr(bot, "get_client", page.client)
     return page
 
 
@@ -120,11 +114,11 @@ class TestGreetings:
         settings.DJM_THREAD_GREETINGS_TEXT = text
         with pytest.raises(CommandError, match="161 characters, at most 160"):
             run("configure_greetings")
-        assert page.requests == []
+        assert page.calls == []
 
     def test_one_that_is_too_long_in_a_translation_only_is_refused_too(self):
         long_in_german = lazy(lambda: "x" * (200 if translation.get_language() == "de" else 5), str)()
-        with pytest.raises(LimitExceeded, match=r"\(de\)"):
+        with pytest.raises(LimitExceeded, match=r"\(de_DE\)"):
             thread.greeting(long_in_german, ["en", "de"], "en")
 
     def test_an_empty_one_says_which_setting_to_fill(self, page):
@@ -136,10 +130,10 @@ class TestGreetings:
         printed = run("configure_greetings", "--dry-run")
         assert json.loads(printed) == {"greeting": [{"locale": "default", "text": "Grüß Gott"}]}
         assert "Grüß" in printed
-        assert page.requests == []
+        assert page.calls == []
 
     def test_remove(self, page):
-        page.profile = {"greeting": []}
+        page.profile.update({"greeting": []})
         run("configure_greetings", "--remove")
         assert page.sent == [("DELETE", {"fields": ["greeting"]})]
 
@@ -154,13 +148,13 @@ class TestGetStartedButton:
 
     @pytest.mark.parametrize("way", ["setting", "option"])
     def test_removes_it(self, page, settings, way):
-        page.profile = {"get_started": {"payload": "x"}}
+        page.profile.update({"get_started": {"payload": "x"}})
         settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON = way != "setting"
         run("configure_get_started_button", *(["--remove"] if way == "option" else []))
         assert page.sent == [("DELETE", {"fields": ["get_started"]})]
 
     def test_keeps_it_while_a_menu_needs_it_and_says_what_to_do(self, page):
-        page.profile = {"get_started": {"payload": "x"}, "persistent_menu": [{"locale": "default"}]}
+        page.profile.update({"get_started": {"payload": "x"}, "persistent_menu": [{"locale": "default"}]})
         with pytest.raises(CommandError, match="configure_persistent_menu --remove"):
             run("configure_get_started_button", "--remove")
         assert page.sent == []
@@ -202,7 +196,7 @@ class TestPersistentMenu:
 
     def test_a_button_that_is_there_is_left_alone(self, page, settings):
         settings.DJM_THREAD_PERSISTENT_MENUS = MENU
-        page.profile = {"get_started": {"payload": "MINE"}}
+        page.profile.update({"get_started": {"payload": "MINE"}})
         run("configure_persistent_menu")
         assert [list(body) for _method, body in page.sent] == [["persistent_menu"]]
         assert page.profile["get_started"] == {"payload": "MINE"}
@@ -211,24 +205,26 @@ class TestPersistentMenu:
         entry = {"title": "x", "payload": "P"}
         (menu,) = thread.persistent_menu([entry] * 20, [], "en")
         assert len(menu["call_to_actions"]) == 20
-        with pytest.raises(LimitExceeded, match="21 entries, at most 20"):
+        with pytest.raises(LimitExceeded, match="21 given, at most 20"):
             thread.persistent_menu([entry] * 21, [], "en")
 
     @pytest.mark.parametrize(
         ("entry", "said"),
         [
-            ({"type": "web_url", "title": "Shop", "url": ""}, "url is ''"),
-            ({"type": "web_url", "title": "Shop"}, "url is ''"),
-            ({"type": "web_url", "title": "Shop", "url": "javascript:alert(1)"}, "https address"),
+            ({"type": "web_url", "title": "Shop", "url": ""}, "url: is missing"),
+            ({"type": "web_url", "title": "Shop"}, "url: is missing"),
+            ({"type": "web_url", "title": "Shop", "url": "javascript:alert(1)"}, "begins with https://"),
             (
                 {"type": "web_url", "title": "Shop", "url": "https://x.example", "payload": "P"},
                 "no key 'payload'",
             ),
-            ({"type": "nested", "title": "More"}, "postback or web_url"),
-            ({"title": ""}, "title is empty"),
+            ("Shop", "needs a dict, not str"),
+            ({"type": []}, "neither postback nor web_url"),
+            ({"type": "nested", "title": "More"}, "neither postback nor web_url"),
+            ({"title": ""}, "title: is missing"),
             ({"title": "x" * 31}, "31 characters, at most 30"),
             ({"title": "x", "payload": "p" * 1001}, "1001 characters, at most 1000"),
-            ({"title": "x", "payload": {"a": 1}}, "text or a Payload"),
+            ({"title": "x", "payload": {"a": 1}}, "a Payload, not dict"),
         ],
     )
     def test_a_mistake_is_told_with_its_place(self, entry, said):
@@ -238,7 +234,7 @@ class TestPersistentMenu:
         assert said in str(caught.value)
 
     def test_the_sixth_entry_needs_a_payload(self):
-        with pytest.raises(DJMInvalidConfigException, match="payload is missing"):
+        with pytest.raises(DJMInvalidConfigException, match="payload: is missing"):
             thread.persistent_menu([{"title": "x"}] * 6, [], "en")
 
     def test_titles_are_translated(self):
@@ -247,6 +243,10 @@ class TestPersistentMenu:
             ("default", "Hello"),
             ("de_DE", "Hallo"),
         ]
+
+    def test_an_empty_url_makes_a_postback_and_never_an_address(self):
+        (menu,) = thread.persistent_menu([{"title": "Help", "url": ""}], [], "en")
+        assert menu["call_to_actions"][0]["type"] == "postback"
 
     def test_a_payload_object_is_written_out(self):
         (menu,) = thread.persistent_menu([{"title": "x", "payload": payload.GetStartedPayload()}], [], "en")
@@ -259,7 +259,7 @@ class TestPersistentMenu:
     def test_dry_run_asks_graph_nothing(self, page, settings):
         settings.DJM_THREAD_PERSISTENT_MENUS = MENU
         assert "persistent_menu" in json.loads(run("configure_persistent_menu", "--dry-run"))
-        assert page.requests == []
+        assert page.calls == []
 
     def test_remove(self, page):
         run("configure_persistent_menu", "--remove")
@@ -279,18 +279,13 @@ def full(settings):
 @pytest.mark.parametrize("name", COMMANDS)
 class TestRefusals:
     def test_a_refusal_says_code_message_and_cure(self, page, full, name):
-        page.refusal = {
-            "code": 190,
-            "error_subcode": 463,
-            "message": "Session has expired",
-            "type": "OAuthException",
-        }
+        page.page.token_error = 463
         with pytest.raises(CommandError) as caught:
             run(name)
         said = str(caught.value)
         assert "190" in said
         assert "463" in said
-        assert "'Session has expired'" in said
+        assert page.calls[-1].error["message"] in said
         assert len(said.splitlines()) == 2
         assert caught.value.returncode != 0
         assert "made-up-token" not in said
@@ -308,14 +303,12 @@ class TestRefusals:
     @pytest.mark.django_db
     def test_another_page(self, page, full, name):
         run(name, "--page", "1234567")
-        assert {url.rpartition("/v")[2].partition("/")[2] for _m, url, _b in page.requests} == {
-            "1234567/messenger_profile"
-        }
+        assert {call.path.partition("/v26.0")[2] for call in page.calls} == {"/1234567/messenger_profile"}
 
     def test_a_page_that_is_no_number(self, page, full, name):
         with pytest.raises(CommandError, match="--page"):
             run(name, "--page", "../me")
-        assert page.requests == []
+        assert page.calls == []
 
     def test_the_help_teaches(self, name, capsys):
         with pytest.raises(SystemExit):
@@ -350,7 +343,7 @@ class TestAutoConfig:
     def test_is_off_by_default(self, page, settings):
         del settings.DJM_THREAD_ENABLE_AUTO_CONFIG
         profile.auto_configure("default")
-        assert page.requests == []
+        assert page.calls == []
 
     def test_never_for_a_test_database(self, page, monkeypatch):
         monkeypatch.undo()
@@ -362,19 +355,11 @@ class TestAutoConfig:
 
     def test_only_for_the_database_of_the_models(self, page):
         profile.auto_configure("replica")
-        assert page.requests == []
+        assert page.calls == []
 
-    @pytest.mark.parametrize(
-        "trouble",
-        [
-            {"refusal": {"code": 190, "message": "Session has expired"}},
-            {"broken": graph.NotSent("no network")},
-            {"broken": RuntimeError("a bug")},
-        ],
-    )
+    @pytest.mark.parametrize("trouble", [None, graph.NotSent("no network"), RuntimeError("a bug")])
     def test_trouble_is_a_warning_and_never_an_error(self, page, caplog, trouble):
-        for name, value in trouble.items():
-            setattr(page, name, value)
+        page.page.token_error, page.broken = 463, trouble
         with caplog.at_level(logging.WARNING):
             profile.auto_configure("default")
         (record,) = [record for record in caplog.records if record.name == profile.logger.name]
@@ -392,7 +377,7 @@ class TestAutoConfig:
         settings.DJM_THREAD_PERSISTENT_MENUS = []
         settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON = False
         profile.auto_configure("default")
-        assert page.requests == []
+        assert page.calls == []
 
 
 class TestTestDatabases:

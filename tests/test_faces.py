@@ -6,6 +6,7 @@ import ast
 import importlib
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,12 @@ def test_a_face_names_what_is_there(package):
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_face_names_all_that_it_gathers(package):
     """What a package takes from its own files, it takes to show."""
-    path = SOURCE / package / "__init__.py"
+    body = tree_of(SOURCE / package / "__init__.py").body
+    if any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) for node in body):
+        return  # no mere face: it uses what it imports
     gathered = {
         alias.asname or alias.name
-        for node in tree_of(path).body
+        for node in body
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"djmessenger.{package}.")
         for alias in node.names
     }
@@ -83,15 +86,21 @@ def test_what_authors_import_says_what_it_is(name):
     if not (inspect.isclass(found) or inspect.isfunction(found)):
         return
     # Not inspect.getdoc: a dataclass without a docstring is given one that restates its fields.
-    path = inspect.getsourcefile(found)
-    assert path
-    definitions = [
-        node
-        for node in tree_of(Path(path)).body
-        if isinstance(node, (ast.ClassDef, ast.FunctionDef)) and node.name == found.__name__
-    ]
+    homes = {module.partition(".")[0], found.__module__.removeprefix("djmessenger.").partition(".")[0]}
+    definitions = [node for home in homes for node in definitions_in(home).get(found.__name__, [])]
     assert definitions, f"{name} is made by no plain statement"
     assert all(map(ast.get_docstring, definitions)), f"{name} has no docstring"
+
+
+@cache
+def definitions_in(home: str) -> dict[str, list[ast.ClassDef | ast.FunctionDef]]:
+    """Give the classes and functions at the top of a module, or of all files of a package, by name."""
+    found: dict[str, list[ast.ClassDef | ast.FunctionDef]] = {}
+    for path in [*SOURCE.glob(f"{home}.py"), *SOURCE.glob(f"{home}/**/*.py")]:
+        for node in tree_of(path).body:
+            if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                found.setdefault(node.name, []).append(node)
+    return found
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from djmessenger.settings import SETTINGS
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = "djmessenger"
@@ -39,8 +44,8 @@ PLAIN = {"", "utils"}
 """Packages that only hold others: the version, and the closed room."""
 
 CLOSED_ROOM = {"__init__.py", "default_routing_policy.py", "serializable.py", "utils.py"}
-LOADS_BY_NAME = {"apps", "bot", "testing", "utils.utils"}
-"""What may load a module by its dotted name: the app's start, the dispatcher, the pytest plugin, a policy's classes."""
+LOADS_BY_NAME = {"apps", "bot", "checks", "testing", "utils.utils"}
+"""What may load by dotted name: the app's start, the dispatcher, its check, the pytest plugin, policies."""
 BUILT_FROM_SETTINGS = ("Client", "Policy", "Page", "Dispatcher", "Transport")
 BUILDERS = {"from_dict", "from_file", "policy_from_modules"}
 
@@ -211,17 +216,38 @@ def test_only_the_idioms_load_by_name():
     assert not wrong
 
 
-def test_settings_are_read_from_the_stages_up():
-    """So the words work without Django configured, and what is below has no opinion of its own."""
+def test_documented_settings_are_read_from_the_stages_up():
     first = ORDER.index(LAYERS["stages"][0])
+    documented = {name for name, row in SETTINGS.items() if row.documented}
     wrong = [
         f"{module}:{node.lineno} reads {ast.unparse(node)}"
         for module in modules().values()
         if unit_of(module.name) != "settings" and unit_of(module.name) in ORDER[:first]
         for node in ast.walk(module.tree)
-        if isinstance(node, ast.Attribute) and node.attr.startswith("DJM_")
+        if isinstance(node, ast.Attribute) and node.attr in documented
     ]
     assert not wrong
+
+
+@pytest.mark.parametrize("module", [name for row in ("ground", "words") for name in LAYERS[row]])
+def test_ground_and_words_work_without_django_configured(module):
+    if module not in modules():
+        pytest.skip("not there yet")
+    code = (
+        f"import djmessenger.{module}, sys\n"
+        "from django.conf import settings\n"
+        "assert not settings.configured\n"
+        "assert 'django.db.models' not in sys.modules"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    answer = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "PYTHONPATH": str(SOURCE)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
 
 
 def test_bot_alone_builds_from_settings():

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import copy
 import json
 import logging
+import types
 
 import pytest
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
+from testapp import handling
 
-from djmessenger import routing
+from djmessenger import models, routing, rules
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.filtering import BaseFilter, literal_key, literal_keys
 from djmessenger.handling import BaseHandler
+from djmessenger.payload import PersistentMenuOnePayload
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.replying import CommonReplier
 from djmessenger.routing import InvalidPolicy, Outcome, Policy, Rule, TargetFilterClass, TargetHandlerClass
@@ -542,7 +546,8 @@ class TestOutcome:
     @pytest.mark.parametrize(
         ("messaging", "line"),
         [
-            (said('it"s\n\u202e'), '@rule(text("it\\"s\\n\\u202e"))'),
+            (said('say "hi"'), '@rule(text("say \\"hi\\""))'),
+            (said('it"s\n\u202e'), "@rule(text('it\"s\\n\\u202e'))"),
             (event(postback={"payload": "ORDER", "title": "Order"}), '@rule(tapped("ORDER"))'),
             (
                 event(message={"mid": "m", "attachments": [{"type": "image", "payload": {}}]}),
@@ -559,6 +564,29 @@ class TestOutcome:
         compile(outcome.suggestion, "suggestion", "exec")
         assert line in caplog.text
 
+    @given(
+        st.builds(said, st.text(min_size=1, max_size=100).filter(str.strip))
+        | st.builds(lambda text: event(postback={"payload": text, "title": "x"}), st.text(min_size=1))
+        | st.sampled_from(
+            [
+                event(message={"mid": "m", "quick_reply": {"payload": ""}, "text": "x"}),
+                event(message={"mid": "m", "sticker_id": 369239263222822}),
+                event(optin={"ref": "x"}),
+            ]
+        )
+    )
+    def test_the_rule_to_paste_is_for_that_event(self, messaging):
+        with override_settings(DEBUG=True):
+            outcome = Policy().decide(messaging).outcome
+        module = types.ModuleType("pasted.messenger")
+        try:
+            exec(outcome.suggestion, module.__dict__)  # noqa: S102
+            policy = rules.policy_from_modules([module])
+        finally:
+            rules.forget(module)
+        assert outcome.unhandled
+        assert policy.decide(messaging).applied
+
     def test_outside_debug_the_log_holds_no_text(self, caplog):
         with caplog.at_level(logging.DEBUG, "djmessenger.routing"):
             outcome = Policy().route(said("my secret words"))
@@ -571,6 +599,16 @@ class TestOutcome:
             outcome = Policy().route(read())
         assert not outcome.unhandled
         assert not caplog.records
+
+
+class TestThreads:
+    def test_one_policy_serves_all_of_them(self):
+        policy = Policy(
+            [Rule("SIMPLE_TEXT", str(number), [Is(str(number))], [Note([], "")]) for number in range(50)]
+        )
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            outcomes = pool.map(lambda number: policy.route(said(str(number))).applied, range(50))
+            assert list(outcomes) == [[str(number)] for number in range(50)]
 
 
 class TestIndex:
@@ -635,6 +673,14 @@ def problems_of(*rules):
 
 def a_rule(**entries):
     return {"type": "SIMPLE_TEXT", "name": "one", "handlers": [{"name": f"{THIS}.answer"}], **entries}
+
+
+A_BUTTON = {"type": "postback", "title": "Order", "payload": "ORDER"}
+
+
+def a_message(**parts):
+    message = {"type": "button", "text": "Choose", **parts}
+    return {"name": "djmessenger.replying.MessageReplier", "args": {"message": message}}
 
 
 class TestProblems:
@@ -702,6 +748,14 @@ class TestProblems:
             (a_rule(handlers=[{"name": f"{THIS}.later"}]), "E041", ".handlers[0]", "async"),
             (a_rule(filters=[{"name": f"{THIS}.later"}]), "E041", ".filters[0]", "async"),
             (a_rule(filters=[{"name": f"{THIS}.takes_nothing"}]), "E040", ".filters[0]", "event"),
+            (
+                a_rule(repliers=[a_message(buttons=[A_BUTTON | {"title": "x" * 25}])]),
+                "E039",
+                ".repliers[0]",
+                "title",
+            ),
+            (a_rule(repliers=[a_message(buttons=[A_BUTTON] * 4)]), "E039", ".repliers[0]", "buttons"),
+            (a_rule(repliers=[a_message(buttons=[A_BUTTON], txt="")]), "E037", ".repliers[0]", "txt"),
             (a_rule(handlers=[]), "W030", "", "neither handlers nor repliers"),
             (a_rule(filters=[{"name": f"{THIS}.PayloadOnly"}]), "W031", ".filters[0]", "never applies"),
             ("rule", "E031", "", "dict"),
@@ -796,6 +850,26 @@ rule_like = st.fixed_dictionaries(
 )
 
 
+class TestAnyObject:
+    def test_a_filter_that_cannot_say_what_it_passes(self):
+        class Odd(Ask):
+            def types(self):
+                raise RuntimeError("odd on purpose")
+
+        (problem,) = Policy([Rule("READ", filters=[Odd()], handlers=[Note([], "")])]).problems()
+        assert problem.id == "E037"
+
+    @pytest.mark.parametrize("thing", [None, 3, "x", object(), Ask, Ask(), passes, [[]], {1: 2}])
+    def test_problems_is_total(self, thing):
+        for policy in (
+            Policy([thing]),
+            Policy([Rule(thing)]),
+            Policy([Rule("READ", thing, thing, thing, thing)]),
+            Policy([Rule("READ", filters=[thing], handlers=[thing], repliers=[thing], stop=thing)]),
+        ):
+            assert policy.problems()
+
+
 class TestAnyJson:
     @given(anything | st.fixed_dictionaries({"rules": st.lists(rule_like | anything, max_size=4) | anything}))
     def test_nothing_but_our_exceptions(self, data):
@@ -858,3 +932,85 @@ class TestDocumented:
         assert policy.problems() == []
         assert [item.name for item in policy.rules] == [item["name"] for item in data["rules"]]
         assert Policy.get_instance(policy.serialize()) == policy
+
+
+IN_2016 = 1_460_000_000_000
+
+
+@pytest.fixture
+def conversation(db, settings):
+    settings.DJM_SAVE_USER_PROFILE = False
+    page = models.Page.objects.create(page_id="2002")
+    person = models.FBUserProfile.objects.create(psid="1001", page=page, locale="en_US")
+    return models.Conversation.objects.create(page=page, person=person)
+
+
+@pytest.fixture
+def sample():
+    handling.handled.clear()
+    return Policy.get_instance(DJM_DEFAULT_ROUTING_POLICY)
+
+
+class TestSamplePolicyRunsWhole:
+    """The documented sample, as printed, with the classes that its project brings."""
+
+    def run(self, policy, conversation, timestamp=IN_2016, **parts):
+        messaging = Messaging.from_item(
+            {"sender": {"id": "1001"}, "recipient": {"id": "2002"}, "timestamp": timestamp, **parts},
+            entry_id="2002",
+        )
+        messaging.bind(conversation=conversation, person=conversation.person, page=conversation.page)
+        outcome = policy.route(messaging)
+        replies = models.Reply.objects.order_by("pk")
+        return outcome, [(reply.rule, reply.type, reply.data["message"]) for reply in replies]
+
+    def test_hi(self, sample, conversation):
+        outcome, replies = self.run(sample, conversation, message={"mid": "m", "text": "hi"})
+        assert outcome.applied == ["Hi Rule"]
+        assert outcome.messages == 1
+        assert replies == [("Hi Rule", "simple_text", {"text": "Hi you, too!"})]
+        assert models.Messaging.objects.filter(is_kept=True).count() == 1
+
+    def test_outside_its_period_nobody_is_answered(self, sample, conversation):
+        outcome, replies = self.run(sample, conversation, timestamp=NOW, message={"mid": "m", "text": "hi"})
+        assert outcome.refused
+        assert replies == []
+        assert models.Messaging.objects.count() == 0
+
+    def test_hello_in_chinese(self, sample, conversation):
+        _, replies = self.run(sample, conversation, message={"mid": "m", "text": "你好"})
+        assert [message for _, _, message in replies] == [{"text": "Hello to you, too!"}]
+
+    def test_a_thumb_up_counts_and_is_thanked_for(self, sample, conversation):
+        _, replies = self.run(sample, conversation, message={"mid": "m", "sticker_id": 369239263222822})
+        assert [kind for _, kind, _ in replies] == ["simple_text", "image"]
+        conversation.person.refresh_from_db()
+        assert conversation.person.thumbups == 1
+
+    def test_buttons(self, sample, conversation):
+        _, [(rule, kind, message)] = self.run(sample, conversation, message={"mid": "m", "text": "buttons"})
+        assert (rule, kind) == ("buttons Rule", "button")
+        titles = [button["title"] for button in message["attachment"]["payload"]["buttons"]]
+        assert titles == ["button 1", "button 2"]
+
+    def test_a_location_is_stored(self, sample, conversation):
+        place = {"type": "location", "payload": {"coordinates": {"lat": 48.2, "long": 16.37}}}
+        outcome, replies = self.run(sample, conversation, message={"mid": "m", "attachments": [place]})
+        assert outcome.applied == ["Location Rule"]
+        assert replies == []
+        assert float(models.UserLocation.objects.get().latitude) == pytest.approx(48.2)
+
+    def test_the_menu_then_a_quick_reply(self, sample, conversation):
+        payload = PersistentMenuOnePayload().serialize()
+        _, replies = self.run(sample, conversation, postback={"title": "Help", "payload": payload})
+        assert [kind for _, kind, _ in replies] == ["simple_text", "quick_reply"]
+        tapped = replies[1][2]["quick_replies"][0]
+        assert tapped["title"] == "qr 1"
+        models.Reply.objects.all().delete()
+        _, replies = self.run(
+            sample,
+            conversation,
+            message={"mid": "m", "text": "qr 1", "quick_reply": {"payload": tapped["payload"]}},
+        )
+        assert handling.handled == ["qr payload 1"]
+        assert [message for _, _, message in replies] == [{"text": "Thanks for the quick reply"}]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger.facebook_locales import FacebookLocale
-from djmessenger.utils.utils import Loggable, LocalizedString, get_class_name, load_class
+from djmessenger.utils.utils import LocalizedString, Loggable, get_class_name, load_class
 
 TEXT = LocalizedString("Hi", {"zh_TW": "您好", "en_US": "Hello"})
 

@@ -110,7 +110,10 @@ class TestSignature:
             URL,
             BODY,
             content_type="application/json",
-            headers={"X-Hub-Signature": sign(BODY, algorithm="sha1"), "X-Hub-Signature-256": "sha256=" + "0" * 64},
+            headers={
+                "X-Hub-Signature": sign(BODY, algorithm="sha1"),
+                "X-Hub-Signature-256": "sha256=" + "0" * 64,
+            },
         )
         assert answer.status_code == 403
 

@@ -34,7 +34,9 @@ def settings_table() -> str:
 def type_text(kind: type | tuple[type, ...]) -> str:
     kinds = kind if isinstance(kind, tuple) else (kind,)
     names = {Promise: "lazy text", datetime.timedelta: "timedelta"}
-    return " or ".join(names.get(one, "path" if one.__name__ == "PathLike" else one.__name__) for one in kinds)
+    return " or ".join(
+        names.get(one, "path" if one.__name__ == "PathLike" else one.__name__) for one in kinds
+    )
 
 
 def default_text(default: Any) -> str:
@@ -61,7 +63,10 @@ def limits_table() -> str:
     rows = getattr(rulebook, "rows", dict)()
     return table(
         ["Key", "Value", "What", "Source", "Read"],
-        [[f"`{row.key}`", value_text(row), str(row.what), str(row.source), str(row.date)] for row in rows.values()],
+        [
+            [f"`{row.key}`", value_text(row), str(row.what), str(row.source), str(row.date)]
+            for row in rows.values()
+        ],
     )
 
 

@@ -15,11 +15,21 @@ from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import graph, models, routing, rules, settings
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.pipeline.dispatch import Dispatcher, EmbeddedDispatcher, InlineDispatcher, Road
+from djmessenger.pipeline.dispatch import (
+    Dispatcher,
+    EmbeddedDispatcher,
+    InlineDispatcher,
+    WorkerDispatcher,
+)
 from djmessenger.pipeline.inbox import Inbox
 from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.road import Road
 
-DISPATCHERS: Mapping[str, type[Dispatcher]] = {"inline": InlineDispatcher, "embedded": EmbeddedDispatcher}
+DISPATCHERS: Mapping[str, type[Dispatcher]] = {
+    "inline": InlineDispatcher,
+    "embedded": EmbeddedDispatcher,
+    "worker": WorkerDispatcher,
+}
 
 
 def app_secrets() -> dict[str, str]:
@@ -83,6 +93,16 @@ def load_modules() -> None:
     autodiscover_modules("messenger")
 
 
+_transport: graph.Transport | None = None
+
+
+def use_transport(transport: graph.Transport | None) -> None:
+    """Let every client made from now on speak through this transport; None: over the network."""
+    global _transport  # noqa: PLW0603 - one process, one network
+    _transport = transport
+    _client.cache_clear()
+
+
 @functools.lru_cache(maxsize=64)
 def _client(page_id: str) -> graph.Client:
     token = page_access_token()
@@ -97,6 +117,7 @@ def _client(page_id: str) -> graph.Client:
         page_id=page_id or "me",
         base_url=settings.DJM_GRAPH_URL,
         version=settings.DJM_GRAPH_VERSION,
+        transport=_transport,
         timeout=settings.DJM_GRAPH_TIMEOUT,
     )
 
@@ -109,7 +130,9 @@ def get_client(page: models.Page | None = None) -> graph.Client:
 @functools.lru_cache(maxsize=1)
 def get_road() -> Road:
     """Give the road, with what the settings say about policies and clients."""
-    return Road(inbox=Inbox(lambda page: get_policy(), get_client), outbox=Outbox(get_client))
+    # Who works inline sees a failure at once; a pause would leave the event to a worker that is not there.
+    tries = 1 if settings.DJM_DISPATCHER == "inline" else settings.DJM_TRIES
+    return Road(inbox=Inbox(lambda page: get_policy(), get_client, tries=tries), outbox=Outbox(get_client))
 
 
 def get_dispatcher_class() -> type[Dispatcher]:
@@ -124,18 +147,21 @@ def get_dispatcher_class() -> type[Dispatcher]:
         raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}: {known} ({error})") from error
     for method in ("callback_stored", "replies_queued"):
         if not isinstance(kind, type) or not hasattr(kind, method):
-            raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}, which is no class with {method}: {known}")
+            raise DJMInvalidConfigException(
+                f"DJM_DISPATCHER is {name!r}, which is no class with {method}: {known}"
+            )
     return kind
 
 
 @functools.lru_cache(maxsize=1)
 def get_dispatcher() -> Dispatcher:
     """Give the dispatcher that ``DJM_DISPATCHER`` names, one for the process."""
-    return get_dispatcher_class()(get_road())
+    return get_dispatcher_class()(get_road)
 
 
 def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
+    load_modules()
     graph.set_default(get_client)
     models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
@@ -150,7 +176,7 @@ def _forget(setting: str, **kwargs: Any) -> None:
     if not setting.startswith("DJM_") and setting not in {"INSTALLED_APPS", "DEBUG", "SECRET_KEY"}:
         return
     dispatcher = get_dispatcher() if get_dispatcher.cache_info().currsize else None
-    if isinstance(dispatcher, EmbeddedDispatcher):
+    if dispatcher is not None:
         dispatcher.stop()
     for made in (get_policy, _client, get_road, get_dispatcher):
         made.cache_clear()

@@ -19,7 +19,6 @@ from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.utils.functional import Promise
-from django.utils.module_loading import import_string
 
 from djmessenger import bot, rulebook, settings
 from djmessenger.exceptions import DJMException
@@ -62,7 +61,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 @checks.register("djmessenger")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Meta can find the endpoint."""
-    endpoint = settings.DJM_ENDPOINT
+    endpoint = settings.read("DJM_ENDPOINT")
     if not isinstance(endpoint, str):
         return []
     if not endpoint.strip("/"):
@@ -139,7 +138,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The Graph version is one, and its end is not near; Graph's address is a safe one."""
     found: list[CheckMessage] = []
-    version, url = settings.DJM_GRAPH_VERSION, settings.DJM_GRAPH_URL
+    version, url = settings.read("DJM_GRAPH_VERSION"), settings.read("DJM_GRAPH_URL")
     if isinstance(version, str):
         found += _version(version, datetime.datetime.now(tz=datetime.UTC).date())
     if isinstance(url, str) and not _is_safe(url):
@@ -169,20 +168,15 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Something handles stored callbacks, the regex engine is there, and the database bears the threads."""
     found: list[CheckMessage] = []
-    name = settings.DJM_DISPATCHER
-    kind, why = _dispatcher(name)
-    if why:
-        close = difflib.get_close_matches(str(name), bot.DISPATCHERS, 1)
-        found.append(
-            _error(
-                "E008",
-                f"DJM_DISPATCHER is {name!r}: {why}.",
-                (f"Did you mean {close[0]!r}? " if close else "")
-                + f"Use {_listed(bot.DISPATCHERS)}, or the dotted path of a class.",
-                "settings",
-            )
-        )
-    engine = settings.DJM_REGEX_ENGINE
+    kind: type | None = None
+    if isinstance(name := settings.read("DJM_DISPATCHER"), str):
+        try:
+            kind = bot.get_dispatcher_class()
+        except DJMException as error:
+            close = difflib.get_close_matches(name, bot.DISPATCHERS, 1)
+            hint = f"Did you mean {close[0]!r}?" if close else settings.SETTINGS["DJM_DISPATCHER"].meaning
+            found.append(_error("E008", f"{error}.", hint, "settings"))
+    engine = settings.read("DJM_REGEX_ENGINE")
     if isinstance(engine, str) and engine in ENGINES and importlib.util.find_spec(ENGINES[engine]) is None:
         extra = ' Install the extra: python -m pip install "google-re2".' if engine == "re2" else ""
         found.append(
@@ -215,7 +209,8 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     languages = [code for code, _name in django_settings.LANGUAGES]
     code = django_settings.LANGUAGE_CODE
     found: list[CheckMessage] = []
-    text, menu = settings.DJM_THREAD_GREETINGS_TEXT, settings.DJM_THREAD_PERSISTENT_MENUS
+    text = settings.read("DJM_THREAD_GREETINGS_TEXT")
+    menu = settings.read("DJM_THREAD_PERSISTENT_MENUS")
     if text and isinstance(text, (str, Promise)):
         try:
             thread.greeting(text, languages, code)
@@ -225,12 +220,6 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             )
     if not menu or not isinstance(menu, (list, tuple)):
         return found
-    if odd := [place for place, entry in enumerate(menu) if not isinstance(entry, Mapping)]:
-        what = f"DJM_THREAD_PERSISTENT_MENUS[{odd[0]}] is {type(menu[odd[0]]).__name__}; it must be a dict."
-        return [
-            *found,
-            _error("E014", what, settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning, "settings"),
-        ]
     try:
         thread.persistent_menu(menu, languages, code)
     except DJMException as error:
@@ -252,14 +241,14 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 @checks.register("djmessenger")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every mistake of the policy, with its place."""
-    policy = settings.DJM_ROUTING_POLICY
+    policy = settings.read("DJM_ROUTING_POLICY")
     if not isinstance(policy, settings.SETTINGS["DJM_ROUTING_POLICY"].type):
         return []
     found: list[CheckMessage] = []
     for problem in policy_problems():
         make = Error if problem.is_error else Warning
         where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
-        hint = f"{problem.hint} See {DOCS}{problem.docs}".strip()
+        hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
         found.append(make(f"{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}"))
     return found
 
@@ -285,9 +274,11 @@ def _unknown(name: str) -> CheckMessage:
 
 def _complaint(name: str) -> str:
     """Say what is wrong with a value, without showing it: it may be a secret."""
-    row, value = settings.SETTINGS[name], settings.read(name)
+    row = settings.SETTINGS[name]
+    value: Any = settings.read(name)
     kinds = row.type if isinstance(row.type, tuple) else (row.type,)
-    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+    of_a_kind = isinstance(value, kinds)
+    if not of_a_kind or (isinstance(value, bool) and bool not in kinds):
         wanted = " or ".join("a lazy text" if kind is Promise else kind.__name__ for kind in kinds)
         return f"must be {wanted}, not {type(value).__name__}"
     if name in _CHOICES and value not in _CHOICES[name]:
@@ -339,24 +330,6 @@ def _is_safe(url: str) -> bool:
     except ValueError:
         return False
     return parts.scheme == "https" or host in {"localhost", "::1"} or host.startswith("127.")
-
-
-def _dispatcher(name: object) -> tuple[type | None, str]:
-    """Give the class that a name means, or why there is none; neither for a name that is no text."""
-    if not isinstance(name, str):
-        return None, ""
-    if name in bot.DISPATCHERS:
-        return bot.DISPATCHERS[name], ""
-    if "." not in name:
-        return None, "there is none of that name"
-    try:
-        kind = import_string(name)
-    except ImportError as error:
-        return None, f"it cannot be imported ({error})"
-    if not isinstance(kind, type):
-        return None, "it is no class"
-    lacking = [method for method in ("callback_stored", "replies_queued") if not hasattr(kind, method)]
-    return (None, f"it is no dispatcher, for it lacks {_listed(lacking)}") if lacking else (kind, "")
 
 
 def _missing_options(database: Mapping[str, Any]) -> list[str]:

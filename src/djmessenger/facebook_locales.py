@@ -1,7 +1,5 @@
 """The locales that Facebook knows, what stands in for a missing one, and their names in Django."""
 
-# ruff: noqa: N815  # members are spelt as Facebook spells locales
-
 from __future__ import annotations
 
 import enum

@@ -130,7 +130,25 @@ SETTINGS: dict[str, Setting] = {
         "Events older than this are stored and ignored.",
     ),
     "DJM_DISPATCHER": Setting(
-        str, "embedded", "What handles a stored callback: inline, embedded, or the dotted path of a class."
+        str, "embedded", "What handles a stored callback: inline, embedded, worker, or the dotted path of a class."
+    ),
+    "DJM_TRIES": Setting(
+        int, 8, "How often a failing event is handled, with growing pauses, before it is failed for good."
+    ),
+    "DJM_WHEN_UNSURE": Setting(
+        str,
+        "resend",
+        "What happens to a reply of which neither answer nor echo came in time: resend it, or park it for staff.",
+    ),
+    "DJM_ECHO_WAIT": Setting(
+        (int, float), 15.0, "How long an unsure reply waits for its echo, in seconds, until lags are known."
+    ),
+    "DJM_LEASE": Setting(
+        (int, float), 60.0, "How long a worker may hold a conversation queue without a sign, in seconds."
+    ),
+    "DJM_POLL": Setting((int, float), 1.0, "How often an idle worker looks for work by itself, in seconds."),
+    "DJM_SWEEP": Setting(
+        (int, float), 20.0, "How often a worker looks for what no wake-up announced, in seconds."
     ),
     "DJM_REGEX_ENGINE": Setting(
         str, "regex", "Engine for patterns over texts of persons: regex, or re2 (extra djmessenger[re2])."
@@ -191,6 +209,12 @@ if TYPE_CHECKING:
     DJM_MAX_BODY_SIZE: int
     DJM_MAX_EVENT_AGE: datetime.timedelta
     DJM_DISPATCHER: str
+    DJM_TRIES: int
+    DJM_WHEN_UNSURE: str
+    DJM_ECHO_WAIT: float
+    DJM_LEASE: float
+    DJM_POLL: float
+    DJM_SWEEP: float
     DJM_REGEX_ENGINE: str
     DJM_REGEX_TIMEOUT: float
 else:

@@ -10,10 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from collections.abc import Mapping
 
 _HEADER = re.compile(r"sha256=[0-9a-f]{64}", re.ASCII)
 

@@ -39,7 +39,9 @@ class DJMBotView(View):
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Answer Meta's verification with its challenge."""
         if "hub.mode" not in request.GET:
-            return _text("This is the webhook of a Messenger bot; Meta verifies it with hub.mode=subscribe.", 400)
+            return _text(
+                "This is the webhook of a Messenger bot; Meta verifies it with hub.mode=subscribe.", 400
+            )
         challenge = request.GET.get("hub.challenge", "")
         token = request.GET.get("hub.verify_token", "")
         if (

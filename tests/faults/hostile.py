@@ -77,97 +77,135 @@ JSON: dict[str, bytes] = {
     "many-items": dumps(callback(*(item(f"m_{number}") for number in range(1001)))),
 }
 
-_ODD: list[Any] = [None, True, 0, -1, 2**62, 2**80, 1.5, "", "x", "\x00", "\ud800", [], [1], {}, {"a": 1}, [[]]]
+_ODD: list[Any] = [
+    None,
+    True,
+    0,
+    -1,
+    2**62,
+    2**80,
+    1.5,
+    "",
+    "x",
+    "\x00",
+    "\ud800",
+    [],
+    [1],
+    {},
+    {"a": 1},
+    [[]],
+]
 
-SHAPE: dict[str, Any] = {
-    "entry-missing": {"object": "page"},
-    "object-missing": {"entry": [{"id": PAGE, "messaging": [item()]}]},
-    "object-strange": {"object": "whatsapp_business_account", "entry": []},
-    "ids-as-numbers": callback(
-        {"sender": {"id": int(PERSON)}, "recipient": {"id": int(PAGE)}, "timestamp": NOW, "message": {"mid": "a"}},
-        page=int(PAGE),
-    ),
-    "id-huge-number": callback(item() | {"sender": {"id": 2**80}}),
-    "id-too-long": callback(item() | {"sender": {"id": "9" * 5000}}),
-    "id-path": callback(item() | {"sender": {"id": "../../me"}}),
-    "id-sql": callback(item() | {"sender": {"id": "1' OR '1'='1"}}),
-    "id-lookup": callback(item() | {"sender": {"id": {"psid__startswith": ""}}}),
-    "id-arabic-digits": callback(item() | {"sender": {"id": "٧٢١"}}),
-    "page-path": callback(item(), page="../1"),
-    "page-zero": callback(item(), page="0"),
-    "sender-missing": callback({"recipient": {"id": PAGE}, "message": {"mid": "a", "text": "x"}}),
-    "recipient-missing": callback({"sender": {"id": PERSON}, "message": {"mid": "a", "text": "x"}}),
-    "both-missing": callback({"message": {"mid": "a", "text": "x"}}),
-    "empty-item": callback({}),
-    "timestamp-missing": callback({"sender": {"id": PERSON}, "recipient": {"id": PAGE}, "message": {"mid": "t"}}),
-    "timestamp-text": callback(item() | {"timestamp": str(NOW)}),
-    "timestamp-word": callback(item() | {"timestamp": "yesterday"}),
-    "timestamp-seconds": callback(item() | {"timestamp": NOW // 1000}),
-    "timestamp-zero": callback(item() | {"timestamp": 0}),
-    "timestamp-negative": callback(item() | {"timestamp": -(2**62)}),
-    "timestamp-far": callback(item() | {"timestamp": 2**62}),
-    "mid-nul": callback(item("m_\x00")),
-    "mid-huge": callback(item("m_" * 5000)),
-    "mid-number": callback(item(message={"mid": 12345, "text": "x"})),
-    "mid-missing": callback(item(message={"text": "x"})),
-    "several-keys": callback(item(message={"mid": "a", "text": "x"}, postback={"payload": "P"}, read={"watermark": 1})),
-    "unknown-key": callback(item(brand_new_event={"mid": "a"})),
-    "unknown-attachment": callback(message(attachments=[{"type": "hologram", "payload": {"x": 1}}])),
-    "changes": callback({"field": "messages", "value": item()}, container="changes"),
-    "changes-odd": callback({"field": 5, "value": None}, 7, None, container="changes"),
-    "calls-odd": callback({"id": None}, [], container="calls"),
-    "standby-odd": callback({"sender": None}, container="standby"),
-    "hop-context": callback(item(), hop_context=[{"app_id": 1, "metadata": "x"}]),
-    "attribute-injection": callback(item() | {"__class__": "x", "get_psid": 1, "__dict__": {}, "bind": 1, "raw": 2}),
-    "message-injection": callback(message(text="x", json="y", serialize=1, deserialize=2, __init__=3)),
-} | {f"item-{number}": callback(odd) for number, odd in enumerate(_ODD)} | {
-    f"{where}-{number}": wrap(odd)
-    for where, wrap in {
-        "object": lambda odd: {"object": odd, "entry": [{"id": PAGE, "messaging": [item()]}]},
-        "entry": lambda odd: {"object": "page", "entry": odd},
-        "an-entry": lambda odd: {"object": "page", "entry": [odd, {"id": PAGE, "messaging": [item()]}]},
-        "messaging": lambda odd: {"object": "page", "entry": [{"id": PAGE, "messaging": odd}]},
-        "sender": lambda odd: callback(item() | {"sender": odd}),
-        "sender-id": lambda odd: callback(item() | {"sender": {"id": odd}}),
-        "recipient": lambda odd: callback(item() | {"recipient": odd}),
-        "timestamp": lambda odd: callback(item() | {"timestamp": odd}),
-        "message": lambda odd: callback(item(message=odd)),
-        "text": lambda odd: callback(message(text=odd)),
-        "mid": lambda odd: callback(item(message={"mid": odd, "text": "x"})),
-        "quick-reply": lambda odd: callback(message(text="x", quick_reply=odd)),
-        "quick-reply-payload": lambda odd: callback(message(text="x", quick_reply={"payload": odd})),
-        "attachments": lambda odd: callback(message(attachments=odd)),
-        "attachment": lambda odd: callback(message(attachments=[odd])),
-        "attachment-type": lambda odd: callback(message(attachments=[{"type": odd, "payload": {}}])),
-        "attachment-payload": lambda odd: callback(message(attachments=[{"type": "image", "payload": odd}])),
-        "sticker": lambda odd: callback(
-            message(attachments=[{"type": "sticker", "payload": {"sticker_id": odd}}])
+SHAPE: dict[str, Any] = (
+    {
+        "entry-missing": {"object": "page"},
+        "object-missing": {"entry": [{"id": PAGE, "messaging": [item()]}]},
+        "object-strange": {"object": "whatsapp_business_account", "entry": []},
+        "ids-as-numbers": callback(
+            {
+                "sender": {"id": int(PERSON)},
+                "recipient": {"id": int(PAGE)},
+                "timestamp": NOW,
+                "message": {"mid": "a"},
+            },
+            page=int(PAGE),
         ),
-        "coordinates": lambda odd: callback(
-            message(attachments=[{"type": "location", "payload": {"coordinates": odd}}])
+        "id-huge-number": callback(item() | {"sender": {"id": 2**80}}),
+        "id-too-long": callback(item() | {"sender": {"id": "9" * 5000}}),
+        "id-path": callback(item() | {"sender": {"id": "../../me"}}),
+        "id-sql": callback(item() | {"sender": {"id": "1' OR '1'='1"}}),
+        "id-lookup": callback(item() | {"sender": {"id": {"psid__startswith": ""}}}),
+        "id-arabic-digits": callback(item() | {"sender": {"id": "٧٢١"}}),
+        "page-path": callback(item(), page="../1"),
+        "page-zero": callback(item(), page="0"),
+        "sender-missing": callback({"recipient": {"id": PAGE}, "message": {"mid": "a", "text": "x"}}),
+        "recipient-missing": callback({"sender": {"id": PERSON}, "message": {"mid": "a", "text": "x"}}),
+        "both-missing": callback({"message": {"mid": "a", "text": "x"}}),
+        "empty-item": callback({}),
+        "timestamp-missing": callback(
+            {"sender": {"id": PERSON}, "recipient": {"id": PAGE}, "message": {"mid": "t"}}
         ),
-        "latitude": lambda odd: callback(
-            message(attachments=[{"type": "location", "payload": {"coordinates": {"lat": odd, "long": 1}}}])
+        "timestamp-text": callback(item() | {"timestamp": str(NOW)}),
+        "timestamp-word": callback(item() | {"timestamp": "yesterday"}),
+        "timestamp-seconds": callback(item() | {"timestamp": NOW // 1000}),
+        "timestamp-zero": callback(item() | {"timestamp": 0}),
+        "timestamp-negative": callback(item() | {"timestamp": -(2**62)}),
+        "timestamp-far": callback(item() | {"timestamp": 2**62}),
+        "mid-nul": callback(item("m_\x00")),
+        "mid-huge": callback(item("m_" * 5000)),
+        "mid-number": callback(item(message={"mid": 12345, "text": "x"})),
+        "mid-missing": callback(item(message={"text": "x"})),
+        "several-keys": callback(
+            item(message={"mid": "a", "text": "x"}, postback={"payload": "P"}, read={"watermark": 1})
         ),
-        "postback": lambda odd: callback(item(postback=odd)),
-        "postback-payload": lambda odd: callback(item(postback={"payload": odd, "mid": "p", "title": "t"})),
-        "referral": lambda odd: callback(item(referral=odd)),
-        "postback-referral": lambda odd: callback(item(postback={"payload": "x", "referral": odd})),
-        "optin": lambda odd: callback(item(optin=odd)),
-        "delivery": lambda odd: callback(item(delivery=odd)),
-        "delivery-mids": lambda odd: callback(item(delivery={"mids": odd, "watermark": odd})),
-        "read": lambda odd: callback(item(read=odd)),
-        "reaction": lambda odd: callback(item(reaction=odd)),
-        "edit": lambda odd: callback(item(message_edit=odd)),
-        "account-linking": lambda odd: callback(item(account_linking=odd)),
-        "echo-flag": lambda odd: callback(message(is_echo=odd, text="x")),
-        "app-id": lambda odd: callback(message(is_echo=True, app_id=odd, text="x")),
-        "metadata": lambda odd: callback(message(is_echo=True, metadata=odd, text="x")),
-        "pass-thread": lambda odd: callback(item(pass_thread_control=odd)),
-        "policy": lambda odd: callback(item(policy_enforcement=odd)),
-    }.items()
-    for number, odd in enumerate(_ODD)
-}
+        "unknown-key": callback(item(brand_new_event={"mid": "a"})),
+        "unknown-attachment": callback(message(attachments=[{"type": "hologram", "payload": {"x": 1}}])),
+        "changes": callback({"field": "messages", "value": item()}, container="changes"),
+        "changes-odd": callback({"field": 5, "value": None}, 7, None, container="changes"),
+        "calls-odd": callback({"id": None}, [], container="calls"),
+        "standby-odd": callback({"sender": None}, container="standby"),
+        "hop-context": callback(item(), hop_context=[{"app_id": 1, "metadata": "x"}]),
+        "attribute-injection": callback(
+            item() | {"__class__": "x", "get_psid": 1, "__dict__": {}, "bind": 1, "raw": 2}
+        ),
+        "message-injection": callback(message(text="x", json="y", serialize=1, deserialize=2, __init__=3)),
+    }
+    | {f"item-{number}": callback(odd) for number, odd in enumerate(_ODD)}
+    | {
+        f"{where}-{number}": wrap(odd)
+        for where, wrap in {
+            "object": lambda odd: {"object": odd, "entry": [{"id": PAGE, "messaging": [item()]}]},
+            "entry": lambda odd: {"object": "page", "entry": odd},
+            "an-entry": lambda odd: {"object": "page", "entry": [odd, {"id": PAGE, "messaging": [item()]}]},
+            "messaging": lambda odd: {"object": "page", "entry": [{"id": PAGE, "messaging": odd}]},
+            "sender": lambda odd: callback(item() | {"sender": odd}),
+            "sender-id": lambda odd: callback(item() | {"sender": {"id": odd}}),
+            "recipient": lambda odd: callback(item() | {"recipient": odd}),
+            "timestamp": lambda odd: callback(item() | {"timestamp": odd}),
+            "message": lambda odd: callback(item(message=odd)),
+            "text": lambda odd: callback(message(text=odd)),
+            "mid": lambda odd: callback(item(message={"mid": odd, "text": "x"})),
+            "quick-reply": lambda odd: callback(message(text="x", quick_reply=odd)),
+            "quick-reply-payload": lambda odd: callback(message(text="x", quick_reply={"payload": odd})),
+            "attachments": lambda odd: callback(message(attachments=odd)),
+            "attachment": lambda odd: callback(message(attachments=[odd])),
+            "attachment-type": lambda odd: callback(message(attachments=[{"type": odd, "payload": {}}])),
+            "attachment-payload": lambda odd: callback(
+                message(attachments=[{"type": "image", "payload": odd}])
+            ),
+            "sticker": lambda odd: callback(
+                message(attachments=[{"type": "sticker", "payload": {"sticker_id": odd}}])
+            ),
+            "coordinates": lambda odd: callback(
+                message(attachments=[{"type": "location", "payload": {"coordinates": odd}}])
+            ),
+            "latitude": lambda odd: callback(
+                message(
+                    attachments=[{"type": "location", "payload": {"coordinates": {"lat": odd, "long": 1}}}]
+                )
+            ),
+            "postback": lambda odd: callback(item(postback=odd)),
+            "postback-payload": lambda odd: callback(
+                item(postback={"payload": odd, "mid": "p", "title": "t"})
+            ),
+            "referral": lambda odd: callback(item(referral=odd)),
+            "postback-referral": lambda odd: callback(item(postback={"payload": "x", "referral": odd})),
+            "optin": lambda odd: callback(item(optin=odd)),
+            "delivery": lambda odd: callback(item(delivery=odd)),
+            "delivery-mids": lambda odd: callback(item(delivery={"mids": odd, "watermark": odd})),
+            "read": lambda odd: callback(item(read=odd)),
+            "reaction": lambda odd: callback(item(reaction=odd)),
+            "edit": lambda odd: callback(item(message_edit=odd)),
+            "account-linking": lambda odd: callback(item(account_linking=odd)),
+            "echo-flag": lambda odd: callback(message(is_echo=odd, text="x")),
+            "app-id": lambda odd: callback(message(is_echo=True, app_id=odd, text="x")),
+            "metadata": lambda odd: callback(message(is_echo=True, metadata=odd, text="x")),
+            "pass-thread": lambda odd: callback(item(pass_thread_control=odd)),
+            "policy": lambda odd: callback(item(policy_enforcement=odd)),
+        }.items()
+        for number, odd in enumerate(_ODD)
+    }
+)
 
 TEXT: dict[str, str] = {
     "nul": "a\x00b",

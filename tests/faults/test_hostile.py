@@ -45,14 +45,14 @@ def test_a_broken_third_item_of_five_leaves_four_answers(emulator, settings):
             }
         ]
     }
-    people = [emulator.add_person(hostile.PAGE, name=f"Person {number}") for number in range(5)]
+    people = [emulator.add_person(emulator.pages[hostile.PAGE], f"Person {number}") for number in range(5)]
     items = [
-        hostile.item(f"m_{number}") | {"sender": {"id": person.psid}} for number, person in enumerate(people)
+        hostile.item(f"m_{number}") | {"sender": {"id": person.id}} for number, person in enumerate(people)
     ]
     items[2] = {"sender": ["broken"], "message": {"mid": {"no": "text"}, "text": 5}}
     assert post(hostile.dumps(hostile.callback(*items))) == 200
     answered = set(models.Reply.objects.filter(state="sent").values_list("recipient_id", flat=True))
-    assert answered == {person.psid for number, person in enumerate(people) if number != 2}
+    assert answered == {person.id for number, person in enumerate(people) if number != 2}
 
 
 @pytest.mark.parametrize("words", hostile.TEXT.values(), ids=hostile.TEXT)

@@ -25,23 +25,24 @@ LISTED = 10_000
 """Rows that a list counts and pages through; older ones are found by searching."""
 
 
-class BoundedPaginator(Paginator):  # type: ignore[type-arg]  # the stubs differ by Django version
+if TYPE_CHECKING:
+    _ModelAdmin = admin.ModelAdmin[Any]
+    _Paginator = Paginator[Any]
+else:
+    _ModelAdmin, _Paginator = admin.ModelAdmin, Paginator
+
+
+class BoundedPaginator(_Paginator):
     """Counts no further than ``LISTED`` rows: a true count reads the whole table on PostgreSQL."""
 
     @functools.cached_property
-    def count(self) -> int:  # type: ignore[override]
+    def count(self) -> int:
         rows: Any = self.object_list
         return int(rows.order_by()[:LISTED].count())
 
     @property
     def is_cut(self) -> bool:
         return self.count >= LISTED
-
-
-if TYPE_CHECKING:
-    _ModelAdmin = admin.ModelAdmin[Any]
-else:
-    _ModelAdmin = admin.ModelAdmin
 
 
 class RecordAdmin(_ModelAdmin):
@@ -86,7 +87,8 @@ class RecordAdmin(_ModelAdmin):
 
     def flat_fields(self) -> Iterable[str]:
         for _title, options in self.fieldsets or ():
-            yield from options["fields"]
+            for name in options["fields"]:
+                yield str(name)
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         if form.changed_data:

@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 from djmessenger.models.inbox import Callback, Messaging
-from djmessenger.models.outbox import Reply
+from djmessenger.models.lanes import Lane, Lease, LeaseLost
+from djmessenger.models.outbox import Attempt, Reply
 from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
+from djmessenger.models.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 
-__all__ = ["Callback", "Conversation", "FBUserProfile", "Messaging", "Page", "Reply", "UserLocation"]
+__all__ = [
+    "Attempt",
+    "Callback",
+    "Conversation",
+    "FBUserProfile",
+    "Lane",
+    "Lease",
+    "LeaseLost",
+    "Messaging",
+    "Page",
+    "Reply",
+    "UserLocation",
+    "messaging_failed",
+    "page_paused",
+    "reply_failed",
+    "reply_queued",
+    "reply_sent",
+]

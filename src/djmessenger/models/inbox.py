@@ -62,6 +62,7 @@ class Messaging(models.Model):
         DONE = "done", _("done")
         FAILED = "failed", _("failed")
         IGNORED = "ignored", _("ignored")
+        PAUSED = "paused", _("paused")
 
     type = models.CharField(_("type"), max_length=64)
     body = models.JSONField(_("body"), help_text=_("The item as Meta sent it."))
@@ -69,6 +70,14 @@ class Messaging(models.Model):
         _("key"), max_length=128, unique=True, null=True, help_text=_("The same for the same event.")
     )
     mid = models.CharField(_("message id"), max_length=255, blank=True, db_index=True)
+    echo_token = models.CharField(
+        _("token of the echo"),
+        max_length=64,
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text=_("Names the attempt that this echo proves."),
+    )
     callback = models.ForeignKey(
         Callback,
         verbose_name=_("callback"),
@@ -101,6 +110,8 @@ class Messaging(models.Model):
     reason = models.CharField(_("reason"), max_length=255, blank=True)
     outcome = models.JSONField(_("outcome"), null=True, blank=True)
     error = models.TextField(_("traceback"), blank=True)
+    tries = models.PositiveSmallIntegerField(_("failed tries"), default=0)
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True)
     is_kept = models.BooleanField(_("kept"), default=False, help_text=_("Not removed when old rows are."))
     date_received = models.DateTimeField(_("received"), default=timezone.now)
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)

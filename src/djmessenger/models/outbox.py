@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import uuid
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models, transaction
-from django.dispatch import Signal
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.models.inbox import Messaging
+from djmessenger.models.lanes import Lane
 from djmessenger.models.people import Conversation, FBUserProfile
+from djmessenger.models.signals import reply_queued
 
-reply_queued = Signal()
-"""Sent after the commit that queued replies of a conversation: ``conversation_id``."""
+if TYPE_CHECKING:
+    from django.db.models.manager import RelatedManager
 
 
 class ReplyManager(models.Manager["Reply"]):
@@ -28,7 +30,8 @@ class ReplyManager(models.Manager["Reply"]):
     ) -> Reply:
         """Queue one request of the Send API, without its recipient, inside the caller's transaction.
 
-        ``data`` is the body of the call: ``message`` and what stands beside it. The road is told on commit.
+        ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
+        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit.
         """
         reply = self.create(
             recipient_id=conversation.person_id,
@@ -38,6 +41,7 @@ class ReplyManager(models.Manager["Reply"]):
             type=type,
             data=data,
         )
+        Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
         transaction.on_commit(
             lambda: reply_queued.send(Reply, conversation_id=conversation.pk), using=reply._state.db
         )
@@ -53,7 +57,13 @@ class Reply(models.Model):
         SENT = "sent", _("sent")
         FAILED = "failed", _("failed")
         UNKNOWN = "unknown", _("Meta may have it")
+        PARKED = "parked", _("set aside")
+        EXPIRED = "expired", _("too late")
 
+    OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
+    """States that still have a future."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     recipient = models.ForeignKey(FBUserProfile, verbose_name=_("person"), on_delete=models.CASCADE)
     conversation = models.ForeignKey(
         Conversation,
@@ -75,7 +85,16 @@ class Reply(models.Model):
     type = models.CharField(_("type"), max_length=32)
     data = models.JSONField(_("data"), help_text=_("The body of the call, without the recipient."))
     state = models.CharField(_("fate"), max_length=8, choices=State, default=State.QUEUED)
-    mid = models.CharField(_("message id"), max_length=255, blank=True, db_index=True)
+    is_parked_when_unsure = models.BooleanField(
+        _("set aside when unsure"),
+        null=True,
+        help_text=_("Rather than sent again. Unset: as DJM_WHEN_UNSURE says."),
+    )
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True)
+    vouched_wait = models.FloatField(
+        _("waited for the echo"), default=0.0, help_text=_("In seconds that were watched, not by the clock.")
+    )
+    mid = models.CharField(_("message id"), max_length=255, null=True, blank=True, unique=True)
     response = models.JSONField(_("Graph's answer"), null=True, blank=True)
     status_code = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
@@ -84,6 +103,9 @@ class Reply(models.Model):
     )
     date_delivered = models.DateTimeField(_("delivered"), null=True, blank=True)
     date_read = models.DateTimeField(_("read"), null=True, blank=True)
+
+    if TYPE_CHECKING:
+        attempts: RelatedManager[Attempt]
 
     objects: ClassVar[ReplyManager] = ReplyManager()
 
@@ -95,9 +117,47 @@ class Reply(models.Model):
             models.Index(
                 fields=["conversation", "id"],
                 name="djm_reply_open",
-                condition=models.Q(state__in=["queued", "sending"]),
+                condition=models.Q(state__in=["queued", "sending", "unknown"]),
             ),
         ]
 
     def __str__(self) -> str:
         return f"{self.type} ({self.get_state_display()})"
+
+
+class Attempt(models.Model):
+    """One try to send a reply, written down before the first byte leaves."""
+
+    class Outcome(models.TextChoices):
+        OPEN = "", _("not known")
+        ACCEPTED = "accepted", _("accepted")
+        UNSENT = "unsent", _("not sent")
+        REFUSED = "refused", _("refused")
+        UNKNOWN = "unknown", _("Meta may have it")
+
+    reply = models.ForeignKey(Reply, verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts")
+    number = models.PositiveSmallIntegerField(_("number"))
+    token = models.CharField(
+        _("token"), max_length=64, unique=True, help_text=_("Comes back in the echo of the message.")
+    )
+    epoch = models.BigIntegerField(_("claim of the lane"))
+    outcome = models.CharField(_("outcome"), max_length=8, choices=Outcome, default=Outcome.OPEN, blank=True)
+    status_code = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    code = models.BigIntegerField(_("code"), null=True, blank=True)
+    subcode = models.BigIntegerField(_("subcode"), null=True, blank=True)
+    fbtrace_id = models.CharField(_("trace id"), max_length=64, blank=True)
+    mid = models.CharField(_("message id"), max_length=255, blank=True)
+    date_started = models.DateTimeField(_("started"), default=timezone.now)
+    date_ended = models.DateTimeField(_("ended"), null=True, blank=True)
+
+    objects: ClassVar[models.Manager[Attempt]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["reply", "number"], name="djm_attempt_reply_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.get_outcome_display()}"

@@ -27,6 +27,14 @@ class Page(models.Model):
     name = models.CharField(_("name"), max_length=255, blank=True)
     channel = models.CharField(_("channel"), max_length=16, choices=Channel, default=Channel.MESSENGER)
     date_created = models.DateTimeField(_("first seen"), default=now, editable=False)
+    paused_until = models.DateTimeField(
+        _("paused until"), null=True, blank=True, help_text=_("Nothing is sent for this Page before.")
+    )
+    pause_reason = models.TextField(_("why paused"), blank=True)
+    date_last_echo = models.DateTimeField(_("last echo of ours"), null=True, blank=True, editable=False)
+    echo_lag = models.FloatField(
+        _("echo lag"), null=True, blank=True, editable=False, help_text=_("Seconds; a slow maximum.")
+    )
     date_last_callback = models.DateTimeField(_("last callback"), null=True, blank=True, editable=False)
 
     objects: ClassVar[models.Manager[Page]] = models.Manager()

@@ -1,0 +1,121 @@
+"""Messages out: small frozen objects that are checked before they leave.
+
+Each gives the bodies of its calls with ``requests(render, channel=...)``. What Graph would refuse is refused
+here, naming the field, the limit and the page it stands on: when the object is made where its values are
+plain, when it is rendered where texts depend on the language. With ``DJM_OUTGOING_CHECKS = "warn"`` a number
+over a limit of the rulebook is only logged (``djmessenger.outgoing``).
+"""
+
+from __future__ import annotations
+
+from djmessenger.outgoing.actions import Reaction, SenderAction, Typing
+from djmessenger.outgoing.attachments import (
+    LIKE,
+    LIKE_HEART,
+    Audio,
+    File,
+    Image,
+    Images,
+    LocalFile,
+    MediaMessage,
+    Sticker,
+    Video,
+    pending_file,
+    with_attachment_id,
+)
+from djmessenger.outgoing.base import Localized, OutgoingMessage, Render, TextLike
+from djmessenger.outgoing.buttons import (
+    AudioCallButton,
+    Button,
+    CallButton,
+    GamePlayButton,
+    LogInButton,
+    LogOutButton,
+    PostbackButton,
+    UrlAction,
+    UrlButton,
+)
+from djmessenger.outgoing.commerce import (
+    Address,
+    Adjustment,
+    CouponTemplate,
+    ProductTemplate,
+    ReceiptItem,
+    ReceiptTemplate,
+)
+from djmessenger.outgoing.data import MESSAGES, as_messages, from_data
+from djmessenger.outgoing.forms import CustomerFeedback, CustomerInformation, InstantForm, Question
+from djmessenger.outgoing.message import ContentMessage, ThreadControl
+from djmessenger.outgoing.quick_replies import EmailQuickReply, PhoneQuickReply, QuickReply
+from djmessenger.outgoing.templates import (
+    ButtonTemplate,
+    Element,
+    GenericTemplate,
+    GridImage,
+    ImageGrid,
+    MediaTemplate,
+    Template,
+)
+from djmessenger.outgoing.text import Text, split_text
+from djmessenger.outgoing.utility import Utility, UtilityPostback, UtilityUrl
+
+__all__ = [
+    "LIKE",
+    "LIKE_HEART",
+    "MESSAGES",
+    "Address",
+    "Adjustment",
+    "Audio",
+    "AudioCallButton",
+    "Button",
+    "ButtonTemplate",
+    "CallButton",
+    "ContentMessage",
+    "CouponTemplate",
+    "CustomerFeedback",
+    "CustomerInformation",
+    "Element",
+    "EmailQuickReply",
+    "File",
+    "GamePlayButton",
+    "GenericTemplate",
+    "GridImage",
+    "Image",
+    "ImageGrid",
+    "Images",
+    "InstantForm",
+    "LocalFile",
+    "Localized",
+    "LogInButton",
+    "LogOutButton",
+    "MediaMessage",
+    "MediaTemplate",
+    "OutgoingMessage",
+    "PhoneQuickReply",
+    "PostbackButton",
+    "ProductTemplate",
+    "Question",
+    "QuickReply",
+    "Reaction",
+    "ReceiptItem",
+    "ReceiptTemplate",
+    "Render",
+    "SenderAction",
+    "Sticker",
+    "Template",
+    "Text",
+    "TextLike",
+    "ThreadControl",
+    "Typing",
+    "UrlAction",
+    "UrlButton",
+    "Utility",
+    "UtilityPostback",
+    "UtilityUrl",
+    "Video",
+    "as_messages",
+    "from_data",
+    "pending_file",
+    "split_text",
+    "with_attachment_id",
+]

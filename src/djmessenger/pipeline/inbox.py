@@ -3,48 +3,91 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Protocol
 
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone, translation
 
 from djmessenger import graph, models
 from djmessenger.facebook_locales import language_code
-from djmessenger.receiving.events import Messaging
-from djmessenger.receiving.types import ReceivingType
-from djmessenger.routing import Outcome, Policy
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.routing import Decision, Outcome, Policy
 
 logger = logging.getLogger(__name__)
 
 State = models.Messaging.State
 
+_LEAST_TIME = 10.0
+"""Seconds of a lease that must be left before another event is begun under it."""
+_LONGEST_PAUSE = 300.0
+
+
+class SlowPool(Protocol):
+    """Where slow handlers run while the lane stays leased."""
+
+    def run(self, lease: models.Lease | None, job: Callable[[], None]) -> bool:
+        """Run the job, now or in a thread of its own; whether it has run already when this returns."""
+
+
+class RunHere:
+    """Runs slow handlers in the caller's thread: for tests, shells and events of nobody's."""
+
+    def run(self, lease: models.Lease | None, job: Callable[[], None]) -> bool:
+        job()
+        return True
+
 
 class Inbox:
-    """Handles what waits; ``policy_for`` and ``client_for`` give what belongs to a Page."""
+    """Handles what waits in a leased lane; ``policy_for`` and ``client_for`` give what belongs to a Page.
+
+    A failing event is tried ``tries`` times with growing pauses, while its lane waits so that nothing overtakes;
+    on the last try each rule has a savepoint of its own, so that the broken one does not silence the others.
+    """
 
     def __init__(
         self,
         policy_for: Callable[[models.Page | None], Policy],
         client_for: Callable[[models.Page | None], graph.Client],
+        *,
+        tries: int,
     ) -> None:
         self._policy_for = policy_for
         self._client_for = client_for
+        self._tries = tries
 
-    def drain(self, conversation_id: int) -> int:
-        """Handle the waiting events of a conversation, oldest first; give how many there were."""
-        handled = 0
-        while row := self._waiting().filter(conversation_id=conversation_id).first():
-            self.handle(row)
-            handled += 1
-        return handled
+    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
+        """Handle the lane's events in order until none can be handled now, then let go of the lane.
+
+        Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
+        """
+        while deadline.remaining() > _LEAST_TIME:
+            row = self._head(lease)
+            if row is None or self._pause(row) > 0:
+                break
+            if not self._handle(row, lease, slow):
+                return
+        self.release(lease)
 
     def handle_loose(self, row_id: int) -> None:
-        """Handle a waiting event that belongs to no conversation."""
-        if row := self._waiting().filter(pk=row_id).first():
-            self.handle(row)
+        """Handle a waiting event that belongs to no conversation, and so to no lane."""
+        row = self._waiting().filter(pk=row_id, conversation=None).first()
+        if row is not None:
+            self._handle(row, None, RunHere())
+
+    def release(self, lease: models.Lease) -> None:
+        """Let go of the lane, looking again under its lock for what came meanwhile."""
+        with transaction.atomic():
+            lane = models.Lane.objects.fence(lease)
+            row = self._head(lease)
+            failpoint("in_before_release")
+            models.Lane.objects.release(lane, after=None if row is None else self._pause(row))
 
     @staticmethod
     def _waiting() -> Any:
@@ -52,37 +95,66 @@ class Inbox:
             models.Messaging.objects.filter(state=State.NEW)
             .select_related("page", "conversation__person", "conversation__page")
             .order_by("timestamp", "id")
+            .annotate(now=Now())
         )
 
-    def handle(self, row: models.Messaging) -> Outcome | None:
-        """Apply the policy to one row and write down what came of it.
-
-        A rule that fails takes back its own effects and leaves the others theirs; the row is then failed,
-        with the traceback, and can be handled again.
-        """
-        messaging = _bound(row)
-        try:
-            with _speaking_to(row), graph.bound(self._client_for(row.page)):
-                decision = self._policy_for(row.page).decide(messaging)
-                decision.run_slow(messaging, savepoints=True)
-                with transaction.atomic():
-                    if not self._claim(row):
-                        return None
-                    decision.act(messaging, savepoints=True)
-                    self._note_receipts(row, messaging)
-                    self._finish(row, decision.outcome)
-        except Exception:
-            logger.exception("Event %s failed", row.pk, extra={"action": "event_failed", "messaging": row.pk})
-            models.Messaging.objects.filter(pk=row.pk, state=State.NEW).update(
-                state=State.FAILED, error=traceback.format_exc(), date_handled=timezone.now()
-            )
-            return None
-        decision.outcome.log()
-        return decision.outcome
+    def _head(self, lease: models.Lease) -> models.Messaging | None:
+        head: models.Messaging | None = self._waiting().filter(conversation_id=lease.conversation_id).first()
+        return head
 
     @staticmethod
-    def _claim(row: models.Messaging) -> bool:
-        """Lock the row to the end of the transaction; false when somebody else has handled it meanwhile."""
+    def _pause(row: Any) -> float:
+        """Seconds before the row may be tried again."""
+        return 0.0 if row.not_before is None else max(0.0, (row.not_before - row.now).total_seconds())
+
+    def _handle(self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool) -> bool:
+        """Apply the policy to one row; false when its slow handlers have it, and with it the lane."""
+        messaging = _bound(row)
+        try:
+            with self._speaking_to(row):
+                decision = self._policy_for(row.page).decide(messaging)
+        except Exception:
+            self._failed(row, lease)
+            return True
+        if not decision.is_slow(messaging):
+            self._act(row, lease, messaging, decision)
+            return True
+
+        def job() -> None:
+            self._act(row, lease, messaging, decision)
+
+        if slow.run(lease, job):
+            return True
+        return False
+
+    def _act(
+        self, row: models.Messaging, lease: models.Lease | None, messaging: Messaging, decision: Decision
+    ) -> None:
+        """Run the slow handlers with no transaction open, then all others in one with the done mark."""
+        last = row.tries + 1 >= self._tries
+        try:
+            with self._speaking_to(row):
+                decision.run_slow(messaging, savepoints=last)
+                failpoint("in_before_transaction")
+                with transaction.atomic():
+                    if not self._is_mine(row, lease):
+                        return
+                    decision.act(messaging, savepoints=last)
+                    _note_receipts(row, messaging)
+                    self._finish(row, decision.outcome)
+                    failpoint("in_before_commit")
+        except models.LeaseLost:
+            raise
+        except Exception:
+            self._failed(row, lease)
+        else:
+            decision.outcome.log()
+
+    @staticmethod
+    def _is_mine(row: models.Messaging, lease: models.Lease | None) -> bool:
+        """Check the lease, then lock the row to the end of the transaction; false when it is handled already."""
+        if lease is not None:
+            models.Lane.objects.fence(lease)
         return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
 
     @staticmethod
@@ -92,30 +164,52 @@ class Inbox:
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
         row.save(update_fields=["outcome", "error", "state", "date_handled", "is_kept"])
+        if outcome.error:
+            transaction.on_commit(lambda: models.messaging_failed.send(models.Messaging, messaging=row))
         conversation = row.conversation
         if conversation is None:
             return
         conversation.date_last_activity = row.date_handled
-        if outcome.authored and (
-            conversation.date_last_inbound is None or conversation.date_last_inbound < row.date_event
-        ):
-            conversation.date_last_inbound = row.date_event
-        conversation.save(update_fields=["state", "date_last_activity", "date_last_inbound"])
+        conversation.save(update_fields=["state", "date_last_activity"])
 
-    @staticmethod
-    def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
-        """Keep on each reply when it was delivered and read."""
-        replies = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
-        if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
-            replies.filter(mid__in=messaging.delivery.mids or [], date_delivered=None).update(
-                date_delivered=row.date_event
+    def _failed(self, row: models.Messaging, lease: models.Lease | None) -> None:
+        """Write a failed try down: the event waits for the next, or is failed for good after the last."""
+        row.tries += 1
+        row.error = traceback.format_exc()
+        last = row.tries >= self._tries
+        logger.exception(
+            "Try %s of %s to handle event %s failed",
+            row.tries,
+            self._tries,
+            row.pk,
+            extra={"action": "event_failed", "messaging": row.pk, "try": row.tries, "last": last},
+        )
+        pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
+        with transaction.atomic():
+            if not self._is_mine(row, lease):
+                return
+            models.Messaging.objects.filter(pk=row.pk).update(
+                tries=row.tries,
+                error=row.error,
+                not_before=None if last else Now() + pause,
+                state=State.FAILED if last else State.NEW,
+                date_handled=timezone.now() if last else None,
             )
-        elif messaging.type is ReceivingType.READ:
-            replies.filter(date_sent__lte=row.date_event, date_read=None).update(date_read=row.date_event)
-        elif messaging.authored and row.conversation is not None:
-            models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
-                date_unreachable=None
-            ).update(date_unreachable=None)
+            if last:
+                row.state = State.FAILED
+                transaction.on_commit(lambda: models.messaging_failed.send(models.Messaging, messaging=row))
+
+    @contextlib.contextmanager
+    def _speaking_to(self, row: models.Messaging) -> Iterator[None]:
+        """The Page's client, and the person's language and time zone, for all that runs for this event."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(graph.bound(self._client_for(row.page)))
+            if row.conversation is not None:
+                person = row.conversation.person
+                stack.enter_context(timezone.override(person.get_tzinfo()))
+                if person.locale:
+                    stack.enter_context(translation.override(language_code(person.locale)))
+            yield
 
 
 def _bound(row: models.Messaging) -> Messaging:
@@ -131,17 +225,16 @@ def _bound(row: models.Messaging) -> Messaging:
     return messaging
 
 
-@contextlib.contextmanager
-def _speaking_to(row: models.Messaging) -> Iterator[None]:
-    """Language and time zone of the person, for everything that runs for this event."""
-    if row.conversation is None:
-        yield
-        return
-    person = row.conversation.person
-    language = language_code(person.locale) if person.locale else None
-    with timezone.override(person.get_tzinfo()):
-        if language is None:
-            yield
-        else:
-            with translation.override(language):
-                yield
+def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
+    """Keep on each reply when it was delivered and read; a person who writes can be reached."""
+    replies = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
+    if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
+        replies.filter(mid__in=messaging.delivery.mids or [], date_delivered=None).update(
+            date_delivered=row.date_event
+        )
+    elif messaging.type is ReceivingType.READ:
+        replies.filter(date_sent__lte=row.date_event, date_read=None).update(date_read=row.date_event)
+    elif messaging.authored and row.conversation is not None:
+        models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
+            date_unreachable=None
+        ).update(date_unreachable=None)

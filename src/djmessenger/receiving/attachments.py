@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
 from djmessenger.receiving.parts import (
     Field,
@@ -14,9 +15,6 @@ from djmessenger.receiving.parts import (
     read_text,
 )
 from djmessenger.receiving.types import AttachmentType
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Coordinates(Part):

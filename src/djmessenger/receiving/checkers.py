@@ -39,7 +39,7 @@ def checker(cls: C) -> C:
     It is asked before the built-in ones, but never about what the page itself sent. A checker that raises is
     logged and passed over.
     """
-    if not (isinstance(cls, type) and issubclass(cls, MessagingChecker)):
+    if not issubclass(cls, MessagingChecker):
         raise TypeError(f"{cls!r} is no subclass of MessagingChecker")
     if cls not in own_checkers:
         own_checkers.append(cls)

@@ -95,7 +95,7 @@ def _flattened(text: str) -> str:
     return "".join(kept)
 
 
-def _cleaned(value: Any, levels: int) -> Any:  # noqa: PLR0911  # one line a kind of value
+def _cleaned(value: Any, levels: int) -> Any:
     kind = type(value)
     if kind is str:
         return _clean_text(value)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime
 import time
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
 
+from djmessenger.receiving.attachments import Attachment, Coordinates
 from djmessenger.receiving.checkers import (
     CONTAINERS,
     ENTRY,
@@ -37,11 +39,6 @@ from djmessenger.receiving.parts import (
     read_milliseconds,
 )
 from djmessenger.receiving.types import ReceivingType
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from djmessenger.receiving.attachments import Attachment, Coordinates
 
 MESSENGER = "messenger"
 INSTAGRAM = "instagram"
@@ -111,7 +108,7 @@ class Messaging(Part):
     _page: Any = None
     _row: Any = None
 
-    def __init__(  # noqa: PLR0913, PLR0917  # documented
+    def __init__(
         self,
         sender: Sender | None,
         recipient: Recipient | None,
@@ -146,7 +143,7 @@ class Messaging(Part):
         return instance
 
     @classmethod
-    def from_item(  # noqa: PLR0913  # what may stand around an event
+    def from_item(
         cls,
         raw: Mapping[str, Any],
         *,

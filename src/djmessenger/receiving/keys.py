@@ -38,7 +38,7 @@ def dedup_key(messaging: Messaging) -> str:
     return key
 
 
-def _identity(messaging: Messaging) -> tuple[str, ...] | None:  # noqa: PLR0911  # one line a kind of event
+def _identity(messaging: Messaging) -> tuple[str, ...] | None:
     message = messaging.message
     if message is not None:
         if not message.mid:

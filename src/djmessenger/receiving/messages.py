@@ -6,7 +6,8 @@ Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "W
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from djmessenger.receiving.attachments import Attachment
 from djmessenger.receiving.parts import (
@@ -24,9 +25,6 @@ from djmessenger.receiving.parts import (
     read_text,
     read_texts,
 )
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Sender(Part):
@@ -129,7 +127,7 @@ class Message(Part):
     reply_to: Any
     referral: Referral | None
 
-    def __init__(  # noqa: PLR0913, PLR0917  # documented
+    def __init__(
         self,
         text: str | None,
         mid: str,

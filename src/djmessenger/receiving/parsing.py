@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 from djmessenger.receiving.checkers import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
 from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
 from djmessenger.receiving.parts import read_id, read_milliseconds
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["Item", "decode", "split"]
 

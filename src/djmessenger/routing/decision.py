@@ -5,26 +5,26 @@ from __future__ import annotations
 import copy
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.db import transaction
 
 from djmessenger.outgoing import as_messages
-from djmessenger.replying import ReplyAction, ReplyActionReplier, queue
+from djmessenger.receiving import Messaging
+from djmessenger.replying import ReplyAction, ReplyActionReplier, answering, queue
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
-
-if TYPE_CHECKING:
-    from djmessenger.receiving import Messaging
-    from djmessenger.routing.rule import Rule
+from djmessenger.routing.rule import Rule
 
 logger = logging.getLogger("djmessenger.routing")
 
 SLOW_ANSWERS = "djmessenger.slow_answers"
 """Key in the event's context: what slow handlers gave, by place of the rule and of the handler."""
+RULE = "rule"
+"""Key in the event's context: name of the rule that runs."""
 _ABSENT = object()
 
 
@@ -34,6 +34,9 @@ class Applied(NamedTuple):
     rule: Rule
     trace: RuleTrace
     captured: Mapping[str, Any]
+
+
+Work = Callable[[Applied, Messaging, Sized], None]
 
 
 class Decision:
@@ -58,6 +61,15 @@ class Decision:
     def default(self) -> Rule | None:
         """The DEFAULT rule, where it surrounds this messaging."""
         return self._default.rule if self._default is not None else None
+
+    def is_slow(self, messaging: Messaging) -> bool:
+        """Whether a handler that applies may keep this event waiting."""
+        entries = [*([self._default] if self._default is not None else []), *self._applied]
+        return any(
+            entry.rule.slow or handler.is_slow_for(messaging)
+            for entry in entries
+            for handler in entry.rule.build().handlers
+        )
 
     def run_slow(self, messaging: Messaging, savepoints: bool = False) -> None:
         """Show that the bot is typing where a rule says so, and run the slow handlers.
@@ -93,7 +105,7 @@ class Decision:
         for trace in self.outcome.traces():
             trace.steps[:] = [step for step in trace.steps if step.kind == "slow handler"]
 
-        def guard(work: Callable[[Applied, Messaging], None], entry: Applied | None) -> None:
+        def guard(work: Work, entry: Applied | None) -> None:
             self._guard(work, entry, messaging, savepoint=savepoints, swallow=savepoints)
 
         try:
@@ -105,13 +117,13 @@ class Decision:
         finally:
             self.outcome.seconds = self._deciding_seconds + perf_counter() - started
 
-    def _run_rule(self, entry: Applied, messaging: Messaging) -> None:
-        self._run_handlers(entry, messaging)
-        self._run_repliers(entry, messaging)
+    def _run_rule(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
+        self._run_handlers(entry, messaging, rows)
+        self._run_repliers(entry, messaging, rows)
 
     def _guard(
         self,
-        work: Callable[[Applied, Messaging], None],
+        work: Work,
         entry: Applied | None,
         messaging: Messaging,
         *,
@@ -121,16 +133,14 @@ class Decision:
         """Do a rule's work with what the rule captured; note an exception, and swallow it where that is wanted."""
         if entry is None or id(entry) in self._broken:
             return
-        around = {key: messaging.context.get(key, _ABSENT) for key in entry.captured}
-        messaging.context.update(entry.captured)
+        captured = {**entry.captured, RULE: entry.rule.label}
+        around = {key: messaging.context.get(key, _ABSENT) for key in captured}
+        messaging.context.update(captured)
         conversation = messaging.conversation
         state = copy.deepcopy(conversation.state) if savepoint and conversation is not None else None
         try:
-            if savepoint:
-                with transaction.atomic():
-                    work(entry, messaging)
-            else:
-                work(entry, messaging)
+            with transaction.atomic() if savepoint else nullcontext(), answering(entry.rule.label) as rows:
+                work(entry, messaging, rows)
         except Exception as error:
             entry.trace.error = f"{type(error).__name__}: {error}"
             self.outcome.error = f"{self.outcome.error}\n{traceback.format_exc()}".strip()
@@ -143,20 +153,20 @@ class Decision:
                 "Rule %r failed", entry.rule.label, extra={"action": "rule_failed", "rule": entry.rule.label}
             )
         finally:
-            _take_back(messaging.context, entry.captured, around)
+            _take_back(messaging.context, captured, around)
 
-    def _run_slow_handlers(self, entry: Applied, messaging: Messaging) -> None:
+    def _run_slow_handlers(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
         for place, handler in enumerate(entry.rule.build().handlers):
             if _is_slow(entry.rule, handler):
                 self._run_slow_handler(entry, place, handler, messaging)
 
     def _run_slow_handler(self, entry: Applied, place: int, handler: Any, messaging: Messaging) -> None:
-        with _timed(entry.trace, "slow handler", handler) as step:
+        with _timed(entry.trace, "slow handler", handler, []) as step:
             answers = as_messages(handler.handle(messaging))
             step.messages = len(answers)
             messaging.context[SLOW_ANSWERS][entry.trace.position, place] = answers
 
-    def _run_handlers(self, entry: Applied, messaging: Messaging) -> None:
+    def _run_handlers(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
         for place, handler in enumerate(entry.rule.build().handlers):
             if _is_slow(entry.rule, handler):
                 key = (entry.trace.position, place)
@@ -165,17 +175,16 @@ class Decision:
                     self._run_slow_handler(entry, place, handler, messaging)
                 _queue(messaging, messaging.context[SLOW_ANSWERS][key], entry.rule)
             else:
-                with _timed(entry.trace, "handler", handler) as step:
-                    step.messages = _queue(messaging, as_messages(handler.handle(messaging)), entry.rule)
+                with _timed(entry.trace, "handler", handler, rows):
+                    _queue(messaging, as_messages(handler.handle(messaging)), entry.rule)
 
-    def _run_repliers(self, entry: Applied, messaging: Messaging) -> None:
+    def _run_repliers(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
         for replier in entry.rule.build().repliers:
-            with _timed(entry.trace, "replier", replier) as step:
+            with _timed(entry.trace, "replier", replier, rows):
                 if isinstance(replier, FunctionHandler):
-                    step.messages = _queue(messaging, as_messages(replier.handle(messaging)), entry.rule)
+                    _queue(messaging, as_messages(replier.handle(messaging)), entry.rule)
                 else:
                     replier.reply(messaging)
-                    step.messages = 1
 
 
 def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Mapping[str, Any]) -> None:
@@ -192,17 +201,17 @@ def _is_slow(rule: Rule, handler: Any) -> bool:
     return rule.slow or bool(getattr(handler, "slow", False))
 
 
-def _queue(messaging: Messaging, answers: list[Any], rule: Rule) -> int:
+def _queue(messaging: Messaging, answers: list[Any], rule: Rule) -> None:
     for answer in answers:
         queue(messaging, answer, rule=rule.label)
-    return len(answers)
 
 
 @contextmanager
-def _timed(trace: RuleTrace, kind: str, stage: Any) -> Iterator[Step]:
-    """Note a step, its time and the exception that ends it."""
+def _timed(trace: RuleTrace, kind: str, stage: Any, rows: Sized) -> Iterator[Step]:
+    """Note a step, its time, the rows that it queues and the exception that ends it."""
     step = Step(kind, _stage_name(stage))
     trace.steps.append(step)
+    before = len(rows)
     started = perf_counter()
     try:
         yield step
@@ -211,6 +220,7 @@ def _timed(trace: RuleTrace, kind: str, stage: Any) -> Iterator[Step]:
         raise
     finally:
         step.seconds = perf_counter() - started
+        step.messages += len(rows) - before
 
 
 def _stage_name(stage: Any) -> str:

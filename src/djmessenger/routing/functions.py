@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from djmessenger.handling import BaseHandler
@@ -74,3 +75,61 @@ class FunctionHandler(BaseHandler):
 
 class FunctionReplier(FunctionHandler):
     """The same among the repliers of a rule: it runs after the handlers."""
+
+
+FACTORY_MARK = "_djm_makes_a_filter"
+"""Attribute of functions that make a filter, and are easily mistaken for one."""
+
+
+def signature_problems(
+    function: Function, captured: frozenset[str], *, is_open: bool = False
+) -> Iterator[tuple[str, str, str]]:
+    """Give id, message and hint for each way in which a rule function cannot be called.
+
+    ``is_open``: names beyond the captured ones may be in the context.
+    """
+    name = function_name(function)
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield (
+            "E041",
+            f"{name} is an async function; rules are plain functions.",
+            "Leave out async; for work that waits for others use slow=True.",
+        )
+        return
+    call = Call(function)
+    if not call.takes_event:
+        yield (
+            "E040",
+            f"{name} takes no event.",
+            f"Write def {getattr(function, '__name__', 'answer')}(event):",
+        )
+        return
+    missing = sorted(call.required - captured)
+    if call.unfillable or (missing and not is_open):
+        wanted = ", ".join([*call.unfillable, *missing])
+        yield (
+            "E040",
+            f"{name} asks for {wanted}, which no filter of its rule captures.",
+            'Name a group of the pattern so, as in pattern(r"(?P<size>\\d+)"), or give the parameter a default.',
+        )
+
+
+def filter_problems(function: Function) -> Iterator[tuple[str, str, str]]:
+    """Give id, message and hint for each way in which a function is no filter."""
+    name = function_name(function)
+    if getattr(function, FACTORY_MARK, False):
+        short = getattr(function, "__name__", name)
+        yield "E042", f"{short} makes a filter, but is none itself.", f"Write {short}()."
+    elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        yield "E041", f"{name} is an async function; filters are plain functions.", "Leave out async."
+    else:
+        with contextlib.suppress(TypeError, ValueError):
+            signature = inspect.signature(function)
+            try:
+                signature.bind(None)
+            except TypeError:
+                yield (
+                    "E040",
+                    f"{name}{signature} cannot be called with the event alone.",
+                    "A filter is a function of one parameter, the event.",
+                )

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from djmessenger.filtering import literal_keys
-
-if TYPE_CHECKING:
-    from djmessenger.receiving import Messaging
-    from djmessenger.routing.rule import Rule
+from djmessenger.receiving import Messaging
+from djmessenger.routing.rule import Rule
 
 
 class RuleIndex:

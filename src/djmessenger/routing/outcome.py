@@ -8,11 +8,11 @@ import keyword
 import logging
 import re
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from djmessenger.filtering import Verdict
-    from djmessenger.receiving import Messaging
+from djmessenger.filtering import Verdict
+from djmessenger.filtering.kinds import TAPS
+from djmessenger.receiving import Messaging, ReceivingType
 
 logger = logging.getLogger("djmessenger.routing")
 
@@ -177,47 +177,53 @@ class Outcome:
             logger.info("%s", self.summary(), extra={"action": "event_handled", "type": self.type})
 
 
-def suggest(messaging: Messaging, type_name: str, *, with_text: bool) -> str:
+def suggest(messaging: Messaging, *, with_text: bool) -> str:
     """Write a rule for a messaging; what the person wrote or tapped stands in it only ``with_text``."""
-    tapped = bool(messaging.payload)
-    said = (messaging.payload or messaging.text) if with_text else ""
-    literal = _quoted(said) if said else '"..."'
-    imported, condition = _CONDITIONS.get(type_name, ("", ""))
-    if tapped:
-        imported, condition = "tapped", f"tapped({literal})"
-    elif type_name == "SIMPLE_TEXT" or (not condition and messaging.text):
-        imported, condition = "text", f"text({literal})"
-    elif not condition:
-        imported, condition = "on", f'on("{type_name}")'
+    kind = messaging.type
+    said = ""
+    if kind in TAPS:
+        said = messaging.payload if with_text else ""
+        imported, argument = "tapped", (_quoted(said) if messaging.payload else "")
+    elif kind is ReceivingType.SIMPLE_TEXT:
+        said = messaging.text if with_text else ""
+        imported, argument = "text", _quoted(said)
+        if len(said) > _SHOWN:
+            imported, argument = "pattern", _quoted(f"^{re.escape(said[:_SHOWN])}")
+    elif kind in _CONDITIONS:
+        imported, argument = _CONDITIONS[kind], ""
+    else:
+        imported, argument = "on", _quoted(kind.name)
     return (
         f"from djmessenger.rules import rule, {imported}\n\n\n"
-        f"@rule({condition})\n"
-        f"def {_function_name(said or type_name)}(event):\n"
+        f"@rule({imported}({argument}))\n"
+        f"def {_function_name(said or kind.name)}(event):\n"
         f'    return "..."\n'
     )
 
 
-_CONDITIONS: Mapping[str, tuple[str, str]] = {
-    "IMAGE": ("image", "image()"),
-    "AUDIO": ("audio", "audio()"),
-    "VIDEO": ("video", "video()"),
-    "FILE": ("file", "file()"),
-    "STICKER": ("sticker", "sticker()"),
-    "LOCATION": ("location", "location()"),
-    "REFERRAL": ("referral", "referral()"),
-    "REACTION": ("reaction", "reaction()"),
+_CONDITIONS: Mapping[ReceivingType, str] = {
+    ReceivingType.IMAGE: "image",
+    ReceivingType.AUDIO: "audio",
+    ReceivingType.VIDEO: "video",
+    ReceivingType.FILE: "file",
+    ReceivingType.STICKER: "sticker",
+    ReceivingType.LOCATION: "location",
+    ReceivingType.REFERRAL: "referral",
 }
-_SHOWN = 80
+_SHOWN = 60
+_TAKEN = {"rule", "text", "pattern", "tapped", "on", *_CONDITIONS.values()}
 
 
 def _quoted(said: str) -> str:
-    shown = said if len(said) <= _SHOWN else said[:_SHOWN]
-    return json.dumps(shown, ensure_ascii=not shown.isprintable())
+    if not said:
+        return '"..."'
+    # JSON's escapes are Python's too, but for characters beyond 16 bits.
+    return json.dumps(said, ensure_ascii=False) if said.isprintable() else ascii(said)
 
 
 def _function_name(said: str) -> str:
     name = "_".join(re.findall(r"[a-z0-9]+", said.lower())[:5])[:40].strip("_")
-    if not name.isidentifier() or keyword.iskeyword(name) or name in {"rule", "text", "tapped", "on"}:
+    if not name.isidentifier() or keyword.iskeyword(name) or name in _TAKEN:
         return f"answer_{name}".rstrip("_")
     return name
 

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings as django_settings
 
-from djmessenger.receiving import ReceivingType
+from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.routing.decision import Applied, Decision
+from djmessenger.routing.examination import examine, examine_rules, numbered
 from djmessenger.routing.index import RuleIndex
 from djmessenger.routing.outcome import Outcome, RuleTrace, suggest
-from djmessenger.routing.problems import InvalidPolicy, Problem, examine, examine_rules, numbered, read_policy
+from djmessenger.routing.problems import InvalidPolicy, Problem, read_policy
 from djmessenger.routing.rule import Rule
 from djmessenger.utils.serializable import Serializable
-
-if TYPE_CHECKING:
-    from djmessenger.receiving import Messaging
 
 
 class _Built(NamedTuple):
@@ -148,7 +146,7 @@ class Policy(Serializable):
                 answers = default is not None and default.rule.build().repliers
                 if not applied and not answers:
                     outcome.unhandled = True
-                    outcome.suggestion = suggest(messaging, kind.name, with_text=django_settings.DEBUG)
+                    outcome.suggestion = suggest(messaging, with_text=django_settings.DEBUG)
         outcome.seconds = perf_counter() - started
         return Decision(outcome, None if outcome.refused else default, applied)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.filtering import BaseFilter, FunctionFilter
+from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, FunctionFilter, NotFilter
 from djmessenger.handling import BaseHandler
 from djmessenger.replying import CommonReplier
 from djmessenger.routing.functions import FunctionHandler, FunctionReplier, function_name
@@ -104,6 +104,18 @@ class TargetFilterClass(TargetClass):
     FUNCTION_CLASS: ClassVar[Any] = FunctionFilter
 
     @classmethod
+    def holding(cls, instance: Any, name: str = "") -> Any:
+        """Wrap a filter; one that is composed as the group that it is."""
+        if isinstance(instance, (AllFilter, AnyFilter)):
+            group = TargetFilterGroup(instance.KEY, [cls.holding(operand) for operand in instance.operands])
+        elif isinstance(instance, NotFilter):
+            group = TargetFilterGroup("not", [cls.holding(instance.negated)])
+        else:
+            return super().holding(instance, name)
+        group._held = instance
+        return group
+
+    @classmethod
     def deserialize(cls, json_data: Any) -> Any:
         """Build the wrapper, or a group of them where the entry is ``all``, ``any`` or ``not``."""
         if isinstance(json_data, Mapping) and "name" not in json_data:
@@ -136,6 +148,8 @@ class TargetFilterGroup(TargetFilterClass):
         return type(self.get_instance())
 
     def get_instance(self) -> Any:
+        if self._held is not None:
+            return self._held
         if not self.operands:
             raise DJMInvalidConfigException(f'"{self.name}" holds no filter')
         return OPERATORS[self.name]([operand.get_instance() for operand in self.operands])

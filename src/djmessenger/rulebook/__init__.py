@@ -1,7 +1,8 @@
 """The dated rulebook: what Meta allows, since when, until when, and where that is written.
 
-Messages, checks, emulator and docs read one table. A project overrides a row in ``DJM_RULEBOOK`` without waiting for a
-release: a limit by its new number, something that ends by its new date, or by ``None`` when it does not end::
+Messages, checks, emulator and docs read one table. A project overrides a row in ``DJM_RULEBOOK``
+without waiting for a release: a limit by its new number, something that ends by its new date, or by ``None``
+when it does not end::
 
     DJM_RULEBOOK = {"buttons.count": 4, "tag.ACCOUNT_UPDATE": None, "graph.v21.0": "2027-03-01"}
 """
@@ -75,7 +76,7 @@ def limit(key: str) -> int:
 
 
 def retirement(key: str, on: datetime.date) -> Row | None:
-    """Give the row when what it tells of has ended on that day; ``None`` otherwise, also for an unknown key."""
+    """Give the row when what it tells of has ended on that day, else ``None``, also for an unknown key."""
     if key not in table:
         return None
     found = row(key)
@@ -112,19 +113,21 @@ def _read_overrides() -> Mapping[str, Any]:
 
 def _overridden(printed: Row, value: Any) -> Row | str:
     """Give the row with the new value, or the reason why it cannot have it."""
-    if printed.value is not None:
-        if type(value) is not type(printed.value):
-            return f"needs {type(printed.value).__name__}, not {value!r}"
-        if isinstance(value, int) and value < 1:
-            return f"needs a number above zero, not {value!r}"
-        return replace(printed, value=value)
-    if value is None:
-        return replace(printed, until=None)
-    if isinstance(value, datetime.date) and not isinstance(value, datetime.datetime):
-        return replace(printed, until=value)
+    if printed.value is None:
+        return _with_new_end(printed, value)
+    if type(value) is not type(printed.value):
+        return f"needs {type(printed.value).__name__}, not {value!r}"
+    if isinstance(value, int) and value < 1:
+        return f"needs a number above zero, not {value!r}"
+    return replace(printed, value=value)
+
+
+def _with_new_end(printed: Row, value: Any) -> Row | str:
     if isinstance(value, str):
         try:
-            return replace(printed, until=datetime.date.fromisoformat(value))
+            value = datetime.date.fromisoformat(value)
         except ValueError:
             return f"needs a date such as 2027-01-21, or None, not {value!r}"
+    if value is None or (isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)):
+        return replace(printed, until=value)
     return f"needs a date or None, not {value!r}"

@@ -65,7 +65,7 @@ def _limits(source: str, *rows: tuple[str, int, str]) -> list[Row]:
     return [Row(key, value, what, source, READ) for key, value, what in rows]
 
 
-def _ends(key: str, until: str, what: str, source: str, instead: str = "", since: str = "") -> Row:
+def _ends(key: str, until: str, what: str, source: str, instead: str = "", *, since: str = "") -> Row:  # noqa: PLR0913
     start = datetime.date.fromisoformat(since) if since else None
     end = datetime.date.fromisoformat(until) if until else None
     return Row(key, None, what, source, READ, start, end, instead)
@@ -194,18 +194,16 @@ TABLE: tuple[Row, ...] = (
     ),
     # Calls
     *_limits(LINKS, ("m_me.ref", 2083, "characters in the ref of an m.me link, URL-encoded")),
-    *_limits(PRIVATE_REPLIES, ("private_reply.days", 7, "days in which a comment may be answered privately")),
-    *_limits(ROUTING, ("thread_control.seconds", 7 * 24 * 3600, "seconds to extend the control of a thread")),
-    *_limits(
-        CONVERSATIONS, ("conversation.messages", 20, "newest messages of a conversation that are readable")
-    ),
+    *_limits(PRIVATE_REPLIES, ("private_reply.days", 7, "days to answer a comment privately")),
+    *_limits(ROUTING, ("thread_control.seconds", 7 * 24 * 3600, "seconds by which control is extended")),
+    *_limits(CONVERSATIONS, ("conversation.messages", 20, "newest messages that can be read")),
     *_limits(
         IG_MODERATION,
         ("moderation.ids", 10, "persons in one call of moderate_conversations"),
         ("moderation.actions", 2, "actions in one call of moderate_conversations"),
     ),
     *_limits(
-        MARKETING, ("notification_tokens.page", 1000, "tokens on one page of notification_message_tokens")
+        MARKETING, ("notification_tokens.page", 1000, "tokens on a page of notification_message_tokens")
     ),
     *_limits(
         RATES,
@@ -213,7 +211,7 @@ TABLE: tuple[Row, ...] = (
         (
             "rate.pages.calls_per_engaged_user",
             4800,
-            "calls of the Pages API in 24 hours for each such person",
+            "calls of the Pages API, likewise",
         ),
         ("rate.text", 300, "calls of the Send API in a second with texts, links, reactions or stickers"),
         ("rate.media", 10, "calls of the Send API in a second with audio or video"),
@@ -248,15 +246,13 @@ TABLE: tuple[Row, ...] = (
     _ends("template.image_grid", "", "image grid template", f"{TEMPLATE}/image-grid", since="2026-06-30"),
     _ends("sticker", "", "stickers sent by id", STICKERS, since="2026-06-01"),
     _ends("quick_reply.location", "2019-10-29", "quick reply that asks for a place", OBSERVED, "a text"),
-    _ends(
-        "button.element_share", "2019-10-01", "share button", OBSERVED, "a url button with webview sharing"
-    ),
+    _ends("button.element_share", "2019-10-01", "share button", OBSERVED, "a url button"),
     _ends("profile.home_url", "2020-05-05", "home url of the Messenger profile (Graph v7.0)", VERSIONS),
-    _ends("graph.v20.0", "2026-09-24", "Graph API v20.0", VERSIONS, "v26.0", "2024-05-21"),
-    _ends("graph.v21.0", "2027-01-21", "Graph API v21.0", VERSIONS, "v26.0", "2024-10-02"),
-    _ends("graph.v22.0", "2027-05-20", "Graph API v22.0", VERSIONS, "v26.0", "2025-01-21"),
-    _ends("graph.v23.0", "2027-10-08", "Graph API v23.0", VERSIONS, "v26.0", "2025-05-29"),
-    _ends("graph.v24.0", "2028-02-18", "Graph API v24.0", VERSIONS, "v26.0", "2025-10-08"),
-    _ends("graph.v25.0", "2028-07-29", "Graph API v25.0", VERSIONS, "v26.0", "2026-02-18"),
+    _ends("graph.v20.0", "2026-09-24", "Graph API v20.0", VERSIONS, "v26.0", since="2024-05-21"),
+    _ends("graph.v21.0", "2027-01-21", "Graph API v21.0", VERSIONS, "v26.0", since="2024-10-02"),
+    _ends("graph.v22.0", "2027-05-20", "Graph API v22.0", VERSIONS, "v26.0", since="2025-01-21"),
+    _ends("graph.v23.0", "2027-10-08", "Graph API v23.0", VERSIONS, "v26.0", since="2025-05-29"),
+    _ends("graph.v24.0", "2028-02-18", "Graph API v24.0", VERSIONS, "v26.0", since="2025-10-08"),
+    _ends("graph.v25.0", "2028-07-29", "Graph API v25.0", VERSIONS, "v26.0", since="2026-02-18"),
     _ends("graph.v26.0", "", "Graph API v26.0", VERSIONS, since="2026-07-29"),
 )

@@ -33,7 +33,7 @@ from djmessenger.filtering import (
 )
 from djmessenger.payload import Payload
 from djmessenger.receiving import AttachmentType, Messaging, ReceivingType
-from djmessenger.routing.problems import FACTORY_MARK
+from djmessenger.routing.functions import FACTORY_MARK
 from djmessenger.utils.utils import LocalizedString
 
 P = ParamSpec("P")

@@ -21,7 +21,9 @@ from djmessenger.routing import (
     TargetFilterClass,
     TargetHandlerClass,
 )
-from djmessenger.routing.problems import FACTORY_MARK, examine_rules, read_policy
+from djmessenger.routing.examination import examine_rules
+from djmessenger.routing.functions import FACTORY_MARK
+from djmessenger.routing.problems import read_policy
 
 Condition = BaseFilter | Callable[[Messaging], object]
 """A filter, or a function that takes the event and says whether it passes."""
@@ -127,7 +129,9 @@ def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Ru
     try:
         data = read_policy(source, path=True)
     except InvalidPolicy as error:
-        _entries.extend(_Entry(module, position, misuse=problem) for problem in error.problems)
+        for problem in error.problems:
+            placed = dataclasses.replace(problem, position=f"{position} {problem.position}")
+            _entries.append(_Entry(module, position, misuse=placed))
         return
     rules = data.get("rules") if isinstance(data, Mapping) else None
     if not isinstance(rules, (list, tuple)) or len(data) > 1:

@@ -1,1 +1,1 @@
-"""Closed room: ``serializable``, ``default_routing_policy`` and ``utils`` are documented; nothing joins them."""
+"""Closed room: ``serializable``, ``default_routing_policy``, ``utils`` are documented; nothing joins them."""

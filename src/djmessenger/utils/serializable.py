@@ -65,9 +65,9 @@ class Serializable:
                 self.lines = lines or []
 
     Reading calls the constructor with the keys it names, ``None`` for required ones that are absent, and
-    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as data and
-    written back, never set. Attributes with a leading underscore stay private unless ``exclude_underscore``
-    is false. Equality is equality of type and JSON.
+    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as
+    data and written back, never set. Attributes with a leading underscore stay private unless
+    ``exclude_underscore`` is false. Equality is equality of type and JSON.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
@@ -118,6 +118,10 @@ class Serializable:
         taken: Set[str] = plan.parameters.keys() & values.keys()
         arguments = {plan.parameters[key]: values[key] for key in taken}
         absent = plan.required - values.keys()
+        if cls.strict and plan.takes_any:
+            further = {key for key in values.keys() - taken - {plan.several} if key.isidentifier()}
+            arguments |= {key: values[key] for key in further}
+            taken |= further
         several = values.get(plan.several)
         if not absent and isinstance(several, (list, tuple)):
             instance, taken = cls(*several, **arguments), taken | {plan.several}
@@ -242,7 +246,7 @@ class Serializable:
         return f"<{type(self).__name__} {self.serialize()}>"
 
 
-def to_json(value: Any) -> Any:  # noqa: PLR0911  # one line a kind of value
+def to_json(value: Any) -> Any:
     """Give the JSON-ready form of a value that a ``Serializable`` may hold."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

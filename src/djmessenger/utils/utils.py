@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import importlib
 import logging
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any
 
 from django.utils import translation
 from django.utils.functional import Promise
 
 from djmessenger.facebook_locales import FacebookLocale, fallbacks, language_code
 from djmessenger.utils.serializable import Serializable
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class LocalizedString(Serializable):

@@ -1,0 +1,154 @@
+"""Conversation queues: who may work on a conversation now, and since when something waits in it."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from django.db import connections, models, router, transaction
+from django.db.models import F, Q
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Coalesce, Greatest, Least, Now
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger.exceptions import DJMException
+from djmessenger.models.people import Conversation
+
+
+class LeaseLost(DJMException):
+    """Somebody else holds the lane by now; nothing of what was done under the old lease may be committed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to work on a lane for a while; ``epoch`` is the fencing number that every commit checks."""
+
+    lane_id: int
+    conversation_id: int
+    kind: str
+    epoch: int
+    until: datetime.datetime
+    """By the clock of the database."""
+
+
+def in_seconds(seconds: float) -> Combinable:
+    """Give a moment by the clock of the database, which is the same for all hosts."""
+    # SQLite compares times as text, and a sum has more digits than the clock: now would come after now.
+    return Now() + datetime.timedelta(seconds=seconds) if seconds else Now()
+
+
+def process_name() -> str:
+    """Name this process in leases, for those who look at the table."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}"
+
+
+class LaneManager(models.Manager["Lane"]):
+    """All claims and releases of lanes; the same on SQLite and PostgreSQL, by the clock of the database."""
+
+    def ensure(self, conversation_ids: Iterable[int]) -> None:
+        """Make both lanes of new conversations, in sorted order."""
+        self.bulk_create(
+            [
+                Lane(conversation_id=conversation_id, kind=kind)
+                for conversation_id in sorted(conversation_ids)
+                for kind in Lane.Kind.values
+            ],
+            ignore_conflicts=True,
+        )
+
+    def wake(self, conversation_ids: Iterable[int], kind: str, *, after: float = 0.0) -> None:
+        """Say, inside the caller's transaction, that something waits, from ``after`` seconds on.
+
+        A lane that is leased stays with its holder, who looks again under the same lock before letting go.
+        """
+        moment = in_seconds(after)
+        due = Greatest(moment, Coalesce(F("leased_until"), moment))
+        lanes = self.filter(conversation_id__in=list(conversation_ids), kind=kind)
+        if connections[self.db].features.has_select_for_update:
+            # In sorted order, so that two batches with the same people never wait for each other.
+            lanes = self.filter(pk__in=list(lanes.select_for_update().order_by("pk").values_list("pk", flat=True)))
+        lanes.update(ready_at=Least(Coalesce(F("ready_at"), due), due))
+
+    def claim(
+        self, kind: str, *, seconds: float, limit: int = 1, conversation_id: int | None = None
+    ) -> list[Lease]:
+        """Take up to ``limit`` lanes in which something waits, the longest waiting first, for ``seconds``."""
+        with transaction.atomic(using=router.db_for_write(Lane)):
+            waiting = self.filter(kind=kind, ready_at__lte=Now()).order_by("ready_at", "pk")
+            if conversation_id is not None:
+                waiting = waiting.filter(conversation_id=conversation_id)
+            if connections[self.db].features.has_select_for_update_skip_locked:
+                waiting = waiting.select_for_update(skip_locked=True)
+            chosen = list(waiting.values_list("pk", flat=True)[:limit])
+            if not chosen:
+                return []
+            until = in_seconds(seconds)
+            # Moved to the lease's end, an abandoned lane comes back by itself.
+            self.filter(pk__in=chosen).update(
+                epoch=F("epoch") + 1, owner=process_name(), leased_until=until, ready_at=until
+            )
+            rows = self.filter(pk__in=chosen).values_list("pk", "conversation_id", "epoch", "leased_until")
+            return [
+                Lease(lane_id=pk, conversation_id=conversation, kind=kind, epoch=epoch, until=leased)
+                for pk, conversation, epoch, leased in rows
+            ]
+
+    def fence(self, lease: Lease) -> Lane:
+        """Lock the lane to the end of the transaction; ``LeaseLost`` when somebody claimed it since."""
+        lane = self.select_for_update().filter(pk=lease.lane_id, epoch=lease.epoch).first()
+        if lane is None:
+            raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
+        return lane
+
+    def renew(self, lease: Lease, seconds: float) -> None:
+        """Hold on to a lane for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since."""
+        until = in_seconds(seconds)
+        mine = self.filter(pk=lease.lane_id, epoch=lease.epoch)
+        if not mine.update(leased_until=until, ready_at=until):
+            raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
+
+    def release(self, lane: Lane, *, after: float | None) -> None:
+        """Let go of a lane that ``fence`` locked; ``after`` seconds something waits in it, None: nothing does."""
+        ready = None if after is None else in_seconds(after)
+        self.filter(pk=lane.pk).update(ready_at=ready, leased_until=None, owner="")
+
+
+class Lane(models.Model):
+    """One direction of a conversation: its inbox or its outbox; held by one worker at a time."""
+
+    class Kind(models.TextChoices):
+        IN = "in", _("incoming")
+        OUT = "out", _("outgoing")
+
+    conversation = models.ForeignKey(
+        Conversation, verbose_name=_("conversation"), on_delete=models.CASCADE, related_name="lanes"
+    )
+    kind = models.CharField(_("direction"), max_length=3, choices=Kind)
+    ready_at = models.DateTimeField(
+        _("waiting since"), null=True, blank=True, help_text=_("Or due, where it lies ahead.")
+    )
+    leased_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    epoch = models.BigIntegerField(_("number of claims"), default=0)
+    owner = models.CharField(_("held by"), max_length=64, blank=True)
+
+    objects: ClassVar[LaneManager] = LaneManager()
+
+    class Meta:
+        verbose_name = _("conversation queue")
+        verbose_name_plural = _("conversation queues")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["conversation", "kind"], name="djm_lane_conversation_kind")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(
+                fields=["kind", "ready_at"], name="djm_lane_ready", condition=Q(ready_at__isnull=False)
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.conversation_id} {self.get_kind_display()}"
+

@@ -1,0 +1,175 @@
+"""Media: by URL, by attachment id, or from a file on this machine.
+
+A file cannot travel inside the JSON of a call. The body names it, and whoever sends asks
+``pending_file(body)``: when it gives a ``LocalFile``, upload that one and send
+``with_attachment_id(body, id)`` in place of the body.
+
+Sources: Messenger Platform, "Saving assets" and "Sending messages", read November 2026.
+"""
+
+from __future__ import annotations
+
+import copy
+import mimetypes
+import os
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, limit_of, present
+from djmessenger.outgoing.message import ContentMessage
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+PATH_KEY = "djmessenger_path"
+"""Key in the payload that holds the path of a file to upload; never sent to Meta."""
+LIKE = 369239263222822
+"""The thumb of Messenger."""
+LIKE_HEART = "like_heart"
+"""The heart of Instagram."""
+
+
+@dataclass(frozen=True)
+class LocalFile:
+    """A file that has to be uploaded before the message can go."""
+
+    path: Path
+    kind: str
+    """What Meta calls it: image, audio, video or file."""
+    content_type: str
+
+
+@dataclass(frozen=True)
+class MediaMessage(ContentMessage):
+    """Parent of image, audio, video and file: exactly one of ``url``, ``attachment_id`` and ``path``.
+
+    At most 25 MB, an image 8 MB. ``reusable`` asks Meta for an attachment id (good for 90 days) along with
+    sending a URL.
+    """
+
+    url: str = ""
+    _: KW_ONLY
+    attachment_id: str = ""
+    path: str | os.PathLike[str] = ""
+    reusable: bool = False
+
+    def content(self, out: Writer) -> dict[str, Any]:
+        given = [name for name in ("url", "attachment_id", "path") if getattr(self, name)]
+        if len(given) != 1:
+            out.refuse(given[1] if given else "url", "exactly one of url, attachment_id and path")
+        reusable = out.flag("reusable", self.reusable)
+        if given == ["url"]:
+            payload = {"url": out.url("url", self.url), **present(is_reusable=reusable)}
+        elif given == ["attachment_id"]:
+            payload = {"attachment_id": out.plain("attachment_id", self.attachment_id)}
+        else:
+            payload = {PATH_KEY: self._checked_path(out), "is_reusable": True}
+        return {"attachment": {"type": self.kind, "payload": payload}}
+
+    def _checked_path(self, out: Writer) -> str:
+        if not isinstance(self.path, (str, os.PathLike)):
+            out.wrong_type("path", "a path", self.path)
+        path = Path(self.path)
+        if out.making:
+            return str(path)
+        try:
+            size = path.stat().st_size
+        except (OSError, ValueError) as error:
+            out.refuse("path", f"{str(path)!r} cannot be read: {error}")
+        if not path.is_file() or not size:
+            out.refuse("path", f"{str(path)!r} is no file with something in it")
+        row = out.row("attachment.bytes.image" if self.kind == "image" else "attachment.bytes")
+        if size > limit_of(row):
+            out.over("path", f"{size} bytes, at most {row.value}", row)
+        return str(path.absolute())
+
+
+@dataclass(frozen=True)
+class Image(MediaMessage):
+    """A picture: ``Image("https://example.com/cat.png")``; at most 8 MB."""
+
+    kind: ClassVar[str] = "image"
+
+
+@dataclass(frozen=True)
+class Audio(MediaMessage):
+    """A sound."""
+
+    kind: ClassVar[str] = "audio"
+
+
+@dataclass(frozen=True)
+class Video(MediaMessage):
+    """A film; Meta has to fetch it within 75 seconds."""
+
+    kind: ClassVar[str] = "video"
+
+
+@dataclass(frozen=True)
+class File(MediaMessage):
+    """Any other file."""
+
+    kind: ClassVar[str] = "file"
+
+
+@dataclass(frozen=True)
+class Images(ContentMessage):
+    """Several pictures in one message, by URL: at most 30, on Instagram 10.
+
+    The section of Meta's page that told of it (May 2026) was gone in September 2026, the parameter was not;
+    ``ImageGrid`` is the documented way for two to six.
+    """
+
+    kind: ClassVar[str] = "images"
+
+    urls: tuple[str, ...] | list[str]
+
+    def content(self, out: Writer) -> dict[str, Any]:
+        out.count("urls", self.urls, "images.count")
+        return {
+            "attachments": [
+                {"type": "image", "payload": {"url": out.url(f"urls[{index}]", url)}}
+                for index, url in enumerate(self.urls)
+            ]
+        }
+
+
+@dataclass(frozen=True)
+class Sticker(ContentMessage):
+    """A sticker of Meta's free packs by its number; on Instagram only ``Sticker(LIKE_HEART)``.
+
+    Source: Messenger Platform, "Sticker API", June 2026.
+    """
+
+    kind: ClassVar[str] = "sticker"
+
+    sticker_id: int | str = LIKE
+
+    def content(self, out: Writer) -> dict[str, Any]:
+        if self.sticker_id == LIKE_HEART:
+            out.only_on(INSTAGRAM, "the sticker like_heart")
+            return {"attachment": {"type": LIKE_HEART}}
+        out.only_on(MESSENGER, "a sticker by number")
+        return {"sticker_id": out.number("sticker_id", self.sticker_id)}
+
+
+def pending_file(body: Mapping[str, Any]) -> LocalFile | None:
+    """Give the file that the body of a call names and that is not uploaded yet, or ``None``."""
+    attachment = body.get("message", {}).get("attachment", {})
+    path = attachment.get("payload", {}).get(PATH_KEY)
+    if not path:
+        return None
+    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    kind = attachment["type"]
+    if kind == "audio" and not guessed.startswith("audio/"):
+        # Meta takes a sound only as audio/*; some containers of sound count as video.
+        guessed = guessed.replace("video/", "audio/") if guessed.startswith("video/") else "audio/mpeg"
+    return LocalFile(Path(path), kind, guessed)
+
+
+def with_attachment_id(body: Mapping[str, Any], attachment_id: str) -> dict[str, Any]:
+    """Give the body with the id of the uploaded file in the place of its path."""
+    result = copy.deepcopy(dict(body))
+    result["message"]["attachment"]["payload"] = {"attachment_id": attachment_id}
+    return result

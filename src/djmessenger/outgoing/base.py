@@ -1,0 +1,290 @@
+"""What every part of a message shares: it is checked and written by one method, ``write``.
+
+``write`` runs twice: when a part is made, where texts that depend on the language are not known yet, and when
+the message is rendered for a person. So a mistake shows as early as it can be seen.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from types import GeneratorType
+from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias, runtime_checkable
+from urllib.parse import urlsplit
+
+from django.utils.functional import Promise
+
+from djmessenger import rulebook, settings
+from djmessenger.exceptions import InvalidField, LimitExceeded
+
+logger = logging.getLogger("djmessenger.outgoing")
+
+MESSENGER = "messenger"
+INSTAGRAM = "instagram"
+
+
+@runtime_checkable
+class Localized(Protocol):
+    """A text by locale, such as ``djmessenger.utils.utils.LocalizedString``."""
+
+    def get_text_by_locale(self, locale: Any) -> str: ...
+
+
+@runtime_checkable
+class Serialized(Protocol):
+    """A payload that is an object, such as a ``djmessenger.payload.Payload``."""
+
+    def serialize(self) -> str: ...
+
+
+TextLike: TypeAlias = str | Promise | Localized
+"""A text, or what becomes one in the language of the person."""
+PayloadLike: TypeAlias = str | int | Serialized
+Render: TypeAlias = Callable[[Any], str]
+"""Gives the text in the language of the person."""
+
+
+def present(**values: Any) -> dict[str, Any]:
+    """Give the keys whose value says something: neither ``None`` nor empty nor false."""
+    return {
+        key: value
+        for key, value in values.items()
+        if not (value is None or value is False or value in ("", [], {}))
+    }
+
+
+def clean(text: str) -> str:
+    """Give the text with what UTF-8 and PostgreSQL cannot hold replaced: lone surrogates and NUL."""
+    if "\0" in text:
+        text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def limit_of(row: rulebook.Row) -> int:
+    """Give the number of the row; rows without one limit nothing."""
+    return row.value if isinstance(row.value, int) else sys.maxsize
+
+
+@dataclass(frozen=True, slots=True)
+class Writer:
+    """Reads the values of one part and checks them against the rulebook."""
+
+    render: Render | None = None
+    """``None`` while the part is being made: texts that depend on the language are not looked at."""
+    channel: str = MESSENGER
+    prefix: str = ""
+    """Stands in front of what the bot says; see ``said``."""
+    path: str = ""
+
+    def at(self, name: str) -> Writer:
+        return replace(self, path=self.where(name))
+
+    def where(self, name: str) -> str:
+        return f"{self.path}.{name}" if self.path else name
+
+    @property
+    def making(self) -> bool:
+        return self.render is None
+
+    # What is refused
+
+    def refuse(self, name: str, problem: str, source: str = "") -> NoReturn:
+        raise InvalidField(self.where(name), problem, source)
+
+    def over(self, name: str, problem: str, row: rulebook.Row) -> None:
+        """Refuse what is over a row of the rulebook, or warn of it, as ``DJM_OUTGOING_CHECKS`` says."""
+        error = LimitExceeded(self.where(name), problem, f"{row.source}, read {row.date}")
+        if settings.DJM_OUTGOING_CHECKS != "warn":
+            raise error
+        if not self.making:
+            logger.warning("%s", error)
+
+    def wrong_type(self, name: str, needed: str, value: object) -> NoReturn:
+        raise TypeError(f"{self.where(name)}: needs {needed}, not {type(value).__name__}")
+
+    def ended(self, name: str, key: str, value: str) -> None:
+        """Refuse what has ended by today, in UTC."""
+        row = rulebook.retirement(key, datetime.datetime.now(datetime.UTC).date())
+        if row is not None:
+            instead = f"; use {row.instead}" if row.instead else ""
+            self.over(name, f"{value} ended on {row.until}{instead}", row)
+
+    def only_on(self, channel: str, what: str) -> None:
+        if self.channel != channel and not self.making:
+            self.refuse("", f"{what} exists on {channel} only")
+
+    def row(self, key: str) -> rulebook.Row:
+        """Give the row of the channel where it has one of its own, else the row of Messenger."""
+        own = f"{key}.{self.channel}"
+        return rulebook.row(own if own in rulebook.table else key)
+
+    # What is read
+
+    def said(self, name: str, value: Any, key: str = "") -> str:
+        """Give a text that the person reads as what the bot says, after the prefix."""
+        text = self.text(name, value)
+        if self.prefix and not self.making:
+            text = f"{self.prefix}{text}"
+        if key:
+            self.length(name, text, key)
+        return text
+
+    def text(self, name: str, value: Any, key: str = "", *, required: bool = True) -> str:
+        """Give the text rendered for the person, at most as long as the row ``key`` allows, in characters."""
+        if not isinstance(value, str) or type(value) is not str:
+            if not isinstance(value, (str, Promise, Localized)):
+                self.wrong_type(name, "a text", value)
+            if self.making and not isinstance(value, str):
+                return ""
+        text = clean(value if self.render is None else self.render(value))
+        if required and not text.strip():
+            self.refuse(name, "is missing")
+        if key:
+            self.length(name, text, key)
+        return text
+
+    def plain(self, name: str, value: Any, key: str = "", *, required: bool = True) -> str:
+        """Give a text that is the same in every language."""
+        if not isinstance(value, str):
+            self.wrong_type(name, "a str", value)
+        text = clean(value)
+        if required and not text.strip():
+            self.refuse(name, "is missing")
+        if key:
+            self.length(name, text, key)
+        return text
+
+    def length(self, name: str, text: str, key: str) -> None:
+        row = self.row(key)
+        if len(text) > limit_of(row):
+            self.over(name, f"{len(text)} characters, at most {row.value}", row)
+
+    def payload(self, name: str, value: Any, key: str, *, required: bool = True) -> str:
+        """Give the payload as Meta brings it back: a text of at most as many characters as the row allows."""
+        if isinstance(value, bool) or not isinstance(value, (str, int, Serialized)):
+            self.wrong_type(name, "a str, a number or a Payload", value)
+        serialized = value.serialize() if isinstance(value, Serialized) else str(value)
+        return self.plain(name, serialized, key, required=required)
+
+    def url(self, name: str, value: Any, *, schemes: Sequence[str] = ("https", "http")) -> str:
+        """Give a URL of a scheme that Messenger opens; never ``javascript:`` or ``data:``."""
+        if isinstance(value, Promise):
+            value = str(value)
+        url = self.plain(name, value)
+        try:
+            parts = urlsplit(url)
+            host, _ = parts.hostname, parts.port
+        except ValueError as error:
+            self.refuse(name, f"{url!r} is not a URL: {error}")
+        if parts.scheme not in schemes or not host:
+            self.refuse(
+                name, f"{url!r} is not a URL that begins with {' or '.join(f'{s}://' for s in schemes)}"
+            )
+        if any(character.isspace() or not character.isprintable() for character in url):
+            self.refuse(name, f"{url!r} has white space or control characters in it")
+        return url
+
+    def flag(self, name: str, value: Any) -> bool:
+        if not isinstance(value, bool):
+            self.wrong_type(name, "true or false", value)
+        return value
+
+    def number(self, name: str, value: Any, key: str = "", *, least: int = 1) -> int:
+        """Give a whole number not below ``least`` and not over the row."""
+        if isinstance(value, bool) or not isinstance(value, int):
+            self.wrong_type(name, "a whole number", value)
+        if value < least:
+            self.refuse(name, f"{value} is below {least}")
+        row = self.row(key) if key else None
+        if row is not None and value > limit_of(row):
+            self.over(name, f"{value}, at most {row.value}", row)
+        return value
+
+    def choice(self, name: str, value: Any, allowed: Iterable[str], source: str = "") -> str:
+        """Give a word of a list; "" where nothing is chosen."""
+        if not isinstance(value, str):
+            self.wrong_type(name, "a str", value)
+        known = tuple(allowed)
+        if value and value not in known:
+            self.refuse(name, f"{value!r} is none of {', '.join(known)}", source)
+        return value
+
+    def mapping(self, name: str, value: Any) -> dict[str, Any]:
+        """Give a dict that goes to Meta as it is."""
+        if value is None:
+            return {}
+        if not isinstance(value, Mapping):
+            self.wrong_type(name, "a dict", value)
+        return dict(value)
+
+    def part(self, name: str, value: Any, kind: type[Part] | tuple[type[Part], ...]) -> Any:
+        """Give the JSON of a part inside this one."""
+        if not isinstance(value, kind):
+            kinds = kind if isinstance(kind, tuple) else (kind,)
+            self.wrong_type(name, f"one of {', '.join(k.__name__ for k in kinds)}", value)
+        return value.write(self.at(name))
+
+    def parts(
+        self,
+        name: str,
+        values: Any,
+        kind: type[Part] | tuple[type[Part], ...],
+        key: str = "",
+        *,
+        least: int = 1,
+    ) -> list[Any]:
+        """Give the JSON of parts inside this one, at least and at most so many."""
+        self.count(name, values, key, least=least)
+        return [self.part(f"{name}[{index}]", value, kind) for index, value in enumerate(values)]
+
+    def count(self, name: str, values: Any, key: str = "", *, least: int = 1) -> None:
+        if not isinstance(values, (list, tuple)):
+            self.wrong_type(name, "a list", values)
+        if len(values) < least:
+            self.refuse(name, f"{len(values)} given, at least {least}")
+        row = self.row(key) if key else None
+        if row is not None and len(values) > limit_of(row):
+            self.over(name, f"{len(values)} given, at most {row.value}", row)
+
+
+class Part:
+    """A part of a message: a frozen dataclass that writes itself as JSON."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):  # type: ignore[arg-type]
+            value = getattr(self, field.name)
+            if isinstance(value, (list, GeneratorType)):
+                object.__setattr__(self, field.name, tuple(value))
+        self.write(Writer())
+
+    def write(self, out: Writer) -> Any:
+        """Give the JSON; ``InvalidField`` or ``LimitExceeded`` for what Graph would refuse."""
+        raise NotImplementedError
+
+
+class OutgoingMessage(Part):
+    """One thing to say to a person, as one or several calls of the Send API."""
+
+    kind: ClassVar[str] = ""
+    """What ``Reply.type`` says, and ``type`` of a message as plain data."""
+
+    def write(self, out: Writer) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+    def requests(
+        self, render: Render = str, *, channel: str = MESSENGER, prefix: str = ""
+    ) -> list[dict[str, Any]]:
+        """Give the bodies of the calls, without the recipient.
+
+        ``render`` gives each text in the language of the person; ``prefix`` stands in front of the text of a
+        text or button message. Raises ``LimitExceeded`` for a text that is too long in this language,
+        ``InvalidField`` for what the channel does not know.
+        """
+        return self.write(Writer(render, channel, prefix))

@@ -1,0 +1,193 @@
+"""Messages as plain data, for a policy: ``from_data({"type": "text", "text": "Hello!"})``.
+
+The keys are the fields of the class that the type names. A text is a string, or a text by locale as
+``{"base_string": "Hello", "translations": {"de_DE": "Hallo"}}``.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+from django.utils.functional import Promise
+
+from djmessenger.exceptions import InvalidField
+from djmessenger.outgoing import actions, attachments, buttons, commerce, forms, templates, utility
+from djmessenger.outgoing.base import Localized, OutgoingMessage, Part
+from djmessenger.outgoing.message import ThreadControl
+from djmessenger.outgoing.quick_replies import EmailQuickReply, PhoneQuickReply, QuickReply
+from djmessenger.outgoing.text import Text
+from djmessenger.utils.utils import LocalizedString
+
+MESSAGES: dict[str, type[OutgoingMessage]] = {
+    "text": Text,
+    "simple_text": Text,
+    "image": attachments.Image,
+    "audio": attachments.Audio,
+    "video": attachments.Video,
+    "file": attachments.File,
+    "images": attachments.Images,
+    "sticker": attachments.Sticker,
+    "button": templates.ButtonTemplate,
+    "generic": templates.GenericTemplate,
+    "media": templates.MediaTemplate,
+    "image_grid": templates.ImageGrid,
+    "receipt": commerce.ReceiptTemplate,
+    "product": commerce.ProductTemplate,
+    "coupon": commerce.CouponTemplate,
+    "customer_feedback": forms.CustomerFeedback,
+    "customer_information": forms.CustomerInformation,
+    "instant_form": forms.InstantForm,
+    "utility": utility.Utility,
+    "sender_action": actions.SenderAction,
+    "typing": actions.Typing,
+    "reaction": actions.Reaction,
+}
+"""Type of a message as plain data to its class."""
+
+BUTTONS: dict[str, type[Part]] = {
+    "web_url": buttons.UrlButton,
+    "postback": buttons.PostbackButton,
+    "phone_number": buttons.CallButton,
+    "account_link": buttons.LogInButton,
+    "account_unlink": buttons.LogOutButton,
+    "game_play": buttons.GamePlayButton,
+    "audio_call": buttons.AudioCallButton,
+}
+QUICK_REPLIES: dict[str, type[Part]] = {
+    "text": QuickReply,
+    "user_phone_number": PhoneQuickReply,
+    "user_email": EmailQuickReply,
+}
+UTILITY_BUTTONS: dict[str, type[Part]] = {"POSTBACK": utility.UtilityPostback, "URL": utility.UtilityUrl}
+
+_INSIDE: dict[tuple[type[Part], str], type[Part] | tuple[str, str, dict[str, type[Part]]]] = {
+    (templates.GenericTemplate, "elements"): templates.Element,
+    (templates.Element, "default_action"): buttons.UrlAction,
+    (templates.ImageGrid, "images"): templates.GridImage,
+    (commerce.ReceiptTemplate, "elements"): commerce.ReceiptItem,
+    (commerce.ReceiptTemplate, "address"): commerce.Address,
+    (commerce.ReceiptTemplate, "adjustments"): commerce.Adjustment,
+    (forms.CustomerFeedback, "question"): forms.Question,
+    (utility.Utility, "buttons"): ("type", "", UTILITY_BUTTONS),
+}
+"""What a key holds where its name alone does not tell."""
+_EVERYWHERE: dict[str, type[Part] | tuple[str, str, dict[str, type[Part]]]] = {
+    "buttons": ("type", "", BUTTONS),
+    "quick_replies": ("content_type", "text", QUICK_REPLIES),
+    "thread_control": ThreadControl,
+}
+_WITHHELD = frozenset({"by_staff"})
+"""Fields that only code may set, never a policy."""
+_LOCALIZED = frozenset({"base_string", "translations"})
+_AS_THEY_ARE = frozenset({"address_overrides", "contact_overrides"})
+
+
+def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
+    """Build a message from plain data.
+
+    Raises ``InvalidField`` (a ``DJMInvalidConfigException``) that names the key, ``LimitExceeded`` for what
+    is over a limit, ``TypeError`` for a value of a wrong type.
+    """
+    if isinstance(data, OutgoingMessage):
+        return data
+    if not isinstance(data, Mapping):
+        raise TypeError(f"a message as plain data is a dict, not {type(data).__name__}")
+    message = _read_chosen(data, "type", "", MESSAGES, "")
+    if not isinstance(message, OutgoingMessage):
+        raise TypeError(f"{data.get('type')!r} is no message")
+    return message
+
+
+def as_messages(value: Any) -> list[OutgoingMessage]:
+    """Give what a rule answered as messages: nothing, a text, a message, plain data, or several of them.
+
+    Raises ``TypeError`` for anything else, and what ``from_data`` raises.
+    """
+    if value is None:
+        return []
+    if isinstance(value, OutgoingMessage):
+        return [value]
+    if isinstance(value, (str, Promise, Localized)):
+        return [Text(value)]
+    if isinstance(value, Mapping):
+        return [from_data(value)]
+    if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
+        return [message for item in value for message in as_messages(item)]
+    raise TypeError(
+        f"a rule answers nothing, a string, a message of djmessenger.outgoing, or several; not {value!r:.200}"
+    )
+
+
+def _read_chosen(
+    data: Mapping[str, Any], key: str, default: str, known: Mapping[str, type[Part]], path: str
+) -> Part:
+    name = data.get(key, default)
+    if not isinstance(name, str) or name not in known:
+        raise InvalidField(_join(path, key), _unknown(name, known))
+    return _read(known[name], {k: v for k, v in data.items() if k != key}, path)
+
+
+def _read(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
+    declared = fields(cls)  # type: ignore[arg-type]
+    allowed = {field.name: field for field in declared if field.name not in _WITHHELD}
+    for key in data:
+        if key not in allowed:
+            raise InvalidField(_join(path, str(key)), _unknown(key, allowed))
+    for name, field in allowed.items():
+        if name not in data and field.default is MISSING and field.default_factory is MISSING:
+            raise InvalidField(_join(path, name), "is missing")
+    values = {key: _value(cls, key, value, _join(path, key)) for key, value in data.items()}
+    try:
+        return cls(**values)
+    except InvalidField as error:
+        raise type(error)(_join(path, error.field), error.problem, error.source) from error
+    except TypeError as error:
+        raise TypeError(_join(path, str(error))) from error
+
+
+def _value(cls: type[Part], key: str, value: Any, path: str) -> Any:
+    if key in _AS_THEY_ARE:
+        return value
+    inside = _INSIDE.get((cls, key)) or _EVERYWHERE.get(key)
+    if inside is not None and isinstance(value, (list, tuple)):
+        return tuple(_inside(inside, item, f"{path}[{index}]") for index, item in enumerate(value))
+    if inside is not None:
+        return _inside(inside, value, path)
+    if isinstance(value, (list, tuple)):
+        return tuple(_text(item, f"{path}[{index}]") for index, item in enumerate(value))
+    if isinstance(value, Mapping) and value and not value.keys() <= _LOCALIZED:
+        return {str(name): _text(item, _join(path, str(name))) for name, item in value.items()}
+    return _text(value, path)
+
+
+def _inside(kind: type[Part] | tuple[str, str, dict[str, type[Part]]], value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        return value
+    if isinstance(kind, tuple):
+        return _read_chosen(value, *kind, path)
+    return _read(kind, value, path)
+
+
+def _text(value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping) or not value or not value.keys() <= _LOCALIZED:
+        return value
+    base, translations = value.get("base_string"), value.get("translations") or {}
+    if not isinstance(base, str):
+        raise InvalidField(_join(path, "base_string"), "is missing" if base is None else "is not a text")
+    if not isinstance(translations, Mapping) or not all(isinstance(t, str) for t in translations.values()):
+        raise InvalidField(_join(path, "translations"), "is a dict of locale to text")
+    return LocalizedString(base, {str(locale): text for locale, text in translations.items()})
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path and name else path or name
+
+
+def _unknown(name: Any, known: Iterable[str]) -> str:
+    names = list(known)
+    near = difflib.get_close_matches(str(name), names, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}"
+    return f"{name!r:.100} is not known{hint}"

@@ -1,0 +1,140 @@
+"""What every message that carries content may carry beside it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from djmessenger import rulebook
+from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, OutgoingMessage, Part, Writer, present
+from djmessenger.outgoing.quick_replies import AnyQuickReply
+
+NOTIFICATION_TYPES = ("REGULAR", "SILENT_PUSH", "NO_PUSH")
+MESSAGING_TYPES = ("RESPONSE", "UPDATE", "MESSAGE_TAG", "UTILITY")
+SPELLINGS = {"SILEN_PUSH": "SILENT_PUSH"}
+"""Documented spellings of ours that Meta never knew."""
+HUMAN_AGENT = "HUMAN_AGENT"
+
+
+@dataclass(frozen=True)
+class ThreadControl(Part):
+    """Gives the thread away together with the message: ``pass`` it to an app, or ``release`` it.
+
+    Source: Messenger Platform, "Conversation routing", 24 September 2025.
+    """
+
+    control_type: str = "release"
+    app_id: str = ""
+
+    def write(self, out: Writer) -> dict[str, Any]:
+        return {
+            "control_type": out.choice("control_type", self.control_type, ("pass", "release")) or "release",
+            **present(app_id=out.plain("app_id", self.app_id, required=False)),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentMessage(OutgoingMessage):
+    """A message with a text, an attachment or a template.
+
+    ``quick_replies`` stand below it, at most 13. ``notification_type`` is REGULAR, SILENT_PUSH or NO_PUSH.
+    ``messaging_type`` follows from the message when left out. ``tag`` is for messages outside the 24-hour
+    window; HUMAN_AGENT only with ``by_staff``, for Meta allows it for what a person wrote. ``reply_to`` is
+    the ``mid`` of the message that is answered. ``persona_id`` is left out on Instagram, which has no
+    personas. ``metadata`` comes back in the echo; at most 919 characters, as 80 of Meta's 999 are kept for
+    the token that finds the echo.
+
+    Source: Messenger Platform, "Send API", read November 2026.
+    """
+
+    content_type_tag: ClassVar[str] = ""
+    """The tag that only this kind of message may carry."""
+    fixed_messaging_type: ClassVar[str] = ""
+    channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
+
+    quick_replies: tuple[AnyQuickReply, ...] | list[AnyQuickReply] = ()
+    notification_type: str = ""
+    messaging_type: str = ""
+    tag: str = ""
+    by_staff: bool = False
+    persona_id: str = ""
+    reply_to: str = ""
+    metadata: str = ""
+    thread_control: ThreadControl | None = None
+
+    def content(self, out: Writer) -> dict[str, Any]:
+        """Give what stands in ``message``."""
+        raise NotImplementedError
+
+    def contents(self, out: Writer) -> list[dict[str, Any]]:
+        """Give what stands in ``message`` of each call."""
+        return [self.content(out)]
+
+    def write(self, out: Writer) -> list[dict[str, Any]]:
+        if out.channel not in self.channels and not out.making:
+            out.refuse(self.kind, f"{out.channel} does not take this kind of message")
+        beside = self._beside(out)
+        metadata = self._metadata(out)
+        messages = self.contents(out)
+        messages[-1].update(
+            present(
+                quick_replies=out.parts(
+                    "quick_replies", self.quick_replies, AnyQuickReply, "quick_replies.count", least=0
+                )
+            )
+        )
+        bodies = [{**beside, "message": {**message, **metadata}} for message in messages]
+        reply_to = out.plain("reply_to", self.reply_to, required=False)
+        if reply_to:
+            bodies[0]["reply_to"] = {"mid": reply_to}
+        if self.thread_control is not None:
+            bodies[-1]["thread_control"] = out.part("thread_control", self.thread_control, ThreadControl)
+        return bodies
+
+    def _beside(self, out: Writer) -> dict[str, Any]:
+        tag = self._tag(out)
+        chosen = out.choice("messaging_type", self.messaging_type, MESSAGING_TYPES)
+        needed = self.fixed_messaging_type or ("MESSAGE_TAG" if tag else "")
+        if chosen and needed and chosen != needed:
+            out.refuse("messaging_type", f"{chosen} does not go with this message, which is {needed}")
+        if chosen and chosen != needed and chosen in ("MESSAGE_TAG", "UTILITY"):
+            out.refuse(
+                "messaging_type", f"{chosen} needs {'a tag' if chosen == 'MESSAGE_TAG' else 'Utility'}"
+            )
+        notification = out.plain("notification_type", str(self.notification_type), required=False)
+        persona_id = out.plain("persona_id", self.persona_id, required=False)
+        return {
+            "messaging_type": needed or chosen or "RESPONSE",
+            **present(
+                tag=tag,
+                notification_type=out.choice(
+                    "notification_type", SPELLINGS.get(notification, notification), NOTIFICATION_TYPES
+                ),
+                persona_id=persona_id if out.channel != INSTAGRAM else "",
+            ),
+        }
+
+    def _tag(self, out: Writer) -> str:
+        tag = out.plain("tag", self.tag, required=False)
+        by_staff = out.flag("by_staff", self.by_staff)
+        if not tag:
+            return ""
+        if f"tag.{tag}" not in rulebook.table:
+            out.refuse("tag", f"{tag!r} is no message tag")
+        out.ended("tag", f"tag.{tag}", tag)
+        if tag == HUMAN_AGENT and not by_staff:
+            out.refuse("tag", "HUMAN_AGENT is for what staff write (by_staff), never for a bot's own message")
+        if tag == "CUSTOMER_FEEDBACK" and self.content_type_tag != tag:
+            out.refuse("tag", "CUSTOMER_FEEDBACK goes with the customer feedback template only")
+        if tag != HUMAN_AGENT:
+            out.only_on(MESSENGER, f"tag {tag}")
+        return tag
+
+    def _metadata(self, out: Writer) -> dict[str, str]:
+        metadata = out.plain("metadata", self.metadata, required=False)
+        room = rulebook.limit("metadata.length") - rulebook.limit("metadata.reserved")
+        if len(metadata) > room:
+            out.over(
+                "metadata", f"{len(metadata)} characters, at most {room}", rulebook.row("metadata.length")
+            )
+        return present(metadata=metadata)

@@ -1,0 +1,84 @@
+"""Utility messages: approved templates for what a person waits for, also outside the 24-hour window.
+
+Source: Messenger Platform, "Utility messages", read November 2026. The Page needs ``page_utility_messaging``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Any, ClassVar
+
+from djmessenger.outgoing.base import MESSENGER, Part, PayloadLike, TextLike, Writer, present
+from djmessenger.outgoing.message import ContentMessage
+
+
+class UtilityButton(Part):
+    """Parent of what fills a button of a utility template."""
+
+
+@dataclass(frozen=True)
+class UtilityPostback(UtilityButton):
+    """The payload of a postback button."""
+
+    payload: PayloadLike
+
+    def write(self, out: Writer) -> dict[str, Any]:
+        return {"type": "POSTBACK", "payload": out.payload("payload", self.payload, "button.payload")}
+
+
+@dataclass(frozen=True)
+class UtilityUrl(UtilityButton):
+    """What a URL button opens: the address, or the suffix that the template leaves open."""
+
+    url: str
+
+    def write(self, out: Writer) -> dict[str, Any]:
+        return {"type": "URL", "url": out.plain("url", self.url)}
+
+
+@dataclass(frozen=True)
+class Utility(ContentMessage):
+    """An approved template: ``Utility("order_shipped", "en_US", body=["1234", "Monday"])``.
+
+    ``header`` and ``body`` hold the parameters, a list for numbered ones or a dict for named ones.
+    """
+
+    kind: ClassVar[str] = "utility"
+    fixed_messaging_type: ClassVar[str] = "UTILITY"
+    channels: ClassVar[frozenset[str]] = frozenset({MESSENGER})
+
+    name: str
+    language: str
+    _: KW_ONLY
+    header: tuple[TextLike, ...] | list[TextLike] | Mapping[str, TextLike] = ()
+    body: tuple[TextLike, ...] | list[TextLike] | Mapping[str, TextLike] = ()
+    buttons: tuple[UtilityButton, ...] | list[UtilityButton] = ()
+
+    def content(self, out: Writer) -> dict[str, Any]:
+        components: list[dict[str, Any]] = []
+        for name, values in (("header", self.header), ("body", self.body)):
+            if values:
+                components.append({"type": name, "parameters": _parameters(out, name, values)})
+        buttons = out.parts("buttons", self.buttons, UtilityButton, "buttons.count", least=0)
+        if buttons:
+            components.append({"type": "buttons", "parameters": buttons})
+        return {
+            "template": {
+                "name": out.plain("name", self.name),
+                "language": {"code": out.plain("language", self.language)},
+                **present(components=components),
+            }
+        }
+
+
+def _parameters(out: Writer, name: str, values: Any) -> list[dict[str, Any]]:
+    if isinstance(values, Mapping):
+        return [
+            {"type": "text", "text": out.text(f"{name}[{key}]", value), "parameter_name": str(key)}
+            for key, value in values.items()
+        ]
+    out.count(name, values)
+    return [
+        {"type": "text", "text": out.text(f"{name}[{index}]", value)} for index, value in enumerate(values)
+    ]

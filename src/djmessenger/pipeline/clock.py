@@ -1,0 +1,26 @@
+"""Deadlines of this process, by a clock that does not stop while a machine sleeps."""
+
+from __future__ import annotations
+
+import time
+
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def seconds() -> float:
+    """Give seconds since boot, time asleep included where the system can tell."""
+    return time.clock_gettime(_CLOCK)
+
+
+class Deadline:
+    """A moment of this process's clock; made before the lease it guards, so it never ends later."""
+
+    def __init__(self, after: float) -> None:
+        self._end = seconds() + after
+
+    def remaining(self) -> float:
+        """Seconds left, negative when it has passed."""
+        return self._end - seconds()
+
+    def extend(self, after: float) -> None:
+        self._end = seconds() + after

@@ -1,0 +1,177 @@
+"""The documentation against the code: tables are complete, code compiles, versions are those that are tested."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from djmessenger.settings import SETTINGS
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *(ROOT / name for name in ("CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"))]
+PAGES += sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+
+
+def code_blocks() -> list[pytest.param]:
+    return [
+        pytest.param(code, id=f"{page.relative_to(ROOT)}-{number}")
+        for page in PAGES
+        for number, code in enumerate(blocks(page.read_text(encoding="utf-8"), "python"), 1)
+    ]
+
+
+@pytest.mark.parametrize("code", code_blocks())
+def test_code_compiles(code):
+    compile(code, "<documentation>", "exec")
+
+
+@pytest.mark.parametrize("code", code_blocks())
+def test_code_imports_names_that_exist(code):
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "djmessenger":
+            module = importlib.import_module(str(node.module))
+            missing = [alias.name for alias in node.names if not hasattr(module, alias.name)]
+            assert not missing, f"{node.module} has no {', '.join(missing)}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_files_lead_somewhere(page):
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_bare_name_is_never_installed(page):
+    """That name on the public index belongs to another package."""
+    text = page.read_text(encoding="utf-8")
+    assert not re.search(
+        r"(pip|uv) (install|add)( -\S+)* [\"']?djmessenger(\[\w+\])?[\"']?(\s*$|\s*[=<>~])",
+        text,
+        re.MULTILINE,
+    )
+
+
+def tables():
+    sys.path.insert(0, str(DOCS / "_ext"))
+    try:
+        return pytest.importorskip("sphinx") and importlib.import_module("tables")
+    finally:
+        sys.path.remove(str(DOCS / "_ext"))
+
+
+def test_the_settings_table_is_generated_and_complete():
+    assert "```{settings-table}" in (DOCS / "settings.md").read_text(encoding="utf-8")
+    lines = tables().settings_table().splitlines()
+    assert [re.findall(r"`(DJM_\w+)`", line)[0] for line in lines[2:]] == list(SETTINGS)
+    for line, row in zip(lines[2:], SETTINGS.values(), strict=True):
+        assert row.meaning in line
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_settings_that_are_named_exist(page):
+    named = set(re.findall(r"\bDJM_[A-Z_]+\b", page.read_text(encoding="utf-8")))
+    environment = {"DJM_VERIFY_TOKEN"}
+    assert {name for name in named if not name.endswith("_")} - environment <= set(SETTINGS)
+
+
+def test_every_event_is_in_the_table_of_events():
+    types = importlib.import_module("djmessenger.receiving").ReceivingType
+    table = tables().events_table()
+    assert all(f"| `{name}` |" in table for name in types.get_members())
+
+
+def test_every_module_has_a_page():
+    pages = {path.stem for path in (DOCS / "reference").glob("*.md")} - {"index"}
+    package = ROOT / "src" / "djmessenger"
+    modules = {path.stem for path in package.glob("*.py")} | {
+        path.parent.name for path in package.glob("*/__init__.py")
+    }
+    inner = {
+        "__init__", "__main__", "apps", "admin", "contrib", "demo", "facebook_locales", "management", "migrations",
+        "simulator", "urls",
+    }  # fmt: skip
+    assert modules - inner == pages
+    assert set((DOCS / "reference" / "index.md").read_text(encoding="utf-8").split()) >= pages
+
+
+def test_every_check_is_listed():
+    listed = (DOCS / "checks.md").read_text(encoding="utf-8")
+    source = (ROOT / "src" / "djmessenger" / "checks.py").read_text(encoding="utf-8")
+    assert [id_ for id_ in sorted(set(re.findall(r'"([EW]\d{3})"', source))) if id_ not in listed] == []
+
+
+def test_every_mistake_of_a_policy_has_its_part():
+    anchors = importlib.import_module("djmessenger.routing.problems").ANCHORS
+    page = (DOCS / "policy.md").read_text(encoding="utf-8")
+    for id_, anchor in anchors.items():
+        assert f"({anchor})=\n### {id_}:" in page
+
+
+def support(row: str) -> str:
+    found = re.search(rf"^\| {row} \| (.*) \|$", README, re.MULTILINE)
+    assert found, row
+    return found[1]
+
+
+def versions(of: str) -> list[str]:
+    found = [
+        re.fullmatch(rf"{re.escape(of)} :: (\d+\.\d+)", line) for line in PYPROJECT["project"]["classifiers"]
+    ]
+    return [match[1] for match in found if match]
+
+
+def test_the_support_table_names_what_the_package_names():
+    assert re.findall(r"3\.\d+", support("Python")) == versions("Programming Language :: Python")
+    assert f">={versions('Programming Language :: Python')[0]}" == PYPROJECT["project"]["requires-python"]
+    assert set(versions("Framework :: Django")) <= set(re.findall(r"\d+\.\d+", support("Django")))
+    assert SETTINGS["DJM_GRAPH_VERSION"].default in support("Graph API")
+    assert "WhatsApp is not supported" in support("Channels")
+    assert support("Licence") == PYPROJECT["project"]["license"]
+
+
+def test_the_first_screen():
+    """One sentence, a picture, fifteen lines of rules, a command for a look and one for a project."""
+    title, sentence, picture = README.split("\n\n")[:3]
+    assert title == "# djmessenger"
+    assert sentence.startswith("**")
+    assert sentence.count(".") == 1
+    image = re.search(r"\]\((docs/images/\S+)\)", picture)
+    assert image
+    assert (ROOT / image[1]).exists()
+    code = blocks(README, "python")[0]
+    statements = [
+        line for line in code.splitlines() if line.strip() and not line.startswith(("#", "from", "import"))
+    ]
+    assert code.startswith("# shop/messenger.py")
+    assert len(statements) <= 15
+    consoles = "".join(blocks(README, "console"))
+    assert "python3 dev.py demo" in consoles
+    assert "djmessenger @ git+" in consoles
+
+
+def test_nothing_looks_like_a_token():
+    for path in [
+        *PAGES,
+        *(ROOT / "src").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.py"),
+        *(ROOT / "tests").rglob("*.json"),
+    ]:
+        found = re.search(
+            r"EAA[A-Za-z0-9]{20,}|\b\d{8,}\|[A-Za-z0-9_-]{20,}", path.read_text(encoding="utf-8")
+        )
+        assert not found, path
