@@ -13,7 +13,7 @@ from djmessenger.emulator import refusals
 from djmessenger.emulator.endpoints.context import Context
 from djmessenger.emulator.person import Person
 from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
-from djmessenger.emulator.validation import as_url, required, required_text
+from djmessenger.emulator.validation import as_number, as_url, required, required_text
 from djmessenger.rulebook import limit
 
 
@@ -40,7 +40,7 @@ def personas(context: Context) -> dict[str, Any]:
     page = context.page
     if context.method == "GET":
         data = [_persona(entry) for entry in page.personas.values() if not entry["deleted"]]
-        return {"data": data, **({"paging": _paging(data)} if data else {})}
+        return paged(context, data)
     if page.is_instagram:
         raise refusals.no_such_object(context.method, page.id)
     name = required_text(context.params, "name", "", most=limit("persona.name"))
@@ -65,15 +65,28 @@ def _persona(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: entry[key] for key in ("name", "profile_picture_url", "id")}
 
 
-def _paging(data: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"cursors": {"before": data[0]["id"], "after": data[-1]["id"]}}
+PAGE_SIZE = 25
+"""Entries of a list that Graph gives at once unless ``limit`` says otherwise."""
+
+
+def paged(context: Context, data: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the part of a list that ``after`` and ``limit`` ask for, with the cursors of its ends."""
+    size = as_number(context.params.get("limit", PAGE_SIZE), "limit", least=1, most=1000)
+    after = context.params.get("after")
+    start = next((number + 1 for number, entry in enumerate(data) if entry["id"] == after), None)
+    if after is not None and start is None:
+        raise refusals.bad("Invalid cursor", path="after")
+    part = data[start or 0 :][:size]
+    if not part:
+        return {"data": []}
+    return {"data": part, "paging": {"cursors": {"before": part[0]["id"], "after": part[-1]["id"]}}}
 
 
 def custom_labels(context: Context) -> dict[str, Any]:
     context.need("pages_messaging")
     page = context.page
     if context.method == "GET":
-        return {"data": [_label(label, context) for label in page.labels.values()]}
+        return paged(context, [_label(label, context) for label in page.labels.values()])
     name = required_text(context.params, "page_label_name", "")
     label_id = context.world.number("label")
     page.labels[label_id] = {"id": label_id, "page_label_name": name, "users": set()}
@@ -107,7 +120,7 @@ def label_users(context: Context) -> dict[str, Any]:
 
 def labels_of(context: Context, person: Person) -> dict[str, Any]:
     labels = [label for label in context.page.labels.values() if person.id in label["users"]]
-    return {"data": [_label(label, context) for label in labels]}
+    return paged(context, [_label(label, context) for label in labels])
 
 
 def subscribed_apps(context: Context) -> dict[str, Any]:
@@ -151,7 +164,7 @@ def conversations(context: Context) -> dict[str, Any]:
         for person in persons
         if person.thread and wanted in {None, person.id}
     ]
-    return {"data": data}
+    return paged(context, data)
 
 
 def _moment(seconds: float) -> str:
@@ -162,7 +175,7 @@ def conversation_messages(context: Context) -> dict[str, Any]:
     person = context.person(context.target.removeprefix("t_"))
     newest = list(reversed(person.thread))
     data = [{"id": bubble.mid, "created_time": _moment(bubble.time)} for bubble in newest]
-    return {"data": data}
+    return paged(context, data)
 
 
 def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
@@ -234,7 +247,7 @@ def message_templates(context: Context) -> dict[str, Any]:
         if all(str(entry.get(name)) == value for name, value in wanted.items())
     }
     if context.method == "GET":
-        return {"data": list(found.values())}
+        return paged(context, list(found.values()))
     if not found:
         raise refusals.no_such_object("delete", str(params.get("template_id") or params["name"]))
     for key in found:
