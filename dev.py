@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -283,7 +284,8 @@ def run_steps(steps: Sequence[Step]) -> int:
     """Run all steps, whatever fails, and give 0 only when none did."""
     results = []
     for step in steps:
-        say(f"\n== {step.name}")
+        seed = step.environment.get("PYTHONHASHSEED")
+        say(f"\n== {step.name}{f' (DJM_HASHSEED={seed})' if seed else ''}")
         started = time.monotonic()
         status = run(step.command, **step.environment)
         results.append((step.name, status, time.monotonic() - started))
@@ -294,7 +296,11 @@ def run_steps(steps: Sequence[Step]) -> int:
 
 
 # Warnings of the development mode (unclosed files and sockets, ...) are errors by pytest's own settings.
-STRICT = {"PYTHONDEVMODE": "1", "PYTHONHASHSEED": "random"}
+# One seed for all workers of a run, another for the next, so that nothing leans on the order of a set.
+STRICT = {
+    "PYTHONDEVMODE": "1",
+    "PYTHONHASHSEED": os.environ.get("DJM_HASHSEED", str(secrets.randbelow(2**32))),
+}
 WORKERS = str(min(os.cpu_count() or 1, 4))
 
 
@@ -306,7 +312,7 @@ def steps_of_tests(
     cover = ["--cov", "--cov-branch", "--cov-report="] if coverage else []
     report = ["--cov-append", "--cov-report=term:skip-covered"] if coverage else []
     return [
-        Step(f"tests on SQLite ({label})", [*pytest, *cover], STRICT),
+        Step(f"tests on SQLite ({label})", [*pytest, "--database=sqlite", *cover], STRICT),
         Step(
             f"tests on PostgreSQL ({label})",
             [*pytest, "--database=postgresql", *cover[:2], *report],
@@ -356,8 +362,8 @@ def check(arguments: Sequence[str]) -> int:
     django = [python, "-X", "dev", "-W", "error", "-m", "django"]
     settings = ["--settings", "tests.settings"]
     steps = [
-        Step("format", [python, "-m", "ruff", "format", "--check", "."]),
-        Step("lint", [python, "-m", "ruff", "check", "."]),
+        Step("format", [python, "-m", "ruff", "format", "--check", "--output-format=concise", "."]),
+        Step("lint", [python, "-m", "ruff", "check", "--output-format=concise", "."]),
         Step("types", [python, "-m", "mypy"]),
         Step("layers", [python, "-m", "pytest", "-q", "tests/test_layers.py", "tests/test_faces.py"], STRICT),
         Step("migrations", [*django, "makemigrations", "--check", "--dry-run", *settings]),

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from djmessenger.graph import Client, Request, Response
 from djmessenger.signatures import appsecret_proof
 
-TOKEN = "canary-token-of-the-page"  # noqa: S105
-APP_SECRET = "canary-secret-of-the-app"  # noqa: S105
+TOKEN = "canary-token-of-the-page"
+APP_SECRET = "canary-secret-of-the-app"
 PSID = "7012345678901234"
 PROOF = appsecret_proof(TOKEN, APP_SECRET)
 

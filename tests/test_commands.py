@@ -118,7 +118,7 @@ class TestGreetings:
 
     def test_one_that_is_too_long_in_a_translation_only_is_refused_too(self):
         long_in_german = lazy(lambda: "x" * (200 if translation.get_language() == "de" else 5), str)()
-        with pytest.raises(LimitExceeded, match=r"\(de\)"):
+        with pytest.raises(LimitExceeded, match=r"\(de_DE\)"):
             thread.greeting(long_in_german, ["en", "de"], "en")
 
     def test_an_empty_one_says_which_setting_to_fill(self, page):
@@ -205,24 +205,26 @@ class TestPersistentMenu:
         entry = {"title": "x", "payload": "P"}
         (menu,) = thread.persistent_menu([entry] * 20, [], "en")
         assert len(menu["call_to_actions"]) == 20
-        with pytest.raises(LimitExceeded, match="21 entries, at most 20"):
+        with pytest.raises(LimitExceeded, match="21 given, at most 20"):
             thread.persistent_menu([entry] * 21, [], "en")
 
     @pytest.mark.parametrize(
         ("entry", "said"),
         [
-            ({"type": "web_url", "title": "Shop", "url": ""}, "url is ''"),
-            ({"type": "web_url", "title": "Shop"}, "url is ''"),
-            ({"type": "web_url", "title": "Shop", "url": "javascript:alert(1)"}, "https address"),
+            ({"type": "web_url", "title": "Shop", "url": ""}, "url: is missing"),
+            ({"type": "web_url", "title": "Shop"}, "url: is missing"),
+            ({"type": "web_url", "title": "Shop", "url": "javascript:alert(1)"}, "begins with https://"),
             (
                 {"type": "web_url", "title": "Shop", "url": "https://x.example", "payload": "P"},
                 "no key 'payload'",
             ),
-            ({"type": "nested", "title": "More"}, "postback or web_url"),
-            ({"title": ""}, "title is empty"),
+            ("Shop", "needs a dict, not str"),
+            ({"type": []}, "neither postback nor web_url"),
+            ({"type": "nested", "title": "More"}, "neither postback nor web_url"),
+            ({"title": ""}, "title: is missing"),
             ({"title": "x" * 31}, "31 characters, at most 30"),
             ({"title": "x", "payload": "p" * 1001}, "1001 characters, at most 1000"),
-            ({"title": "x", "payload": {"a": 1}}, "text or a Payload"),
+            ({"title": "x", "payload": {"a": 1}}, "a Payload, not dict"),
         ],
     )
     def test_a_mistake_is_told_with_its_place(self, entry, said):
@@ -232,7 +234,7 @@ class TestPersistentMenu:
         assert said in str(caught.value)
 
     def test_the_sixth_entry_needs_a_payload(self):
-        with pytest.raises(DJMInvalidConfigException, match="payload is missing"):
+        with pytest.raises(DJMInvalidConfigException, match="payload: is missing"):
             thread.persistent_menu([{"title": "x"}] * 6, [], "en")
 
     def test_titles_are_translated(self):
@@ -241,6 +243,10 @@ class TestPersistentMenu:
             ("default", "Hello"),
             ("de_DE", "Hallo"),
         ]
+
+    def test_an_empty_url_makes_a_postback_and_never_an_address(self):
+        (menu,) = thread.persistent_menu([{"title": "Help", "url": ""}], [], "en")
+        assert menu["call_to_actions"][0]["type"] == "postback"
 
     def test_a_payload_object_is_written_out(self):
         (menu,) = thread.persistent_menu([{"title": "x", "payload": payload.GetStartedPayload()}], [], "en")

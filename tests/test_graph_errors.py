@@ -175,6 +175,7 @@ def test_any_code_and_subcode_gives_a_class_and_an_action(
     error = error_from(status, {}, envelope(code, subcode, is_transient=transient))
     assert isinstance(error, GraphError)
     assert type(error) is not GraphError
+    assert all(number is None or abs(number) < 2**31 for number in (error.code, error.subcode))
     assert error.action.endswith(".")
     assert error.meaning
     assert error.fate in ("unsent", "refused", "unknown")

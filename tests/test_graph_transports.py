@@ -267,9 +267,12 @@ UNSURE: dict[str, tuple[Callable[[Connection], None], float]] = {
 
 @pytest.mark.parametrize("method", ["POST", "GET"])
 @pytest.mark.parametrize("name", UNSURE)
-def test_after_the_first_byte_the_fate_is_unknown(transport: PooledTransport, name: str, method: str) -> None:
+def test_after_the_first_byte_the_fate_is_unknown(
+    transport: PooledTransport, clock: Clock, name: str, method: str
+) -> None:
     script, timeout = UNSURE[name]
     with serving(script) as server:
+        server.expire = clock.expire
         with pytest.raises(UnknownFate) as raised:
             transport.send(request(server.url, timeout=timeout, method=method))
     assert len(server.requests) == 1, "nothing is repeated"
@@ -319,15 +322,37 @@ class Interrupted(BaseException):
     pass
 
 
-@pytest.mark.parametrize("kind", [Interrupted, RuntimeError, KeyboardInterrupt])
-def test_an_interruption_passes_without_the_frames_that_hold_the_token(
+def breaking_in(kind: type[BaseException]) -> Callable[..., Any]:
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        raise kind("in the middle")
+
+    return broken
+
+
+@pytest.mark.parametrize("kind", [Interrupted, KeyboardInterrupt])
+def test_what_ends_the_process_passes_without_the_frames_that_hold_the_token(
     transport: PooledTransport, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
-    def interrupted(*args: Any, **kwargs: Any) -> Any:
-        raise kind
-
-    monkeypatch.setattr(transports._Timed, "getresponse", interrupted)
+    monkeypatch.setattr(transports._Timed, "getresponse", breaking_in(kind))
     with serving(repeat(answer(b"{}"))) as server, pytest.raises(kind) as raised:
+        transport.send(request(server.url))
+    assert TOKEN not in frames_of(raised.value, but=__file__)
+
+
+def test_any_other_error_leaves_the_fate_unknown_once_a_byte_left(
+    transport: PooledTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports._Timed, "getresponse", breaking_in(RuntimeError))
+    with serving(repeat(answer(b"{}"))) as server, pytest.raises(UnknownFate, match="RuntimeError") as raised:
+        transport.send(request(server.url))
+    assert TOKEN not in frames_of(raised.value, but=__file__)
+
+
+def test_any_other_error_before_the_first_byte_is_what_it_is(
+    transport: PooledTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transports._Timed, "connect", breaking_in(RuntimeError))
+    with serving(repeat(answer(b"{}"))) as server, pytest.raises(RuntimeError) as raised:
         transport.send(request(server.url))
     assert TOKEN not in frames_of(raised.value, but=__file__)
 

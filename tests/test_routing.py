@@ -20,7 +20,7 @@ from djmessenger.filtering import BaseFilter, literal_key, literal_keys
 from djmessenger.handling import BaseHandler
 from djmessenger.payload import PersistentMenuOnePayload
 from djmessenger.receiving import Messaging, ReceivingType
-from djmessenger.replying import CommonReplier
+from djmessenger.replying import BaseButtonReplier, BaseQuickReplyReplier, CommonReplier, ReplyActionReplier
 from djmessenger.routing import InvalidPolicy, Outcome, Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.utils.default_routing_policy import DJM_DEFAULT_ROUTING_POLICY, RUNNABLE_ROUTING_POLICY
 
@@ -147,6 +147,21 @@ class PayloadOnly(BaseFilter):
         return frozenset([ReceivingType.QUICK_REPLY])
 
 
+class LongTitle(BaseButtonReplier):
+    BUTTONS = {"a title of twenty-five....": "https://shop.example/"}  # noqa: RUF012 - as authors write it
+
+
+class NothingToTap(BaseButtonReplier):
+    pass
+
+
+class ElevenReplies(BaseQuickReplyReplier):
+    QUICK_REPLIES = {str(number): PersistentMenuOnePayload() for number in range(11)}  # noqa: RUF012
+
+
+SOME_TEXT = {"localized_string": {"base_string": "Choose", "translations": {}}}
+
+
 def passes(event):
     return True
 
@@ -157,6 +172,10 @@ def answer(event):
 
 def takes_nothing():
     return None
+
+
+def hi(event):
+    return "Hello!"
 
 
 async def later(event):
@@ -427,6 +446,26 @@ class TestSlow:
         Policy([rule("SIMPLE_TEXT", "one", log, slow=True)]).decide(messaging).act(messaging)
         assert log == ["one handles", "one replies"]
 
+    def test_typing_is_shown_before_anything_else(self, monkeypatch):
+        log, messaging = [], said("hi")
+        monkeypatch.setattr(ReplyActionReplier, "reply", lambda self, messaging: log.append(str(self.action)))
+        rules = [
+            rule("SIMPLE_TEXT", "one", log, slow=True),
+            rule("SIMPLE_TEXT", "two", log, typing=True),
+            rule("SIMPLE_TEXT", "three", log, typing=True),
+        ]
+        decision = Policy(rules).decide(messaging)
+        decision.run_slow(messaging)
+        assert log == ["typing_on", "one handles"]
+
+    def test_a_decision_says_whether_it_will_wait(self):
+        def decide(**flags):
+            return Policy([rule("SIMPLE_TEXT", "one", [], **flags)]).decide(said("hi"))
+
+        assert not decide().is_slow(said("hi"))
+        assert decide(slow=True).is_slow(said("hi"))
+        assert decide(handlers=[Note([], "", slow=True)]).is_slow(said("hi"))
+
     def test_slow_work_may_be_repeated(self):
         log = []
         messaging = said("hi")
@@ -496,6 +535,36 @@ class TestFailing:
         with caplog.at_level(logging.CRITICAL):
             policy.decide(messaging).act(messaging, savepoints=True)
         assert messaging.conversation.state == {"step": 21}
+
+    def test_what_failed_once_may_succeed_when_it_is_repeated(self):
+        log, messaging = [], said("hi")
+        handler = Note(log, "handles", fails=True)
+        decision = Policy([rule("SIMPLE_TEXT", "one", log, handlers=[handler])]).decide(messaging)
+        with pytest.raises(LookupError):
+            decision.act(messaging)
+        handler.fails = False
+        decision.act(messaging)
+        assert log == ["handles", "handles", "one replies"]
+        assert (decision.outcome.error, decision.outcome.errors) == ("", [])
+
+    @pytest.mark.django_db
+    def test_messages_that_were_taken_back_are_not_counted(self, conversation, caplog):
+        def fail(event):
+            yield "one"
+            yield 2
+
+        messaging = said("hi")
+        messaging.bind(conversation=conversation, person=conversation.person)
+        policy = Policy(
+            [Rule("SIMPLE_TEXT", function.__name__, handlers=[_run(function)]) for function in (fail, hi)]
+        )
+        decision = policy.decide(messaging)
+        with caplog.at_level(logging.CRITICAL):
+            decision.act(messaging, savepoints=True)
+        assert [(reply.rule, reply.data["message"]) for reply in models.Reply.objects.all()] == [
+            ("hi", {"text": "Hello!"})
+        ]
+        assert decision.outcome.messages == 1
 
     def test_acting_again_starts_the_record_anew(self):
         log, messaging = [], said("hi")
@@ -753,6 +822,24 @@ class TestProblems:
                 "E039",
                 ".repliers[0]",
                 "title",
+            ),
+            (
+                a_rule(repliers=[{"name": f"{THIS}.LongTitle", "args": SOME_TEXT}]),
+                "E039",
+                ".repliers[0]",
+                "title",
+            ),
+            (
+                a_rule(repliers=[{"name": f"{THIS}.NothingToTap", "args": SOME_TEXT}]),
+                "E037",
+                ".repliers[0]",
+                "nothing",
+            ),
+            (
+                a_rule(repliers=[{"name": f"{THIS}.ElevenReplies", "args": SOME_TEXT}]),
+                "E037",
+                ".repliers[0]",
+                "11",
             ),
             (a_rule(repliers=[a_message(buttons=[A_BUTTON] * 4)]), "E039", ".repliers[0]", "buttons"),
             (a_rule(repliers=[a_message(buttons=[A_BUTTON], txt="")]), "E037", ".repliers[0]", "txt"),

@@ -80,12 +80,12 @@ def get_policy() -> routing.Policy:
 
 def get_policy_problems() -> list[routing.Problem]:
     """Give every mistake in the policy that would serve; building it is not needed."""
-    if not settings.is_set("DJM_ROUTING_POLICY"):
-        load_modules()
-        problems = rules.problems(config.name for config in apps.get_app_configs())
-        if problems is not None:
-            return problems
-    return routing.Policy.problems_of(settings.DJM_ROUTING_POLICY)
+    load_modules()
+    names = [config.name for config in apps.get_app_configs()]
+    if settings.is_set("DJM_ROUTING_POLICY"):
+        return [*routing.Policy.problems_of(settings.DJM_ROUTING_POLICY), *rules.overruled(names)]
+    problems = rules.problems(names)
+    return routing.Policy.problems_of(settings.DJM_ROUTING_POLICY) if problems is None else problems
 
 
 def load_modules() -> None:

@@ -220,12 +220,6 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             )
     if not menu or not isinstance(menu, (list, tuple)):
         return found
-    if odd := [place for place, entry in enumerate(menu) if not isinstance(entry, Mapping)]:
-        what = f"DJM_THREAD_PERSISTENT_MENUS[{odd[0]}] is {type(menu[odd[0]]).__name__}; it must be a dict."
-        return [
-            *found,
-            _error("E014", what, settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning, "settings"),
-        ]
     try:
         thread.persistent_menu(menu, languages, code)
     except DJMException as error:

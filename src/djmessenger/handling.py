@@ -40,6 +40,10 @@ class BaseHandler(abc.ABC):
     def handle(self, messaging: Messaging) -> Any:
         """Do the work for the messaging."""
 
+    def is_slow_for(self, messaging: Messaging) -> bool:
+        """Tell whether it may wait for this messaging; one that seldom waits says so here."""
+        return self.slow
+
 
 class UserProfileHandler(BaseHandler):
     """Stores the sender as a row of ``FBUserProfile``.
@@ -58,6 +62,13 @@ class UserProfileHandler(BaseHandler):
             return
         if settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
             self._fetch(person)
+
+    def is_slow_for(self, messaging: Messaging) -> bool:
+        """Only Graph is waited for, and only until the person is known."""
+        if not (settings.DJM_SAVE_USER_PROFILE and messaging.authored):
+            return False
+        person: models.FBUserProfile | None = messaging.person
+        return person is None or self._is_unknown(person)
 
     @staticmethod
     def _is_unknown(person: models.FBUserProfile) -> bool:

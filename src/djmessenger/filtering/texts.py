@@ -102,7 +102,7 @@ class TextFilter(BaseFilter):
             raise DJMInvalidConfigException("text(...) needs at least one text")
         given: tuple[Any, ...] = words
         for word in given:
-            if not isinstance(word, (str, Promise, LocalizedString)) or word == "":
+            if not isinstance(word, (str, Promise, LocalizedString)) or (isinstance(word, str) and not word):
                 raise DJMInvalidConfigException(f"text(...) takes texts, not {word!r}")
         self.words = words
         self._keys: frozenset[str] | None = None

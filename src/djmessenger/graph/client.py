@@ -60,7 +60,7 @@ class Client(PeopleCalls, PageCalls):
     ``DJMInvalidConfigException`` for an address or version that cannot be right.
     """
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         token: str | Secret,
         *,

@@ -50,7 +50,7 @@ class GraphError(DJMException):
     usual_wait: ClassVar[float | None] = None
     """Seconds; ``after`` where Meta names no time."""
 
-    def __init__(  # noqa: PLR0913
+    def __init__(
         self,
         message: str = "",
         *,
@@ -67,7 +67,7 @@ class GraphError(DJMException):
         user_message: str = "",
         call: str = "",
     ) -> None:
-        super().__init__(message)
+        super().__init__(message or meaning)
         self.message = message
         self.code = code
         self.subcode = subcode
@@ -229,6 +229,8 @@ CLASSES: dict[str, type[GraphError]] = {
 
 TOO_MANY_REQUESTS = 429
 
+INTEGERS_END = 2**31
+
 
 def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str = "") -> GraphError:
     """Turn an answer that is no success into the error that says who has to act.
@@ -279,9 +281,10 @@ def _meaning(envelope: Mapping[str, Any], status: int, transient: bool) -> str:
 
 
 def _number(value: Any) -> int | None:
+    """Read a code; ``None`` for what is none, or would fit no integer column of a database."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
-        return int(value)
-    if isinstance(value, int) and not isinstance(value, bool):
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < INTEGERS_END:
         return value
     return None
 

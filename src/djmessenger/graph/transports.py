@@ -250,10 +250,16 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _translated(failure: BaseException, *, started: bool) -> BaseException:
-    """Give an error that says in plain words what happened and drags no frames along."""
+    """Give an error that says in plain words what happened and drags no frames along.
+
+    Whatever breaks in after the first byte, a task's time limit too, leaves the fate unknown; what asks the
+    process to end passes as it is.
+    """
     if isinstance(failure, GraphError):
         return _bare(failure)
-    if not isinstance(failure, (HTTPError, http.client.HTTPException, OSError, ValueError)):
+    if not isinstance(failure, Exception):
+        return _bare(failure)
+    if not started and not isinstance(failure, (HTTPError, http.client.HTTPException, OSError, ValueError)):
         return _bare(failure)
     cls = UnknownFate if started else NotSent
     return cls(meaning=_words(failure, started=started))

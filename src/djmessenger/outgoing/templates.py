@@ -9,7 +9,16 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Part, PayloadLike, TextLike, Writer, present
+from djmessenger.outgoing.base import (
+    INSTAGRAM,
+    MESSENGER,
+    Part,
+    PayloadLike,
+    TextLike,
+    Writer,
+    given,
+    present,
+)
 from djmessenger.outgoing.buttons import Button, PostbackButton, UrlAction, UrlButton
 from djmessenger.outgoing.message import ContentMessage
 
@@ -63,9 +72,9 @@ class Element(Part):
     buttons: tuple[Button, ...] | list[Button] = ()
 
     def write(self, out: Writer) -> dict[str, Any]:
-        if not (self.subtitle or self.image_url or self.default_action or self.buttons):
+        if not any(map(given, (self.subtitle, self.image_url, self.default_action, self.buttons))):
             out.refuse("title", "an element needs a subtitle, image_url, default_action or button beside it")
-        action: Any = self.default_action or None
+        action: Any = self.default_action if given(self.default_action) else None
         if isinstance(action, str):
             action = {"type": "web_url", "url": out.url("default_action", action)}
         elif action is not None:
@@ -74,7 +83,7 @@ class Element(Part):
             "title": out.text("title", self.title, "generic.title"),
             **present(
                 subtitle=out.text("subtitle", self.subtitle, "generic.subtitle", required=False),
-                image_url=out.url("image_url", self.image_url) if self.image_url else "",
+                image_url=out.optional_url("image_url", self.image_url),
                 default_action=action,
                 buttons=_buttons(out, self.buttons),
             ),
@@ -119,11 +128,11 @@ class MediaTemplate(Template):
     sharable: bool = False
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
-        if bool(self.attachment_id) == bool(self.url):
+        if given(self.attachment_id) == given(self.url):
             out.refuse("url", "exactly one of url and attachment_id")
         if not self.media_type:
             out.refuse("media_type", "is missing: image or video")
-        url = out.url("url", self.url) if self.url else ""
+        url = out.optional_url("url", self.url)
         host = urlsplit(url).hostname or ""
         if url and host != "facebook.com" and not host.endswith(".facebook.com"):
             out.refuse("url", f"{url!r} is not on facebook.com; send another picture by its attachment_id")
@@ -150,14 +159,14 @@ class GridImage(Part):
     text: TextLike = ""
 
     def write(self, out: Writer) -> dict[str, Any]:
-        if self.action_url and (self.payload or self.text):
+        if given(self.action_url) and (given(self.payload) or given(self.text)):
             out.refuse("action_url", "goes without payload and text")
-        if bool(self.payload) != bool(self.text):
-            out.refuse("payload" if self.text else "text", "payload and text go together")
+        if given(self.payload) != given(self.text):
+            out.refuse("payload" if given(self.text) else "text", "payload and text go together")
         action: dict[str, Any] = {}
-        if self.action_url:
+        if given(self.action_url):
             action = {"type": "web_url", "url": out.url("action_url", self.action_url)}
-        elif self.payload:
+        elif given(self.payload):
             action = {
                 "type": "postback",
                 "payload": out.payload("payload", self.payload, "payload.length"),

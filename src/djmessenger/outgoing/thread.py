@@ -7,16 +7,18 @@ Platform, "Messenger Profile API", March 2026).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import contextlib
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from django.utils import translation
 from django.utils.functional import Promise
 
-from djmessenger import rulebook
-from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
+from djmessenger.exceptions import InvalidField
 from djmessenger.facebook_locales import FacebookLocale, language_code
+from djmessenger.outgoing import profile
 from djmessenger.payload import (
     GetStartedPayload,
     Payload,
@@ -27,6 +29,9 @@ from djmessenger.payload import (
     PersistentMenuTwoPayload,
 )
 
+GREETING = "DJM_THREAD_GREETINGS_TEXT"
+MENU = "DJM_THREAD_PERSISTENT_MENUS"
+
 NUMBERED: tuple[type[Payload], ...] = (
     PersistentMenuOnePayload,
     PersistentMenuTwoPayload,
@@ -36,43 +41,29 @@ NUMBERED: tuple[type[Payload], ...] = (
 )
 """The payloads of the first five entries, where an entry brings none."""
 
-_KEYS = {
-    "postback": {"type", "title", "payload"},
-    "web_url": {
-        "type",
-        "title",
-        "url",
-        "webview_height_ratio",
-        "messenger_extensions",
-        "fallback_url",
-        "webview_share_button",
-    },
+_KINDS: Mapping[Any, type[profile.MenuItem]] = {
+    "postback": profile.MenuPostback,
+    "web_url": profile.MenuUrl,
 }
+
+_FIELD = re.compile(r"(?:greeting|persistent_menu)\[(\w+)\](?:\.call_to_actions|\.text)?(?:\.(?=\[))?")
 
 _T = TypeVar("_T")
 
 
-def greeting(text: str | Promise, languages: Iterable[str], default_language: str) -> list[dict[str, Any]]:
+def greeting(text: str | Promise, languages: Iterable[str], default_language: str) -> list[dict[str, str]]:
     """Give the entries of the greeting, the default one first.
 
-    Raises ``DJMInvalidConfigException`` when the text is empty, ``LimitExceeded`` when it is too long in a language.
+    Raises ``InvalidField`` when the text is empty, ``LimitExceeded`` when it is too long in a language.
     """
-
-    def written() -> str:
-        words = str(text)
-        if not words.strip():
-            raise DJMInvalidConfigException("DJM_THREAD_GREETINGS_TEXT is empty; put the greeting there")
-        _within(words, "greeting.text", f"DJM_THREAD_GREETINGS_TEXT ({translation.get_language()})")
-        return words
-
-    lazy = isinstance(text, Promise)
-    found = _by_locale(written, languages if lazy else (), default_language)
-    return [{"locale": locale, "text": words} for locale, words in found.items()]
+    languages = languages if isinstance(text, Promise) else ()
+    with _told_of(GREETING):
+        return profile.greeting(_by_locale(lambda: str(text), languages, default_language))
 
 
-def get_started() -> dict[str, Any]:
+def get_started() -> dict[str, str]:
     """Give the get-started button with its documented payload."""
-    return {"payload": GetStartedPayload().serialize()}
+    return profile.get_started(GetStartedPayload())
 
 
 def persistent_menu(
@@ -80,86 +71,72 @@ def persistent_menu(
 ) -> list[dict[str, Any]]:
     """Give the persistent menu, for each locale in which its titles read differently.
 
-    An entry is a dict: ``type`` (``postback`` or ``web_url``; left out, it follows from what is there), ``title``,
-    and ``payload`` or ``url``. Raises ``DJMInvalidConfigException`` with the place of the first mistake.
+    An entry is a dict: ``type`` (``postback`` or ``web_url``; left out, it follows from what is there), ``title``, and
+    ``payload`` or ``url``. Raises ``InvalidField`` with the place of the first mistake.
     """
-    if len(entries) > rulebook.limit("menu.items"):
-        raise LimitExceeded(
-            "DJM_THREAD_PERSISTENT_MENUS",
-            f"{len(entries)} entries, at most {rulebook.limit('menu.items')} are allowed",
-            rulebook.row("menu.items").source,
-        )
     if not entries:
-        raise DJMInvalidConfigException("DJM_THREAD_PERSISTENT_MENUS is empty; put the entries there")
+        raise InvalidField(MENU, "is empty; put the entries there")
+    items = [_item(entry, place) for place, entry in enumerate(entries)]
+    lazy = any(isinstance(value, Promise) for item in items for value in item.values())
 
-    def written() -> list[dict[str, Any]]:
-        return [_item(entry, place) for place, entry in enumerate(entries)]
+    def written() -> list[Any]:
+        return [
+            {key: str(value) if isinstance(value, Promise) else value for key, value in item.items()}
+            for item in items
+        ]
 
-    lazy = any(isinstance(value, Promise) for entry in entries for value in dict(entry).values())
-    found = _by_locale(written, languages if lazy else (), default_language)
-    return [
-        {"locale": locale, "composer_input_disabled": False, "call_to_actions": items}
-        for locale, items in found.items()
-    ]
-
-
-def _item(entry: Mapping[str, Any], place: int) -> dict[str, Any]:
-    where = f"DJM_THREAD_PERSISTENT_MENUS[{place}]"
-    kind = entry.get("type") or ("web_url" if entry.get("url") else "postback")
-    if kind not in _KEYS:
-        raise DJMInvalidConfigException(f"{where}: type is {kind!r}; it must be postback or web_url")
-    if unknown := sorted(set(entry) - _KEYS[kind]):
-        raise DJMInvalidConfigException(f"{where}: a {kind} entry has no key {unknown[0]!r}")
-    title = str(entry.get("title") or "")
-    if not title.strip():
-        raise DJMInvalidConfigException(f"{where}: title is empty")
-    _within(title, "menu.title", f"{where}.title")
-    item = {"type": kind, "title": title}
-    if kind == "postback":
-        item["payload"] = _payload(entry.get("payload"), place, where)
-        return item
-    url = str(entry.get("url") or "")
-    if not _is_web(url):
-        raise DJMInvalidConfigException(f"{where}: url is {url!r}; it must be an https address")
-    item["url"] = url
-    return item | {key: entry[key] for key in entry if key not in item}
+    with _told_of(MENU):
+        return profile.persistent_menu(_by_locale(written, languages if lazy else (), default_language))
 
 
-def _payload(payload: object, place: int, where: str) -> str:
-    if payload is None or payload == "":
+def _item(entry: Any, place: int) -> dict[str, Any]:
+    where = f"{MENU}[{place}]"
+    if not isinstance(entry, Mapping):
+        raise InvalidField(where, f"needs a dict, not {type(entry).__name__}")
+    item = {"type": "web_url" if entry.get("url") else "postback", "title": "", **entry}
+    kind = item["type"]
+    if kind == "postback" and not item.get("url"):
+        # An entry of 2016 carries an empty one.
+        item.pop("url", None)
+    if kind not in tuple(_KINDS):
+        raise InvalidField(f"{where}.type", f"{kind!r} is neither postback nor web_url")
+    if kind == "web_url":
+        item.setdefault("url", "")
+    elif item.get("payload") in (None, ""):
         if place >= len(NUMBERED):
-            raise DJMInvalidConfigException(
-                f"{where}: payload is missing; only the first {len(NUMBERED)} entries have a payload of their own"
-            )
-        payload = NUMBERED[place]()
-    text = payload.serialize() if isinstance(payload, Payload) else payload
-    if not isinstance(text, str):
-        raise DJMInvalidConfigException(
-            f"{where}: payload is {type(text).__name__}; it must be a text or a Payload"
+            known = f"only the first {len(NUMBERED)} entries have one of their own"
+            raise InvalidField(f"{where}.payload", f"is missing; {known}")
+        item["payload"] = NUMBERED[place]()
+    allowed = {"type", *(field.name for field in fields(_KINDS[kind]))}
+    if unknown := sorted(map(str, set(item) - allowed)):
+        raise InvalidField(
+            where, f"a {kind} entry has no key {unknown[0]!r}; it has {', '.join(sorted(allowed))}"
         )
-    _within(text, "menu.payload", f"{where}.payload")
-    return text
+    return item
 
 
-def _is_web(url: str) -> bool:
+@contextlib.contextmanager
+def _told_of(setting: str) -> Iterator[None]:
+    """Name the setting in an error, instead of the property that was made of it."""
+
+    def renamed(text: str) -> str:
+        def name(found: re.Match[str]) -> str:
+            return setting if found[1] == profile.DEFAULT else f"{setting} ({found[1]})"
+
+        return _FIELD.sub(name, text)
+
     try:
-        parts = urlsplit(url)
-    except ValueError:
-        return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname) and url.isprintable() and " " not in url
-
-
-def _within(text: str, key: str, field: str) -> None:
-    allowed = rulebook.limit(key)
-    if len(text) > allowed:
-        raise LimitExceeded(
-            field, f"{len(text)} characters, at most {allowed} are allowed", rulebook.row(key).source
-        )
+        yield
+    except InvalidField as error:
+        raise type(error)(renamed(error.field), error.problem, error.source) from error
+    except TypeError as error:
+        field, colon, problem = renamed(str(error)).partition(": ")
+        raise InvalidField(field if colon else setting, problem or field) from error
 
 
 def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_language: str) -> dict[str, _T]:
     with translation.override(default_language):
-        found = {"default": written()}
+        found = {profile.DEFAULT: written()}
     spoken = {code.lower() for code in languages}
     for member in FacebookLocale:
         language = language_code(member) or ""
@@ -167,6 +144,6 @@ def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_lang
             continue
         with translation.override(language):
             localized = written()
-        if localized != found["default"]:
+        if localized != found[profile.DEFAULT]:
             found[member.name] = localized
     return found

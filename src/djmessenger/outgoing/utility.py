@@ -75,7 +75,11 @@ class Utility(ContentMessage):
 def _parameters(out: Writer, name: str, values: Any) -> list[dict[str, Any]]:
     if isinstance(values, Mapping):
         return [
-            {"type": "text", "text": out.text(f"{name}[{key}]", value), "parameter_name": str(key)}
+            {
+                "type": "text",
+                "text": out.text(f"{name}[{key}]", value),
+                "parameter_name": out.plain(f"{name}[{key}]", key),
+            }
             for key, value in values.items()
         ]
     out.count(name, values)

@@ -113,19 +113,14 @@ class Inbox:
         try:
             with self._speaking_to(row):
                 decision = self._policy_for(row.page).decide(messaging)
+                is_slow = decision.is_slow(messaging)
         except Exception:
             self._failed(row, lease)
             return True
-        if not decision.is_slow(messaging):
-            self._act(row, lease, messaging, decision)
-            return True
-
-        def job() -> None:
-            self._act(row, lease, messaging, decision)
-
-        if slow.run(lease, job):
-            return True
-        return False
+        if is_slow:
+            return slow.run(lease, lambda: self._act(row, lease, messaging, decision))
+        self._act(row, lease, messaging, decision)
+        return True
 
     def _act(
         self, row: models.Messaging, lease: models.Lease | None, messaging: Messaging, decision: Decision

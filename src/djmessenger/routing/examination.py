@@ -11,6 +11,7 @@ from typing import Any
 
 import regex
 
+from djmessenger import models
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
 from djmessenger.filtering import (
     AllFilter,
@@ -21,7 +22,9 @@ from djmessenger.filtering import (
     SimpleTextRegexFilter,
     TappedFilter,
 )
-from djmessenger.receiving import ReceivingType
+from djmessenger.receiving import Messaging, ReceivingType, Recipient, Sender
+from djmessenger.replying import CommonReplier
+from djmessenger.replying.sending import speaking_to
 from djmessenger.routing.functions import FunctionHandler, filter_problems, signature_problems
 from djmessenger.routing.problems import Problem
 from djmessenger.routing.rule import Rule
@@ -271,7 +274,8 @@ class _RuleExamination:
         if problems:
             return None, problems
         try:
-            return target.get_instance(), []
+            instance = target.get_instance()
+            _rehearse(instance)
         except LimitExceeded as error:
             return None, [self.problem("E039", f"{target.name}: {error}.", place)]
         except Exception as error:  # noqa: BLE001 - a constructor of the project may raise anything
@@ -282,6 +286,7 @@ class _RuleExamination:
                     id_, f"{target.name} refuses its arguments: {type(error).__name__}: {error}.", place
                 )
             ]
+        return instance, []
 
     def check_arguments(self, found: Any, args: Mapping[str, Any], place: str) -> Iterator[Problem]:
         """Compare the arguments with what the constructor takes."""
@@ -365,6 +370,20 @@ _WRAPPERS: Mapping[str, type[TargetClass]] = {
     "handlers": TargetHandlerClass,
     "repliers": TargetReplierClass,
 }
+
+
+def _rehearse(instance: Any) -> None:
+    """Build the message of a replier once, for nobody, so that what Meta would refuse shows at the check.
+
+    Only with the methods of djmessenger, which then ask no database.
+    """
+    if not isinstance(instance, CommonReplier):
+        return
+    if not type(instance).get_message.__module__.startswith("djmessenger."):
+        return
+    nobody = Messaging(Sender(""), Recipient(""))
+    with speaking_to(models.FBUserProfile(psid=nobody.get_psid())):
+        instance.get_message(nobody)
 
 
 def _leaves(item: BaseFilter) -> Iterator[BaseFilter]:
