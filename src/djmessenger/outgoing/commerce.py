@@ -6,6 +6,7 @@ Sources: Messenger Platform, the page of each template, read November 2026.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
@@ -94,12 +95,12 @@ class ReceiptTemplate(Template):
     payment_method: TextLike
     total_cost: Amount
     _: KW_ONLY
-    elements: tuple[ReceiptItem, ...] | list[ReceiptItem] = ()
+    elements: Sequence[ReceiptItem] = ()
     subtotal: Amount | None = None
     shipping_cost: Amount | None = None
     total_tax: Amount | None = None
     address: Address | None = None
-    adjustments: tuple[Adjustment, ...] | list[Adjustment] = ()
+    adjustments: Sequence[Adjustment] = ()
     merchant_name: str = ""
     order_url: str = ""
     timestamp: int | None = None

@@ -5,6 +5,7 @@ Sources: Messenger Platform, the page of each template, April to June 2026.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
@@ -48,7 +49,7 @@ class ButtonTemplate(Template):
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
 
     text: TextLike
-    buttons: tuple[Button, ...] | list[Button]
+    buttons: Sequence[Button]
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         return {
@@ -69,7 +70,7 @@ class Element(Part):
     _: KW_ONLY
     image_url: str = ""
     default_action: UrlAction | str | None = None
-    buttons: tuple[Button, ...] | list[Button] = ()
+    buttons: Sequence[Button] = ()
 
     def write(self, out: Writer) -> dict[str, Any]:
         if not any(map(given, (self.subtitle, self.image_url, self.default_action, self.buttons))):
@@ -98,7 +99,7 @@ class GenericTemplate(Template):
     template_type: ClassVar[str] = "generic"
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
 
-    elements: tuple[Element, ...] | list[Element]
+    elements: Sequence[Element]
     _: KW_ONLY
     sharable: bool = False
 
@@ -124,7 +125,7 @@ class MediaTemplate(Template):
     _: KW_ONLY
     attachment_id: str = ""
     url: str = ""
-    buttons: tuple[Button, ...] | list[Button] = ()
+    buttons: Sequence[Button] = ()
     sharable: bool = False
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
@@ -186,11 +187,11 @@ class ImageGrid(Template):
     kind: ClassVar[str] = "image_grid"
     template_type: ClassVar[str] = "image_grid"
 
-    images: tuple[GridImage, ...] | list[GridImage]
+    images: Sequence[GridImage]
     _: KW_ONLY
     title: TextLike = ""
     subtitle: TextLike = ""
-    buttons: tuple[UrlButton | PostbackButton, ...] | list[UrlButton | PostbackButton] = ()
+    buttons: Sequence[UrlButton | PostbackButton] = ()
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         images = out.parts("images", self.images, GridImage, "image_grid.images", least=0)
