@@ -309,9 +309,8 @@ class World:
                     comment.time -= seconds
                 for attachment in page.attachments.values():
                     attachment["time"] -= seconds
-                page.one_time_tokens = {
-                    token: (psid, issued - seconds) for token, (psid, issued) in page.one_time_tokens.items()
-                }
+                for tokens in (page.one_time_tokens, page.linking_tokens):
+                    tokens |= {token: (psid, issued - seconds) for token, (psid, issued) in tokens.items()}
             for times in self._calls_at.values():
                 times.extend([times.popleft() - seconds for _ in range(len(times))])
 

@@ -184,7 +184,8 @@ class Messenger:
         if self._is_in_transaction():
             return
         dispatcher = bot.get_dispatcher()
-        assert isinstance(dispatcher, road.WaitingDispatcher), "another dispatcher was set during the test"
+        if not isinstance(dispatcher, road.WaitingDispatcher):
+            raise TypeError("DJM_DISPATCHER was changed during the test; the kit needs its own")
         busy = True
         while busy:
             due = self.emulator.next_due()
