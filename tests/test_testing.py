@@ -327,9 +327,12 @@ class TestFailures:
         assert "'refused'" in text.partition("Outcome")[2]
 
     def test_a_webhook_that_is_not_there(self, messenger):
-        with override_settings(ROOT_URLCONF="django.contrib.staticfiles.urls"):
-            with pytest.raises(AssertionError, match="the webhook at /messenger answered 404"):
-                messenger.person().says("hi")
+        ana = messenger.person()
+        with (
+            override_settings(ROOT_URLCONF="django.contrib.staticfiles.urls"),
+            pytest.raises(AssertionError, match="the webhook at /messenger answered 404"),
+        ):
+            ana.says("hi")
 
     def test_what_a_fault_spoils_fails_nothing(self, messenger):
         ana = messenger.person()
