@@ -43,7 +43,7 @@ _OF_2016 = {
     "DJM_BASE_DIR": "Nothing needs it.",
 }
 _CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple(ENGINES)}
-_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY_SIZE", "DJM_REGEX_TIMEOUT")
+_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT")
 
 
 @checks.register("djmessenger")
