@@ -194,10 +194,11 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         found.append(
             _warning(
                 "W012",
-                f"SQLite is used with threads, but without {_listed(missing)}: writers will meet 'database is locked'.",
+                f"SQLite is used with threads, but without {_listed(missing)}: readers and writers keep each other "
+                "waiting, and a request may meet 'database is locked'.",
                 'Set DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
                 '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}.',
-                "going-live",
+                "existing-project",
             )
         )
     return found
