@@ -28,7 +28,9 @@ def main() -> int:
         database=options.database,
         seed=options.seed,
         conversations=options.conversations or (12 if options.short else 200),
-        seconds=options.seconds or (12 if options.short else 60),
+        seconds=options.seconds or (6 if options.short else 60),
+        receipts=not options.short,
+        pause=0.8 if options.short else 0.2,
     )
     print(f"seed {plan.seed}, {plan.database}, {plan.conversations} conversations", flush=True)
     started = time.monotonic()

@@ -40,6 +40,10 @@ class Plan:
     """How long persons go on writing, and processes dying."""
     share: float = 0.25
     """The part of the sends that Graph spoils."""
+    receipts: bool = True
+    """Whether each message is marked as delivered and read."""
+    pause: float = 0.2
+    """Seconds at most between two texts."""
     workers: int = 2
     freezes: bool = True
     outages: bool = True
@@ -74,7 +78,7 @@ def database(plan: Plan, folder: Path) -> Iterator[dict[str, str]]:
 
 def run(plan: Plan, folder: Path) -> Result:
     """Run a pass; the folder keeps the logs."""
-    storm = Storm(plan.seed, plan.share)
+    storm = Storm(plan.seed, plan.share, receipts=plan.receipts)
     server = serve(storm)
     try:
         with database(plan, folder) as named:
@@ -176,7 +180,7 @@ class Pass:
         end = time.monotonic() + seconds
         while condition() and time.monotonic() < end:
             self.say_something()
-            time.sleep(self.choose.uniform(0.02, 0.2))
+            time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
     def must(self, condition: object, seconds: float, trouble: str) -> None:
         if not crews.until(condition, seconds):  # type: ignore[arg-type]

@@ -64,8 +64,10 @@ FAULTS = [
 class Storm(Emulator):
     """Spoils a share of the sends; which ones, and how, follows from the seed and their number."""
 
-    def __init__(self, seed: int, share: float) -> None:
-        super().__init__(seed=str(seed), enforce_rates=False, read_receipts=True)
+    def __init__(self, seed: int, share: float, *, receipts: bool = True) -> None:
+        super().__init__(
+            seed=str(seed), enforce_rates=False, read_receipts=receipts, delivery_receipts=receipts
+        )
         self._seed = seed
         self.share = share
         self._number = 0
@@ -142,9 +144,10 @@ class Courier:
             with self._busy:
                 self._take()
                 for content in list(self._open):
-                    if self._post(content):
-                        self._open.remove(content)
-                        self.acknowledged.append(content)
+                    if not self._post(content):
+                        break
+                    self._open.remove(content)
+                    self.acknowledged.append(content)
 
     def _take(self) -> None:
         now = time.monotonic()
