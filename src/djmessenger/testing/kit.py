@@ -30,6 +30,12 @@ APP_ID = "883041772661055"
 TOKEN = "made-up-token-of-the-page"  # noqa: S105 - taken by the emulator alone
 SECRET = "made-up-secret-of-the-app"  # noqa: S105 - likewise
 NAMES = ("Ana Torres", "Ben Okafor", "Chen Wei", "Dora Lang", "Emil Novak", "Fatima Haddad")
+SETTINGS: Mapping[str, Any] = {
+    "DJM_DISPATCHER": "djmessenger.testing.road.WaitingDispatcher",
+    "DJM_PAGE_ACCESS_TOKEN": TOKEN,
+    "DJM_APP_SECRET": SECRET,
+    "DJM_TRIES": 1,
+}
 ACCEPTED = 200
 REPORTS = {
     "echoes": ReceivingType.ECHO,
@@ -47,7 +53,13 @@ class Messenger:
     all other settings the project's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, settings_fixture: Any = None) -> None:
+        """``settings_fixture``: pytest-django's ``settings``, which then takes the kit's settings back.
+
+        Overrides end in the reverse order of their beginning, or leave something behind; a test that changes
+        settings by that fixture while the kit runs changes them on top of the kit's.
+        """
+        self._settings_fixture = settings_fixture
         self._stack = contextlib.ExitStack()
         self._log = failures.ErrorLog()
         self._failed: list[AssertionError] = []
@@ -69,14 +81,11 @@ class Messenger:
 
     def start(self) -> None:
         """Put the emulator in Meta's place; the database may be used from here on."""
-        self._stack.enter_context(
-            override_settings(
-                DJM_DISPATCHER="djmessenger.testing.road.WaitingDispatcher",
-                DJM_PAGE_ACCESS_TOKEN=TOKEN,
-                DJM_APP_SECRET=SECRET,
-                DJM_TRIES=1,
-            )
-        )
+        if self._settings_fixture is None:
+            self._stack.enter_context(override_settings(**SETTINGS))
+        else:
+            for name, value in SETTINGS.items():
+                setattr(self._settings_fixture, name, value)
         self.clock = travel.Clock()
         self.emulator = Emulator(self.clock)
         self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")
@@ -298,7 +307,9 @@ class Messenger:
     def coverage(self) -> list[str]:
         """Give the names of the rules that never fired in this test, in the order of the policy."""
         self.run()
-        outcomes: Iterable[Any] = models.Messaging.objects.exclude(outcome=None).values_list("outcome", flat=True)
+        outcomes: Iterable[Any] = models.Messaging.objects.exclude(outcome=None).values_list(
+            "outcome", flat=True
+        )
         fired = {
             trace["position"]
             for outcome in outcomes
