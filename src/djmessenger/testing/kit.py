@@ -30,12 +30,6 @@ APP_ID = "883041772661055"
 TOKEN = "made-up-token-of-the-page"  # noqa: S105 - taken by the emulator alone
 SECRET = "made-up-secret-of-the-app"  # noqa: S105 - likewise
 NAMES = ("Ana Torres", "Ben Okafor", "Chen Wei", "Dora Lang", "Emil Novak", "Fatima Haddad")
-SETTINGS: Mapping[str, Any] = {
-    "DJM_DISPATCHER": "djmessenger.testing.road.WaitingDispatcher",
-    "DJM_PAGE_ACCESS_TOKEN": TOKEN,
-    "DJM_APP_SECRET": SECRET,
-    "DJM_TRIES": 1,
-}
 ACCEPTED = 200
 REPORTS = {
     "echoes": ReceivingType.ECHO,
@@ -43,6 +37,14 @@ REPORTS = {
     "reads": ReceivingType.READ,
 }
 """What Meta may report of its own accord, and the type of the event."""
+
+SETTINGS: dict[str, Any] = {
+    "DJM_DISPATCHER": "djmessenger.testing.road.WaitingDispatcher",
+    "DJM_PAGE_ACCESS_TOKEN": TOKEN,
+    "DJM_APP_SECRET": SECRET,
+    "DJM_TRIES": 1,
+}
+"""What the kit sets for the time of a test."""
 
 
 class Messenger:
@@ -53,13 +55,12 @@ class Messenger:
     all other settings the project's.
     """
 
-    def __init__(self, *, settings_fixture: Any = None) -> None:
-        """``settings_fixture``: pytest-django's ``settings``, which then takes the kit's settings back.
+    def __init__(self, overrides: Any = None) -> None:
+        """Take what sets settings for the time of a test, such as the fixture of pytest-django.
 
-        Overrides end in the reverse order of their beginning, or leave something behind; a test that changes
-        settings by that fixture while the kit runs changes them on top of the kit's.
+        Settings set in a test are taken back in the reverse order, so all have to be set by the same means.
         """
-        self._settings_fixture = settings_fixture
+        self._overrides = overrides
         self._stack = contextlib.ExitStack()
         self._log = failures.ErrorLog()
         self._failed: list[AssertionError] = []
@@ -81,11 +82,11 @@ class Messenger:
 
     def start(self) -> None:
         """Put the emulator in Meta's place; the database may be used from here on."""
-        if self._settings_fixture is None:
+        if self._overrides is None:
             self._stack.enter_context(override_settings(**SETTINGS))
         else:
             for name, value in SETTINGS.items():
-                setattr(self._settings_fixture, name, value)
+                setattr(self._overrides, name, value)
         self.clock = travel.Clock()
         self.emulator = Emulator(self.clock)
         self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")

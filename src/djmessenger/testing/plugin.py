@@ -16,5 +16,5 @@ if TYPE_CHECKING:
 def messenger(db: None, settings: Any) -> Iterator[Messenger]:
     """Meta with one Page and its app, persons who write to it, and the bot of this project."""
     # By name: Django is not set up yet when pytest reads this file.
-    with import_module("djmessenger.testing").Messenger(settings_fixture=settings) as kit:
+    with import_module("djmessenger.testing").Messenger(settings) as kit:
         yield kit

@@ -76,10 +76,10 @@ def drain() -> bool:
     road = bot.get_road()
     with _committing():
         todo = road.split_waiting()
-        todo.loose = sorted({*todo.loose, *road.loose_waiting()})
-        road.loose(todo)
+        for row_id in (loose := road.loose_waiting()):
+            road.inbox.handle_loose(row_id)
         road.sweep()
-    return any([todo.loose, work(Kind.IN), work(Kind.OUT)])
+    return any([todo.conversations, loose, work(Kind.IN), work(Kind.OUT)])
 
 
 def _committing() -> contextlib.AbstractContextManager[object]:
