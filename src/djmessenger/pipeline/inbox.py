@@ -17,7 +17,7 @@ from djmessenger import graph, models
 from djmessenger.facebook_locales import language_code
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.receiving import Messaging, ReceivingType, cleaned
 from djmessenger.routing import Decision, Outcome, Policy
 
 logger = logging.getLogger(__name__)
@@ -158,8 +158,8 @@ class Inbox:
 
     @staticmethod
     def _finish(row: models.Messaging, outcome: Outcome) -> None:
-        row.outcome = outcome.json()
-        row.error = outcome.error
+        row.outcome = cleaned(outcome.json())
+        row.error = cleaned(outcome.error)
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
         row.save(update_fields=["outcome", "error", "state", "date_handled", "is_kept"])
@@ -174,7 +174,7 @@ class Inbox:
     def _failed(self, row: models.Messaging, lease: models.Lease | None) -> None:
         """Write a failed try down: the event waits for the next, or is failed for good after the last."""
         row.tries += 1
-        row.error = traceback.format_exc()
+        row.error = cleaned(traceback.format_exc())
         last = row.tries >= self._tries
         logger.exception(
             "Try %s of %s to handle event %s failed",
