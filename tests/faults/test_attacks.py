@@ -165,3 +165,14 @@ def test_a_pattern_that_explodes_is_cut_and_the_event_goes_on(regex, emulator, s
     }
     assert post(item(1, text="a" * 1900 + "x" * 90 + "!")) == 200
     assert models.Messaging.objects.get().state == models.Messaging.State.DONE
+
+
+@pytest.mark.django_db
+def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_lane(emulator, settings):
+    settings.DJM_DISPATCHER = "worker"
+    assert post(item(1)) == 200
+    bot.get_road().split_waiting()
+    models.Messaging.objects.update(body={"entry": [{"messaging": "broken"}]})
+    drain()
+    row = models.Messaging.objects.get()
+    assert (row.tries, "Error" in row.error) == (1, True)

@@ -109,8 +109,8 @@ class Inbox:
 
     def _handle(self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool) -> bool:
         """Apply the policy to one row; false when its slow handlers have it, and with it the lane."""
-        messaging = _bound(row)
         try:
+            messaging = _bound(row)
             with self._speaking_to(row):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
