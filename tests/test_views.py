@@ -7,6 +7,7 @@ import hmac
 import importlib
 import io
 import json
+import traceback
 
 import pytest
 from django.conf import settings
@@ -262,6 +263,18 @@ class TestMeeting:
 
         monkeypatch.setattr(intake, "store", refuse)
         assert post().status_code == 503
+
+    @pytest.mark.parametrize("trouble", ["store", "split"])
+    def test_no_frame_of_a_logged_traceback_holds_a_secret(self, rows, monkeypatch, caplog, trouble):
+        def refuse(*args):
+            raise DatabaseError("disk full")
+
+        monkeypatch.setattr(intake, trouble, refuse)
+        post()
+        tracebacks = [record.exc_info[2] for record in caplog.records if record.exc_info]
+        frames = [frame for found in tracebacks for frame, _line in traceback.walk_tb(found)]
+        assert frames
+        assert not [frame for frame in frames if settings.DJM_APP_SECRET in repr(frame.f_locals)]
 
     def test_trouble_after_the_commit_is_still_200(self, rows, monkeypatch):
         def stumble(callback_id):
