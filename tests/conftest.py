@@ -90,7 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if database == "postgresql":
             wanted = wanted and touches_database(item)
             if "file_database" in getattr(item, "fixturenames", ()):
-                # So that pytest-django makes the test database also where nothing else asks for it.
+                # Asked for by name only inside the fixture, it would come too late to be heeded.
                 item.add_marker(pytest.mark.django_db(transaction=True))
         (kept if wanted else left_out).append(item)
     if left_out:
