@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from djmessenger.models.calls import GraphCall, UploadedFile
 from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
 from djmessenger.models.outbox import Attempt, Reply
@@ -13,12 +14,14 @@ __all__ = [
     "Callback",
     "Conversation",
     "FBUserProfile",
+    "GraphCall",
     "Lane",
     "Lease",
     "LeaseLost",
     "Messaging",
     "Page",
     "Reply",
+    "UploadedFile",
     "UserLocation",
     "messaging_failed",
     "page_paused",
