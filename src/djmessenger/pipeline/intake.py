@@ -32,9 +32,11 @@ _SEEN_EVERY = datetime.timedelta(minutes=1)
 def store(body: bytes, app_id: str = "") -> models.Callback:
     """Write a correctly signed body down and commit; the same bytes again give the row that is there.
 
+    Two apps of one Page may post the same bytes: what one of them signed does not stand for the other's.
+
     Raises ``DatabaseError`` when the database cannot take it; then it must not be answered 200.
     """
-    digest = hashlib.sha256(body).hexdigest()
+    digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
     try:
         with transaction.atomic():
             return models.Callback.objects.create(sha256=digest, body=body, app_id=app_id)
@@ -90,12 +92,21 @@ def _quarantine(callback: models.Callback, error: str) -> Split:
 
 
 def _rows(callback: models.Callback, items: list[Item]) -> tuple[list[models.Messaging], list[str]]:
-    conversations = _conversations(item.messaging for item in items if item.messaging is not None)
+    messagings = [item.messaging for item in items if item.messaging is not None]
+    pages = _pages(messagings)
+    strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
+    _note_callback(set(pages) - strange)
+    conversations = _conversations(
+        (messaging for messaging in messagings if messaging.get_page_id() not in strange), pages
+    )
     rows: list[models.Messaging] = []
     errors: list[str] = []
     for number, item in enumerate(items):
         try:
-            rows.append(_row(callback, item, conversations))
+            row = _row(callback, item, conversations, pages)
+            if item.messaging is not None and item.messaging.get_page_id() in strange:
+                _set_aside(callback, row)
+            rows.append(row)
         except Exception as error:
             # Whatever one item does to us, its neighbours are still to be answered.
             logger.exception(
@@ -108,8 +119,30 @@ def _rows(callback: models.Callback, items: list[Item]) -> tuple[list[models.Mes
     return rows, errors
 
 
+def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
+    """Whether one app's secret signed what only another may say; false where either is not known."""
+    known = callback.app_id and not callback.app_id.startswith("#")
+    return bool(known and page.get_app_id() and page.get_app_id() != callback.app_id)
+
+
+def _set_aside(callback: models.Callback, row: models.Messaging) -> None:
+    """Keep an event of a foreign signature in sight; it proves nothing and takes no other event's key."""
+    row.state = models.Messaging.State.IGNORED
+    row.reason = f"the signature is of another app ({callback.app_id}) than the Page's"[:255]
+    row.key = f"foreign:{_digest((callback.app_id, row.key))}"
+    row.echo_token = None
+    logger.warning(
+        "An event of page %s is ignored: the signature is of another app",
+        row.page_id,
+        extra={"action": "foreign_signature", "callback": callback.pk, "page": row.page_id},
+    )
+
+
 def _row(
-    callback: models.Callback, item: Item, conversations: dict[tuple[str, str], models.Conversation]
+    callback: models.Callback,
+    item: Item,
+    conversations: dict[tuple[str, str], models.Conversation],
+    pages: dict[str, models.Page],
 ) -> models.Messaging:
     messaging = item.messaging
     if messaging is None:
@@ -125,13 +158,13 @@ def _row(
         )
     page_id, psid = messaging.get_page_id(), messaging.get_psid()
     conversation = conversations.get((page_id, psid))
-    page = conversation.page if conversation else _pages([page_id]).get(page_id)
+    page = pages.get(page_id)
     row = models.Messaging(
         type=messaging.type.name,
         body=messaging.envelope(),
         key=messaging.key(),
         mid=messaging.mid[:255],
-        echo_token=_echo_token(messaging),
+        echo_token=_echo_token(messaging, page),
         callback=callback,
         page=page,
         conversation=conversation,
@@ -145,13 +178,14 @@ def _row(
     return row
 
 
-def _conversations(messagings: Iterable[Messaging]) -> dict[tuple[str, str], models.Conversation]:
+def _conversations(
+    messagings: Iterable[Messaging], pages: dict[str, models.Page]
+) -> dict[tuple[str, str], models.Conversation]:
     """Give the conversation for each (page id, person id), made where it is new.
 
     All are made in sorted order, so that two callbacks with the same people never wait for each other.
     """
     wanted = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
-    pages = _pages(sorted({page_id for page_id, _ in wanted}))
     pairs = [pair for pair in wanted if pair[0] in pages and _PERSON_ID.fullmatch(pair[1])]
     people = models.FBUserProfile.objects
     known = people.in_bulk([psid for _, psid in pairs])
@@ -183,20 +217,28 @@ def _find_conversations(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], m
     return {(row.page.page_id, row.person_id): row for row in rows}
 
 
-def _pages(page_ids: Iterable[str]) -> dict[str, models.Page]:
-    wanted = [page_id for page_id in page_ids if _PAGE_ID.fullmatch(page_id)]
+def _pages(messagings: Iterable[Messaging]) -> dict[str, models.Page]:
+    """Give the row of each Page by its id; a new one learns its channel from the callback."""
+    channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
+    wanted = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
     pages = models.Page.objects
     found = {page.page_id: page for page in pages.filter(page_id__in=wanted)}
     missing = [page_id for page_id in wanted if page_id not in found]
     if missing:
-        pages.bulk_create([models.Page(page_id=page_id) for page_id in missing], ignore_conflicts=True)
+        pages.bulk_create(
+            [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
+            ignore_conflicts=True,
+        )
         found |= {page.page_id: page for page in pages.filter(page_id__in=missing)}
+    return found
+
+
+def _note_callback(page_ids: Iterable[str]) -> None:
     now = timezone.now()
     # One write a minute says as much as one a callback, and does not make all callbacks queue for one row.
-    pages.filter(Q(date_last_callback=None) | Q(date_last_callback__lt=now - _SEEN_EVERY)).filter(
-        page_id__in=wanted
+    models.Page.objects.filter(
+        Q(date_last_callback=None) | Q(date_last_callback__lt=now - _SEEN_EVERY), page_id__in=sorted(page_ids)
     ).update(date_last_callback=now)
-    return found
 
 
 def _insert(rows: list[models.Messaging]) -> tuple[list[str], list[str]]:
@@ -252,7 +294,7 @@ def _note_activity(todo: Split, rows: list[models.Messaging]) -> None:
     newest: dict[int, datetime.datetime] = {}
     lags: dict[int, float] = {}
     for row in rows:
-        if row.conversation_id is None:
+        if row.conversation_id is None or row.state == models.Messaging.State.IGNORED:
             continue
         if ReceivingType.value_of(row.type).authored and not row.is_standby:
             newest[row.conversation_id] = max(newest.get(row.conversation_id, row.date_event), row.date_event)
@@ -270,12 +312,13 @@ def _note_activity(todo: Split, rows: list[models.Messaging]) -> None:
         )
 
 
-def _echo_token(messaging: Messaging) -> str | None:
+def _echo_token(messaging: Messaging, page: models.Page | None) -> str | None:
     """Give the token of an echo that this app sent to this person; another app's proves nothing."""
     message = messaging.message
     if messaging.type is not ReceivingType.ECHO or message is None:
         return None
-    if settings.DJM_APP_ID and message.app_id != settings.DJM_APP_ID:
+    app_id = page.get_app_id() if page is not None else ""
+    if app_id and message.app_id != app_id:
         return None
     return split_token(message.metadata)[0] or None
 

@@ -21,7 +21,9 @@ from django.db.models.functions import Coalesce, Now
 from django.utils import timezone
 
 from djmessenger import graph, models, settings
+from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
+from djmessenger.pipeline import uploads
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import token_of, with_token
@@ -35,6 +37,8 @@ _POLL = 0.5
 """Seconds between two looks for an echo."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, less a minute for the way."""
+_MISCONFIGURED = 60.0
+"""Seconds that a Page waits which has no token, or one that cannot be read."""
 _ECHO_TRUST = 20
 """Accepted sends in a row without any echo, after which echoes count as not working."""
 
@@ -118,6 +122,20 @@ class Outbox:
         return opened is not None and reply.now > opened + _WINDOW
 
     def _send(self, lease: models.Lease, reply: models.Reply, deadline: Deadline) -> Step | Wait:
+        page = reply.conversation.page
+        try:
+            client = self._client_for(page)
+        except DJMInvalidConfigException as error:
+            # No fault of the reply: it waits until the Page can speak.
+            self._pause(page, _MISCONFIGURED, str(error))
+            return Wait(seconds=_MISCONFIGURED)
+        try:
+            data = uploads.with_file(client, page, reply.data)
+        except errors.GraphError as error:
+            return self._failed(lease, reply, self._write_down(lease, reply), error)
+        except OSError as error:
+            self._settle(lease, reply, State.FAILED, error=f"the file cannot be read: {error}")
+            return Step.NEXT
         attempt = self._write_down(lease, reply)
         if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the lane.
@@ -126,9 +144,13 @@ class Outbox:
             return Wait(seconds=0.0)
         failpoint("out_before_call")
         try:
-            client = self._client_for(reply.conversation.page)
-            sent = client.send({"id": reply.recipient_id}, with_token(reply.data, attempt.token))
+            sent = client.send({"id": reply.recipient_id}, with_token(data, attempt.token))
         except errors.GraphError as error:
+            if self._has_lost_file(reply, error):
+                uploads.forget(page, data)
+                self._close(attempt, Outcome.REFUSED, code=error.code, subcode=error.subcode)
+                self._settle(lease, reply, State.QUEUED, error=str(error))
+                return Step.NEXT
             return self._failed(lease, reply, attempt, error)
         except Exception as error:
             # A body that cannot become a call: trying it again gives the same.
@@ -141,6 +163,16 @@ class Outbox:
             lease, reply, State.SENT, mid=sent.message_id, response=sent.data, status_code=sent.status_code
         )
         return Step.NEXT
+
+    @staticmethod
+    def _has_lost_file(reply: models.Reply, error: errors.GraphError) -> bool:
+        """Whether Meta no longer has a file that we uploaded; once for each reply, or it would go on for ever."""
+        code, subcode = uploads.UNKNOWN_ATTACHMENT
+        return (
+            (error.code, error.subcode) == uploads.UNKNOWN_ATTACHMENT
+            and uploads.has_file(reply.data)
+            and not reply.attempts.filter(code=code, subcode=subcode).exists()
+        )
 
     def _write_down(self, lease: models.Lease, reply: models.Reply) -> models.Attempt:
         with transaction.atomic():
