@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import dataclasses
+import datetime
 import functools
-import hashlib
-import hmac
+import importlib
+import inspect
+import logging
+import os
 from collections.abc import Mapping
 from typing import Any
 
 from django.apps import apps
-from django.conf import settings as django_settings
 from django.core.signals import setting_changed
+from django.db import DatabaseError, transaction
 from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import graph, models, routing, rules, settings
-from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.bot import tokens
+from djmessenger.bot.pages import (
+    Speaker,
+    all_pages,
+    app_secrets,
+    default_page,
+    find_page,
+    is_default,
+    page_access_token,
+    speaker_of,
+    token_of,
+)
+from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -25,6 +41,35 @@ from djmessenger.pipeline.inbox import Inbox
 from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.road import Road
 
+__all__ = [
+    "all_pages",
+    "app_secrets",
+    "default_page",
+    "find_page",
+    "get_client",
+    "get_dispatcher",
+    "get_dispatcher_class",
+    "get_policy",
+    "get_policy_problems",
+    "get_problems_at",
+    "get_road",
+    "install",
+    "is_default",
+    "load_modules",
+    "page_access_token",
+    "rotate_tokens",
+    "set_token",
+    "speaker_of",
+    "token_hint",
+    "token_of",
+    "use_transport",
+]
+
+logger = logging.getLogger(__name__)
+
+_LONG_ENOUGH = 16
+"""Letters of a token of which four may be shown."""
+
 DISPATCHERS: Mapping[str, type[Dispatcher]] = {
     "inline": InlineDispatcher,
     "embedded": EmbeddedDispatcher,
@@ -32,43 +77,18 @@ DISPATCHERS: Mapping[str, type[Dispatcher]] = {
 }
 
 
-def app_secrets() -> dict[str, str]:
-    """Give the app secrets that may sign a callback, by app id; the id is a running number where none is set.
+def get_policy(page: models.Page | None = None) -> routing.Policy:
+    """Give the policy of a Page; where it names none, the project's.
 
-    In DEBUG without a secret it is one made of ``SECRET_KEY``: the simulator signs with it, strangers cannot.
+    That is ``DJM_ROUTING_POLICY``, else the ``messenger.py`` modules, else the default. Built once for the process.
+    Raises ``DJMInvalidConfigException`` with every mistake in it.
     """
-    configured = settings.DJM_APP_SECRET
-    if isinstance(configured, Mapping):
-        found = {str(app_id): secret for app_id, secret in configured.items()}
-    elif isinstance(configured, (list, tuple)):
-        found = {f"#{number}": secret for number, secret in enumerate(configured, 1)}
-    else:
-        found = {settings.DJM_APP_ID: configured}
-    found = {app_id: secret for app_id, secret in found.items() if secret}
-    if not found and django_settings.DEBUG:
-        return {settings.DJM_APP_ID: _made_up("app secret")}
-    return found
-
-
-def page_access_token() -> str:
-    """Give the token of the Page; in DEBUG without one, a made-up one that only the emulator takes."""
-    token = settings.DJM_PAGE_ACCESS_TOKEN
-    if token or not django_settings.DEBUG:
-        return token
-    return _made_up("page access token")
-
-
-def _made_up(purpose: str) -> str:
-    key = django_settings.SECRET_KEY.encode()
-    return hmac.new(key, f"djmessenger {purpose}".encode(), hashlib.sha256).hexdigest()[:32]
+    source = "" if page is None else page.configured("policy")
+    return _policy_at(source) if source else _project_policy()
 
 
 @functools.lru_cache(maxsize=1)
-def get_policy() -> routing.Policy:
-    """Give the policy: ``DJM_ROUTING_POLICY``, else the ``messenger.py`` modules, else the default.
-
-    Built once for the process. Raises ``DJMInvalidConfigException`` with every mistake in it.
-    """
+def _project_policy() -> routing.Policy:
     if settings.is_set("DJM_ROUTING_POLICY"):
         return routing.Policy.load(settings.DJM_ROUTING_POLICY)
     load_modules()
@@ -76,6 +96,54 @@ def get_policy() -> routing.Policy:
     if written is not None:
         return written
     return routing.Policy.load(settings.DJM_ROUTING_POLICY)
+
+
+@functools.lru_cache(maxsize=256)
+def _policy_at(source: str) -> routing.Policy:
+    if _is_file(source):
+        return routing.Policy.load(source)
+    found = _imported(source)
+    if isinstance(found, routing.Policy):
+        return found
+    return rules.policy_from_modules([found]) if inspect.ismodule(found) else routing.Policy.load(found)
+
+
+def _is_file(source: str) -> bool:
+    return source.endswith(".json") or "/" in source or os.sep in source
+
+
+def _imported(source: str) -> Any:
+    """Give the module of rules, the dict or the policy that a dotted path names."""
+    load_modules()
+    try:
+        return importlib.import_module(source)
+    except ImportError as error:
+        # A module that is there and fails is not to be taken for a name inside its parent.
+        if error.name is None or not f"{source}.".startswith(f"{error.name}."):
+            raise
+    try:
+        found = import_string(source)
+    except ImportError as error:
+        raise DJMInvalidConfigException(f"There is no policy at {source!r}: {error}") from error
+    if isinstance(found, (routing.Policy, Mapping)):
+        return found
+    raise DJMInvalidConfigException(f"{source!r} is no module of rules, no dict and no Policy")
+
+
+def get_problems_at(source: str) -> list[routing.Problem]:
+    """Give every mistake in the policy of a Page, which is a dotted path or a JSON file."""
+    if _is_file(source):
+        return routing.Policy.problems_of(source)
+    try:
+        found = _imported(source)
+        if isinstance(found, Mapping):
+            return routing.Policy.problems_of(found)
+        policy = rules.policy_from_modules([found]) if inspect.ismodule(found) else found
+    except routing.InvalidPolicy as error:
+        return error.problems
+    except (DJMException, ImportError) as error:
+        return [routing.Problem(rule="", position=source, message=str(error), id="E030")]
+    return policy.problems()
 
 
 def get_policy_problems() -> list[routing.Problem]:
@@ -103,28 +171,70 @@ def use_transport(transport: graph.Transport | None) -> None:
     _client.cache_clear()
 
 
-@functools.lru_cache(maxsize=64)
-def _client(page_id: str) -> graph.Client:
-    token = page_access_token()
-    if not token:
-        raise DJMInvalidConfigException(
-            "DJM_PAGE_ACCESS_TOKEN is empty: copy the Page's token from the App Dashboard "
-            "(Messenger, API setup) into the environment of this process."
-        )
+@functools.lru_cache(maxsize=1024)
+def _client(speaker: Speaker) -> graph.Client:
     return graph.Client(
-        token,
-        app_secret=app_secrets().get(settings.DJM_APP_ID, ""),
-        page_id=page_id or "me",
-        base_url=settings.DJM_GRAPH_URL,
-        version=settings.DJM_GRAPH_VERSION,
+        speaker.token,
+        app_secret=speaker.app_secret,
+        page_id=speaker.page_id,
+        base_url=speaker.base_url,
+        version=speaker.version,
         transport=_transport,
         timeout=settings.DJM_GRAPH_TIMEOUT,
+        on_call=None if speaker.logged_as is None else functools.partial(_log_call, speaker.logged_as),
     )
 
 
 def get_client(page: models.Page | None = None) -> graph.Client:
-    """Give the Graph client of a Page, or of the one Page that the settings name."""
-    return _client(settings.DJM_PAGE_ID if page is None else page.page_id)
+    """Give the Graph client of a Page, or of the one that is meant where none is named.
+
+    ``DJMInvalidConfigException`` where the Page has no token, ``TokenKeyError`` where it cannot be read.
+    """
+    return _client(speaker_of(default_page() if page is None else page))
+
+
+def _log_call(page_pk: int, call: graph.LoggedCall) -> None:
+    """Keep a call in the Page's request log; the call itself never fails for it."""
+    facts = dataclasses.asdict(call)
+    moment = datetime.datetime.fromtimestamp(facts.pop("at"), tz=datetime.UTC)
+    facts["path"], facts["fbtrace_id"] = call.path[:255], call.fbtrace_id[:64]
+    try:
+        # Inside a transaction of the caller's a refused line takes nothing else with it.
+        with transaction.atomic():
+            models.GraphCall.objects.note(page_pk, date=moment, **facts)
+    except DatabaseError:
+        logger.exception("A line of the request log is lost", extra={"action": "request_log_failed"})
+
+
+def set_token(page: models.Page, token: graph.Secret) -> None:
+    """Put a token into a Page's row, encrypted and not saved; an empty one removes what is there."""
+    page.token_ciphertext = tokens.encrypt(page.page_id, token) if token else ""
+
+
+def token_hint(page: models.Page) -> str:
+    """Tell staff which token a row holds by its last four letters; empty where it holds none."""
+    if not page.token_ciphertext:
+        return ""
+    token = tokens.decrypt(page.page_id, page.token_ciphertext)
+    return token.reveal()[-4:] if len(token.reveal()) >= _LONG_ENOUGH else "…"
+
+
+def rotate_tokens() -> int:
+    """Encrypt every token in the database anew under the newest key; give how many were under another.
+
+    ``TokenKeyError`` at the first that cannot be read, with what came before it already changed.
+    """
+    changed = 0
+    for page in models.Page.objects.exclude(token_ciphertext="").order_by("pk"):
+        before = page.token_ciphertext
+        token = tokens.decrypt(page.page_id, before)
+        if tokens.is_under_newest_key(before):
+            continue
+        set_token(page, token)
+        # Whoever typed a new token meanwhile keeps it.
+        rows = models.Page.objects.filter(pk=page.pk, token_ciphertext=before)
+        changed += rows.update(token_ciphertext=page.token_ciphertext)
+    return changed
 
 
 @functools.lru_cache(maxsize=1)
@@ -132,7 +242,7 @@ def get_road() -> Road:
     """Give the road, with what the settings say about policies and clients."""
     # Who works inline sees a failure at once; a pause would leave the event to a worker that is not there.
     tries = 1 if settings.DJM_DISPATCHER == "inline" else settings.DJM_TRIES
-    return Road(inbox=Inbox(lambda page: get_policy(), get_client, tries=tries), outbox=Outbox(get_client))
+    return Road(inbox=Inbox(get_policy, get_client, tries=tries), outbox=Outbox(get_client))
 
 
 def get_dispatcher_class() -> type[Dispatcher]:
@@ -178,5 +288,5 @@ def _forget(setting: str, **kwargs: Any) -> None:
     dispatcher = get_dispatcher() if get_dispatcher.cache_info().currsize else None
     if dispatcher is not None:
         dispatcher.stop()
-    for made in (get_policy, _client, get_road, get_dispatcher):
+    for made in (_project_policy, _policy_at, _client, tokens.decrypt, get_road, get_dispatcher):
         made.cache_clear()

@@ -27,6 +27,7 @@ Words = str | Promise | LocalizedString
 _rule: ContextVar[str] = ContextVar("djmessenger_rule", default="")
 _rows: ContextVar[list[models.Reply] | None] = ContextVar("djmessenger_rows", default=None)
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
+_page_language: ContextVar[str] = ContextVar("djmessenger_page_language", default="")
 
 
 @contextlib.contextmanager
@@ -42,13 +43,14 @@ def answering(rule: str) -> Iterator[list[models.Reply]]:
 
 
 @contextlib.contextmanager
-def speaking_to(person: models.FBUserProfile | None) -> Iterator[None]:
-    """Spare what is rendered inside from looking the person up again."""
-    token = _person.set(person)
+def speaking_to(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
+    """Spare what is rendered inside from looking the person up again; the Page's language is the second choice."""
+    tokens = _person.set(person), _page_language.set(_language_of_page(page))
     try:
         yield
     finally:
-        _person.reset(token)
+        _person.reset(tokens[0])
+        _page_language.reset(tokens[1])
 
 
 def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.Reply]:
@@ -120,7 +122,7 @@ def render_for(psid: str, text: Words, add_prefix: bool) -> str:
         locale: str | None = known.locale
     else:
         locale = _stored_locale(psid)
-    render = _renderer(locale)
+    render = _renderer(locale or _page_language.get())
     return f"{render(settings.DJM_BOT_PREFIX) if add_prefix else ''}{render(text)}"
 
 
@@ -150,7 +152,12 @@ def _language_of(locale: str | None) -> str:
 
 def _locale_of(messaging: Messaging) -> str | None:
     person: models.FBUserProfile | None = messaging.person
-    return person.locale if person is not None else _stored_locale(messaging.get_psid())
+    locale = person.locale if person is not None else _stored_locale(messaging.get_psid())
+    return locale or _language_of_page(messaging.page)
+
+
+def _language_of_page(page: models.Page | None) -> str:
+    return page.configured("language") if page is not None else ""
 
 
 def _stored_locale(psid: str) -> str | None:
