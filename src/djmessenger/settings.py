@@ -155,6 +155,9 @@ SETTINGS: dict[str, Setting] = {
         datetime.timedelta(days=7),
         "Events older than this are stored and ignored.",
     ),
+    "DJM_MAX_PENDING": Setting(
+        int, 500, "How many events of one conversation may wait; what comes on top is stored and ignored."
+    ),
     "DJM_DISPATCHER": Setting(
         str,
         "embedded",
@@ -247,6 +250,7 @@ if TYPE_CHECKING:
     DJM_VERIFY_SIGNATURE: bool
     DJM_MAX_BODY_SIZE: int
     DJM_MAX_EVENT_AGE: datetime.timedelta
+    DJM_MAX_PENDING: int
     DJM_DISPATCHER: str
     DJM_TRIES: int
     DJM_WHEN_UNSURE: str

@@ -42,8 +42,11 @@ class ReplyManager(models.Manager["Reply"]):
             data=data,
         )
         Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
+        # A broker that is away is no reason to break the caller: the sweep finds the row.
         transaction.on_commit(
-            lambda: reply_queued.send(Reply, conversation_id=conversation.pk), using=reply._state.db
+            lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
+            using=reply._state.db,
+            robust=True,
         )
         return reply
 

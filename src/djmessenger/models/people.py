@@ -76,6 +76,13 @@ class Page(models.Model):
         _("paused until"), null=True, blank=True, help_text=_("Nothing is sent for this Page before.")
     )
     pause_reason = models.TextField(_("why paused"), blank=True)
+    paused_token = models.CharField(
+        _("dead token"),
+        max_length=16,
+        blank=True,
+        editable=False,
+        help_text=_("A hash of the token that Graph refused; another token ends the pause."),
+    )
     date_last_echo = models.DateTimeField(_("last echo of ours"), null=True, blank=True, editable=False)
     echo_lag = models.FloatField(
         _("echo lag"), null=True, blank=True, editable=False, help_text=_("Seconds; a slow maximum.")
