@@ -30,7 +30,7 @@ from djmessenger.bot.pages import (
     speaker_of,
     token_of,
 )
-from djmessenger.exceptions import DJMException, DJMInvalidConfigException
+from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -222,18 +222,27 @@ def token_hint(page: models.Page) -> str:
 def rotate_tokens() -> int:
     """Encrypt every token in the database anew under the newest key; give how many were under another.
 
-    ``TokenKeyError`` at the first that cannot be read, with what came before it already changed.
+    ``TokenKeyError`` names those that cannot be read, when all others are done.
     """
-    changed = 0
+    changed, unread = 0, []
     for page in models.Page.objects.exclude(token_ciphertext="").order_by("pk"):
         before = page.token_ciphertext
-        token = tokens.decrypt(page.page_id, before)
-        if tokens.is_under_newest_key(before):
+        try:
+            set_token(page, tokens.decrypt(page.page_id, before))
+        except TokenKeyError:
+            if tokens.key_problems():
+                raise
+            unread.append(page.page_id)
             continue
-        set_token(page, token)
-        # Whoever typed a new token meanwhile keeps it.
-        rows = models.Page.objects.filter(pk=page.pk, token_ciphertext=before)
-        changed += rows.update(token_ciphertext=page.token_ciphertext)
+        if not tokens.is_under_newest_key(before):
+            # Whoever typed a new token meanwhile keeps it.
+            rows = models.Page.objects.filter(pk=page.pk, token_ciphertext=before)
+            changed += rows.update(token_ciphertext=page.token_ciphertext)
+    if unread:
+        raise TokenKeyError(
+            f"{changed} tokens are under the newest key now; no key opens those of {', '.join(unread)}. Put the older "
+            "key back into DJM_TOKEN_KEYS, or type these tokens again."
+        )
     return changed
 
 

@@ -141,11 +141,19 @@ def speaker_of(page: models.Page) -> Speaker:
     return Speaker(
         page_id=_speaks_as(page),
         token=token_of(page),
-        app_secret=Secret(app_secrets().get(page.get_app_id(), "")),
+        app_secret=_app_secret_of(page),
         base_url=_host_of(page),
         version=page.configured("version") or settings.DJM_GRAPH_VERSION,
         logged_as=page.pk if page.is_logged or settings.page_setting(page.page_id, "log") else None,
     )
+
+
+def _app_secret_of(page: models.Page) -> Secret:
+    app_id = page.get_app_id()
+    # The app of an Instagram Login has a secret of its own: a proof made with another's is refused.
+    if page.has_instagram_login() and not app_id:
+        return Secret()
+    return Secret(app_secrets().get(app_id, ""))
 
 
 def _speaks_as(page: models.Page) -> str:
