@@ -30,6 +30,7 @@ from djmessenger.bot.pages import (
     speaker_of,
     token_of,
 )
+from djmessenger.bot.tokens import key_problems, new_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
@@ -55,7 +56,10 @@ __all__ = [
     "get_road",
     "install",
     "is_default",
+    "is_under_newest_key",
+    "key_problems",
     "load_modules",
+    "new_key",
     "page_access_token",
     "rotate_tokens",
     "set_token",
@@ -217,6 +221,11 @@ def token_hint(page: models.Page) -> str:
         return ""
     token = tokens.decrypt(page.page_id, page.token_ciphertext)
     return token.reveal()[-4:] if len(token.reveal()) >= _LONG_ENOUGH else "…"
+
+
+def is_under_newest_key(page: models.Page) -> bool:
+    """Tell whether the newest of ``DJM_TOKEN_KEYS`` opens the token of a row, so that the older ones can go."""
+    return tokens.is_under_newest_key(page.token_ciphertext)
 
 
 def rotate_tokens() -> int:
