@@ -101,11 +101,15 @@ class Does(BaseHandler):
         return self._function(messaging)
 
 
-def policy(*functions: Callable[[Any], Any], slow: bool = False, typing: bool = False, **options: Any) -> Policy:
+def policy(
+    *functions: Callable[[Any], Any], slow: bool = False, typing: bool = False, **options: Any
+) -> Policy:
     """A policy with a rule for texts for each function."""
     return Policy(
         [
-            Rule("SIMPLE_TEXT", f"rule {number}", [], [Does(function)], [], slow=slow, typing=typing, **options)
+            Rule(
+                "SIMPLE_TEXT", f"rule {number}", [], [Does(function)], [], slow=slow, typing=typing, **options
+            )
             for number, function in enumerate(functions, 1)
         ]
     )

@@ -329,7 +329,9 @@ def test_language_and_time_zone_are_the_persons():
     tools.receive(tools.text("m_1"))
     seen = []
     tools.handle(
-        tools.road(lambda event: seen.append((translation.get_language(), str(timezone.get_current_timezone())))),
+        tools.road(
+            lambda event: seen.append((translation.get_language(), str(timezone.get_current_timezone())))
+        ),
         made,
     )
     assert seen == [("de", "UTC+05:45")]

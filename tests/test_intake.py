@@ -217,7 +217,9 @@ def threads(*works) -> list[BaseException]:
 @pytest.mark.postgresql("SQLite has one writer, who waits for nobody")
 def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(file_database):
     events = [tools.text(f"m_{number}", psid=f"70{number % 25:03}", at=START) for number in range(100)]
-    loose = [{"timestamp": START, "sender": {"id": "?"}, "surprise": {"number": number}} for number in range(20)]
+    loose = [
+        {"timestamp": START, "sender": {"id": "?"}, "surprise": {"number": number}} for number in range(20)
+    ]
     for seed in range(6):
         shuffled = [random.Random(seed * 10 + n).sample(events + loose, 120) for n in range(3)]
         stored = [intake.store(tools.body(*items)).pk for items in shuffled]

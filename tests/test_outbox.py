@@ -80,7 +80,12 @@ def test_a_reply_is_sent_with_a_token_that_an_attempt_bears(made, person, emulat
     reply.refresh_from_db()
     attempt = reply.attempts.get()
     (bubble,) = person.received
-    assert (reply.state, reply.mid, attempt.outcome, attempt.mid) == ("sent", bubble.mid, "accepted", bubble.mid)
+    assert (reply.state, reply.mid, attempt.outcome, attempt.mid) == (
+        "sent",
+        bubble.mid,
+        "accepted",
+        bubble.mid,
+    )
     assert bubble.metadata == attempt.token
     assert tools.lane(made, tools.OUT).ready_at is None
 
@@ -202,7 +207,9 @@ def test_an_answer_that_says_nothing_leaves_the_fate_unknown(answer, made):
 def test_an_answer_with_what_no_column_takes_still_settles(made):
     class Says:
         def send(self, request, /):
-            return Response(200, {}, b'{"message_id": "m_' + b"x" * 300 + b'\\u0000\\ud800", "more": "\\u0000"}')
+            return Response(
+                200, {}, b'{"message_id": "m_' + b"x" * 300 + b'\\u0000\\ud800", "more": "\\u0000"}'
+            )
 
     bot.use_transport(Says())
     tools.queue(made)

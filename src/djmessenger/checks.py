@@ -55,7 +55,7 @@ _OF_A_PAGE: Mapping[str, tuple[type, ...]] = {
     "log": (bool,),
 }
 """Keys of an entry of ``DJM_PAGES``, with their types."""
-_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY_SIZE", "DJM_REGEX_TIMEOUT", "DJM_UPLOAD_TIMEOUT")
+_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT", "DJM_UPLOAD_TIMEOUT")
 
 
 @checks.register("djmessenger")
@@ -207,10 +207,11 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         found.append(
             _warning(
                 "W012",
-                f"SQLite is used with threads, but without {_listed(missing)}: writers will meet 'database is locked'.",
+                f"SQLite is used with threads, but without {_listed(missing)}: readers and writers keep each other "
+                "waiting, and a request may meet 'database is locked'.",
                 'Set DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
                 '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}.',
-                "going-live",
+                "existing-project",
             )
         )
     return found

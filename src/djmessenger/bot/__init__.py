@@ -32,6 +32,7 @@ from djmessenger.bot.pages import (
 )
 from djmessenger.bot.tokens import key_problems, new_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
+from djmessenger.models import speaking
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -291,6 +292,7 @@ def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
     graph.set_default(get_client)
+    speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
     models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from djmessenger.models.calls import GraphCall, UploadedFile
+from djmessenger.models.history import Line
 from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
 from djmessenger.models.outbox import Attempt, Reply
@@ -18,6 +19,7 @@ __all__ = [
     "Lane",
     "Lease",
     "LeaseLost",
+    "Line",
     "Messaging",
     "Page",
     "Reply",
