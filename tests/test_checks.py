@@ -21,6 +21,7 @@ CHECKS = [
     checks.check_graph,
     checks.check_rulebook,
     checks.check_dispatcher,
+    checks.check_pages,
     checks.check_thread,
     checks.check_policy,
 ]

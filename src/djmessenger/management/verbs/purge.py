@@ -13,12 +13,14 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.pipeline import upkeep
 
+help = " ".join((__doc__ or "").split())  # noqa: A001 - the name that every verb has
+
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--dry-run", action="store_true", help="say how many rows it would be")
 
 
-def run(command: BaseCommand, options: dict[str, Any]) -> None:
+def handle(command: BaseCommand, **options: Any) -> None:
     removed: Counter[str] = Counter()
     for name, count in upkeep.purge(dry_run=options["dry_run"]):
         removed[name] += count

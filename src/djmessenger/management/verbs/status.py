@@ -13,6 +13,8 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.pipeline.report import report
 
+help = " ".join((__doc__ or "").split())  # noqa: A001 - the name that every verb has
+
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
@@ -24,7 +26,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
 
 
-def run(command: BaseCommand, options: dict[str, Any]) -> None:
+def handle(command: BaseCommand, **options: Any) -> None:
     found = report()
     problems = found.problems(options["max_age"])
     if options["json"]:

@@ -24,6 +24,8 @@ GRACE = 25
 """Seconds from the first signal to the hard end; containers get 30."""
 _LOOK = 0.5
 
+help = " ".join((__doc__ or "").split())  # noqa: A001 - the name that every verb has
+
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--processes", type=int, default=1, help="processes to start (1)")
@@ -38,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
 
 
-def run(command: BaseCommand, options: dict[str, Any]) -> None:
+def handle(command: BaseCommand, **options: Any) -> None:
     threads, slow = options["threads"], options["slow_threads"]
     if options["processes"] <= 1:
         sys.exit(_work(threads, slow))
