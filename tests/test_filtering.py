@@ -47,6 +47,13 @@ from tests.events import (
 )
 
 
+class StrictPayload(OrderPayload):
+    def __init__(self, number: int) -> None:
+        if number < 0:
+            raise ValueError("below zero")
+        super().__init__(number)
+
+
 class TestKinds:
     @pytest.mark.parametrize(
         ("item", "expected"),
@@ -138,6 +145,17 @@ class TestKinds:
         assert TappedFilter(OrderPayload).should_pass(postback(GiftPayload(1).serialize()))
         assert not TappedFilter(OrderPayload).should_pass(postback("ORDER"))
         assert not TappedFilter("ORDER").should_pass(text("ORDER"))
+
+    def test_a_payload_that_its_class_refuses_does_not_pass(self) -> None:
+        assert TappedFilter(StrictPayload).should_pass(postback(StrictPayload(3).serialize()))
+        refused = postback(StrictPayload(3).serialize().replace("3", "-3"))
+        assert not TappedFilter(StrictPayload).should_pass(refused)
+        assert refused.context == {}
+
+    def test_what_taps_bring_is_known_beforehand_for_texts_alone(self) -> None:
+        assert TappedFilter("A", "B").literals() == {"a", "b"}
+        assert TappedFilter().literals() is None
+        assert TappedFilter("A", OrderPayload).literals() is None
 
     @pytest.mark.parametrize("item", [TappedFilter("A", OrderPayload), TappedFilter(OrderPayload(3))])
     def test_payloads_survive_a_policy_file(self, item: TappedFilter) -> None:

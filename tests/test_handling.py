@@ -314,6 +314,24 @@ class TestLocation:
         assert not models.UserLocation.objects.exists()
         assert caplog.records[-1].__dict__["action"] == "location_refused"
 
+    def test_nobody_shares_a_place(self) -> None:
+        messaging = place({"coordinates": {"lat": 1, "long": 2}})
+        messaging.sender = None
+        messaging.recipient = None
+        LocationHandler().handle(messaging)
+        assert not models.UserLocation.objects.exists()
+
+    def test_what_is_too_long_is_cut(self) -> None:
+        messaging = place({"coordinates": {"lat": 1, "long": 2}})
+        assert messaging.message is not None
+        messaging.message.mid = "m" * 300
+        messaging.attachments[0].title = "t" * 300
+        LocationHandler().handle(messaging)
+        SaveMessagingHandler().handle(messaging)
+        row = models.UserLocation.objects.get()
+        assert (row.title, row.mid) == ("t" * 255, "m" * 255)
+        assert models.Messaging.objects.get().mid == "m" * 255
+
     def test_other_messagings_have_no_place(self) -> None:
         LocationHandler().handle(text())
         assert not models.UserLocation.objects.exists()

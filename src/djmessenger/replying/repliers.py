@@ -197,10 +197,10 @@ class ReplyActionReplier(CommonReplier):
 
 
 class MessageReplier(CommonReplier):
-    """Replies with any message of ``djmessenger.outgoing``, or with its plain data::
+    """Replies with any message of ``djmessenger.outgoing``, or with its plain data.
 
-    MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))
-    {"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}
+    In Python ``MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))``, in a policy
+    ``{"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}``.
     """
 
     message: Any

@@ -7,6 +7,7 @@ import os
 import textwrap
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from djmessenger.emulator import Act, Emulator, Person
 from djmessenger.emulator.server import Callback, Courier, serve
 
 PAGE_ID = "104233987650012"
-WIDTH, BUBBLE = 78, 44
+WIDTH, BUBBLE = 60, 44
 PATIENCE = 30.0
 """Seconds until an answer that does not come is given up."""
 
@@ -111,7 +112,11 @@ class Command(BaseCommand):
         self.stdout.write(_bubble(f"{person.first_name}: {caption}", ""))
         mid = done.mid if done is not None else ""
         _wait_for(lambda: _is_answered(mid))
-        for reply in models.Reply.objects.filter(id__gt=before).order_by("id"):
+        replies = models.Reply.objects.filter(id__gt=before).order_by("id")
+        if not replies and (event := models.Messaging.objects.filter(mid=mid).first()):
+            rules = ", ".join((event.outcome or {}).get("applied", []))
+            self.stdout.write(_bubble("(kept, nothing to say)", rules, right=True))
+        for reply in replies:
             fate = "" if reply.state == models.Reply.State.SENT else f"  [{reply.get_state_display()}]"
             self.stdout.write(_bubble(_words(reply.data["message"]) + fate, reply.rule, right=True))
 
@@ -170,12 +175,16 @@ def _words(message: dict[str, Any]) -> str:
 
 
 def _bubble(words: str, rule: str, *, right: bool = False) -> str:
-    lines = textwrap.wrap(words, BUBBLE) or [""]
-    indent = 12 if right else 0
-    first = f"{' ' * indent}{lines[0]}"
+    indent = " " * (12 if right else 0)
+    lines = [f"{indent}{line}" for line in textwrap.wrap(words, BUBBLE)] or [""]
     if rule:
-        first = f"{first:<{WIDTH - 20}}  < {rule}"
-    return "\n".join([first, *(f"{' ' * indent}{line}" for line in lines[1:])])
+        lines[0] += f"{' ' * max(WIDTH - _columns(lines[0]), 1)}< {rule}"
+    return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def _short(path: Path) -> str:
