@@ -91,6 +91,12 @@ SETTINGS: dict[str, Setting] = {
         "Entries of the persistent menu, at most 20 dicts: type (postback or web_url), title, url or payload. "
         "A postback without payload gets the numbered payload of its place.",
     ),
+    "DJM_PROFILE": Setting(
+        (dict, str, os.PathLike),
+        {},
+        "What a person sees before the first message, as a dict by Meta's names of the properties, or the path of a "
+        "TOML file; under pages what differs on one Page. Laid over the DJM_THREAD settings.",
+    ),
     # The platform.
     "DJM_PAGE_ID": Setting(
         str, "", "Id of the Page, where one Page is set here; learnt from the first callback when left out."
@@ -200,6 +206,7 @@ if TYPE_CHECKING:
     DJM_THREAD_GREETINGS_TEXT: str | Promise
     DJM_THREAD_ENABLE_GET_STARTED_BUTTON: bool
     DJM_THREAD_PERSISTENT_MENUS: list[dict[str, Any]] | tuple[dict[str, Any], ...]
+    DJM_PROFILE: dict[str, Any] | str | os.PathLike[str]
     DJM_PAGE_ID: str
     DJM_APP_ID: str
     DJM_GRAPH_URL: str
