@@ -127,6 +127,28 @@ def get_client(page: models.Page | None = None) -> graph.Client:
     return _client(settings.DJM_PAGE_ID if page is None else page.page_id)
 
 
+def get_app_client() -> graph.Client:
+    """Give the client that speaks for the app itself: about its subscriptions, its permissions, its tokens.
+
+    Raises ``DJMInvalidConfigException`` where the settings do not name the app and its secret.
+    """
+    secret = app_secrets().get(settings.DJM_APP_ID, "")
+    if not (settings.DJM_APP_ID and secret):
+        raise DJMInvalidConfigException(
+            "DJM_APP_ID and DJM_APP_SECRET are needed to ask about the app: both stand in the App Dashboard "
+            "(App settings, Basic)."
+        )
+    return graph.Client(
+        f"{settings.DJM_APP_ID}|{secret}",
+        app_secret=secret,
+        page_id=settings.DJM_APP_ID,
+        base_url=settings.DJM_GRAPH_URL,
+        version=settings.DJM_GRAPH_VERSION,
+        transport=_transport,
+        timeout=settings.DJM_GRAPH_TIMEOUT,
+    )
+
+
 @functools.lru_cache(maxsize=1)
 def get_road() -> Road:
     """Give the road, with what the settings say about policies and clients."""

@@ -104,6 +104,12 @@ SETTINGS: dict[str, Setting] = {
     "DJM_APP_ID": Setting(
         str, "", "Id of the Meta app; tells our own echoes from those of other apps on the Page."
     ),
+    "DJM_WEBHOOK_FIELDS": Setting(
+        (list, tuple),
+        (),
+        "Webhook fields beyond those that follow from the rules, such as standby, or feed for another part of the "
+        "project.",
+    ),
     "DJM_GRAPH_URL": Setting(
         str, "https://graph.facebook.com", "Where Graph is; another address serves emulators and tests."
     ),
@@ -209,6 +215,7 @@ if TYPE_CHECKING:
     DJM_PROFILE: dict[str, Any] | str | os.PathLike[str]
     DJM_PAGE_ID: str
     DJM_APP_ID: str
+    DJM_WEBHOOK_FIELDS: list[str] | tuple[str, ...]
     DJM_GRAPH_URL: str
     DJM_GRAPH_VERSION: str
     DJM_GRAPH_TIMEOUT: float
