@@ -118,11 +118,11 @@ def test_no_secret_is_printed_or_stands_in_an_address(bot_):
 
 class TestWithoutTheNetwork:
     def test_a_system_check_that_fails(self, bot_):
-        bot_.settings.DJM_ENDPOINT = ""
+        bot_.settings.DJM_DISPATCHER = "embeded"
         code, printed = run("--offline")
-        status, cure = line(printed, "djmessenger.E002")
+        status, cure = line(printed, "djmessenger.E008")
         assert (code, status) == (1, "fail")
-        assert "get_random_endpoint" in cure
+        assert "'embedded'" in cure
 
     @pytest.mark.parametrize(("version", "status"), [("v20.0", "fail"), ("v26.0", "ok"), ("v99.0", "warn")])
     def test_the_age_of_the_version(self, bot_, version, status):
