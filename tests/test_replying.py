@@ -486,6 +486,18 @@ class TestQuickReplies:
         MyQuickReplies("word " * 500).reply(event())
         assert ["quick_replies" in message for message in messages()] == [False, True]
 
+    def test_what_holds_no_text_or_an_attachment_stays_whole(self) -> None:
+        given = [{"attachment": {"type": "like_heart"}}, {"attachment": {}, "text": "word " * 500}, {"a": 1}]
+
+        class Whole(Of2016):
+            def get_message(self, messaging: Messaging) -> dict[str, Any]:
+                found: dict[str, Any] = given[len(rows())]
+                return found
+
+        for _ in given:
+            Whole().reply(event())
+        assert messages() == given
+
     def test_what_a_message_of_2016_holds_beside_a_long_text_stays(self) -> None:
         class Long(Of2016):
             def get_message(self, messaging: Messaging) -> dict[str, Any]:
@@ -582,6 +594,9 @@ class TestMessages:
         replier.reply(event())
         assert messages() == [replier.get_message(event())]
         assert messages()[0]["text"] == "Danke"
+        with override_settings(DJM_BOT_PREFIX="Bot: "):
+            message = replier.get_message(event())
+        assert (message["text"], message["quick_replies"][0]["title"]) == ("Bot: Danke", "Order")
         assert replier.get_reply_type() is ReplyingType.SIMPLE_TEXT
         assert "ORDER" in repr(replier)
         assert replier != MessageReplier("Danke")

@@ -133,13 +133,16 @@ SETTINGS: dict[str, Setting] = {
     "DJM_VERIFY_SIGNATURE": Setting(
         bool, True, "Whether callbacks must carry a true X-Hub-Signature-256. Leave it on."
     ),
-    "DJM_MAX_BODY_SIZE": Setting(
+    "DJM_MAX_BODY": Setting(
         int, 8 * 1024 * 1024, "Largest body of a callback, in bytes; a larger one is answered 413."
     ),
     "DJM_MAX_EVENT_AGE": Setting(
         datetime.timedelta,
         datetime.timedelta(days=7),
         "Events older than this are stored and ignored.",
+    ),
+    "DJM_MAX_PENDING": Setting(
+        int, 500, "How many events of one conversation may wait; what comes on top is stored and ignored."
     ),
     "DJM_DISPATCHER": Setting(
         str,
@@ -222,8 +225,9 @@ if TYPE_CHECKING:
     DJM_RULEBOOK: dict[str, Any]
     DJM_OUTGOING_CHECKS: str
     DJM_VERIFY_SIGNATURE: bool
-    DJM_MAX_BODY_SIZE: int
+    DJM_MAX_BODY: int
     DJM_MAX_EVENT_AGE: datetime.timedelta
+    DJM_MAX_PENDING: int
     DJM_DISPATCHER: str
     DJM_TRIES: int
     DJM_WHEN_UNSURE: str

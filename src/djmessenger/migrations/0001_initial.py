@@ -168,6 +168,16 @@ class Migration(migrations.Migration):
                 ),
                 ("pause_reason", models.TextField(blank=True, verbose_name="why paused")),
                 (
+                    "paused_token",
+                    models.CharField(
+                        blank=True,
+                        editable=False,
+                        help_text="A hash of the token that Graph refused; another token ends the pause.",
+                        max_length=16,
+                        verbose_name="dead token",
+                    ),
+                ),
+                (
                     "date_last_echo",
                     models.DateTimeField(
                         blank=True, editable=False, null=True, verbose_name="last echo of ours"
