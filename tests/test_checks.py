@@ -24,6 +24,7 @@ CHECKS = [
     checks.check_endings,
     checks.check_profile,
     checks.check_dispatcher,
+    checks.check_pages,
     checks.check_thread,
     checks.check_policy,
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import difflib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -44,7 +45,18 @@ _OF_2016 = {
     "DJM_BASE_DIR": "Nothing needs it.",
 }
 _CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple(ENGINES)}
-_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT")
+_OF_A_PAGE: Mapping[str, tuple[type, ...]] = {
+    "token": (str,),
+    "app_id": (str,),
+    "channel": (str,),
+    "login": (str,),
+    "version": (str,),
+    "policy": (str, os.PathLike),
+    "language": (str,),
+    "log": (bool,),
+}
+"""Keys of an entry of ``DJM_PAGES``, with their types."""
+_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT", "DJM_UPLOAD_TIMEOUT")
 
 
 @checks.register("djmessenger")
@@ -102,7 +114,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    if not debug and not settings.DJM_PAGE_ACCESS_TOKEN:
+    elsewhere = settings.DJM_PAGES or settings.DJM_TOKEN_KEYS
+    if not debug and not settings.DJM_PAGE_ACCESS_TOKEN and not elsewhere:
         found.append(
             _error(
                 "E005",
@@ -258,6 +271,85 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
 
 
 @checks.register("djmessenger")
+def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """The entries of ``DJM_PAGES`` can be used and belong to an app; tokens in the database can be kept."""
+    found = [
+        _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
+        for problem in _key_problems()
+    ]
+    pages = settings.read("DJM_PAGES")
+    if not isinstance(pages, dict):
+        return found
+    for page_id in pages:
+        name = f"DJM_PAGES[{page_id!r}]"
+        if complaint := _complaint_of_page(page_id):
+            found.append(
+                _error("E020", f"{name} {complaint}.", settings.SETTINGS["DJM_PAGES"].meaning, "pages")
+            )
+            continue
+        found += _check_page(page_id, name)
+    if pages and settings.DJM_PAGE_ACCESS_TOKEN and not settings.DJM_PAGE_ID:
+        found.append(
+            _warning(
+                "W026",
+                "DJM_PAGE_ACCESS_TOKEN is set beside DJM_PAGES without DJM_PAGE_ID, so no Page is spoken for with it.",
+                "Set DJM_PAGE_ID to the id of its Page, or move the token into DJM_PAGES.",
+                "pages",
+            )
+        )
+    return found
+
+
+def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
+    if version := settings.page_setting(page_id, "version"):
+        yield from _version(version, datetime.datetime.now(tz=datetime.UTC).date(), f"{name}['version']")
+    if policy := settings.page_setting(page_id, "policy"):
+        yield from (_of_policy(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
+    secrets = settings.DJM_APP_SECRET
+    apps = {str(app_id) for app_id in secrets} if isinstance(secrets, Mapping) else set()
+    app_id = settings.page_setting(page_id, "app_id") or settings.DJM_APP_ID
+    if app_id and apps and app_id not in apps:
+        yield _warning(
+            "W025",
+            f"{name} is of app {app_id}, which DJM_APP_SECRET does not name: all its callbacks are ignored.",
+            "Add the app's id and secret to DJM_APP_SECRET, or mend the id.",
+            "pages",
+        )
+    elif not app_id and len(apps) > 1:
+        yield _warning(
+            "W024",
+            f"{name} names no app_id while DJM_APP_SECRET holds several apps: each of them can write to this Page.",
+            "Say in app_id which app the Page belongs to.",
+            "pages",
+        )
+
+
+def _complaint_of_page(page_id: Any) -> str:
+    """Say what is wrong with an entry of ``DJM_PAGES``, without showing its values: one is the token."""
+    if not isinstance(page_id, str) or not re.fullmatch(r"[0-9]{1,32}", page_id, re.ASCII):
+        return "has a key that is no page id, which is a text of digits"
+    if not isinstance(settings.DJM_PAGES[page_id], dict):
+        return f"must be dict, not {type(settings.DJM_PAGES[page_id]).__name__}"
+    for name in settings.DJM_PAGES[page_id]:
+        if name not in _OF_A_PAGE:
+            close = difflib.get_close_matches(str(name), _OF_A_PAGE, 1)
+            return f"has the key {name!r}, which does not exist{f'; did you mean {close[0]!r}?' if close else ''}"
+        kinds = _OF_A_PAGE[name]
+        if not isinstance(settings.page_setting(page_id, name), kinds):
+            return f"has under {name!r} what is no {' or '.join(kind.__name__ for kind in kinds)}"
+    for name, choices in (("channel", ("messenger", "instagram")), ("login", ("facebook", "instagram"))):
+        value = settings.page_setting(page_id, name)
+        if value and value not in choices:
+            return f"has the {name} {value!r}; it must be {_listed(choices)}"
+    return ""
+
+
+def _key_problems() -> list[str]:
+    keys = settings.read("DJM_TOKEN_KEYS")
+    return bot.key_problems() if isinstance(keys, settings.SETTINGS["DJM_TOKEN_KEYS"].type) else []
+
+
+@checks.register("djmessenger")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Greeting and menu can be sent as they are."""
     languages = [code for code, _name in django_settings.LANGUAGES]
@@ -298,13 +390,14 @@ def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     policy = settings.read("DJM_ROUTING_POLICY")
     if not isinstance(policy, settings.SETTINGS["DJM_ROUTING_POLICY"].type):
         return []
-    found: list[CheckMessage] = []
-    for problem in policy_problems():
-        make = Error if problem.is_error else Warning
-        where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
-        hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
-        found.append(make(f"{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}"))
-    return found
+    return [_of_policy(problem) for problem in policy_problems()]
+
+
+def _of_policy(problem: Any, prefix: str = "") -> CheckMessage:
+    make = Error if problem.is_error else Warning
+    where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
+    hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
+    return make(f"{prefix}{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}")
 
 
 def policy_problems() -> Iterable[Any]:
@@ -359,14 +452,10 @@ def _is_debug() -> bool:
     return bool(django_settings.DEBUG or getattr(saved, "debug", False))
 
 
-def _version(version: str, today: datetime.date) -> list[CheckMessage]:
+def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION") -> list[CheckMessage]:
     hint = "Read Meta's changelog of the Graph API and set a later one; v26.0 is known to serve."
     if not _VERSION.fullmatch(version):
-        return [
-            _warning(
-                "W008", f"DJM_GRAPH_VERSION is {version!r}; a version looks like v26.0.", hint, "settings"
-            )
-        ]
+        return [_warning("W008", f"{name} is {version!r}; a version looks like v26.0.", hint, "settings")]
     key = f"graph.{version}"
     row = rulebook.rows().get(key)
     if row is None or row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
@@ -377,7 +466,7 @@ def _version(version: str, today: datetime.date) -> list[CheckMessage]:
         if ended
         else f"ends on {row.until}"
     )
-    return [_warning("W009", f"DJM_GRAPH_VERSION is {version}, which {when}.", hint, "graph-versions")]
+    return [_warning("W009", f"{name} is {version}, which {when}.", hint, "graph-versions")]
 
 
 def _today() -> datetime.date:

@@ -10,7 +10,7 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -59,7 +59,8 @@ class Client(PeopleCalls, PageCalls, AppCalls):
     """Speaks to Graph for one Page; threads share it.
 
     ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
-    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls. Raises
+    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls; ``on_call`` is given
+    each of them as it ends. Raises
     ``DJMInvalidConfigException`` for an address or version that cannot be right.
     """
 
@@ -74,6 +75,7 @@ class Client(PeopleCalls, PageCalls, AppCalls):
         transport: Transport | None = None,
         timeout: float = 10.0,
         log_size: int = 0,
+        on_call: Callable[[LoggedCall], None] | None = None,
     ) -> None:
         token, app_secret = Secret(token), Secret(app_secret)
         self._token = token
@@ -91,6 +93,7 @@ class Client(PeopleCalls, PageCalls, AppCalls):
         self.served_version = ""
         """The version that answered last; not the one that was asked for, where that has ended."""
         self.log: deque[LoggedCall] = deque(maxlen=log_size)
+        self._on_call = on_call
 
     def __repr__(self) -> str:
         return f"<Client for page {self.page_id} at {self.base_url}/{self.version}>"
@@ -154,11 +157,14 @@ class Client(PeopleCalls, PageCalls, AppCalls):
             content = self._body(call.json)
         else:
             return Request(
-                call.method, self._with_proof(url, query), self._signed(headers), None, self.timeout
+                call.method, self._with_proof(url, query), self._signed(headers), None, self._time(call)
             )
         if query:
             url = f"{url}?{urlencode(query, errors='replace')}"
-        return Request(call.method, url, self._signed(headers), content, self.timeout)
+        return Request(call.method, url, self._signed(headers), content, self._time(call))
+
+    def _time(self, call: Call) -> float:
+        return self.timeout if call.timeout is None else call.timeout
 
     def _signed(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {**headers, "Authorization": f"Bearer {self._token.reveal()}"}
@@ -199,6 +205,8 @@ class Client(PeopleCalls, PageCalls, AppCalls):
             fbtrace_id=trace,
         )
         self.log.append(line)
+        if self._on_call is not None:
+            self._on_call(line)
         logger.log(
             logging.WARNING if error else logging.INFO,
             "graph_call %s %s: %s, status %s, code %s/%s, %s ms",

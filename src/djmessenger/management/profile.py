@@ -181,8 +181,7 @@ def client_of(page_id: str) -> graph.Client:
         raise DJMInvalidConfigException(
             f"--page is {page_id!r}; it must be the id of a Page, which is a number"
         )
-    page = models.Page.objects.filter(page_id=page_id).first()
-    return bot.get_client(page or models.Page(page_id=page_id))
+    return bot.get_client(bot.find_page(page_id))
 
 
 def explained(error: graph.GraphError) -> str:

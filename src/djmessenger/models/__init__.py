@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from djmessenger.models.calls import GraphCall, UploadedFile
 from djmessenger.models.history import Line
 from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
@@ -15,6 +16,7 @@ __all__ = [
     "Callback",
     "Conversation",
     "FBUserProfile",
+    "GraphCall",
     "Lane",
     "Lease",
     "LeaseLost",
@@ -23,6 +25,7 @@ __all__ = [
     "Page",
     "ProfileSnapshot",
     "Reply",
+    "UploadedFile",
     "UserLocation",
     "messaging_failed",
     "page_paused",

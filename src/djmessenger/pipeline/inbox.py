@@ -213,8 +213,11 @@ class Inbox:
             if row.conversation is not None:
                 person = row.conversation.person
                 stack.enter_context(timezone.override(person.get_tzinfo()))
-                if person.locale:
-                    stack.enter_context(translation.override(language_code(person.locale)))
+                language = language_code(person.locale) if person.locale else None
+                if language is None and row.page is not None:
+                    language = row.page.configured("language")
+                if language:
+                    stack.enter_context(translation.override(language))
             yield
 
 

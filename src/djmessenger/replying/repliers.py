@@ -51,7 +51,7 @@ class CommonReplier(Serializable, abc.ABC):
         """
         if self.sender_action is not None:
             sending.act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
-        with sending.speaking_to(messaging.person):
+        with sending.speaking_to(messaging.person, messaging.page):
             message: Any = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
             raise DJMInvalidConfigException(
