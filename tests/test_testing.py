@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
@@ -517,6 +518,19 @@ class TestRoad:
         kinds = set(models.Messaging.objects.values_list("type", flat=True))
         assert kinds == {"SIMPLE_TEXT", "ECHO", "DELIVERED", "READ"}
         assert ana.outcome.type == "SIMPLE_TEXT"
+
+
+@pytest.fixture
+def nothing_left_behind():
+    before = django_settings.DJM_DISPATCHER
+    yield
+    assert before == django_settings.DJM_DISPATCHER
+
+
+def test_settings_that_a_test_changes_come_back(nothing_left_behind, settings, messenger):
+    """Asked for before the kit, the fixture ``settings`` ends after it."""
+    settings.DEBUG = True
+    assert django_settings.DJM_DISPATCHER != "inline"
 
 
 def test_the_plugin_needs_neither_django_set_up_nor_a_second_plugin(tmp_path):

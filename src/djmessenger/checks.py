@@ -21,7 +21,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.utils.functional import Promise
 
-from djmessenger import bot, rulebook, settings
+from djmessenger import bot, models, rulebook, settings
 from djmessenger.exceptions import DJMException
 from djmessenger.outgoing import declaration, profile, thread
 from djmessenger.routing import dated
@@ -203,18 +203,24 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 
 def policy_uses() -> list[dated.Use]:
-    """Give what the policy uses of the dated rulebook; nothing where the policy cannot be built."""
-    try:
-        return dated.dated_uses(bot.get_policy())
-    except Exception:  # noqa: BLE001 - whatever a policy of the project raises, check_policy tells of it
-        return []
+    """Give what the policies use of the dated rulebook, those of ``DJM_PAGES`` included; nothing of a broken one."""
+    found: dict[dated.Use, None] = {}
+    pages = settings.read("DJM_PAGES")
+    named = [models.Page(page_id=str(page_id)) for page_id in pages] if isinstance(pages, Mapping) else []
+    for page in (None, *named):
+        try:
+            found |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
+        except Exception:  # noqa: BLE001 - whatever a policy of the project raises, its own check tells of it
+            continue
+    return list(found)
 
 
 @checks.register("djmessenger")
 def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """``DJM_PROFILE`` can be sent as it is, for every Page that it names."""
-    source: Any = settings.read("DJM_PROFILE")
-    if not isinstance(source, settings.SETTINGS["DJM_PROFILE"].type):
+    source = settings.read("DJM_PROFILE")
+    is_readable = isinstance(source, settings.SETTINGS["DJM_PROFILE"].type)
+    if not is_readable:
         return []
     languages = [code for code, _name in django_settings.LANGUAGES]
     try:

@@ -193,6 +193,14 @@ SETTINGS: dict[str, Setting] = {
     "DJM_SWEEP": Setting(
         (int, float), 20.0, "How often a worker looks for what no wake-up announced, in seconds."
     ),
+    "DJM_KEEP_CALLBACKS": Setting(
+        datetime.timedelta, datetime.timedelta(days=7), "How long purge keeps the raw bodies of callbacks."
+    ),
+    "DJM_KEEP_ROWS": Setting(
+        datetime.timedelta,
+        datetime.timedelta(days=30),
+        "How long purge keeps events that are done, and replies with their attempts.",
+    ),
     "DJM_REGEX_ENGINE": Setting(
         str, "regex", "Engine for patterns over texts of persons: regex, or re2 (extra djmessenger[re2])."
     ),
@@ -272,6 +280,8 @@ if TYPE_CHECKING:
     DJM_LEASE: float
     DJM_POLL: float
     DJM_SWEEP: float
+    DJM_KEEP_CALLBACKS: datetime.timedelta
+    DJM_KEEP_ROWS: datetime.timedelta
     DJM_REGEX_ENGINE: str
     DJM_REGEX_TIMEOUT: float
 else:

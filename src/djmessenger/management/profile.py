@@ -84,10 +84,23 @@ def _of_thread_settings() -> dict[str, Any]:
 
 def page_profile(page_id: str, budget: Budget) -> PageProfile:
     """Give the profile of a Page by its id; of the Page of the settings where it is empty."""
-    client = client_of(page_id)
-    known = client.page_id if client.page_id != "me" else str(client.page_fields(["id"]).get("id", ""))
-    row = models.Page.objects.filter(page_id=known).first()
-    return PageProfile(client, budget, page_id=known, platform=row.channel if row else MESSENGER)
+    page = page_of(page_id)
+    client = bot.get_client(page)
+    return PageProfile(client, budget, page_id=page.page_id or id_of(client), platform=page.configured("channel"))
+
+
+def page_of(page_id: str) -> models.Page:
+    """Give a Page by the id that a command was given; the one that is meant where none was."""
+    if page_id and not (page_id.isdecimal() and page_id.isascii()):
+        raise DJMInvalidConfigException(
+            f"--page is {page_id!r}; it must be the id of a Page, which is a number"
+        )
+    return bot.find_page(page_id) if page_id else bot.default_page()
+
+
+def id_of(client: graph.Client) -> str:
+    """Ask Graph whose token it is."""
+    return str(client.page_fields(["id"]).get("id", ""))
 
 
 make_budget = Budget
@@ -173,17 +186,6 @@ class ProfileCommand(BaseCommand):
         self.stdout.write(self.style.SUCCESS(sentence))
 
 
-def client_of(page_id: str) -> graph.Client:
-    """Give the client of a Page by its id; of the Page of the settings where it is empty."""
-    if not page_id:
-        return bot.get_client()
-    if not page_id.isdecimal() or not page_id.isascii():
-        raise DJMInvalidConfigException(
-            f"--page is {page_id!r}; it must be the id of a Page, which is a number"
-        )
-    return bot.get_client(bot.find_page(page_id))
-
-
 def explained(error: graph.GraphError) -> str:
     """Say what Graph answered and what to do; Graph's own text is quoted, so that it cannot pass for ours."""
     if error.code is None:
@@ -231,7 +233,7 @@ def _send_all(client_for: Callable[[], graph.Client]) -> list[str]:
     if not any(wanted().values()):
         return []
     client = client_for()
-    known = client.page_id if client.page_id != "me" else str(client.page_fields(["id"]).get("id", ""))
+    known = client.page_id if client.page_id != "me" else id_of(client)
     page = PageProfile(client, make_budget(say=logger.info, wait=None), page_id=known)
     plan = page.plan(wanted(known))
     page.apply(plan)

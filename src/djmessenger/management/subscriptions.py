@@ -38,31 +38,22 @@ class Comparison:
         return self.wanted == self.present
 
 
-def wanted_fields(channel: str = "messenger") -> frozenset[str]:
-    """Give the fields that follow from the rules, and those of ``DJM_WEBHOOK_FIELDS``."""
+def wanted_fields(page: models.Page) -> frozenset[str]:
+    """Give the fields that follow from the rules of a Page, and those of ``DJM_WEBHOOK_FIELDS``."""
+    channel = page.configured("channel")
     more = settings.DJM_WEBHOOK_FIELDS
     if channel == models.Page.Channel.INSTAGRAM:
         more = [SINGULAR.get(name, name) for name in more]
-    return fields_for(wanted_types(bot.get_policy()), channel) | frozenset(more)
+    return fields_for(wanted_types(bot.get_policy(page)), channel) | frozenset(more)
 
 
-def channel_of(page_id: str) -> str:
-    """Give the channel of a Page that is known here; Messenger where it is not."""
-    row = models.Page.objects.filter(page_id=page_id).first() if page_id else None
-    return row.channel if row else str(models.Page.Channel.MESSENGER.value)
-
-
-def subscribed_fields(client: graph.Client) -> frozenset[str]:
+def subscribed_fields(client: graph.Client, app_id: str) -> frozenset[str]:
     """Give the fields to which this app is subscribed at the Page; one GET.
 
     Raises ``DJMInvalidConfigException`` where several apps are and nobody says which is this one.
     """
     listed = client.subscriptions()
-    mine = (
-        [item for item in listed if str(item.id) == settings.DJM_APP_ID]
-        if settings.DJM_APP_ID
-        else list(listed)
-    )
+    mine = [item for item in listed if str(item.id) == app_id] if app_id else list(listed)
     if len(mine) > 1:
         raise DJMInvalidConfigException(
             "Several apps are subscribed to the Page; set DJM_APP_ID, so that this one can be told from them."

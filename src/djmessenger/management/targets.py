@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from djmessenger import graph, models, settings
+from djmessenger import bot, graph
 from djmessenger.exceptions import DJMException
 from djmessenger.management.profile import explained
 
@@ -31,9 +31,9 @@ def add_arguments(parser: CommandParser) -> None:
 def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]:
     """Give the ids of the Pages that the options name, empty for the one of the settings; ``more`` are known too."""
     if not options["all"]:
-        return list(dict.fromkeys(options["pages"])) or [settings.DJM_PAGE_ID]
-    known = models.Page.objects.order_by("pk").values_list("page_id", flat=True)
-    return list(dict.fromkeys(filter(None, [settings.DJM_PAGE_ID, *known, *more]))) or [""]
+        return list(dict.fromkeys(options["pages"])) or [""]
+    known = [page.page_id for page in bot.all_pages()]
+    return list(dict.fromkeys(filter(None, [*known, *more]))) or [""]
 
 
 @contextmanager

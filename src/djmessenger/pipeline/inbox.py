@@ -19,7 +19,7 @@ from djmessenger import graph, models, settings
 from djmessenger.facebook_locales import language_code
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.receiving import Messaging, ReceivingType, cleaned
 from djmessenger.routing import Decision, Outcome, Policy
 
 logger = logging.getLogger(__name__)
@@ -111,8 +111,8 @@ class Inbox:
 
     def _handle(self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool) -> bool:
         """Apply the policy to one row; false when its slow handlers have it, and with it the lane."""
-        messaging = _bound(row)
         try:
+            messaging = _bound(row)
             with self._speaking_to(row):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
@@ -161,8 +161,8 @@ class Inbox:
 
     @staticmethod
     def _finish(row: models.Messaging, outcome: Outcome, state_before: Any) -> None:
-        row.outcome = outcome.json()
-        row.error = outcome.error
+        row.outcome = cleaned(outcome.json())
+        row.error = cleaned(outcome.error)
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
         row.save(update_fields=["outcome", "error", "state", "date_handled", "is_kept"])
@@ -181,7 +181,7 @@ class Inbox:
     def _failed(self, row: models.Messaging, lease: models.Lease | None) -> None:
         """Write a failed try down: the event waits for the next, or is failed for good after the last."""
         row.tries += 1
-        row.error = traceback.format_exc()
+        row.error = cleaned(traceback.format_exc())
         last = row.tries >= self._tries
         logger.exception(  # noqa: LOG004 - called while one is handled
             "Try %s of %s to handle event %s failed",

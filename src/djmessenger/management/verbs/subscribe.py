@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from djmessenger import bot
+from djmessenger import bot, models
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.management import profile, subscriptions, targets
 
@@ -30,22 +30,21 @@ def add_arguments(parser: CommandParser) -> None:
 def handle(command: BaseCommand, **options: Any) -> int:
     with targets.told():
         differs = False
-        for page_id in targets.chosen(options):
-            channel = subscriptions.channel_of(page_id)
+        for page in map(profile.page_of, targets.chosen(options)):
             if options["list"]:
-                for name in sorted(subscriptions.wanted_fields(channel)):
+                for name in sorted(subscriptions.wanted_fields(page)):
                     command.stdout.write(name)
                 continue
-            differs |= _one(command, page_id, channel, check=options["check"])
+            differs |= _one(command, page, check=options["check"])
         return int(differs)
 
 
-def _one(command: BaseCommand, page_id: str, channel: str, *, check: bool) -> bool:
+def _one(command: BaseCommand, page: models.Page, *, check: bool) -> bool:
     """Compare, and write unless told not to; tell whether something is left to do."""
-    client = profile.client_of(page_id)
-    name = f"Page {page_id or client.page_id}"
+    client = bot.get_client(page)
+    name = f"Page {page.page_id or client.page_id}"
     found = subscriptions.Comparison(
-        subscriptions.wanted_fields(channel), subscriptions.subscribed_fields(client)
+        subscriptions.wanted_fields(page), subscriptions.subscribed_fields(client, page.get_app_id())
     )
     for field in found.missing:
         command.stdout.write(f"  + {field}")
@@ -58,7 +57,7 @@ def _one(command: BaseCommand, page_id: str, channel: str, *, check: bool) -> bo
     else:
         client.subscribe(sorted(found.wanted))
         command.stdout.write(f"{name}: subscribed to {len(found.wanted)} fields")
-    missing = _missing_at_the_app(channel, found.wanted)
+    missing = _missing_at_the_app(page, found.wanted)
     if missing:
         command.stdout.write(
             f"{name}: the app itself lacks {', '.join(missing)}; tick them in the App Dashboard (Messenger, Webhooks)"
@@ -66,10 +65,10 @@ def _one(command: BaseCommand, page_id: str, channel: str, *, check: bool) -> bo
     return bool(missing) or (check and not found.agrees)
 
 
-def _missing_at_the_app(channel: str, wanted: frozenset[str]) -> list[str]:
+def _missing_at_the_app(page: models.Page, wanted: frozenset[str]) -> list[str]:
     try:
-        client = bot.get_app_client()
+        client = bot.get_app_client(page)
     except DJMInvalidConfigException:
         return []
-    present = subscriptions.app_fields(client, channel)
+    present = subscriptions.app_fields(client, page.configured("channel"))
     return sorted(wanted - present) if present is not None else []
