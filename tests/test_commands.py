@@ -53,7 +53,7 @@ class Graph:
         return graph.Response(*answer)
 
     def client(self, of=None) -> graph.Client:
-        return graph.Client("made-up-token", page_id=of.page_id if of else "me", transport=self)
+        return graph.Client("made-up-token", page_id=(of.page_id if of else "") or "me", transport=self)
 
     @property
     def profile(self) -> dict:

@@ -323,10 +323,24 @@ class TestOverTheNetwork:
         assert line(run()[1], "v20.0 was asked for, and v21.0 answered")[0] == "warn"
 
     def test_all_pages(self, bot_):
-        models.Page.objects.create(page_id="104233987650099", date_last_callback=timezone.now())
+        bot_.settings.DJM_PAGES = {"104233987650099": {"token": bot_.settings.DJM_PAGE_ACCESS_TOKEN}}
         code, printed = run("--all")
         assert code == 1
         assert line(printed, "page  ", "104233987650099 is configured")[0] == "fail"
+
+
+def test_an_instagram_account_behind_a_page(bot_):
+    account = "17841400000000000"
+    bot_.settings.DJM_PAGE_ID = account
+    models.Page.objects.create(page_id=account, channel="instagram", date_last_callback=timezone.now())
+    bot_.page.channel, bot_.page.account_id = "instagram", account
+    bot_.page.subscribed_fields = {"messages", "messaging_postbacks", "messaging_seen"}
+    assert line(run()[1], "scopes", "instagram_manage_messages")[0] == "fail"
+    bot_.page.permissions.add("instagram_manage_messages")
+    code, printed = run()
+    assert code == 0, printed
+    assert line(printed, "page  ", "the one that is configured")[0] == "ok"
+    assert line(printed, "the Page has the 3 fields")[0] == "ok"
 
 
 def test_what_the_debugger_of_meta_says_is_read(bot_):

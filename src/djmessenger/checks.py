@@ -6,6 +6,7 @@ error would stop ``migrate`` on a morning on which nobody changed anything.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import importlib.util
@@ -208,10 +209,9 @@ def policy_uses() -> list[dated.Use]:
     pages = settings.read("DJM_PAGES")
     named = [models.Page(page_id=str(page_id)) for page_id in pages] if isinstance(pages, Mapping) else []
     for page in (None, *named):
-        try:
+        # Whatever a policy of the project raises, its own check tells of it.
+        with contextlib.suppress(Exception):
             found |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
-        except Exception:  # noqa: BLE001 - whatever a policy of the project raises, its own check tells of it
-            continue
     return list(found)
 
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import datetime
 import secrets
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 import urllib3
 from django.utils import timezone
 
-from djmessenger import bot, graph, settings
+from djmessenger import bot, graph, models, settings
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.results import TokenInfo
 from djmessenger.management import profile, subscriptions
 from djmessenger.management.doctor import FAIL, OK, WARN, Finding, span
 
-NEEDED_SCOPES = ("pages_messaging", "pages_manage_metadata")
+INSTAGRAM = models.Page.Channel.INSTAGRAM
+ON_MESSENGER = ("pages_messaging", "pages_manage_metadata")
+ON_INSTAGRAM = ("instagram_manage_messages", "pages_manage_metadata")
+"""Scopes without which nothing is sent, or nothing can be subscribed."""
 GRANTED = frozenset({"live", "approved", "granted"})
 """Statuses of a permission that went through App Review."""
 SKEW_WARN, SKEW_FAIL = 5.0, 60.0
@@ -50,54 +53,58 @@ class RemoteDoctor:
     def findings(self) -> Iterator[Finding]:
         """Examine what only Meta, or somebody outside, can tell."""
         try:
-            client = profile.client_of(self.page_id)
+            page = profile.page_of(self.page_id)
+            client = bot.get_client(page)
         except DJMException as error:
             yield Finding(FAIL, "token", str(error), "Set it, then run this again.")
             return
         try:
-            known = yield from self._token(client)
-            yield from self._app(client, known)
+            yield from self._token(client, page)
+            yield from self._app(client, page)
         except _Stop:
             return
         finally:
             yield from self._clock(client)
 
-    def _token(self, client: graph.Client) -> Generator[Finding, None, str]:
-        """Ask who the token is; gives the id of its Page."""
+    def _token(self, client: graph.Client, page: models.Page) -> Iterator[Finding]:
+        """Ask who the token is."""
+        is_linked = page.configured("channel") == INSTAGRAM and not page.has_instagram_login()
+        names = "id,name,instagram_business_account" if is_linked else "id,name"
+        names = "id,user_id,username" if page.has_instagram_login() else names
         try:
-            me = client.execute(graph.Call("GET", "me", params={"fields": "id,name"}))
+            me = client.execute(graph.Call("GET", "me", params={"fields": names}))
         except graph.TokenError as error:
-            yield Finding(
-                FAIL, "token", f"Meta refuses it: {error.code}/{error.subcode}, {error.message}", error.action
-            )
+            said = f"Meta refuses it: {error.code}/{error.subcode}, {error.message}"
+            yield Finding(FAIL, "token", said, error.action)
             raise _Stop from error
         except graph.GraphError as error:
             yield Finding(FAIL, "graph", str(error), error.action)
             raise _Stop from error
-        page_id = str(me.get("id", "")) if isinstance(me, Mapping) else ""
-        name = str(me.get("name", "")) if isinstance(me, Mapping) else ""
-        yield Finding(OK, "token", f"it is valid, and that of the Page {name} ({page_id})")
-        configured = self.page_id or settings.DJM_PAGE_ID
-        if configured and configured != page_id:
+        me = me if isinstance(me, Mapping) else {}
+        account = me.get("instagram_business_account")
+        ids = [me.get("id"), me.get("user_id"), account.get("id") if isinstance(account, Mapping) else None]
+        known = [str(value) for value in ids if value]
+        name = me.get("name") or me.get("username") or ""
+        yield Finding(OK, "token", f"it is valid, and that of the Page {name} ({', '.join(known)})")
+        if page.page_id and page.page_id not in known:
             yield Finding(
-                FAIL, "page", f"the token is that of the Page {page_id}, and {configured} is configured",
+                FAIL, "page", f"the token is that of the Page {', '.join(known)}, and {page.page_id} is configured",
                 "Generate a token for the right Page (App Dashboard, Messenger, API setup), or mend DJM_PAGE_ID.",
             )  # fmt: skip
-        elif configured:
+        elif page.page_id:
             yield Finding(OK, "page", "the token's Page is the one that is configured")
-        if client.served_version not in {"", settings.DJM_GRAPH_VERSION}:
+        if client.served_version not in {"", client.version}:
             yield Finding(
-                WARN, "version", f"{settings.DJM_GRAPH_VERSION} was asked for, and {client.served_version} answered",
+                WARN, "version", f"{client.version} was asked for, and {client.served_version} answered",
                 "Set DJM_GRAPH_VERSION; docs/graph-versions.md says how to move.",
             )  # fmt: skip
-        return page_id
 
-    def _app(self, client: graph.Client, page_id: str) -> Iterator[Finding]:
+    def _app(self, client: graph.Client, page: models.Page) -> Iterator[Finding]:
         try:
-            app = bot.get_app_client()
+            app = bot.get_app_client(page)
         except DJMException as error:
             yield Finding(WARN, "app", "scopes, mode and webhook of the app were not looked at", str(error))
-            yield from self._fields(client, None, page_id)
+            yield from self._fields(client, None, page)
             yield from self._callback("")
             return
         try:
@@ -110,15 +117,15 @@ class RemoteDoctor:
                 "Copy both from the App Dashboard (App settings, Basic); a secret that was reset is another one."
                 if wrong else error.action,
             )  # fmt: skip
-            yield from self._fields(client, None, page_id)
+            yield from self._fields(client, None, page)
             yield from self._callback("")
             return
-        yield from self._scopes(info)
+        yield from self._scopes(info, page)
         yield from self._mode(app)
-        yield from self._fields(client, app, page_id)
-        yield from self._webhook(app, page_id)
+        yield from self._fields(client, app, page)
+        yield from self._webhook(app, page)
 
-    def _scopes(self, info: TokenInfo) -> Iterator[Finding]:
+    def _scopes(self, info: TokenInfo, page: models.Page) -> Iterator[Finding]:
         if not info.is_valid:
             yield Finding(
                 FAIL,
@@ -126,14 +133,15 @@ class RemoteDoctor:
                 f"Meta calls it invalid: {info.problem or 'no reason'}",
                 graph.TokenError.action,
             )
-        if info.app_id and info.app_id != settings.DJM_APP_ID:
+        if info.app_id and info.app_id != page.get_app_id():
             yield Finding(
                 FAIL,
                 "token",
                 f"it was made for the app {info.app_id}",
-                "Generate one for the app of DJM_APP_ID.",
+                f"Generate one for the app {page.get_app_id()}.",
             )
-        missing = [scope for scope in NEEDED_SCOPES if scope not in info.scopes]
+        needed = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
+        missing = [scope for scope in needed if scope not in info.scopes]
         if missing:
             yield Finding(
                 FAIL, "scopes", f"the token lacks {', '.join(missing)}",
@@ -141,7 +149,7 @@ class RemoteDoctor:
                 "Review too.",
             )  # fmt: skip
         else:
-            yield Finding(OK, "scopes", ", ".join(NEEDED_SCOPES))
+            yield Finding(OK, "scopes", ", ".join(needed))
         for name, moment in (("token", info.expires_at), ("data access", info.data_access_expires_at)):
             if moment is not None and moment - self.now() < EXPIRES_SOON:
                 yield Finding(
@@ -164,10 +172,9 @@ class RemoteDoctor:
                 "Write from such an account until the review is done; docs/app-review.md says what to hand in.",
             )  # fmt: skip
 
-    def _fields(self, client: graph.Client, app: graph.Client | None, page_id: str) -> Iterator[Finding]:
-        channel = subscriptions.channel_of(page_id)
+    def _fields(self, client: graph.Client, app: graph.Client | None, page: models.Page) -> Iterator[Finding]:
         try:
-            wanted = subscriptions.wanted_fields(channel)
+            wanted = subscriptions.wanted_fields(page)
         except Exception as error:  # noqa: BLE001 - whatever a policy of the project raises
             yield Finding(
                 FAIL, "fields", f"the policy cannot be built: {type(error).__name__}", "Run manage.py check."
@@ -175,14 +182,14 @@ class RemoteDoctor:
             return
         cure = "Run manage.py djmessenger subscribe."
         try:
-            present = subscriptions.subscribed_fields(client)
+            present = subscriptions.subscribed_fields(client, page.get_app_id())
             if not present:
                 yield Finding(FAIL, "fields", "the Page is not subscribed, so nothing comes", cure)
             elif wanted - present:
                 yield Finding(FAIL, "fields", f"the Page lacks {', '.join(sorted(wanted - present))}", cure)
             else:
                 yield Finding(OK, "fields", f"the Page has the {len(wanted)} fields that the rules need")
-            at_app = None if app is None else subscriptions.app_fields(app, channel)
+            at_app = None if app is None else subscriptions.app_fields(app, page.configured("channel"))
         except DJMException as error:
             yield Finding(FAIL, "fields", str(error), getattr(error, "action", cure))
             return
@@ -197,8 +204,8 @@ class RemoteDoctor:
                 else "",
             )
 
-    def _webhook(self, app: graph.Client, page_id: str) -> Iterator[Finding]:
-        wanted = "instagram" if subscriptions.channel_of(page_id) == "instagram" else "page"
+    def _webhook(self, app: graph.Client, page: models.Page) -> Iterator[Finding]:
+        wanted = "instagram" if page.configured("channel") == INSTAGRAM else "page"
         try:
             found = next((item for item in app.app_subscriptions() if item.object == wanted), None)
         except graph.GraphError as error:

@@ -86,7 +86,9 @@ def page_profile(page_id: str, budget: Budget) -> PageProfile:
     """Give the profile of a Page by its id; of the Page of the settings where it is empty."""
     page = page_of(page_id)
     client = bot.get_client(page)
-    return PageProfile(client, budget, page_id=page.page_id or id_of(client), platform=page.configured("channel"))
+    return PageProfile(
+        client, budget, page_id=page.page_id or id_of(client), platform=page.configured("channel")
+    )
 
 
 def page_of(page_id: str) -> models.Page:
