@@ -6,6 +6,7 @@ error would stop ``migrate`` on a morning on which nobody changed anything.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import importlib.util
@@ -21,9 +22,10 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.utils.functional import Promise
 
-from djmessenger import bot, rulebook, settings
+from djmessenger import bot, models, rulebook, settings
 from djmessenger.exceptions import DJMException
-from djmessenger.outgoing import thread
+from djmessenger.outgoing import declaration, profile, thread
+from djmessenger.routing import dated
 
 DOCS = "docs/"
 """Where the hints point: the documentation in the repository."""
@@ -153,7 +155,7 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     version, url = settings.read("DJM_GRAPH_VERSION"), settings.read("DJM_GRAPH_URL")
     if isinstance(version, str):
-        found += _version(version, datetime.datetime.now(tz=datetime.UTC).date())
+        found += _version(version, _today())
     if isinstance(url, str) and not _is_safe(url):
         found.append(
             _warning(
@@ -175,6 +177,63 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         for problem in rulebook.problems()
         if problem.key
     ]
+
+
+@checks.register("djmessenger")
+def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Nothing that the rules use ends soon, or has ended."""
+    today = _today()
+    found: list[CheckMessage] = []
+    for use in policy_uses():
+        row = rulebook.row(use.key)
+        if row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
+            continue
+        days = (row.until - today).days
+        instead = f"Use {row.instead}. " if row.instead else ""
+        hint = f"{instead}{row.source}, read {row.date}. Where Meta moved the day, DJM_RULEBOOK moves it here too."
+        where = f"The rule {use.rule} uses in {use.what}: {row.what}."
+        if days <= 0:
+            found.append(
+                _warning("W017", f"{where} THIS HAS ENDED on {row.until}; Meta refuses it.", hint, "rulebook")
+            )
+        else:
+            found.append(
+                _warning("W016", f"{where} This ends in {days} days, on {row.until}.", hint, "rulebook")
+            )
+    return found
+
+
+def policy_uses() -> list[dated.Use]:
+    """Give what the policies use of the dated rulebook, those of ``DJM_PAGES`` included; nothing of a broken one."""
+    found: dict[dated.Use, None] = {}
+    pages = settings.read("DJM_PAGES")
+    named = [models.Page(page_id=str(page_id)) for page_id in pages] if isinstance(pages, Mapping) else []
+    for page in (None, *named):
+        # Whatever a policy of the project raises, its own check tells of it.
+        with contextlib.suppress(Exception):
+            found |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
+    return list(found)
+
+
+@checks.register("djmessenger")
+def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """``DJM_PROFILE`` can be sent as it is, for every Page that it names."""
+    source = settings.read("DJM_PROFILE")
+    is_readable = isinstance(source, settings.SETTINGS["DJM_PROFILE"].type)
+    if not is_readable:
+        return []
+    languages = [code for code, _name in django_settings.LANGUAGES]
+    try:
+        written = declaration.read(source, getattr(django_settings, "BASE_DIR", ""))
+        for page_id in ("", *map(str, written[declaration.PAGES])):
+            of_page = declaration.for_page(written, page_id)
+            found = declaration.properties(of_page, languages, django_settings.LANGUAGE_CODE)
+            given = {name: value for name, value in found.items() if value is not None}
+            # The get-started button is there by default, or stands on the Page already.
+            profile.in_order(given, present=profile.ORDER)
+    except DJMException as error:
+        return [_error("E018", f"{error}.", settings.SETTINGS["DJM_PROFILE"].meaning, "profile")]
+    return []
 
 
 @checks.register("djmessenger")
@@ -406,8 +465,17 @@ def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION"
     row = rulebook.rows().get(key)
     if row is None or row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
         return []
-    when = "ended" if rulebook.retirement(key, today) else "ends"
-    return [_warning("W009", f"{name} is {version}, which {when} on {row.until}.", hint, "settings")]
+    ended = rulebook.retirement(key, today) is not None
+    when = (
+        f"HAS ENDED on {row.until}: Meta answers with its oldest version that still works"
+        if ended
+        else f"ends on {row.until}"
+    )
+    return [_warning("W009", f"{name} is {version}, which {when}.", hint, "graph-versions")]
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(tz=datetime.UTC).date()
 
 
 def _is_safe(url: str) -> bool:

@@ -5,6 +5,7 @@
     │   ├── TokenKeyError              a token in the database cannot be read with the keys there are
     │   └── InvalidField               a field of a message or profile; also a DJMInvalidValueException
     │       └── LimitExceeded          it is over a dated limit
+    │           └── HasEnded           it was withdrawn by Meta on a day that has come
     └── DJMInvalidValueException       a value cannot be accepted
 
 Graph's refusals have a tree of their own, ``djmessenger.graph.errors``, under the same root.
@@ -48,3 +49,7 @@ class LimitExceeded(InvalidField):
     def __init__(self, field: str, limit: str, source: str = "") -> None:
         self.limit = limit
         super().__init__(field, limit, source)
+
+
+class HasEnded(LimitExceeded):
+    """What the field asks for was withdrawn by Meta; raised when it is sent, never while a program starts."""

@@ -91,12 +91,24 @@ SETTINGS: dict[str, Setting] = {
         "Entries of the persistent menu, at most 20 dicts: type (postback or web_url), title, url or payload. "
         "A postback without payload gets the numbered payload of its place.",
     ),
+    "DJM_PROFILE": Setting(
+        (dict, str, os.PathLike),
+        {},
+        "What a person sees before the first message, as a dict by Meta's names of the properties, or the path of a "
+        "TOML file; under pages what differs on one Page. Laid over the DJM_THREAD settings.",
+    ),
     # The platform.
     "DJM_PAGE_ID": Setting(
         str, "", "Id of the Page, where one Page is set here; learnt from the first callback when left out."
     ),
     "DJM_APP_ID": Setting(
         str, "", "Id of the Meta app; tells our own echoes from those of other apps on the Page."
+    ),
+    "DJM_WEBHOOK_FIELDS": Setting(
+        (list, tuple),
+        (),
+        "Webhook fields beyond those that follow from the rules, such as standby, or feed for another part of the "
+        "project.",
     ),
     "DJM_PAGES": Setting(
         dict,
@@ -243,8 +255,10 @@ if TYPE_CHECKING:
     DJM_THREAD_GREETINGS_TEXT: str | Promise
     DJM_THREAD_ENABLE_GET_STARTED_BUTTON: bool
     DJM_THREAD_PERSISTENT_MENUS: list[dict[str, Any]] | tuple[dict[str, Any], ...]
+    DJM_PROFILE: dict[str, Any] | str | os.PathLike[str]
     DJM_PAGE_ID: str
     DJM_APP_ID: str
+    DJM_WEBHOOK_FIELDS: list[str] | tuple[str, ...]
     DJM_PAGES: dict[str, dict[str, Any]]
     DJM_TOKEN_KEYS: str | list[str] | tuple[str, ...]
     DJM_GRAPH_URL: str

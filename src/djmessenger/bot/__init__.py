@@ -48,6 +48,7 @@ __all__ = [
     "app_secrets",
     "default_page",
     "find_page",
+    "get_app_client",
     "get_client",
     "get_dispatcher",
     "get_dispatcher_class",
@@ -197,6 +198,29 @@ def get_client(page: models.Page | None = None) -> graph.Client:
     ``DJMInvalidConfigException`` where the Page has no token, ``TokenKeyError`` where it cannot be read.
     """
     return _client(speaker_of(default_page() if page is None else page))
+
+
+def get_app_client(page: models.Page | None = None) -> graph.Client:
+    """Give the client that speaks for the app of a Page itself: about its subscriptions, permissions and tokens.
+
+    Raises ``DJMInvalidConfigException`` where the settings do not name the app and its secret.
+    """
+    app_id = (default_page() if page is None else page).get_app_id()
+    secret = graph.Secret(app_secrets().get(app_id, ""))
+    if not (app_id and secret):
+        raise DJMInvalidConfigException(
+            "DJM_APP_ID and DJM_APP_SECRET are needed to ask about the app: both stand in the App Dashboard "
+            "(App settings, Basic)."
+        )
+    return graph.Client(
+        graph.Secret(f"{app_id}|{secret.reveal()}"),
+        app_secret=secret,
+        page_id=app_id,
+        base_url=settings.DJM_GRAPH_URL,
+        version=settings.DJM_GRAPH_VERSION,
+        transport=_transport,
+        timeout=settings.DJM_GRAPH_TIMEOUT,
+    )
 
 
 def _log_call(page_pk: int, call: graph.LoggedCall) -> None:

@@ -14,6 +14,42 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.CreateModel(
+            name="ProfileSnapshot",
+            fields=[
+                (
+                    "id",
+                    models.BigAutoField(
+                        auto_created=True, primary_key=True, serialize=False, verbose_name="ID"
+                    ),
+                ),
+                ("page_id", models.CharField(max_length=64, verbose_name="page id")),
+                ("platform", models.CharField(max_length=16, verbose_name="platform")),
+                (
+                    "before",
+                    models.JSONField(
+                        help_text="Property to its value; null where it was not set.", verbose_name="before"
+                    ),
+                ),
+                (
+                    "is_complete",
+                    models.BooleanField(
+                        default=False,
+                        help_text="Not when the change was interrupted; the next one goes on.",
+                        verbose_name="complete",
+                    ),
+                ),
+                (
+                    "date_created",
+                    models.DateTimeField(default=django.utils.timezone.now, verbose_name="begun"),
+                ),
+            ],
+            options={
+                "verbose_name": "former profile",
+                "verbose_name_plural": "former profiles",
+                "indexes": [models.Index(fields=["page_id", "platform", "id"], name="djm_profile_page")],
+            },
+        ),
+        migrations.CreateModel(
             name="FBUserProfile",
             fields=[
                 (

@@ -8,6 +8,7 @@ from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
 from djmessenger.models.outbox import Attempt, Reply
 from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
+from djmessenger.models.profiles import ProfileSnapshot
 from djmessenger.models.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "Line",
     "Messaging",
     "Page",
+    "ProfileSnapshot",
     "Reply",
     "UploadedFile",
     "UserLocation",

@@ -211,6 +211,11 @@ class MessageReplier(CommonReplier):
         if not self._messages:
             raise DJMInvalidConfigException("MessageReplier needs a message")
 
+    @property
+    def messages(self) -> tuple[OutgoingMessage, ...]:
+        """What it replies with."""
+        return tuple(self._messages)
+
     def json_unordered(self) -> dict[str, Any]:
         """Give the plain data; where the message is an object, how it is typed."""
         try:
