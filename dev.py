@@ -410,7 +410,9 @@ def bench(arguments: Sequence[str]) -> int:
 def chaos(arguments: Sequence[str]) -> int:
     """Kill and freeze real processes under a failing Graph; minutes. --short, --seed N, --database postgresql."""
     environment = Environment(sys.executable).ready("dev")
-    return run([environment.python, "-m", "chaos", *arguments], PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'src'}")
+    return run(
+        [environment.python, "-m", "chaos", *arguments], PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+    )
 
 
 def docs(arguments: Sequence[str]) -> int:

@@ -78,6 +78,7 @@ def drain() -> bool:
         todo = road.split_waiting()
         for row_id in (loose := road.loose_waiting()):
             road.inbox.handle_loose(row_id)
+        road.sweep()
     return any([todo.conversations, loose, work(Kind.IN), work(Kind.OUT)])
 
 
