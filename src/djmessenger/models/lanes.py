@@ -123,7 +123,9 @@ class LaneManager(models.Manager["Lane"]):
         """Give how long it is until a lane can be claimed; None where nothing waits in it."""
         lanes = self.filter(conversation_id=conversation_id, kind=kind, ready_at__isnull=False)
         found = lanes.annotate(now=Now()).values_list("ready_at", "now").first()
-        return None if found is None else float((found[0] - found[1]).total_seconds())
+        if found is None or found[0] is None:
+            return None
+        return float((found[0] - found[1]).total_seconds())
 
     def fence(self, lease: Lease) -> Lane:
         """Lock the lane to the end of the transaction; ``LeaseLost`` when somebody claimed it since."""

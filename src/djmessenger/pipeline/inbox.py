@@ -159,9 +159,9 @@ class Inbox:
         self._failed(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
         with transaction.atomic():
             lane = models.Lane.objects.fence(lease)
-            head = self._head(lease)
+            pause = self._pause(lease)
             models.Lane.objects.filter(pk=lane.pk).update(epoch=F("epoch") + 1)
-            models.Lane.objects.release(lane, after=None if head is None else self._pause(head))
+            models.Lane.objects.release(lane, after=pause)
 
     def _gather(
         self, row: models.Messaging, messaging: Messaging, decision: Decision
@@ -172,7 +172,7 @@ class Inbox:
             return []
         followers = []
         for other in (
-            self._waiting().filter(conversation_id=row.conversation_id).exclude(pk=row.pk)[:_MOST_GATHERED]
+            self._in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]
         ):
             event = _bound(other)
             if not event.authored or self._policy_for(other.page).decide(event).applied != decision.applied:
