@@ -392,3 +392,10 @@ def gridded(event):
 
 def untagged(event):
     return "ACCOUNT_UPDATE"
+
+
+def test_a_lease_that_a_call_could_outlast_is_an_error(settings):
+    settings.DJM_LEASE, settings.DJM_GRAPH_TIMEOUT = 15.0, 10.0
+    assert "djmessenger.E027" in {found.id for found in checks.check_dispatcher()}
+    settings.DJM_LEASE = 20.0
+    assert "djmessenger.E027" not in {found.id for found in checks.check_dispatcher()}

@@ -259,6 +259,17 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 "settings",
             )
         )
+    lease, call = settings.read("DJM_LEASE"), settings.read("DJM_GRAPH_TIMEOUT")
+    if isinstance(lease, (int, float)) and isinstance(call, (int, float)) and lease < 2 * call:
+        found.append(
+            _error(
+                "E027",
+                f"DJM_LEASE is {lease}, less than twice DJM_GRAPH_TIMEOUT ({call}): a call could outlast the lease "
+                "under which it was begun, and another process send the same.",
+                "Raise the one or lower the other.",
+                "reliability",
+            )
+        )
     database = getattr(django_settings, "DATABASES", {}).get("default") or {}
     works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
