@@ -635,6 +635,17 @@ class TestRequestLog:
         models.GraphCall.objects.update(date=old)
         assert models.GraphCall.objects.trim() == 1
 
+    def test_the_purge_takes_old_lines_and_expired_uploads(self, two_apps, meta):
+        page = models.Page.objects.create(page_id=A, is_logged=True)
+        for _ in range(2):
+            self.send(page)
+            models.UploadedFile.objects.keep(page, str(_), "image", "1")
+        for rows, field, days in ((models.GraphCall, "date", 8), (models.UploadedFile, "date_expires", 1)):
+            first = rows.objects.order_by("id").first()
+            rows.objects.filter(pk=first.pk).update(**{field: timezone.now() - timezone.timedelta(days=days)})
+        call_command("djmessenger", "purge", stdout=io.StringIO())
+        assert (models.GraphCall.objects.count(), models.UploadedFile.objects.count()) == (1, 1)
+
     def test_a_line_that_is_refused_breaks_no_call(self, two_apps, meta, monkeypatch, caplog):
         page = models.Page.objects.create(page_id=A, is_logged=True)
 

@@ -283,10 +283,10 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
         for problem in _key_problems()
     ]
-    pages = settings.read("DJM_PAGES")
-    if not isinstance(pages, dict):
+    if not isinstance(settings.DJM_PAGES, dict):
         return found
-    for page_id in pages:
+    # No variable holds the setting: it would be in the frames of whatever fails below.
+    for page_id in settings.DJM_PAGES:
         name = f"DJM_PAGES[{page_id!r}]"
         if complaint := _complaint_of_page(page_id):
             found.append(
@@ -294,7 +294,7 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             )
             continue
         found += _check_page(page_id, name)
-    if pages and settings.DJM_PAGE_ACCESS_TOKEN and not settings.DJM_PAGE_ID:
+    if settings.DJM_PAGES and settings.DJM_PAGE_ACCESS_TOKEN and not settings.DJM_PAGE_ID:
         found.append(
             _warning(
                 "W026",
@@ -311,8 +311,7 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
         yield from _version(version, datetime.datetime.now(tz=datetime.UTC).date(), f"{name}['version']")
     if policy := settings.page_setting(page_id, "policy"):
         yield from (_of_policy(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
-    secrets = settings.DJM_APP_SECRET
-    apps = {str(app_id) for app_id in secrets} if isinstance(secrets, Mapping) else set()
+    apps = set(map(str, settings.DJM_APP_SECRET)) if isinstance(settings.DJM_APP_SECRET, dict) else set()
     app_id = settings.page_setting(page_id, "app_id") or settings.DJM_APP_ID
     if app_id and apps and app_id not in apps:
         yield _warning(

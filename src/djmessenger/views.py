@@ -60,6 +60,7 @@ class DJMBotView(View):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Take a callback in: cheap refusals first, then the body, its signature and its row."""
+        # The secrets are no local of this frame, which what follows may show to a log with its traceback.
         signed = settings.DJM_VERIFY_SIGNATURE
         if signed and not bot.app_secrets():
             logger.error(

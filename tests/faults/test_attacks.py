@@ -57,6 +57,7 @@ def at_once(*jobs: Callable[[], int]) -> list[int]:
 def drain() -> None:
     """Do what a lane that somebody else held has left."""
     road = bot.get_road()
+    road.split_waiting()
     road.sweep()
     for conversation in models.Conversation.objects.values_list("pk", flat=True):
         road.conversation(conversation)

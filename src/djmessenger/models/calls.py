@@ -71,9 +71,13 @@ class GraphCallManager(models.Manager["GraphCall"]):
         if row.pk % _TRIM_EVERY == 0:
             self.trim()
 
+    def old(self) -> models.QuerySet[GraphCall]:
+        """Give the lines that have been there for a week, also of Pages whose log is off by now."""
+        return self.filter(date__lt=timezone.now() - _LOG_AGE)
+
     def trim(self) -> int:
         """Drop, of each Page, the lines over ``DJM_REQUEST_LOG`` and those older than a week; give how many."""
-        dropped = self.filter(date__lt=timezone.now() - _LOG_AGE).delete()[0]
+        dropped = self.old().delete()[0]
         for page_pk in list(self.order_by().values_list("page_id", flat=True).distinct()):
             lines = self.filter(page_id=page_pk)
             newest_over = lines.order_by("-id").values_list("id", flat=True)[settings.DJM_REQUEST_LOG :][:1]
