@@ -30,6 +30,7 @@ def main() -> int:
         conversations=options.conversations or (12 if options.short else 200),
         seconds=options.seconds or (6 if options.short else 60),
         receipts=not options.short,
+        echo_wait=6.0 if options.short else 9.0,
         pause=0.8 if options.short else 0.2,
     )
     print(f"seed {plan.seed}, {plan.database}, {plan.conversations} conversations", flush=True)

@@ -21,8 +21,8 @@ from chaos.storm import PAGE, Courier, Storm
 from djmessenger.emulator.server import serve
 from tests import postgresql
 
-TOKEN = "made-up-page-token"  # noqa: S105 - of the tests
-SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105
+TOKEN = "made-up-page-token"
+SECRET = "0123456789abcdef0123456789abcdef"
 DEADLY = 60.0
 """Seconds in which each failpoint must have killed somebody."""
 QUIET = 100.0
@@ -42,6 +42,7 @@ class Plan:
     """The part of the sends that Graph spoils."""
     receipts: bool = True
     """Whether each message is marked as delivered and read."""
+    echo_wait: float = 9.0
     pause: float = 0.2
     """Seconds at most between two texts."""
     workers: int = 2
@@ -82,10 +83,9 @@ def run(plan: Plan, folder: Path) -> Result:
     server = serve(storm)
     try:
         with database(plan, folder) as named:
-            environment = crews.environment(CHAOS_GRAPH=server.url, **named)
-            os.environ.update(
-                {key: environment[key] for key in ("CHAOS_GRAPH", "DJANGO_SETTINGS_MODULE", *named)}
-            )
+            named |= {"CHAOS_GRAPH": server.url, "CHAOS_ECHO_WAIT": str(plan.echo_wait)}
+            environment = crews.environment(**named)
+            os.environ.update({**named, "DJANGO_SETTINGS_MODULE": environment["DJANGO_SETTINGS_MODULE"]})
             django.setup()
             call_command("migrate", verbosity=0)
             return Pass(plan, folder, storm, environment).run()

@@ -1,8 +1,4 @@
-"""Let failed events be handled once more, or callbacks that were not understood be split once more.
-
-Whatever a failed try did inside the database was rolled back; calls to others that its rules made are repeated.
-Events that were done are handled a second time only with --again, answers included.
-"""
+"""``manage.py djmessenger replay``."""
 
 from __future__ import annotations
 
@@ -18,7 +14,11 @@ from djmessenger.pipeline import upkeep
 
 STATES = ("failed", "ignored", "done")
 
-help = " ".join((__doc__ or "").split())  # noqa: A001 - the name that every verb has
+help = (  # noqa: A001 - as every verb names it
+    "Let failed events be handled once more, or callbacks that were not understood be split once more. "
+    "Whatever a failed try did inside the database was rolled back; calls to others that its rules made are "
+    "repeated. Events that were done are handled a second time only with --again, answers included."
+)
 
 
 def add_arguments(parser: CommandParser) -> None:

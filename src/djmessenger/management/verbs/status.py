@@ -1,7 +1,4 @@
-"""Say what waits, what failed and what is paused; the exit code is 1 where somebody should look.
-
-For monitors: ``--json`` prints the same figures, ``--max-age`` says how old the oldest waiting row may be.
-"""
+"""``manage.py djmessenger status``."""
 
 from __future__ import annotations
 
@@ -13,7 +10,10 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.pipeline.report import report
 
-help = " ".join((__doc__ or "").split())  # noqa: A001 - the name that every verb has
+help = (  # noqa: A001 - as every verb names it
+    "Say what waits, what failed and what is paused; the exit code is 1 where somebody should look. For "
+    "monitors: --json prints the same figures, --max-age says how old the oldest waiting row may be."
+)
 
 
 def add_arguments(parser: CommandParser) -> None:

@@ -1,9 +1,4 @@
-"""Handle what is stored and send what is queued, until told to stop.
-
-Any number of workers on any number of machines share the work; the database is the queue. SIGTERM and SIGINT end
-it in order: what is begun is finished, the rest is left to others. A second signal, or 25 seconds, end it hard,
-which costs time only: the conversations at hand come back when their leases end.
-"""
+"""``manage.py djmessenger worker``."""
 
 from __future__ import annotations
 
@@ -24,7 +19,12 @@ GRACE = 25
 """Seconds from the first signal to the hard end; containers get 30."""
 _LOOK = 0.5
 
-help = " ".join((__doc__ or "").split())  # noqa: A001 - the name that every verb has
+help = (  # noqa: A001 - as every verb names it
+    "Handle what is stored and send what is queued, until told to stop. Any number of workers on any number "
+    "of machines share the work; the database is the queue. SIGTERM and SIGINT end it in order: what is begun "
+    "is finished, the rest is left to others. A second signal, or 25 seconds, end it hard, which costs time "
+    "only: the conversations at hand come back when their leases end."
+)
 
 
 def add_arguments(parser: CommandParser) -> None:
