@@ -16,6 +16,9 @@ from urllib.parse import parse_qsl
 
 _ESCAPES = (("/", "\\/"), ("%", "\\u0025"), ("@", "\\u0040"), ("<", "\\u003C"))
 
+MAX_DEPTH = 100
+"""Levels of JSON that a request may have; no call of Graph comes near."""
+
 
 def encode_like_meta(data: Any) -> bytes:
     """Give the bytes in which Meta would post ``data``: compact, ASCII only, ``/ % @ <`` escaped."""
@@ -63,7 +66,7 @@ def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], 
         except (ValueError, RecursionError):
             found.malformed = True
             return found
-        if isinstance(data, dict):
+        if isinstance(data, dict) and _depth(data) <= MAX_DEPTH:
             found.values.update(data)
         else:
             found.malformed = True
@@ -89,6 +92,16 @@ def read_value(value: Any) -> Any:
         return ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
         return value
+
+
+def _depth(data: Any) -> int:
+    """Give how deep lists and objects are nested; no recursion, for it is about what would exhaust it."""
+    depth, level = 0, [data]
+    while level:
+        depth += 1
+        holders = [item.values() if isinstance(item, dict) else item for item in level]
+        level = [inner for holder in holders for inner in holder if isinstance(inner, (dict, list))]
+    return depth
 
 
 _DISPOSITION = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')

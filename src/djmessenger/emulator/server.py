@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import logging
 import socket
 import threading
@@ -28,6 +27,7 @@ class GraphServer(ThreadingHTTPServer):
 
     daemon_threads = True
     allow_reuse_address = True
+    request_queue_size = 128
 
     def __init__(self, emulator: Emulator, port: int = 0, host: str = "127.0.0.1") -> None:
         self.emulator = emulator
@@ -58,6 +58,8 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: GraphServer
     timeout = 60
+    disable_nagle_algorithm = True
+    wbufsize = -1
 
     def _answer(self) -> None:
         body = self._body()
@@ -66,6 +68,11 @@ class _Handler(BaseHTTPRequestHandler):
         target = urlsplit(self.path)
         control = self.server.control
         if control is not None and target.path.startswith("/_emulator/"):
+            kind = self.headers.get("Content-Type", "").partition(";")[0]
+            if body and kind != "application/json":
+                # A page in a browser can post other kinds across origins without asking.
+                self._write(415, {}, b"")
+                return
             status, text = control(self.command, target.path.removeprefix("/_emulator/"), body)
             self._write(status, {"Content-Type": "application/json"}, text)
             return
@@ -177,7 +184,8 @@ class Courier:
 
     def stop(self) -> None:
         self._ended.set()
-        self._thread.join(timeout=TIME_LIMIT + 1)
+        if self._thread.is_alive():
+            self._thread.join(timeout=TIME_LIMIT + 1)
 
     def _run(self) -> None:
         while not self._ended.wait(self._every):
@@ -188,7 +196,3 @@ class Courier:
 
     def verify(self, verify_token: str) -> Verification:
         return self._emulator.verify(self._callback.get, verify_token)
-
-
-def as_json(value: Any) -> bytes:
-    return json.dumps(value, default=str).encode()

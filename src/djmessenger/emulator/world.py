@@ -136,7 +136,7 @@ class World:
 
     def add_person(
         self,
-        page: Page,
+        page: Page | str,
         name: str = "Ana Torres",
         locale: str = "en_US",
         timezone: float = 0,
@@ -145,7 +145,8 @@ class World:
         person_id: str = "",
         gender: str = "",
     ) -> Person:
-        """Add a person who can write to a Page; without ``person_id`` one is made up."""
+        """Add a person who can write to a Page, given as such or by id; without ``person_id`` one is made up."""
+        page = page if isinstance(page, Page) else self.pages[page]
         psid = person_id or self.ids.number("person")
         if psid in self.persons:
             raise ValueError(f"there is a person {psid} already")

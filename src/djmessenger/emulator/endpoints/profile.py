@@ -77,7 +77,7 @@ def _names(value: Any, allowed: Mapping[str, Any]) -> list[str]:
         raise refusals.missing("fields")
     names = as_list(value, "fields")
     for number, name in enumerate(names):
-        if name not in allowed:
+        if not isinstance(name, str) or name not in allowed:
             raise refusals.not_one_of(f"fields[{number}]", allowed)
     return [str(name) for name in names]
 

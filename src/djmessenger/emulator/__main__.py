@@ -1,0 +1,9 @@
+"""Entry of ``python -m djmessenger.emulator``."""
+
+from __future__ import annotations
+
+import sys
+
+from djmessenger.emulator.run import main
+
+sys.exit(main())

@@ -1,0 +1,216 @@
+"""Steering an emulator by plain data: acts of persons, the clock, the switches, what is on the screens.
+
+The server offers it under ``/_emulator/``, so that tests in any language can drive it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any
+
+from djmessenger.emulator.core import Emulator
+from djmessenger.emulator.faults import FAULTS
+from djmessenger.emulator.person import Act, NotOnScreen, Person
+from djmessenger.emulator.state import Page, VirtualClock
+
+ACTS = frozenset(
+    {
+        "allows_one_time",
+        "answers_feedback",
+        "deletes",
+        "does",
+        "edits",
+        "gets_started",
+        "gives_email",
+        "gives_phone",
+        "links_account",
+        "opens_link",
+        "opts_in",
+        "postback",
+        "reacts",
+        "reads",
+        "says",
+        "sends_attachment",
+        "sends_images",
+        "sends_link",
+        "sends_location",
+        "sends_sticker",
+        "taps",
+        "taps_button",
+        "taps_ice_breaker",
+        "taps_menu",
+        "taps_quick_reply",
+        "ticks_checkbox",
+        "unlinks_account",
+        "unreacts",
+    }
+)
+"""Methods of a person that may be called by name."""
+_PERSON_SWITCHES = frozenset(
+    {"blocked", "online", "consented", "profile_error", "locale", "timezone", "name"}
+)
+_PAGE_SWITCHES = frozenset({"token_error", "restricted", "require_proof", "default_app"})
+
+Values = Mapping[str, Any]
+
+
+class Control:
+    """Turns orders into calls on the emulator; every order is a JSON object."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self.emulator = emulator
+        self._orders: Mapping[str, Callable[[Values], Any]] = {
+            "state": self.state,
+            "person": self.add_person,
+            "act": self.act,
+            "set": self.set,
+            "clock": self.clock,
+            "fault": self.fault,
+            "raw": self.raw,
+            "calls": self.calls,
+            "deliveries": self.deliveries,
+            "faults": self.faults,
+        }
+
+    def __call__(self, method: str, name: str, body: bytes) -> tuple[int, bytes]:
+        """Carry an order out: status and JSON."""
+        order = self._orders.get(name.strip("/"))
+        if order is None:
+            return 404, _json({"error": f"no order {name!r}; known are {', '.join(sorted(self._orders))}"})
+        try:
+            values = json.loads(body) if body else {}
+            if not isinstance(values, dict):
+                raise ValueError("an order is a JSON object")
+            with self.emulator.lock:
+                return 200, _json(order(values))
+        except (ValueError, TypeError, LookupError) as error:
+            return 400, _json({"error": str(error)})
+
+    def _page(self, values: Values) -> Page:
+        pages = self.emulator.pages
+        wanted = values.get("page")
+        if wanted is None and len(pages) == 1:
+            return next(iter(pages.values()))
+        if str(wanted) not in pages:
+            raise LookupError(f"no Page {wanted!r}; there are {', '.join(pages)}")
+        return pages[str(wanted)]
+
+    def _person(self, values: Values) -> Person:
+        persons = self.emulator.persons
+        wanted = values.get("person")
+        if wanted is None and len(persons) == 1:
+            return next(iter(persons.values()))
+        if str(wanted) not in persons:
+            raise LookupError(f"no person {wanted!r}; there are {', '.join(persons)}")
+        return persons[str(wanted)]
+
+    def add_person(self, values: Values) -> Any:
+        """``{"page", "name", "locale", "timezone", "picture"}``: all may be left out."""
+        given = {key: values[key] for key in ("name", "locale", "timezone", "picture") if key in values}
+        return {"id": self.emulator.add_person(self._page(values), **given).id}
+
+    def act(self, values: Values) -> Any:
+        """``{"person", "act", "args": [...], "options": {...}}``."""
+        name = values.get("act")
+        if name not in ACTS:
+            raise LookupError(f"no act {name!r}; known are {', '.join(sorted(ACTS))}")
+        done = getattr(self._person(values), str(name))(*values.get("args", ()), **values.get("options", {}))
+        return asdict(done) if isinstance(done, Act) else {}
+
+    def set(self, values: Values) -> Any:
+        """Set switches of a person, or of a Page, such as ``{"person": ..., "blocked": true}``."""
+        for_person = "person" in values
+        target = self._person(values) if for_person else self._page(values)
+        allowed = _PERSON_SWITCHES if for_person else _PAGE_SWITCHES
+        changes = {key: value for key, value in values.items() if key not in {"person", "page", "owner"}}
+        unknown = changes.keys() - allowed
+        if unknown:
+            raise LookupError(
+                f"no switch {', '.join(sorted(unknown))}; known are {', '.join(sorted(allowed))}"
+            )
+        for key, value in changes.items():
+            setattr(target, key, value)
+        if isinstance(target, Person) and "owner" in values:
+            self.emulator.give_control(target, str(values["owner"] or ""))
+        return {}
+
+    def clock(self, values: Values) -> Any:
+        """``{"advance": {"hours": 25}}``; without it the time is told."""
+        clock = self.emulator.clock
+        span = values.get("advance")
+        if span is not None:
+            if not isinstance(clock, VirtualClock):
+                raise ValueError("this emulator's clock cannot be moved")
+            clock.advance(**span)
+        return {"now": clock()}
+
+    def fault(self, values: Values) -> Any:
+        """``{"name", "on": true, "times", "where", ...}``; ``{"clear": true}`` switches all off."""
+        faults = self.emulator.faults
+        if values.get("clear"):
+            faults.clear()
+        elif values.get("on", True):
+            faults.on(**{key: value for key, value in values.items() if key not in {"on", "clear"}})
+        else:
+            faults.off(str(values.get("name")))
+        return {"on": faults.names()}
+
+    def faults(self, values: Values) -> Any:
+        return {"known": dict(FAULTS), "on": self.emulator.faults.names()}
+
+    def raw(self, values: Values) -> Any:
+        """``{"page", "body": "<JSON text>"}``: posted as it is, signed."""
+        self.emulator.emit_raw(self._page(values), str(values["body"]).encode())
+        return {}
+
+    def state(self, values: Values) -> Any:
+        """What the persons see."""
+        return {
+            "now": self.emulator.clock(),
+            "waiting": len(self.emulator.waiting),
+            "persons": [screen_of(person) for person in self.emulator.persons.values()],
+        }
+
+    def calls(self, values: Values) -> Any:
+        since = int(values.get("since", 0))
+        return {"calls": [asdict(call) for call in self.emulator.calls[since:]]}
+
+    def deliveries(self, values: Values) -> Any:
+        since = int(values.get("since", 0))
+        return {
+            "deliveries": [
+                {**asdict(delivery), "body": delivery.body.decode("utf-8", "replace")}
+                for delivery in self.emulator.deliveries[since:]
+            ]
+        }
+
+
+def screen_of(person: Person) -> dict[str, Any]:
+    """Give what a person sees, as plain data."""
+    return {
+        "id": person.id,
+        "page": person.page.id,
+        "name": person.name,
+        "locale": person.locale,
+        "timezone": person.timezone,
+        "picture": person.picture,
+        "typing": person.typing,
+        "blocked": person.blocked,
+        "window_ends": person.window_ends,
+        "greeting": person.greeting,
+        "ice_breakers": person.ice_breakers,
+        "can_get_started": bool(person.page.platform().get("get_started")) and not person.thread,
+        "menu": person.menu,
+        "quick_replies": person.quick_replies,
+        "thread": [asdict(bubble) for bubble in person.thread],
+        "opened": person.opened,
+    }
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, default=str).encode()
+
+
+__all__ = ["ACTS", "Control", "NotOnScreen", "screen_of"]
