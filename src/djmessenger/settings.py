@@ -150,6 +150,15 @@ SETTINGS: dict[str, Setting] = {
     "DJM_SWEEP": Setting(
         (int, float), 20.0, "How often a worker looks for what no wake-up announced, in seconds."
     ),
+    "DJM_SIMULATOR": Setting(
+        bool, False, "Whether staff may use the simulator while DEBUG is off; in DEBUG it is open to everybody."
+    ),
+    "DJM_SIMULATOR_CALLBACK": Setting(
+        str,
+        "",
+        "Where the simulator posts callbacks, where the address of the site as browsers see it does not reach the "
+        "bot from the server itself.",
+    ),
     "DJM_REGEX_ENGINE": Setting(
         str, "regex", "Engine for patterns over texts of persons: regex, or re2 (extra djmessenger[re2])."
     ),
@@ -215,6 +224,8 @@ if TYPE_CHECKING:
     DJM_LEASE: float
     DJM_POLL: float
     DJM_SWEEP: float
+    DJM_SIMULATOR: bool
+    DJM_SIMULATOR_CALLBACK: str
     DJM_REGEX_ENGINE: str
     DJM_REGEX_TIMEOUT: float
 else:

@@ -1,0 +1,106 @@
+"""Where the bot's Graph calls go: those about simulated persons to the emulator, never to Meta."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from djmessenger import bot, settings
+from djmessenger.emulator import Answer, Emulator, NoAnswer, Page
+from djmessenger.graph import NotSent, UnknownFate, default_transport
+from djmessenger.graph.wire import Request, Response
+from djmessenger.signatures import appsecret_proof
+from djmessenger.simulator.access import is_enabled
+from djmessenger.simulator.stage import PERSON_PREFIX, get_stage, is_configuring
+
+_SIMULATED = re.compile(rf"(?<![0-9]){PERSON_PREFIX}[0-9]{{10}}(?![0-9])")
+_VERSION = re.compile(r"v[0-9]+\.[0-9]+")
+
+
+class SimulatorTransport:
+    """A transport of the Graph client that hands simulated traffic to the emulator of this process.
+
+    Without a real token that is all of it. With one, calls that name a simulated person or Page stay here, and only
+    the others go to Meta.
+    """
+
+    def send(self, request: Request, /) -> Response:
+        if settings.DJM_PAGE_ACCESS_TOKEN and not is_configuring() and not is_simulated(request):
+            return default_transport().send(request)
+        parts = urlsplit(request.url)
+        try:
+            status, headers, body = answer(
+                request.method, parts.path, parts.query, request.headers, request.body or b""
+            )
+        except NoAnswer as error:
+            kind = UnknownFate if error.sent else NotSent
+            raise kind(str(error)) from None
+        return Response(status, headers, body)
+
+
+def install() -> None:
+    """Let the bot speak to the simulator, unless the project sends it to another address.
+
+    A worker process of its own reaches the simulator over HTTP, by ``DJM_GRAPH_URL``.
+    """
+    if is_enabled() and settings.DJM_GRAPH_URL == settings.SETTINGS["DJM_GRAPH_URL"].default:
+        bot.use_transport(SimulatorTransport())
+
+
+def is_simulated(request: Request) -> bool:
+    """Whether a call names a simulated person, or a Page that only the simulator knows."""
+    if _SIMULATED.search(request.url) or _SIMULATED.search((request.body or b"").decode("latin-1")):
+        return True
+    target = _target(urlsplit(request.url).path)
+    return target in list(get_stage().emulator.pages)[1:]
+
+
+def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    """Answer a call; the bot's one token stands for the token of whichever Page the call is about.
+
+    Raises ``NoAnswer`` for the faults that leave the caller without one.
+    """
+    stage = get_stage()
+    first, page = stage.first_page, _page_meant(stage.emulator, path, body)
+    if page is not None and page is not first:
+        swaps = [(first.token, page.token)]
+        if first.app_secret:
+            swaps.append(
+                (
+                    appsecret_proof(first.token, first.app_secret),
+                    appsecret_proof(page.token, page.app_secret),
+                )
+            )
+        for old, new in swaps:
+            headers = {name: value.replace(old, new) for name, value in headers.items()}
+            query, body = query.replace(old, new), body.replace(old.encode(), new.encode())
+    return stage.emulator.handle(method, path, query, headers, body)
+
+
+def _target(path: str) -> str:
+    parts = [part for part in path.split("/") if part]
+    if parts and _VERSION.fullmatch(parts[0]):
+        parts.pop(0)
+    return parts[0] if parts else ""
+
+
+def _page_meant(emulator: Emulator, path: str, body: bytes) -> Page | None:
+    target = _target(path)
+    if target in emulator.pages:
+        return emulator.pages[target]
+    named = target if target in emulator.persons else _recipient(body)
+    person = emulator.persons.get(named)
+    return person.page if person is not None else None
+
+
+def _recipient(body: bytes) -> str:
+    try:
+        data: Any = json.loads(body) if body else {}
+    except ValueError:
+        found = _SIMULATED.search(body.decode("latin-1"))
+        return found.group() if found else ""
+    recipient = data.get("recipient") if isinstance(data, dict) else None
+    return str(recipient.get("id", "")) if isinstance(recipient, dict) else ""
