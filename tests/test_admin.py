@@ -17,7 +17,16 @@ from djmessenger.admin.base import LISTED, BoundedPaginator, is_https
 from djmessenger.admin.dialogue import Cursor, read_dialogue, read_event, read_reply
 from djmessenger.admin.outcome import as_tree, in_short
 from djmessenger.admin.people import map_url
-from djmessenger.models import Callback, Conversation, FBUserProfile, Messaging, Page, Reply, UserLocation
+from djmessenger.models import (
+    Attempt,
+    Callback,
+    Conversation,
+    FBUserProfile,
+    Messaging,
+    Page,
+    Reply,
+    UserLocation,
+)
 
 urlpatterns = [path("admin/", admin.site.urls)]
 
@@ -56,10 +65,11 @@ def staff(client):
 
 
 def event(conversation, seconds, body, **fields):
+    item = {"sender": {"id": conversation.person_id}, "timestamp": milliseconds(seconds), **body}
     return Messaging.objects.create(
         conversation=conversation,
         page=conversation.page,
-        body={"sender": {"id": conversation.person_id}, "timestamp": milliseconds(seconds), **body},
+        body={"object": "page", "entry": [{"id": conversation.page.page_id, "messaging": [item]}]},
         timestamp=milliseconds(seconds),
         **{"type": "SIMPLE_TEXT", "state": "done", **fields},
     )
@@ -416,6 +426,19 @@ class TestReading:
         assert said.links == [("sticker", "https://cdn.example/s")]
         assert said.notes == ["location 52.5, 13.4"]
 
+    def test_reactions_edits_and_deletions(self):
+        assert read_event({"reaction": {"action": "react", "emoji": "❤"}}).notes == ["reacted with ❤"]
+        assert read_event({"reaction": {"action": "unreact"}}).notes == ["took a reaction back"]
+        edited = read_event({"message_edit": {"mid": "m_1", "text": "better", "num_edit": 1}})
+        assert (edited.text, edited.notes) == ("better", ["edited"])
+        assert read_event({"message": {"mid": "m_1", "is_deleted": True}}).notes == ["deleted by the person"]
+
+    @pytest.mark.parametrize("container", ["messaging", "standby"])
+    def test_an_event_in_its_callback(self, container):
+        item = {"message": {"text": "hi"}}
+        assert read_event({"object": "page", "entry": [{"id": "1", container: [item]}]}).text == "hi"
+        assert read_event(item).text == "hi"
+
 
 OUTCOME = {
     "type": "SIMPLE_TEXT",
@@ -523,6 +546,17 @@ class TestRecords:
         row = Callback.objects.create(sha256="b" * 64, body=b'{"caf\xc3\xa9": "\xff\x00<b>"}')
         shown = "".join(Html(staff.get(change(row)).content).text)
         assert '{"café": "\\xff\\x00<b>"}' in shown
+
+    def test_a_reply_shows_every_attempt_and_what_graph_answered(self, staff, conversation):
+        error = {"error": {"code": 551, "message": "This person isn't available right now."}}
+        reply = answer(conversation, 1, "Hello", state="failed", response=error, status_code=400)
+        Attempt.objects.create(
+            reply=reply, number=1, token="made-up", epoch=1, outcome="refused", code=551, status_code=400
+        )
+        shown = "".join(Html(staff.get(change(reply)).content).text)
+        assert "This person isn't available right now." in shown
+        assert "1: refused" in shown
+        assert "HTTP 400, code 551" in shown
 
     def test_no_secret_is_shown(self, staff, conversation, settings):
         settings.DJM_PAGE_ACCESS_TOKEN = "canary-token-1"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import re
+from pathlib import Path
 
 import pytest
 from django.core import checks as django_checks
@@ -11,6 +13,7 @@ from django.utils.translation import gettext_lazy
 from djmessenger import checks, rulebook
 from djmessenger.routing import Problem
 
+ROOT = Path(__file__).parent.parent
 CHECKS = [
     checks.check_settings,
     checks.check_webhook,
@@ -98,7 +101,7 @@ def test_each_mistake_has_its_id_and_says_what_to_do(settings, name, value, expe
     assert name.split("_")[0] in message.msg
     assert isinstance(message, django_checks.Error if expected[0] == "E" else django_checks.Warning)
     assert message.hint
-    assert "See docs/" in message.hint
+    assert (ROOT / message.hint.rpartition("See ")[2]).is_file()
 
 
 @pytest.mark.parametrize(
@@ -231,7 +234,7 @@ def test_problems_of_the_policy_keep_their_id_and_place(monkeypatch):
     first, second = checks.check_policy()
     assert first.id == "djmessenger.E035"
     assert first.msg == "rules[3].filters[0] (Hi): there is no class x.Y"
-    assert first.hint == "Look. See docs/policy.html#unknown-class"
+    assert first.hint == "Look. See docs/policy.md#unknown-class"
     assert isinstance(second, django_checks.Warning)
 
 
@@ -243,3 +246,28 @@ def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
             setattr(settings, name, row.default)
     settings.DJM_DISPATCHER = "inline"
     assert ids() == []
+
+
+def test_every_id_is_in_the_documentation():
+    printed = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
+    source = Path(checks.__file__).read_text(encoding="utf-8")
+    for number in set(re.findall(r'"([EW]0\d\d)"', source)):
+        assert f"`djmessenger.{number}`" in printed
+
+
+def test_the_policy_of_the_settings_is_looked_at(settings, monkeypatch):
+    monkeypatch.undo()
+    filters = [{"name": "no.such.Filter"}]
+    repliers = [{"name": "djmessenger.replying.DefaultMessageReplier"}]
+    settings.DJM_ROUTING_POLICY = {
+        "rules": [{"type": "SIMPLE_TEXT", "filters": filters, "repliers": repliers}]
+    }
+    (message,) = checks.check_policy()
+    assert message.id == "djmessenger.E035"
+    assert "rules[0].filters[0]" in message.msg
+    assert "docs/policy.md#" in message.hint
+
+
+def test_the_default_policy_has_no_mistake(monkeypatch):
+    monkeypatch.undo()
+    assert checks.check_policy() == []

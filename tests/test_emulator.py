@@ -163,6 +163,11 @@ def test_a_form_with_single_quotes(bench):
     assert form(bench, "application/x-www-form-urlencoded", text.encode())[0] == 200
 
 
+def test_objects_as_text_inside_json(bench):
+    body = {"recipient": json.dumps({"id": bench.ana.id}), "message": json.dumps({"text": "hi"})}
+    assert form(bench, "application/json", bench.json(body))[0] == 200
+
+
 def test_json_without_its_content_type_holds_no_parameters(bench):
     body = bench.json({"recipient": {"id": bench.ana.id}, "message": {"text": "x"}})
     status, answer = form(bench, "text/plain", body)
@@ -360,7 +365,7 @@ def test_utility_messages_need_an_approved_template(bench):
     bench.clock.advance(days=3)
     template = {"name": "shipped", "language": {"code": "en"}}
     assert error_of(bench.send({"template": template}, messaging_type="UTILITY")) == (100, None)
-    bench.page.utility_templates.add("shipped")
+    bench.emulator.add_template(bench.page, "shipped")
     assert error_of(bench.send({"text": "x"}, messaging_type="UTILITY")) == (100, None)
     assert bench.send({"template": template}, messaging_type="UTILITY")[0] == 200
     bench.page.permissions.discard("page_utility_messaging")
@@ -571,11 +576,26 @@ def test_personas(bench):
     assert error_of(bench.call("GET", persona)) == (100, 33)
 
 
+def test_lists_are_given_in_pages(bench):
+    for number in range(30):
+        bench.call(
+            "POST", "me/personas", {"name": f"P{number}", "profile_picture_url": "https://x.example/p"}
+        )
+    first = bench.call("GET", "me/personas")[1]
+    second = bench.call("GET", "me/personas", after=first["paging"]["cursors"]["after"])[1]
+    third = bench.call("GET", "me/personas", after=second["paging"]["cursors"]["after"])
+    names = [entry["name"] for entry in first["data"] + second["data"]]
+    assert (names, len(first["data"])) == ([f"P{number}" for number in range(30)], 25)
+    assert third == (200, {"data": []})
+    assert len(bench.call("GET", "me/personas", limit=3)[1]["data"]) == 3
+    assert error_of(bench.call("GET", "me/personas", after="404")) == (100, None)
+
+
 def test_labels(bench):
     label = bench.call("POST", "me/custom_labels", {"page_label_name": "vip"})[1]["id"]
     assert bench.call("POST", f"{label}/label", {"user": bench.ana.id}) == (200, {"success": True})
     found = bench.call("GET", f"{bench.ana.id}/custom_labels", fields="page_label_name")[1]
-    assert found == {"data": [{"page_label_name": "vip", "id": label}]}
+    assert found["data"] == [{"page_label_name": "vip", "id": label}]
     assert bench.call("DELETE", f"{label}/label", user=bench.ana.id)[0] == 200
     assert bench.call("GET", f"{bench.ana.id}/custom_labels")[1] == {"data": []}
     assert bench.call("DELETE", label)[0] == 200

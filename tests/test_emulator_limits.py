@@ -55,17 +55,20 @@ def generic(*cards: Any) -> dict[str, Any]:
     return template("generic", elements=list(cards))
 
 
-def receipt(number: int) -> dict[str, Any]:
-    lines = [{"title": "Line", "price": 1}] * number
-    return template(
-        "receipt",
-        recipient_name="Ana",
-        order_number="1",
-        currency="EUR",
-        payment_method="Card",
-        summary={"total_cost": 1},
-        elements=lines,
-    )
+def receipt(number: int = 0, **more: Any) -> dict[str, Any]:
+    payload = {
+        "recipient_name": "Ana",
+        "order_number": "1",
+        "currency": "EUR",
+        "payment_method": "Card",
+        "summary": {"total_cost": 1},
+        "elements": [{"title": "Line", "price": 1}] * number,
+    }
+    return template("receipt", **{**payload, **more})
+
+
+ADDRESS = {"street_1": "x", "street_2": "", "city": "x", "postal_code": "1", "state": "x", "country": "DE"}
+COSTS = {"subtotal": 1, "shipping_cost": 1, "total_tax": 1, "total_cost": 3}
 
 
 def feedback(**more: Any) -> dict[str, Any]:
@@ -495,6 +498,18 @@ def test_limit_of_text_on_instagram_counts_bytes():
         assert status == wanted, answer
 
 
+def test_long_titles_of_quick_replies_are_cut_on_instagram():
+    bench = Bench()
+    page = bench.emulator.add_page("17", "other-token", channel="instagram", account_id="178")
+    person = bench.emulator.add_person(page)
+    person.says("hi")
+    message = replies(reply("t" * 21))
+    body = {"recipient": {"id": person.id}, "message": message, "access_token": "other-token"}
+    kind = {"content-type": "application/json"}
+    assert bench.emulator.handle("POST", "/me/messages", "", kind, bench.json(body))[0] == 200
+    assert person.taps_quick_reply("t" * 20).item["message"]["text"] == "t" * 20
+
+
 def test_ten_calls_of_the_profile_in_ten_minutes():
     bench = Bench()
     for _ in range(10):
@@ -546,6 +561,16 @@ def test_calls_in_a_second(most, message):
         template("media", elements=[{"media_type": "image", "url": HTTPS}]),
         template("media", elements=[{"media_type": "audio", "url": "https://www.facebook.com/1"}]),
         template("receipt", recipient_name="Ana"),
+        receipt(currency="euro"),
+        receipt(summary={}),
+        receipt(address={"street_1": "x"}),
+        receipt(elements=[{"title": "x"}]),
+        template("product", elements=[{"id": "sku-1"}]),
+        template("customer_information", countries=["Germany"], business_privacy={"url": HTTPS}),
+        template("customer_information", countries=["DE"]),
+        {"sticker_id": "thumb"},
+        {"attachments": [{"type": "video", "payload": {"url": HTTPS}}]},
+        {"attachment": {"type": "image", "payload": {"url": HTTPS, "is_reusable": "perhaps"}}},
         template("coupon", title="x"),
         template("coupon", title="x", coupon_code="A B"),
         feedback(feedback_screens=[{"questions": []}]),
@@ -593,6 +618,9 @@ def test_what_graph_would_not_take_is_refused(message):
             "media", elements=[{"media_type": "video", "url": "https://www.facebook.com/v/1"}], sharable=True
         ),
         template("coupon", title="x", coupon_url=HTTPS),
+        receipt(
+            summary=COSTS, address=ADDRESS, adjustments=[{"name": "x", "amount": 1}], timestamp="1795425304"
+        ),
         template(
             "image_grid",
             elements=[
@@ -621,3 +649,13 @@ def test_what_graph_takes_is_accepted(message):
     status, answer = bench.send(message)
     assert status == 200, answer
     assert bench.ana.received[0].message.items() >= message.items()
+
+
+def test_the_budget_of_a_day_grows_with_the_persons():
+    bench = Bench(enforce_business_limit=True)
+    assert {bench.call("GET", "me")[0] for _ in range(200)} == {200}
+    answer = bench.call("GET", "me")[1]
+    assert answer["error"]["code"] == 80006
+    assert "X-Business-Use-Case-Usage" in bench.emulator.calls[-1].headers
+    bench.emulator.add_person(bench.page).says("hi")
+    assert bench.call("GET", "me")[0] == 200

@@ -69,6 +69,12 @@ def test_a_tap_on_a_picture_of_a_grid(bench, ana):
 def test_accounts(bench, ana):
     bench.send(buttons({"type": "account_link", "url": "https://x.example/link"}, {"type": "account_unlink"}))
     assert ana.taps_button("account_link") is None
+    address, _, token = ana.opened[0].partition("?account_linking_token=")
+    assert address == "https://x.example/link"
+    query = {"fields": "recipient", "account_linking_token": token}
+    assert bench.call("GET", "me", **query) == (200, {"id": bench.page.id, "recipient": ana.id})
+    bench.clock.advance(minutes=6)
+    assert bench.call("GET", "me", **query)[1]["error"]["code"] == 10303
     ana.links_account("code-1")
     assert last(bench)["account_linking"] == {"status": "linked", "authorization_code": "code-1"}
     ana.taps_button("account_unlink")
@@ -190,3 +196,29 @@ def test_ids_repeat_with_the_seed_only():
     assert one.ana.id == two.ana.id
     two.emulator.ids.__init__()
     assert one.emulator.ids.number("x") != two.emulator.ids.number("x")
+
+
+def test_a_human_answers_from_the_inbox(bench, ana):
+    bench.emulator.agent_says(ana, "Kim here", takes_control=True)
+    item = last(bench)
+    assert item["message"]["app_id"] == 263902037430900
+    assert item["message"]["is_echo"] is True
+    assert bench.send({"text": "me too"})[1]["error"]["error_subcode"] == 2018300
+    bench.emulator.hand_over(ana, bench.page.app_id, "done")
+    assert last(bench)["pass_thread_control"] == {
+        "previous_owner_app_id": "263902037430900",
+        "new_owner_app_id": "883041772661055",
+        "metadata": "done",
+    }
+    assert bench.send({"text": "back"})[0] == 200
+
+
+def test_whom_the_page_has_blocked_is_not_heard(bench, ana):
+    body = {"user_ids": [{"id": ana.id}], "actions": ["BLOCK_USER"]}
+    assert bench.call("POST", "me/moderate_conversations", body)[0] == 200
+    ana.says("let me in")
+    assert bench.emulator.deliver(Bot()) == []
+    body["actions"] = ["UNBLOCK_USER"]
+    bench.call("POST", "me/moderate_conversations", body)
+    ana.says("thanks")
+    assert last(bench)["message"]["text"] == "thanks"

@@ -248,7 +248,7 @@ def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     for problem in policy_problems():
         make = Error if problem.is_error else Warning
         where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
-        hint = f"{problem.hint} See {DOCS}{problem.docs}".strip()
+        hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
         found.append(make(f"{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}"))
     return found
 

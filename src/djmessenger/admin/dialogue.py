@@ -156,7 +156,7 @@ def _bubbles(rows: Iterable[Messaging | Reply]) -> Iterator[Bubble]:
 
 
 def _reply_bubble(reply: Reply) -> Bubble:
-    trouble = reply.state in {Reply.State.FAILED, Reply.State.UNKNOWN}
+    trouble = reply.state not in {Reply.State.QUEUED, Reply.State.SENDING, Reply.State.SENT}
     outcome = str(reply.get_state_display())
     if reply.date_read:
         outcome = _("read")
@@ -186,7 +186,7 @@ def _event_bubble(row: Messaging) -> Bubble:
 
 def read_event(body: object) -> Said:
     """Read what a person said from the stored item; anything unknown is left out."""
-    item = _mapping(body)
+    item = _item(body)
     postback = _mapping(item.get("postback"))
     message = _mapping(item.get("message")) or _mapping(item.get("message_edit"))
     said = _read_message(message)
@@ -197,9 +197,11 @@ def read_event(body: object) -> Said:
     if quick_reply := _mapping(message.get("quick_reply")):
         said.notes.append(_("tapped %s") % _text(quick_reply.get("payload"))[:200])
     if reaction := _mapping(item.get("reaction")):
-        said.notes.append(
-            _("reacted with %s") % (_text(reaction.get("emoji")) or _text(reaction.get("reaction")))
-        )
+        sign = _text(reaction.get("emoji")) or _text(reaction.get("reaction"))
+        taken_back = reaction.get("action") == "unreact"
+        said.notes.append(_("took a reaction back") if taken_back else _("reacted with %s") % sign[:80])
+    if "message_edit" in item:
+        said.notes.append(_("edited"))
     if message.get("is_deleted"):
         said.notes.append(_("deleted by the person"))
     if referral := (_mapping(item.get("referral")) or _mapping(postback.get("referral"))):
@@ -265,6 +267,17 @@ def _add_link(said: Said, label: str, url: object) -> bool:
 
 def _title(choice: Mapping[str, Any]) -> str:
     return (_text(choice.get("title")) or _text(choice.get("content_type")) or _text(choice.get("type")))[:80]
+
+
+def _item(body: object) -> Mapping[str, Any]:
+    """Take the event out of the callback that it is kept in; a bare event stays as it is."""
+    data = _mapping(body)
+    for entry in _mappings(data.get("entry")):
+        for container in ("messaging", "standby", "calls", "changes"):
+            for item in _mappings(entry.get(container)):
+                return _mapping(item.get("value")) if container == "changes" else item
+        return entry
+    return data
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

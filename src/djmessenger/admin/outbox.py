@@ -7,33 +7,27 @@ from typing import TYPE_CHECKING, Any
 from django.contrib import admin
 from django.db.models import Q
 from django.http import HttpRequest
+from django.utils.html import format_html_join
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.dialogue import read_reply
-from djmessenger.models import Conversation, FBUserProfile, Messaging, Reply
+from djmessenger.models import Attempt, Conversation, FBUserProfile, Messaging, Reply
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
-_KINDS = (
-    "simple_text",
-    "image",
-    "audio",
-    "video",
-    "file",
-    "button",
-    "quick_reply",
-    "generic",
-    "media",
-    "receipt",
-)
+_SHOWN_ATTEMPTS = 50
+_KINDS = """
+simple_text image audio video file images sticker button generic media receipt product coupon quick_reply image_grid
+customer_feedback customer_information instant_form utility reaction sender_action
+"""
 
 
 class KindFilter(TypeFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, kind) for kind in _KINDS]
+        return [(kind, kind) for kind in _KINDS.split()]
 
 
 @admin.register(Reply)
@@ -57,6 +51,7 @@ class ReplyAdmin(RecordAdmin):
                     "problem",
                     "status_code",
                     "answer",
+                    "attempts",
                     "mid",
                     "date_sent",
                     "date_delivered",
@@ -96,6 +91,24 @@ class ReplyAdmin(RecordAdmin):
     def answer(self, reply: Reply) -> str | SafeString:
         return "-" if reply.response is None else pretty(reply.response)
 
+    @admin.display(description=_("attempts"))
+    def attempts(self, reply: Reply) -> str | SafeString:
+        tries = (
+            (attempt, _facts(attempt)) for attempt in reply.attempts.order_by("number")[:_SHOWN_ATTEMPTS]
+        )
+        return format_html_join("", "<div>{} {}</div>", tries) or "-"
+
     @admin.display(description=_("body of the call, without the recipient"))
     def body(self, reply: Reply) -> SafeString:
         return pretty(reply.data)
+
+
+def _facts(attempt: Attempt) -> str:
+    facts = {
+        "HTTP": attempt.status_code,
+        "code": attempt.code,
+        "subcode": attempt.subcode,
+        "fbtrace_id": attempt.fbtrace_id,
+    }
+    said = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    return f"{attempt.date_started:%Y-%m-%d %H:%M:%S}{f' ({said})' if said else ''}"

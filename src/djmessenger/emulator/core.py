@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import json
 import re
-import secrets
 from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
@@ -16,7 +15,7 @@ from djmessenger.emulator.calls import LoggedCall, redact
 from djmessenger.emulator.encoding import Parameters, read_parameters
 from djmessenger.emulator.endpoints import messages, pages, people, profile
 from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.state import Page
+from djmessenger.emulator.state import DAY, Page
 from djmessenger.emulator.webhook import Webhook
 from djmessenger.rulebook import limit, retirement
 
@@ -27,6 +26,8 @@ GRAPH_VERSION = "v26.0"
 """The version of 29 July 2026 (Graph API changelog)."""
 FIRST_LISTED = 20
 """The major version with which the rulebook's list begins; all older ones have ended."""
+KEPT_CALLS = 50_000
+"""Calls that the log keeps at least; a server that runs for weeks must not fill the memory."""
 _VERSION = re.compile(r"v\d+\.\d+")
 _MODES = {"GET", "POST", "DELETE"}
 
@@ -39,6 +40,8 @@ _EDGES: Mapping[str, tuple[str, Edge]] = {
     "custom_labels": ("GET POST", pages.custom_labels),
     "subscribed_apps": ("GET POST DELETE", pages.subscribed_apps),
     "conversations": ("GET", pages.conversations),
+    "insights": ("GET", pages.insights),
+    "message_templates": ("GET POST DELETE", pages.message_templates),
     "pass_thread_control": ("POST", people.thread_control),
     "take_thread_control": ("POST", people.thread_control),
     "request_thread_control": ("POST", people.thread_control),
@@ -86,6 +89,8 @@ class Emulator(Webhook):
         call = LoggedCall(self.clock(), method.upper(), path, redact(parameters.values))
         call.files = [upload.filename for upload in parameters.files]
         with self.lock:
+            if len(self.calls) >= 2 * KEPT_CALLS:
+                del self.calls[:KEPT_CALLS]
             self.calls.append(call)
             if self.faults.strike("unreachable", path):
                 call.fault = "unreachable"
@@ -142,6 +147,10 @@ class Emulator(Webhook):
         if not parts or method not in _MODES:
             raise refusals.Refusal(100, "Unsupported request", type=refusals.METHOD_EXCEPTION)
         self._strike_whole_calls(call, path)
+        if self.enforce_business_limit:
+            most = limit("rate.calls_per_engaged_user") * self.engaged(page)
+            if not self.has_left(f"{page.id}:business", most, DAY):
+                raise refusals.business_throttled(self._full_usage(page.id))
         target = page.id if parts[0] == "me" else parts[0]
         context = Context(
             self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
@@ -210,7 +219,8 @@ class Emulator(Webhook):
             raise refusals.unknown_path("/" + "/".join(parts[2:]))
         if target in {page.id, page.account_id}:
             if not edge:
-                return pages.page_node(context)
+                linking = "account_linking_token" in context.params
+                return people.linked_person(context) if linking else pages.page_node(context)
             methods, answer = _EDGES.get(edge, ("", None))
             if answer is None:
                 raise refusals.unknown_path(f"/{edge}")
@@ -272,10 +282,6 @@ class Emulator(Webhook):
             answer["headers"] = [{"name": name, "value": value} for name, value in named.items()]
         answer["body"] = json.dumps(content, separators=(",", ":"))
         return answer
-
-    def new_challenge(self) -> str:
-        """Give a number that cannot be guessed, for the verification of an endpoint."""
-        return str(secrets.randbelow(9 * 10**9) + 10**9)
 
 
 def _b(text: str) -> bytes:

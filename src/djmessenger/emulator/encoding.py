@@ -51,7 +51,8 @@ class Parameters:
 def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], body: bytes) -> Parameters:
     """Read the parameters of query and body; those of the body win.
 
-    A JSON body without the JSON content type holds no parameters for Graph.
+    A JSON body without the JSON content type holds no parameters for Graph. Objects may come as JSON text in
+    every kind of body, as some clients send them.
     """
     found = Parameters()
     pairs = parse_qsl(query, keep_blank_values=True) if isinstance(query, str) else list(query.items())
@@ -67,7 +68,7 @@ def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], 
             found.malformed = True
             return found
         if isinstance(data, dict) and _depth(data) <= MAX_DEPTH:
-            found.values.update(data)
+            found.values.update((key, read_value(value)) for key, value in data.items())
         else:
             found.malformed = True
     elif kind == "multipart/form-data":

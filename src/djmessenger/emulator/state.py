@@ -243,7 +243,8 @@ class Page:
     token_error: int | None = None
     """Subcode with which the token is refused; None while it works."""
     restricted: bool = False
-    utility_templates: set[str] = field(default_factory=set)
+    templates: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Id to utility template."""
     other_apps: set[str] = field(default_factory=set)
     default_app: str = ""
     profile: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -255,6 +256,8 @@ class Page:
     comments: dict[str, Comment] = field(default_factory=dict)
     user_refs: dict[str, str] = field(default_factory=dict)
     """Reference of the checkbox plugin to PSID."""
+    linking_tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
+    """Token of account linking to PSID and time of issue."""
     one_time_tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
     """Token to PSID and time of issue."""
     failing_since: float | None = None
@@ -263,6 +266,12 @@ class Page:
     @property
     def is_instagram(self) -> bool:
         return self.channel == "instagram"
+
+    def has_template(self, name: str) -> bool:
+        """Say whether there is an approved utility template of that name."""
+        return any(
+            entry["name"] == name and entry["status"] == "APPROVED" for entry in self.templates.values()
+        )
 
     def platform(self, name: Any = None) -> dict[str, Any]:
         """Give the Messenger Profile for a platform, by default that of the Page's channel."""

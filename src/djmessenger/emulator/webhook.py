@@ -29,6 +29,8 @@ GAPS = (10.0, 30.0, 60.0, 120.0, 300.0)
 ALERT_AFTER = 15 * 60.0
 UNSUBSCRIBE_AFTER = 3600.0
 OK = 200
+KEPT_DELIVERIES = 50_000
+"""Deliveries that the log keeps at least."""
 
 Post = Callable[[bytes, dict[str, str]], int]
 """Posts a body with headers to the bot and gives the status; any exception counts as a failure."""
@@ -152,6 +154,8 @@ class Webhook(World):
         attempt = max(pending.attempt for pending in group) + 1
         items = [copy.deepcopy(pending.item) for pending in group]
         delivery = Delivery(self.clock(), page.id, body, headers, attempt, items=items)
+        if len(self.deliveries) >= 2 * KEPT_DELIVERIES:
+            del self.deliveries[:KEPT_DELIVERIES]
         self.deliveries.append(delivery)
         before = self.clock()
         try:

@@ -17,9 +17,12 @@ from djmessenger.emulator.state import (
     DAY,
     FIELDS,
     INSTAGRAM_FIELDS,
+    INSTAGRAM_INBOX,
+    PAGE_INBOX,
     PERMISSIONS,
     USUAL_FIELDS,
     USUAL_INSTAGRAM_FIELDS,
+    Bubble,
     Comment,
     Ids,
     Page,
@@ -63,12 +66,14 @@ class World:
         read_receipts: bool = True,
         enforce_rates: bool = True,
         enforce_window: bool = True,
+        enforce_business_limit: bool = False,
         fetch: Callable[[str], Fetched | None] | None = None,
     ) -> None:
         """Take the clock (seconds since 1970) and the switches.
 
         ``seed`` makes ids repeatable. ``fetch`` says what is behind the URL of an attachment, None for nothing;
-        without it every URL is taken to be good.
+        without it every URL is taken to be good. ``enforce_business_limit`` makes a Page's calls of 24 hours
+        count against 200 for each person who has written to it.
         """
         self.clock = clock
         self.faults = Faults()
@@ -77,6 +82,7 @@ class World:
         self.read_receipts = read_receipts
         self.enforce_rates = enforce_rates
         self.enforce_window = enforce_window
+        self.enforce_business_limit = enforce_business_limit
         self.fetch = fetch
         self.lock = threading.RLock()
         self.pages: dict[str, Page] = {}
@@ -155,6 +161,19 @@ class World:
         self.persons[psid] = person
         return person
 
+    def add_template(self, page: Page, name: str, language: str = "en_US", **more: Any) -> dict[str, Any]:
+        """Add an approved utility template."""
+        entry = {
+            "id": self.ids.number("template"),
+            "name": name,
+            "language": language,
+            "status": "APPROVED",
+            "category": "UTILITY",
+            **more,
+        }
+        page.templates[entry["id"]] = entry
+        return entry
+
     def add_comment(self, person: Person, *, is_post: bool = False) -> Comment:
         """Let a person comment on a post of the Page, or post to it; it can be answered once in private."""
         comment = Comment(
@@ -180,12 +199,17 @@ class World:
         authored: bool = True,
         delay: float = 0.0,
     ) -> None:
-        """Queue an item for the webhook, in the container that its thread's owner calls for."""
+        """Queue an item for the webhook, in the container that its thread's owner calls for.
+
+        What a person whom the Page has blocked writes (``authored``) goes nowhere.
+        """
         with self.lock:
             person = self.person_of(page, item)
+            if person is not None and person.blocked_by_page and authored:
+                return
             standby = self.faults.strike("standby") is not None
             if person is not None and self.owner(person) not in {"", page.app_id}:
-                standby = subscription != "messaging_handovers"
+                standby = subscription not in {"messaging_handovers", "messaging_handover"}
             container = "standby" if standby else "messaging"
             wanted = "standby" if standby else subscription
             if page.receives(wanted):
@@ -221,19 +245,66 @@ class World:
         person.owner = app_id
         person.owner_until = self.clock() + seconds
 
+    def hand_over(
+        self, person: Person, app_id: str, metadata: str = "", *, kind: str = "pass_thread_control"
+    ) -> None:
+        """Pass control to an app, or take it (``kind="take_thread_control"``), and tell the bot of it."""
+        page = person.page
+        before = self.owner(person)
+        self.give_control(person, app_id)
+        body = {"previous_owner_app_id": before or None, "new_owner_app_id": app_id, "metadata": metadata}
+        item = {
+            "sender": {"id": person.id},
+            "recipient": {"id": page.account_id},
+            "timestamp": int(self.clock() * 1000),
+            kind: body,
+        }
+        self.emit(
+            page, "messaging_handover" if page.is_instagram else "messaging_handovers", item, authored=False
+        )
+
+    def agent_says(self, person: Person, text: str, *, takes_control: bool = False) -> Bubble:
+        """Let a human answer from the Page's inbox; the bot hears of it by an echo."""
+        page = person.page
+        inbox = INSTAGRAM_INBOX if page.is_instagram else PAGE_INBOX
+        mid = self.mid_for(page)
+        bubble = Bubble(mid, True, self.clock(), "text", text, {"text": text}, app_id=inbox)
+        person.thread.append(bubble)
+        if takes_control:
+            self.give_control(person, inbox)
+        message: dict[str, Any] = {"is_echo": True, "app_id": int(inbox), "mid": mid, "text": text}
+        item = {
+            "sender": {"id": page.account_id},
+            "recipient": {"id": person.id},
+            "timestamp": int(self.clock() * 1000),
+            "message": message,
+        }
+        self.emit(page, "messages" if page.is_instagram else "message_echoes", item, authored=False)
+        return bubble
+
     def next_seq(self) -> int:
         self._seq += 1
         return self._seq
 
     def spend(self, key: str, most: int, span: float) -> None:
         """Count a call against a budget of so many in a span of seconds; refuses with 613 when it is used up."""
-        if not self.enforce_rates:
-            return
+        if self.enforce_rates and not self.has_left(key, most, span):
+            raise refusals.throttled()
+
+    def has_left(self, key: str, most: int, span: float) -> bool:
+        """Count a call against a budget; False when the budget is used up."""
         with self.lock:
             now = self.clock()
             times = self._calls_at.setdefault(key, deque())
             while times and times[0] <= now - span:
                 times.popleft()
             if len(times) >= most:
-                raise refusals.throttled()
+                return False
             times.append(now)
+            return True
+
+    def engaged(self, page: Page) -> int:
+        """Give the number of persons that the Page can write to."""
+        return sum(
+            1 for person in self.persons.values() if person.page is page and person.last_seen is not None
+        )

@@ -129,7 +129,9 @@ def client_of(page_id: str) -> graph.Client:
 def _explained(error: graph.GraphError) -> str:
     """Say what Graph answered and what to do; Graph's own text is quoted, so that it cannot pass for ours."""
     if error.code is None:
-        return f"Graph gave no answer: {error}\nCheck the network and DJM_GRAPH_URL, then run the command again."
+        return (
+            f"Graph gave no answer: {error}\nCheck the network and DJM_GRAPH_URL, then run the command again."
+        )
     number = f"{error.code}" if error.subcode is None else f"{error.code}, subcode {error.subcode}"
     trace = f" (fbtrace_id {error.fbtrace_id})" if error.fbtrace_id else ""
     return f"Graph refused with code {number}: {error.message!r}{trace}\n{error.action}"

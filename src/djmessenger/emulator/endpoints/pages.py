@@ -13,7 +13,7 @@ from djmessenger.emulator import refusals
 from djmessenger.emulator.endpoints.context import Context
 from djmessenger.emulator.person import Person
 from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
-from djmessenger.emulator.validation import as_url, required, required_text
+from djmessenger.emulator.validation import as_number, as_url, required, required_text
 from djmessenger.rulebook import limit
 
 
@@ -40,7 +40,7 @@ def personas(context: Context) -> dict[str, Any]:
     page = context.page
     if context.method == "GET":
         data = [_persona(entry) for entry in page.personas.values() if not entry["deleted"]]
-        return {"data": data, **({"paging": _paging(data)} if data else {})}
+        return paged(context, data)
     if page.is_instagram:
         raise refusals.no_such_object(context.method, page.id)
     name = required_text(context.params, "name", "", most=limit("persona.name"))
@@ -65,15 +65,28 @@ def _persona(entry: dict[str, Any]) -> dict[str, Any]:
     return {key: entry[key] for key in ("name", "profile_picture_url", "id")}
 
 
-def _paging(data: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"cursors": {"before": data[0]["id"], "after": data[-1]["id"]}}
+PAGE_SIZE = 25
+"""Entries of a list that Graph gives at once unless ``limit`` says otherwise."""
+
+
+def paged(context: Context, data: list[dict[str, Any]]) -> dict[str, Any]:
+    """Give the part of a list that ``after`` and ``limit`` ask for, with the cursors of its ends."""
+    size = as_number(context.params.get("limit", PAGE_SIZE), "limit", least=1, most=1000)
+    after = context.params.get("after")
+    start = next((number + 1 for number, entry in enumerate(data) if entry["id"] == after), None)
+    if after is not None and start is None:
+        raise refusals.bad("Invalid cursor", path="after")
+    part = data[start or 0 :][:size]
+    if not part:
+        return {"data": []}
+    return {"data": part, "paging": {"cursors": {"before": part[0]["id"], "after": part[-1]["id"]}}}
 
 
 def custom_labels(context: Context) -> dict[str, Any]:
     context.need("pages_messaging")
     page = context.page
     if context.method == "GET":
-        return {"data": [_label(label, context) for label in page.labels.values()]}
+        return paged(context, [_label(label, context) for label in page.labels.values()])
     name = required_text(context.params, "page_label_name", "")
     label_id = context.world.number("label")
     page.labels[label_id] = {"id": label_id, "page_label_name": name, "users": set()}
@@ -107,7 +120,7 @@ def label_users(context: Context) -> dict[str, Any]:
 
 def labels_of(context: Context, person: Person) -> dict[str, Any]:
     labels = [label for label in context.page.labels.values() if person.id in label["users"]]
-    return {"data": [_label(label, context) for label in labels]}
+    return paged(context, [_label(label, context) for label in labels])
 
 
 def subscribed_apps(context: Context) -> dict[str, Any]:
@@ -151,7 +164,7 @@ def conversations(context: Context) -> dict[str, Any]:
         for person in persons
         if person.thread and wanted in {None, person.id}
     ]
-    return {"data": data}
+    return paged(context, data)
 
 
 def _moment(seconds: float) -> str:
@@ -162,7 +175,7 @@ def conversation_messages(context: Context) -> dict[str, Any]:
     person = context.person(context.target.removeprefix("t_"))
     newest = list(reversed(person.thread))
     data = [{"id": bubble.mid, "created_time": _moment(bubble.time)} for bubble in newest]
-    return {"data": data}
+    return paged(context, data)
 
 
 def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
@@ -181,3 +194,62 @@ def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, 
     }
     wanted = str(context.params.get("fields") or "id,created_time").split(",")
     return {key: value for key, value in values.items() if key in wanted or key == "id"}
+
+
+_METRICS = {
+    "page_messages_total_messaging_connections",
+    "page_messages_new_conversations_unique",
+    "page_messages_blocked_conversations_unique",
+    "page_messages_reported_conversations_unique",
+}
+
+
+def insights(context: Context) -> dict[str, Any]:
+    """Answer ``GET /{page}/insights`` with what can be counted here."""
+    given = required(context.params, "metric", "")
+    names = given if isinstance(given, list) else str(given).split(",")
+    persons = [person for person in context.world.persons.values() if person.page is context.page]
+    counts = {
+        "page_messages_total_messaging_connections": sum(1 for person in persons if person.thread),
+        "page_messages_new_conversations_unique": sum(1 for person in persons if person.thread),
+        "page_messages_blocked_conversations_unique": sum(1 for person in persons if person.blocked),
+    }
+    data = []
+    for name in names:
+        if name not in _METRICS:
+            raise refusals.bad("The value must be a valid insights metric", path="metric")
+        value = {"value": counts.get(name, 0), "end_time": _moment(context.world.clock())}
+        metric_id = f"{context.page.id}/insights/{name}/day"
+        data.append({"name": name, "period": "day", "values": [value], "title": name, "id": metric_id})
+    return {"data": data}
+
+
+def message_templates(context: Context) -> dict[str, Any]:
+    """Answer the templates of utility messages; every new one is approved at once."""
+    context.need("page_utility_messaging")
+    page, params = context.page, context.params
+    if context.method == "POST":
+        name = required_text(params, "name", "")
+        language = required_text(params, "language", "")
+        if str(params.get("category", "UTILITY")).upper() != "UTILITY":
+            raise refusals.not_one_of("category", {"utility"})
+        entry = context.world.add_template(page, name, language, components=params.get("components") or [])
+        return {key: entry[key] for key in ("id", "status", "category")}
+    wanted = {key: str(params[key]) for key in ("name", "language", "status", "category") if params.get(key)}
+    if context.method == "DELETE":
+        required(params, "name", "")
+        wanted = {"name": wanted["name"]}
+        if params.get("template_id"):
+            wanted["id"] = str(params["template_id"])
+    found = {
+        key: entry
+        for key, entry in page.templates.items()
+        if all(str(entry.get(name)) == value for name, value in wanted.items())
+    }
+    if context.method == "GET":
+        return paged(context, list(found.values()))
+    if not found:
+        raise refusals.no_such_object("delete", str(params.get("template_id") or params["name"]))
+    for key in found:
+        del page.templates[key]
+    return {"success": True}

@@ -70,8 +70,7 @@ def thread_control(context: Context) -> dict[str, Any]:
             raise refusals.bad("Wrong app ID", 2018164, "target_app_id")
         if others:
             raise refusals.other_app_controls()
-        world.give_control(person, target)
-        announce_control(context, person, "pass_thread_control", owner, target, metadata)
+        world.hand_over(person, target, metadata)
     elif verb == "take":
         if not page.default_app:
             raise refusals.Refusal(10, "No default app is set for this Page.")
@@ -91,22 +90,6 @@ def thread_control(context: Context) -> dict[str, Any]:
         )
         world.give_control(person, page.app_id, seconds=span)
     return {"success": True}
-
-
-def announce_control(
-    context: Context, person: Person, kind: str, before: str, after: str, metadata: str
-) -> None:
-    """Queue the event of a change of the thread's owner."""
-    page = context.page
-    body = {"previous_owner_app_id": before or None, "new_owner_app_id": after, "metadata": metadata}
-    item = {
-        "sender": {"id": person.id},
-        "recipient": {"id": page.account_id},
-        "timestamp": int(context.world.clock() * 1000),
-        kind: body,
-    }
-    subscription = "messaging_handover" if page.is_instagram else "messaging_handovers"
-    context.world.emit(page, subscription, item, authored=False)
 
 
 def thread_owner(context: Context) -> dict[str, Any]:
@@ -140,6 +123,18 @@ def moderate(context: Context) -> dict[str, Any]:
         if wanted & {"unblock_user", "unban_user"}:
             person.blocked_by_page = False
     return {"success": "true"}
+
+
+LINKING_TIME = 300.0
+"""Seconds that an account linking token lives."""
+
+
+def linked_person(context: Context) -> dict[str, Any]:
+    """Answer ``/me?fields=recipient&account_linking_token=...``."""
+    psid, issued = context.page.linking_tokens.get(str(context.params["account_linking_token"]), ("", 0.0))
+    if not psid or context.world.clock() - issued > LINKING_TIME:
+        raise refusals.Refusal(10303, "The account_linking_token is invalid")
+    return {"id": context.page.id, "recipient": psid}
 
 
 def unlink_account(context: Context) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from djmessenger.emulator import refusals
-from djmessenger.emulator.content import PLAIN_BUTTON, check_buttons
+from djmessenger.emulator.buttons import PLAIN_BUTTON, check_buttons
 from djmessenger.emulator.endpoints.context import Context
 from djmessenger.emulator.state import Page
 from djmessenger.emulator.validation import (
