@@ -14,7 +14,9 @@ NAMES = ("parsing", "routing", "acknowledging")
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []], help=f"which ones; all of {', '.join(NAMES)}")
+    parser.add_argument(
+        "names", nargs="*", choices=[*NAMES, []], help=f"which ones; all of {', '.join(NAMES)}"
+    )
     chosen = parser.parse_args().names or NAMES
     root = Path(__file__).parent.parent
     failed = 0

@@ -20,7 +20,7 @@ import django
 from django.conf import settings
 
 ROUNDS, REQUESTS = 9, 300
-SECRET = "0123456789abcdef0123456789abcdef"  # noqa: S105 - of the test project
+SECRET = "0123456789abcdef0123456789abcdef"
 
 
 class IdleDispatcher:
@@ -52,7 +52,11 @@ def main() -> None:
 
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
-        cursor.execute("CREATE TABLE bare (body BLOB)" if connection.vendor == "sqlite" else "CREATE TABLE bare (body bytea)")
+        cursor.execute(
+            "CREATE TABLE bare (body BLOB)"
+            if connection.vendor == "sqlite"
+            else "CREATE TABLE bare (body bytea)"
+        )
     handler = WSGIHandler()
     numbers = itertools.count()
 
@@ -61,7 +65,9 @@ def main() -> None:
             text = f"number {next(numbers)}"
             item = {"sender": {"id": "7215540983316204"}, "recipient": {"id": "104233987650012"}}
             item |= {"timestamp": 1795425304000, "message": {"mid": f"m_{text}", "text": text}}
-            body = json.dumps({"object": "page", "entry": [{"id": "104233987650012", "messaging": [item]}]}).encode()
+            body = json.dumps(
+                {"object": "page", "entry": [{"id": "104233987650012", "messaging": [item]}]}
+            ).encode()
             signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
             statuses: list[str] = []
             environ = {
@@ -101,8 +107,16 @@ def main() -> None:
     assert models.Callback.objects.count() == expected
     show("callbacks stored and answered", expected, "rows")
     show("CPU of an acknowledgement", median["messenger"] * 1e6, "us")
-    show("acks per second against a bare view that verifies and decodes", median["bare-decode"] / median["messenger"], "times")
-    show("CPU against a bare view that verifies and inserts", median["messenger"] / median["bare-insert"], "times")
+    show(
+        "acks per second against a bare view that verifies and decodes",
+        median["bare-decode"] / median["messenger"],
+        "times",
+    )
+    show(
+        "CPU against a bare view that verifies and inserts",
+        median["messenger"] / median["bare-insert"],
+        "times",
+    )
 
 
 if __name__ == "__main__":

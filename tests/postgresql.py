@@ -13,7 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 # Nothing here outlives the tests, so nothing has to reach the disk.
-OPTIONS = "-c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=60"
+OPTIONS = (
+    "-c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off "
+    "-c autovacuum=off -c max_connections=60"
+)
 
 
 class NoPostgreSQL(Exception):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import decimal
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -313,6 +314,24 @@ class TestLocation:
         assert not models.UserLocation.objects.exists()
         assert caplog.records[-1].__dict__["action"] == "location_refused"
 
+    def test_nobody_shares_a_place(self) -> None:
+        messaging = place({"coordinates": {"lat": 1, "long": 2}})
+        messaging.sender = None
+        messaging.recipient = None
+        LocationHandler().handle(messaging)
+        assert not models.UserLocation.objects.exists()
+
+    def test_what_is_too_long_is_cut(self) -> None:
+        messaging = place({"coordinates": {"lat": 1, "long": 2}})
+        assert messaging.message is not None
+        messaging.message.mid = "m" * 300
+        messaging.attachments[0].title = "t" * 300
+        LocationHandler().handle(messaging)
+        SaveMessagingHandler().handle(messaging)
+        row = models.UserLocation.objects.get()
+        assert (row.title, row.mid) == ("t" * 255, "m" * 255)
+        assert models.Messaging.objects.get().mid == "m" * 255
+
     def test_other_messagings_have_no_place(self) -> None:
         LocationHandler().handle(text())
         assert not models.UserLocation.objects.exists()
@@ -376,3 +395,18 @@ class TestPayloads:
     def test_parents_are_abstract(self, cls: type[BaseHandler]) -> None:
         with pytest.raises(TypeError):
             cls()
+
+
+@pytest.mark.django_db
+def test_profiles_and_messages_stay_out_of_the_log(
+    transport: FakeTransport, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "djmessenger")
+    messaging = place({"coordinates": {"lat": 37.483872693672, "long": 2}}, text="my secret")
+    for handler in (UserProfileHandler(), SaveMessagingHandler(), ThumbUpHandler(), LocationHandler()):
+        handler.handle(messaging)
+    transport.answers = [(400, {"error": {"code": 100, "message": "Ada is secret"}})]
+    models.FBUserProfile.objects.update(profile_state=States.NEW)
+    UserProfileHandler().handle(text("my secret"))
+    for word in ("Ada", "Byron", "my secret", "37.48", "made-up"):
+        assert word not in caplog.text.replace("Ada is secret", "")

@@ -62,7 +62,9 @@ def test_the_directions_are_apart(conversations):
 def test_the_longest_waiting_comes_first(conversations):
     for conversation in reversed(conversations):
         Lane.objects.wake([conversation], IN)
-        Lane.objects.filter(ready_at__isnull=False).update(ready_at=F("ready_at") - datetime.timedelta(seconds=9))
+        Lane.objects.filter(ready_at__isnull=False).update(
+            ready_at=F("ready_at") - datetime.timedelta(seconds=9)
+        )
     claim(limit=2)
     first = Lane.objects.filter(epoch=1).order_by("pk").values_list("conversation_id", flat=True)
     assert set(first) == set(conversations[1:])

@@ -130,7 +130,7 @@ def test_samples_are_decoded_as_they_are(path):
         (bytearray(b"[1]"), [1]),
         (memoryview(b"[1]"), [1]),
     ],
-    ids=lambda value: repr(value)[:40],
+    ids=lambda value: type(value).__name__ if isinstance(value, memoryview) else repr(value)[:40],
 )
 def test_what_cannot_be_stored_is_repaired(body, document):
     assert decode(body) == document

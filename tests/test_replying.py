@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -144,6 +145,22 @@ class TestReply:
         assert row.conversation.page.page_id == PAGE
         assert transport.bodies == []
 
+    def test_texts_stay_out_of_the_log(
+        self,
+        transport: FakeTransport,
+        caplog: pytest.LogCaptureFixture,
+        django_capture_on_commit_callbacks: Any,
+    ) -> None:
+        caplog.set_level(logging.DEBUG, "djmessenger")
+        with django_capture_on_commit_callbacks(execute=True):
+            queue(event("my question"), ["my answer", Typing()])
+        transport.error = graph.NotSent("refused")
+        with django_capture_on_commit_callbacks(execute=True):
+            queue(event("my question"), Typing())
+        assert caplog.records
+        for word in ("my question", "my answer", "made-up"):
+            assert word not in caplog.text
+
     def test_every_reply_has_a_row_whoever_gets_it(self) -> None:
         assert not models.FBUserProfile.objects.exists()
         SimpleMessageReplier("Hi").reply(event())
@@ -232,7 +249,7 @@ class TestReply:
         with django_capture_on_commit_callbacks(execute=True):
             Typed("Hi").reply(event())
         assert transport.bodies == [{"recipient": {"id": PERSON}, "sender_action": "typing_on"}]
-        assert list(rows()[0].data) == ["messaging_type", "message"]
+        assert set(rows()[0].data) == {"messaging_type", "message"}
 
     @given(st.text(st.sampled_from("ab 😀ß\n"), max_size=5000))
     def test_a_text_over_the_limit_becomes_several_rows(self, typed: str) -> None:
@@ -469,6 +486,18 @@ class TestQuickReplies:
         MyQuickReplies("word " * 500).reply(event())
         assert ["quick_replies" in message for message in messages()] == [False, True]
 
+    def test_what_holds_no_text_or_an_attachment_stays_whole(self) -> None:
+        given = [{"attachment": {"type": "like_heart"}}, {"attachment": {}, "text": "word " * 500}, {"a": 1}]
+
+        class Whole(Of2016):
+            def get_message(self, messaging: Messaging) -> dict[str, Any]:
+                found: dict[str, Any] = given[len(rows())]
+                return found
+
+        for _ in given:
+            Whole().reply(event())
+        assert messages() == given
+
     def test_what_a_message_of_2016_holds_beside_a_long_text_stays(self) -> None:
         class Long(Of2016):
             def get_message(self, messaging: Messaging) -> dict[str, Any]:
@@ -565,7 +594,12 @@ class TestMessages:
         replier.reply(event())
         assert messages() == [replier.get_message(event())]
         assert messages()[0]["text"] == "Danke"
+        with override_settings(DJM_BOT_PREFIX="Bot: "):
+            message = replier.get_message(event())
+        assert (message["text"], message["quick_replies"][0]["title"]) == ("Bot: Danke", "Order")
         assert replier.get_reply_type() is ReplyingType.SIMPLE_TEXT
+        assert "ORDER" in repr(replier)
+        assert replier != MessageReplier("Danke")
 
     @pytest.mark.parametrize(
         "data", [{"type": "simple_text", "text": "Hi"}, "Hi", [{"type": "image", "url": URL}, "Hi"]]

@@ -174,6 +174,10 @@ def takes_nothing():
     return None
 
 
+def hi(event):
+    return "Hello!"
+
+
 async def later(event):
     return None
 
@@ -531,6 +535,36 @@ class TestFailing:
         with caplog.at_level(logging.CRITICAL):
             policy.decide(messaging).act(messaging, savepoints=True)
         assert messaging.conversation.state == {"step": 21}
+
+    def test_what_failed_once_may_succeed_when_it_is_repeated(self):
+        log, messaging = [], said("hi")
+        handler = Note(log, "handles", fails=True)
+        decision = Policy([rule("SIMPLE_TEXT", "one", log, handlers=[handler])]).decide(messaging)
+        with pytest.raises(LookupError):
+            decision.act(messaging)
+        handler.fails = False
+        decision.act(messaging)
+        assert log == ["handles", "handles", "one replies"]
+        assert (decision.outcome.error, decision.outcome.errors) == ("", [])
+
+    @pytest.mark.django_db
+    def test_messages_that_were_taken_back_are_not_counted(self, conversation, caplog):
+        def fail(event):
+            yield "one"
+            yield 2
+
+        messaging = said("hi")
+        messaging.bind(conversation=conversation, person=conversation.person)
+        policy = Policy(
+            [Rule("SIMPLE_TEXT", function.__name__, handlers=[_run(function)]) for function in (fail, hi)]
+        )
+        decision = policy.decide(messaging)
+        with caplog.at_level(logging.CRITICAL):
+            decision.act(messaging, savepoints=True)
+        assert [(reply.rule, reply.data["message"]) for reply in models.Reply.objects.all()] == [
+            ("hi", {"text": "Hello!"})
+        ]
+        assert decision.outcome.messages == 1
 
     def test_acting_again_starts_the_record_anew(self):
         log, messaging = [], said("hi")

@@ -9,6 +9,7 @@ import textwrap
 import types
 
 import pytest
+from django.utils.functional import lazy
 
 from djmessenger import rules
 from djmessenger.filtering import TextFilter
@@ -195,6 +196,22 @@ class TestRule:
         assert rule.json()["stop"] is True
 
 
+class TestTranslatable:
+    def test_a_lazy_text_is_not_read_at_import(self, write):
+        asked = []
+
+        def translate():
+            asked.append(True)
+            return "Hallo"
+
+        write("").__dict__["greeting"] = lazy(translate, str)()
+        exec(  # noqa: S102
+            "@rule(text(greeting))\ndef greet(event): ...", sys.modules["written.messenger"].__dict__
+        )
+        assert asked == []
+        assert rules.collect(["written"]).route(said("hallo")).applied == ["greet"]
+
+
 class TestDefaultAndFallback:
     def test_without_a_default_the_person_is_known_and_the_event_kept(self, monkeypatch, write):
         monkeypatch.undo()
@@ -356,9 +373,22 @@ class TestCollect:
     def test_rules_beside_messenger_are_told_of(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
         write('@rule(text("b"))\ndef one(event): ...', "written.views")
+        write('@rule(text("b"))\ndef one(event): ...', "written.not_installed.messenger")
         (problem,) = rules.problems(["written"])
         assert (problem.id, problem.position) == ("W032", "written.views")
         assert len(rules.collect(["written"]).rules) == 2
+
+    def test_a_setting_that_takes_their_place_is_told_of(self, write):
+        write('@rule(text("b"))\ndef one(event): ...')
+        (problem,) = rules.overruled(["written", "other"])
+        assert (problem.id, problem.position) == ("W032", "written.messenger")
+
+    def test_a_file_lies_beside_the_module(self, write, tmp_path):
+        (tmp_path / "more.json").write_text('{"rules": [{"type": "READ", "name": "more"}]}')
+        module = write("")
+        module.__file__ = str(tmp_path / "messenger.py")
+        exec('include("more.json")', module.__dict__)  # noqa: S102
+        assert [item.name for item in rules.collect(["written"]).rules] == ["default", "more"]
 
 
 class TestMisuse:

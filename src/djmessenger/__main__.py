@@ -27,7 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--folder", type=Path, default=Path(".demo"), help="where database and log are kept (.demo)"
     )
-    demo.add_argument("--once", action="store_true", help="end after the visit, with 1 if something went wrong")
+    demo.add_argument(
+        "--once", action="store_true", help="end after the visit, with 1 if something went wrong"
+    )
     return _demo(parser.parse_args(arguments))
 
 

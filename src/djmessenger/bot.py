@@ -15,6 +15,7 @@ from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import graph, models, routing, rules, settings
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.models import speaking
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -80,12 +81,12 @@ def get_policy() -> routing.Policy:
 
 def get_policy_problems() -> list[routing.Problem]:
     """Give every mistake in the policy that would serve; building it is not needed."""
-    if not settings.is_set("DJM_ROUTING_POLICY"):
-        load_modules()
-        problems = rules.problems(config.name for config in apps.get_app_configs())
-        if problems is not None:
-            return problems
-    return routing.Policy.problems_of(settings.DJM_ROUTING_POLICY)
+    load_modules()
+    names = [config.name for config in apps.get_app_configs()]
+    if settings.is_set("DJM_ROUTING_POLICY"):
+        return [*routing.Policy.problems_of(settings.DJM_ROUTING_POLICY), *rules.overruled(names)]
+    problems = rules.problems(names)
+    return routing.Policy.problems_of(settings.DJM_ROUTING_POLICY) if problems is None else problems
 
 
 def load_modules() -> None:
@@ -163,6 +164,7 @@ def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
     graph.set_default(get_client)
+    speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
     models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
 

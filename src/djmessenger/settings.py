@@ -129,8 +129,13 @@ SETTINGS: dict[str, Setting] = {
         datetime.timedelta(days=7),
         "Events older than this are stored and ignored.",
     ),
+    "DJM_MAX_PENDING": Setting(
+        int, 500, "How many events of one conversation may wait; what comes on top is stored and ignored."
+    ),
     "DJM_DISPATCHER": Setting(
-        str, "embedded", "What handles a stored callback: inline, embedded, worker, or the dotted path of a class."
+        str,
+        "embedded",
+        "What handles a stored callback: inline, embedded, worker, or the dotted path of a class.",
     ),
     "DJM_TRIES": Setting(
         int, 8, "How often a failing event is handled, with growing pauses, before it is failed for good."
@@ -217,6 +222,7 @@ if TYPE_CHECKING:
     DJM_VERIFY_SIGNATURE: bool
     DJM_MAX_BODY_SIZE: int
     DJM_MAX_EVENT_AGE: datetime.timedelta
+    DJM_MAX_PENDING: int
     DJM_DISPATCHER: str
     DJM_TRIES: int
     DJM_WHEN_UNSURE: str

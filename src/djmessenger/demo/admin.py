@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from django.contrib import admin
 
@@ -18,5 +18,5 @@ else:
 class OrderAdmin(ModelAdmin):
     """Who ordered what."""
 
-    list_display: ClassVar[list[str]] = ["drink", "person", "created"]
-    list_select_related: ClassVar[list[str]] = ["person"]
+    list_display = ("drink", "person", "created")
+    list_select_related = ("person",)

@@ -26,10 +26,16 @@ def greet(event: Messaging) -> OutgoingMessage:
 @rule(tapped(*DRINKS))
 def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
     made = Order.objects.create(person=event.person, drink=event.payload)
-    yield _("%(drink)s, coming up. Your number is %(number)s.") % {"drink": DRINKS[event.payload], "number": made.pk}
+    yield _("%(drink)s, coming up. Your number is %(number)s.") % {
+        "drink": DRINKS[event.payload],
+        "number": made.pk,
+    }
     yield ButtonTemplate(
         _("Anything else?"),
-        [PostbackButton(_("Cancel it"), f"CANCEL {made.pk}"), UrlButton(_("Our menu"), "https://example.com/menu")],
+        [
+            PostbackButton(_("Cancel it"), f"CANCEL {made.pk}"),
+            UrlButton(_("Our menu"), "https://example.com/menu"),
+        ],
     )
 
 

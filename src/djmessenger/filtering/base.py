@@ -61,16 +61,23 @@ class BaseFilter(Serializable, abc.ABC):
     def check(self, messaging: Messaging) -> Verdict:
         """Ask the filter and give its verdict; never raises, an exception is a logged no."""
         try:
-            return Verdict(bool(self.should_pass(messaging)), self.describe())
+            return Verdict(bool(self.should_pass(messaging)), self._name())
         except Exception as error:  # noqa: BLE001 - whatever an author's filter raises is a no, and logged
             return self._failed(error)
 
     def _failed(self, error: Exception) -> Verdict:
-        name = self.describe()
+        name = self._name()
         logger.error(
             "Filter %s failed", name, exc_info=error, extra={"action": "filter_failed", "filter": name}
         )
         return Verdict(False, name, error=f"{type(error).__name__}: {error}")
+
+    def _name(self) -> str:
+        """Give the readable name, worked out once: every verdict bears it."""
+        found: str | None = self.__dict__.get("_described")
+        if found is None:
+            found = self.__dict__["_described"] = self.describe()
+        return found
 
     def describe(self) -> str:
         """Give a readable name, as an author would type the filter."""
@@ -180,8 +187,8 @@ class AllFilter(_Combined):
             asked.append(item.check(messaging))
             if not asked[-1].passed:
                 _restore(messaging, before)
-                return Verdict(False, self.describe(), tuple(asked), asked[-1].error)
-        return Verdict(True, self.describe(), tuple(asked))
+                return Verdict(False, self._name(), tuple(asked), asked[-1].error)
+        return Verdict(True, self._name(), tuple(asked))
 
     def types(self) -> frozenset[ReceivingType] | None:
         known = [found for found in (item.types() for item in self.operands) if found is not None]
@@ -203,9 +210,9 @@ class AnyFilter(_Combined):
         for item in self.operands:
             asked.append(item.check(messaging))
             if asked[-1].passed:
-                return Verdict(True, self.describe(), tuple(asked))
+                return Verdict(True, self._name(), tuple(asked))
         error = next((verdict.error for verdict in asked if verdict.error), "")
-        return Verdict(False, self.describe(), tuple(asked), error)
+        return Verdict(False, self._name(), tuple(asked), error)
 
     def types(self) -> frozenset[ReceivingType] | None:
         return _union(item.types() for item in self.operands)
@@ -228,7 +235,7 @@ class NotFilter(BaseFilter):
         asked = self.negated.check(messaging)
         # What a refused pattern captured is of no use to anybody.
         _restore(messaging, before)
-        return Verdict(not asked.passed and not asked.error, self.describe(), (asked,), asked.error)
+        return Verdict(not asked.passed and not asked.error, self._name(), (asked,), asked.error)
 
     def describe(self) -> str:
         name = self.negated.describe()

@@ -44,9 +44,9 @@ class SimpleTextRegexFilter(BaseFilter):
         if type(self).should_pass not in _OWN:
             return super().check(messaging)
         try:
-            return Verdict(self._search(messaging), self.describe())
+            return Verdict(self._search(messaging), self._name())
         except patterns.PatternTimeout as error:
-            return Verdict(False, self.describe(), error=str(error))
+            return Verdict(False, self._name(), error=str(error))
         except Exception as error:  # noqa: BLE001 - as in every filter
             return self._failed(error)
 
@@ -102,7 +102,7 @@ class TextFilter(BaseFilter):
             raise DJMInvalidConfigException("text(...) needs at least one text")
         given: tuple[Any, ...] = words
         for word in given:
-            if not isinstance(word, (str, Promise, LocalizedString)) or word == "":
+            if not isinstance(word, (str, Promise, LocalizedString)) or (isinstance(word, str) and not word):
                 raise DJMInvalidConfigException(f"text(...) takes texts, not {word!r}")
         self.words = words
         self._keys: frozenset[str] | None = None

@@ -64,25 +64,40 @@ class LaneManager(models.Manager["Lane"]):
         """Say, inside the caller's transaction, that something waits, from ``after`` seconds on.
 
         A lane that is leased stays with its holder, who looks again under the same lock before letting go.
+        Lanes that are not there are made: what is queued into a conversation made by hand is not forgotten.
         """
+        wanted = set(conversation_ids)
         moment = in_seconds(after)
         due = Greatest(moment, Coalesce(F("leased_until"), moment))
-        lanes = self.filter(conversation_id__in=list(conversation_ids), kind=kind)
+        lanes = self.lock(wanted, kind)
+        if len(lanes) < len(wanted):
+            self.ensure(wanted)
+            lanes = self.lock(wanted, kind)
+        self.filter(pk__in=lanes).update(ready_at=Least(Coalesce(F("ready_at"), due), due))
+
+    def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
+        """Lock lanes to the end of the transaction and give their keys.
+
+        In sorted order, so that two batches with the same people never wait for each other.
+        """
+        lanes = self.filter(conversation_id__in=list(conversation_ids), kind=kind).order_by("conversation_id")
         if connections[self.db].features.has_select_for_update:
-            # In sorted order, so that two batches with the same people never wait for each other.
-            lanes = self.filter(pk__in=list(lanes.select_for_update().order_by("pk").values_list("pk", flat=True)))
-        lanes.update(ready_at=Least(Coalesce(F("ready_at"), due), due))
+            lanes = lanes.select_for_update()
+        return list(lanes.values_list("pk", flat=True))
 
     def claim(
         self, kind: str, *, seconds: float, limit: int = 1, conversation_id: int | None = None
     ) -> list[Lease]:
         """Take up to ``limit`` lanes in which something waits, the longest waiting first, for ``seconds``."""
+        waiting = self.filter(kind=kind, ready_at__lte=Now()).order_by("ready_at", "pk")
+        if conversation_id is not None:
+            waiting = waiting.filter(conversation_id=conversation_id)
+        if connections[self.db].features.has_select_for_update_skip_locked:
+            waiting = waiting.select_for_update(skip_locked=True)
+        elif not waiting.exists():
+            # One writer at a time: whoever finds nothing should not have kept the others waiting.
+            return []
         with transaction.atomic(using=router.db_for_write(Lane)):
-            waiting = self.filter(kind=kind, ready_at__lte=Now()).order_by("ready_at", "pk")
-            if conversation_id is not None:
-                waiting = waiting.filter(conversation_id=conversation_id)
-            if connections[self.db].features.has_select_for_update_skip_locked:
-                waiting = waiting.select_for_update(skip_locked=True)
             chosen = list(waiting.values_list("pk", flat=True)[:limit])
             if not chosen:
                 return []
@@ -105,11 +120,19 @@ class LaneManager(models.Manager["Lane"]):
         return lane
 
     def renew(self, lease: Lease, seconds: float) -> None:
-        """Hold on to a lane for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since."""
+        """Hold on to a lane for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since.
+
+        One that was let go of stays free: who renews may be behind who releases.
+        """
         until = in_seconds(seconds)
-        mine = self.filter(pk=lease.lane_id, epoch=lease.epoch)
+        mine = self.filter(pk=lease.lane_id, epoch=lease.epoch, leased_until__isnull=False)
         if not mine.update(leased_until=until, ready_at=until):
-            raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
+            raise LeaseLost(f"lane {lease.lane_id} was let go of or claimed after epoch {lease.epoch}")
+
+    def give_back(self, lease: Lease, *, after: float = 0.0) -> None:
+        """Let go of a lane whose work broke off, to be looked at again; nothing where it is another's by now."""
+        mine = self.filter(pk=lease.lane_id, epoch=lease.epoch, leased_until__isnull=False)
+        mine.update(ready_at=in_seconds(after), leased_until=None, owner="")
 
     def release(self, lane: Lane, *, after: float | None) -> None:
         """Let go of a lane that ``fence`` locked; ``after`` seconds something waits in it, None: nothing does."""
@@ -151,4 +174,3 @@ class Lane(models.Model):
 
     def __str__(self) -> str:
         return f"{self.conversation_id} {self.get_kind_display()}"
-

@@ -9,6 +9,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.models import speaking
 from djmessenger.models.inbox import Messaging
 from djmessenger.models.lanes import Lane
 from djmessenger.models.people import Conversation, FBUserProfile
@@ -31,19 +32,24 @@ class ReplyManager(models.Manager["Reply"]):
         """Queue one request of the Send API, without its recipient, inside the caller's transaction.
 
         ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
-        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit.
+        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
+        it bears the name of the rule that runs.
         """
         reply = self.create(
             recipient_id=conversation.person_id,
             conversation=conversation,
             messaging=messaging,
-            rule=rule,
+            rule=(rule or speaking.rule_that_runs())[:255],
             type=type,
             data=data,
         )
+        speaking.note(reply)
         Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
+        # A broker that is away is no reason to break the caller: the sweep finds the row.
         transaction.on_commit(
-            lambda: reply_queued.send(Reply, conversation_id=conversation.pk), using=reply._state.db
+            lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
+            using=reply._state.db,
+            robust=True,
         )
         return reply
 
@@ -135,7 +141,9 @@ class Attempt(models.Model):
         REFUSED = "refused", _("refused")
         UNKNOWN = "unknown", _("Meta may have it")
 
-    reply = models.ForeignKey(Reply, verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts")
+    reply = models.ForeignKey(
+        Reply, verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts"
+    )
     number = models.PositiveSmallIntegerField(_("number"))
     token = models.CharField(
         _("token"), max_length=64, unique=True, help_text=_("Comes back in the echo of the message.")

@@ -16,7 +16,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, limit_of, present
+from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, given, limit_of, present
 from djmessenger.outgoing.message import ContentMessage
 
 if TYPE_CHECKING:
@@ -55,13 +55,13 @@ class MediaMessage(ContentMessage):
     reusable: bool = False
 
     def content(self, out: Writer) -> dict[str, Any]:
-        given = [name for name in ("url", "attachment_id", "path") if getattr(self, name)]
-        if len(given) != 1:
-            out.refuse(given[1] if given else "url", "exactly one of url, attachment_id and path")
+        sources = [name for name in ("url", "attachment_id", "path") if given(getattr(self, name))]
+        if len(sources) != 1:
+            out.refuse(sources[1] if sources else "url", "exactly one of url, attachment_id and path")
         reusable = out.flag("reusable", self.reusable)
-        if given == ["url"]:
+        if sources == ["url"]:
             payload = {"url": out.url("url", self.url), **present(is_reusable=reusable)}
-        elif given == ["attachment_id"]:
+        elif sources == ["attachment_id"]:
             payload = {"attachment_id": out.plain("attachment_id", self.attachment_id)}
         else:
             payload = {PATH_KEY: self._checked_path(out), "is_reusable": True}

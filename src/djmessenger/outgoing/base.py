@@ -7,10 +7,11 @@ the message is rendered for a person. So a mistake shows as early as it can be s
 from __future__ import annotations
 
 import datetime
+import json
 import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import GeneratorType
 from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias, runtime_checkable
 from urllib.parse import urlsplit
@@ -56,6 +57,13 @@ def present(**values: Any) -> dict[str, Any]:
     }
 
 
+def given(value: Any) -> bool:
+    """Tell whether there is a value, without asking a lazy text what it says."""
+    if value is None or isinstance(value, (str, list, tuple)):
+        return bool(value)
+    return isinstance(value, (Promise, Localized)) or value not in ("", (), [])
+
+
 def clean(text: str) -> str:
     """Give the text with what UTF-8 and PostgreSQL cannot hold replaced: lone surrogates and NUL."""
     if "\0" in text:
@@ -84,7 +92,7 @@ class Writer:
     path: str = ""
 
     def at(self, name: str) -> Writer:
-        return replace(self, path=self.where(name))
+        return Writer(self.render, self.channel, self.prefix, self.where(name))
 
     def where(self, name: str) -> str:
         return f"{self.path}.{name}" if self.path else name
@@ -138,10 +146,10 @@ class Writer:
 
     def text(self, name: str, value: Any, key: str = "", *, required: bool = True) -> str:
         """Give the text rendered for the person, at most as long as the row ``key`` allows, in characters."""
-        if not isinstance(value, str) or type(value) is not str:
-            if not isinstance(value, (str, Promise, Localized)):
+        if not isinstance(value, str):
+            if not isinstance(value, (Promise, Localized)):
                 self.wrong_type(name, "a text", value)
-            if self.making and not isinstance(value, str):
+            if self.making:
                 return ""
         text = clean(value if self.render is None else self.render(value))
         if required and not text.strip():
@@ -168,14 +176,19 @@ class Writer:
 
     def payload(self, name: str, value: Any, key: str, *, required: bool = True) -> str:
         """Give the payload as Meta brings it back: a text of at most as many characters as the row allows."""
-        if isinstance(value, bool) or not isinstance(value, (str, int, Serialized)):
+        if isinstance(value, (str, int)) and not isinstance(value, bool):
+            serialized = str(value)
+        elif isinstance(value, Serialized):
+            serialized = value.serialize()
+        else:
             self.wrong_type(name, "a str, a number or a Payload", value)
-        serialized = value.serialize() if isinstance(value, Serialized) else str(value)
         return self.plain(name, serialized, key, required=required)
 
     def url(self, name: str, value: Any, *, schemes: Sequence[str] = ("https", "http")) -> str:
         """Give a URL of a scheme that Messenger opens; never ``javascript:`` or ``data:``."""
         if isinstance(value, Promise):
+            if self.making:
+                return ""
             value = str(value)
         url = self.plain(name, value)
         try:
@@ -190,6 +203,10 @@ class Writer:
         if any(character.isspace() or not character.isprintable() for character in url):
             self.refuse(name, f"{url!r} has white space or control characters in it")
         return url
+
+    def optional_url(self, name: str, value: Any) -> str:
+        """Give a URL, or "" where none is given."""
+        return self.url(name, value) if given(value) else ""
 
     def flag(self, name: str, value: Any) -> bool:
         if not isinstance(value, bool):
@@ -222,6 +239,10 @@ class Writer:
             return {}
         if not isinstance(value, Mapping):
             self.wrong_type(name, "a dict", value)
+        try:
+            json.dumps(dict(value), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            self.refuse(name, f"has no JSON form: {error}")
         return dict(value)
 
     def part(self, name: str, value: Any, kind: type[Part] | tuple[type[Part], ...]) -> Any:

@@ -151,7 +151,7 @@ class AudioCallButton(Button):
 
 def _web(button: UrlAction | UrlButton, out: Writer) -> dict[str, Any]:
     extensions = out.flag("messenger_extensions", button.messenger_extensions)
-    fallback_url = out.url("fallback_url", button.fallback_url) if button.fallback_url else ""
+    fallback_url = out.optional_url("fallback_url", button.fallback_url)
     if fallback_url and not extensions:
         out.refuse("fallback_url", "goes with messenger_extensions only")
     shared = out.flag("share_button", button.share_button)

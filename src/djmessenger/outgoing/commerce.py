@@ -6,11 +6,21 @@ Sources: Messenger Platform, the page of each template, read November 2026.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
 
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Part, PayloadLike, TextLike, Writer, present
+from djmessenger.outgoing.base import (
+    INSTAGRAM,
+    MESSENGER,
+    Part,
+    PayloadLike,
+    TextLike,
+    Writer,
+    given,
+    present,
+)
 from djmessenger.outgoing.templates import Template
 
 Amount: TypeAlias = int | float | Decimal
@@ -36,7 +46,7 @@ class ReceiptItem(Part):
                 subtitle=out.text("subtitle", self.subtitle, required=False),
                 quantity=_amount(out, "quantity", self.quantity) if self.quantity is not None else None,
                 currency=out.plain("currency", self.currency, required=False),
-                image_url=out.url("image_url", self.image_url) if self.image_url else "",
+                image_url=out.optional_url("image_url", self.image_url),
             ),
         }
 
@@ -85,12 +95,12 @@ class ReceiptTemplate(Template):
     payment_method: TextLike
     total_cost: Amount
     _: KW_ONLY
-    elements: tuple[ReceiptItem, ...] | list[ReceiptItem] = ()
+    elements: Sequence[ReceiptItem] = ()
     subtotal: Amount | None = None
     shipping_cost: Amount | None = None
     total_tax: Amount | None = None
     address: Address | None = None
-    adjustments: tuple[Adjustment, ...] | list[Adjustment] = ()
+    adjustments: Sequence[Adjustment] = ()
     merchant_name: str = ""
     order_url: str = ""
     timestamp: int | None = None
@@ -112,7 +122,7 @@ class ReceiptTemplate(Template):
             **present(
                 sharable=out.flag("sharable", self.sharable),
                 merchant_name=out.plain("merchant_name", self.merchant_name, required=False),
-                order_url=out.url("order_url", self.order_url) if self.order_url else "",
+                order_url=out.optional_url("order_url", self.order_url),
                 timestamp=str(when),
                 elements=out.parts("elements", self.elements, ReceiptItem, "receipt.elements", least=0),
                 address=out.part("address", self.address, Address) if self.address is not None else None,
@@ -156,7 +166,7 @@ class CouponTemplate(Template):
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         code = out.plain("coupon_code", self.coupon_code, required=False)
-        if not code and not self.coupon_url:
+        if not code and not given(self.coupon_url):
             out.refuse("coupon_code", "at least one of coupon_code and coupon_url")
         if any(character.isspace() for character in code):
             out.refuse("coupon_code", f"{code!r} has white space in it")
@@ -165,12 +175,12 @@ class CouponTemplate(Template):
             **present(
                 subtitle=out.text("subtitle", self.subtitle, "coupon.subtitle", required=False),
                 coupon_code=code,
-                coupon_url=out.url("coupon_url", self.coupon_url) if self.coupon_url else "",
+                coupon_url=out.optional_url("coupon_url", self.coupon_url),
                 coupon_url_button_title=out.text(
                     "coupon_url_button_title", self.coupon_url_button_title, required=False
                 ),
                 coupon_pre_message=out.text("coupon_pre_message", self.coupon_pre_message, required=False),
-                image_url=out.url("image_url", self.image_url) if self.image_url else "",
+                image_url=out.optional_url("image_url", self.image_url),
                 payload=out.payload("payload", self.payload, "payload.length", required=False),
             ),
         }

@@ -13,6 +13,7 @@ from typing import Any
 
 from django.utils.functional import Promise
 
+from djmessenger import rulebook
 from djmessenger.exceptions import InvalidField
 from djmessenger.outgoing import actions, attachments, buttons, commerce, forms, templates, utility
 from djmessenger.outgoing.base import Localized, OutgoingMessage, Part
@@ -95,7 +96,7 @@ def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
         return data
     if not isinstance(data, Mapping):
         raise TypeError(f"a message as plain data is a dict, not {type(data).__name__}")
-    message = _read_chosen(data, "type", "", MESSAGES, "")
+    message = read_chosen(data, "type", "", MESSAGES, "")
     if not isinstance(message, OutgoingMessage):
         raise TypeError(f"{data.get('type')!r} is no message")
     return message
@@ -121,16 +122,18 @@ def as_messages(value: Any) -> list[OutgoingMessage]:
     )
 
 
-def _read_chosen(
+def read_chosen(
     data: Mapping[str, Any], key: str, default: str, known: Mapping[str, type[Part]], path: str
 ) -> Part:
+    """Build a part of the class that ``data[key]`` names; ``path`` is where it stands, for errors."""
     name = data.get(key, default)
     if not isinstance(name, str) or name not in known:
         raise InvalidField(_join(path, key), _unknown(name, known))
-    return _read(known[name], {k: v for k, v in data.items() if k != key}, path)
+    return read_part(known[name], {k: v for k, v in data.items() if k != key}, path)
 
 
-def _read(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
+def read_part(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
+    """Build a part of the class from plain data; ``path`` is where it stands, for errors."""
     declared = fields(cls)  # type: ignore[arg-type]
     allowed = {field.name: field for field in declared if field.name not in _WITHHELD}
     for key in data:
@@ -167,8 +170,8 @@ def _inside(kind: type[Part] | tuple[str, str, dict[str, type[Part]]], value: An
     if not isinstance(value, Mapping):
         return value
     if isinstance(kind, tuple):
-        return _read_chosen(value, *kind, path)
-    return _read(kind, value, path)
+        return read_chosen(value, *kind, path)
+    return read_part(kind, value, path)
 
 
 def _text(value: Any, path: str) -> Any:
@@ -188,6 +191,10 @@ def _join(path: str, name: str) -> str:
 
 def _unknown(name: Any, known: Iterable[str]) -> str:
     names = list(known)
+    for family in ("template", "quick_reply", "button"):
+        row = rulebook.table.get(f"{family}.{name}")
+        if row is not None and row.until is not None:
+            return f"{row.what} ended on {row.until}; use {row.instead} ({row.source})"
     near = difflib.get_close_matches(str(name), names, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(names)}"
     return f"{name!r:.100} is not known{hint}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -52,7 +53,7 @@ class ContentMessage(OutgoingMessage):
     fixed_messaging_type: ClassVar[str] = ""
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
 
-    quick_replies: tuple[AnyQuickReply, ...] | list[AnyQuickReply] = ()
+    quick_replies: Sequence[AnyQuickReply] = ()
     notification_type: str = ""
     messaging_type: str = ""
     tag: str = ""

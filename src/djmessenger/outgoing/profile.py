@@ -21,6 +21,7 @@ from django.utils.functional import Promise
 from djmessenger.exceptions import InvalidField
 from djmessenger.outgoing.base import Localized, Part, PayloadLike, TextLike, Writer
 from djmessenger.outgoing.buttons import UrlAction
+from djmessenger.outgoing.data import read_chosen, read_part
 from djmessenger.utils.utils import LocalizedString
 
 DEFAULT = "default"
@@ -149,13 +150,13 @@ def persistent_menu(
     composer_input_disabled: bool = False,
     render: RenderIn = in_locale,
 ) -> list[dict[str, Any]]:
-    """Give the menu for each locale: at most 20 items, flat. Items may be plain data as in the settings.
+    """Give the menu for each locale: at most 20 items, flat. Items may be plain data, as in the settings.
 
     With ``composer_input_disabled`` the menu is all a person can use; it must have items then.
     """
     result = []
     for locale, items, out in _by_locale("persistent_menu", menus, locales, render):
-        typed = _typed(items, _menu_item, out)
+        typed = _items("call_to_actions", items, out, _menu_item)
         written = out.parts("call_to_actions", typed, (MenuPostback, MenuUrl), "menu.items", least=0)
         if composer_input_disabled and not written:
             out.refuse("call_to_actions", "needed where composer_input_disabled leaves nothing else")
@@ -174,7 +175,10 @@ def ice_breakers(
     return [
         {
             "call_to_actions": out.parts(
-                "call_to_actions", _typed(items, IceBreaker, out), IceBreaker, "ice_breakers.count"
+                "call_to_actions",
+                _items("call_to_actions", items, out, _ice_breaker),
+                IceBreaker,
+                "ice_breakers.count",
             ),
             "locale": locale,
         }
@@ -192,7 +196,9 @@ def commands(
     return [
         {
             "locale": locale,
-            "commands": out.parts("commands", _typed(items, Command, out), Command, "commands.count"),
+            "commands": out.parts(
+                "commands", _items("commands", items, out, _command), Command, "commands.count"
+            ),
         }
         for locale, items, out in _by_locale("commands", known, locales, render)
     ]
@@ -272,27 +278,26 @@ def _by_locale(
     return [(locale, item, writer(locale)) for locale, item in by_locale.items()]
 
 
-def _typed(items: Any, make: Callable[..., Any], out: Writer) -> list[Any]:
-    if not isinstance(items, (list, tuple)):
-        out.wrong_type("", "a list", items)
-    result = []
-    for index, item in enumerate(items):
-        try:
-            result.append(make(**item) if isinstance(item, Mapping) else item)
-        except InvalidField as error:
-            where = out.where(f"[{index}].{error.field}".replace(".[", "["))
-            raise type(error)(where, error.problem, error.source) from error
-        except TypeError as error:
-            raise TypeError(f"{out.path}[{index}]: {error}") from error
-    return result
+def _items(name: str, values: Any, out: Writer, read: Callable[[Mapping[str, Any], str], Part]) -> list[Any]:
+    """Give the items, those that are plain data as objects."""
+    if not isinstance(values, (list, tuple)):
+        out.wrong_type(name, "a list", values)
+    return [
+        read(value, out.where(f"{name}[{index}]")) if isinstance(value, Mapping) else value
+        for index, value in enumerate(values)
+    ]
 
 
-def _menu_item(**data: Any) -> MenuItem:
-    kinds: dict[Any, type[MenuItem]] = {"postback": MenuPostback, "web_url": MenuUrl}
-    kind = data.pop("type", None)
-    if not isinstance(kind, str) or kind not in kinds:
-        raise InvalidField("type", f"{kind!r} is none of {', '.join(kinds)}")
-    return kinds[kind](**data)
+def _menu_item(data: Mapping[str, Any], path: str) -> Part:
+    return read_chosen(data, "type", "", {"postback": MenuPostback, "web_url": MenuUrl}, path)
+
+
+def _ice_breaker(data: Mapping[str, Any], path: str) -> Part:
+    return read_part(IceBreaker, data, path)
+
+
+def _command(data: Mapping[str, Any], path: str) -> Part:
+    return read_part(Command, data, path)
 
 
 def _is_public_name(host: str) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from djmessenger.outgoing.base import Part, PayloadLike, TextLike, Writer, present
+from djmessenger.outgoing.base import Part, PayloadLike, TextLike, Writer, given, present
 
 
 class AnyQuickReply(Part):
@@ -28,12 +28,12 @@ class QuickReply(AnyQuickReply):
     image_url: str = ""
 
     def write(self, out: Writer) -> dict[str, Any]:
-        needed = not self.image_url
+        needed = not given(self.image_url)
         return {
             "content_type": "text",
             "title": out.text("title", self.title, "quick_reply.title", required=needed),
             "payload": out.payload("payload", self.payload, "quick_reply.payload", required=needed),
-            **present(image_url=out.url("image_url", self.image_url) if self.image_url else ""),
+            **present(image_url=out.optional_url("image_url", self.image_url)),
         }
 
 

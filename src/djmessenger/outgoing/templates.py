@@ -5,11 +5,21 @@ Sources: Messenger Platform, the page of each template, April to June 2026.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Part, PayloadLike, TextLike, Writer, present
+from djmessenger.outgoing.base import (
+    INSTAGRAM,
+    MESSENGER,
+    Part,
+    PayloadLike,
+    TextLike,
+    Writer,
+    given,
+    present,
+)
 from djmessenger.outgoing.buttons import Button, PostbackButton, UrlAction, UrlButton
 from djmessenger.outgoing.message import ContentMessage
 
@@ -39,7 +49,7 @@ class ButtonTemplate(Template):
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
 
     text: TextLike
-    buttons: tuple[Button, ...] | list[Button]
+    buttons: Sequence[Button]
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         return {
@@ -60,12 +70,12 @@ class Element(Part):
     _: KW_ONLY
     image_url: str = ""
     default_action: UrlAction | str | None = None
-    buttons: tuple[Button, ...] | list[Button] = ()
+    buttons: Sequence[Button] = ()
 
     def write(self, out: Writer) -> dict[str, Any]:
-        if not (self.subtitle or self.image_url or self.default_action or self.buttons):
+        if not any(map(given, (self.subtitle, self.image_url, self.default_action, self.buttons))):
             out.refuse("title", "an element needs a subtitle, image_url, default_action or button beside it")
-        action: Any = self.default_action or None
+        action: Any = self.default_action if given(self.default_action) else None
         if isinstance(action, str):
             action = {"type": "web_url", "url": out.url("default_action", action)}
         elif action is not None:
@@ -74,7 +84,7 @@ class Element(Part):
             "title": out.text("title", self.title, "generic.title"),
             **present(
                 subtitle=out.text("subtitle", self.subtitle, "generic.subtitle", required=False),
-                image_url=out.url("image_url", self.image_url) if self.image_url else "",
+                image_url=out.optional_url("image_url", self.image_url),
                 default_action=action,
                 buttons=_buttons(out, self.buttons),
             ),
@@ -89,7 +99,7 @@ class GenericTemplate(Template):
     template_type: ClassVar[str] = "generic"
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
 
-    elements: tuple[Element, ...] | list[Element]
+    elements: Sequence[Element]
     _: KW_ONLY
     sharable: bool = False
 
@@ -115,15 +125,15 @@ class MediaTemplate(Template):
     _: KW_ONLY
     attachment_id: str = ""
     url: str = ""
-    buttons: tuple[Button, ...] | list[Button] = ()
+    buttons: Sequence[Button] = ()
     sharable: bool = False
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
-        if bool(self.attachment_id) == bool(self.url):
+        if given(self.attachment_id) == given(self.url):
             out.refuse("url", "exactly one of url and attachment_id")
         if not self.media_type:
             out.refuse("media_type", "is missing: image or video")
-        url = out.url("url", self.url) if self.url else ""
+        url = out.optional_url("url", self.url)
         host = urlsplit(url).hostname or ""
         if url and host != "facebook.com" and not host.endswith(".facebook.com"):
             out.refuse("url", f"{url!r} is not on facebook.com; send another picture by its attachment_id")
@@ -150,14 +160,14 @@ class GridImage(Part):
     text: TextLike = ""
 
     def write(self, out: Writer) -> dict[str, Any]:
-        if self.action_url and (self.payload or self.text):
+        if given(self.action_url) and (given(self.payload) or given(self.text)):
             out.refuse("action_url", "goes without payload and text")
-        if bool(self.payload) != bool(self.text):
-            out.refuse("payload" if self.text else "text", "payload and text go together")
+        if given(self.payload) != given(self.text):
+            out.refuse("payload" if given(self.text) else "text", "payload and text go together")
         action: dict[str, Any] = {}
-        if self.action_url:
+        if given(self.action_url):
             action = {"type": "web_url", "url": out.url("action_url", self.action_url)}
-        elif self.payload:
+        elif given(self.payload):
             action = {
                 "type": "postback",
                 "payload": out.payload("payload", self.payload, "payload.length"),
@@ -177,11 +187,11 @@ class ImageGrid(Template):
     kind: ClassVar[str] = "image_grid"
     template_type: ClassVar[str] = "image_grid"
 
-    images: tuple[GridImage, ...] | list[GridImage]
+    images: Sequence[GridImage]
     _: KW_ONLY
     title: TextLike = ""
     subtitle: TextLike = ""
-    buttons: tuple[UrlButton | PostbackButton, ...] | list[UrlButton | PostbackButton] = ()
+    buttons: Sequence[UrlButton | PostbackButton] = ()
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         images = out.parts("images", self.images, GridImage, "image_grid.images", least=0)

@@ -43,7 +43,7 @@ def split_text(text: str, most: int, encoding: str = "utf-16-le") -> list[str]:
     unit = 2 if encoding == "utf-16-le" else 1
     parts: list[str] = []
     rest = text
-    while len(rest.encode(encoding)) // unit > most if len(rest) <= most else True:
+    while len(rest) > most or len(rest.encode(encoding)) // unit > most:
         fits = _fitting(rest, most, encoding, unit)
         part, rest = _cut(rest, fits)
         if part:

@@ -5,7 +5,7 @@ Source: Messenger Platform, "Utility messages", read November 2026. The Page nee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
@@ -53,7 +53,7 @@ class Utility(ContentMessage):
     _: KW_ONLY
     header: tuple[TextLike, ...] | list[TextLike] | Mapping[str, TextLike] = ()
     body: tuple[TextLike, ...] | list[TextLike] | Mapping[str, TextLike] = ()
-    buttons: tuple[UtilityButton, ...] | list[UtilityButton] = ()
+    buttons: Sequence[UtilityButton] = ()
 
     def content(self, out: Writer) -> dict[str, Any]:
         components: list[dict[str, Any]] = []
@@ -75,7 +75,11 @@ class Utility(ContentMessage):
 def _parameters(out: Writer, name: str, values: Any) -> list[dict[str, Any]]:
     if isinstance(values, Mapping):
         return [
-            {"type": "text", "text": out.text(f"{name}[{key}]", value), "parameter_name": str(key)}
+            {
+                "type": "text",
+                "text": out.text(f"{name}[{key}]", value),
+                "parameter_name": out.plain(f"{name}[{key}]", key),
+            }
             for key, value in values.items()
         ]
     out.count(name, values)

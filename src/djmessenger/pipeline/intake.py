@@ -6,26 +6,28 @@ import datetime
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, transaction
-from django.db.models import F, Q
+from django.db import DatabaseError, IntegrityError, connection, transaction
+from django.db.models import Count, F, Q
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from djmessenger import models, settings
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
 from djmessenger.receiving import split as split_document
-from djmessenger.pipeline.tokens import split_token
 
 logger = logging.getLogger(__name__)
 
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _LONGEST_ERROR = 4000
+_MOST_IN_A_QUERY = 5000
 _SEEN_EVERY = datetime.timedelta(minutes=1)
 
 
@@ -34,13 +36,19 @@ def store(body: bytes, app_id: str = "") -> models.Callback:
 
     Raises ``DatabaseError`` when the database cannot take it; then it must not be answered 200.
     """
+    failpoint("intake_body_read")
     digest = hashlib.sha256(body).hexdigest()
     try:
         with transaction.atomic():
-            return models.Callback.objects.create(sha256=digest, body=body, app_id=app_id)
+            callback = models.Callback.objects.create(sha256=digest, body=body, app_id=app_id)
     except IntegrityError:
         models.Callback.objects.filter(sha256=digest).update(copies=F("copies") + 1)
-        return models.Callback.objects.get(sha256=digest)
+        known = models.Callback.objects.filter(sha256=digest).first()
+        if known is None:
+            raise DatabaseError("the same bytes were there a moment ago, and are not any more") from None
+        callback = known
+    failpoint("intake_stored")
+    return callback
 
 
 @dataclass(kw_only=True)
@@ -55,11 +63,15 @@ def split(callback_id: int) -> Split:
     """Make one row of ``models.Messaging`` of each item of a stored callback; a second call makes none.
 
     An item that is no event, or that the database refuses, leaves the others alone and is kept in sight:
-    as an ignored row where it can be one, else in the error of the callback, whose bytes stay.
+    as an ignored row where it can be one, else in the error of the callback, whose bytes stay. One that
+    another process is splitting is left to it.
     """
     with transaction.atomic():
-        callback = models.Callback.objects.select_for_update().get(pk=callback_id)
-        if callback.state != models.Callback.State.NEW:
+        waiting = models.Callback.objects.filter(pk=callback_id, state=models.Callback.State.NEW)
+        if connection.features.has_select_for_update_skip_locked:
+            waiting = waiting.select_for_update(skip_locked=True)
+        callback = waiting.first()
+        if callback is None:
             return Split()
         try:
             items = list(split_document(decode(bytes(callback.body))))
@@ -67,19 +79,34 @@ def split(callback_id: int) -> Split:
             return _quarantine(callback, f"no JSON: {error}")
         if all(item.messaging is None for item in items):
             return _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")
-        rows, errors = _rows(callback, items)
-        keys, refused = _insert(rows)
-        failpoint("in_splitting")
+        places = _places(item.messaging for item in items if item.messaging is not None)
+        rows, errors = _rows(callback, items, places)
+        # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
+        models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
+        _cap(rows)
+        refused = _insert(rows)
+        failpoint("intake_splitting")
         callback.state = models.Callback.State.SPLIT
         callback.error = "\n".join(errors + refused)[:_LONGEST_ERROR]
         callback.save(update_fields=["state", "error"])
-        todo = _waiting(callback, keys)
-        _note_activity(todo, [row for row in rows if row.callback_id == callback.pk])
+        inserted = set(callback.messagings.values_list("key", flat=True))
+        todo = _wake(callback)
+        _note_activity([row for row in rows if row.key in inserted], places)
         return todo
 
 
+def quarantine(callback_id: int, error: str) -> None:
+    """Set a callback aside whose split breaks: its bytes stay, and a later version may understand them."""
+    with transaction.atomic():
+        waiting = models.Callback.objects.select_for_update()
+        callback = waiting.filter(pk=callback_id, state=models.Callback.State.NEW).first()
+        if callback is not None:
+            _quarantine(callback, error)
+
+
 def _quarantine(callback: models.Callback, error: str) -> Split:
-    callback.state, callback.error = models.Callback.State.QUARANTINED, error[:_LONGEST_ERROR]
+    callback.state = models.Callback.State.QUARANTINED
+    callback.error = error.replace("\0", "")[:_LONGEST_ERROR]
     callback.save(update_fields=["state", "error"])
     logger.warning(
         "Nothing in signed callback %s is understood; it is kept",
@@ -89,13 +116,25 @@ def _quarantine(callback: models.Callback, error: str) -> Split:
     return Split()
 
 
-def _rows(callback: models.Callback, items: list[Item]) -> tuple[list[models.Messaging], list[str]]:
-    conversations = _conversations(item.messaging for item in items if item.messaging is not None)
+@dataclass(kw_only=True)
+class _Places:
+    """The Pages and conversations of a callback, by their ids at Meta."""
+
+    pages: dict[str, models.Page]
+    conversations: dict[tuple[str, str], models.Conversation]
+
+    def conversation_ids(self) -> list[int]:
+        return [conversation.pk for conversation in self.conversations.values()]
+
+
+def _rows(
+    callback: models.Callback, items: list[Item], places: _Places
+) -> tuple[list[models.Messaging], list[str]]:
     rows: list[models.Messaging] = []
     errors: list[str] = []
     for number, item in enumerate(items):
         try:
-            rows.append(_row(callback, item, conversations))
+            rows.append(_row(callback, item, places))
         except Exception as error:
             # Whatever one item does to us, its neighbours are still to be answered.
             logger.exception(
@@ -108,9 +147,7 @@ def _rows(callback: models.Callback, items: list[Item]) -> tuple[list[models.Mes
     return rows, errors
 
 
-def _row(
-    callback: models.Callback, item: Item, conversations: dict[tuple[str, str], models.Conversation]
-) -> models.Messaging:
+def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messaging:
     messaging = item.messaging
     if messaging is None:
         raw = item.raw if isinstance(item.raw, (dict, list)) else {"value": item.raw}
@@ -124,8 +161,8 @@ def _row(
             reason=f"not understood: {item.error}"[:255],
         )
     page_id, psid = messaging.get_page_id(), messaging.get_psid()
-    conversation = conversations.get((page_id, psid))
-    page = conversation.page if conversation else _pages([page_id]).get(page_id)
+    conversation = places.conversations.get((page_id, psid))
+    page = conversation.page if conversation else places.pages.get(page_id)
     row = models.Messaging(
         type=messaging.type.name,
         body=messaging.envelope(),
@@ -145,8 +182,8 @@ def _row(
     return row
 
 
-def _conversations(messagings: Iterable[Messaging]) -> dict[tuple[str, str], models.Conversation]:
-    """Give the conversation for each (page id, person id), made where it is new.
+def _places(messagings: Iterable[Messaging]) -> _Places:
+    """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
     All are made in sorted order, so that two callbacks with the same people never wait for each other.
     """
@@ -173,14 +210,18 @@ def _conversations(messagings: Iterable[Messaging]) -> dict[tuple[str, str], mod
         made = _find_conversations(missing)
         models.Lane.objects.ensure(conversation.pk for conversation in made.values())
         found |= made
-    return found
+    return _Places(pages=pages, conversations=found)
 
 
 def _find_conversations(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], models.Conversation]:
-    rows = models.Conversation.objects.filter(person_id__in=[psid for _, psid in pairs]).select_related(
-        "page"
-    )
-    return {(row.page.page_id, row.person_id): row for row in rows}
+    wanted = set(pairs)
+    found = {}
+    for start in range(0, len(pairs), _MOST_IN_A_QUERY):
+        psids = [psid for _, psid in pairs[start : start + _MOST_IN_A_QUERY]]
+        for row in models.Conversation.objects.filter(person_id__in=psids).select_related("page"):
+            if (row.page.page_id, row.person_id) in wanted:
+                found[row.page.page_id, row.person_id] = row
+    return found
 
 
 def _pages(page_ids: Iterable[str]) -> dict[str, models.Page]:
@@ -191,27 +232,42 @@ def _pages(page_ids: Iterable[str]) -> dict[str, models.Page]:
     if missing:
         pages.bulk_create([models.Page(page_id=page_id) for page_id in missing], ignore_conflicts=True)
         found |= {page.page_id: page for page in pages.filter(page_id__in=missing)}
-    now = timezone.now()
-    # One write a minute says as much as one a callback, and does not make all callbacks queue for one row.
-    pages.filter(Q(date_last_callback=None) | Q(date_last_callback__lt=now - _SEEN_EVERY)).filter(
-        page_id__in=wanted
-    ).update(date_last_callback=now)
     return found
 
 
-def _insert(rows: list[models.Messaging]) -> tuple[list[str], list[str]]:
-    """Insert what is not there yet; give the keys that are there now, and what was refused."""
-    keys = [row.key for row in rows if row.key]
+def _cap(rows: Sequence[models.Messaging]) -> None:
+    """Ignore what comes on top of a full inbox: one who floods is answered slowly, and nobody else is."""
+    most = settings.DJM_MAX_PENDING
+    fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
+    waiting = Counter(
+        dict(
+            models.Messaging.objects.filter(
+                conversation_id__in={row.conversation_id for row in fresh}, state=models.Messaging.State.NEW
+            )
+            .values_list("conversation_id")
+            .annotate(Count("id"))
+        )
+    )
+    for row in fresh:
+        waiting[row.conversation_id] += 1
+        if waiting[row.conversation_id] > most:
+            row.state = models.Messaging.State.IGNORED
+            row.reason = f"over {most} events of the conversation are waiting"
+
+
+def _insert(rows: list[models.Messaging]) -> list[str]:
+    """Insert what is not there yet, in the order of arrival; give what was refused."""
+    # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
+    rows = sorted(rows, key=lambda row: "" if row.conversation_id else row.key or "")
     try:
         with transaction.atomic():
             models.Messaging.objects.bulk_create(rows, ignore_conflicts=True)
     except (DatabaseError, ValueError, OverflowError):
         return _insert_singly(rows)
-    return keys, []
+    return []
 
 
-def _insert_singly(rows: list[models.Messaging]) -> tuple[list[str], list[str]]:
-    keys: list[str] = []
+def _insert_singly(rows: list[models.Messaging]) -> list[str]:
     errors: list[str] = []
     for number, row in enumerate(rows):
         row.pk = None
@@ -226,14 +282,13 @@ def _insert_singly(rows: list[models.Messaging]) -> tuple[list[str], list[str]]:
                 extra={"action": "event_refused", "callback": row.callback_id, "item": number},
             )
             errors.append(f"event {number}: {type(error).__name__}: {error}")
-        else:
-            keys.append(row.key or "")
-    return keys, errors
+    return errors
 
 
-def _waiting(callback: models.Callback, keys: list[str]) -> Split:
+def _wake(callback: models.Callback) -> Split:
+    """Wake the lanes of what is new; give what waits."""
     waiting = (
-        models.Messaging.objects.filter(key__in=keys, callback=callback, state=models.Messaging.State.NEW)
+        callback.messagings.filter(state=models.Messaging.State.NEW)
         .order_by("timestamp", "id")
         .values_list("id", "conversation_id")
     )
@@ -247,8 +302,11 @@ def _waiting(callback: models.Callback, keys: list[str]) -> Split:
     return todo
 
 
-def _note_activity(todo: Split, rows: list[models.Messaging]) -> None:
-    """Note when persons last wrote, which opens Meta's window, and that echoes of ours reach us."""
+def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
+    """Note when persons last wrote, which opens Meta's window, and that callbacks and echoes reach us.
+
+    A repeat says nothing about either: Meta may send it hours later.
+    """
     newest: dict[int, datetime.datetime] = {}
     lags: dict[int, float] = {}
     for row in rows:
@@ -263,17 +321,26 @@ def _note_activity(todo: Split, rows: list[models.Messaging]) -> None:
         models.Conversation.objects.filter(pk=conversation_id).filter(
             Q(date_last_inbound=None) | Q(date_last_inbound__lt=moment)
         ).update(date_last_inbound=moment)
-    for page_id, lag in sorted(lags.items()):
-        # A maximum that fades by a tenth an echo: near the 99th percentile, without a table of its own.
-        models.Page.objects.filter(pk=page_id).update(
-            date_last_echo=timezone.now(), echo_lag=Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)
-        )
+    now = timezone.now()
+    for page in sorted(places.pages.values(), key=lambda page: page.pk):
+        told: dict[str, Any] = {}
+        if page.pk in lags:
+            # A maximum that fades by a tenth an echo: near the 99th percentile, without a table of its own.
+            lag = lags[page.pk]
+            told = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
+        # One write a minute says as much as one a callback, and does not make all callbacks queue for one row.
+        if page.date_last_callback is None or page.date_last_callback < now - _SEEN_EVERY:
+            told["date_last_callback"] = now
+        if told:
+            models.Page.objects.filter(pk=page.pk).update(**told)
 
 
 def _echo_token(messaging: Messaging) -> str | None:
     """Give the token of an echo that this app sent to this person; another app's proves nothing."""
-    message = messaging.message
+    message, sender = messaging.message, messaging.sender
     if messaging.type is not ReceivingType.ECHO or message is None:
+        return None
+    if sender is None or sender.id != messaging.get_page_id():
         return None
     if settings.DJM_APP_ID and message.app_id != settings.DJM_APP_ID:
         return None

@@ -186,7 +186,9 @@ class Outbox:
         unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
         pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
         if error.pauses_page:
-            pause = error.after if error.after is not None else (error.usual_wait or min(30.0 * unsent, 600.0))
+            pause = (
+                error.after if error.after is not None else (error.usual_wait or min(30.0 * unsent, 600.0))
+            )
             self._pause(reply.conversation.page, pause, str(error))
         moment = Now() + datetime.timedelta(seconds=pause)
         self._settle(lease, reply, State.QUEUED, not_before=moment, **told)
@@ -253,7 +255,7 @@ class Outbox:
         parks = reply.is_parked_when_unsure
         if parks is None:
             parks = settings.DJM_WHEN_UNSURE == "park" or not self._echoes_come(page)
-        if parks or reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count() >= 3:  # noqa: PLR2004
+        if parks or reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count() >= 3:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
         else:
             self._settle(lease, reply, State.QUEUED)
@@ -287,4 +289,3 @@ class Outbox:
             ),
         )[:_ECHO_TRUST]
         return len(sent) < _ECHO_TRUST
-

@@ -60,7 +60,9 @@ class Road:
             else:
                 self.outbox.work(lease, deadline)
         except models.LeaseLost as lost:
-            logger.warning("Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id})
+            logger.warning(
+                "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
+            )
 
     def loose(self, todo: intake.Split) -> None:
         """Handle events that belong to no conversation."""

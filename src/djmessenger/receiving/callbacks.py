@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, ClassVar, Self
-
-from django.http import HttpRequest
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
 from djmessenger.receiving.parts import Field, Part, parts, read_id, read_milliseconds, read_optional_text
+
+if TYPE_CHECKING:
+    from django.http import HttpRequest
 
 
 class Entry(Part):

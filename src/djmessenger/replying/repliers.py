@@ -197,10 +197,10 @@ class ReplyActionReplier(CommonReplier):
 
 
 class MessageReplier(CommonReplier):
-    """Replies with any message of ``djmessenger.outgoing``, or with its plain data::
+    """Replies with any message of ``djmessenger.outgoing``, or with its plain data.
 
-    MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))
-    {"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}
+    In Python ``MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))``, in a policy
+    ``{"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}``.
     """
 
     message: Any
@@ -210,6 +210,13 @@ class MessageReplier(CommonReplier):
         self._messages: list[OutgoingMessage] = as_messages(message)
         if not self._messages:
             raise DJMInvalidConfigException("MessageReplier needs a message")
+
+    def json_unordered(self) -> dict[str, Any]:
+        """Give the plain data; where the message is an object, how it is typed."""
+        try:
+            return super().json_unordered()
+        except TypeError:
+            return {"message": repr(self.message)}
 
     def get_message(self, messaging: Messaging) -> dict[str, Any]:
         """Give the message part of the first call; a sender action's whole call."""

@@ -50,6 +50,8 @@ class Decision:
         self._default = default
         self._applied = applied
         self._broken: set[int] = set()
+        self._broken_while_slow: frozenset[int] = frozenset()
+        self._error_while_slow = ""
         self._deciding_seconds = outcome.seconds
 
     @property
@@ -62,12 +64,14 @@ class Decision:
         """The DEFAULT rule, where it surrounds this messaging."""
         return self._default.rule if self._default is not None else None
 
+    def _entries(self) -> list[Applied]:
+        return [*([self._default] if self._default is not None else []), *self._applied]
+
     def is_slow(self, messaging: Messaging) -> bool:
         """Whether a handler that applies may keep this event waiting."""
-        entries = [*([self._default] if self._default is not None else []), *self._applied]
         return any(
             entry.rule.slow or handler.is_slow_for(messaging)
-            for entry in entries
+            for entry in self._entries()
             for handler in entry.rule.build().handlers
         )
 
@@ -82,7 +86,7 @@ class Decision:
         self._broken.clear()
         self.outcome.error = ""
         messaging.context[SLOW_ANSWERS] = {}
-        entries = [*([self._default] if self._default is not None else []), *self._applied]
+        entries = self._entries()
         for entry in entries:
             entry.trace.error = ""
             entry.trace.steps.clear()
@@ -92,6 +96,8 @@ class Decision:
             for entry in entries:
                 self._guard(self._run_slow_handlers, entry, messaging, savepoint=False, swallow=savepoints)
         finally:
+            self._broken_while_slow = frozenset(self._broken)
+            self._error_while_slow = self.outcome.error
             self._deciding_seconds += perf_counter() - started
             self.outcome.seconds = self._deciding_seconds
 
@@ -99,11 +105,16 @@ class Decision:
         """Run the other handlers and the repliers; queue the answers.
 
         An exception propagates. With ``savepoints`` each rule has its own: what a broken rule did is taken
-        back, the exception is logged and noted in the outcome, and the other rules go on.
+        back, the exception is logged and noted in the outcome, and the other rules go on. May be repeated
+        after a rollback.
         """
         started = perf_counter()
-        for trace in self.outcome.traces():
-            trace.steps[:] = [step for step in trace.steps if step.kind == "slow handler"]
+        self._broken = set(self._broken_while_slow)
+        self.outcome.error = self._error_while_slow
+        for entry in self._entries():
+            entry.trace.steps[:] = [step for step in entry.trace.steps if step.kind == "slow handler"]
+            if id(entry) not in self._broken:
+                entry.trace.error = ""
 
         def guard(work: Work, entry: Applied | None) -> None:
             self._guard(work, entry, messaging, savepoint=savepoints, swallow=savepoints)
@@ -137,7 +148,7 @@ class Decision:
         around = {key: messaging.context.get(key, _ABSENT) for key in captured}
         messaging.context.update(captured)
         conversation = messaging.conversation
-        state = copy.deepcopy(conversation.state) if savepoint and conversation is not None else None
+        state = copy.deepcopy(conversation.state) if swallow and conversation is not None else None
         try:
             with transaction.atomic() if savepoint else nullcontext(), answering(entry.rule.label) as rows:
                 work(entry, messaging, rows)

@@ -112,18 +112,13 @@ class Outcome:
 
     @property
     def messages(self) -> int:
-        """How many messages were made."""
-        return sum(step.messages for trace in self.traces() for step in trace.steps)
+        """How many messages were made; those of a rule that failed were taken back."""
+        return sum(step.messages for trace in self.traces() if not trace.error for step in trace.steps)
 
     @property
     def errors(self) -> list[str]:
         """Type and text of each exception, after the name of its rule."""
-        return [
-            f"{trace.name}: {trace.error or step_error}"
-            for trace in self.traces()
-            for step_error in [next((step.error for step in trace.steps if step.error), "")]
-            if trace.error or step_error
-        ]
+        return [f"{trace.name}: {trace.error}" for trace in self.traces() if trace.error]
 
     def json(self) -> dict[str, Any]:
         """Give the JSON-ready form. The traceback is left to whoever stores it beside."""

@@ -13,7 +13,7 @@ from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, FunctionFilt
 from djmessenger.handling import BaseHandler
 from djmessenger.replying import CommonReplier
 from djmessenger.routing.functions import FunctionHandler, FunctionReplier, function_name
-from djmessenger.utils.serializable import Serializable
+from djmessenger.utils.serializable import Serializable, to_json
 from djmessenger.utils.utils import load_class
 
 
@@ -40,7 +40,7 @@ class TargetClass(Serializable):
     @classmethod
     def holding(cls, instance: Any, name: str = "") -> Self:
         """Wrap something that exists already."""
-        target = cls(name or _name_of(instance), _arguments_of(instance))
+        target = cls(name or _name_of(instance))
         target._held = instance
         return target
 
@@ -51,7 +51,8 @@ class TargetClass(Serializable):
 
     def get_args(self) -> dict[str, Any]:
         """Give the arguments from the policy."""
-        return self.args
+        # Not when it is wrapped: a translatable text has its language only later.
+        return self.args if self._held is None else _arguments_of(self._held)
 
     def load(self) -> Any:
         """Import what the name refers to: a class of the right family, or a function.
@@ -94,7 +95,8 @@ class TargetClass(Serializable):
 
     def json_unordered(self) -> dict[str, Any]:
         """Give the JSON-ready dict; arguments that there are none of are left out."""
-        return {key: value for key, value in super().json_unordered().items() if value or key != "args"}
+        result = {**super().json_unordered(), "args": to_json(self.get_args())}
+        return {key: value for key, value in result.items() if value or key != "args"}
 
 
 class TargetFilterClass(TargetClass):

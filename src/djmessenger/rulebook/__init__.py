@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from djmessenger.rulebook.table import TABLE, Row
+from djmessenger.rulebook.facts import TABLE, Row
 
 __all__ = [
     "Problem",

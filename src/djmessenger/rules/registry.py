@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
@@ -116,7 +117,10 @@ def default(
 
 
 def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Rule) -> None:
-    """Add rules at this place: a policy as data (a dict, or the path of a JSON file), or those of a module."""
+    """Add rules at this place: a policy as data, or those of a module.
+
+    Data is a dict, or the path of a JSON file; a relative one is looked for beside the module that includes it.
+    """
     frame = sys._getframe(1)
     module, line = frame.f_globals.get("__name__", ""), frame.f_lineno
     position = f"{module}:{line}"
@@ -126,6 +130,10 @@ def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Ru
     if isinstance(source, Rule):
         _entries.append(_Entry(module, position, rule=source))
         return
+    if isinstance(source, (str, os.PathLike)):
+        # Beside the module first: the working directory is another one under a server.
+        beside = Path(frame.f_globals.get("__file__", "")).parent / source
+        source = beside if beside.is_file() else source
     try:
         data = read_policy(source, path=True)
     except InvalidPolicy as error:
@@ -254,6 +262,21 @@ def problems(apps: Iterable[Named | str]) -> list[Problem] | None:
     return [*_problems(entries), *unused, *_left_out(apps, entries)]
 
 
+def overruled(apps: Iterable[Named | str]) -> list[Problem]:
+    """Warn of the rules in the ``messenger.py`` of these apps; for where ``DJM_ROUTING_POLICY`` takes their place."""
+    modules = dict.fromkeys(entry.module for entry in _of_apps(apps))
+    return [
+        Problem(
+            "",
+            module,
+            "DJM_ROUTING_POLICY is set, so these rules are not used.",
+            "W032",
+            "Remove the setting and include its policy in messenger.py, or remove the rules.",
+        )
+        for module in modules
+    ]
+
+
 def forget(module: ModuleType | str) -> None:
     """Drop what a module registered, before it is imported anew."""
     name = _module_name(module)
@@ -356,11 +379,10 @@ def _left_out(apps: Iterable[Named | str], taken: Iterable[_Entry]) -> list[Prob
     held = {id(entry) for entry in taken}
     modules: dict[str, int] = {}
     for entry in _entries:
-        if (
-            id(entry) not in held
-            and not entry.included
-            and any(entry.module.startswith(f"{name}.") for name in names)
-        ):
+        if id(entry) in held or entry.included or entry.module.endswith(".messenger"):
+            # The messenger.py of an app that is not installed is no oversight.
+            continue
+        if any(entry.module.startswith(f"{name}.") for name in names):
             modules[entry.module] = modules.get(entry.module, 0) + 1
     return [
         Problem(

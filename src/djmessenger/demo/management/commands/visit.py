@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import textwrap
 import threading
 import time
+import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
@@ -24,7 +25,7 @@ from djmessenger.emulator import Act, Emulator, Person
 from djmessenger.emulator.server import Callback, Courier, serve
 
 PAGE_ID = "104233987650012"
-WIDTH, BUBBLE = 78, 44
+WIDTH, BUBBLE = 60, 44
 PATIENCE = 30.0
 """Seconds until an answer that does not come is given up."""
 
@@ -58,7 +59,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"\nLook around   {address}/admin/   (user demo, password demo)\n"
                 f"The rules     {_short(Path(messenger.__file__))}\n"
-                f"The log       {_short(Path(django_settings.FOLDER) / 'demo.log')}\n"
+                f"The log       {_short(Path(os.environ['DJM_DEMO_FOLDER']) / 'demo.log')}\n"
             )
             if not options["once"]:
                 self.stdout.write("Stop with Ctrl-C.\n")
@@ -70,7 +71,9 @@ class Command(BaseCommand):
         try:
             server = ThreadedWSGIServer(("127.0.0.1", port), QuietHandler)
         except OSError as error:
-            raise CommandError(f"Port {port} is taken ({error.strerror}). Name another: --port {port + 1}") from error
+            raise CommandError(
+                f"Port {port} is taken ({error.strerror}). Name another: --port {port + 1}"
+            ) from error
         server.set_app(StaticFilesHandler(get_wsgi_application()))
         server.daemon_threads = True
         thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -109,7 +112,11 @@ class Command(BaseCommand):
         self.stdout.write(_bubble(f"{person.first_name}: {caption}", ""))
         mid = done.mid if done is not None else ""
         _wait_for(lambda: _is_answered(mid))
-        for reply in models.Reply.objects.filter(id__gt=before).order_by("id"):
+        replies = models.Reply.objects.filter(id__gt=before).order_by("id")
+        if not replies and (event := models.Messaging.objects.filter(mid=mid).first()):
+            rules = ", ".join((event.outcome or {}).get("applied", []))
+            self.stdout.write(_bubble("(kept, nothing to say)", rules, right=True))
+        for reply in replies:
             fate = "" if reply.state == models.Reply.State.SENT else f"  [{reply.get_state_display()}]"
             self.stdout.write(_bubble(_words(reply.data["message"]) + fate, reply.rule, right=True))
 
@@ -117,7 +124,7 @@ class Command(BaseCommand):
 def _make_staff() -> None:
     users = get_user_model()
     if not users._default_manager.filter(username="demo").exists():
-        users.objects.create_superuser("demo", "demo@example.com", "demo")  # type: ignore[attr-defined]
+        users.objects.create_superuser("demo", "demo@example.com", "demo")
 
 
 def _visit(emulator: Emulator) -> Visit:
@@ -161,17 +168,23 @@ def _wait_for(ready: Callable[[], bool]) -> None:
 def _words(message: dict[str, Any]) -> str:
     payload = message.get("attachment", {}).get("payload", {})
     words = message.get("text") or payload.get("text") or payload.get("url") or "…"
-    choices = [item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]]
+    choices = [
+        item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]
+    ]
     return "  ".join([words, *(f"[{choice}]" for choice in choices)])
 
 
 def _bubble(words: str, rule: str, *, right: bool = False) -> str:
-    lines = textwrap.wrap(words, BUBBLE) or [""]
-    indent = 12 if right else 0
-    first = f"{' ' * indent}{lines[0]}"
+    indent = " " * (12 if right else 0)
+    lines = [f"{indent}{line}" for line in textwrap.wrap(words, BUBBLE)] or [""]
     if rule:
-        first = f"{first:<{WIDTH - 20}}  < {rule}"
-    return "\n".join([first, *(f"{' ' * indent}{line}" for line in lines[1:])])
+        lines[0] += f"{' ' * max(WIDTH - _columns(lines[0]), 1)}< {rule}"
+    return "\n".join(lines)
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that a text takes; a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
 def _short(path: Path) -> str:

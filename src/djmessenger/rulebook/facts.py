@@ -65,7 +65,7 @@ def _limits(source: str, *rows: tuple[str, int, str]) -> list[Row]:
     return [Row(key, value, what, source, READ) for key, value, what in rows]
 
 
-def _ends(key: str, until: str, what: str, source: str, instead: str = "", *, since: str = "") -> Row:  # noqa: PLR0913
+def _ends(key: str, until: str, what: str, source: str, instead: str = "", *, since: str = "") -> Row:
     start = datetime.date.fromisoformat(since) if since else None
     end = datetime.date.fromisoformat(until) if until else None
     return Row(key, None, what, source, READ, start, end, instead)
