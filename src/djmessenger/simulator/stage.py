@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import logging
 import secrets
 import threading
@@ -213,7 +214,7 @@ class Stage:
         try:
             for name in names:
                 try:
-                    call_command(name, verbosity=0)
+                    call_command(name, verbosity=0, stdout=io.StringIO())
                 except CommandError as error:
                     self.problem = f"{name}: {error}"
         finally:
