@@ -13,24 +13,9 @@ from djmessenger.emulator import Bubble, Person
 from djmessenger.simulator.stage import Entry, Stage
 
 _AS_THEY_ARE = frozenset(
-    {
-        "gets_started",
-        "says",
-        "taps",
-        "gives_phone",
-        "gives_email",
-        "sends_attachment",
-        "sends_images",
-        "sends_sticker",
-        "sends_location",
-        "sends_link",
-        "opens_link",
-        "answers_feedback",
-        "reacts",
-        "unreacts",
-        "edits",
-    }
+    {"gets_started", "says", "taps", "sends_sticker", "sends_location", "opens_link", "edits", "reacts"}
 )
+_FILES = {"image": "sends_image", "audio": "sends_audio", "video": "sends_video", "file": "sends_file"}
 _TAPS = frozenset({"taps", "taps_button", "taps_menu", "taps_quick_reply", "taps_ice_breaker"})
 
 
@@ -46,7 +31,7 @@ def as_test(stage: Stage, page_id: str) -> str:
     with stage.emulator.lock:
         persons = [one for one in stage.emulator.persons.values() if one.page.id == page_id and one.thread]
         names = _names(persons)
-        lines = [_Line(entry.time, 0, text) for entry in stage.journal if (text := _act(entry, names, persons))]
+        lines = [_Line(entry.time, 0, text) for entry in stage.journal if (text := _act(entry, names))]
         for person in persons:
             lines += [
                 _Line(bubble.time, 1, _sees(names[person.id], bubble))
@@ -79,34 +64,38 @@ def _made(name: str, person: Person) -> str:
     return f"{name} = messenger.person({', '.join(given)})"
 
 
-def _act(entry: Entry, names: Mapping[str, str], persons: Iterable[Person]) -> str:
+def _act(entry: Entry, names: Mapping[str, str]) -> str:
     if entry.act == "travel":
         return f"messenger.travel(hours={entry.options['hours']!r})"
     if entry.act == "fault":
+        switch, name = "messenger.emulator.faults", entry.args[0]
         way = "on" if entry.options.get("on") else "off"
-        return f"messenger.faults.{way}({entry.args[0]!r})" if entry.args[0] else "messenger.faults.clear()"
+        return f"{switch}.{way}({name!r})" if name else f"{switch}.clear()"
     name = names.get(entry.person, "")
     if not name:
         return ""
-    act = "taps" if entry.act in _TAPS else entry.act
-    if act not in _AS_THEY_ARE:
-        return f"# {name} {act}: {', '.join(map(repr, entry.args))}"
-    given = [repr(one) for one in entry.args]
+    act, args = ("taps" if entry.act in _TAPS else entry.act), list(entry.args)
+    options = {key: value for key, value in entry.options.items() if key != "reply_to"}
+    if act == "sends_attachment" and args and args[0] in _FILES:
+        # A file lives as long as the process that took it; the kit has addresses of its own.
+        return f"{name}.{_FILES[args[0]]}()"
     if act in {"reacts", "edits"}:
-        given = given[:1]
-    elif act == "unreacts":
-        given = []
-    else:
-        given += [f"{key}={value!r}" for key, value in entry.options.items() if key != "reply_to"]
+        args = args[:1]
+    given = [*map(repr, args), *(f"{key}={value!r}" for key, value in options.items())]
+    if act not in _AS_THEY_ARE:
+        return f"{name}.does({', '.join([repr(act), *given])})"
     return f"{name}.{act}({', '.join(given)})"
 
 
 def _sees(name: str, bubble: Bubble) -> str:
-    text = bubble.text or next((str(element.get("title", "")) for element in bubble.elements), "")
-    buttons = [str(one.get("title", "")) for one in (*bubble.all_buttons(), *bubble.quick_replies)]
-    given = [repr(text)] if text else []
-    if shown := [title for title in dict.fromkeys(buttons) if title]:
-        given.append(f"buttons={shown!r}")
-    if not given:
-        return f"# {name} sees a message of the kind {bubble.template or bubble.kind}"
-    return f"{name}.sees({', '.join(given)})"
+    given = [repr(bubble.text)] if bubble.text else []
+    shown = {
+        "buttons": [str(one.get("title", "")) for one in bubble.buttons],
+        "quick_replies": [str(one.get("title") or one.get("content_type")) for one in bubble.quick_replies],
+        "cards": [str(one["title"]) for one in bubble.elements if bubble.template == "generic"],
+    }
+    given += [f"{what}={titles!r}" for what, titles in shown.items() if titles]
+    if bubble.kind == "image":
+        given.append("image=True")
+    note = "" if given else f"  # {bubble.template or bubble.kind}"
+    return f"{name}.sees({', '.join(given)}){note}"

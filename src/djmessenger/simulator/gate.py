@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
-from typing import Any
 from urllib.parse import urlsplit
 
 from djmessenger import bot, settings
-from djmessenger.emulator import Answer, Emulator, NoAnswer, Page
+from djmessenger.emulator import Answer, NoAnswer
 from djmessenger.graph import NotSent, UnknownFate, default_transport
 from djmessenger.graph.wire import Request, Response
-from djmessenger.signatures import appsecret_proof
 from djmessenger.simulator.access import is_enabled
 from djmessenger.simulator.stage import PERSON_PREFIX, get_stage, is_configuring
 
@@ -59,25 +56,8 @@ def is_simulated(request: Request) -> bool:
 
 
 def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
-    """Answer a call; the bot's one token stands for the token of whichever Page the call is about.
-
-    Raises ``NoAnswer`` for the faults that leave the caller without one.
-    """
-    stage = get_stage()
-    first, page = stage.first_page, _page_meant(stage.emulator, path, body)
-    if page is not None and page is not first:
-        swaps = [(first.token, page.token)]
-        if first.app_secret:
-            swaps.append(
-                (
-                    appsecret_proof(first.token, first.app_secret),
-                    appsecret_proof(page.token, page.app_secret),
-                )
-            )
-        for old, new in swaps:
-            headers = {name: value.replace(old, new) for name, value in headers.items()}
-            query, body = query.replace(old, new), body.replace(old.encode(), new.encode())
-    return stage.emulator.handle(method, path, query, headers, body)
+    """Answer a call to Graph; raises ``NoAnswer`` for the faults that leave the caller without an answer."""
+    return get_stage().emulator.handle(method, path, query, headers, body)
 
 
 def _target(path: str) -> str:
@@ -85,22 +65,3 @@ def _target(path: str) -> str:
     if parts and _VERSION.fullmatch(parts[0]):
         parts.pop(0)
     return parts[0] if parts else ""
-
-
-def _page_meant(emulator: Emulator, path: str, body: bytes) -> Page | None:
-    target = _target(path)
-    if target in emulator.pages:
-        return emulator.pages[target]
-    named = target if target in emulator.persons else _recipient(body)
-    person = emulator.persons.get(named)
-    return person.page if person is not None else None
-
-
-def _recipient(body: bytes) -> str:
-    try:
-        data: Any = json.loads(body) if body else {}
-    except ValueError:
-        found = _SIMULATED.search(body.decode("latin-1"))
-        return found.group() if found else ""
-    recipient = data.get("recipient") if isinstance(data, dict) else None
-    return str(recipient.get("id", "")) if isinstance(recipient, dict) else ""

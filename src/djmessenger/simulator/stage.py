@@ -104,6 +104,8 @@ class Stage:
                 channel=channel,
                 require_proof=first.require_proof,
             )
+            # The settings know one token; the emulator goes by the Page that a call names.
+            page.token = first.token
             page.platform().update(first.platform())
             return page
 

@@ -69,10 +69,10 @@ export class Panel {
     if (this.tab === "message") this.load(mid);
   }
 
-  async load(mid) {
+  async load(mid, newest) {
     try {
       const told = await this.server.get("details", { person: this.root.chosen, mid });
-      if (this.tab === "message" && mid === (this.pinned || this.mid)) this.draw(told);
+      if (this.tab === "message" && (newest ? "" : mid) === (this.pinned || this.mid)) this.draw(told);
     } catch (error) {
       if (this.tab === "message") refill(this.body, h("p", { class: "hint" }, error.message));
     }
@@ -85,8 +85,7 @@ export class Panel {
     }
     const thread = (this.root.state && this.root.state.screen && this.root.state.screen.thread) || [];
     if (thread.length) {
-      this.load((this.mid = thread.at(-1).mid));
-      this.mid = "";
+      this.load(thread.at(-1).mid, true);
       return;
     }
     refill(this.body, h("div", { class: "empty" }, icon("code"), h("p", {}, "Say something. Then point at a message, or walk to it with the arrow keys: here is what the bot got, what its rules made of it, and what it sent.")));

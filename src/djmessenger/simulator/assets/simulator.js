@@ -207,6 +207,8 @@ class Simulator extends HTMLElement {
     this.drawChips(screen);
     this.menu.hidden = !screen.menu.length;
     this.typing.hidden = !screen.typing;
+    if (this.toBottom) this.thread.scrollTop = this.thread.scrollHeight;
+    this.toBottom = false;
     const trouble = this.state.problem || this.page.alerts[0] || "";
     if (trouble !== this.trouble) this.say(trouble && `Callbacks do not get through: ${trouble}`, true);
     this.trouble = trouble;
@@ -231,7 +233,7 @@ class Simulator extends HTMLElement {
     const last = one.last;
     const line = last ? `${last.by_page ? "" : "You: "}${last.text || inShort(last)}` : "No message yet";
     return h("li", {}, h("button", { type: "button", class: "person", "data-id": one.id, "aria-current": one.id === current ? "true" : null, onclick: () => this.choose(one.id) },
-      avatar(one.name, one.picture), h("span", { class: "grow" }, h("strong", { dir: "auto" }, one.name), h("span", { class: "last", dir: "auto" }, line)),
+      avatar(one.name, one.picture), h("span", { class: "grow" }, h("strong", { dir: "auto" }, one.name), h("span", { class: "preview", dir: "auto" }, line)),
       h("span", { class: "side" }, last ? clockTime(last.time) : "", h("small", {}, one.locale))));
   }
 
@@ -276,7 +278,7 @@ class Simulator extends HTMLElement {
       }
     }
     if (!this.messages.querySelector('.bubble[tabindex="0"]')) this.messages.querySelector("li:last-child .bubble")?.setAttribute("tabindex", "0");
-    if (fresh || (bottom && before !== this.drawn.size) || (this.drawn.size > before && !screen.thread.at(-1)?.by_page) || screen.typing) this.thread.scrollTop = this.thread.scrollHeight;
+    if (fresh || (bottom && before !== this.drawn.size) || (this.drawn.size > before && !screen.thread.at(-1)?.by_page) || screen.typing) this.toBottom = true;
   }
 
   fate(bubble, screen, index) {

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
@@ -52,6 +53,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         _make_staff()
         with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as stage:
+            django_settings.SHOP_ADDRESS = address
             self.stdout.write(f"Chat with it: {address}/simulator/\n\n")
             for person, caption, act in _visit(stage):
                 self._show(person, caption, act)
@@ -160,7 +162,8 @@ def _wait_for(ready: Callable[[], bool]) -> None:
 
 def _words(message: dict[str, Any]) -> str:
     payload = message.get("attachment", {}).get("payload", {})
-    words = message.get("text") or payload.get("text") or payload.get("url") or "…"
+    words = message.get("text") or payload.get("text") or payload.get("url")
+    words = words or (f"(receipt {payload['order_number']})" if "order_number" in payload else "…")
     choices = [
         item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]
     ]
