@@ -156,7 +156,9 @@ SETTINGS: dict[str, Setting] = {
         (int, float), 20.0, "How often a worker looks for what no wake-up announced, in seconds."
     ),
     "DJM_SIMULATOR": Setting(
-        bool, False, "Whether staff may use the simulator while DEBUG is off; in DEBUG it is open to everybody."
+        bool,
+        False,
+        "Whether staff may use the simulator while DEBUG is off; in DEBUG it is open to everybody.",
     ),
     "DJM_SIMULATOR_CALLBACK": Setting(
         str,

@@ -1,4 +1,4 @@
-"""A real browser before the demo: Debian's chromium, or another found here; without one the tests are skipped, loudly."""
+"""A real browser before the demo: Debian's chromium or another; where there is none, the tests are skipped loudly."""
 
 from __future__ import annotations
 
@@ -119,6 +119,9 @@ def open_page(browser: Any, demo: str) -> Iterator[Open]:
 
     yield open_
     for context in contexts:
+        for page in context.pages:
+            # No fault is left on for the next test.
+            order(page, "fault", clear=True)
         context.close()
     assert not complaints
 
@@ -132,16 +135,6 @@ def _note(complaints: list[str], kind: str, text: str) -> None:
 def page(open_page: Open) -> Any:
     """The simulator on a desktop."""
     return open_page()
-
-
-@pytest.fixture(autouse=True)
-def _switches(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave no fault on for the next test."""
-    yield
-    if "page" in request.fixturenames and "page" in request.node.funcargs:
-        page = request.node.funcargs["page"]
-        if not page.is_closed():
-            order(page, "fault", clear=True)
 
 
 def order(page: Any, name: str, **values: Any) -> Any:
@@ -159,9 +152,13 @@ def arrive(page: Any, name: str = "Ben Yilmaz", locale: str = "en_US") -> None:
     page.get_by_label("Locale").fill(locale)
     page.get_by_role("button", name="Add", exact=True).click()
     page.get_by_text(f"as {name}", exact=True).wait_for()
-    page.get_by_role("button", name="Get Started").wait_for()
+    page.locator(".get-started").wait_for()
+
+
+def field(page: Any) -> Any:
+    return page.get_by_role("textbox", name="Message", exact=True)
 
 
 def says(page: Any, text: str) -> None:
-    page.get_by_label("Message", exact=True).fill(text)
+    field(page).fill(text)
     page.keyboard.press("Enter")

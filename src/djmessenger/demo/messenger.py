@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-from django.conf import settings
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.demo.models import Order
@@ -59,7 +59,7 @@ def card(drink: str) -> Element:
 
 
 def picture(drink: str) -> str:
-    return f"{settings.SHOP_ADDRESS}/static/shop/{drink.lower()}.jpg"
+    return f"{os.environ.get('SHOP_ADDRESS', 'https://example.com')}/static/shop/{drink.lower()}.jpg"
 
 
 @rule(tapped(*DRINKS))

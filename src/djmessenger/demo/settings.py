@@ -70,6 +70,3 @@ LOGGING = {
 DJM_ENDPOINT = "messenger"
 DJM_THREAD_GREETINGS_TEXT = "Coffee, and a bot that knows about it."
 DJM_THREAD_PERSISTENT_MENUS = [{"type": "postback", "title": "Help"}]
-
-SHOP_ADDRESS = "https://example.com"
-"""Where Messenger finds the shop's pictures; the command puts the address of the site here."""

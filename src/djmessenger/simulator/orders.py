@@ -14,6 +14,26 @@ from djmessenger.simulator.stage import Entry, Stage
 
 Values = Mapping[str, Any]
 
+_ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
+    "answers_feedback": (dict,),
+    "does": (str, dict),
+    "sends_location": ((int, float), (int, float), str),
+    "sends_sticker": (int, str),
+}
+"""What an act takes, by place, where that is more than texts."""
+_OPTIONS = frozenset({"reply_to", "source"})
+_FAULT_OPTIONS: Mapping[str, Any] = {
+    "name": str,
+    "on": bool,
+    "clear": bool,
+    "times": int,
+    "where": str,
+    "shape": str,
+    "message": str,
+    "type": str,
+    **dict.fromkeys(("seconds", "percent", "copies", "subcode", "code", "status"), (int, float)),
+}
+
 
 class Orders:
     """Carries orders out on a stage."""
@@ -49,10 +69,15 @@ class Orders:
     def act(self, values: Values) -> Any:
         """``{"person", "act", "args", "options"}``."""
         person = self.stage.person(str(values.get("person")))
-        done = self.control.act({**values, "person": person.id})
-        self._note(
-            person, str(values["act"]), list(values.get("args") or ()), dict(values.get("options") or {})
-        )
+        act, args, options = str(values.get("act")), values.get("args") or [], values.get("options") or {}
+        if not isinstance(args, list) or not isinstance(options, dict):
+            raise ValueError("An act has a list of args and an object of options.")
+        kinds = _ARGUMENTS.get(act, (str,) * len(args))
+        fits = len(args) <= len(kinds) and all(map(isinstance, args, kinds))
+        if not fits or not options.keys() <= _OPTIONS:
+            raise ValueError(f"The act {act} does not take that.")
+        done = self.control.act({"person": person.id, "act": act, "args": args, "options": options})
+        self._note(person, act, args, options)
         return done
 
     def press(self, values: Values) -> Any:
@@ -107,6 +132,9 @@ class Orders:
 
     def fault(self, values: Values) -> Any:
         """``{"name", "on", "times", ...}``, or ``{"clear": true}``."""
+        for key, value in values.items():
+            if key not in _FAULT_OPTIONS or not isinstance(value, _FAULT_OPTIONS[key]):
+                raise ValueError(f"A fault has no {key} like that.")
         answer = self.control.fault(values)
         self._note(None, "fault", [values.get("name", "")], {"on": bool(values.get("on", True))})
         return answer

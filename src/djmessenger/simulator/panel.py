@@ -44,7 +44,7 @@ def traffic(stage: Stage) -> list[dict[str, Any]]:
     """Give the newest callbacks and calls in one list, newest first."""
     lines: list[dict[str, Any]] = []
     for number, delivery in enumerate(stage.emulator.deliveries):
-        fields = ", ".join(sorted({_what(item) for item in delivery.items})) or "raw"
+        fields = ", ".join(sorted({_what(item) for item in delivery.items if item})) or "raw"
         lines.append(
             {
                 "time": delivery.time,
@@ -81,7 +81,7 @@ def _told(
     stage: Stage, person_id: str, mid: str, event: models.Messaging | None, deliveries: list[Delivery]
 ) -> dict[str, Any]:
     replies = list(event.replies.prefetch_related("attempts").order_by("id")[:_MOST]) if event else []
-    calls = _calls(stage, person_id, deliveries, replies)
+    calls = _calls(stage, person_id, mid, deliveries, replies)
     told: dict[str, Any] = {
         "mid": mid,
         "deliveries": [_delivery(stage, one) for one in deliveries[-5:]],
@@ -133,7 +133,7 @@ def _what(item: Any) -> str:
 
 
 def _calls(
-    stage: Stage, person_id: str, deliveries: list[Delivery], replies: list[models.Reply]
+    stage: Stage, person_id: str, mid: str, deliveries: list[Delivery], replies: list[models.Reply]
 ) -> list[LoggedCall]:
     tokens = {attempt.token for reply in replies for attempt in reply.attempts.all()}
     begin = deliveries[0].time if deliveries else None
@@ -154,7 +154,7 @@ def _calls(
     for call in stage.emulator.calls:
         message = call.body.get("message")
         metadata = str(message.get("metadata") or "") if isinstance(message, dict) else ""
-        ours = any(token and token in metadata for token in tokens)
+        ours = any(token and token in metadata for token in tokens) or bool(mid and _sent(call) == mid)
         near = begin is not None and begin <= call.time < end
         if ours or (near and not metadata and _is_about(call, person_id)):
             found.append(call)
@@ -256,7 +256,9 @@ def _times(
     replies: list[models.Reply],
     deliveries: list[Delivery],
 ) -> list[dict[str, Any]]:
-    posted = next((stage.posted[key] for one in deliveries if (key := digest(one.body)) in stage.posted), None)
+    posted = next(
+        (stage.posted[key] for one in deliveries if (key := digest(one.body)) in stage.posted), None
+    )
     if posted is None:
         return []
     times = [_time("callback posted", 0.0), _time("answered 200 to Meta", posted.took)]

@@ -33,17 +33,11 @@ def state(stage: Stage, chosen: str) -> dict[str, Any]:
             ],
             "persons": [_summary(one) for one in emulator.persons.values()],
             "screen": None if person is None else _screen(stage, person),
-            "faults": {name: _options(stage, name) for name in emulator.faults.names()},
+            "faults": list(emulator.faults.names()),
             "waiting": len(emulator.waiting),
             "problem": stage.problem,
             "clock": isinstance(emulator.clock, VirtualClock),
         }
-
-
-def _options(stage: Stage, name: str) -> dict[str, Any]:
-    with stage.emulator.faults._lock:
-        fault = stage.emulator.faults._on.get(name)
-    return {} if fault is None else {"times": fault.times, **fault.options}
 
 
 def _summary(person: Person) -> dict[str, Any]:

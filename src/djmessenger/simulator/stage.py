@@ -189,14 +189,19 @@ class Stage:
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         at, began = time.time(), time.perf_counter()
         try:
-            return Callback(self.callback_url).post(body, headers)
+            return self._send(body, headers)
         finally:
             self.posted[digest(body)] = Posted(at, time.perf_counter() - began)
             while len(self.posted) > _KEPT:
                 self.posted.popitem(last=False)
 
+    def _send(self, body: bytes, headers: dict[str, str]) -> int:
+        return Callback(self.callback_url).post(body, headers)
+
     def _note(self, delivery: Delivery) -> None:
-        what = "delivered" if delivery.accepted else delivery.error or f"the webhook answered {delivery.status}"
+        what = (
+            "delivered" if delivery.accepted else delivery.error or f"the webhook answered {delivery.status}"
+        )
         for item in delivery.items:
             if mid := mid_of(item):
                 self.fates[mid] = what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from importlib import resources
@@ -59,12 +60,20 @@ def asset(request: HttpRequest, name: str) -> HttpResponse:
     """A script or style sheet of the page; served here, so that no project has to collect or host them."""
     if name not in ASSETS:
         raise Http404
-    content = resources.files("djmessenger.simulator").joinpath("assets", name).read_bytes()
-    tag = f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+    content, packed, tag = _asset(name)
     if request.headers.get("If-None-Match") == tag:
         return HttpResponse(status=304, headers={"ETag": tag})
     kind = f"{_TYPES[name.rpartition('.')[2]]}; charset=utf-8"
-    return HttpResponse(content, content_type=kind, headers={"ETag": tag, "Cache-Control": "no-cache"})
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        return HttpResponse(packed, content_type=kind, headers={**headers, "Content-Encoding": "gzip"})
+    return HttpResponse(content, content_type=kind, headers=headers)
+
+
+def _asset(name: str) -> tuple[bytes, bytes, str]:
+    """Give a file plain and compressed, and its tag."""
+    content = resources.files("djmessenger.simulator").joinpath("assets", name).read_bytes()
+    return content, gzip.compress(content, 6), f'"{hashlib.sha256(content).hexdigest()[:20]}"'
 
 
 @for_visitors
@@ -105,9 +114,7 @@ def sample(request: HttpRequest) -> JsonResponse:
     stage = get_stage()
     try:
         person = stage.person(request.GET.get("person", ""))
-        return JsonResponse(
-            {"body": sample_for(request.GET.get("name", ""), person, stage.emulator.clock())}
-        )
+        return JsonResponse({"body": sample_for(request.GET.get("name", ""), person, stage.emulator.clock())})
     except LookupError as error:
         raise Http404 from error
 
@@ -208,7 +215,9 @@ def file(request: HttpRequest, key: str, name: str) -> HttpResponse:
     response = HttpResponse(kept.content, content_type=kind)
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
     if not kept.is_shown:
-        response["Content-Disposition"] = f'attachment; filename="{kept.name.encode("ascii", "replace").decode()}"'
+        response["Content-Disposition"] = (
+            f'attachment; filename="{kept.name.encode("ascii", "replace").decode()}"'
+        )
     return response
 
 
@@ -219,7 +228,7 @@ def graph(request: HttpRequest, path: str) -> HttpResponseBase:
     if int(request.META.get("CONTENT_LENGTH") or 0) > FILES_AND_MORE:
         return HttpResponse(status=413)
     body = request.read()
-    headers = {name: value for name, value in request.headers.items()}
+    headers = dict(request.headers.items())
     try:
         status, answered, content = gate.answer(
             request.method or "GET", f"/{path}", request.META.get("QUERY_STRING", ""), headers, body
@@ -234,4 +243,3 @@ def graph(request: HttpRequest, path: str) -> HttpResponseBase:
 
 FILES_AND_MORE = 32 * 1024 * 1024
 """Bytes of a call; attachments may have 25 MB."""
-

@@ -205,7 +205,7 @@ export class Panel {
 
   markFaults() {
     const on = this.root.state.faults;
-    for (const one of this.body.querySelectorAll("[data-fault]")) one.checked = one.dataset.fault in on;
+    for (const one of this.body.querySelectorAll("[data-fault]")) one.checked = on.includes(one.dataset.fault);
     for (const one of this.body.querySelectorAll("[data-person]")) one.checked = Boolean(this.root.person[one.dataset.person]);
   }
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings as django_settings
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.handlers import StaticFilesHandler
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
@@ -53,7 +52,7 @@ class Command(BaseCommand):
         call_command("migrate", verbosity=0)
         _make_staff()
         with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as stage:
-            django_settings.SHOP_ADDRESS = address
+            os.environ["SHOP_ADDRESS"] = address
             self.stdout.write(f"Chat with it: {address}/simulator/\n\n")
             for person, caption, act in _visit(stage):
                 self._show(person, caption, act)
