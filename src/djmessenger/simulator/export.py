@@ -7,7 +7,6 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from djmessenger.emulator import Bubble, Person
 from djmessenger.simulator.stage import Entry, Stage

@@ -43,7 +43,7 @@ def install() -> None:
 
     A worker process of its own reaches the simulator over HTTP, by ``DJM_GRAPH_URL``.
     """
-    if is_enabled() and settings.DJM_GRAPH_URL == settings.SETTINGS["DJM_GRAPH_URL"].default:
+    if is_enabled() and settings.SETTINGS["DJM_GRAPH_URL"].default == settings.DJM_GRAPH_URL:
         bot.use_transport(SimulatorTransport())
 
 

@@ -101,6 +101,7 @@ def _told(
             "nodes": [_node(node) for node in tree.nodes],
             "notes": tree.notes,
             "suggestion": tree.suggestion,
+            "troubles": [_trouble(reply) for reply in replies if reply.error],
         }
     return told
 
@@ -204,10 +205,17 @@ def _call(call: LoggedCall, *, is_this: bool) -> dict[str, Any]:
         "headers": call.headers,
         "fault": call.fault,
         "warnings": call.warnings,
-        "error": (call.error or {}).get("message", ""),
+        "error": _in_words(call.error),
         "is_this": is_this,
         "curl": f'curl -X {call.method} {url} -H "Authorization: Bearer $DJM_PAGE_ACCESS_TOKEN"{data}',
     }
+
+
+def _in_words(error: dict[str, Any] | None) -> str:
+    if error is None:
+        return ""
+    numbers = "/".join(str(error[key]) for key in ("code", "error_subcode") if error.get(key))
+    return f"{error.get('message', '')} ({numbers})"
 
 
 def _node(node: Node) -> dict[str, Any]:
@@ -238,6 +246,10 @@ def _rows(event: models.Messaging | None, replies: list[models.Reply]) -> list[d
         rows.append(_row(event.conversation, f"state {state[:200]}"))
         rows.append(_row(event.conversation.person, str(event.conversation.person)))
     return rows
+
+
+def _trouble(reply: models.Reply) -> str:
+    return f"Reply {reply.pk} is {reply.get_state_display()}: {reply.error.strip().splitlines()[-1][:400]}"
 
 
 def _row(row: Any, says: str, note: str = "") -> dict[str, str]:

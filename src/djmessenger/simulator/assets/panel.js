@@ -38,6 +38,7 @@ export class Panel {
       one.tabIndex = chosen ? 0 : -1;
     }
     this.body.setAttribute("aria-labelledby", `tab-${tab}`);
+    this.body.scrollTop = 0;
     this[tab]();
   }
 
@@ -116,6 +117,7 @@ export class Panel {
     return h("div", {},
       h("p", { class: "summary" }, event.summary),
       event.reason && h("p", { class: "wrong" }, event.reason),
+      event.troubles.map((text) => h("p", { class: "wrong" }, text)),
       h("div", { class: "tree" }, tree(event.nodes)),
       event.notes.map((note) => h("p", { class: "hint" }, note)),
       event.suggestion && [h("p", { class: "hint" }, "Nothing was for it. A rule to paste:"), this.code(event.suggestion, "Copy the rule")],

@@ -298,7 +298,7 @@ class Simulator extends HTMLElement {
     const who = mine ? "You" : (bubble.persona || {}).name || this.page.name;
     const body = h("div", { class: `bubble ${card ? "bare" : ""}`, tabindex: "-1", role: "group", "aria-label": `${who}, ${clockTime(bubble.time)}: ${inShort(bubble).slice(0, 60)}`, "data-mid": bubble.mid }, content(bubble, acts), reactions(bubble));
     body.addEventListener("focusin", () => this.stop_at(body));
-    body.addEventListener("click", () => this.panel.pin(bubble.mid));
+    body.addEventListener("click", (event) => event.target.closest("a, button, textarea") || this.panel.pin(bubble.mid));
     body.addEventListener("pointerenter", () => {
       clearTimeout(this.dwell);
       this.dwell = setTimeout(() => this.panel.look(bubble.mid), 220);
