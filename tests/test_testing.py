@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import os
 import re
+import subprocess
+import sys
 import time
+import tomllib
+from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
-from djmessenger import models, rules
+from djmessenger import graph, models, rules
 from djmessenger.emulator import NotOnScreen
 from djmessenger.filtering import FunctionFilter
 from djmessenger.handling import UserProfileHandler
@@ -28,6 +34,8 @@ from djmessenger.routing import Policy, Rule, TargetFilterClass, TargetHandlerCl
 from djmessenger.routing.functions import FunctionHandler
 from djmessenger.testing import MessengerTestMixin, ReplyRefused, RuleFailed, containing
 
+ROOT = Path(__file__).parent.parent
+PLUGIN = "djmessenger.testing.plugin"
 PICTURE = "https://cdn.example.com/cup.jpg"
 
 
@@ -290,6 +298,24 @@ class TestActing:
 
 
 class TestFailures:
+    def test_a_rule_that_sends_by_itself_is_named_with_the_line(self, messenger, policy):
+        def late(event):
+            event.person.send(Image(attachment_id="1234567890"))
+
+        policy.rules = [says("late", "hi", late)]
+        policy._built = None
+        with pytest.raises(ReplyRefused, match=r"Made by  late .*test_testing\.py:\d+ in .*late$"):
+            messenger.person().says("hi")
+
+    def test_a_refused_sender_action(self, messenger):
+        ana = messenger.person()
+        ana.says("hi")
+        graph.current().send({"id": ana.psid}, {"sender_action": "typing_on"})
+        with pytest.raises(graph.GraphError):
+            graph.current().send({"id": ana.psid}, {"sender_action": "dance"})
+        with pytest.raises(ReplyRefused, match="Graph refused dance"):
+            messenger.run()
+
     def test_a_rule_that_raises_fails_the_test_with_its_traceback(self, messenger):
         ana = messenger.person()
         with pytest.raises(RuleFailed) as failure:
@@ -327,9 +353,12 @@ class TestFailures:
         assert "'refused'" in text.partition("Outcome")[2]
 
     def test_a_webhook_that_is_not_there(self, messenger):
-        with override_settings(ROOT_URLCONF="django.contrib.staticfiles.urls"):
-            with pytest.raises(AssertionError, match="the webhook at /messenger answered 404"):
-                messenger.person().says("hi")
+        ana = messenger.person()
+        with (
+            override_settings(ROOT_URLCONF="django.contrib.staticfiles.urls"),
+            pytest.raises(AssertionError, match="the webhook at /messenger answered 404"),
+        ):
+            ana.says("hi")
 
     def test_what_a_fault_spoils_fails_nothing(self, messenger):
         ana = messenger.person()
@@ -365,8 +394,9 @@ class TestTime:
         ana.says("hi")
         messenger.travel(hours=25)
         ana.row.send("Are you there?")
-        with pytest.raises(ReplyRefused, match="window of 24 hours has closed"):
+        with pytest.raises(ReplyRefused, match="window of 24 hours has closed") as failure:
             messenger.run()
+        assert re.search(r"Made by +.*test_testing\.py:\d+ in TestTime\.test_what_comes", str(failure.value))
 
     def test_within_the_window_it_is_sent(self, messenger):
         ana = messenger.person()
@@ -488,6 +518,51 @@ class TestRoad:
         kinds = set(models.Messaging.objects.values_list("type", flat=True))
         assert kinds == {"SIMPLE_TEXT", "ECHO", "DELIVERED", "READ"}
         assert ana.outcome.type == "SIMPLE_TEXT"
+
+
+@pytest.fixture
+def nothing_left_behind():
+    before = django_settings.DJM_DISPATCHER
+    yield
+    assert before == django_settings.DJM_DISPATCHER
+
+
+def test_settings_that_a_test_changes_come_back(nothing_left_behind, settings, messenger):
+    """Asked for before the kit, the fixture ``settings`` ends after it."""
+    settings.DEBUG = True
+    assert django_settings.DJM_DISPATCHER != "inline"
+
+
+def test_the_plugin_needs_neither_django_set_up_nor_a_second_plugin(tmp_path):
+    """Where the package is installed, pytest loads it in every project of that environment."""
+    environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "--fixtures",
+            "-p",
+            "no:django",
+            "-p",
+            PLUGIN,
+            "-c",
+            os.devnull,
+            tmp_path,
+        ],
+        cwd=tmp_path,
+        env={**environment, "PYTHONPATH": str(ROOT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "messenger -- " in answer.stdout, answer.stdout + answer.stderr
+
+
+def test_the_plugin_is_registered_under_its_own_name():
+    """So that naming it with -p too, as this project does, is no second registration."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["entry-points"]["pytest11"] == {PLUGIN: PLUGIN}
 
 
 @override_settings(DJM_ROUTING_POLICY={})

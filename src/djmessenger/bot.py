@@ -154,10 +154,23 @@ def get_dispatcher_class() -> type[Dispatcher]:
     return kind
 
 
+_dispatcher: Dispatcher | None = None
+
+
+def use_dispatcher(dispatcher: Dispatcher | None) -> None:
+    """Have this process told of work by another dispatcher than the setting names; None: as the setting says."""
+    global _dispatcher  # noqa: PLW0603 - one process, one dispatcher
+    _dispatcher = dispatcher
+
+
 @functools.lru_cache(maxsize=1)
+def _named_dispatcher() -> Dispatcher:
+    return get_dispatcher_class()(get_road)
+
+
 def get_dispatcher() -> Dispatcher:
     """Give the dispatcher that ``DJM_DISPATCHER`` names, one for the process."""
-    return get_dispatcher_class()(get_road)
+    return _dispatcher or _named_dispatcher()
 
 
 def install() -> None:
@@ -177,8 +190,7 @@ def _forget(setting: str, **kwargs: Any) -> None:
     """Build anew what was made of settings that a test changes."""
     if not setting.startswith("DJM_") and setting not in {"INSTALLED_APPS", "DEBUG", "SECRET_KEY"}:
         return
-    dispatcher = get_dispatcher() if get_dispatcher.cache_info().currsize else None
-    if dispatcher is not None:
-        dispatcher.stop()
-    for made in (get_policy, _client, get_road, get_dispatcher):
+    if _named_dispatcher.cache_info().currsize:
+        _named_dispatcher().stop()
+    for made in (get_policy, _client, get_road, _named_dispatcher):
         made.cache_clear()

@@ -121,7 +121,7 @@ SETTINGS: dict[str, Setting] = {
     "DJM_VERIFY_SIGNATURE": Setting(
         bool, True, "Whether callbacks must carry a true X-Hub-Signature-256. Leave it on."
     ),
-    "DJM_MAX_BODY_SIZE": Setting(
+    "DJM_MAX_BODY": Setting(
         int, 8 * 1024 * 1024, "Largest body of a callback, in bytes; a larger one is answered 413."
     ),
     "DJM_MAX_EVENT_AGE": Setting(
@@ -165,6 +165,14 @@ SETTINGS: dict[str, Setting] = {
         "",
         "Where the simulator posts callbacks, where the address of the site as browsers see it does not reach the "
         "bot from the server itself.",
+    ),
+    "DJM_KEEP_CALLBACKS": Setting(
+        datetime.timedelta, datetime.timedelta(days=7), "How long purge keeps the raw bodies of callbacks."
+    ),
+    "DJM_KEEP_ROWS": Setting(
+        datetime.timedelta,
+        datetime.timedelta(days=30),
+        "How long purge keeps events that are done, and replies with their attempts.",
     ),
     "DJM_REGEX_ENGINE": Setting(
         str, "regex", "Engine for patterns over texts of persons: regex, or re2 (extra djmessenger[re2])."
@@ -222,7 +230,7 @@ if TYPE_CHECKING:
     DJM_RULEBOOK: dict[str, Any]
     DJM_OUTGOING_CHECKS: str
     DJM_VERIFY_SIGNATURE: bool
-    DJM_MAX_BODY_SIZE: int
+    DJM_MAX_BODY: int
     DJM_MAX_EVENT_AGE: datetime.timedelta
     DJM_MAX_PENDING: int
     DJM_DISPATCHER: str
@@ -234,6 +242,8 @@ if TYPE_CHECKING:
     DJM_SWEEP: float
     DJM_SIMULATOR: bool
     DJM_SIMULATOR_CALLBACK: str
+    DJM_KEEP_CALLBACKS: datetime.timedelta
+    DJM_KEEP_ROWS: datetime.timedelta
     DJM_REGEX_ENGINE: str
     DJM_REGEX_TIMEOUT: float
 else:

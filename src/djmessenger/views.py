@@ -71,7 +71,7 @@ class DJMBotView(View):
         if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it carries no X-Hub-Signature-256")
         try:
-            body = _read(request, settings.DJM_MAX_BODY_SIZE)
+            body = _read(request, settings.DJM_MAX_BODY)
         except (RawPostDataException, OSError):
             return self._refuse("its body could not be read; a middleware may have read it before")
         if body is None:
@@ -105,8 +105,12 @@ def _read(request: HttpRequest, limit: int) -> bytes | None:
     """
     if hasattr(request, "_body"):
         return request.body if len(request.body) <= limit else None
-    if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-        return None
+    try:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
+            return None
+    except ValueError:
+        # No number, and none that Django reads by either: there is no body then.
+        return b""
     body = request.read(limit + 1)
     return body if len(body) <= limit else None
 

@@ -16,7 +16,7 @@ from djmessenger.models.people import Conversation, FBUserProfile
 from djmessenger.models.signals import reply_queued
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django.db.models.fields.related_descriptors import RelatedManager
 
 
 class ReplyManager(models.Manager["Reply"]):
@@ -29,28 +29,29 @@ class ReplyManager(models.Manager["Reply"]):
         messaging: Messaging | None = None,
         rule: str = "",
     ) -> Reply:
-        """Queue one request of the Send API, without its recipient, inside the caller's transaction.
+        """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
 
         ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
         transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
         it bears the name of the rule that runs.
         """
-        reply = self.create(
-            recipient_id=conversation.person_id,
-            conversation=conversation,
-            messaging=messaging,
-            rule=(rule or speaking.rule_that_runs())[:255],
-            type=type,
-            data=data,
-        )
-        speaking.note(reply)
-        Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
-        # A broker that is away is no reason to break the caller: the sweep finds the row.
-        transaction.on_commit(
-            lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
-            using=reply._state.db,
-            robust=True,
-        )
+        with transaction.atomic(using=self.db, savepoint=False):
+            reply = self.create(
+                recipient_id=conversation.person_id,
+                conversation=conversation,
+                messaging=messaging,
+                rule=(rule or speaking.rule_that_runs())[:255],
+                type=type,
+                data=data,
+            )
+            speaking.note(reply)
+            Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
+            # A broker that is away is no reason to break the caller: the sweep finds the row.
+            transaction.on_commit(
+                lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
+                using=reply._state.db,
+                robust=True,
+            )
         return reply
 
 

@@ -117,8 +117,8 @@ class FBUserProfile(models.Model):
         return f"{self.first_name} {self.last_name}".strip()
 
     def get_tzinfo(self) -> datetime.tzinfo:
-        """Give the person's offset from UTC, or the project's time zone where it is not known."""
-        if self.timezone is None:
+        """Give the person's offset from UTC, or the project's time zone where it is not known or is none."""
+        if self.timezone is None or not -24 < self.timezone < 24:
             return get_default_timezone()
         return datetime.timezone(datetime.timedelta(hours=self.timezone))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import sys
 from typing import Any
 
 from djmessenger import bot, models
@@ -42,8 +43,8 @@ def filter_failed(record: logging.LogRecord) -> RuleFailed:
     return RuleFailed(f"a filter failed\n\n{logging.Formatter().format(record)}")
 
 
-def reply_refused(reply: models.Reply) -> ReplyRefused:
-    """Give the failure for a reply that will not be sent."""
+def reply_refused(reply: models.Reply, sent_by: str = "") -> ReplyRefused:
+    """Give the failure for a reply that will not be sent; ``sent_by`` is what ``sender`` gave."""
     reply.refresh_from_db()
     answer = reply.response or {}
     codes = [f"{key} {answer[key]}" for key in ("code", "error_subcode") if answer.get(key) is not None]
@@ -53,16 +54,31 @@ def reply_refused(reply: models.Reply) -> ReplyRefused:
         else f"a message is {reply.get_state_display()}",
         reply.error.strip(),
         f"Message  {reply.data.get('message')}",
-        f"Made by  {origin(reply.rule)}",
+        f"Made by  {origin(reply.rule, sent_by)}",
     ]
     if reply.messaging is not None and reply.messaging.outcome:
         lines += ["", "Outcome", explained(reply.messaging.outcome)]
     return ReplyRefused("\n".join(lines))
 
 
-def origin(label: str) -> str:
-    """Give file and line of the functions behind a rule's name, where it has any."""
-    places = [label or "no rule: something called send()"]
+def sender() -> str:
+    """Give the line of the project that is sending just now, empty where what a rule gave is being queued."""
+    frame = sys._getframe(1)
+    while (caller := frame.f_back) is not None:
+        frame = caller
+        module = str(frame.f_globals.get("__name__", ""))
+        if module == f"{__package__}.road":
+            return ""
+        if module.partition(".")[0] not in {"contextlib", "django", "djmessenger"}:
+            return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"
+    return ""
+
+
+def origin(label: str, sent_by: str) -> str:
+    """Give the name of a rule, with file and line of its functions; ``sent_by`` where something called ``send``."""
+    if sent_by:
+        return f"{label} {sent_by}".strip()
+    places = [label]
     for rule in bot.get_policy().rules:
         if rule.label != label:
             continue

@@ -8,13 +8,14 @@ import io
 import json
 import logging
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
 
 from django.core.management import call_command
 from django.db.models import Model
 from django.db.models.signals import post_save
 from django.test import Client, override_settings
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
 from djmessenger import bot, models, settings
@@ -25,6 +26,7 @@ from djmessenger.testing.explanation import LastOutcome
 from djmessenger.testing.person import Person
 
 PAGE_ID = "104233987650012"
+APP_ID = "883041772661055"
 TOKEN = "made-up-token-of-the-page"  # noqa: S105 - taken by the emulator alone
 SECRET = "made-up-secret-of-the-app"  # noqa: S105 - likewise
 NAMES = ("Ana Torres", "Ben Okafor", "Chen Wei", "Dora Lang", "Emil Novak", "Fatima Haddad")
@@ -36,6 +38,14 @@ REPORTS = {
 }
 """What Meta may report of its own accord, and the type of the event."""
 
+SETTINGS: dict[str, Any] = {
+    "DJM_DISPATCHER": "djmessenger.testing.road.WaitingDispatcher",
+    "DJM_PAGE_ACCESS_TOKEN": TOKEN,
+    "DJM_APP_SECRET": SECRET,
+    "DJM_TRIES": 1,
+}
+"""What the kit sets for the time of a test."""
+
 
 class Messenger:
     """Meta with one Page, for the time of one test; ``with Messenger() as messenger:``, or a fixture or mixin.
@@ -45,7 +55,12 @@ class Messenger:
     all other settings the project's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: Any = None) -> None:
+        """Take what sets settings for the time of a test, such as the fixture of pytest-django.
+
+        Settings set in a test are taken back in the reverse order, so all have to be set by the same means.
+        """
+        self._overrides = overrides
         self._stack = contextlib.ExitStack()
         self._log = failures.ErrorLog()
         self._failed: list[AssertionError] = []
@@ -53,6 +68,7 @@ class Messenger:
         self._calls_checked = 0
         self._people: list[Person] = []
         self._to_send: set[int] = set()
+        self._senders: dict[int, str] = {}
         self._depth = 0
 
     # Beginning and end
@@ -66,14 +82,11 @@ class Messenger:
 
     def start(self) -> None:
         """Put the emulator in Meta's place; the database may be used from here on."""
-        self._stack.enter_context(
-            override_settings(
-                DJM_DISPATCHER="djmessenger.testing.road.WaitingDispatcher",
-                DJM_PAGE_ACCESS_TOKEN=TOKEN,
-                DJM_APP_SECRET=SECRET,
-                DJM_TRIES=1,
-            )
-        )
+        if self._overrides is None:
+            self._stack.enter_context(override_settings(**SETTINGS))
+        else:
+            for name, value in SETTINGS.items():
+                setattr(self._overrides, name, value)
         self.clock = travel.Clock()
         self.emulator = Emulator(self.clock)
         self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")
@@ -120,6 +133,7 @@ class Messenger:
         page = self.emulator.add_page(
             page_id,
             f"{TOKEN}-{page_id}",
+            app_id=settings.DJM_APP_ID or APP_ID,
             app_secret=SECRET,
             name=name or f"Page {page_id}",
             channel=channel,
@@ -203,10 +217,12 @@ class Messenger:
     def _reply_saved(self, instance: models.Reply, created: bool, **kwargs: Any) -> None:
         if created and instance.conversation_id is not None:
             self._to_send.add(instance.conversation_id)
+            self._senders[instance.pk] = failures.sender()
 
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
+        path = _webhook()
         answer = self._client.post(
-            f"/{settings.DJM_ENDPOINT.strip('/')}",
+            path,
             body,
             content_type=headers.pop("Content-Type"),
             headers=headers,
@@ -215,7 +231,7 @@ class Messenger:
         if answer.status_code != ACCEPTED and not self._deliberate:
             self._failed.append(
                 AssertionError(
-                    f"the webhook at /{settings.DJM_ENDPOINT.strip('/')} answered {answer.status_code}, not 200: "
+                    f"the webhook at {path} answered {answer.status_code}, not 200: "
                     "look at DJM_ENDPOINT, at the URLs of the project and at the log"
                 )
             )
@@ -292,7 +308,9 @@ class Messenger:
     def coverage(self) -> list[str]:
         """Give the names of the rules that never fired in this test, in the order of the policy."""
         self.run()
-        outcomes = models.Messaging.objects.exclude(outcome=None).values_list("outcome", flat=True)
+        outcomes: Iterable[Any] = models.Messaging.objects.exclude(outcome=None).values_list(
+            "outcome", flat=True
+        )
         fired = {
             trace["position"]
             for outcome in outcomes
@@ -316,7 +334,7 @@ class Messenger:
 
     def _reply_failed(self, reply: models.Reply, **kwargs: Any) -> None:
         if not self._is_deliberate(reply.recipient_id):
-            self._failed.append(failures.reply_refused(reply))
+            self._failed.append(failures.reply_refused(reply, self._senders.get(reply.pk, "")))
 
     def _is_deliberate(self, psid: str) -> bool:
         screen = self.emulator.persons.get(psid)
@@ -335,7 +353,8 @@ class Messenger:
         __tracebackhide__ = True
         found = [*map(failures.filter_failed, self._log.records), *self._failed]
         for call in self.emulator.calls[self._calls_checked :]:
-            psid = str((call.body.get("recipient") or {}).get("id", ""))
+            recipient = call.body.get("recipient")
+            psid = str(recipient.get("id", "")) if isinstance(recipient, dict) else ""
             if call.error and "sender_action" in call.body and not self._is_deliberate(psid):
                 found.append(
                     failures.ReplyRefused(
@@ -349,3 +368,11 @@ class Messenger:
             raise found[0]
         if found:
             raise type(found[0])("\n\n".join(map(str, found)))
+
+
+def _webhook() -> str:
+    """Give the path of the webhook in the URLs of the project, or the one where it should be."""
+    try:
+        return reverse("djmessenger-webhook")
+    except NoReverseMatch:
+        return f"/{settings.DJM_ENDPOINT.strip('/')}"

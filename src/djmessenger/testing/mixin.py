@@ -8,11 +8,9 @@ from djmessenger.testing.kit import Messenger
 
 
 class MessengerTestMixin(SimpleTestCase):
-    """Gives a test case ``self.messenger``, fresh for each test::
+    """Gives a test case ``self.messenger``, fresh for each test.
 
-    class OrderTest(MessengerTestMixin, TestCase):
-        def test_order(self):
-            ana = self.messenger.person()
+    ``class OrderTest(MessengerTestMixin, TestCase)``, or with ``TransactionTestCase``.
     """
 
     messenger: Messenger

@@ -1,0 +1,1 @@
+"""What ``manage.py djmessenger`` can do, a module for each verb."""
