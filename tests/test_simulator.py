@@ -15,7 +15,7 @@ from django.urls import include, path
 from djmessenger import bot, graph, models
 from djmessenger.emulator import NoAnswer
 from djmessenger.graph.wire import Request, Response
-from djmessenger.simulator import access, checks, files, gate, samples
+from djmessenger.simulator import access, checks, export, files, gate, samples
 from djmessenger.simulator import stage as stages
 from djmessenger.simulator.orders import Orders
 from djmessenger.testing import Messenger
@@ -259,6 +259,7 @@ def test_a_button_is_pressed_by_its_place(ana):
     assert status == 200
     assert answer["item"]["postback"]["payload"] == "B"
     assert Orders(stage)("press", {"person": ana.id, "mid": mid, "index": 7})[0] == 400
+    assert "ana.taps('Order', on='B')" in export.as_test(stage, ana.page.id)
 
 
 @pytest.mark.parametrize(

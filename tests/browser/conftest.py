@@ -29,7 +29,7 @@ def browser_path() -> str:
 def lacking() -> str:
     """Say what is missing for these tests; empty when nothing is."""
     if importlib.util.find_spec("playwright") is None:
-        return "the Python package playwright is not installed (it is in the extra 'browser')"
+        return "the Python package playwright is not installed (it is in the extra 'dev')"
     if not browser_path():
         return "no Chromium is found (apt-get install chromium, or name one in DJM_BROWSER)"
     return ""
@@ -78,7 +78,7 @@ def _address(process: subprocess.Popen[bytes], out: Path) -> str:
 
 @pytest.fixture(scope="module")
 def browser(demo: str) -> Iterator[Any]:
-    # By name: it is not there on a machine without the extra.
+    # By name: collecting these tests needs no browser.
     playwright = pytest.importorskip("playwright.sync_api").sync_playwright().start()
     chromium = playwright.chromium.launch(
         executable_path=browser_path(),

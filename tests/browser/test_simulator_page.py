@@ -292,7 +292,7 @@ AXE = "axe_playwright_python"
 
 def axe(page):
     """Give the serious faults that axe finds."""
-    module = pytest.importorskip(AXE, reason="axe is not installed (it is in the extra 'browser')")
+    module = pytest.importorskip(AXE, reason="axe is not installed (it is in the extra 'dev')")
     page.add_script_tag(content=(Path(module.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
@@ -334,7 +334,11 @@ def test_the_first_paint_is_small_and_comes_from_here(page, demo):
     )
     site = demo.partition("/simulator/")[0]
     assert {name for name, _size in loaded if not name.startswith((site, "data:"))} == set()
-    drawn = {name: size for name, size in loaded if "/simulator/" in name and not {"state", "details", "files"} & set(name.split("?")[0].split("/"))}
+    drawn = {
+        name: size
+        for name, size in loaded
+        if "/simulator/" in name and not {"state", "details", "files"} & set(name.split("?")[0].split("/"))
+    }
     assert len(drawn) == 7
     assert sum(drawn.values()) < 98_000, drawn
 
@@ -367,3 +371,105 @@ def test_screenshots(open_page, tmp_path, size, scheme):
     page.mouse.move(2, 2)
     page.screenshot(path=target)
     assert target.stat().st_size < 300_000
+
+
+def template(kind, **payload):
+    attachment = {"type": "template", "payload": {"template_type": kind, **payload}}
+    return {"kind": "template", "message": {"attachment": attachment}}
+
+
+BUTTONS = [
+    {"type": "postback", "title": "Yes", "payload": "YES"},
+    {"type": "web_url", "title": "Read on", "url": "https://example.com/"},
+    {"type": "phone_number", "title": "Call us", "payload": "+886255500100"},
+]
+QUESTION = {"id": "q1", "type": "csat", "title": "How was your coffee?", "score_option": "five_emojis"}
+GRID = [
+    {"url": "https://example.com/1.jpg", "is_hero_image": True},
+    {"url": "https://example.com/2.jpg", "action": {"type": "postback", "payload": "TWO", "text": "Two"}},
+    {"url": "https://example.com/3.jpg", "action": {"type": "web_url", "url": "https://example.com/"}},
+]
+DRAWN = [
+    template("button", text="Shall we?", buttons=BUTTONS),
+    template("generic", elements=[{"title": "One card", "subtitle": "alone", "buttons": BUTTONS[:1]}]),
+    template(
+        "media", elements=[{"media_type": "video", "url": "https://www.facebook.com/v/1", "buttons": []}]
+    ),
+    template(
+        "coupon", title="A cup on us", subtitle="This week", coupon_code="CUP-7", coupon_pre_message="For you"
+    ),
+    template("image_grid", elements=[{"title": "Our week", "images": GRID, "buttons": BUTTONS[:1]}]),
+    template(
+        "customer_feedback",
+        title="Rate us",
+        button_title="Send it",
+        feedback_screens=[{"questions": [{**QUESTION, "follow_up": {"type": "free_form"}}]}],
+        business_privacy={"url": "https://example.com/privacy"},
+    ),
+    template("product", elements=[{"id": "1"}, {"id": "2"}]),
+    template("one_time_notif_req", title="When it is back", payload="BACK"),
+    template("a_kind_of_next_year"),
+    {
+        "kind": "video",
+        "message": {"attachment": {"type": "video", "payload": {}}, "url": "https://example.com/v.mp4"},
+    },
+    {
+        "kind": "audio",
+        "message": {"attachment": {"type": "audio", "payload": {}}, "url": "https://example.com/a.mp4"},
+    },
+    {
+        "kind": "images",
+        "message": {
+            "attachments": [{"type": "image", "payload": {"url": f"https://example.com/{n}"}} for n in "123"]
+        },
+    },
+    {
+        "kind": "text",
+        "text": "It is me",
+        "persona": {"name": "Kay", "profile_picture_url": "https://example.com/k"},
+    },
+]
+
+
+def test_every_template_is_drawn(open_page, tmp_path):
+    page = open_page(bypass_csp=True)
+    start(page)
+    base = {
+        "by_page": True,
+        "text": "",
+        "message": {},
+        "reactions": {},
+        "elements": [],
+        "edits": 0,
+        "time": 1795598998,
+    }
+    bubbles = [{**base, "mid": f"m_drawn_{number}", **one} for number, one in enumerate(DRAWN)]
+    page.evaluate(
+        """(bubbles) => {
+          const root = document.querySelector("djm-simulator");
+          clearTimeout(root.timer);
+          root.poll = () => {};
+          const place = { first: true, last: true };
+          root.messages.replaceChildren(...bubbles.map((one) => root.bubble(one, place)));
+        }""",
+        bubbles,
+    )
+    for words in (
+        "Shall we?",
+        "One card",
+        "CUP-7",
+        "Our week",
+        "How was your coffee?",
+        "Kay",
+        "a_kind_of_next_year",
+    ):
+        page.locator(".thread").get_by_text(words).first.scroll_into_view_if_needed()
+    assert page.locator(".thread").evaluate("one => one.scrollWidth <= one.clientWidth")
+    assert axe(page) == []
+    page.set_viewport_size({"width": 1280, "height": 3300})
+    page.screenshot(path=os.environ.get("DJM_DRAWN", tmp_path / "drawn.png"))
+    with page.expect_request("**/orders/act") as sent:
+        card = page.locator(".feedback")
+        card.get_by_role("button", name="4 of 5").click()
+        card.get_by_role("button", name="Send it").click()
+    assert sent.value.post_data_json["args"] == [{"q1": {"type": "csat", "payload": "4"}}]

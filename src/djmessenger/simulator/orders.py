@@ -97,7 +97,10 @@ class Orders:
         else:
             done = None
             person.opened.append(str(button.get("url") or button.get("payload") or ""))
-        self._note(person, "taps", [title])
+        cards = [one for one in bubble.elements if button in (one.get("buttons") or ())]
+        self._note(
+            person, "taps", [title], {"on": str(cards[0]["title"])} if cards and "title" in cards[0] else {}
+        )
         return dataclasses.asdict(done) if done else {"opened": person.opened[-1]}
 
     def person(self, values: Values) -> Any:

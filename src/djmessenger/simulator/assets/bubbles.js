@@ -10,7 +10,7 @@ export const STICKERS = [
   ["369239383222810", "👍", "Largest thumb"],
   ["209575122566323", "🐱", "Cat"],
   ["126361874215276", "🎉", "Party"],
-  ["788171644590353", "☕", "Coffee"],
+  ["788171644590353", "☕\ufe0f", "Coffee"],
   ["657501937666397", "🥰", "In love"],
   ["144885145685752", "🙏", "Thank you"],
 ];
@@ -150,7 +150,8 @@ function carousel(cards) {
 
 function media(bubble, payload, acts) {
   const element = payload.elements[0];
-  const address = bubble.message.url || element.url || "";
+  // An address at facebook.com is that of a post, which no browser draws as a picture.
+  const address = element.media_type === "image" ? bubble.message.url || "" : "";
   return h("div", { class: "card" }, h("div", { class: "card-image" }, picture(address, element.media_type, element.media_type === "video" ? "play" : "image")), buttonsOf(element.buttons, acts));
 }
 

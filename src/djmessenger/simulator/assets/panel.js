@@ -138,7 +138,7 @@ export class Panel {
       one.fault && h("p", { class: "wrong" }, `The fault ${one.fault} struck.`),
       one.warnings.map((text) => h("p", { class: "hint" }, text)),
       one.body !== "{}" && this.code(one.body, "Copy as curl", one.curl),
-      one.answer !== "null" && h("details", {}, h("summary", {}, "Answer"), this.code(one.answer, "Copy")));
+      one.answer !== "null" && h("details", {}, h("summary", {}, h("span", {}, "Answer")), this.code(one.answer, "Copy")));
   }
 
   code(text, label, copied) {
@@ -167,7 +167,7 @@ export class Panel {
     if (this.tab !== "traffic" || this.one) return;
     refill(this.body, lines.length ? h("ul", { class: "traffic" }, lines.map((line) => h("li", {}, h("button", { type: "button", onclick: () => this.open(line) },
       h("span", { class: `arrow ${line.way}`, role: "img", "aria-label": line.way === "call" ? "from the bot" : "to the bot" }, line.way === "call" ? "←" : "→"),
-      h("span", { class: "grow" }, line.what, line.note && h("small", {}, line.note)),
+      h("span", { class: "grow" }, line.what.replace(/\/v[\d.]+/, "").replace(/ \/\d+\//, " /…/"), line.note && h("small", {}, line.note)),
       h("span", { class: line.ok ? "good" : "bad" }, line.status ?? "–"), h("time", {}, clockTime(line.time)))))) : h("p", { class: "hint" }, "Nothing has been said yet."));
   }
 

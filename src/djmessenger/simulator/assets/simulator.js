@@ -118,7 +118,10 @@ class Simulator extends HTMLElement {
   view(name) {
     this.app.dataset.view = name;
     if (name === "people") (this.list.querySelector("[aria-current]") || this.list.querySelector("button") || this.list).focus();
-    if (name === "chat") this.field.focus({ preventScroll: true });
+    if (name === "chat") {
+      this.grow();
+      this.field.focus({ preventScroll: true });
+    }
   }
 
   /** Open the panel at a tab, or close it. */
@@ -450,7 +453,8 @@ class Simulator extends HTMLElement {
 
   grow() {
     this.field.style.height = "auto";
-    this.field.style.height = `${Math.min(this.field.scrollHeight, 130)}px`;
+    const height = this.field.scrollHeight;
+    if (height) this.field.style.height = `${Math.min(height, 130)}px`;
     const writing = Boolean(this.field.value.trim());
     if (writing === this.writing) return;
     this.writing = writing;
