@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 
 import pytest
@@ -60,11 +61,11 @@ def simulator(settings, monkeypatch):
     settings.ROOT_URLCONF = "tests.test_simulator"
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "djmessenger.simulator"]
     monkeypatch.setattr(stages, "Stage", HandStage)
-    stages.get_stage.cache_clear()
+    stages.forget_stage()
     gate.install()
     yield stages.get_stage
     bot.use_transport(None)
-    stages.get_stage.cache_clear()
+    stages.forget_stage()
 
 
 @pytest.fixture
@@ -108,6 +109,14 @@ def test_outside_debug_it_is_for_staff_alone(simulator, settings, client, db, na
     assert client.get(f"/simulator/{name}").status_code == 404
     client.force_login(User.objects.create_user("staff", is_staff=True))
     assert client.get(f"/simulator/{name}").status_code != 404 or name.startswith("sample")
+
+
+@pytest.mark.parametrize("name", POSTS)
+def test_strangers_learn_nothing_from_a_missing_token(simulator, settings, name):
+    settings.DEBUG = False
+    settings.DJM_SIMULATOR = True
+    strict = Client(enforce_csrf_checks=True)
+    assert strict.post(f"/simulator/{name}", "{}", content_type="application/json").status_code == 404
 
 
 def test_in_debug_it_is_open(simulator, client, db):
@@ -349,6 +358,17 @@ def test_each_sample_can_be_sent(ana, client):
         told = get(client, f"details?delivery={number}").json()
         assert told["deliveries"][0]["status"] == 200, name
     assert len(get(client, "traffic").json()["lines"]) > number
+
+
+def test_two_requests_at_once_find_one_stage(simulator):
+    stages.forget_stage()
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(stages.get_stage())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(set(map(id, found))) == 1
 
 
 def test_raw_rubbish_is_posted_as_it_is(ana, client):

@@ -10,7 +10,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
-from django.views.decorators.csrf import csrf_protect
+from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from djmessenger import settings
 
@@ -50,8 +50,9 @@ def for_visitors(view: View) -> View:
             raise Http404
         return inner(request, *args, **kwargs)
 
-    # The rule above stands in for a login, whatever middleware the project has.
-    return login_not_required(outer)
+    # The rule above stands in for a login, whatever middleware the project has; and strangers get their 404
+    # before anything is said about a token, which ``inner`` asks for.
+    return csrf_exempt(login_not_required(outer))
 
 
 def for_machines(view: View) -> View:

@@ -59,7 +59,8 @@ class Orders:
         if name not in self._known:
             return 404, {"error": f"There is no order {name!r}."}
         try:
-            with self.stage.emulator.lock:
+            # In this order everywhere, or two requests could wait for each other.
+            with self.stage.lock, self.stage.emulator.lock:
                 done = self._known[name](values)
         except (NotOnScreen, ValueError, TypeError, KeyError, LookupError, OverflowError) as error:
             return 400, {"error": str(error.args[0] if error.args else error)}

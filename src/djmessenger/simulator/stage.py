@@ -29,6 +29,8 @@ PERSON_PREFIX = "900000000"
 _PERSON_DIGITS = 10
 _KEPT = 1_000
 """Callbacks, and Graph calls, that are remembered for the side panel."""
+_REMEMBERED = 5_000
+"""Acts, and fates of messages, that are remembered."""
 _EVERY = 0.05
 
 
@@ -205,6 +207,9 @@ class Stage:
         for item in delivery.items:
             if mid := mid_of(item):
                 self.fates[mid] = what
+        while len(self.fates) > _REMEMBERED:
+            del self.fates[next(iter(self.fates))]
+        del self.journal[:-_REMEMBERED]
         self.problem = "" if delivery.accepted else what
 
     def configure(self) -> None:
@@ -236,10 +241,23 @@ def is_configuring() -> bool:
     return threading.current_thread() in _everything_here
 
 
+_making = threading.Lock()
+
+
 @functools.lru_cache(maxsize=1)
-def get_stage() -> Stage:
-    """Give the stage of this process; made at the first need."""
+def _made() -> Stage:
     return Stage()
+
+
+def get_stage() -> Stage:
+    """Give the stage of this process; made at the first need, once."""
+    with _making:
+        return _made()
+
+
+def forget_stage() -> None:
+    """Let the next ``get_stage`` make a new one."""
+    _made.cache_clear()
 
 
 def digest(body: bytes) -> str:

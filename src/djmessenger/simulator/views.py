@@ -29,6 +29,9 @@ from djmessenger.simulator.stage import Stage, get_stage
 
 ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js")
 _MOST_BODY = 8 * 1024 * 1024
+"""Bytes of an order."""
+_MOST_CALL = 32 * 1024 * 1024
+"""Bytes of a Graph call; attachments may have 25 MB."""
 _TYPES = {"css": "text/css", "js": "text/javascript"}
 
 
@@ -164,7 +167,7 @@ def export(request: HttpRequest) -> JsonResponse:
 def order(request: HttpRequest, name: str) -> JsonResponse:
     """Carry an order of the page out."""
     stage = get_stage()
-    if int(request.META.get("CONTENT_LENGTH") or 0) > _MOST_BODY:
+    if _length(request) > _MOST_BODY:
         return JsonResponse({"error": "That is too much at once."}, status=413)
     stage.start(callback_url(request))
     try:
@@ -225,7 +228,7 @@ def file(request: HttpRequest, key: str, name: str) -> HttpResponse:
 @for_machines
 def graph(request: HttpRequest, path: str) -> HttpResponseBase:
     """Graph, for bots in other processes; the emulator looks at the token of each call."""
-    if int(request.META.get("CONTENT_LENGTH") or 0) > FILES_AND_MORE:
+    if _length(request) > _MOST_CALL:
         return HttpResponse(status=413)
     body = request.read()
     headers = dict(request.headers.items())
@@ -241,5 +244,6 @@ def graph(request: HttpRequest, path: str) -> HttpResponseBase:
     return HttpResponse(content, status=status, headers=answered)
 
 
-FILES_AND_MORE = 32 * 1024 * 1024
-"""Bytes of a call; attachments may have 25 MB."""
+def _length(request: HttpRequest) -> int:
+    given = request.META.get("CONTENT_LENGTH") or "0"
+    return int(given) if given.isdecimal() else 0

@@ -102,7 +102,10 @@ export class Panel {
     const part = (name, note, ...kids) => h("details", { "data-name": name, open: open.get(name) ?? ["What the bot did", "Callback", "Graph calls", "Time"].includes(name) }, h("summary", {}, h("span", {}, name), note && h("small", {}, note)), ...kids);
     const { event, deliveries = [], calls = [], rows = [], times = [] } = told;
     const top = this.body.scrollTop;
+    const bubble = ((this.root.state.screen || {}).thread || []).find((one) => one.mid === told.mid);
+    const mark = bubble && bubble.by_page && `${bubble.read ? "Read" : bubble.delivered ? "Delivered" : "Sent"}: ${this.root.person.name}${bubble.notification_type === "REGULAR" ? "" : `, ${bubble.notification_type}`}`;
     refill(this.body, h("div", { class: "told" },
+      mark && h("p", { class: "hint", dir: "auto" }, mark),
       event && part("What the bot did", `${event.type.toLowerCase().replaceAll("_", " ")}, ${event.state}`, this.outcome(event)),
       told.callback_state && told.callback_state.error && h("p", { class: "wrong" }, `Callback ${told.callback_state.state}: ${told.callback_state.error}`),
       deliveries.length ? part("Callback", deliveries.at(-1).error || `answered ${deliveries.at(-1).status}`, deliveries.map((one) => this.delivery(one, deliveries.length))) : null,
