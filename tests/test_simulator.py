@@ -54,7 +54,7 @@ class HandStage(stages.Stage):
 
 
 @pytest.fixture
-def simulator(settings, monkeypatch):
+def simulator(settings, monkeypatch, db):
     settings.DEBUG = True
     settings.DJM_PAGE_ACCESS_TOKEN = ""
     settings.DJM_APP_SECRET = ""
@@ -173,11 +173,11 @@ def test_checks_warn_of_a_live_site_and_of_a_lonely_worker(settings):
     settings.DEBUG = False
     assert checks.check_simulator() == []
     settings.DJM_SIMULATOR = True
-    assert [one.id for one in checks.check_simulator()] == ["djmessenger.W016"]
+    assert [one.id for one in checks.check_simulator()] == ["djmessenger.W028"]
     settings.DEBUG = True
     settings.DJM_SIMULATOR = False
     settings.DJM_DISPATCHER = "worker"
-    assert [one.id for one in checks.check_simulator()] == ["djmessenger.W017"]
+    assert [one.id for one in checks.check_simulator()] == ["djmessenger.W029"]
     settings.DJM_GRAPH_URL = "http://127.0.0.1:8000/simulator/graph"
     assert checks.check_simulator() == []
 

@@ -433,6 +433,15 @@ class TestTime:
         ana.sees_nothing()
         assert models.Reply.objects.get().state == "sent"
 
+    def test_in_a_transaction_of_the_test_time_passes_in_one_step(self, messenger):
+        ana = messenger.person()
+        ana.says("hi")
+        with transaction.atomic():
+            ana.row.send("Soon")
+            messenger.travel(days=6)
+        with pytest.raises(ReplyRefused):
+            messenger.run()
+
     def test_other_models_age_on_request(self, messenger, django_user_model):
         user = django_user_model.objects.create_user("staff")
         messenger.travel(days=3)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
@@ -69,45 +69,40 @@ class Inbox:
 
         Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
         """
-        while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE:
-            row = self._head(lease)
-            if row is None or self._pause(row) > 0:
-                break
-            if not self._handle(row, lease, slow):
+        while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE and self._pause(lease) == 0:
+            row = self._in_full().filter(conversation_id=lease.conversation_id).first()
+            if row is not None and not self._handle(row, lease, slow):
                 return
         self.release(lease)
 
     def handle_loose(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no lane."""
-        row = self._waiting().filter(pk=row_id, conversation=None).first()
-        if row is not None and self._pause(row) <= 0:
+        due = Q(not_before=None) | Q(not_before__lte=Now())
+        row = self._in_full().filter(due, pk=row_id, conversation=None).first()
+        if row is not None:
             self._handle(row, None, RunHere())
 
     def release(self, lease: models.Lease) -> None:
         """Let go of the lane, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
             lane = models.Lane.objects.fence(lease)
-            row = self._head(lease)
+            pause = self._pause(lease)
             failpoint("inbox_before_release")
-            models.Lane.objects.release(lane, after=None if row is None else self._pause(row))
+            models.Lane.objects.release(lane, after=pause)
 
     @staticmethod
-    def _waiting() -> Any:
-        return (
-            models.Messaging.objects.filter(state=State.NEW)
-            .select_related("page", "conversation__person", "conversation__page")
-            .order_by("timestamp", "id")
-            .annotate(now=Now())
-        )
+    def _waiting() -> QuerySet[models.Messaging]:
+        return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
 
-    def _head(self, lease: models.Lease) -> models.Messaging | None:
-        head: models.Messaging | None = self._waiting().filter(conversation_id=lease.conversation_id).first()
-        return head
+    def _in_full(self) -> QuerySet[models.Messaging]:
+        return self._waiting().select_related("page", "conversation__person", "conversation__page")
 
-    @staticmethod
-    def _pause(row: Any) -> float:
-        """Seconds before the row may be tried again."""
-        return 0.0 if row.not_before is None else max(0.0, (row.not_before - row.now).total_seconds())
+    def _pause(self, lease: models.Lease) -> float | None:
+        """Seconds before the lane's head may be tried again, None when nothing waits."""
+        head = self._waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
+        for not_before, now in head.values_list("not_before", "now")[:1]:
+            return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
+        return None
 
     def _handle(self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool) -> bool:
         """Apply the policy to one row; false when its slow handlers have it, and with it the lane."""
@@ -213,8 +208,11 @@ class Inbox:
             if row.conversation is not None:
                 person = row.conversation.person
                 stack.enter_context(timezone.override(person.get_tzinfo()))
-                if person.locale:
-                    stack.enter_context(translation.override(language_code(person.locale)))
+                language = language_code(person.locale) if person.locale else None
+                if language is None and row.page is not None:
+                    language = row.page.configured("language")
+                if language:
+                    stack.enter_context(translation.override(language))
             yield
 
 

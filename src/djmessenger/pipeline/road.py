@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
+_SPLITS = 20
+"""Callbacks split before what they hold is handed on."""
 _BREATH = 1.0
 """Seconds before work that broke off is begun again."""
 
@@ -77,13 +79,13 @@ class Road:
             self.inbox.handle_loose(row_id)
 
     def split_waiting(self) -> intake.Split:
-        """Split callbacks that nobody has split yet, up to a hundred; give what that left to do.
+        """Split callbacks that nobody has split yet, some at a time; give what that left to do.
 
         One that breaks is set aside, so that those behind it are not kept waiting.
         """
         waiting = models.Callback.objects.filter(state=models.Callback.State.NEW).order_by("id")
         todo = intake.Split()
-        for callback_id in list(waiting.values_list("id", flat=True)[:100]):
+        for callback_id in list(waiting.values_list("id", flat=True)[:_SPLITS]):
             try:
                 done = intake.split(callback_id)
             except DatabaseError:

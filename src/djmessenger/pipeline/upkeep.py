@@ -30,6 +30,10 @@ def purge(*, dry_run: bool = False) -> Iterator[tuple[str, int]]:
     yield from _remove("attempts", _attempts(settings.DJM_KEEP_ROWS), dry_run)
     yield from _remove("replies", _replies(settings.DJM_KEEP_ROWS), dry_run)
     yield from _remove("events", _events(max(settings.DJM_KEEP_ROWS, keys)), dry_run)
+    yield from _remove(
+        "uploaded files", models.UploadedFile.objects.filter(date_expires__lt=timezone.now()), dry_run
+    )
+    yield from _remove("lines of request logs", models.GraphCall.objects.old(), dry_run)
     yield from _remove("callbacks", _callbacks(settings.DJM_KEEP_CALLBACKS), dry_run)
 
 

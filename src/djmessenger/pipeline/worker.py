@@ -172,6 +172,7 @@ class Worker:
         stopping, wakeup = self._stopping, self._wakeup
         slow = SlowThreads(slow_threads, wakeup.set)
         pools = {Kind.OUT: Threads(threads, "out"), Kind.IN: Threads(threads, "in")}
+        splitter = Threads(1, "split")
         listener = Listener(wakeup.set) if self._listen else None
         sweep_at = Deadline(0)
         try:
@@ -184,6 +185,8 @@ class Worker:
                             sweep_at = Deadline(settings.DJM_SWEEP)
                             self._road().sweep()
                             self._loose(pools[Kind.IN], self._road().loose_waiting())
+                        if splitter.free() > 0:
+                            splitter.submit(lambda: self._split(pools[Kind.IN]))
                         busy = self._round(pools, slow)
                 except DatabaseError:
                     logger.exception("The database did not answer", extra={"action": "database_away"})
@@ -192,27 +195,25 @@ class Worker:
                 if not busy:
                     wakeup.wait(settings.DJM_POLL)
         finally:
-            self._finish(pools, slow)
+            self._finish([splitter, *pools.values()], slow)
             if listener is not None:
                 listener.stop()
             connections.close_all()
             self._ended.set()
 
-    def _finish(self, pools: dict[Kind, Threads], slow: SlowThreads) -> None:
+    def _finish(self, pools: list[Threads], slow: SlowThreads) -> None:
         for deadline in list(self._deadlines):
             # Whoever works on a lane looks at this before it begins the next event or call.
             deadline.expire()
-        for pool in pools.values():
+        for pool in pools:
             pool.close()
-        for pool in pools.values():
+        for pool in pools:
             pool.join(settings.DJM_GRAPH_TIMEOUT + 5.0)
         slow.stop(settings.DJM_GRAPH_TIMEOUT)
 
     def _round(self, pools: dict[Kind, Threads], slow: SlowThreads) -> bool:
-        """Split what is stored and claim what waits, as much as there are threads for; whether there was any."""
-        todo = self._road().split_waiting()
-        self._loose(pools[Kind.IN], todo.loose)
-        busy = bool(todo)
+        """Claim what waits, as much as there are threads for; whether there was any."""
+        busy = False
         for kind, pool in pools.items():
             free = pool.free()
             if free <= 0 or self._stopping.is_set():
@@ -226,6 +227,13 @@ class Worker:
                 self._deadlines.add(deadline)
                 pool.submit(lambda lease=lease, deadline=deadline: self._work(lease, deadline, slow))  # type: ignore[misc]
         return busy
+
+    def _split(self, pool: Threads) -> None:
+        """Split what is stored, in a thread of its own: a flood of callbacks keeps no lane waiting."""
+        with connection_hygiene():
+            while not self._stopping.is_set() and (todo := self._road().split_waiting()):
+                self._loose(pool, todo.loose)
+                self._wakeup.set()
 
     def _loose(self, pool: Threads, row_ids: list[int]) -> None:
         if row_ids:

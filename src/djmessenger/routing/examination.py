@@ -12,7 +12,7 @@ from typing import Any
 import regex
 
 from djmessenger import models
-from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
+from djmessenger.exceptions import DJMInvalidConfigException, HasEnded, LimitExceeded
 from djmessenger.filtering import (
     AllFilter,
     AnyFilter,
@@ -276,6 +276,9 @@ class _RuleExamination:
         try:
             instance = target.get_instance()
             _rehearse(instance)
+        except HasEnded:
+            # A day that came is no mistake of today: the check of the rulebook warns of it.
+            return target.get_instance(), []
         except LimitExceeded as error:
             return None, [self.problem("E039", f"{target.name}: {error}.", place)]
         except Exception as error:  # noqa: BLE001 - a constructor of the project may raise anything

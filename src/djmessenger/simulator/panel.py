@@ -10,7 +10,7 @@ from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 
-from djmessenger import models
+from djmessenger import bot, models
 from djmessenger.admin.outcome import Node, as_tree
 from djmessenger.emulator import Delivery, LoggedCall
 from djmessenger.simulator.stage import PERSON_PREFIX, Stage, digest, mid_of
@@ -31,7 +31,7 @@ def of_message(stage: Stage, person_id: str, mid: str) -> dict[str, Any]:
 def of_delivery(stage: Stage, number: int) -> dict[str, Any]:
     """Tell all about one POST to the bot, counted from the oldest that is remembered."""
     delivery = stage.emulator.deliveries[number]
-    callback = models.Callback.objects.filter(sha256=digest(delivery.body)).first()
+    callback = models.Callback.objects.filter(sha256__in=_digests(delivery.body)).first()
     event = callback.messagings.order_by("id").first() if callback is not None else None
     person = next((one for item in delivery.items for one in _persons(item)), "")
     told = _told(stage, person, "", event, [delivery])
@@ -104,6 +104,11 @@ def _told(
             "troubles": [_trouble(reply) for reply in replies if reply.error],
         }
     return told
+
+
+def _digests(body: bytes) -> list[str]:
+    """Give the hashes under which a body may be stored: alone, or with the app that signed it."""
+    return [digest(body), *(digest(f"{app_id}\n".encode() + body) for app_id in bot.app_secrets() if app_id)]
 
 
 def _event(mid: str) -> models.Messaging | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
@@ -15,9 +16,10 @@ from typing import Any
 
 from django.core.management import CommandError, call_command
 
-from djmessenger import bot, settings
+from djmessenger import bot, models, settings
 from djmessenger.emulator import Delivery, Emulator, Page, Person, VirtualClock
 from djmessenger.emulator.server import Callback
+from djmessenger.exceptions import DJMException
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ class Stage:
         """Tells one process from another: the state is in memory."""
         self.lock = threading.RLock()
         self.callback_url = ""
+        self.made_up_pages: set[str] = set()
+        """Ids of Pages that only the simulator knows."""
         self.journal: list[Entry] = []
         self.fates: dict[str, str] = {}
         """Message id to the fate of its callback: ``delivered`` or what went wrong."""
@@ -76,16 +80,23 @@ class Stage:
 
     @staticmethod
     def _new_emulator() -> Emulator:
+        """Make Meta with the Pages that are set up to speak; with a made-up one where there is none."""
         emulator = Emulator(VirtualClock(running=True))
-        app_id, secret = next(iter(bot.app_secrets().items()), ("", ""))
-        emulator.add_page(
-            settings.DJM_PAGE_ID or PAGE_ID,
-            bot.page_access_token(),
-            app_id=app_id if app_id.isdecimal() else APP_ID,
-            app_secret=secret,
-            name="Your Page",
-            require_proof=bool(secret and app_id == settings.DJM_APP_ID),
-        )
+        for row in _pages():
+            app_id, secret = _app_of(row)
+            with contextlib.suppress(DJMException, ValueError):
+                page = emulator.add_page(
+                    row.page_id,
+                    bot.token_of(row).reveal(),
+                    app_id=app_id or APP_ID,
+                    app_secret=secret,
+                    name=row.name or ("Your Page" if not emulator.pages else f"Page {row.page_id}"),
+                    channel=row.configured("channel") or "messenger",
+                    require_proof=bool(secret and secret == bot.app_secrets().get(row.get_app_id())),
+                )
+                page.account_id = row.page_id
+        if not emulator.pages:
+            emulator.add_page(PAGE_ID, secrets.token_hex(16), name="Your Page")
         return emulator
 
     @property
@@ -97,6 +108,10 @@ class Stage:
         """Add a Page of the same app; it begins with the Messenger Profile of the first."""
         with self.lock, self.emulator.lock:
             first = self.first_page
+            if not bot.is_default(models.Page(page_id=PAGE_ID if first.id != PAGE_ID else "1")):
+                raise ValueError(
+                    "The settings name the Pages of this bot, so another would have no token: add it to DJM_PAGES."
+                )
             page = self.emulator.add_page(
                 self.emulator.number("page"),
                 secrets.token_hex(16),
@@ -109,6 +124,7 @@ class Stage:
             # The settings know one token; the emulator goes by the Page that a call names.
             page.token = first.token
             page.platform().update(first.platform())
+            self.made_up_pages.add(page.id)
             return page
 
     def add_person(self, page: Page | None = None, name: str = "Ana Torres", **given: Any) -> Person:
@@ -132,11 +148,12 @@ class Stage:
             self.emulator = self._new_emulator()
             self.journal, self.fates, self.problem = [], {}, ""
             self.posted.clear()
-            pages = {self.first_page.id: self.first_page}
+            pages = dict(self.emulator.pages)
             self.first_page.name = next(iter(before.pages.values())).name
             self.first_page.platform().update(next(iter(before.pages.values())).platform())
-            for page in list(before.pages.values())[1:]:
-                pages[page.id] = self.add_page(page.name, page.channel)
+            for page in before.pages.values():
+                if page.id not in pages:
+                    pages[page.id] = self.add_page(page.name, page.channel)
             for person in before.persons.values():
                 self.add_person(
                     pages.get(person.page.id),
@@ -239,6 +256,22 @@ _everything_here: set[threading.Thread] = set()
 def is_configuring() -> bool:
     """Whether what this thread sends is about the simulated Page, whatever it names."""
     return threading.current_thread() in _everything_here
+
+
+def _pages() -> list[models.Page]:
+    """Give the Pages of the settings, then those that have a token of their own, else one to be made up."""
+    ids = dict.fromkeys([settings.DJM_PAGE_ID, *settings.DJM_PAGES])
+    ids.update(dict.fromkeys(models.Page.objects.exclude(token_ciphertext="").values_list("page_id", flat=True)))
+    return [bot.find_page(page_id) for page_id in ids if page_id] or [models.Page(page_id=PAGE_ID)]
+
+
+def _app_of(page: models.Page) -> tuple[str, str]:
+    """Give the app of a Page and the secret that signs its callbacks, by default the first of the settings."""
+    found = bot.app_secrets()
+    app_id = page.get_app_id()
+    if app_id not in found:
+        app_id = next(iter(found), "")
+    return (app_id if app_id.isdecimal() else ""), found.get(app_id, "")
 
 
 _making = threading.Lock()

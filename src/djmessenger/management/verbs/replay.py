@@ -1,8 +1,4 @@
-"""Let failed events be handled once more, or callbacks that were not understood be split once more.
-
-Whatever a failed try did inside the database was rolled back; calls to others that its rules made are repeated.
-Events that were done are handled a second time only with --again, answers included.
-"""
+"""``manage.py djmessenger replay``."""
 
 from __future__ import annotations
 
@@ -18,6 +14,12 @@ from djmessenger.pipeline import upkeep
 
 STATES = ("failed", "ignored", "done")
 
+help = (  # noqa: A001 - as every verb names it
+    "Let failed events be handled once more, or callbacks that were not understood be split once more. "
+    "Whatever a failed try did inside the database was rolled back; calls to others that its rules made are "
+    "repeated. Events that were done are handled a second time only with --again, answers included."
+)
+
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--id", type=int, nargs="+", help="keys of events, as in the admin")
@@ -32,7 +34,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
 
 
-def run(command: BaseCommand, options: dict[str, Any]) -> None:
+def handle(command: BaseCommand, **options: Any) -> None:
     since = _since(options["since"])
     if options["quarantined"]:
         callbacks = models.Callback.objects.all()

@@ -1,7 +1,4 @@
-"""Say what waits, what failed and what is paused; the exit code is 1 where somebody should look.
-
-For monitors: ``--json`` prints the same figures, ``--max-age`` says how old the oldest waiting row may be.
-"""
+"""``manage.py djmessenger status``."""
 
 from __future__ import annotations
 
@@ -12,6 +9,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.pipeline.report import report
+
+help = (  # noqa: A001 - as every verb names it
+    "Say what waits, what failed and what is paused; the exit code is 1 where somebody should look. For "
+    "monitors: --json prints the same figures, --max-age says how old the oldest waiting row may be."
+)
 
 
 def add_arguments(parser: CommandParser) -> None:
@@ -24,7 +26,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
 
 
-def run(command: BaseCommand, options: dict[str, Any]) -> None:
+def handle(command: BaseCommand, **options: Any) -> None:
     found = report()
     problems = found.problems(options["max_age"])
     if options["json"]:

@@ -1,9 +1,4 @@
-"""Handle what is stored and send what is queued, until told to stop.
-
-Any number of workers on any number of machines share the work; the database is the queue. SIGTERM and SIGINT end
-it in order: what is begun is finished, the rest is left to others. A second signal, or 25 seconds, end it hard,
-which costs time only: the conversations at hand come back when their leases end.
-"""
+"""``manage.py djmessenger worker``."""
 
 from __future__ import annotations
 
@@ -24,6 +19,13 @@ GRACE = 25
 """Seconds from the first signal to the hard end; containers get 30."""
 _LOOK = 0.5
 
+help = (  # noqa: A001 - as every verb names it
+    "Handle what is stored and send what is queued, until told to stop. Any number of workers on any number "
+    "of machines share the work; the database is the queue. SIGTERM and SIGINT end it in order: what is begun "
+    "is finished, the rest is left to others. A second signal, or 25 seconds, end it hard, which costs time "
+    "only: the conversations at hand come back when their leases end."
+)
+
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--processes", type=int, default=1, help="processes to start (1)")
@@ -38,7 +40,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
 
 
-def run(command: BaseCommand, options: dict[str, Any]) -> None:
+def handle(command: BaseCommand, **options: Any) -> None:
     threads, slow = options["threads"], options["slow_threads"]
     if options["processes"] <= 1:
         sys.exit(_work(threads, slow))
