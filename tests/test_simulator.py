@@ -457,6 +457,24 @@ def test_with_a_real_token_simulated_traffic_still_stays_here(simulator, setting
     assert len(network.requests) == 1
 
 
+def test_the_pages_of_the_settings_are_there_with_their_tokens(
+    simulator, settings, network, transactional_db
+):
+    settings.DJM_PAGES = {
+        "111": {"token": "made-up-one"},
+        "222": {"token": "made-up-two", "channel": "messenger"},
+    }
+    stage = simulator()
+    assert list(stage.emulator.pages) == ["111", "222"]
+    ben = stage.add_person(stage.emulator.pages["222"], "Ben Yilmaz")
+    does(ben, "says", "hi")
+    assert ben.texts
+    assert network.requests == []
+    status, answer = Orders(stage)("page", {"name": "A third"})
+    assert status == 400
+    assert "DJM_PAGES" in answer["error"]
+
+
 def test_a_project_that_names_another_graph_keeps_it(simulator, settings):
     bot.use_transport(None)
     settings.DJM_GRAPH_URL = "http://127.0.0.1:8000/simulator/graph"

@@ -48,11 +48,11 @@ def install() -> None:
 
 
 def _is_made_up(request: Request) -> bool:
-    """Whether a call carries a token or secret that only the emulator takes."""
+    """Whether a call carries no token, or one that only the emulator takes."""
     values = [] if settings.DJM_PAGE_ACCESS_TOKEN else [bot.page_access_token()]
     values += [] if settings.DJM_APP_SECRET else bot.app_secrets().values()
-    given = " ".join(request.headers.values())
-    return any(value and value in given for value in values)
+    given = request.headers.get("Authorization", "")
+    return not given or any(value and value in given for value in values)
 
 
 def is_simulated(request: Request) -> bool:

@@ -261,7 +261,9 @@ def is_configuring() -> bool:
 def _pages() -> list[models.Page]:
     """Give the Pages of the settings, then those that have a token of their own, else one to be made up."""
     ids = dict.fromkeys([settings.DJM_PAGE_ID, *settings.DJM_PAGES])
-    ids.update(dict.fromkeys(models.Page.objects.exclude(token_ciphertext="").values_list("page_id", flat=True)))
+    ids.update(
+        dict.fromkeys(models.Page.objects.exclude(token_ciphertext="").values_list("page_id", flat=True))
+    )
     return [bot.find_page(page_id) for page_id in ids if page_id] or [models.Page(page_id=PAGE_ID)]
 
 
