@@ -10,6 +10,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connections
 from django.test import Client
 from django.urls import include, path
 
@@ -363,7 +364,12 @@ def test_each_sample_can_be_sent(ana, client):
 def test_two_requests_at_once_find_one_stage(simulator):
     stages.forget_stage()
     found = []
-    threads = [threading.Thread(target=lambda: found.append(stages.get_stage())) for _ in range(8)]
+
+    def ask():
+        found.append(stages.get_stage())
+        connections.close_all()
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:

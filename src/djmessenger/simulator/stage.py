@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.core.management import CommandError, call_command
+from django.db import connections
 
 from djmessenger import bot, models, settings
 from djmessenger.emulator import Delivery, Emulator, Page, Person, VirtualClock
@@ -186,11 +187,17 @@ class Stage:
         self._wake.set()
 
     def _run(self) -> None:
+        try:
+            self.configure()
+        except Exception:
+            logger.exception("The simulated Page could not be configured")
+        finally:
+            # This thread asks the database nothing more.
+            connections.close_all()
         while not self._ended.is_set():
             self._wake.wait(_EVERY)
             self._wake.clear()
             try:
-                self.configure()
                 if self.callback_url:
                     self.carry()
             except Exception:
