@@ -56,8 +56,8 @@ def frozen_longer_than_the_lease(person) -> int:
     jobs = []
 
     class Later:
-        def run(self, lease, job, release):
-            jobs.append(job)
+        def run(self, lease, job):
+            jobs.append(job.work)
             return False
 
     road = tools.road(lambda event: "answer", slow=True)

@@ -82,6 +82,8 @@ DISPATCHERS: Mapping[str, type[Dispatcher]] = {
     "embedded": EmbeddedDispatcher,
     "worker": WorkerDispatcher,
 }
+OTHER_DISPATCHERS: Mapping[str, str] = {"celery": "djmessenger.contrib.celery.CeleryDispatcher"}
+"""Those of an extra, by the path of their class."""
 
 
 def get_policy(page: models.Page | None = None) -> routing.Policy:
@@ -294,9 +296,11 @@ def get_dispatcher_class() -> type[Dispatcher]:
     name = settings.DJM_DISPATCHER
     if name in DISPATCHERS:
         return DISPATCHERS[name]
-    known = f"it must be {' or '.join(DISPATCHERS)}, or the dotted path of a class"
+    words = [*DISPATCHERS, *OTHER_DISPATCHERS]
+    known = f"it must be {' or '.join(words)}, or the dotted path of a class"
+    path = OTHER_DISPATCHERS.get(name, name)
     try:
-        kind: type[Dispatcher] = import_string(name)
+        kind: type[Dispatcher] = import_string(path)
     except ImportError as error:
         raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}: {known} ({error})") from error
     for method in ("callback_stored", "replies_queued"):

@@ -27,6 +27,7 @@ from djmessenger.graph.results import TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
+from djmessenger.receiving import cleaned
 from djmessenger.signatures import appsecret_proof
 
 logger = logging.getLogger("djmessenger.graph")
@@ -255,7 +256,7 @@ _WORD = re.compile(r"[a-z_]*")
 def _decoded(response: Response, body: bytes, needs: str) -> Any:
     """Give the JSON of a success; raises the error of anything else."""
     try:
-        data = json.loads(body)
+        data = cleaned(json.loads(body))
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, Mapping) and data.get("error"):

@@ -107,7 +107,7 @@ class _RuleExamination:
         name = values.get("name", "")
         types = values.get("type")
         self.name = name if isinstance(name, str) and name else str(types)[:80]
-        known = ("type", "name", "filters", "handlers", "repliers", *Rule.FLAGS)
+        known = ("type", "name", "filters", "handlers", "repliers", *Rule.FLAGS, *Rule.NUMBERS)
         yield from _unknown_keys(self.name, self.position, values, known)
         if not isinstance(name, str):
             yield self.problem("E031", f"The name of a rule is a text, not {_kind(name)}.", ".name")
@@ -116,6 +116,12 @@ class _RuleExamination:
                 yield self.problem(
                     "E031", f'"{flag}" is true or false, not {_kind(values[flag])}.', f".{flag}"
                 )
+        for number in Rule.NUMBERS:
+            value = values.get(number)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0
+            ):
+                yield self.problem("E031", f'"{number}" is a number above zero, not {value!r}.', f".{number}")
         yield from self.check_types(types)
         yield from self.check_stages(values)
 

@@ -1,0 +1,1 @@
+"""What joins djmessenger to software that not everybody has."""
