@@ -317,7 +317,7 @@ def test_without_an_echo_it_is_sent_again_after_the_wait(made, person, emulator,
 
 def test_looks_before_their_time_wait_nothing_off(made, person, emulator, settings):
     """The wait: new replies wake the lane as often as they like, and the echo has its time all the same."""
-    settings.DJM_ECHO_WAIT = 2.0
+    settings.DJM_ECHO_WAIT = 12.0
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
     tools.send(bot.get_road(), made)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,12 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _demo(options: argparse.Namespace) -> int:
     options.folder.mkdir(parents=True, exist_ok=True)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        graph_port = free.getsockname()[1]
     os.environ["DJANGO_SETTINGS_MODULE"] = "djmessenger.demo.settings"
     os.environ["DJM_DEMO_FOLDER"] = str(options.folder.resolve())
-    os.environ["DJM_DEMO_GRAPH"] = f"http://127.0.0.1:{graph_port}"
     execute_from_command_line(
         ["djmessenger", "visit", f"--port={options.port}", *(["--once"] if options.once else [])]
     )

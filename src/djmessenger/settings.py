@@ -193,6 +193,17 @@ SETTINGS: dict[str, Setting] = {
     "DJM_SWEEP": Setting(
         (int, float), 20.0, "How often a worker looks for what no wake-up announced, in seconds."
     ),
+    "DJM_SIMULATOR": Setting(
+        bool,
+        False,
+        "Whether staff may use the simulator while DEBUG is off; in DEBUG it is open to everybody.",
+    ),
+    "DJM_SIMULATOR_CALLBACK": Setting(
+        str,
+        "",
+        "Where the simulator posts callbacks, where the address of the site as browsers see it does not reach the "
+        "bot from the server itself.",
+    ),
     "DJM_KEEP_CALLBACKS": Setting(
         datetime.timedelta, datetime.timedelta(days=7), "How long purge keeps the raw bodies of callbacks."
     ),
@@ -280,6 +291,8 @@ if TYPE_CHECKING:
     DJM_LEASE: float
     DJM_POLL: float
     DJM_SWEEP: float
+    DJM_SIMULATOR: bool
+    DJM_SIMULATOR_CALLBACK: str
     DJM_KEEP_CALLBACKS: datetime.timedelta
     DJM_KEEP_ROWS: datetime.timedelta
     DJM_REGEX_ENGINE: str

@@ -8,9 +8,12 @@ from djmessenger.testing import containing
 def test_a_visit_to_the_shop(shop, messenger):
     mari = messenger.person("Mari Tamm", locale="en_GB", timezone="Europe/Tallinn")
     mari.gets_started()
-    mari.sees("Welcome, Mari! What may it be?", quick_replies=["Espresso", "Flat white", "Chai"])
-    mari.taps("Flat white")
+    mari.sees("Welcome, Mari! What may it be?", quick_replies=["Espresso", "Flat white", "Chai", "Show me"])
+    mari.taps("Show me")
+    mari.sees(cards={name: ["Order"] for name in ("Espresso", "Flat white", "Chai")})
+    mari.taps("Order", on="Flat white")
     mari.sees(containing("Flat white, coming up. Your number is"))
+    assert mari.sees().template == "receipt"
     mari.sees("Anything else?", buttons=["Cancel it", "Our menu"])
     number = mari.row.orders.get().pk
     mari.says(f"Where is order {number}?")

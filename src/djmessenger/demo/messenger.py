@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.demo.models import Order
-from djmessenger.outgoing import ButtonTemplate, OutgoingMessage, PostbackButton, QuickReply, Text, UrlButton
+from djmessenger.outgoing import (
+    ButtonTemplate,
+    Element,
+    GenericTemplate,
+    OutgoingMessage,
+    PostbackButton,
+    QuickReply,
+    ReceiptItem,
+    ReceiptTemplate,
+    Text,
+    UrlButton,
+)
 from djmessenger.rules import Messaging, fallback, image, include, on, pattern, rule, tapped, text
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
 
 DRINKS = {"ESPRESSO": _("Espresso"), "FLAT_WHITE": _("Flat white"), "CHAI": _("Chai")}
+PRICES = {"ESPRESSO": 2.4, "FLAT_WHITE": 3.6, "CHAI": 4.2}
+ABOUT = {
+    "ESPRESSO": _("Short, dark, gone in a minute"),
+    "FLAT_WHITE": _("Two shots under silky milk"),
+    "CHAI": _("Black tea, cardamom, ginger"),
+}
 
 include(RUNNABLE_ROUTING_POLICY)
 
@@ -20,16 +38,44 @@ include(RUNNABLE_ROUTING_POLICY)
 def greet(event: Messaging) -> OutgoingMessage:
     choices = [QuickReply(name, drink) for drink, name in DRINKS.items()]
     name = event.person.first_name or _("friend")
-    return Text(_("Welcome, %(name)s! What may it be?") % {"name": name}, quick_replies=choices)
+    return Text(
+        _("Welcome, %(name)s! What may it be?") % {"name": name},
+        quick_replies=[*choices, QuickReply(_("Show me"), "CARDS")],
+    )
+
+
+@rule(tapped("CARDS") | text("menu", "cards"))
+def cards(event: Messaging) -> OutgoingMessage:
+    return GenericTemplate([card(drink) for drink in DRINKS])
+
+
+def card(drink: str) -> Element:
+    return Element(
+        DRINKS[drink],
+        ABOUT[drink],
+        image_url=picture(drink),
+        buttons=[PostbackButton(_("Order"), drink)],
+    )
+
+
+def picture(drink: str) -> str:
+    return f"{os.environ.get('SHOP_ADDRESS', 'https://example.com')}/static/shop/{drink.lower()}.jpg"
 
 
 @rule(tapped(*DRINKS))
 def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
     made = Order.objects.create(person=event.person, drink=event.payload)
-    yield _("%(drink)s, coming up. Your number is %(number)s.") % {
-        "drink": DRINKS[event.payload],
-        "number": made.pk,
-    }
+    name, price = DRINKS[event.payload], PRICES[event.payload]
+    yield _("%(drink)s, coming up. Your number is %(number)s.") % {"drink": name, "number": made.pk}
+    yield ReceiptTemplate(
+        event.person.get_full_name() or "Guest",
+        str(made.pk),
+        "EUR",
+        _("At the counter"),
+        price,
+        merchant_name="Coffee shop",
+        elements=[ReceiptItem(name, price, quantity=1, image_url=picture(event.payload))],
+    )
     yield ButtonTemplate(
         _("Anything else?"),
         [

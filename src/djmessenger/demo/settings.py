@@ -24,6 +24,7 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "djmessenger",
+    "djmessenger.simulator",
     "djmessenger.demo.apps.ShopConfig",
 ]
 MIDDLEWARE = [
@@ -67,6 +68,5 @@ LOGGING = {
 }
 
 DJM_ENDPOINT = "messenger"
-DJM_GRAPH_URL = os.environ.get("DJM_DEMO_GRAPH", "http://127.0.0.1:1")
 DJM_THREAD_GREETINGS_TEXT = "Coffee, and a bot that knows about it."
 DJM_THREAD_PERSISTENT_MENUS = [{"type": "postback", "title": "Help"}]

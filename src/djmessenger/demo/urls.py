@@ -1,4 +1,4 @@
-"""The webhook and the admin."""
+"""The simulator, the webhook and the admin."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from django.urls import include, path
 from django.views.generic import RedirectView
 
 urlpatterns = [
-    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("", RedirectView.as_view(pattern_name="djmessenger-simulator:page")),
+    path("simulator/", include("djmessenger.simulator.urls")),
     path("admin/", admin.site.urls),
     path("", include("djmessenger.urls")),
 ]

@@ -309,7 +309,7 @@ class Messenger:
     def coverage(self) -> list[str]:
         """Give the names of the rules that never fired in this test, in the order of the policy."""
         self.run()
-        outcomes: Iterable[Any] = models.Messaging.objects.exclude(outcome=None).values_list(
+        outcomes: Iterable[Any] = models.Messaging.objects.filter(outcome__isnull=False).values_list(
             "outcome", flat=True
         )
         fired = {

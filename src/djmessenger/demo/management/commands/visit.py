@@ -11,7 +11,6 @@ import unicodedata
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from django.contrib.auth import get_user_model
 from django.contrib.staticfiles.handlers import StaticFilesHandler
@@ -21,10 +20,10 @@ from django.core.wsgi import get_wsgi_application
 
 from djmessenger import bot, models, settings
 from djmessenger.demo import messenger
-from djmessenger.emulator import Act, Emulator, Person
-from djmessenger.emulator.server import Callback, Courier, serve
+from djmessenger.emulator import Act, Person
+from djmessenger.emulator.server import Callback
+from djmessenger.simulator.stage import Stage, get_stage
 
-PAGE_ID = "104233987650012"
 WIDTH, BUBBLE = 60, 44
 PATIENCE = 30.0
 """Seconds until an answer that does not come is given up."""
@@ -52,12 +51,14 @@ class Command(BaseCommand):
         """Migrate, serve, visit; raises ``CommandError`` when a message stayed unanswered."""
         call_command("migrate", verbosity=0)
         _make_staff()
-        with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as emulator:
-            self.stdout.write(f"A coffee shop's bot listens at {address}/messenger\n\n")
-            for person, caption, act in _visit(emulator):
+        with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as stage:
+            os.environ["SHOP_ADDRESS"] = address
+            self.stdout.write(f"Chat with it: {address}/simulator/\n\n")
+            for person, caption, act in _visit(stage):
                 self._show(person, caption, act)
             self.stdout.write(
-                f"\nLook around   {address}/admin/   (user demo, password demo)\n"
+                f"\nChat with it  {address}/simulator/\n"
+                f"Look around   {address}/admin/   (user demo, password demo)\n"
                 f"The rules     {_short(Path(messenger.__file__))}\n"
                 f"The log       {_short(Path(os.environ['DJM_DEMO_FOLDER']) / 'demo.log')}\n"
             )
@@ -86,25 +87,19 @@ class Command(BaseCommand):
             server.server_close()
 
     @contextlib.contextmanager
-    def _meta(self, endpoint: str) -> Iterator[Emulator]:
+    def _meta(self, endpoint: str) -> Iterator[Stage]:
         """Meta, with one Page and its app; verifies the webhook first, as the App Dashboard does."""
-        emulator = Emulator()
-        secret = next(iter(bot.app_secrets().values()))
-        emulator.add_page(
-            PAGE_ID, bot.page_access_token(), app_secret=secret, name="Coffee shop", require_proof=True
-        )
-        graph = serve(emulator, urlsplit(settings.DJM_GRAPH_URL).port or 0)
-        courier = Courier(emulator, Callback(endpoint), every=0.02)
-        verified = courier.verify(settings.DJM_ENDPOINT_VERIFY_TOKEN)
+        stage = get_stage()
+        stage.first_page.name = "Coffee shop"
+        verified = stage.emulator.verify(Callback(endpoint).get, settings.DJM_ENDPOINT_VERIFY_TOKEN)
         if not verified.accepted:
             raise CommandError(f"The webhook did not answer the challenge: {verified.reason}")
-        call_command("configure_persistent_menu", verbosity=0)
-        courier.start()
+        stage.configure()
+        stage.start(endpoint)
         try:
-            yield emulator
+            yield stage
         finally:
-            courier.stop()
-            graph.stop()
+            stage.stop()
 
     def _show(self, person: Person, caption: str, act: Callable[[], Act | None]) -> None:
         before = models.Reply.objects.order_by("-id").values_list("id", flat=True).first() or 0
@@ -127,10 +122,9 @@ def _make_staff() -> None:
         users.objects.create_superuser("demo", "demo@example.com", "demo")
 
 
-def _visit(emulator: Emulator) -> Visit:
-    page = emulator.pages[PAGE_ID]
-    mari = emulator.add_person(page, "Mari Tamm", locale="en_GB", timezone=2)
-    lin = emulator.add_person(page, "怡君 林", locale="zh_TW", timezone=8)
+def _visit(stage: Stage) -> Visit:
+    mari = stage.add_person(None, "Mari Tamm", locale="en_GB", timezone=2)
+    lin = stage.add_person(None, "怡君 林", locale="zh_TW", timezone=8)
     started = '{"payload_class": "djmessenger.payload.GetStartedPayload"}'
     return [
         (mari, "(taps Get Started)", lambda: mari.postback("Get Started", started)),
@@ -167,7 +161,8 @@ def _wait_for(ready: Callable[[], bool]) -> None:
 
 def _words(message: dict[str, Any]) -> str:
     payload = message.get("attachment", {}).get("payload", {})
-    words = message.get("text") or payload.get("text") or payload.get("url") or "…"
+    words = message.get("text") or payload.get("text") or payload.get("url")
+    words = words or (f"(receipt {payload['order_number']})" if "order_number" in payload else "…")
     choices = [
         item.get("title", "") for item in [*message.get("quick_replies", []), *payload.get("buttons", [])]
     ]

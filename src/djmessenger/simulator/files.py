@@ -1,0 +1,79 @@
+"""Files that persons send: kept in memory, under addresses that nobody guesses, as Meta's CDN has them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+MOST_BYTES = 25 * 1024 * 1024
+"""Size of one file (Messenger Platform, "Send messages": 25 MB)."""
+_MOST_IN_ALL = 64 * 1024 * 1024
+
+_SHOWN = frozenset(
+    {
+        "image/png",
+        "image/jpeg",
+        "image/gif",
+        "image/webp",
+        "audio/webm",
+        "audio/mpeg",
+        "audio/mp4",
+        "audio/ogg",
+        "audio/wav",
+        "audio/x-wav",
+        "video/mp4",
+        "video/webm",
+    }
+)
+"""Types that a browser may draw; what could hold a script is offered as a download."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """One file."""
+
+    name: str
+    content_type: str
+    content: bytes = field(repr=False)
+
+    @property
+    def is_shown(self) -> bool:
+        return self.content_type in _SHOWN
+
+    @property
+    def kind(self) -> str:
+        """The type of the attachment: ``image``, ``audio``, ``video`` or ``file``."""
+        family = self.content_type.partition("/")[0]
+        return family if self.is_shown and family in {"image", "audio", "video"} else "file"
+
+
+class Files:
+    """The newest files; the oldest make room."""
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, name: str, content_type: str, content: bytes) -> tuple[str, Kept]:
+        """Keep a file; gives its key. ``ValueError`` when it is too large or empty."""
+        if not content:
+            raise ValueError("The file is empty.")
+        if len(content) > MOST_BYTES:
+            raise ValueError("Messenger takes files of 25 MB at most.")
+        plain = re.sub(r"[^\w.\- ]", "_", name.rpartition("/")[2])[-80:].strip(" .") or "file"
+        kept = Kept(plain, content_type.partition(";")[0].strip().lower(), content)
+        key = secrets.token_urlsafe(24)
+        with self._lock:
+            self._kept[key] = kept
+            while sum(len(one.content) for one in self._kept.values()) > _MOST_IN_ALL:
+                self._kept.popitem(last=False)
+        return key, kept
+
+    def get(self, key: str) -> Kept | None:
+        return self._kept.get(key)
+
+
+FILES = Files()

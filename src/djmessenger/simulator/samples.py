@@ -1,0 +1,45 @@
+"""The catalogue of sample callbacks, one of each kind that Meta documents, to be sent as they are."""
+
+from __future__ import annotations
+
+import functools
+import json
+from importlib import resources
+from typing import Any
+
+from djmessenger.emulator import Person
+
+_CONTAINERS = ("messaging", "standby")
+
+
+@functools.lru_cache(maxsize=1)
+def samples() -> dict[str, Any]:
+    """Give name to callback."""
+    text = resources.files("djmessenger.simulator").joinpath("samples.json").read_text(encoding="utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def sample_for(name: str, person: Person, now: float) -> str:
+    """Give a sample as text, as if this person had caused it now. ``LookupError`` when there is none."""
+    document = json.loads(json.dumps(samples()[name]))
+    moment = int(now * 1000)
+    for entry in document.get("entry", []):
+        before, entry["id"], entry["time"] = entry.get("id"), person.page.account_id, moment
+        for key in _CONTAINERS:
+            for item in entry.get(key) or []:
+                _adopt(item, before, person, moment)
+    return json.dumps(document, indent=2, ensure_ascii=False)
+
+
+def _adopt(item: dict[str, Any], before: Any, person: Person, moment: int) -> None:
+    for side in ("sender", "recipient"):
+        part = item.get(side)
+        if isinstance(part, dict) and "id" in part:
+            part["id"] = person.page.account_id if part["id"] == before else person.id
+    if "timestamp" in item:
+        item["timestamp"] = moment
+    for key in ("message", "postback"):
+        part = item.get(key)
+        if isinstance(part, dict) and isinstance(part.get("mid"), str):
+            part["mid"] = f"m_sample{moment}{part['mid'][-12:]}"

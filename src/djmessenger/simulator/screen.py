@@ -1,0 +1,73 @@
+"""What the page draws: persons, the chosen conversation, the clock and the switches, as plain data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from djmessenger.emulator import Person, VirtualClock
+from djmessenger.emulator.control import screen_of
+from djmessenger.emulator.state import DAY
+from djmessenger.simulator.stage import Stage
+
+_SHOWN = 300
+"""Messages of one conversation that the page draws."""
+
+
+def state(stage: Stage, chosen: str) -> dict[str, Any]:
+    """Give everything that may have changed."""
+    emulator = stage.emulator
+    with emulator.lock:
+        person = emulator.persons.get(chosen) or next(iter(emulator.persons.values()), None)
+        return {
+            "process": stage.process,
+            "now": emulator.clock(),
+            "pages": [
+                {
+                    "id": page.id,
+                    "name": page.name,
+                    "channel": page.channel,
+                    "alerts": page.alerts[-2:],
+                    "token_error": page.token_error,
+                }
+                for page in emulator.pages.values()
+            ],
+            "persons": [_summary(one) for one in emulator.persons.values()],
+            "screen": None if person is None else _screen(stage, person),
+            "faults": list(emulator.faults.names()),
+            "waiting": len(emulator.waiting),
+            "problem": stage.problem,
+            "clock": isinstance(emulator.clock, VirtualClock),
+        }
+
+
+def _summary(person: Person) -> dict[str, Any]:
+    last = person.thread[-1] if person.thread else None
+    return {
+        "id": person.id,
+        "page": person.page.id,
+        "name": person.name,
+        "locale": person.locale,
+        "timezone": person.timezone,
+        "picture": person.picture,
+        "online": person.online,
+        "blocked": person.blocked,
+        "consented": person.consented,
+        "owner": person.owner,
+        "count": len(person.thread),
+        "last": None
+        if last is None
+        else {"by_page": last.by_page, "text": last.text[:120], "kind": last.kind, "time": last.time},
+        "window": None if person.last_seen is None else person.last_seen + DAY - person.world.clock(),
+    }
+
+
+def _screen(stage: Stage, person: Person) -> dict[str, Any]:
+    screen = screen_of(person)
+    thread = screen["thread"]
+    screen["earlier"] = max(0, len(thread) - _SHOWN)
+    screen["thread"] = thread[-_SHOWN:]
+    for bubble in screen["thread"]:
+        if not bubble["by_page"]:
+            bubble["fate"] = stage.fates.get(bubble["mid"], "")
+    screen["seen_by_page"] = person.seen_by_page
+    return screen

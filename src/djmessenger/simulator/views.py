@@ -1,0 +1,249 @@
+"""The page, what it asks for, and the door for Graph calls of other processes."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
+from django.urls import NoReverseMatch, reverse
+from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_GET, require_POST
+
+from djmessenger import settings
+from djmessenger.emulator import FAULTS, GRAPH_FAULTS, NoAnswer
+from djmessenger.facebook_locales import FacebookLocale
+from djmessenger.simulator import export as exporting
+from djmessenger.simulator import gate, panel, screen
+from djmessenger.simulator.access import for_machines, for_visitors
+from djmessenger.simulator.files import FILES
+from djmessenger.simulator.orders import Orders
+from djmessenger.simulator.samples import sample_for, samples
+from djmessenger.simulator.stage import Stage, get_stage
+
+ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js")
+_MOST_BODY = 8 * 1024 * 1024
+"""Bytes of an order."""
+_MOST_CALL = 32 * 1024 * 1024
+"""Bytes of a Graph call; attachments may have 25 MB."""
+_TYPES = {"css": "text/css", "js": "text/javascript"}
+
+
+@for_visitors
+@require_GET
+def page(request: HttpRequest) -> HttpResponse:
+    """The page itself; whoever opens it first sets the stage up."""
+    stage = get_stage()
+    stage.start(callback_url(request))
+    if not stage.emulator.persons:
+        stage.add_person()
+    return render(request, "djmessenger/simulator/page.html", {"base": reverse("djmessenger-simulator:page")})
+
+
+def callback_url(request: HttpRequest) -> str:
+    """Give the address of the bot's webhook: that of the setting, else on the site that was asked."""
+    if settings.DJM_SIMULATOR_CALLBACK:
+        return str(settings.DJM_SIMULATOR_CALLBACK)
+    try:
+        path = reverse("djmessenger-webhook")
+    except NoReverseMatch:
+        path = f"/{settings.DJM_ENDPOINT.strip('/')}"
+    return request.build_absolute_uri(path)
+
+
+@for_visitors
+@require_GET
+def asset(request: HttpRequest, name: str) -> HttpResponse:
+    """A script or style sheet of the page; served here, so that no project has to collect or host them."""
+    if name not in ASSETS:
+        raise Http404
+    content, packed, tag = _asset(name)
+    if request.headers.get("If-None-Match") == tag:
+        return HttpResponse(status=304, headers={"ETag": tag})
+    kind = f"{_TYPES[name.rpartition('.')[2]]}; charset=utf-8"
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+    if "gzip" in request.headers.get("Accept-Encoding", ""):
+        return HttpResponse(packed, content_type=kind, headers={**headers, "Content-Encoding": "gzip"})
+    return HttpResponse(content, content_type=kind, headers=headers)
+
+
+def _asset(name: str) -> tuple[bytes, bytes, str]:
+    """Give a file plain and compressed, and its tag."""
+    content = resources.files("djmessenger.simulator").joinpath("assets", name).read_bytes()
+    return content, gzip.compress(content, 6), f'"{hashlib.sha256(content).hexdigest()[:20]}"'
+
+
+@for_visitors
+@require_GET
+def state(request: HttpRequest) -> JsonResponse:
+    """What is on the screens; nothing but a hash when that is what the page has."""
+    stage = get_stage()
+    found = screen.state(stage, request.GET.get("person", ""))
+    now = found.pop("now")
+    for person in found["persons"]:
+        person["window"] = None if person["window"] is None else round(person["window"] + now)
+    version = hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    if request.GET.get("known") == version:
+        return JsonResponse({"version": version, "now": now})
+    return JsonResponse({"version": version, "now": now, "state": found})
+
+
+@for_visitors
+@require_GET
+def catalogue(request: HttpRequest) -> JsonResponse:
+    """What does not change: the switches, the samples, the locales."""
+    return JsonResponse(
+        {
+            "faults": [
+                {"name": name, "meaning": meaning, "side": "graph" if name in GRAPH_FAULTS else "webhook"}
+                for name, meaning in FAULTS.items()
+            ],
+            "samples": sorted(samples()),
+            "locales": sorted(locale.name for locale in FacebookLocale),
+        }
+    )
+
+
+@for_visitors
+@require_GET
+def sample(request: HttpRequest) -> JsonResponse:
+    """A sample callback, as if the chosen person had caused it now."""
+    stage = get_stage()
+    try:
+        person = stage.person(request.GET.get("person", ""))
+        return JsonResponse({"body": sample_for(request.GET.get("name", ""), person, stage.emulator.clock())})
+    except LookupError as error:
+        raise Http404 from error
+
+
+@for_visitors
+@require_GET
+def details(request: HttpRequest) -> JsonResponse:
+    """What lies behind a message, a callback or a call."""
+    stage = get_stage()
+    try:
+        if "delivery" in request.GET:
+            return JsonResponse(panel.of_delivery(stage, _number(request, "delivery")))
+        if "call" in request.GET:
+            return JsonResponse(panel.of_call(stage, _number(request, "call")))
+    except (IndexError, ValueError) as error:
+        raise Http404 from error
+    return JsonResponse(
+        panel.of_message(stage, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255])
+    )
+
+
+def _number(request: HttpRequest, name: str) -> int:
+    number = int(request.GET[name][:9])
+    if number < 0:
+        raise ValueError("numbers begin at 0")
+    return number
+
+
+@for_visitors
+@require_GET
+def traffic(request: HttpRequest) -> JsonResponse:
+    """The newest callbacks and Graph calls."""
+    return JsonResponse({"lines": panel.traffic(get_stage())})
+
+
+@for_visitors
+@require_GET
+def export(request: HttpRequest) -> JsonResponse:
+    """The conversations with a Page as a test."""
+    stage = get_stage()
+    page_id = request.GET.get("page", "") or stage.first_page.id
+    return JsonResponse({"source": exporting.as_test(stage, page_id)})
+
+
+@for_visitors
+@require_POST
+def order(request: HttpRequest, name: str) -> JsonResponse:
+    """Carry an order of the page out."""
+    stage = get_stage()
+    if _length(request) > _MOST_BODY:
+        return JsonResponse({"error": "That is too much at once."}, status=413)
+    stage.start(callback_url(request))
+    try:
+        values: Any = json.loads(request.body or b"{}")
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        return JsonResponse({"error": "An order is a JSON object."}, status=400)
+    status, answer = Orders(stage)(name, values)
+    return JsonResponse(answer, status=status)
+
+
+@for_visitors
+@require_POST
+def upload(request: HttpRequest) -> JsonResponse:
+    """Keep a file and send it as the person."""
+    stage: Stage = get_stage()
+    sent = request.FILES.get("file")
+    if sent is None:
+        return JsonResponse({"error": "There is no file in it."}, status=400)
+    try:
+        key, kept = FILES.add(sent.name or "", sent.content_type or "", sent.read())
+    except ValueError as error:
+        return JsonResponse({"error": str(error)}, status=400)
+    stage.start(callback_url(request))
+    path = reverse("djmessenger-simulator:file", args=[key, kept.name])
+    url = request.build_absolute_uri(path)
+    if settings.DJM_SIMULATOR_CALLBACK:
+        parts = urlsplit(settings.DJM_SIMULATOR_CALLBACK)
+        url = f"{parts.scheme}://{parts.netloc}{path}"
+    values = {
+        "person": request.POST.get("person", ""),
+        "act": "sends_attachment",
+        "args": [kept.kind, url],
+    }
+    status, answer = Orders(stage)("act", values)
+    return JsonResponse(answer, status=status)
+
+
+@for_machines
+@require_GET
+def file(request: HttpRequest, key: str, name: str) -> HttpResponse:
+    """A file that a person sent; whoever has its address may fetch it, as from Meta's CDN."""
+    kept = FILES.get(key)
+    if kept is None:
+        raise Http404
+    kind = kept.content_type if kept.is_shown else "application/octet-stream"
+    response = HttpResponse(kept.content, content_type=kind)
+    response["Content-Security-Policy"] = "default-src 'none'; sandbox"
+    if not kept.is_shown:
+        response["Content-Disposition"] = (
+            f'attachment; filename="{kept.name.encode("ascii", "replace").decode()}"'
+        )
+    return response
+
+
+@csrf_exempt
+@for_machines
+def graph(request: HttpRequest, path: str) -> HttpResponseBase:
+    """Graph, for bots in other processes; the emulator looks at the token of each call."""
+    if _length(request) > _MOST_CALL:
+        return HttpResponse(status=413)
+    body = request.read()
+    headers = dict(request.headers.items())
+    try:
+        status, answered, content = gate.answer(
+            request.method or "GET", f"/{path}", request.META.get("QUERY_STRING", ""), headers, body
+        )
+    except NoAnswer as error:
+        if not error.sent:
+            return HttpResponse(status=503)
+        # HTTP has no way to say nothing: an answer that breaks off leaves the caller just as unsure.
+        return StreamingHttpResponse([b'{"recipient_id":'], content_type="application/json")
+    return HttpResponse(content, status=status, headers=answered)
+
+
+def _length(request: HttpRequest) -> int:
+    given = request.META.get("CONTENT_LENGTH") or "0"
+    return int(given) if given.isdecimal() else 0
