@@ -44,8 +44,8 @@ PLAIN = {"", "utils"}
 """Packages that only hold others: the version, and the closed room."""
 
 CLOSED_ROOM = {"__init__.py", "default_routing_policy.py", "serializable.py", "utils.py"}
-LOADS_BY_NAME = {"apps", "bot", "checks", "testing", "utils.utils"}
-"""What may load by dotted name: the app's start, the dispatcher, its check, the pytest plugin, policies."""
+LOADS_BY_NAME = {"apps", "bot", "checks", "management", "testing", "utils.utils"}
+"""What may load by dotted name: the app's start, the dispatcher, its check, the verbs, the pytest plugin, policies."""
 BUILT_FROM_SETTINGS = ("Client", "Policy", "Page", "Dispatcher", "Transport")
 BUILDERS = {"from_dict", "from_file", "policy_from_modules"}
 

@@ -1,0 +1,48 @@
+"""``manage.py djmessenger <verb>``: everything that is not one of the documented commands."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import pkgutil
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from djmessenger.management import verbs
+
+
+@functools.cache
+def known_verbs() -> Mapping[str, ModuleType]:
+    """Give the modules of ``djmessenger.management.verbs`` by the name that is typed."""
+    found = sorted(
+        name for _finder, name, is_package in pkgutil.iter_modules(verbs.__path__) if not is_package
+    )
+    return {
+        name.replace("_", "-"): importlib.import_module(f"{verbs.__name__}.{name}")
+        for name in found
+        if not name.startswith("_")
+    }
+
+
+class Command(BaseCommand):
+    help = "Run and look after a Messenger bot. Each verb has a help of its own: manage.py djmessenger VERB --help."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        # The parser of Django's own demands keywords that it gives to each of its subparsers itself.
+        subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+        for name, verb in known_verbs().items():
+            inner = subparsers.add_parser(name, help=verb.help.partition(". ")[0], description=verb.help)
+            verb.add_arguments(inner)
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        if not getattr(known_verbs()[options["verb"]], "needs_checks", True):
+            options["skip_checks"] = True
+        return super().execute(*args, **options)
+
+    def handle(self, *args: Any, verb: str, **options: Any) -> None:
+        if code := known_verbs()[verb].handle(self, **options):
+            sys.exit(code)
