@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from djmessenger import models, settings
+from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
@@ -79,7 +80,11 @@ def split(callback_id: int) -> Split:
             return _quarantine(callback, f"no JSON: {error}")
         if all(item.messaging is None for item in items):
             return _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")
-        places = _places(item.messaging for item in items if item.messaging is not None)
+        known = _known_people(items)
+        if erased := _erased(items, known):
+            items = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
+            callback.body = b""
+        places = _places([item.messaging for item in items if item.messaging is not None], known)
         rows, errors = _rows(callback, items, places)
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
@@ -88,7 +93,7 @@ def split(callback_id: int) -> Split:
         failpoint("intake_splitting")
         callback.state = models.Callback.State.SPLIT
         callback.error = "\n".join(errors + refused)[:_LONGEST_ERROR]
-        callback.save(update_fields=["state", "error"])
+        callback.save(update_fields=["state", "error", "body"] if erased else ["state", "error"])
         inserted = set(callback.messagings.values_list("key", flat=True))
         todo = _wake(callback)
         _note_activity([row for row in rows if row.key in inserted], places)
@@ -182,7 +187,26 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
     return row
 
 
-def _places(messagings: Iterable[Messaging]) -> _Places:
+def _known_people(items: Iterable[Item]) -> dict[str, models.FBUserProfile]:
+    psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
+    return models.FBUserProfile.objects.in_bulk([psid for psid in psids if _PERSON_ID.fullmatch(psid)])
+
+
+def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) -> Collection[str]:
+    """Give the keys of events whose person was erased after them; they leave no trace, nor do the bytes.
+
+    Only what is older than its person can be one, so that a person who is known costs no query.
+    """
+    suspects = set()
+    for item in items:
+        if item.messaging is not None:
+            person = known.get(item.messaging.get_psid())
+            if person is None or item.messaging.timestamp <= _milliseconds(person.date_joined):
+                suspects.add(item.messaging.key())
+    return erased_among(suspects)
+
+
+def _places(messagings: Sequence[Messaging], known: Mapping[str, models.FBUserProfile]) -> _Places:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
     All are made in sorted order, so that two callbacks with the same people never wait for each other.
@@ -190,9 +214,7 @@ def _places(messagings: Iterable[Messaging]) -> _Places:
     wanted = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
     pages = _pages(sorted({page_id for page_id, _ in wanted}))
     pairs = [pair for pair in wanted if pair[0] in pages and _PERSON_ID.fullmatch(pair[1])]
-    people = models.FBUserProfile.objects
-    known = people.in_bulk([psid for _, psid in pairs])
-    people.bulk_create(
+    models.FBUserProfile.objects.bulk_create(
         [
             models.FBUserProfile(psid=psid, page=pages[page_id])
             for page_id, psid in pairs
