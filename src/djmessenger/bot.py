@@ -159,6 +159,19 @@ def get_dispatcher() -> Dispatcher:
     return get_dispatcher_class()(get_road)
 
 
+def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
+    """Have a row worked on that was put back to where it waits; a hint, as all wake-ups are."""
+    if isinstance(row, models.Callback):
+        get_dispatcher().callback_stored(row.pk)
+    elif row.conversation_id is not None:
+        if settings.DJM_DISPATCHER == "inline":
+            get_road().conversation(row.conversation_id)
+        else:
+            get_dispatcher().replies_queued(row.conversation_id)
+    elif settings.DJM_DISPATCHER == "inline":
+        get_road().inbox.handle_loose(row.pk)
+
+
 def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
