@@ -89,6 +89,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         wanted = item.get_closest_marker(other) is None
         if database == "postgresql":
             wanted = wanted and touches_database(item)
+            if "file_database" in getattr(item, "fixturenames", ()):
+                # Asked for by name only inside the fixture, it would come too late to be heeded.
+                item.add_marker(pytest.mark.django_db(transaction=True))
         (kept if wanted else left_out).append(item)
     if left_out:
         config.hook.pytest_deselected(items=left_out)

@@ -105,8 +105,12 @@ def _read(request: HttpRequest, limit: int) -> bytes | None:
     """
     if hasattr(request, "_body"):
         return request.body if len(request.body) <= limit else None
-    if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
-        return None
+    try:
+        if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
+            return None
+    except ValueError:
+        # No number, and none that Django reads by either: there is no body then.
+        return b""
     body = request.read(limit + 1)
     return body if len(body) <= limit else None
 

@@ -69,11 +69,12 @@ class LaneManager(models.Manager["Lane"]):
         wanted = set(conversation_ids)
         moment = in_seconds(after)
         due = Greatest(moment, Coalesce(F("leased_until"), moment))
-        lanes = self.lock(wanted, kind)
-        if len(lanes) < len(wanted):
-            self.ensure(wanted)
+        with transaction.atomic(using=router.db_for_write(Lane), savepoint=False):
             lanes = self.lock(wanted, kind)
-        self.filter(pk__in=lanes).update(ready_at=Least(Coalesce(F("ready_at"), due), due))
+            if len(lanes) < len(wanted):
+                self.ensure(wanted)
+                lanes = self.lock(wanted, kind)
+            self.filter(pk__in=lanes).update(ready_at=Least(Coalesce(F("ready_at"), due), due))
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
         """Lock lanes to the end of the transaction and give their keys.

@@ -28,26 +28,27 @@ class ReplyManager(models.Manager["Reply"]):
         messaging: Messaging | None = None,
         rule: str = "",
     ) -> Reply:
-        """Queue one request of the Send API, without its recipient, inside the caller's transaction.
+        """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
 
         ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
         transaction, so that the reply cannot be forgotten; the dispatcher is told on commit.
         """
-        reply = self.create(
-            recipient_id=conversation.person_id,
-            conversation=conversation,
-            messaging=messaging,
-            rule=rule,
-            type=type,
-            data=data,
-        )
-        Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
-        # A broker that is away is no reason to break the caller: the sweep finds the row.
-        transaction.on_commit(
-            lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
-            using=reply._state.db,
-            robust=True,
-        )
+        with transaction.atomic(using=self.db, savepoint=False):
+            reply = self.create(
+                recipient_id=conversation.person_id,
+                conversation=conversation,
+                messaging=messaging,
+                rule=rule,
+                type=type,
+                data=data,
+            )
+            Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
+            # A broker that is away is no reason to break the caller: the sweep finds the row.
+            transaction.on_commit(
+                lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
+                using=reply._state.db,
+                robust=True,
+            )
         return reply
 
 

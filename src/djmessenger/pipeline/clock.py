@@ -22,5 +22,6 @@ class Deadline:
         """Seconds left, negative when it has passed."""
         return self._end - seconds()
 
-    def extend(self, after: float) -> None:
-        self._end = seconds() + after
+    def expire(self) -> None:
+        """Say that nothing more should be begun."""
+        self._end = seconds()

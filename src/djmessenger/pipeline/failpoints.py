@@ -10,6 +10,26 @@ _ARMED = os.environ.get("DJM_FAILPOINT", "")
 _HITS = os.environ.get("DJM_FAILPOINT_HITS", "")
 
 
+PLACES = {
+    "intake_body_read": "K1",
+    "intake_stored": "K2",
+    "intake_splitting": "K3",
+    "inbox_claimed": "K4",
+    "inbox_in_handler": "K5",
+    "inbox_before_commit": "K6",
+    "inbox_before_release": "K7",
+    "outbox_claimed": "K8",
+    "outbox_attempt_committed": "K9",
+    "outbox_request_written": "K10",
+    "outbox_answer_read": "K11",
+    "outbox_before_release": "K12",
+    "outbox_resolving": "K13",
+    "purge_between_chunks": "K14",
+    "replay_between_rows": "K16",
+}
+"""Each place where a process may die at its worst, with its short name; each stands in the code once."""
+
+
 def failpoint(name: str) -> None:
     """Kill this process without a chance to tidy up, once, when the environment arms this name.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import datetime
 import logging
 import traceback
@@ -10,10 +11,11 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
-from djmessenger import graph, models
+from djmessenger import graph, models, settings
 from djmessenger.facebook_locales import language_code
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
@@ -24,8 +26,8 @@ logger = logging.getLogger(__name__)
 
 State = models.Messaging.State
 
-_LEAST_TIME = 10.0
-"""Seconds of a lease that must be left before another event is begun under it."""
+_LEAST_SHARE = 6
+"""The part of a lease that must be left before another event is begun under it."""
 _LONGEST_PAUSE = 300.0
 
 
@@ -67,7 +69,7 @@ class Inbox:
 
         Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
         """
-        while deadline.remaining() > _LEAST_TIME:
+        while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE:
             row = self._head(lease)
             if row is None or self._pause(row) > 0:
                 break
@@ -78,7 +80,7 @@ class Inbox:
     def handle_loose(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no lane."""
         row = self._waiting().filter(pk=row_id, conversation=None).first()
-        if row is not None:
+        if row is not None and self._pause(row) <= 0:
             self._handle(row, None, RunHere())
 
     def release(self, lease: models.Lease) -> None:
@@ -86,7 +88,7 @@ class Inbox:
         with transaction.atomic():
             lane = models.Lane.objects.fence(lease)
             row = self._head(lease)
-            failpoint("in_before_release")
+            failpoint("inbox_before_release")
             models.Lane.objects.release(lane, after=None if row is None else self._pause(row))
 
     @staticmethod
@@ -114,7 +116,7 @@ class Inbox:
             with self._speaking_to(row):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
-        except Exception:
+        except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease)
             return True
         if is_slow and lease is not None:
@@ -131,20 +133,21 @@ class Inbox:
     ) -> None:
         """Run the slow handlers with no transaction open, then all others in one with the done mark."""
         last = row.tries + 1 >= self._tries
+        state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         try:
             with self._speaking_to(row):
                 decision.run_slow(messaging, savepoints=last)
-                failpoint("in_before_transaction")
+                failpoint("inbox_in_handler")
                 with transaction.atomic():
                     if not self._is_mine(row, lease):
                         return
                     decision.act(messaging, savepoints=last)
                     _note_receipts(row, messaging)
-                    self._finish(row, decision.outcome)
-                    failpoint("in_before_commit")
+                    self._finish(row, decision.outcome, state_before)
+                    failpoint("inbox_before_commit")
         except models.LeaseLost:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease)
         else:
             decision.outcome.log()
@@ -157,26 +160,30 @@ class Inbox:
         return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
 
     @staticmethod
-    def _finish(row: models.Messaging, outcome: Outcome) -> None:
+    def _finish(row: models.Messaging, outcome: Outcome, state_before: Any) -> None:
         row.outcome = outcome.json()
         row.error = outcome.error
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
         row.save(update_fields=["outcome", "error", "state", "date_handled", "is_kept"])
         if outcome.error:
-            transaction.on_commit(lambda: models.messaging_failed.send(models.Messaging, messaging=row))
+            _tell_failed(row)
         conversation = row.conversation
         if conversation is None:
             return
         conversation.date_last_activity = row.date_handled
-        conversation.save(update_fields=["state", "date_last_activity"])
+        changed = ["date_last_activity"]
+        if conversation.state != state_before:
+            # Unchanged it is not written: somebody else may have changed it meanwhile.
+            changed.append("state")
+        conversation.save(update_fields=changed)
 
     def _failed(self, row: models.Messaging, lease: models.Lease | None) -> None:
         """Write a failed try down: the event waits for the next, or is failed for good after the last."""
         row.tries += 1
         row.error = traceback.format_exc()
         last = row.tries >= self._tries
-        logger.exception(
+        logger.exception(  # noqa: LOG004 - called while one is handled
             "Try %s of %s to handle event %s failed",
             row.tries,
             self._tries,
@@ -196,7 +203,7 @@ class Inbox:
             )
             if last:
                 row.state = State.FAILED
-                transaction.on_commit(lambda: models.messaging_failed.send(models.Messaging, messaging=row))
+                _tell_failed(row)
 
     @contextlib.contextmanager
     def _speaking_to(self, row: models.Messaging) -> Iterator[None]:
@@ -224,16 +231,42 @@ def _bound(row: models.Messaging) -> Messaging:
     return messaging
 
 
+def _tell_failed(row: models.Messaging) -> None:
+    # What a receiver of the signal raises is logged, and is no business of the road.
+    transaction.on_commit(lambda: models.messaging_failed.send_robust(models.Messaging, messaging=row))
+
+
 def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
     """Keep on each reply when it was delivered and read; a person who writes can be reached."""
-    replies = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
+    sent = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
-        replies.filter(mid__in=messaging.delivery.mids or [], date_delivered=None).update(
+        mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
+        sent.filter(Q(mid__in=mids) | _begun_by(until), date_delivered=None).update(
             date_delivered=row.date_event
         )
     elif messaging.type is ReceivingType.READ:
-        replies.filter(date_sent__lte=row.date_event, date_read=None).update(date_read=row.date_event)
+        read = messaging.read
+        begun = sent.filter(_begun_by(_moment(read.watermark if read else None)))
+        if read is not None and read.mid:
+            named = sent.filter(mid=read.mid).values("pk")[:1]
+            begun = sent.filter(pk__lte=named)
+        begun.filter(date_delivered=None).update(date_delivered=row.date_event)
+        begun.filter(date_read=None).update(date_read=row.date_event)
     elif messaging.authored and row.conversation is not None:
         models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
             date_unreachable=None
         ).update(date_unreachable=None)
+
+
+def _begun_by(moment: datetime.datetime | None) -> Q:
+    """Select replies that were under way at a watermark; it is Meta's clock, and ours is read after the answer."""
+    if moment is None:
+        return Q(pk=None)
+    return Q(Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), date_started__lte=moment)))
+
+
+def _moment(milliseconds: Any) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

@@ -59,6 +59,13 @@ class Split:
     conversations: list[int] = field(default_factory=list)
     loose: list[int] = field(default_factory=list)
 
+    def add(self, other: Split) -> None:
+        self.conversations += other.conversations
+        self.loose += other.loose
+
+    def __bool__(self) -> bool:
+        return bool(self.conversations or self.loose)
+
 
 def split(callback_id: int) -> Split:
     """Make one row of ``models.Messaging`` of each item of a stored callback; a second call makes none.

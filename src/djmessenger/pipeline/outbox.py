@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import datetime
 import enum
+import json
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Coalesce, Now
+from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
 from djmessenger import graph, models, settings
+from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
+from djmessenger.models.lanes import in_seconds
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import token_of, with_token
@@ -37,13 +40,23 @@ _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, less a minute for the way."""
 _ECHO_TRUST = 20
 """Accepted sends in a row without any echo, after which echoes count as not working."""
+_MOST_UNSURE = 3
+"""Attempts of unknown fate, after which a reply is set aside whatever its mode."""
+_NO_TOKEN = "none"  # noqa: S105 - the absence of one
+
+_SIGNALS = {
+    State.SENT: models.reply_sent,
+    State.FAILED: models.reply_failed,
+    State.PARKED: models.reply_failed,
+    State.EXPIRED: models.reply_failed,
+}
 
 
 class Step(enum.Enum):
     """What a look at the head of a lane came to."""
 
     NEXT = enum.auto()
-    """The head is closed; look at the next."""
+    """The head is closed, or has a state of its own now; look again."""
     EMPTY = enum.auto()
 
 
@@ -72,9 +85,24 @@ class Outbox:
             with transaction.atomic():
                 lane = models.Lane.objects.fence(lease)
                 after = step.seconds if isinstance(step, Wait) else self._head_due(lease.conversation_id)
-                failpoint("out_before_release")
+                failpoint("outbox_before_release")
                 models.Lane.objects.release(lane, after=after)
             return
+
+    def resume(self) -> int:
+        """End the pauses of Pages whose dead token was replaced; give how many."""
+        resumed = 0
+        for page in models.Page.objects.filter(paused_until__gt=Now()).exclude(paused_token=""):
+            if self._token_of(page) == page.paused_token:
+                continue
+            with transaction.atomic():
+                resumed += models.Page.objects.filter(pk=page.pk, paused_token=page.paused_token).update(
+                    paused_until=None, pause_reason="", paused_token=""
+                )
+                waiting = models.Reply.objects.filter(conversation__page=page, state__in=models.Reply.OPEN)
+                found = waiting.order_by().values_list("conversation_id", flat=True).distinct()
+                models.Lane.objects.wake([pk for pk in found if pk is not None], models.Lane.Kind.OUT)
+        return resumed
 
     @staticmethod
     def _open(conversation_id: int) -> Any:
@@ -110,39 +138,52 @@ class Outbox:
         return self._send(lease, reply, deadline)
 
     @staticmethod
-    def _is_too_late(reply: models.Reply) -> bool:
+    def _is_too_late(reply: Any) -> bool:
         """Whether Meta's window has closed. A tag or a utility template has rules of its own."""
         if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
             return False
         opened = reply.conversation.date_last_inbound
         return opened is not None and reply.now > opened + _WINDOW
 
-    def _send(self, lease: models.Lease, reply: models.Reply, deadline: Deadline) -> Step | Wait:
+    def _send(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
         attempt = self._write_down(lease, reply)
         if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the lane.
             self._close(attempt, Outcome.UNSENT)
             self._settle(lease, reply, State.QUEUED)
             return Wait(seconds=0.0)
-        failpoint("out_before_call")
         try:
-            client = self._client_for(reply.conversation.page)
-            sent = client.send({"id": reply.recipient_id}, with_token(reply.data, attempt.token))
-        except errors.GraphError as error:
-            return self._failed(lease, reply, attempt, error)
-        except Exception as error:
+            body = with_token(reply.data, attempt.token)
+            json.dumps(body, allow_nan=False)
+        except (TypeError, ValueError, AttributeError, RecursionError) as error:
             # A body that cannot become a call: trying it again gives the same.
             self._close(attempt, Outcome.REFUSED)
             self._settle(lease, reply, State.FAILED, error="".join(traceback.format_exception(error)))
             return Step.NEXT
-        failpoint("out_before_settle")
-        self._close(attempt, Outcome.ACCEPTED, mid=sent.message_id, status_code=sent.status_code)
+        try:
+            client = self._client_for(reply.conversation.page)
+        except DJMInvalidConfigException as error:
+            # No token at all is a dead token: the messages wait for one.
+            return self._failed(lease, reply, attempt, errors.TokenError(str(error)))
+        try:
+            sent = client.send({"id": reply.recipient_id}, body)
+        except errors.GraphError as error:
+            return self._failed(lease, reply, attempt, error)
+        except Exception as error:
+            # Nobody can say whether bytes had left by then.
+            logger.exception("The call of reply %s broke", reply.pk, extra={"action": "call_broke"})
+            return self._failed(
+                lease, reply, attempt, errors.UnknownFate(f"{type(error).__name__} in the call")
+            )
+        failpoint("outbox_answer_read")
+        mid = _storable(sent.message_id)[:255]
+        self._close(attempt, Outcome.ACCEPTED, mid=mid, status_code=sent.status_code)
         self._settle(
-            lease, reply, State.SENT, mid=sent.message_id, response=sent.data, status_code=sent.status_code
+            lease, reply, State.SENT, mid=mid, response=_storable(sent.data), status_code=sent.status_code
         )
         return Step.NEXT
 
-    def _write_down(self, lease: models.Lease, reply: models.Reply) -> models.Attempt:
+    def _write_down(self, lease: models.Lease, reply: Any) -> models.Attempt:
         with transaction.atomic():
             models.Lane.objects.fence(lease)
             number = reply.attempts.count() + 1
@@ -151,12 +192,13 @@ class Outbox:
             )
             reply.state = State.SENDING
             reply.vouched_wait = 0.0
-            reply.save(update_fields=["state", "vouched_wait"])
-        failpoint("out_attempt_committed")
+            reply.not_before = None
+            reply.save(update_fields=["state", "vouched_wait", "not_before"])
+        failpoint("outbox_attempt_committed")
         return attempt
 
     def _failed(
-        self, lease: models.Lease, reply: models.Reply, attempt: models.Attempt, error: errors.GraphError
+        self, lease: models.Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
     ) -> Step | Wait:
         facts = {
             "status_code": error.status,
@@ -166,7 +208,11 @@ class Outbox:
         }
         self._close(attempt, Outcome(error.fate), **facts)
         answer = {"code": error.code, "error_subcode": error.subcode, "message": error.message}
-        told: dict[str, Any] = {"error": str(error), "status_code": error.status, "response": answer}
+        told: dict[str, Any] = {
+            "error": _storable(str(error)),
+            "status_code": error.status,
+            "response": _storable(answer),
+        }
         if error.fate == "unknown":
             self._settle(lease, reply, State.UNKNOWN, **told)
             return Step.NEXT
@@ -180,34 +226,43 @@ class Outbox:
         return Step.NEXT
 
     def _try_later(
-        self, lease: models.Lease, reply: models.Reply, error: errors.GraphError, told: dict[str, Any]
-    ) -> Wait:
-        """Back to the queue: a Page that is throttled or has lost its token waits whole."""
+        self, lease: models.Lease, reply: Any, error: errors.GraphError, told: dict[str, Any]
+    ) -> Step | Wait:
+        """Put it back into the queue: a Page that is throttled or has lost its token waits whole."""
         unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
-        pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
         if error.pauses_page:
-            pause = (
-                error.after if error.after is not None else (error.usual_wait or min(30.0 * unsent, 600.0))
-            )
-            self._pause(reply.conversation.page, pause, str(error))
-        moment = Now() + datetime.timedelta(seconds=pause)
-        self._settle(lease, reply, State.QUEUED, not_before=moment, **told)
+            pause = error.after or error.usual_wait or min(30.0 * unsent, 600.0)
+            self._pause(reply.conversation.page, pause, error)
+            # The Page's pause alone holds the reply, so that it goes on when that is ended early.
+            self._settle(lease, reply, State.QUEUED, **told)
+            return Wait(seconds=pause)
+        pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
+        self._settle(lease, reply, State.QUEUED, not_before=in_seconds(pause), **told)
         return Wait(seconds=pause)
 
-    @staticmethod
-    def _pause(page: models.Page, seconds: float, reason: str) -> None:
+    def _pause(self, page: models.Page, seconds: float, error: errors.GraphError) -> None:
+        until = in_seconds(seconds)
         models.Page.objects.filter(pk=page.pk).update(
-            paused_until=Now() + datetime.timedelta(seconds=seconds), pause_reason=reason[:2000]
+            # One throttled call does not shorten the days of a restriction.
+            paused_until=Greatest(Coalesce(F("paused_until"), until), until),
+            pause_reason=_storable(str(error))[:2000],
+            paused_token=self._token_of(page) if isinstance(error, errors.TokenError) else "",
         )
-        page.refresh_from_db(fields=["paused_until", "pause_reason"])
+        page.refresh_from_db(fields=["paused_until", "pause_reason", "paused_token"])
         logger.error(
             "Nothing is sent for page %s for %.0f s: %s",
             page.pk,
             seconds,
-            reason,
+            error,
             extra={"action": "page_paused", "page": page.pk, "seconds": seconds},
         )
-        transaction.on_commit(lambda: models.page_paused.send(models.Page, page=page))
+        models.page_paused.send_robust(models.Page, page=page)
+
+    def _token_of(self, page: models.Page) -> str:
+        try:
+            return self._client_for(page).token_hash
+        except DJMInvalidConfigException:
+            return _NO_TOKEN
 
     @staticmethod
     def _close(attempt: models.Attempt, outcome: str, **facts: Any) -> None:
@@ -216,19 +271,27 @@ class Outbox:
             outcome=outcome, date_ended=timezone.now(), **facts
         )
 
-    def _settle(
-        self, lease: models.Lease, reply: models.Reply, state: str, *, error: str = "", **facts: Any
-    ) -> None:
+    @staticmethod
+    def _settle(lease: models.Lease, reply: Any, state: State, *, error: str = "", **facts: Any) -> None:
         with transaction.atomic():
             models.Lane.objects.fence(lease)
             if state == State.SENT:
                 facts["date_sent"] = timezone.now()
-            models.Reply.objects.filter(pk=reply.pk).update(state=state, error=error, **facts)
+            mid = facts.get("mid")
+            if mid is not None and models.Reply.objects.filter(mid=mid).exclude(pk=reply.pk).exists():
+                # One message settles one row; the attempt keeps the id all the same.
+                del facts["mid"]
+            rows = models.Reply.objects.filter(pk=reply.pk, state=reply.state)
+            if not rows.update(state=state, error=error, **facts):
+                # Changed by hand meanwhile, and what it is now counts.
+                return
             reply.state, reply.error = state, error
-            if state == State.SENT:
-                transaction.on_commit(lambda: models.reply_sent.send(models.Reply, reply=reply))
-            elif state in {State.FAILED, State.PARKED, State.EXPIRED}:
-                transaction.on_commit(lambda: models.reply_failed.send(models.Reply, reply=reply))
+            for name in {"mid", "response", "status_code", "date_sent"} & set(facts):
+                setattr(reply, name, facts[name])
+            signal = _SIGNALS.get(state)
+            if signal is not None:
+                # What a receiver raises is logged, and is no business of the road.
+                transaction.on_commit(lambda: signal.send_robust(models.Reply, reply=reply))
         if error:
             logger.warning(
                 "Reply %s is %s: %s",
@@ -240,33 +303,53 @@ class Outbox:
 
     # What Meta may or may not have.
 
-    def _resolve(self, lease: models.Lease, reply: models.Reply) -> Step | Wait:
-        failpoint("out_resolving")
+    def _resolve(self, lease: models.Lease, reply: Any) -> Step | Wait:
         found = reply.attempts.exclude(mid="").first()
         mid = found.mid if found else self._echoed(reply)
         if mid:
+            failpoint("outbox_resolving")
             self._settle(lease, reply, State.SENT, mid=mid)
             return Step.NEXT
         page = reply.conversation.page
-        if self._echoes_come(page) and reply.vouched_wait < self._wait(page):
-            # Each look adds at most one interval: an outage, a frozen host or a clock step waits nothing off.
-            models.Reply.objects.filter(pk=reply.pk).update(vouched_wait=F("vouched_wait") + _POLL)
-            return Wait(seconds=_POLL)
+        come = self._echoes_come(page)
+        if come and reply.vouched_wait < self._wait(page):
+            return self._vouch(lease, reply)
         parks = reply.is_parked_when_unsure
         if parks is None:
-            parks = settings.DJM_WHEN_UNSURE == "park" or not self._echoes_come(page)
-        if parks or reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count() >= 3:
+            parks = settings.DJM_WHEN_UNSURE == "park" or not come
+        unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
+        if parks or unsure >= _MOST_UNSURE:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
         else:
-            self._settle(lease, reply, State.QUEUED)
+            self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
+
+    @staticmethod
+    def _vouch(lease: models.Lease, reply: Any) -> Wait:
+        """Count one interval of the wait, if it has passed and the echo would have been seen in it.
+
+        Each look adds at most one interval: an outage, a frozen host or a clock step waits nothing off, and
+        neither does a look that a wake-up brought on early, nor one while callbacks wait to be split.
+        """
+        if reply.not_before is not None and reply.not_before > reply.now:
+            return Wait(seconds=(reply.not_before - reply.now).total_seconds())
+        unseen = models.Callback.objects.filter(
+            state=models.Callback.State.NEW, date_received__lt=in_seconds(-_POLL)
+        ).exists()
+        passed = 0.0 if unseen or reply.not_before is None else _POLL
+        with transaction.atomic():
+            models.Lane.objects.fence(lease)
+            models.Reply.objects.filter(pk=reply.pk).update(
+                vouched_wait=F("vouched_wait") + passed, not_before=in_seconds(_POLL)
+            )
+        return Wait(seconds=_POLL)
 
     @staticmethod
     def _echoed(reply: models.Reply) -> str:
         """Give the message id of a stored echo of one of the reply's attempts."""
         tokens = list(reply.attempts.values_list("token", flat=True))
         echo = models.Messaging.objects.filter(
-            echo_token__in=tokens, conversation_id=reply.conversation_id
+            echo_token__in=tokens, conversation=reply.conversation_id
         ).first()
         return echo.mid if echo else ""
 
@@ -277,15 +360,34 @@ class Outbox:
             return float(settings.DJM_ECHO_WAIT)
         return min(max(4 * page.echo_lag, float(settings.DJM_ECHO_WAIT) * 2 / 3), 120.0)
 
-    @staticmethod
-    def _echoes_come(page: models.Page) -> bool:
-        """Whether echoes of ours reach us; when none came for a score of accepted sends, waiting is vain."""
-        sent = models.Attempt.objects.filter(
+    def _echoes_come(self, page: models.Page) -> bool:
+        """Whether echoes of ours reach us; when none came for a score of accepted sends, waiting is vain.
+
+        Sends whose echo may still be on its way say nothing yet.
+        """
+        silent = models.Attempt.objects.filter(
             reply__conversation__page=page,
             outcome=Outcome.ACCEPTED,
-            date_ended__gt=Coalesce(
-                models.Page.objects.filter(pk=page.pk).values("date_last_echo")[:1],
-                page.date_created,
-            ),
-        )[:_ECHO_TRUST]
-        return len(sent) < _ECHO_TRUST
+            date_ended__gt=page.date_last_echo or page.date_created,
+            date_ended__lt=in_seconds(-self._wait(page)),
+        )
+        if len(silent.values_list("pk", flat=True)[:_ECHO_TRUST]) < _ECHO_TRUST:
+            return True
+        logger.error(
+            "No echo came of the last %s messages of page %s: subscribe the Page to message_echoes",
+            _ECHO_TRUST,
+            page.pk,
+            extra={"action": "echoes_missing", "page": page.pk},
+        )
+        return False
+
+
+def _storable(value: Any) -> Any:
+    """Give what both databases take of what came from outside: no NUL, no half of a letter."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {_storable(str(key)): _storable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_storable(item) for item in value]
+    return value

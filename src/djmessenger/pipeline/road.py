@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from dataclasses import dataclass
 
-from django.db import connection
-from django.db.models import Exists, OuterRef
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.db.models.functions import Now
 
 from djmessenger import models, settings
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.inbox import Inbox, RunHere, SlowPool
+from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.outbox import Outbox
 
 logger = logging.getLogger(__name__)
 
-CHANNEL = "djmessenger"
-"""PostgreSQL channel on which work is announced."""
-
 Kind = models.Lane.Kind
+
+_BREATH = 1.0
+"""Seconds before work that broke off is begun again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,49 +55,77 @@ class Road:
             self.work(lease, deadline, RunHere())
 
     def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Do what waits in a claimed lane and let go of it."""
-        failpoint(f"{lease.kind}_claimed")
+        """Do what waits in a claimed lane and let go of it; what breaks off is begun again soon."""
         try:
             if lease.kind == Kind.IN:
+                failpoint("inbox_claimed")
                 self.inbox.work(lease, deadline, slow)
             else:
+                failpoint("outbox_claimed")
                 self.outbox.work(lease, deadline)
         except models.LeaseLost as lost:
             logger.warning(
                 "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
             )
+        except Exception:
+            give_back(lease)
+            raise
 
     def loose(self, todo: intake.Split) -> None:
         """Handle events that belong to no conversation."""
         for row_id in todo.loose:
             self.inbox.handle_loose(row_id)
 
-    def split_waiting(self) -> int:
-        """Split the callbacks that nobody has split yet; give how many."""
+    def split_waiting(self) -> intake.Split:
+        """Split callbacks that nobody has split yet, up to a hundred; give what that left to do.
+
+        One that breaks is set aside, so that those behind it are not kept waiting.
+        """
         waiting = models.Callback.objects.filter(state=models.Callback.State.NEW).order_by("id")
-        found = list(waiting.values_list("id", flat=True)[:100])
-        for callback_id in found:
-            self.loose(intake.split(callback_id))
-        return len(found)
+        todo = intake.Split()
+        for callback_id in list(waiting.values_list("id", flat=True)[:100]):
+            try:
+                done = intake.split(callback_id)
+            except DatabaseError:
+                # Perhaps a deadlock or an outage; it is tried again with the next look.
+                logger.exception("A callback could not be split", extra={"action": "callback_waits"})
+            except Exception:
+                logger.exception("A callback breaks its split", extra={"action": "callback_broken"})
+                intake.quarantine(callback_id, traceback.format_exc())
+            else:
+                todo.add(done)
+        return todo
+
+    def loose_waiting(self) -> list[int]:
+        """Give the events of nobody's that are due."""
+        events = models.Messaging.objects.filter(state=models.Messaging.State.NEW, conversation=None)
+        due = events.filter(Q(not_before=None) | Q(not_before__lte=Now()))
+        return list(due.order_by("id").values_list("id", flat=True)[:1000])
 
     def sweep(self) -> None:
         """Wake what waits although nobody is told: after a restart, a lost wake-up or a hand on the rows."""
-        while self.split_waiting():
-            pass
-        events = models.Messaging.objects.filter(state=models.Messaging.State.NEW)
-        for row_id in list(events.filter(conversation=None).order_by("id").values_list("id", flat=True)):
-            self.inbox.handle_loose(row_id)
-        replies = models.Reply.objects.filter(state__in=models.Reply.OPEN)
-        asleep = models.Lane.objects.filter(ready_at=None)
+        events = models.Messaging.objects.filter(state=models.Messaging.State.NEW).exclude(conversation=None)
+        replies = models.Reply.objects.filter(state__in=models.Reply.OPEN).exclude(conversation=None)
         for kind, rows in ((Kind.IN, events), (Kind.OUT, replies)):
-            forgotten = asleep.filter(kind=kind).filter(
-                Exists(rows.filter(conversation_id=OuterRef("conversation_id")))
+            awake = models.Lane.objects.filter(
+                kind=kind, conversation=OuterRef("conversation"), ready_at__isnull=False
             )
-            if found := list(forgotten.values_list("conversation_id", flat=True)):
-                models.Lane.objects.wake(found, kind)
+            forgotten = rows.filter(~Exists(awake)).order_by().values_list("conversation_id", flat=True)
+            if found := [pk for pk in forgotten.distinct()[:1000] if pk is not None]:
+                with transaction.atomic():
+                    models.Lane.objects.wake(found, kind)
+        self.outbox.resume()
 
     def notify(self) -> None:
         """Tell worker processes, on commit, that something waits; they would find it by polling too."""
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+def give_back(lease: models.Lease) -> None:
+    """Let go of a lane after a failure, so that it need not wait for the end of the lease."""
+    try:
+        models.Lane.objects.give_back(lease, after=_BREATH)
+    except DatabaseError:
+        logger.warning("A lane waits for the end of its lease", extra={"action": "lane_waits"})

@@ -1,54 +1,81 @@
-"""Threads that do the work of the road: inside a web process, or as a process of their own."""
+"""The worker: claims what waits and works on it, inside a web process or as a process of its own."""
 
 from __future__ import annotations
 
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+import weakref
+from collections.abc import Callable
 
-from django.db import DatabaseError, close_old_connections, connections
+from django.db import DatabaseError, connections
+from django.db.backends.signals import connection_created
 
 from djmessenger import models, settings
 from djmessenger.pipeline.clock import Deadline
-from djmessenger.pipeline.road import Road
+from djmessenger.pipeline.listening import Listener
+from djmessenger.pipeline.road import Road, give_back
+from djmessenger.pipeline.threads import (
+    NAME,
+    Threads,
+    connection_hygiene,
+    limit_idle_transactions,
+    no_connection,
+)
 
 logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
+_RENEWALS = 3
+"""How often a lease is renewed in its time."""
+
 
 class SlowThreads:
-    """A pool for slow handlers; the leases of their lanes are renewed while they run."""
+    """A pool for slow handlers; the leases of their lanes are renewed while they wait or run."""
 
     def __init__(self, threads: int, done: Callable[[], None]) -> None:
         self._done = done
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="djmessenger-slow")
+        self._pool = Threads(threads, "slow")
         self._lock = threading.Lock()
         self._leases: set[models.Lease] = set()
+        self._ended = threading.Event()
+        self._renewer: threading.Thread | None = None
 
     def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
+        """Run the job in a thread of its own, which then lets go of the lane."""
         with self._lock:
             self._leases.add(lease)
-        self._pool.submit(self._run, lease, job, release)
+            if self._renewer is None:
+                self._renewer = threading.Thread(target=self._renew, name=f"{NAME}-renewals", daemon=True)
+                self._renewer.start()
+        if not self._pool.submit(lambda: self._run(lease, job, release)):
+            self._forget(lease)
+            give_back(lease)
         return False
 
     def _run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> None:
-        with connection_hygiene():
-            try:
+        try:
+            with no_connection():
                 job()
                 release()
-            except models.LeaseLost as lost:
-                logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
-            except Exception:
-                # The lane comes back when its lease ends.
-                logger.exception("Slow work was interrupted", extra={"action": "work_interrupted"})
-            finally:
-                with self._lock:
-                    self._leases.discard(lease)
-        self._done()
+        except models.LeaseLost as lost:
+            logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
+        except Exception:
+            logger.exception("Slow work was interrupted", extra={"action": "work_interrupted"})
+            give_back(lease)
+        finally:
+            self._forget(lease)
+            self._done()
+
+    def _forget(self, lease: models.Lease) -> None:
+        with self._lock:
+            self._leases.discard(lease)
+
+    def _renew(self) -> None:
+        while not self._ended.wait(settings.DJM_LEASE / _RENEWALS):
+            with no_connection():
+                self.renew()
 
     def renew(self) -> None:
         """Hold on to the lanes of what runs; what is lost already fails at its own commit."""
@@ -57,105 +84,162 @@ class SlowThreads:
         for lease in leases:
             try:
                 models.Lane.objects.renew(lease, settings.DJM_LEASE)
-            except models.LeaseLost:
-                logger.warning("A lease was lost under a slow handler", extra={"action": "lease_lost"})
+            except models.LeaseLost as lost:
+                logger.warning("A slow handler works in vain: %s", lost, extra={"action": "lease_lost"})
+                self._forget(lease)
+            except DatabaseError:
+                logger.exception("The database did not answer", extra={"action": "database_away"})
 
-    def stop(self) -> None:
-        self._pool.shutdown(wait=True, cancel_futures=True)
+    def stop(self, timeout: float) -> None:
+        """Begin nothing more and wait for what runs; lanes of what did not begin are free at once."""
+        if self._pool.close():
+            running = self._pool.count
+            logger.info("Slow work that had not begun is left to others", extra={"threads": running})
+        self._pool.join(timeout)
+        self._ended.set()
+        with self._lock:
+            left = list(self._leases)
+        for lease in left:
+            give_back(lease)
 
 
 class Worker:
     """Claims lanes and works on them, until it is stopped.
 
-    One thread looks for work and hands it to the others. It looks when it is woken, and by itself every
-    ``DJM_POLL`` seconds; every so often it sweeps, and renews the leases of slow handlers.
+    One thread looks for work and hands it to the others: incoming and outgoing have threads of their own, so
+    that a slow Graph keeps nobody from being heard. It looks when it is woken, and by itself every ``DJM_POLL``
+    seconds; every so often it sweeps. With ``listen`` PostgreSQL wakes it for work of other processes.
     """
 
-    def __init__(self, road: Callable[[], Road], *, threads: int, slow_threads: int) -> None:
+    def __init__(
+        self, road: Callable[[], Road], *, threads: int, slow_threads: int, listen: bool = False
+    ) -> None:
         self._road = road
-        self._threads = threads
-        self._slow_threads = slow_threads
+        self._counts = threads, slow_threads
+        self._listen = listen
+        self._begin_anew()
+        anew = weakref.WeakMethod(self._begin_anew)
+        # A forked child has the memory of the parent's threads and locks, not the threads.
+        os.register_at_fork(after_in_child=lambda: (method := anew()) and method())
+
+    def _begin_anew(self) -> None:
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
-        self._stopping = False
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._deadlines: set[Deadline] = set()
         self._thread: threading.Thread | None = None
-        self._pid = 0
 
     def wake(self) -> None:
         """Say that something waits; starts the threads at the first call, and again after a fork."""
         with self._lock:
-            if self._thread is None or self._pid != os.getpid() or not self._thread.is_alive():
-                # A forked child has the memory of the parent's threads, not the threads.
-                self._wakeup = threading.Event()
-                self._stopping = False
-                self._thread = threading.Thread(target=self.run, name="djmessenger", daemon=True)
-                self._pid = os.getpid()
-                self._thread.start()
+            if self._thread is None or not self._thread.is_alive():
+                self._start()
         self._wakeup.set()
 
-    def stop(self, timeout: float = 30.0) -> None:
-        """Claim nothing more, finish what is begun, and end; ``timeout`` in seconds."""
-        self._stopping = True
+    def start(self) -> None:
+        """Start the threads, if they do not run."""
+        self.wake()
+
+    def _start(self) -> None:
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._wakeup = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
+        self._thread.start()
+
+    def stop_soon(self) -> None:
+        """Claim nothing more; may be called by a signal handler."""
+        self._stopping.set()
         self._wakeup.set()
+
+    def stop(self, timeout: float = 25.0) -> bool:
+        """Claim nothing more, finish what is begun, and end; false when it took over ``timeout`` seconds."""
+        self.stop_soon()
         thread = self._thread
-        if thread is not None and self._pid == os.getpid() and thread is not threading.current_thread():
-            thread.join(timeout)
+        if thread is None or thread is threading.current_thread():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
 
-    def run(self) -> None:
-        """Look for work until stopped."""
-        slow = SlowThreads(self._slow_threads, self._wakeup.set)
-        free = threading.Semaphore(self._threads)
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it has ended; false when it has not by then."""
+        return self._ended.wait(timeout)
+
+    def _run(self) -> None:
+        connection_created.connect(limit_idle_transactions, dispatch_uid="djmessenger.worker")
+        threads, slow_threads = self._counts
+        stopping, wakeup = self._stopping, self._wakeup
+        slow = SlowThreads(slow_threads, wakeup.set)
+        pools = {Kind.OUT: Threads(threads, "out"), Kind.IN: Threads(threads, "in")}
+        listener = Listener(wakeup.set) if self._listen else None
         sweep_at = Deadline(0)
-        with ThreadPoolExecutor(self._threads, thread_name_prefix="djmessenger-lane") as pool:
-            while not self._stopping:
-                self._wakeup.clear()
-                with connection_hygiene():
-                    try:
+        try:
+            while not stopping.is_set():
+                wakeup.clear()
+                busy = False
+                try:
+                    with connection_hygiene():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(settings.DJM_SWEEP)
                             self._road().sweep()
-                            slow.renew()
-                        busy = self._round(pool, free, slow)
-                    except DatabaseError:
-                        logger.exception("The database did not answer", extra={"action": "database_away"})
-                        busy = False
+                            self._loose(pools[Kind.IN], self._road().loose_waiting())
+                        busy = self._round(pools, slow)
+                except DatabaseError:
+                    logger.exception("The database did not answer", extra={"action": "database_away"})
+                except Exception:
+                    logger.exception("A look for work failed", extra={"action": "look_failed"})
                 if not busy:
-                    self._wakeup.wait(settings.DJM_POLL)
-        slow.stop()
-        connections.close_all()
+                    wakeup.wait(settings.DJM_POLL)
+        finally:
+            self._finish(pools, slow)
+            if listener is not None:
+                listener.stop()
+            connections.close_all()
+            self._ended.set()
 
-    def _round(self, pool: ThreadPoolExecutor, free: threading.Semaphore, slow: SlowThreads) -> bool:
+    def _finish(self, pools: dict[Kind, Threads], slow: SlowThreads) -> None:
+        for deadline in list(self._deadlines):
+            # Whoever works on a lane looks at this before it begins the next event or call.
+            deadline.expire()
+        for pool in pools.values():
+            pool.close()
+        for pool in pools.values():
+            pool.join(settings.DJM_GRAPH_TIMEOUT + 5.0)
+        slow.stop(settings.DJM_GRAPH_TIMEOUT)
+
+    def _round(self, pools: dict[Kind, Threads], slow: SlowThreads) -> bool:
         """Split what is stored and claim what waits, as much as there are threads for; whether there was any."""
-        busy = self._road().split_waiting() > 0
-        for kind in (Kind.OUT, Kind.IN):
-            while not self._stopping and free.acquire(blocking=False):
-                deadline = Deadline(settings.DJM_LEASE)
-                leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE)
-                if not leases:
-                    free.release()
-                    break
+        todo = self._road().split_waiting()
+        self._loose(pools[Kind.IN], todo.loose)
+        busy = bool(todo)
+        for kind, pool in pools.items():
+            free = pool.free()
+            if free <= 0 or self._stopping.is_set():
+                continue
+            # Made before the leases, so that it never ends after them.
+            end = settings.DJM_LEASE
+            deadlines = [Deadline(end) for _ in range(free)]
+            leases = models.Lane.objects.claim(kind, seconds=end, limit=free)
+            for lease, deadline in zip(leases, deadlines, strict=False):
                 busy = True
-                future = pool.submit(self._work, leases[0], deadline, slow)
-                future.add_done_callback(lambda done: self._done(done, free))
+                self._deadlines.add(deadline)
+                pool.submit(lambda lease=lease, deadline=deadline: self._work(lease, deadline, slow))  # type: ignore[misc]
         return busy
 
-    def _work(self, lease: models.Lease, deadline: Deadline, slow: SlowThreads) -> None:
+    def _loose(self, pool: Threads, row_ids: list[int]) -> None:
+        if row_ids:
+            pool.submit(lambda: self._handle_loose(row_ids))
+
+    def _handle_loose(self, row_ids: list[int]) -> None:
         with connection_hygiene():
-            self._road().work(lease, deadline, slow)
+            for row_id in row_ids:
+                self._road().inbox.handle_loose(row_id)
 
-    def _done(self, future: Future[None], free: threading.Semaphore) -> None:
-        free.release()
-        self._wakeup.set()
-        if error := future.exception():
-            # The lane comes back when its lease ends.
-            logger.error("Work was interrupted", exc_info=error, extra={"action": "work_interrupted"})
-
-
-@contextmanager
-def connection_hygiene() -> Iterator[None]:
-    """Do what Django does around a request: no connection is used past its age, none stays broken."""
-    close_old_connections()
-    try:
-        yield
-    finally:
-        close_old_connections()
+    def _work(self, lease: models.Lease, deadline: Deadline, slow: SlowThreads) -> None:
+        try:
+            with connection_hygiene():
+                self._road().work(lease, deadline, slow)
+        finally:
+            self._deadlines.discard(deadline)
+            self._wakeup.set()

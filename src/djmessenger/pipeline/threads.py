@@ -1,0 +1,139 @@
+"""Threads of the road: a small pool that ends with its process, and how they treat database connections."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+
+from djmessenger import settings
+from djmessenger.pipeline.clock import seconds
+
+logger = logging.getLogger(__name__)
+
+NAME = "djmessenger"
+"""What the names of all threads of the road begin with."""
+_IDLE = 5.0
+"""Seconds after which a connection is asked whether it still lives before it is used."""
+
+Job = Callable[[], None]
+
+
+class Threads:
+    """A pool of daemon threads: the interpreter may end under them, as it may under any process.
+
+    Those of ``concurrent.futures`` are joined before any exit handler runs, and refuse work from then on.
+    """
+
+    def __init__(self, count: int, name: str) -> None:
+        self.count = count
+        self._name = name
+        self._jobs: deque[Job] = deque()
+        self._busy = 0
+        self._closed = False
+        self._changed = threading.Condition()
+        self._threads: list[threading.Thread] = []
+
+    def free(self) -> int:
+        """How many jobs could begin at once."""
+        with self._changed:
+            return 0 if self._closed else self.count - self._busy - len(self._jobs)
+
+    def submit(self, job: Job) -> bool:
+        """Have a job done by the next thread that is free; false when the pool is closed."""
+        with self._changed:
+            if self._closed:
+                return False
+            self._jobs.append(job)
+            if len(self._threads) < self.count and self._busy + len(self._jobs) > len(self._threads):
+                name = f"{NAME}-{self._name}-{len(self._threads) + 1}"
+                thread = threading.Thread(target=self._run, name=name, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify()
+            return True
+
+    def close(self) -> list[Job]:
+        """Take no more jobs; give those that had not begun."""
+        with self._changed:
+            self._closed = True
+            left = list(self._jobs)
+            self._jobs.clear()
+            self._changed.notify_all()
+            return left
+
+    def join(self, timeout: float) -> bool:
+        """Wait for what runs, after ``close``; false when it was not done in time."""
+        end = seconds() + timeout
+        for thread in self._threads:
+            thread.join(max(0.0, end - seconds()))
+        return not any(thread.is_alive() for thread in self._threads)
+
+    def _run(self) -> None:
+        try:
+            while True:
+                with self._changed:
+                    while not self._jobs:
+                        if self._closed:
+                            return
+                        self._changed.wait()
+                    job = self._jobs.popleft()
+                    self._busy += 1
+                try:
+                    job()
+                except Exception:
+                    logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
+                finally:
+                    with self._changed:
+                        self._busy -= 1
+        finally:
+            connections.close_all()
+
+
+_used = threading.local()
+
+
+@contextmanager
+def connection_hygiene() -> Iterator[None]:
+    """Keep this thread's connections open from one job to the next, but use none that is broken."""
+    idle = seconds() - getattr(_used, "at", 0.0) > _IDLE
+    for connection in connections.all(initialized_only=True):
+        if connection.connection is None or connection.in_atomic_block:
+            continue
+        if connection.errors_occurred or idle:
+            if connection.is_usable():
+                connection.errors_occurred = False
+            else:
+                connection.close()
+    try:
+        yield
+    finally:
+        _used.at = seconds()
+
+
+@contextmanager
+def no_connection() -> Iterator[None]:
+    """Hold no connection of this thread before and after: for work that mostly waits for others."""
+    connections.close_all()
+    try:
+        yield
+    finally:
+        connections.close_all()
+
+
+def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
+    """Have PostgreSQL end the transaction of a thread of the road that is frozen in it, with its locks.
+
+    Connected to ``connection_created``; the connections of requests are left alone.
+    """
+    if connection.vendor == "postgresql" and threading.current_thread().name.startswith(NAME):
+        with connection.cursor() as cursor:
+            milliseconds = int(settings.DJM_LEASE * 500)
+            cursor.execute(
+                "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", [str(milliseconds)]
+            )

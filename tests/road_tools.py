@@ -1,0 +1,166 @@
+"""What the tests of the road share: items and bodies of callbacks, policies of plain functions, lanes."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+
+from djmessenger import bot, models, signatures
+from djmessenger.handling import BaseHandler
+from djmessenger.pipeline import intake
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import Inbox, RunHere
+from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.road import Road
+from djmessenger.routing import Policy, Rule
+
+PAGE = "104233987650012"
+APP = "883041772661055"
+PSID = "7012345678901234"
+IN, OUT = models.Lane.Kind.IN, models.Lane.Kind.OUT
+
+
+def now_ms() -> int:
+    return int(time.time() * 1000)
+
+
+def text(mid: str, words: str = "hello", *, psid: str = PSID, at: int | None = None) -> dict[str, Any]:
+    return {
+        "sender": {"id": psid},
+        "recipient": {"id": PAGE},
+        "timestamp": now_ms() if at is None else at,
+        "message": {"mid": mid, "text": words},
+    }
+
+
+def echo(
+    mid: str, metadata: str, *, psid: str = PSID, app_id: Any = APP, sender: str = PAGE, at: int | None = None
+) -> dict[str, Any]:
+    message = {"mid": mid, "text": "x", "is_echo": True, "metadata": metadata}
+    if app_id is not None:
+        message["app_id"] = app_id
+    return {
+        "sender": {"id": sender},
+        "recipient": {"id": psid},
+        "timestamp": now_ms() if at is None else at,
+        "message": message,
+    }
+
+
+def read(watermark: int, *, psid: str = PSID) -> dict[str, Any]:
+    return {
+        "sender": {"id": psid},
+        "recipient": {"id": PAGE},
+        "timestamp": now_ms(),
+        "read": {"watermark": watermark},
+    }
+
+
+def delivered(watermark: int, *mids: str, psid: str = PSID) -> dict[str, Any]:
+    part: dict[str, Any] = {"watermark": watermark, **({"mids": list(mids)} if mids else {})}
+    return {"sender": {"id": psid}, "recipient": {"id": PAGE}, "timestamp": now_ms(), "delivery": part}
+
+
+def body(*items: dict[str, Any], container: str = "messaging", page: str = PAGE) -> bytes:
+    entry = {"id": page, "time": now_ms(), container: list(items)}
+    return json.dumps({"object": "page", "entry": [entry]}).encode()
+
+
+def signed(content: bytes) -> dict[str, str]:
+    return {"X-Hub-Signature-256": signatures.sign(settings.DJM_APP_SECRET, content)}
+
+
+def receive(*items: dict[str, Any], container: str = "messaging") -> intake.Split:
+    """Store a callback with these items and split it."""
+    return intake.split(intake.store(body(*items, container=container)).pk)
+
+
+def conversation(psid: str = PSID) -> models.Conversation:
+    made = models.Conversation.objects.between(PAGE, psid)
+    models.Lane.objects.ensure([made.pk])
+    return made
+
+
+def lane(made: models.Conversation, kind: str = IN) -> models.Lane:
+    return models.Lane.objects.get(conversation=made, kind=kind)
+
+
+class Does(BaseHandler):
+    """A handler made of a function."""
+
+    def __init__(self, function: Callable[[Any], Any], *, slow: bool = False) -> None:
+        self._function = function
+        self.slow = slow  # type: ignore[misc]
+
+    def handle(self, messaging: Any) -> Any:
+        return self._function(messaging)
+
+
+def policy(
+    *functions: Callable[[Any], Any], slow: bool = False, typing: bool = False, **options: Any
+) -> Policy:
+    """A policy with a rule for texts for each function."""
+    return Policy(
+        [
+            Rule(
+                "SIMPLE_TEXT", f"rule {number}", [], [Does(function)], [], slow=slow, typing=typing, **options
+            )
+            for number, function in enumerate(functions, 1)
+        ]
+    )
+
+
+def road(*functions: Callable[[Any], Any], tries: int = 3, client: Any = None, **options: Any) -> Road:
+    made = policy(*functions, **options)
+    return Road(
+        inbox=Inbox(lambda page: made, bot.get_client, tries=tries), outbox=Outbox(client or bot.get_client)
+    )
+
+
+def claim(made: models.Conversation, kind: str = IN, seconds: float = 60.0) -> models.Lease:
+    (lease,) = models.Lane.objects.claim(kind, seconds=seconds, conversation_id=made.pk)
+    return lease
+
+
+def pass_time(seconds: float) -> None:
+    """Let everything that waits for a moment wait that much less; what the passing of time does."""
+    span = datetime.timedelta(seconds=seconds)
+    waiting = {
+        models.Lane: ("ready_at", "leased_until"),
+        models.Messaging: ("not_before",),
+        models.Reply: ("not_before",),
+        models.Page: ("paused_until",),
+        models.Callback: ("date_received",),
+    }
+    for model, names in waiting.items():
+        for name in names:
+            for row in model.objects.exclude(**{name: None}):
+                setattr(row, name, getattr(row, name) - span)
+                row.save(update_fields=[name])
+
+
+def steal(made: models.Conversation, kind: str = IN) -> models.Lease:
+    """Let the lease end and claim the lane as another process would."""
+    pass_time(3600)
+    return claim(made, kind)
+
+
+def handle(work: Road, made: models.Conversation) -> None:
+    """Handle what waits in the incoming lane, if it may be claimed now."""
+    for lease in models.Lane.objects.claim(IN, seconds=60, conversation_id=made.pk):
+        work.work(lease, Deadline(60), RunHere())
+
+
+def send(work: Road, made: models.Conversation) -> None:
+    for lease in models.Lane.objects.claim(OUT, seconds=60, conversation_id=made.pk):
+        work.work(lease, Deadline(60), RunHere())
+
+
+def queue(made: models.Conversation, words: str = "hi", **options: Any) -> models.Reply:
+    data = {"messaging_type": "RESPONSE", "message": {"text": words}}
+    return models.Reply.objects.queue(made, data, type="simple_text", **options)

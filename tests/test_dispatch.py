@@ -1,0 +1,111 @@
+"""Who does the work and when: in the request, in threads beside it, or in processes of their own."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from django.db import transaction
+from django.test import Client
+
+from djmessenger import bot, models
+from djmessenger.pipeline.dispatch import EmbeddedDispatcher, InlineDispatcher, WorkerDispatcher
+from djmessenger.pipeline.road import Road
+from tests import road_tools as tools
+from tests.test_worker import until
+
+POLICY = {
+    "rules": [
+        {
+            "type": "SIMPLE_TEXT",
+            "name": "answer",
+            "repliers": [{"name": "djmessenger.replying.DefaultMessageReplier"}],
+        }
+    ]
+}
+
+
+@pytest.fixture
+def person(emulator, settings):
+    settings.DJM_ROUTING_POLICY = POLICY
+    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    someone.says("hello")
+    emulator.waiting.clear()
+    return someone
+
+
+def post(*items) -> int:
+    content = tools.body(*items)
+    answer = Client().post(
+        "/messenger", content, content_type="application/json", headers=tools.signed(content)
+    )
+    return answer.status_code
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inline_does_all_before_the_answer(person):
+    assert isinstance(bot.get_dispatcher(), InlineDispatcher)
+    assert post(tools.text("m_1"), tools.text("m_2")) == 200
+    assert len(person.texts) == 2
+
+
+@pytest.mark.django_db(transaction=True)
+def test_inline_sends_what_is_queued_by_hand_on_commit(person):
+    made = tools.conversation()
+    with transaction.atomic():
+        tools.queue(made)
+        assert person.texts == []
+    assert person.texts == ["hi"]
+
+
+def test_embedded_works_beside_the_request(file_database, person, settings):
+    settings.DJM_DISPATCHER = "embedded"
+    assert isinstance(bot.get_dispatcher(), EmbeddedDispatcher)
+    assert post(tools.text("m_1")) == 200
+    until(lambda: len(person.texts) == 1, "the answer")
+    tools.queue(models.Conversation.objects.get())
+    until(lambda: person.texts[1:] == ["hi"], "what was queued by hand")
+    bot.get_dispatcher().stop()
+
+
+def test_embedded_works_again_after_it_was_stopped(file_database, person, settings):
+    settings.DJM_DISPATCHER = "embedded"
+    bot.get_dispatcher().stop()
+    assert post(tools.text("m_1")) == 200
+    until(lambda: len(person.texts) == 1, "the answer")
+    bot.get_dispatcher().stop()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_worker_leaves_it_to_others(person, settings):
+    settings.DJM_DISPATCHER = "worker"
+    assert isinstance(bot.get_dispatcher(), WorkerDispatcher)
+    assert post(tools.text("m_1")) == 200
+    assert models.Callback.objects.get().state == "new"
+    assert person.texts == []
+    bot.get_road().callback(models.Callback.objects.get().pk)
+    assert len(person.texts) == 1
+
+
+@pytest.mark.postgresql("elsewhere nobody listens")
+def test_worker_announces_on_commit(file_database, person, settings, monkeypatch):
+    settings.DJM_DISPATCHER = "worker"
+    told = threading.Semaphore(0)
+    monkeypatch.setattr(Road, "notify", lambda self: told.release())
+    made = tools.conversation()
+    with transaction.atomic():
+        tools.queue(made)
+        assert not told.acquire(blocking=False)
+    assert told.acquire(blocking=False)
+    assert post(tools.text("m_1")) == 200
+    assert told.acquire(blocking=False)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_breaks_loses_nothing(person, settings, monkeypatch):
+    def away(*args):
+        raise ConnectionError("the broker is away")
+
+    monkeypatch.setattr(bot.get_dispatcher(), "callback_stored", away)
+    assert post(tools.text("m_1")) == 200
+    assert models.Callback.objects.get().state == "new"

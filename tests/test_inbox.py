@@ -1,0 +1,338 @@
+"""Waiting events to decisions: in order, one at a time, once in effect, however it fails."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from django.db import connection, transaction
+from django.utils import timezone, translation
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from djmessenger import models
+from djmessenger.models import LeaseLost
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import RunHere
+from tests import road_tools as tools
+
+pytestmark = pytest.mark.django_db
+
+
+def note(event):
+    """An effect in the database that can be counted."""
+    models.UserLocation.objects.create(user=event.person, latitude=0, longitude=0, mid=event.mid)
+
+
+def effects() -> list[str]:
+    return list(models.UserLocation.objects.order_by("id").values_list("mid", flat=True))
+
+
+class Broken:
+    """A handler that fails as often as it is told to, after its effect."""
+
+    def __init__(self, times: int) -> None:
+        self.left = times
+        self.calls = 0
+
+    def __call__(self, event):
+        self.calls += 1
+        note(event)
+        if self.left:
+            self.left -= 1
+            raise RuntimeError("broken")
+
+
+@hypothesis_settings(max_examples=20)
+@given(events=st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_events_are_handled_by_timestamp_then_arrival(events):
+    at = tools.now_ms()
+    with transaction.atomic():
+        made = tools.conversation()
+        tools.receive(*[tools.text(f"m_{n}", at=at + late) for n, late in enumerate(events)])
+        tools.handle(tools.road(note), made)
+        found = effects()
+        transaction.set_rollback(True)
+    assert found == [f"m_{n}" for n, _ in sorted(enumerate(events), key=lambda pair: (pair[1], pair[0]))]
+
+
+def test_one_conversation_is_worked_on_by_one_at_a_time():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    during = []
+
+    def look(event):
+        during.append(models.Lane.objects.claim(tools.IN, seconds=60))
+
+    tools.handle(tools.road(look), made)
+    assert during == [[]]
+
+
+def test_replies_state_outcome_and_done_mark_are_one_transaction(monkeypatch):
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+
+    def work(event):
+        event.conversation.state["step"] = 2
+        note(event)
+        return "an answer"
+
+    def stumble(*args):
+        raise RuntimeError("the last moment")
+
+    road = tools.road(work)
+    monkeypatch.setattr(type(road.inbox), "_finish", staticmethod(stumble))
+    tools.handle(road, made)
+    made.refresh_from_db()
+    row = models.Messaging.objects.get()
+    assert (row.state, row.tries, effects(), made.state) == ("new", 1, [], {})
+    assert not models.Reply.objects.exists()
+    monkeypatch.undo()
+    tools.pass_time(600)
+    tools.handle(road, made)
+    made.refresh_from_db()
+    row.refresh_from_db()
+    assert (row.state, effects(), made.state) == ("done", ["m_1"], {"step": 2})
+    assert row.outcome["rules"]
+    assert models.Reply.objects.get().messaging == row
+
+
+def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_lane_waits():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 5))
+    handler = Broken(2)
+    road = tools.road(handler, tries=5)
+    pauses = []
+    for _ in range(2):
+        tools.handle(road, made)
+        assert effects() == []
+        row = models.Messaging.objects.get(mid="m_1")
+        wait = (row.not_before - timezone.now()).total_seconds()
+        pauses.append(wait)
+        assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+        tools.pass_time(wait + 1)
+    assert 0 < pauses[0] < pauses[1]
+    tools.handle(road, made)
+    assert effects() == ["m_1", "m_2"]
+
+
+def test_a_wake_up_does_not_shorten_the_pause():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    handler = Broken(9)
+    road = tools.road(handler, tries=9)
+    tools.handle(road, made)
+    models.Lane.objects.wake([made.pk], tools.IN)
+    tools.handle(road, made)
+    assert handler.calls == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_on_the_last_try_a_broken_rule_does_not_silence_the_others():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 5))
+    told = []
+
+    def broken(event):
+        note(event)
+        event.conversation.state["broken"] = True
+        if event.mid == "m_1":
+            raise RuntimeError("broken for good")
+
+    def fine(event):
+        note(event)
+        event.conversation.state["fine"] = True
+
+    def hear(messaging, **kwargs):
+        told.append((messaging.mid, messaging.state))
+        raise RuntimeError("a receiver that breaks breaks nothing else")
+
+    models.messaging_failed.connect(hear)
+    try:
+        road = tools.road(broken, fine, tries=2)
+        tools.handle(road, made)
+        assert effects() == []
+        tools.pass_time(600)
+        tools.handle(road, made)
+    finally:
+        models.messaging_failed.disconnect(hear)
+    row = models.Messaging.objects.get(mid="m_1")
+    assert (row.state, told) == ("failed", [("m_1", "failed")])
+    assert "broken for good" in row.error
+    assert effects() == ["m_1", "m_2", "m_2"]
+
+
+def test_failed_rows_can_be_replayed():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.road(Broken(1), tries=1), made)
+    assert models.Messaging.objects.get().state == "failed"
+    models.Messaging.objects.update(state="new", tries=0, not_before=None)
+    models.Lane.objects.wake([made.pk], tools.IN)
+    tools.handle(tools.road(note), made)
+    assert (models.Messaging.objects.get().state, effects()) == ("done", ["m_1"])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_slow_handlers_run_with_no_transaction_open_and_their_answers_are_queued_inside():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    seen = []
+
+    def ask(event):
+        seen.append(connection.in_atomic_block)
+        return "the answer of somebody slow"
+
+    tools.handle(tools.road(ask, slow=True), made)
+    assert seen == [False]
+    assert models.Reply.objects.get().data["message"]["text"] == "the answer of somebody slow"
+
+
+class Later:
+    """A pool that runs slow work when the test says so."""
+
+    def __init__(self) -> None:
+        self.jobs = []
+
+    def run(self, lease, job, release):
+        self.jobs.append((job, release))
+        return False
+
+
+def test_slow_work_keeps_the_lane_until_it_is_done():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 1))
+    pool = Later()
+    road = tools.road(note, slow=True)
+    road.work(tools.claim(made), Deadline(60), pool)
+    models.Lane.objects.wake([made.pk], tools.IN)
+    assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+    ((job, release),) = pool.jobs
+    job()
+    release()
+    assert models.Messaging.objects.get(mid="m_1").state == "done"
+    tools.handle(road, made)
+    assert models.Messaging.objects.filter(state="done").count() == 2
+
+
+def test_who_lost_the_lane_leaves_no_effect():
+    """The fence: a holder that was frozen for longer than its lease commits nothing."""
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    pool = Later()
+    tools.road(note, slow=True).work(tools.claim(made), Deadline(60), pool)
+    ((job, release),) = pool.jobs
+    other = tools.steal(made)
+    answered = tools.road(lambda event: "the other's answer")
+    answered.work(other, Deadline(60), RunHere())
+    for late in (job, release):
+        with pytest.raises(LeaseLost):
+            late()
+    assert [reply.data["message"]["text"] for reply in models.Reply.objects.all()] == ["the other's answer"]
+
+
+def test_a_lost_lease_is_no_failed_try():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    pool = Later()
+    tools.road(note, slow=True).work(tools.claim(made), Deadline(60), pool)
+    tools.steal(made)
+    with pytest.raises(LeaseLost):
+        pool.jobs[0][0]()
+    assert models.Messaging.objects.get().tries == 0
+
+
+def test_work_that_breaks_off_gives_the_lane_back(monkeypatch):
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    road = tools.road(note)
+    monkeypatch.setattr(type(road.inbox), "_failed", lambda *args: 1 / 0)
+    monkeypatch.setattr(type(road.inbox), "_finish", lambda *args: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        road.conversation(made.pk)
+    row = tools.lane(made)
+    assert row.leased_until is None
+    assert row.ready_at is not None
+
+
+def test_state_that_no_rule_changed_is_not_written_over():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+
+    def elsewhere(event):
+        models.Conversation.objects.update(state={"by": "a view"})
+
+    tools.handle(tools.road(elsewhere), made)
+    made.refresh_from_db()
+    assert made.state == {"by": "a view"}
+
+
+def test_an_event_of_nobodys_waits_out_its_pause_too():
+    item = tools.text("m_1")
+    del item["sender"]
+    todo = tools.receive(item)
+    road = tools.road(lambda event: 1 / 0, tries=5)
+    for row_id in todo.loose * 3:
+        road.inbox.handle_loose(row_id)
+    row = models.Messaging.objects.get()
+    assert (row.conversation, row.tries) == (None, 1)
+    assert road.loose_waiting() == []
+    tools.pass_time(600)
+    assert road.loose_waiting() == [row.pk]
+
+
+def sent_reply(made, mid: str, seconds_ago: float) -> models.Reply:
+    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds_ago)
+    reply = tools.queue(made)
+    models.Reply.objects.filter(pk=reply.pk).update(state="sent", mid=mid)
+    models.Attempt.objects.create(
+        reply=reply, number=1, token=mid, epoch=1, outcome="accepted", date_started=moment
+    )
+    return reply
+
+
+def marks() -> dict[str, tuple[bool, bool]]:
+    rows = models.Reply.objects.values_list("mid", "date_delivered", "date_read")
+    return {mid: (delivered is not None, read is not None) for mid, delivered, read in rows}
+
+
+def test_receipts_mark_replies_by_id_or_by_watermark():
+    made = tools.conversation()
+    for mid, ago in (("m_a", 30), ("m_b", 20), ("m_c", 10), ("m_d", 0)):
+        sent_reply(made, mid, ago)
+    road = tools.road()
+    tools.receive(tools.delivered(0, "m_d"))
+    tools.handle(road, made)
+    assert marks() == {**dict.fromkeys(("m_a", "m_b", "m_c"), (False, False)), "m_d": (True, False)}
+    tools.receive(tools.delivered(tools.now_ms() - 15_000))
+    tools.handle(road, made)
+    assert marks()["m_b"] == (True, False)
+    assert marks()["m_c"] == (False, False)
+    tools.receive(tools.read(tools.now_ms() - 5_000))
+    tools.handle(road, made)
+    assert marks() == {**dict.fromkeys(("m_a", "m_b", "m_c"), (True, True)), "m_d": (True, False)}
+
+
+def test_a_person_who_writes_can_be_reached_again():
+    made = tools.conversation()
+    models.FBUserProfile.objects.update(date_unreachable=datetime.datetime.now(datetime.UTC))
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.road(), made)
+    assert models.FBUserProfile.objects.get().date_unreachable is None
+    assert made.pk
+
+
+def test_language_and_time_zone_are_the_persons():
+    made = tools.conversation()
+    models.FBUserProfile.objects.update(locale="de_DE", timezone=5.75)
+    tools.receive(tools.text("m_1"))
+    seen = []
+    tools.handle(
+        tools.road(
+            lambda event: seen.append((translation.get_language(), str(timezone.get_current_timezone())))
+        ),
+        made,
+    )
+    assert seen == [("de", "UTC+05:45")]
+    assert made.pk

@@ -1,0 +1,258 @@
+"""Bytes to rows: stored once, split once, in any batching and any order; nothing signed is lost."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from django.db import DatabaseError, connection, connections, transaction
+from django.test import Client
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from djmessenger import bot, models
+from djmessenger.pipeline import intake
+from tests import road_tools as tools
+from tests.faults import hostile
+
+pytestmark = pytest.mark.django_db
+
+START = tools.now_ms()
+
+
+def some_events() -> list[dict]:
+    people = [f"70000000000000{number:02}" for number in range(4)]
+    events = [
+        tools.text(f"m_{number}", f"text {number}", psid=people[number % 4], at=START + number % 3)
+        for number in range(9)
+    ]
+    events += [tools.read(START + number, psid=people[number]) | {"timestamp": START} for number in range(2)]
+    events += [tools.echo(f"m_{number}", "", psid=people[number], at=START) for number in range(2)]
+    events.append({"timestamp": START, "sender": {"id": "x"}, "surprise": {"a": 1}})
+    return events
+
+
+EVENTS = some_events()
+
+
+def rows() -> set[tuple]:
+    found = models.Messaging.objects.values_list(
+        "key", "type", "mid", "timestamp", "state", "conversation__person_id", "page__page_id"
+    )
+    return set(found)
+
+
+@st.composite
+def deliveries(draw):
+    """The events in any order, some of them repeated, cut into bodies at any place."""
+    order = draw(st.permutations(range(len(EVENTS))))
+    again = draw(st.lists(st.sampled_from(range(len(EVENTS))), max_size=8))
+    sequence = [EVENTS[number] for number in [*order, *again]]
+    cuts = sorted(draw(st.sets(st.integers(1, len(sequence) - 1), max_size=6)))
+    return [sequence[start:end] for start, end in zip([0, *cuts], [*cuts, len(sequence)], strict=True)]
+
+
+@hypothesis_settings(max_examples=25)
+@given(bodies=deliveries(), data=st.data())
+def test_any_batching_order_and_repetition_leaves_the_same_rows(bodies, data):
+    with transaction.atomic():
+        tools.receive(*EVENTS)
+        wanted = rows()
+        transaction.set_rollback(True)
+    with transaction.atomic():
+        stored = [intake.store(tools.body(*items)).pk for items in bodies]
+        for callback_id in data.draw(st.permutations([*stored, *stored[:2]])):
+            intake.split(callback_id)
+        found = rows()
+        count = models.Messaging.objects.count()
+        transaction.set_rollback(True)
+    assert found == wanted
+    assert count == len(EVENTS)
+
+
+CORPUS = [content for _name, content in hostile.corpus()]
+
+
+@hypothesis_settings(max_examples=40)
+@given(content=st.one_of(st.binary(max_size=300), st.sampled_from(CORPUS)), cut=st.integers(0, 40))
+def test_whatever_is_signed_is_200_and_kept_and_unsigned_403_and_not(content, cut):
+    content = content[: len(content) - cut] if cut < len(content) else content
+    with transaction.atomic():
+        post = Client().post
+        headers = tools.signed(content)
+        options = {"content_type": "application/json"}
+        assert post("/messenger", content, headers=headers, **options).status_code == 200
+        assert bytes(models.Callback.objects.get().body) == content
+        bad = {"X-Hub-Signature-256": headers["X-Hub-Signature-256"][:-1] + "g"}
+        wrong = tools.signed(content + b" ")
+        for refused in ({}, bad, wrong):
+            assert post("/messenger", content + b"", headers=refused, **options).status_code == 403
+        assert models.Callback.objects.count() == 1
+        transaction.set_rollback(True)
+
+
+def test_a_content_length_that_is_no_number_is_no_error():
+    answer = Client().post(
+        "/messenger", b"", content_type="application/json", headers=tools.signed(b""), CONTENT_LENGTH="many"
+    )
+    assert answer.status_code == 200
+
+
+def test_events_without_a_time_get_one_and_stay_apart_from_their_repeats():
+    item = tools.text("m_1")
+    del item["timestamp"]
+    tools.receive(item)
+    intake.split(intake.store(tools.body(item, tools.text("m_2"))).pk)
+    assert models.Messaging.objects.filter(mid="m_1").count() == 1
+
+
+def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_split(monkeypatch):
+    broken = intake.store(tools.body(tools.text("m_1")))
+    fine = intake.store(tools.body(tools.text("m_2")))
+    split = intake.split
+
+    def stumble(callback_id):
+        if callback_id == broken.pk:
+            raise RuntimeError("a bug of ours\0")
+        return split(callback_id)
+
+    monkeypatch.setattr(intake, "split", stumble)
+    todo = bot.get_road().split_waiting()
+    assert len(todo.conversations) == 1
+    broken.refresh_from_db()
+    fine.refresh_from_db()
+    assert (broken.state, fine.state) == ("quarantined", "split")
+    assert "a bug of ours" in broken.error
+
+
+def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_waiting(monkeypatch):
+    unlucky = intake.store(tools.body(tools.text("m_1")))
+    intake.store(tools.body(tools.text("m_2")))
+    split = intake.split
+
+    def deadlock(callback_id):
+        if callback_id == unlucky.pk:
+            raise DatabaseError("deadlock detected")
+        return split(callback_id)
+
+    monkeypatch.setattr(intake, "split", deadlock)
+    bot.get_road().split_waiting()
+    assert list(models.Callback.objects.filter(state="new")) == [unlucky]
+    monkeypatch.undo()
+    bot.get_road().split_waiting()
+    assert models.Messaging.objects.count() == 2
+
+
+def test_a_flood_is_stored_and_ignored_with_the_reason_and_others_are_not_touched(settings):
+    settings.DJM_MAX_PENDING = 3
+    tools.receive(tools.text("m_a"), tools.text("m_b"))
+    tools.receive(*[tools.text(f"m_{number}") for number in range(5)], tools.text("m_x", psid="701"))
+    waiting = models.Messaging.objects.filter(state="new")
+    assert set(waiting.values_list("mid", flat=True)) == {"m_a", "m_b", "m_0", "m_x"}
+    ignored = models.Messaging.objects.filter(state="ignored")
+    assert ignored.count() == 4
+    assert "3 events" in ignored[0].reason
+
+
+def test_a_repeat_says_nothing_about_the_lag_of_echoes():
+    old = tools.echo("m_e", "djm1.x.1", at=tools.now_ms() - 3_600_000)
+    tools.receive(old)
+    page = models.Page.objects.get()
+    models.Page.objects.update(echo_lag=1.0, date_last_echo=None)
+    intake.split(intake.store(tools.body(old, tools.text("m_1"))).pk)
+    page.refresh_from_db()
+    assert (page.echo_lag, page.date_last_echo) == (1.0, None)
+
+
+def test_the_lag_of_echoes_is_a_slow_maximum():
+    for lag in (2.0, 0.1):
+        tools.receive(tools.echo(f"m_{lag}", "djm1.x.1", at=tools.now_ms() - int(lag * 1000)))
+    assert 1.7 < models.Page.objects.get().echo_lag < 10
+
+
+@pytest.mark.parametrize(
+    ("item", "container", "counts"),
+    [
+        ({}, "messaging", True),
+        ({}, "standby", True),
+        ({"app_id": int(tools.APP)}, "messaging", True),
+        ({"app_id": "999"}, "messaging", False),
+        ({"app_id": None}, "messaging", False),
+        ({"sender": tools.PSID}, "messaging", False),
+        ({"metadata": "of the author"}, "messaging", False),
+        ({"metadata": "djm1." + "x" * 80}, "messaging", False),
+    ],
+)
+def test_only_an_echo_of_our_app_from_the_page_proves_an_attempt(item, container, counts, settings):
+    settings.DJM_APP_ID = tools.APP
+    options = {"metadata": "djm1.abc.1 mine", **item}
+    tools.receive(tools.echo("m_e", **options), container=container)
+    (found,) = models.Messaging.objects.values_list("echo_token", flat=True)
+    assert found == ("djm1.abc.1" if counts else None)
+
+
+def threads(*works) -> list[BaseException]:
+    """Run functions at the same time and give what they raised."""
+    errors: list[BaseException] = []
+
+    def run(work):
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    running = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return errors
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql("SQLite has one writer, who waits for nobody")
+def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(file_database):
+    events = [tools.text(f"m_{number}", psid=f"70{number % 25:03}", at=START) for number in range(100)]
+    loose = [
+        {"timestamp": START, "sender": {"id": "?"}, "surprise": {"number": number}} for number in range(20)
+    ]
+    for seed in range(6):
+        shuffled = [random.Random(seed * 10 + n).sample(events + loose, 120) for n in range(3)]
+        stored = [intake.store(tools.body(*items)).pk for items in shuffled]
+        barrier = threading.Barrier(3)
+
+        def work(callback_id, barrier=barrier):
+            barrier.wait()
+            intake.split(callback_id)
+
+        assert threads(*[lambda pk=pk, work=work: work(pk) for pk in stored]) == []
+        assert models.Messaging.objects.count() == 120
+        models.Messaging.objects.all().delete()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql("SQLite locks no rows")
+def test_a_callback_that_another_process_splits_is_left_to_it(file_database):
+    callback = intake.store(tools.body(tools.text("m_1")))
+    with transaction.atomic():
+        models.Callback.objects.select_for_update().get(pk=callback.pk)
+        found = []
+        assert threads(lambda: found.append(intake.split(callback.pk))) == []
+        assert not found[0]
+    assert connection.vendor == "postgresql"
+    assert intake.split(callback.pk).conversations
+
+
+def test_an_event_for_a_known_person_wakes_the_lane_in_the_same_transaction():
+    made = tools.conversation()
+    assert tools.lane(made).ready_at is None
+    with transaction.atomic():
+        tools.receive(tools.text("m_1"))
+        transaction.set_rollback(True)
+    assert tools.lane(made).ready_at is None
+    tools.receive(tools.text("m_1"))
+    assert tools.lane(made).ready_at is not None

@@ -1,0 +1,584 @@
+"""Reply rows to Graph calls: every fate of an attempt, and what becomes of the row then."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from djmessenger import bot, models
+from djmessenger.emulator import EmulatorTransport
+from djmessenger.graph import Client, Response, errors
+from djmessenger.models import LeaseLost
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import RunHere
+from tests import road_tools as tools
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def person(emulator):
+    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    someone.says("hello")
+    emulator.waiting.clear()
+    return someone
+
+
+@pytest.fixture
+def made(person):
+    return tools.conversation()
+
+
+def fates() -> list[str]:
+    return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
+
+
+def outcomes() -> list[str]:
+    return list(models.Attempt.objects.order_by("id").values_list("outcome", flat=True))
+
+
+def echoes_arrive(emulator) -> None:
+    """Store and split what the emulator has waiting, as the webhook would."""
+    for pending in emulator.waiting:
+        tools.receive(pending.item, container=pending.container)
+    emulator.waiting.clear()
+
+
+def look(made, *, seconds: float = 0.6) -> None:
+    """Let one interval pass, and look again."""
+    tools.pass_time(seconds)
+    models.Lane.objects.wake([made.pk], tools.OUT)
+    tools.send(bot.get_road(), made)
+
+
+@pytest.fixture
+def heard():
+    """What the signals told: name and key."""
+    found: list[tuple[str, int]] = []
+
+    def hear(name):
+        def receive(reply=None, page=None, **kwargs):
+            found.append((name, (reply or page).pk))
+            raise RuntimeError("a receiver that breaks breaks nothing else")
+
+        return receive
+
+    receivers = {name: hear(name) for name in ("reply_sent", "reply_failed", "page_paused")}
+    for name, receiver in receivers.items():
+        getattr(models, name).connect(receiver)
+    yield found
+    for name, receiver in receivers.items():
+        getattr(models, name).disconnect(receiver)
+
+
+def test_a_reply_is_sent_with_a_token_that_an_attempt_bears(made, person, emulator):
+    reply = tools.queue(made)
+    tools.send(bot.get_road(), made)
+    reply.refresh_from_db()
+    attempt = reply.attempts.get()
+    (bubble,) = person.received
+    assert (reply.state, reply.mid, attempt.outcome, attempt.mid) == (
+        "sent",
+        bubble.mid,
+        "accepted",
+        bubble.mid,
+    )
+    assert bubble.metadata == attempt.token
+    assert tools.lane(made, tools.OUT).ready_at is None
+
+
+def test_an_authors_own_metadata_follows_the_token(made, person):
+    data = {"message": {"text": "hi", "metadata": "of the author"}}
+    models.Reply.objects.queue(made, data, type="simple_text")
+    tools.send(bot.get_road(), made)
+    token, _, own = person.received[0].metadata.partition(" ")
+    assert (token, own) == (models.Attempt.objects.get().token, "of the author")
+
+
+def test_replies_leave_in_the_order_of_queueing(made, person):
+    for number in range(5):
+        tools.queue(made, str(number))
+    tools.send(bot.get_road(), made)
+    assert person.texts == list("01234")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_attempt_is_committed_before_the_first_byte(made, emulator):
+    seen = []
+
+    class Spy(EmulatorTransport):
+        def send(self, request, /):
+            with_attempt = models.Attempt.objects.values_list("outcome", flat=True)
+            seen.append((fates(), list(with_attempt), transaction.get_connection().in_atomic_block))
+            return super().send(request)
+
+    bot.use_transport(Spy(emulator))
+    tools.queue(made)
+    assert seen == [(["sending"], [""], False)]
+    assert fates() == ["sent"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_queueing_belongs_to_the_callers_transaction(made, person):
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        tools.queue(made)
+        raise ZeroDivisionError
+    assert fates() == []
+    assert tools.lane(made, tools.OUT).ready_at is None
+    with transaction.atomic():
+        tools.queue(made)
+        assert person.texts == []
+    assert person.texts == ["hi"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_breaks_does_not_break_who_queues(made, monkeypatch):
+    def away(conversation_id):
+        raise ConnectionError("the broker is away")
+
+    monkeypatch.setattr(bot.get_dispatcher(), "replies_queued", away)
+    tools.queue(made)
+    assert fates() == ["queued"]
+    assert tools.lane(made, tools.OUT).ready_at is not None
+
+
+def test_a_conversation_made_by_hand_gets_its_lanes(person):
+    made = models.Conversation.objects.between(tools.PAGE, tools.PSID)
+    assert not made.lanes.exists()
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert person.texts == ["hi"]
+
+
+# What Graph may do to one attempt.
+
+
+@pytest.mark.parametrize(
+    ("fault", "options", "outcome", "fate"),
+    [
+        ("unreachable", {}, "unsent", "queued"),
+        ("throttled", {}, "unsent", "queued"),
+        ("business_throttled", {}, "unsent", "queued"),
+        ("token_dead", {}, "unsent", "queued"),
+        ("blocked", {}, "refused", "failed"),
+        ("window_closed", {}, "refused", "failed"),
+        ("other_app", {}, "refused", "failed"),
+        ("refused", {"code": 100, "message": "bad"}, "refused", "failed"),
+        ("refused", {"code": 1, "message": "?"}, "unknown", "unknown"),
+        ("refused", {"code": 987654, "message": "new"}, "unknown", "unknown"),
+        ("server_error", {}, "unknown", "unknown"),
+        ("server_error_empty", {}, "unknown", "unknown"),
+        ("timeout_before", {}, "unknown", "unknown"),
+        ("timeout_after", {}, "unknown", "unknown"),
+        ("truncated", {}, "unknown", "unknown"),
+    ],
+)
+def test_each_answer_has_its_fate(fault, options, outcome, fate, made, emulator):
+    emulator.faults.on(fault, times=1, **options)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert (fates(), outcomes()) == ([fate], [outcome])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Response(200, {}, b"{}"),
+        Response(200, {}, b"<html>"),
+        Response(302, {"Location": "https://example.com/"}, b""),
+        Response(200, {}, b'{"message_id": {"no": "text"}}'),
+        Response(500, {}, b"[" * 100_000),
+    ],
+)
+def test_an_answer_that_says_nothing_leaves_the_fate_unknown(answer, made):
+    class Says:
+        def send(self, request, /):
+            return answer
+
+    bot.use_transport(Says())
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert (fates(), outcomes()) == (["unknown"], ["unknown"])
+
+
+def test_an_answer_with_what_no_column_takes_still_settles(made):
+    class Says:
+        def send(self, request, /):
+            return Response(
+                200, {}, b'{"message_id": "m_' + b"x" * 300 + b'\\u0000\\ud800", "more": "\\u0000"}'
+            )
+
+    bot.use_transport(Says())
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates() == ["sent"]
+
+
+def test_a_transport_that_breaks_leaves_the_fate_unknown(made):
+    class Breaks:
+        def send(self, request, /):
+            raise MemoryError("in the middle")
+
+    bot.use_transport(Breaks())
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert (fates(), outcomes()) == (["unknown"], ["unknown"])
+
+
+def test_two_rows_never_bear_one_message_id(made):
+    class Same:
+        def send(self, request, /):
+            return Response(200, {}, b'{"message_id": "m_same"}')
+
+    bot.use_transport(Same())
+    tools.queue(made)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates() == ["sent", "sent"]
+    assert set(models.Reply.objects.values_list("mid", flat=True)) == {"m_same", None}
+
+
+def test_a_refused_reply_does_not_hold_up_the_next(made, person, emulator):
+    emulator.faults.on("refused", times=1, code=100, message="bad")
+    tools.queue(made, "bad")
+    tools.queue(made, "good")
+    tools.send(bot.get_road(), made)
+    assert fates() == ["failed", "sent"]
+    assert person.texts == ["good"]
+
+
+def test_an_unsent_reply_waits_longer_each_time_and_the_next_waits_behind_it(made, person, emulator):
+    emulator.faults.on("unreachable", times=3)
+    tools.queue(made, "first")
+    tools.queue(made, "second")
+    road, waits = bot.get_road(), []
+    for _ in range(3):
+        tools.send(road, made)
+        reply = models.Reply.objects.earliest("id")
+        waits.append((reply.not_before - timezone.now()).total_seconds())
+        models.Lane.objects.wake([made.pk], tools.OUT)
+        tools.send(road, made)
+        assert models.Attempt.objects.count() == len(waits)
+        tools.pass_time(waits[-1] + 1)
+    assert 0 < waits[0] < waits[1] < waits[2]
+    tools.send(road, made)
+    assert person.texts == ["first", "second"]
+
+
+# What Meta may or may not have.
+
+
+def test_an_echo_settles_what_got_no_answer(made, person, emulator, heard):
+    emulator.faults.on("timeout_after", times=1)
+    reply = tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates() == ["unknown"]
+    echoes_arrive(emulator)
+    look(made)
+    reply.refresh_from_db()
+    assert (reply.state, reply.mid) == ("sent", person.received[0].mid)
+    assert len(person.received) == 1
+
+
+def test_an_echo_in_standby_settles_too(made, person, emulator):
+    emulator.faults.on("timeout_after", times=1)
+    emulator.faults.on("standby")
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    echoes_arrive(emulator)
+    look(made)
+    assert (fates(), len(person.received)) == (["sent"], 1)
+
+
+def test_an_echo_for_another_person_settles_nothing(made, emulator):
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    tools.receive(tools.echo("m_other", models.Attempt.objects.get().token, psid="7099"))
+    look(made)
+    assert fates() == ["unknown"]
+
+
+def test_without_an_echo_it_is_sent_again_after_the_wait(made, person, emulator, settings):
+    settings.DJM_ECHO_WAIT = 2.0
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    looks = 0
+    while fates() == ["unknown"]:
+        look(made)
+        looks += 1
+    assert (fates(), len(person.received), outcomes()) == (["sent"], 1, ["unknown", "accepted"])
+    assert looks >= 4
+
+
+def test_looks_before_their_time_wait_nothing_off(made, person, emulator, settings):
+    """The wait: new replies wake the lane as often as they like, and the echo has its time all the same."""
+    settings.DJM_ECHO_WAIT = 2.0
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    for number in range(30):
+        tools.queue(made, str(number))
+        models.Lane.objects.wake([made.pk], tools.OUT)
+        tools.send(bot.get_road(), made)
+    assert fates()[0] == "unknown"
+    echoes_arrive(emulator)
+    look(made)
+    assert person.texts[:3] == ["hi", "0", "1"]
+
+
+def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, settings):
+    settings.DJM_ECHO_WAIT = 5.0
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    look(made)
+    look(made, seconds=3600)
+    assert models.Reply.objects.get().vouched_wait <= 1.0
+    assert fates() == ["unknown"]
+
+
+def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person, emulator, settings):
+    settings.DJM_ECHO_WAIT = 1.0
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    (echo,) = (pending.item for pending in emulator.waiting if "message" in pending.item)
+    stored = tools.intake.store(tools.body(echo))
+    for _ in range(10):
+        look(made)
+    assert fates() == ["unknown"]
+    tools.intake.split(stored.pk)
+    look(made)
+    assert (fates(), len(person.received)) == (["sent"], 1)
+
+
+def test_the_answer_that_a_dead_holder_wrote_down_settles(made, person, emulator):
+    """Its attempt got its outcome, its row did not: the process ended between the two."""
+    reply = tools.queue(made)
+    models.Reply.objects.update(state="sending")
+    models.Attempt.objects.create(reply=reply, number=1, token="t", epoch=1, outcome="accepted", mid="m_1")
+    tools.send(bot.get_road(), made)
+    reply.refresh_from_db()
+    assert (reply.state, reply.mid, person.received) == ("sent", "m_1", [])
+
+
+def test_a_reply_that_a_dead_holder_was_sending_is_unknown_first(made, person, emulator):
+    reply = tools.queue(made)
+    models.Reply.objects.update(state="sending")
+    models.Attempt.objects.create(reply=reply, number=1, token="t", epoch=1)
+    tools.send(bot.get_road(), made)
+    assert (fates(), person.received) == (["unknown"], [])
+
+
+@pytest.mark.parametrize(("mode", "setting"), [(True, "resend"), (None, "park")])
+def test_it_is_set_aside_where_that_is_wanted(mode, setting, made, person, emulator, settings, heard):
+    settings.DJM_ECHO_WAIT, settings.DJM_WHEN_UNSURE = 1.0, setting
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    models.Reply.objects.update(is_parked_when_unsure=mode)
+    tools.queue(made, "next")
+    tools.send(bot.get_road(), made)
+    for _ in range(5):
+        look(made)
+    assert fates() == ["parked", "sent"]
+    assert person.texts == ["next"]
+
+
+def test_it_is_set_aside_after_three_attempts_of_unknown_fate(made, emulator, settings):
+    settings.DJM_ECHO_WAIT = 1.0
+    emulator.faults.on("timeout_before")
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    for _ in range(20):
+        look(made)
+    assert (fates(), outcomes()) == (["parked"], ["unknown"] * 3)
+
+
+def accepted_without_echo(made, count: int, seconds_ago: float) -> None:
+    models.Page.objects.update(date_created=timezone.now() - datetime.timedelta(days=1))
+    moment = timezone.now() - datetime.timedelta(seconds=seconds_ago)
+    for number in range(count):
+        reply = tools.queue(made, str(number))
+        models.Attempt.objects.create(
+            reply=reply, number=1, token=f"t{number}", epoch=1, outcome="accepted", date_ended=moment
+        )
+    models.Reply.objects.update(state="sent")
+
+
+def test_where_echoes_never_come_it_is_set_aside_at_once_and_said(made, emulator, caplog):
+    accepted_without_echo(made, 20, seconds_ago=60)
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates()[-1] == "parked"
+    assert "message_echoes" in caplog.text
+
+
+def test_a_burst_whose_echoes_are_on_their_way_is_no_sign_that_none_come(made, emulator):
+    accepted_without_echo(made, 50, seconds_ago=1)
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates()[-1] == "unknown"
+
+
+# Pages that pause.
+
+
+def test_throttling_pauses_the_page_and_is_no_failed_attempt(made, person, emulator, heard):
+    emulator.faults.on("refused", times=1, code=613, message="too many")
+    other = tools.conversation("7012345678900001")
+    emulator.add_person(tools.PAGE, person_id="7012345678900001").says("hello")
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    page = models.Page.objects.get()
+    assert page.paused_until > timezone.now()
+    assert ("page_paused", page.pk) in heard
+    tools.queue(other)
+    tools.send(bot.get_road(), other)
+    assert models.Attempt.objects.count() == 1
+    tools.pass_time(3600)
+    tools.send(bot.get_road(), other)
+    tools.send(bot.get_road(), made)
+    assert fates() == ["sent", "sent"]
+
+
+def test_a_short_pause_does_not_end_a_long_one(made, emulator):
+    long = timezone.now() + datetime.timedelta(hours=6)
+    emulator.faults.on("refused", times=1, code=613, message="too many")
+    tools.queue(made)
+    lease = tools.claim(made, tools.OUT)
+    reply = models.Reply.objects.select_related("conversation__page", "recipient").get()
+    models.Page.objects.update(paused_until=long)
+    reply.now = timezone.now()
+    bot.get_road().outbox._send(lease, reply, Deadline(60))
+    assert models.Page.objects.get().paused_until == long
+
+
+def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settings):
+    emulator.pages[tools.PAGE].token_error = 463
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates() == ["queued"]
+    page = models.Page.objects.get()
+    assert page.paused_until > timezone.now()
+    assert bot.get_road().outbox.resume() == 0
+    emulator.pages[tools.PAGE].token_error = None
+    emulator.pages[tools.PAGE].token = settings.DJM_PAGE_ACCESS_TOKEN = "made-up-second-token"
+    bot.use_transport(EmulatorTransport(emulator))
+    bot.get_road().sweep()
+    tools.send(bot.get_road(), made)
+    page.refresh_from_db()
+    assert (page.paused_until, page.paused_token, person.texts) == (None, "", ["hi"])
+
+
+def test_without_any_token_replies_wait_for_one(made, person, settings):
+    token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert fates() == ["queued"]
+    settings.DJM_PAGE_ACCESS_TOKEN = token
+    bot.get_road().sweep()
+    tools.send(bot.get_road(), made)
+    assert person.texts == ["hi"]
+
+
+# Time and leases.
+
+
+def test_after_the_window_a_reply_is_too_late(made, person, heard):
+    models.Conversation.objects.update(date_last_inbound=timezone.now() - datetime.timedelta(hours=24))
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert (fates(), person.received) == (["expired"], [])
+
+
+def test_a_message_with_a_tag_has_rules_of_its_own(made, emulator):
+    models.Conversation.objects.update(date_last_inbound=timezone.now() - datetime.timedelta(days=2))
+    data = {"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT", "message": {"text": "hi"}}
+    models.Reply.objects.queue(made, data, type="simple_text")
+    tools.send(bot.get_road(), made)
+    assert outcomes() != []
+
+
+def test_nothing_is_begun_that_could_outlast_the_lease(made, person):
+    tools.queue(made)
+    tools.queue(made)
+    bot.get_road().work(tools.claim(made, tools.OUT), Deadline(5), RunHere())
+    assert (fates(), person.received, outcomes()) == (["queued", "queued"], [], ["unsent"])
+    tools.send(bot.get_road(), made)
+    assert len(person.received) == 2
+
+
+def test_who_lost_the_lane_sends_nothing(made, person):
+    tools.queue(made)
+    old = tools.claim(made, tools.OUT)
+    tools.steal(made, tools.OUT)
+    with pytest.raises(LeaseLost):
+        bot.get_road().outbox.work(old, Deadline(60))
+    assert (fates(), outcomes(), person.received) == (["queued"], [], [])
+
+
+def test_who_loses_the_lane_during_the_call_leaves_the_message_id_behind(made, emulator):
+    """The answer belongs to the attempt, which is its own; the row is the new holder's."""
+
+    class Slow(EmulatorTransport):
+        def send(self, request, /):
+            answer = super().send(request)
+            self.stolen = tools.steal(made, tools.OUT)
+            return answer
+
+    transport = Slow(emulator)
+    bot.use_transport(transport)
+    reply = tools.queue(made)
+    with pytest.raises(LeaseLost):
+        bot.get_road().outbox.work(tools.claim(made, tools.OUT), Deadline(60))
+    assert (fates(), outcomes()) == (["sending"], ["accepted"])
+    bot.get_road().outbox.work(transport.stolen, Deadline(60))
+    reply.refresh_from_db()
+    assert (reply.state, reply.mid, models.Attempt.objects.count()) == ("sent", reply.attempts.get().mid, 1)
+
+
+def test_a_reply_changed_by_hand_meanwhile_keeps_what_the_hand_wrote(made, emulator):
+    class Meanwhile(EmulatorTransport):
+        def send(self, request, /):
+            models.Reply.objects.update(state="failed", error="taken back by staff")
+            raise errors.NotSent("no connection")
+
+    bot.use_transport(Meanwhile(emulator))
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert models.Reply.objects.get().error == "taken back by staff"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_signals_tell_the_fate_after_the_commit(made, emulator, heard):
+    first = tools.queue(made)
+    emulator.faults.on("refused", times=1, code=100, message="bad")
+    second = tools.queue(made)
+    assert heard == [("reply_sent", first.pk), ("reply_failed", second.pk)]
+
+
+def test_an_unreachable_person_is_remembered(made, emulator):
+    emulator.faults.on("blocked", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    assert models.FBUserProfile.objects.get().date_unreachable is not None
+
+
+def test_a_body_that_cannot_become_a_call_fails_before_any(made, person):
+    reply = tools.queue(made)
+    models.Reply.objects.filter(pk=reply.pk).update(data={"message": "no object"})
+    tools.send(bot.get_road(), made)
+    assert (fates(), person.received) == (["failed"], [])
+
+
+def test_a_token_hash_tells_tokens_apart_and_nothing_else():
+    one, two = Client("made-up-token-1"), Client("made-up-token-2")
+    assert one.token_hash != two.token_hash
+    assert "made-up" not in one.token_hash

@@ -1,0 +1,347 @@
+"""Threads that do the work: nothing is overtaken, nobody waits for somebody slow, and the end is orderly."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+
+import pytest
+from django.db import OperationalError, connection, transaction
+
+from djmessenger import models
+from djmessenger.emulator import EmulatorTransport
+from djmessenger.pipeline import intake
+from djmessenger.pipeline.listening import CHANNEL
+from djmessenger.pipeline.threads import Threads, connection_hygiene
+from djmessenger.pipeline.worker import SlowThreads, Worker
+from djmessenger.routing import Policy
+from tests import road_tools as tools
+
+LONG = 20.0
+"""Seconds after which a test gives up; nothing here is meant to take long."""
+
+
+def until(condition, what: str = "it") -> None:
+    """Wait for something that another thread does."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def work(file_database, emulator, settings):
+    """Start workers with a road; they are stopped in the end."""
+    settings.DJM_DISPATCHER = "worker"
+    settings.DJM_POLL = 0.02
+    started = []
+
+    def start(road, **options):
+        made = Worker(lambda: road, **{"threads": 2, "slow_threads": 2, **options})
+        started.append(made)
+        made.start()
+        return made
+
+    yield start
+    for made in started:
+        assert made.stop(LONG)
+
+
+@pytest.fixture
+def people(file_database, emulator):
+    found = []
+    for number in range(4):
+        someone = emulator.add_person(tools.PAGE, person_id=f"70123456789000{number:02}")
+        someone.says("hello")
+        found.append(someone)
+    emulator.waiting.clear()
+    return found
+
+
+def store(*people, times: int = 1) -> None:
+    at = tools.now_ms()
+    for number in range(times):
+        for person in people:
+            item = tools.text(f"m_{person.id}_{number}", str(number), psid=person.id, at=at + number)
+            intake.store(tools.body(item))
+
+
+def test_what_is_stored_is_split_handled_and_answered_in_order(work, people):
+    store(*people, times=5)
+    work(tools.road(lambda event: event.text), threads=4)
+    for person in people:
+        until(lambda person=person: len(person.received) == 5, "an answer")
+        assert person.texts == list("01234")
+
+
+def test_two_workers_share_the_work_and_double_nothing(work, people):
+    road = tools.road(lambda event: event.text)
+    store(*people, times=6)
+    work(road)
+    work(road)
+    until(lambda: all(len(person.received) >= 6 for person in people), "every answer")
+    until(lambda: not models.Lane.objects.exclude(ready_at=None).exists(), "rest")
+    assert [person.texts for person in people] == [list("012345")] * 4
+
+
+def test_a_slow_graph_keeps_nobody_from_being_heard(work, people, emulator):
+    gate = threading.Event()
+
+    class Slow(EmulatorTransport):
+        def send(self, request, /):
+            gate.wait(LONG)
+            return super().send(request)
+
+    tools.bot.use_transport(Slow(emulator))
+    heard = []
+    store(*people)
+    work(tools.road(lambda event: heard.append(event.mid) or "answer"), threads=1)
+    until(lambda: len(heard) == 4, "hearing all")
+    gate.set()
+    until(lambda: all(person.texts for person in people), "every answer")
+
+
+def test_slow_rules_delay_no_other_conversation(work, people, settings):
+    gate = threading.Event()
+
+    def ask(event):
+        if event.text == "0" and event.person.pk != people[3].id:
+            gate.wait(LONG)
+        return "done"
+
+    slow = tools.policy(ask, slow=True)
+    quick = tools.policy(lambda event: "quick")
+    road = tools.road()
+    road.inbox._policy_for = lambda page: slow
+
+    def by_person(messaging):
+        chosen = quick if messaging.get_psid() == people[3].id else slow
+        return Policy.decide(chosen, messaging)
+
+    slow.decide = by_person
+    store(*people)
+    made = work(road, threads=1, slow_threads=1)
+    until(lambda: people[3].texts == ["quick"], "the quick answer")
+    assert not any(person.texts for person in people[:3])
+    gate.set()
+    until(lambda: all(person.texts for person in people), "every answer")
+    assert made.stop(LONG)
+
+
+def test_leases_of_slow_work_are_renewed(file_database, settings):
+    settings.DJM_LEASE = 0.3
+    made = tools.conversation()
+    models.Lane.objects.wake([made.pk], tools.IN)
+    lease = tools.claim(made, seconds=0.3)
+    gate, released = threading.Event(), threading.Event()
+    pool = SlowThreads(1, lambda: None)
+    pool.run(lease, lambda: gate.wait(LONG), released.set)
+    first = tools.lane(made).leased_until
+    until(lambda: tools.lane(made).leased_until > first, "a renewal")
+    assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+    gate.set()
+    assert released.wait(LONG)
+    pool.stop(LONG)
+
+
+def test_a_renewal_that_comes_after_the_release_takes_nothing(file_database):
+    made = tools.conversation()
+    models.Lane.objects.wake([made.pk], tools.IN)
+    lease = tools.claim(made)
+    with transaction.atomic():
+        models.Lane.objects.release(models.Lane.objects.fence(lease), after=None)
+    with pytest.raises(models.LeaseLost):
+        models.Lane.objects.renew(lease, 60)
+    assert tools.lane(made).leased_until is None
+
+
+def test_slow_work_that_never_began_frees_its_lane_at_the_end(file_database):
+    people = [tools.conversation(f"70{number}") for number in range(3)]
+    models.Lane.objects.wake([made.pk for made in people], tools.IN)
+    gate, ran = threading.Event(), []
+    pool = SlowThreads(1, lambda: None)
+    leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=3)
+    begun = threading.Event()
+
+    def first():
+        begun.set()
+        gate.wait(LONG)
+
+    pool.run(leases[0], first, lambda: ran.append(1))
+    assert begun.wait(LONG)
+    for lease in leases[1:]:
+        pool.run(lease, lambda: ran.append("never"), lambda: None)
+    threading.Timer(0.05, gate.set).start()
+    pool.stop(LONG)
+    assert ran == [1]
+    free = models.Lane.objects.filter(kind=tools.IN, leased_until=None, ready_at__isnull=False)
+    assert free.count() == 2
+
+
+def test_slow_work_begins_without_a_database_connection(file_database):
+    made = tools.conversation()
+    models.Lane.objects.wake([made.pk], tools.IN)
+    held = []
+    pool = SlowThreads(1, lambda: None)
+    pool.run(tools.claim(made), lambda: held.append(connection.connection), lambda: None)
+    until(lambda: held, "the job")
+    pool.stop(LONG)
+    assert held == [None]
+
+
+def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
+    gate, begun = threading.Event(), threading.Event()
+
+    def handle(event):
+        begun.set()
+        gate.wait(LONG)
+
+    store(people[0], times=3)
+    made = work(tools.road(handle), threads=1)
+    assert begun.wait(LONG)
+    made.stop_soon()
+    until(lambda: all(deadline.remaining() <= 0 for deadline in made._deadlines), "the word to stop")
+    gate.set()
+    assert made.stop(LONG)
+    states = list(models.Messaging.objects.order_by("timestamp").values_list("state", flat=True))
+    assert states == ["done", "new", "new"]
+    row = models.Lane.objects.get(kind=tools.IN, conversation__person=people[0].id)
+    assert row.leased_until is None
+    assert row.ready_at is not None
+
+
+def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch):
+    trouble = [OperationalError("server closed the connection"), ZeroDivisionError()]
+    claim = models.Lane.objects.claim
+
+    def stumble(*args, **options):
+        if trouble:
+            raise trouble.pop()
+        return claim(*args, **options)
+
+    monkeypatch.setattr(
+        type(models.Lane.objects), "claim", lambda self, *args, **options: stumble(*args, **options)
+    )
+    store(people[0])
+    work(tools.road(lambda event: "hi"))
+    until(lambda: people[0].texts == ["hi"], "the answer")
+    assert trouble == []
+
+
+def test_what_no_wake_up_announced_is_found(work, people, settings):
+    settings.DJM_SWEEP = 0.05
+    road = tools.road(lambda event: "hi")
+    store(people[0])
+    road.split_waiting()
+    tools.queue(models.Conversation.objects.get(person=people[0].id), "queued")
+    models.Lane.objects.update(ready_at=None)
+    work(road)
+    until(lambda: sorted(people[0].texts) == ["hi", "queued"], "both")
+
+
+def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, people, monkeypatch, settings):
+    """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
+    road = tools.road(lambda event: event.text)
+    store(people[0])
+    fence = models.Lane.objects.fence
+    once = []
+
+    def late(self, lease):
+        if lease.kind == tools.IN and not once and models.Messaging.objects.filter(state="done").exists():
+            once.append(1)
+            tools.receive(tools.text("m_late", "late", psid=people[0].id))
+        return fence(lease)
+
+    monkeypatch.setattr(type(models.Lane.objects), "fence", late)
+    settings.DJM_SWEEP = 3600
+    work(road)
+    until(lambda: people[0].texts == ["0", "late"], "the late one's answer")
+
+
+@pytest.mark.postgresql("elsewhere workers poll")
+def test_postgresql_wakes_a_worker_that_would_not_look(work, people, settings):
+    settings.DJM_POLL = 3600
+    road = tools.road(lambda event: "hi")
+    looked = threading.Semaphore(0)
+    split = road.split_waiting
+
+    class Road(type(road)):
+        def split_waiting(self):
+            looked.release()
+            return split()
+
+    work(Road(inbox=road.inbox, outbox=road.outbox), listen=True)
+    assert looked.acquire(timeout=LONG)
+    assert looked.acquire(timeout=LONG)  # the listener's first word, after which it hears
+    store(people[0])
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+    until(lambda: people[0].texts == ["hi"], "the answer")
+
+
+@pytest.mark.postgresql("SQLite's connections do not break")
+def test_a_broken_connection_is_not_used_again(file_database):
+    with connection_hygiene():
+        models.Lane.objects.count()
+    connection.connection.close()
+    with pytest.raises(Exception, match="closed"):
+        models.Lane.objects.count()
+    with connection_hygiene():
+        assert models.Lane.objects.count() == 0
+
+
+@pytest.mark.postgresql("SQLite knows no such limit")
+def test_a_thread_frozen_in_a_transaction_loses_it(work, people, settings):
+    found = []
+
+    def look(event):
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            found.extend(cursor.fetchone())
+
+    store(people[0])
+    work(tools.road(look))
+    until(lambda: found, "the look")
+    assert found == ["30s"]
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW idle_in_transaction_session_timeout")
+        assert cursor.fetchone() == ("0",)
+
+
+@pytest.mark.django_db
+def test_a_pool_says_what_it_could_take():
+    pool = Threads(2, "test")
+    gate, begun = threading.Event(), threading.Semaphore(0)
+
+    def job():
+        begun.release()
+        gate.wait(LONG)
+
+    assert pool.free() == 2
+    for _ in range(3):
+        assert pool.submit(job)
+    assert begun.acquire(timeout=LONG)
+    assert begun.acquire(timeout=LONG)
+    assert pool.free() == -1
+    assert len(pool.close()) == 1
+    assert not pool.submit(gate.set)
+    gate.set()
+    assert pool.join(LONG)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_forked_child_starts_threads_of_its_own(work, people):
+    """Without them nothing a child is told of would be worked on; and the parent's locks may be held."""
+    store(people[0])
+    gate = threading.Event()
+    made = work(tools.road(lambda event: gate.wait(LONG) and "hi"))
+    until(lambda: made._deadlines, "the work")
+    made._lock.acquire()
+    pid = os.fork()
+    if pid == 0:
+        free = made._lock.acquire(blocking=False) and made._thread is None
+        os._exit(0 if free else 1)
+    made._lock.release()
+    gate.set()
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
