@@ -74,7 +74,7 @@ def test_all_are_registered():
         ("DJM_GRAPH_URL", "http://graph.facebook.com", "W010"),
         ("DJM_GRAPH_TIMEOUT", 0, "E001"),
         ("DJM_GRAPH_TIMEOUT", True, "E001"),
-        ("DJM_MAX_BODY_SIZE", -1, "E001"),
+        ("DJM_MAX_BODY", -1, "E001"),
         ("DJM_MAX_EVENT_AGE", 7, "E001"),
         ("DJM_RULEBOOK", {"button.count": 4}, "E011"),
         ("DJM_RULEBOOK", {"buttons.count": "four"}, "E011"),
@@ -130,9 +130,9 @@ def test_what_is_allowed_is_not_complained_about(settings, name, value):
 
 
 def test_a_misspelt_name_is_met_with_the_right_one(settings):
-    settings.DJM_MAX_BODY = 1
+    settings.DJM_MAX_BODI = 1
     (message,) = run()
-    assert "DJM_MAX_BODY_SIZE" in message.hint
+    assert "DJM_MAX_BODY" in message.hint
 
 
 def test_debug_needs_no_secret(settings):

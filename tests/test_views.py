@@ -149,7 +149,7 @@ class TestBody:
         assert bytes(row.body) == body
 
     def test_over_the_limit_is_413_and_leaves_no_row(self, rows, settings, django_assert_num_queries):
-        settings.DJM_MAX_BODY_SIZE = 100
+        settings.DJM_MAX_BODY = 100
         with django_assert_num_queries(0):
             assert post(b"x" * 101).status_code == 413
         assert post(b"x" * 100).status_code == 200

@@ -15,6 +15,7 @@ from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import graph, models, routing, rules, settings
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.models import speaking
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -176,6 +177,7 @@ def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
     graph.set_default(get_client)
+    speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
     models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
 

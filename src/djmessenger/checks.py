@@ -43,7 +43,7 @@ _OF_2016 = {
     "DJM_BASE_DIR": "Nothing needs it.",
 }
 _CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple(ENGINES)}
-_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY_SIZE", "DJM_REGEX_TIMEOUT")
+_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT")
 
 
 @checks.register("djmessenger")
@@ -194,10 +194,11 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         found.append(
             _warning(
                 "W012",
-                f"SQLite is used with threads, but without {_listed(missing)}: writers will meet 'database is locked'.",
+                f"SQLite is used with threads, but without {_listed(missing)}: readers and writers keep each other "
+                "waiting, and a request may meet 'database is locked'.",
                 'Set DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
                 '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}.',
-                "going-live",
+                "existing-project",
             )
         )
     return found

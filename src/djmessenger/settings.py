@@ -121,7 +121,7 @@ SETTINGS: dict[str, Setting] = {
     "DJM_VERIFY_SIGNATURE": Setting(
         bool, True, "Whether callbacks must carry a true X-Hub-Signature-256. Leave it on."
     ),
-    "DJM_MAX_BODY_SIZE": Setting(
+    "DJM_MAX_BODY": Setting(
         int, 8 * 1024 * 1024, "Largest body of a callback, in bytes; a larger one is answered 413."
     ),
     "DJM_MAX_EVENT_AGE": Setting(
@@ -248,7 +248,7 @@ if TYPE_CHECKING:
     DJM_RULEBOOK: dict[str, Any]
     DJM_OUTGOING_CHECKS: str
     DJM_VERIFY_SIGNATURE: bool
-    DJM_MAX_BODY_SIZE: int
+    DJM_MAX_BODY: int
     DJM_MAX_EVENT_AGE: datetime.timedelta
     DJM_MAX_PENDING: int
     DJM_DISPATCHER: str

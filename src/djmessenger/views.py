@@ -71,7 +71,7 @@ class DJMBotView(View):
         if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it carries no X-Hub-Signature-256")
         try:
-            body = _read(request, settings.DJM_MAX_BODY_SIZE)
+            body = _read(request, settings.DJM_MAX_BODY)
         except (RawPostDataException, OSError):
             return self._refuse("its body could not be read; a middleware may have read it before")
         if body is None:

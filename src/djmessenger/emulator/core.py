@@ -164,9 +164,7 @@ class Emulator(Webhook):
     def _authenticate(self, token: str, proof: Any, path: str) -> Page:
         if not token:
             raise refusals.token_required()
-        page = next(
-            (page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))), None
-        )
+        page = self._page_of(token, path)
         if page is None:
             raise refusals.token_unknown()
         fault = self.faults.strike("token_dead", path)
@@ -181,6 +179,15 @@ class Emulator(Webhook):
             if not hmac.compare_digest(_b(right), _b(str(proof))):
                 raise refusals.proof_wrong()
         return page
+
+    def _page_of(self, token: str, path: str) -> Page | None:
+        """Give the Page of a token; of several that were given the same one, the Page that the path is about."""
+        pages = [page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))]
+        named = set(path.split("/"))
+        named |= {person.page.id for person in map(self.persons.get, named) if person is not None}
+        return next(
+            (page for page in pages if named & {page.id, page.account_id}), pages[0] if pages else None
+        )
 
     def _strike_whole_calls(self, call: LoggedCall, path: str) -> None:
         if self.faults.strike("throttled", path):

@@ -85,6 +85,23 @@ class Person(Screen):
         shown = [button.get("title") for bubble in self.received for button in bubble.all_buttons()]
         raise NotOnScreen(f"{self.name} sees no button {title!r}; there are {shown}")
 
+    def taps_card(self, card: str, title: str) -> Act | None:
+        """Tap a button of the card (an element of a template) with this title, the newest first."""
+        cards = [element for bubble in reversed(self.received) for element in bubble.elements]
+        named = [element for element in cards if element.get("title") == card]
+        for element in named:
+            for button in element.get("buttons") or ():
+                if title in {
+                    button.get("title"),
+                    button.get("payload"),
+                    button.get("url"),
+                    button.get("type"),
+                }:
+                    return self._press(button)
+        shown = [button.get("title") for element in named for button in element.get("buttons") or ()]
+        there = f"on it are {shown}" if named else f"there are {[element.get('title') for element in cards]}"
+        raise NotOnScreen(f"{self.name} sees no button {title!r} on a card {card!r}; {there}")
+
     def taps_menu(self, title: str) -> Act | None:
         """Tap an item of the persistent menu, named by title or payload."""
         for item in self.menu:

@@ -286,6 +286,34 @@ class World:
         self._seq += 1
         return self._seq
 
+    def age(self, seconds: float) -> None:
+        """Let all that is remembered have happened that much earlier, while the clock stays where it is.
+
+        For a bot whose own clock cannot be moved. What was posted already is posted again as it was.
+        """
+        with self.lock:
+            for pending in self.waiting:
+                pending.due -= seconds
+                if not pending.attempt and "timestamp" in pending.item:
+                    pending.item["timestamp"] -= int(seconds * 1000)
+            for person in self.persons.values():
+                person.owner_until -= seconds
+                if person.last_seen is not None:
+                    person.last_seen -= seconds
+                for bubble in person.thread:
+                    bubble.time -= seconds
+            for page in self.pages.values():
+                if page.failing_since is not None:
+                    page.failing_since -= seconds
+                for comment in page.comments.values():
+                    comment.time -= seconds
+                for attachment in page.attachments.values():
+                    attachment["time"] -= seconds
+                for tokens in (page.one_time_tokens, page.linking_tokens):
+                    tokens |= {token: (psid, issued - seconds) for token, (psid, issued) in tokens.items()}
+            for times in self._calls_at.values():
+                times.extend([times.popleft() - seconds for _ in range(len(times))])
+
     def spend(self, key: str, most: int, span: float) -> None:
         """Count a call against a budget of so many in a span of seconds; refuses with 613 when it is used up."""
         if self.enforce_rates and not self.has_left(key, most, span):

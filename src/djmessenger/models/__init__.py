@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from djmessenger.models.history import Line
 from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
 from djmessenger.models.outbox import Attempt, Reply
@@ -16,6 +17,7 @@ __all__ = [
     "Lane",
     "Lease",
     "LeaseLost",
+    "Line",
     "Messaging",
     "Page",
     "Reply",

@@ -9,6 +9,7 @@ from django.db import models, transaction
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.models import speaking
 from djmessenger.models.inbox import Messaging
 from djmessenger.models.lanes import Lane
 from djmessenger.models.people import Conversation, FBUserProfile
@@ -31,17 +32,19 @@ class ReplyManager(models.Manager["Reply"]):
         """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
 
         ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
-        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit.
+        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
+        it bears the name of the rule that runs.
         """
         with transaction.atomic(using=self.db, savepoint=False):
             reply = self.create(
                 recipient_id=conversation.person_id,
                 conversation=conversation,
                 messaging=messaging,
-                rule=rule,
+                rule=(rule or speaking.rule_that_runs())[:255],
                 type=type,
                 data=data,
             )
+            speaking.note(reply)
             Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
             # A broker that is away is no reason to break the caller: the sweep finds the row.
             transaction.on_commit(

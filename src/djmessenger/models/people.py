@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import models
+from django.db import models, transaction
 from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
+
+from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.models import speaking
+from djmessenger.models.history import SPOKEN, Line, said, told
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
@@ -96,6 +100,7 @@ class FBUserProfile(models.Model):
     )
 
     if TYPE_CHECKING:
+        conversations: RelatedManager[Conversation]
         reply_set: RelatedManager[Reply]
         userlocation_set: RelatedManager[UserLocation]
 
@@ -116,6 +121,30 @@ class FBUserProfile(models.Model):
         if self.timezone is None:
             return get_default_timezone()
         return datetime.timezone(datetime.timedelta(hours=self.timezone))
+
+    def get_conversation(self) -> Conversation:
+        """Give the conversation with the person's Page, made where there is none.
+
+        Raises ``DJMInvalidValueException`` for a person of no Page.
+        """
+        conversation = self.conversations.select_related("page").order_by("-date_last_activity").first()
+        if conversation is None:
+            if self.page is None:
+                raise DJMInvalidValueException(
+                    f"person {self.psid} belongs to no Page, so nothing can be sent"
+                )
+            conversation = Conversation.objects.between(self.page.page_id, self.psid)
+        conversation.person = self
+        return conversation
+
+    def send(self, message: Any, *, rule: str = "") -> list[Reply]:
+        """Queue a message to the person inside the caller's transaction; see ``Conversation.send``."""
+        return self.get_conversation().send(message, rule=rule)
+
+    def history(self, n: int = 20) -> list[Line]:
+        """Give the last ``n`` lines of the conversation, the oldest first; see ``Conversation.history``."""
+        conversation = self.conversations.order_by("-date_last_activity").first()
+        return [] if conversation is None else conversation.history(n)
 
 
 class ConversationManager(models.Manager["Conversation"]):
@@ -167,6 +196,43 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.person} – {self.page}"
+
+    def send(self, message: Any, *, rule: str = "") -> list[Reply]:
+        """Queue a message to the person, inside the caller's transaction: a row for each call that it needs.
+
+        ``message`` is an outgoing message, its plain data, a text, or several of these; texts are rendered in the
+        person's language, with ``DJM_BOT_PREFIX`` in front. ``rule`` names what sent it, in the admin and in logs.
+        It is sent after the commit, after what was queued before; a rollback takes it back. Raises
+        ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` for
+        a sender action, which is shown at once or never and so cannot be queued.
+        """
+        bodies = list(speaking.bodies(message, locale=self.person.locale, channel=self.page.channel))
+        for kind, body in bodies:
+            if "message" not in body:
+                raise DJMInvalidValueException(
+                    f"{kind} is no message: a rule may show it, but it cannot be queued"
+                )
+        with transaction.atomic():
+            # A related manager has the methods of the model's own.
+            queue = self.replies.queue  # type: ignore[attr-defined]
+            return [queue(self, body, type=kind, rule=rule) for kind, body in bodies]
+
+    def history(self, n: int = 20) -> list[Line]:
+        """Give the last ``n`` lines that were said, both sides, the oldest first; also what is being handled now.
+
+        What was not sent for good is left out; what waits to be sent is in.
+        """
+        if n <= 0:
+            return []
+        spoken = self.messagings.filter(type__in=SPOKEN).order_by("-timestamp", "-id")[:n]
+        lines = [Line("person", said(row.body, row), row.date_event) for row in spoken]
+        replies = list(self.replies.exclude(state__in=["failed", "parked", "expired"]).order_by("-id")[:n])
+        lines += [Line("bot", told(reply.data), reply.date_sent) for reply in replies]
+        # Echoes without a token of ours: somebody else spoke for the Page.
+        others = self.messagings.filter(type="ECHO", echo_token=None).order_by("-timestamp", "-id")[:n]
+        ours = {reply.mid for reply in replies}
+        lines += [Line("staff", said(row.body, row), row.date_event) for row in others if row.mid not in ours]
+        return sorted(lines, key=lambda line: line.when)[-n:]
 
 
 class UserLocation(models.Model):

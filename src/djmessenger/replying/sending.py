@@ -4,41 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from django.conf import settings as django_settings
 from django.db import transaction
-from django.utils import translation
-from django.utils.functional import Promise
 
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
-from djmessenger.facebook_locales import language_code
-from djmessenger.outgoing import as_messages
+from djmessenger.models import speaking
+from djmessenger.models.speaking import Words, answering
 from djmessenger.receiving import Messaging
-from djmessenger.utils.utils import LocalizedString
 
 logger = logging.getLogger("djmessenger.replying")
 
-Words = str | Promise | LocalizedString
+__all__ = ["Words", "act", "answering", "queue", "queue_body", "render_for", "speaking_to"]
 
-_rule: ContextVar[str] = ContextVar("djmessenger_rule", default="")
-_rows: ContextVar[list[models.Reply] | None] = ContextVar("djmessenger_rows", default=None)
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
-
-
-@contextlib.contextmanager
-def answering(rule: str) -> Iterator[list[models.Reply]]:
-    """Name the rule in every row that is queued inside; give the rows as they come."""
-    rows: list[models.Reply] = []
-    tokens = _rule.set(rule), _rows.set(rows)
-    try:
-        yield rows
-    finally:
-        _rule.reset(tokens[0])
-        _rows.reset(tokens[1])
 
 
 @contextlib.contextmanager
@@ -60,26 +42,19 @@ def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.
     and ``DJMInvalidValueException`` where there is nobody to answer.
     """
     rows: list[models.Reply] = []
-    render = _renderer(_locale_of(messaging))
-    for item in as_messages(message):
-        prefix = render(settings.DJM_BOT_PREFIX)
-        for body in item.requests(render, channel=messaging.channel, prefix=prefix):
-            if "message" in body:
-                rows.append(queue_body(messaging, body, item.kind, rule=rule))
-            else:
-                act(messaging, body)
+    for kind, body in speaking.bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
+        if "message" in body:
+            rows.append(queue_body(messaging, body, kind, rule=rule))
+        else:
+            act(messaging, body)
     return rows
 
 
 def queue_body(messaging: Messaging, body: dict[str, Any], kind: str, *, rule: str = "") -> models.Reply:
     """Queue one call of the Send API as it is."""
-    row = models.Reply.objects.queue(
-        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=(rule or _rule.get())[:255]
+    return models.Reply.objects.queue(
+        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule
     )
-    rows = _rows.get()
-    if rows is not None:
-        rows.append(row)
-    return row
 
 
 def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
@@ -120,32 +95,7 @@ def render_for(psid: str, text: Words, add_prefix: bool) -> str:
         locale: str | None = known.locale
     else:
         locale = _stored_locale(psid)
-    render = _renderer(locale)
-    return f"{render(settings.DJM_BOT_PREFIX) if add_prefix else ''}{render(text)}"
-
-
-def _renderer(locale: str | None) -> Callable[[Any], str]:
-    language = _language_of(locale)
-
-    def render(text: Any) -> str:
-        if isinstance(text, str):
-            return text
-        with translation.override(language):
-            if isinstance(text, Promise):
-                return str(text)
-            rendered: str = text.get_text_by_locale(locale)
-            return rendered
-
-    return render
-
-
-def _language_of(locale: str | None) -> str:
-    """Give Django's code for a locale; the project's language for one that says nothing."""
-    known = language_code(locale)
-    if known is None and locale:
-        with contextlib.suppress(LookupError):
-            known = translation.get_supported_language_variant(locale.replace("_", "-").lower())
-    return known or django_settings.LANGUAGE_CODE
+    return f"{speaking.prefix_for(locale) if add_prefix else ''}{speaking.renderer(locale)(text)}"
 
 
 def _locale_of(messaging: Messaging) -> str | None:

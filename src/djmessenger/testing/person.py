@@ -1,0 +1,249 @@
+"""Somebody who talks to the bot, and what is on that person's screen."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from djmessenger import models
+from djmessenger.emulator import Act, Bubble
+from djmessenger.emulator import Person as EmulatedPerson
+from djmessenger.emulator.state import LIKE_STICKER
+from djmessenger.testing.explanation import LastOutcome, line_of, transcript
+from djmessenger.testing.looking import Expected, differences, shown
+
+if TYPE_CHECKING:
+    from djmessenger.testing.kit import Messenger
+
+
+class Window:
+    """Meta's window of 24 hours, in which the bot may write to a person."""
+
+    def __init__(self, closes: float | None, now: float) -> None:
+        self.closes = None if closes is None else datetime.datetime.fromtimestamp(closes, tz=datetime.UTC)
+        """When it closes or closed; None when it never opened."""
+        self.is_open = closes is not None and now <= closes
+
+    @property
+    def is_closed(self) -> bool:
+        return not self.is_open
+
+    def __repr__(self) -> str:
+        return f"<Window {'open' if self.is_open else 'closed'}, closes {self.closes}>"
+
+
+class Person:
+    """One person in one conversation. Each act is posted to the bot and answered before it returns.
+
+    An act raises ``RuleFailed`` when a rule raised, ``ReplyRefused`` when Graph refused what a rule made, and
+    ``NotOnScreen`` for a tap on what the person does not see.
+    """
+
+    def __init__(self, messenger: Messenger, screen: EmulatedPerson) -> None:
+        self.messenger = messenger
+        self.screen = screen
+        """The person in the emulator: thread, quick replies, menu, what the person opened."""
+        self._seen = 0
+
+    def __repr__(self) -> str:
+        return f"<Person {self.screen.name} {self.psid}>"
+
+    # Who it is
+
+    @property
+    def psid(self) -> str:
+        """The page-scoped id."""
+        return self.screen.id
+
+    @property
+    def name(self) -> str:
+        return self.screen.name
+
+    @property
+    def row(self) -> models.FBUserProfile:
+        """What the bot knows of the person, read anew; ``DoesNotExist`` before the first message."""
+        self.messenger.run()
+        return models.FBUserProfile.objects.get(pk=self.psid)
+
+    @property
+    def conversation(self) -> models.Conversation:
+        """The conversation with the Page, read anew; ``DoesNotExist`` before the first message."""
+        self.messenger.run()
+        return models.Conversation.objects.get(page__page_id=self.screen.page.account_id, person_id=self.psid)
+
+    @property
+    def window(self) -> Window:
+        return Window(self.screen.window_ends, self.messenger.emulator.clock())
+
+    # What the person does
+
+    def says(self, text: str, *, reply_to: Bubble | None = None) -> None:
+        """Write a text."""
+        self.does("says", text, reply_to=reply_to.mid if reply_to is not None else "")
+
+    def taps(self, title: str, *, on: str = "") -> None:
+        """Tap what bears this title: quick reply, button, menu item or question; ``on`` names the card."""
+        if on:
+            self.does("taps_card", on, title)
+        else:
+            self.does("taps", title)
+
+    def gets_started(self) -> None:
+        """Tap Get Started, which the settings put on the Page."""
+        self.does("gets_started")
+
+    def sends_image(self, url: str = "https://cdn.example.com/picture.jpg", *, text: str = "") -> None:
+        self.does("sends_attachment", "image", url, text=text)
+
+    def sends_audio(self, url: str = "https://cdn.example.com/voice.mp4") -> None:
+        self.does("sends_attachment", "audio", url)
+
+    def sends_video(self, url: str = "https://cdn.example.com/video.mp4") -> None:
+        self.does("sends_attachment", "video", url)
+
+    def sends_file(self, url: str = "https://cdn.example.com/paper.pdf") -> None:
+        self.does("sends_attachment", "file", url)
+
+    def sends_sticker(self, sticker_id: int = LIKE_STICKER) -> None:
+        """Send a sticker, by default the thumb."""
+        self.does("sends_sticker", sticker_id)
+
+    def sends_location(self, lat: float, long: float, title: str = "") -> None:
+        self.does("sends_location", lat, long, title)
+
+    def reacts(self, emoji: str = "\u2764\ufe0f", to: Bubble | None = None) -> None:
+        """React to a message, by default to the newest of the Page."""
+        self.does("reacts", emoji, to.mid if to is not None else "")
+
+    def edits(self, text: str) -> None:
+        """Edit the own newest message."""
+        self.does("edits", text)
+
+    def reads(self) -> None:
+        """See all that the Page has sent."""
+        self.does("reads")
+
+    def opens_link(self, ref: str, *, source: str = "SHORTLINK", **extra: Any) -> None:
+        """Come by an m.me link or an ad."""
+        self.does("opens_link", ref, source=source, **extra)
+
+    def blocks(self) -> None:
+        """Block the Page: what it sends is refused from now on, which fails no test."""
+        self.screen.blocked = True
+
+    def unblocks(self) -> None:
+        self.screen.blocked = False
+
+    def does(self, act: str, *args: Any, **options: Any) -> Act | None:
+        """Do anything that a person of the emulator can, by its name there: ``does("gives_phone", "+43...")``."""
+        self.messenger.settle()
+        self._seen = len(self.screen.received)
+        done: Callable[..., Act | None] = getattr(self.screen, act)
+        result = done(*args, **options)
+        self.messenger.settle()
+        return result
+
+    # What the person sees
+
+    def sees(
+        self,
+        text: Expected | None = None,
+        *,
+        buttons: Sequence[Expected] | None = None,
+        quick_replies: Sequence[Expected] | None = None,
+        cards: Sequence[Expected] | Mapping[str, Sequence[Expected]] | None = None,
+        image: Expected | bool | None = None,
+    ) -> Bubble:
+        """Expect the next message that came since the person's last act, and give it.
+
+        ``text`` is exact; a compiled pattern is searched for; ``...`` is any text. ``buttons``, ``quick_replies``
+        and ``cards`` are the titles in order, all of them; cards by title may name the buttons of each. ``image``
+        is its address, or True for any. What is left out may be anything.
+        """
+        __tracebackhide__ = True
+        self.messenger.settle()
+        if self._seen >= len(self.screen.received):
+            self.messenger.run()
+        received = self.screen.received
+        wanted = {
+            "buttons": buttons,
+            "quick_replies": quick_replies,
+            "cards": cards,
+            "image": image,
+        }
+        if self._seen >= len(received):
+            self._fail(self._wish(text, wanted), ["nothing more came"])
+        bubble = received[self._seen]
+        found = list(differences(bubble, text, **wanted))  # type: ignore[arg-type]
+        if found:
+            self._fail(self._wish(text, wanted), [f"next came: {line_of(bubble)}", *found])
+        self._seen += 1
+        return bubble
+
+    def sees_nothing(self) -> None:
+        """Expect that no more messages came since the person's last act."""
+        __tracebackhide__ = True
+        self.messenger.run()
+        more = self.screen.received[self._seen :]
+        if more:
+            self._fail("nothing", [f"came: {line_of(bubble)}" for bubble in more])
+
+    @property
+    def is_shown_typing(self) -> bool:
+        """Whether the person sees the bot typing."""
+        self.messenger.run()
+        return self.screen.typing
+
+    @property
+    def outcome(self) -> LastOutcome:
+        """What the policy did with the person's last event; ``LookupError`` when there was none."""
+        self.messenger.run()
+        return self.messenger.outcome(self)
+
+    def transcript(self) -> str:
+        """Give the conversation so far, each answer with the rule that made it."""
+        self.messenger.run()
+        return self._transcript()
+
+    def _transcript(self) -> str:
+        mids = [bubble.mid for bubble in self.screen.received]
+        rules = dict(models.Reply.objects.filter(mid__in=mids).values_list("mid", "rule"))
+        return transcript(
+            self.screen.first_name,
+            self.screen.page.name,
+            self.screen.thread,
+            {str(k): v for k, v in rules.items()},
+        )
+
+    @staticmethod
+    def _wish(text: Expected | None, wanted: Mapping[str, Any]) -> str:
+        words = [] if text is None else [shown(text)]
+        for name, value in wanted.items():
+            if value is not None:
+                listed = isinstance(value, (list, tuple))
+                inner = f"[{', '.join(map(shown, value))}]" if listed else shown(value)
+                words.append(f"{name.replace('_', ' ')} {inner}")
+        return ", ".join(words) or "a message"
+
+    def _fail(self, wish: str, found: Sequence[str]) -> None:
+        __tracebackhide__ = True
+        try:
+            outcome = f"Outcome of the last event\n{self.messenger.outcome(self)}"
+        except LookupError:
+            outcome = "No event of this person has been handled."
+        waiting = self.messenger.waiting(self)
+        raise AssertionError(
+            "\n".join(
+                [
+                    f"{self.screen.first_name} ({self.screen.locale}) was to see {wish}, but",
+                    *(f"  {line}" for line in found),
+                    "",
+                    "Transcript",
+                    self._transcript(),
+                    "",
+                    *waiting,
+                    outcome,
+                ]
+            )
+        )

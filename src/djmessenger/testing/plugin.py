@@ -1,0 +1,20 @@
+"""The pytest plugin: a fixture ``messenger``, found by itself where pytest-django is installed too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from djmessenger.testing.kit import Messenger
+
+
+@pytest.fixture
+def messenger(db: None) -> Iterator[Messenger]:
+    """Meta with one Page and its app, persons who write to it, and the bot of this project."""
+    # By name: Django is not set up yet when pytest reads this file.
+    with import_module("djmessenger.testing").Messenger() as kit:
+        yield kit

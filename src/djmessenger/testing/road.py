@@ -1,0 +1,86 @@
+"""The road under a test: everything that waits is done in the test's own thread, when the test wants it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+from django.db import connections, router
+from django.test import TestCase
+
+from djmessenger import bot, models, settings
+from djmessenger.pipeline import intake
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline.road import Road
+
+Kind = models.Lane.Kind
+
+
+class WaitingDispatcher:
+    """Leaves all work to the kit, which does it after each act and before each look."""
+
+    def __init__(self, road: Callable[[], Road]) -> None:
+        """Take the road as any dispatcher does."""
+        self._stored: list[int] = []
+
+    def callback_stored(self, callback_id: int) -> None:
+        self._stored.append(callback_id)
+
+    def replies_queued(self, conversation_id: int) -> None:
+        """Nothing: in a test case no transaction is committed, so the kit sees the rows by itself."""
+
+    def take(self) -> list[int]:
+        """Give the callbacks that came since the last call."""
+        stored, self._stored = self._stored, []
+        return stored
+
+    def stop(self) -> None:
+        """Nothing runs."""
+
+
+def database() -> str:
+    """Give the alias of the database that the road writes to."""
+    return router.db_for_write(models.Reply)
+
+
+def depth() -> int:
+    """Give how many transactions are open in each other, those of the test case included."""
+    connection = connections[database()]
+    return connection.in_atomic_block + len(connection.savepoint_ids)
+
+
+def handle(callback_id: int) -> None:
+    """Split a stored callback and handle its events."""
+    road = bot.get_road()
+    with _committing():
+        todo = intake.split(callback_id)
+        road.loose(todo)
+    for conversation_id in todo.conversations:
+        work(Kind.IN, conversation_id)
+
+
+def work(kind: str, conversation_id: int | None = None) -> bool:
+    """Do what waits in one direction of a conversation, or of all; give whether there was anything."""
+    with _committing():
+        leases = models.Lane.objects.claim(
+            kind, seconds=settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
+        )
+        for lease in leases:
+            bot.get_road().work(lease, Deadline(settings.DJM_LEASE), RunHere())
+    return bool(leases)
+
+
+def drain() -> bool:
+    """Do all that waits, whoever made it wait; give whether there was anything."""
+    with _committing():
+        worked = bot.get_road().split_waiting() > 0
+    return any([worked, work(Kind.IN), work(Kind.OUT)])
+
+
+def _committing() -> contextlib.AbstractContextManager[object]:
+    """Run afterwards what was to run on commit, as it would where the road's transactions are the outermost.
+
+    In a test case the outermost one is the test's, and is never committed.
+    """
+    return TestCase.captureOnCommitCallbacks(using=database(), execute=True)

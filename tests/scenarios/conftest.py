@@ -1,0 +1,28 @@
+"""Bots for the scenarios: the rules of the test's own module, the shop of the demo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from django.core.management import call_command
+
+from djmessenger.routing import Policy
+from djmessenger.rules import policy_from_modules
+
+
+@pytest.fixture
+def own_rules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the rules in the test's module the bot, as if it were the ``messenger.py`` of an app."""
+    policy = policy_from_modules([request.module])
+    monkeypatch.setattr(Policy, "load", lambda source: policy)
+
+
+@pytest.fixture
+def shop(transactional_db: None, settings: Any) -> Iterator[None]:
+    """The shop of the demo as an app of the project, with its table."""
+    settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "djmessenger.demo.apps.ShopConfig"]
+    call_command("migrate", "shop", verbosity=0)
+    yield
+    call_command("migrate", "shop", "zero", verbosity=0)

@@ -1,0 +1,60 @@
+"""Who writes: asked of Graph once, before the first answer, and answered even where Graph does not tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from djmessenger.rules import rule, text
+
+
+@rule(text("hi"))
+def greet(event):
+    return f"Hello, {event.person.first_name or 'friend'}!"
+
+
+@pytest.fixture(autouse=True)
+def bot(own_rules):
+    """The bot that greets by name."""
+
+
+def asked(messenger, person):
+    return [call for call in messenger.emulator.calls if call.method == "GET" and person.psid in call.path]
+
+
+def test_the_first_answer_knows_the_name(messenger):
+    ana = messenger.person("Ana Torres", timezone=5.75)
+    ana.says("hi")
+    ana.sees("Hello, Ana!")
+    ana.says("hi")
+    ana.sees("Hello, Ana!")
+    assert len(asked(messenger, ana)) == 1
+    assert ana.row.timezone == 5.75
+
+
+def test_a_refused_profile_is_harmless_and_not_asked_for_again(messenger):
+    ana = messenger.person("Ana Torres")
+    ana.screen.profile_error = 2018218
+    for _ in range(3):
+        ana.says("hi")
+        ana.sees("Hello, friend!")
+    assert len(asked(messenger, ana)) == 1
+    assert ana.row.profile_state == "refused"
+
+
+def test_after_a_month_it_is_asked_for_again(messenger):
+    ana = messenger.person("Ana Torres")
+    ana.screen.profile_error = 2018218
+    ana.says("hi")
+    ana.screen.profile_error = None
+    messenger.travel(days=31)
+    ana.says("hi")
+    ana.sees("Hello, Ana!")
+
+
+def test_a_graph_that_does_not_answer_is_harmless_too(messenger):
+    ana = messenger.person("Ana Torres")
+    with messenger.fault("timeout_before", where=ana.psid):
+        ana.says("hi")
+        ana.sees("Hello, friend!")
+    ana.says("hi")
+    ana.sees("Hello, Ana!")
