@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import hmac
@@ -31,6 +32,9 @@ DISPATCHERS: Mapping[str, type[Dispatcher]] = {
     "embedded": EmbeddedDispatcher,
     "worker": WorkerDispatcher,
 }
+
+OPTIONAL_DISPATCHERS: Mapping[str, str] = {"celery": "djmessenger.contrib.celery.CeleryDispatcher"}
+"""Those that need an extra, by the path of their class."""
 
 
 def app_secrets() -> dict[str, str]:
@@ -141,9 +145,9 @@ def get_dispatcher_class() -> type[Dispatcher]:
     name = settings.DJM_DISPATCHER
     if name in DISPATCHERS:
         return DISPATCHERS[name]
-    known = f"it must be {' or '.join(DISPATCHERS)}, or the dotted path of a class"
+    known = f"it must be {' or '.join([*DISPATCHERS, *OPTIONAL_DISPATCHERS])}, or the dotted path of a class"
     try:
-        kind: type[Dispatcher] = import_string(name)
+        kind: type[Dispatcher] = import_string(OPTIONAL_DISPATCHERS.get(name, name))
     except ImportError as error:
         raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}: {known} ({error})") from error
     for method in ("callback_stored", "replies_queued"):
@@ -176,6 +180,10 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
 def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
+    if settings.DJM_DISPATCHER in OPTIONAL_DISPATCHERS:
+        # So that a worker of Celery knows the tasks; what is not installed is the business of the check.
+        with contextlib.suppress(DJMInvalidConfigException):
+            get_dispatcher_class()
     graph.set_default(get_client)
     speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
     models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")

@@ -173,8 +173,11 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         try:
             kind = bot.get_dispatcher_class()
         except DJMException as error:
-            close = difflib.get_close_matches(name, bot.DISPATCHERS, 1)
+            known = [*bot.DISPATCHERS, *bot.OPTIONAL_DISPATCHERS]
+            close = difflib.get_close_matches(name, known, 1)
             hint = f"Did you mean {close[0]!r}?" if close else settings.SETTINGS["DJM_DISPATCHER"].meaning
+            if name in bot.OPTIONAL_DISPATCHERS:
+                hint = f"Install {name}: it is the extra of the same name of this package."
             found.append(_error("E008", f"{error}.", hint, "settings"))
     engine = settings.read("DJM_REGEX_ENGINE")
     if isinstance(engine, str) and engine in ENGINES and importlib.util.find_spec(ENGINES[engine]) is None:
@@ -189,6 +192,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         )
     database = getattr(django_settings, "DATABASES", {}).get("default") or {}
     works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
+    found += _check_work(kind, database)
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
     if works_beside and on_sqlite and (missing := _missing_options(database)):
         found.append(
@@ -202,6 +206,49 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
             )
         )
     return found
+
+
+def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMessage]:
+    """No wake-up is lost, no rule runs in the request by surprise, and no lease ends before the work under it."""
+    found: list[CheckMessage] = []
+    if (
+        kind is not None
+        and issubclass(kind, bot.DISPATCHERS["inline"])
+        and not _is_debug()
+        and not _is_test()
+    ):
+        found.append(
+            _warning(
+                "W016",
+                "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta breaks off "
+                "after five seconds, and nobody tries again what failed.",
+                "It is for tests and shells. Set 'embedded', 'worker' or 'celery'.",
+                "deployment",
+            )
+        )
+    is_elsewhere = settings.read("DJM_DISPATCHER") in {"worker", *bot.OPTIONAL_DISPATCHERS}
+    in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
+    if is_elsewhere and in_memory:
+        found.append(
+            _warning(
+                "W020",
+                "The database is in the memory of this process, where no worker finds the callbacks that it stores.",
+                "Name a file or a server in DATABASES, or set DJM_DISPATCHER = 'embedded'.",
+                "deployment",
+            )
+        )
+    lease, timeout = settings.read("DJM_LEASE"), settings.read("DJM_GRAPH_TIMEOUT")
+    if all(isinstance(value, (int, float)) for value in (lease, timeout)) and lease < 2 * timeout:
+        found.append(
+            _error(
+                "E016",
+                f"DJM_LEASE is {lease} s with a DJM_GRAPH_TIMEOUT of {timeout} s: a call could last longer than the "
+                "right to make it, so none is begun.",
+                "Make the lease at least twice as long as the timeout.",
+                "settings",
+            )
+        )
+    return [*found, *getattr(kind, "check", list)()]
 
 
 @checks.register("djmessenger")
@@ -304,6 +351,11 @@ def _is_debug() -> bool:
     test_utils = sys.modules.get("django.test.utils")
     saved = getattr(getattr(test_utils, "_TestState", None), "saved_data", None)
     return bool(django_settings.DEBUG or getattr(saved, "debug", False))
+
+
+def _is_test() -> bool:
+    """Whether a test runner has set the environment of tests up."""
+    return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")
 
 
 def _version(version: str, today: datetime.date) -> list[CheckMessage]:

@@ -135,7 +135,7 @@ SETTINGS: dict[str, Setting] = {
     "DJM_DISPATCHER": Setting(
         str,
         "embedded",
-        "What handles a stored callback: inline, embedded, worker, or the dotted path of a class.",
+        "What handles a stored callback: inline, embedded, worker, celery, or the dotted path of a class.",
     ),
     "DJM_TRIES": Setting(
         int, 8, "How often a failing event is handled, with growing pauses, before it is failed for good."

@@ -131,6 +131,19 @@ def read_status(hours: float = 24.0) -> Status:
     )
 
 
+def read_health() -> dict[str, Any]:
+    """Give the few figures that are cheap enough for every few seconds, JSON-ready. Raises ``DatabaseError``."""
+    now = timezone.now()
+    paused = models.Page.objects.filter(paused_until__gt=Now()).order_by("page_id")
+    return {
+        "oldest_wait": round(oldest_wait(now), 1),
+        "callbacks_waiting": models.Callback.objects.filter(state=models.Callback.State.NEW).count(),
+        "events_waiting": models.Messaging.objects.filter(state=models.Messaging.State.NEW).count(),
+        "replies_waiting": models.Reply.objects.filter(state__in=models.Reply.OPEN).count(),
+        "paused_pages": list(paused.values_list("page_id", flat=True)),
+    }
+
+
 def oldest_wait(now: datetime.datetime) -> float:
     """Seconds that the oldest callback, event or reply waits that could be worked on; 0.0 where none does.
 

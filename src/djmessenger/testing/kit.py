@@ -298,7 +298,9 @@ class Messenger:
     def coverage(self) -> list[str]:
         """Give the names of the rules that never fired in this test, in the order of the policy."""
         self.run()
-        outcomes: Iterable[Any] = models.Messaging.objects.exclude(outcome=None).values_list("outcome", flat=True)
+        outcomes: Iterable[Any] = models.Messaging.objects.exclude(outcome=None).values_list(
+            "outcome", flat=True
+        )
         fired = {
             trace["position"]
             for outcome in outcomes

@@ -74,7 +74,9 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
 def drain() -> bool:
     """Do all that waits, whoever made it wait; give whether there was anything."""
     with _committing():
-        worked = bot.get_road().split_waiting() > 0
+        todo = bot.get_road().split_waiting()
+        bot.get_road().loose(todo)
+        worked = bool(todo)
     return any([worked, work(Kind.IN), work(Kind.OUT)])
 
 

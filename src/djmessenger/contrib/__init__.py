@@ -1,0 +1,1 @@
+"""Bridges to what a project may run already; each needs its own extra."""
