@@ -13,6 +13,7 @@ from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
+from django.db import DatabaseError
 from django.test import Client
 from django.utils import timezone
 
@@ -670,3 +671,71 @@ def test_the_log_says_that_somebody_was_forgotten_and_not_who(person, caplog):
     (record,) = [record for record in caplog.records if getattr(record, "action", "") == "erased"]
     assert record.person == hidden(PSID)
     assert PSID not in repr(record.__dict__)
+
+
+# The health page
+
+
+def health(client=None, **headers):
+    answer = (client or Client()).get("/messenger/health", headers=headers)
+    return answer.status_code, answer.json()
+
+
+class TestHealth:
+    @pytest.fixture(autouse=True)
+    def token(self, settings):
+        settings.DJM_HEALTH_TOKEN = "made-up-health-token"
+
+    def test_a_stranger_sees_nothing(self, person, settings):
+        assert health() == (403, {})
+        assert health(authorization="Bearer wrong") == (403, {})
+        assert health(authorization="Bearer tökén".encode().decode("latin-1")) == (403, {})
+        assert health(authorization="Basic made-up-health-token") == (403, {})
+        settings.DJM_HEALTH_TOKEN = ""
+        assert health(authorization="Bearer ") == (403, {})
+
+    def test_a_monitor_with_the_token_and_staff_see_figures(self, person, client):
+        receive("hello")
+        status, figures = health(authorization="Bearer made-up-health-token")
+        assert (status, figures["ok"], figures["oldest_wait"]) == (200, True, 0)
+        client.force_login(User.objects.create_user("customer"))
+        assert health(client)[0] == 403
+        client.force_login(User.objects.create_user("reader", is_staff=True))
+        assert health(client)[0] == 200
+
+    def test_work_that_is_not_done_in_time_is_503(self, person, settings):
+        settings.DJM_DISPATCHER = "worker"
+        assert post(body_of("hello")) == 200
+        assert health(authorization="Bearer made-up-health-token")[0] == 200
+        models.Callback.objects.update(date_received=timezone.now() - datetime.timedelta(seconds=61))
+        status, figures = health(authorization="Bearer made-up-health-token")
+        assert (status, figures["ok"], figures["callbacks_waiting"]) == (503, False, 1)
+        assert "worker" in figures["problem"]
+
+    def test_a_paused_page_is_told_and_is_no_503(self, person):
+        receive("hello")
+        models.Page.objects.update(paused_until=timezone.now() + DAY)
+        row = models.Messaging.objects.first()
+        models.Reply.objects.create(
+            recipient_id=PSID,
+            conversation=row.conversation,
+            type="simple_text",
+            data={"x": 1},
+            date_sent=timezone.now() - DAY,
+        )
+        status, figures = health(authorization="Bearer made-up-health-token")
+        assert (status, figures["paused_pages"]) == (200, [PAGE])
+
+    def test_a_database_that_is_away_is_503(self, person, monkeypatch):
+        def away():
+            raise DatabaseError("password=canary")
+
+        monkeypatch.setattr("djmessenger.views.read_health", away)
+        status, figures = health(authorization="Bearer made-up-health-token")
+        assert (status, figures["ok"]) == (503, False)
+        assert "canary" not in json.dumps(figures)
+
+    def test_only_reading_is_answered(self, person):
+        answer = Client(enforce_csrf_checks=True).post("/messenger/health")
+        assert answer.status_code == 405
+        assert "no-store" in Client().get("/messenger/health/")["Cache-Control"]

@@ -163,7 +163,10 @@ class TestHistory:
     ("message", "words"),
     [
         (Text("Hi"), "Hi"),
-        (GenericTemplate([Element("Espresso", subtitle="black"), Element("Chai", subtitle="milk")]), "Espresso, Chai"),
+        (
+            GenericTemplate([Element("Espresso", subtitle="black"), Element("Chai", subtitle="milk")]),
+            "Espresso, Chai",
+        ),
         (Image("https://example.com/cup.jpg"), "[image]"),
     ],
 )

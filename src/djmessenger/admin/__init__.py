@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from djmessenger.admin.conversations import ConversationAdmin
 from djmessenger.admin.inbox import CallbackAdmin, MessagingAdmin
-from djmessenger.admin.outbox import ReplyAdmin
+from djmessenger.admin.outbox import AttemptAdmin, ReplyAdmin
 from djmessenger.admin.people import FBUserProfileAdmin, PageAdmin, UserLocationAdmin
 
 __all__ = [
+    "AttemptAdmin",
     "CallbackAdmin",
     "ConversationAdmin",
     "FBUserProfileAdmin",

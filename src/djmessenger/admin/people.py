@@ -24,11 +24,17 @@ class PageAdmin(RecordAdmin):
 
     editable = ("name",)
     exact = ("page_id",)
-    list_display = ("__str__", "page_id", "channel", "date_created", "date_last_callback")
+    list_display = ("__str__", "page_id", "channel", "date_last_callback", "paused_until")
     list_filter = ("channel",)
     search_fields = ("page_id",)
     search_help_text = _("A page id or the start of a name.")
-    fieldsets = ((None, {"fields": ("page_id", "name", "channel", "date_created", "date_last_callback")}),)
+    fieldsets = (
+        (None, {"fields": ("page_id", "name", "channel", "date_created")}),
+        (
+            _("Health"),
+            {"fields": ("date_last_callback", "date_last_echo", "echo_lag", "paused_until", "pause_reason")},
+        ),
+    )
 
     def search(self, term: str) -> Q:
         return super().search(term) | Q(name__istartswith=term)
