@@ -1,4 +1,4 @@
-"""Ids in log lines: hashes by which lines can be brought together, and nobody can be found."""
+"""What a log line may say: ids as hashes that bring lines together and betray nobody, errors without their words."""
 
 from __future__ import annotations
 
@@ -8,6 +8,13 @@ from django.conf import settings as django_settings
 
 _SIZE = 5
 """Bytes; enough to tell the people of one log apart."""
+
+
+def fault(error: BaseException) -> str:
+    """Name an exception without its words, which may be a person's or Meta's: its class, and Graph's codes."""
+    code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
+    codes = "/".join(str(number) for number in (code, subcode) if isinstance(number, int))
+    return f"{type(error).__name__} {codes}".strip()
 
 
 def hidden(identity: object) -> str:

@@ -17,6 +17,7 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from djmessenger import models, settings
+from djmessenger.logs import hidden
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import split_token
@@ -103,6 +104,9 @@ def split(callback_id: int) -> Split:
         callback.save(update_fields=["state", "error", "body"] if erased else ["state", "error"])
         inserted = set(callback.messagings.values_list("key", flat=True))
         todo = _wake(callback)
+        for row in rows:
+            if row.state == models.Messaging.State.IGNORED and row.key in inserted:
+                _say_ignored(row)
         _note_activity([row for row in rows if row.key in inserted], places)
         return todo
 
@@ -312,6 +316,23 @@ def _insert_singly(rows: list[models.Messaging]) -> list[str]:
             )
             errors.append(f"event {number}: {type(error).__name__}: {error}")
     return errors
+
+
+def _say_ignored(row: models.Messaging) -> None:
+    # What could not be understood is quoted in the row, and stays there.
+    reason = "not understood" if row.reason.startswith("not understood") else row.reason
+    logger.info(
+        "An event is ignored: %s",
+        reason,
+        extra={
+            "action": "event_ignored",
+            "type": row.type,
+            "reason": reason,
+            "callback": row.callback_id,
+            "page": hidden(row.page.page_id if row.page else ""),
+            "person": hidden(row.conversation.person_id if row.conversation else ""),
+        },
+    )
 
 
 def _wake(callback: models.Callback) -> Split:
