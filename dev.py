@@ -408,9 +408,10 @@ def bench(arguments: Sequence[str]) -> int:
 
 
 def chaos(arguments: Sequence[str]) -> int:
-    """The long fault tests; this version has none yet."""
-    fail(
-        "this version has no chaos run yet: it comes with the workers. 'python3 dev.py test' runs all tests."
+    """Kill and freeze real processes under a failing Graph; minutes. --short, --seed N, --database postgresql."""
+    environment = Environment(sys.executable).ready("dev")
+    return run(
+        [environment.python, "-m", "chaos", *arguments], PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'src'}"
     )
 
 

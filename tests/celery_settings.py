@@ -10,7 +10,7 @@ from tests.settings import DATABASES
 if "DJM_TEST_DATABASE_NAME" in os.environ:
     DATABASES["default"]["NAME"] = os.environ["DJM_TEST_DATABASE_NAME"]
 
-DJM_DISPATCHER = "celery"
+DJM_DISPATCHER = os.environ.get("DJM_TEST_DISPATCHER", "celery")
 DJM_GRAPH_URL = os.environ.get("DJM_TEST_GRAPH", "http://127.0.0.1:9")
 DJM_SWEEP = 2.0
 DJM_ROUTING_POLICY = {

@@ -191,9 +191,17 @@ def frames_of(error: BaseException, *, but: str) -> str:
         step = current.__traceback__
         while step is not None:
             if step.tb_frame.f_code.co_filename not in (but, __file__):
-                found += [f"{name}={pprint.pformat(value)}" for name, value in step.tb_frame.f_locals.items()]
+                found += [f"{name}={shown(value)}" for name, value in step.tb_frame.f_locals.items()]
             step = step.tb_next
     return "\n".join(found)
+
+
+def shown(value: Any) -> str:
+    """Give the repr, also inside of containers; of an object that is half made, that of its parts."""
+    try:
+        return pprint.pformat(value)
+    except Exception:  # noqa: BLE001
+        return " ".join(map(shown, getattr(value, "__dict__", {}).values()))
 
 
 def client_of(*answers: Any, **options: Any) -> tuple[Client, Recorder]:

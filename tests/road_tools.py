@@ -115,8 +115,14 @@ def policy(
     )
 
 
-def road(*functions: Callable[[Any], Any], tries: int = 3, client: Any = None, **options: Any) -> Road:
-    made = policy(*functions, **options)
+def road(
+    *functions: Callable[[Any], Any],
+    tries: int = 3,
+    tries_of_rule: int | None = None,
+    client: Any = None,
+    **options: Any,
+) -> Road:
+    made = policy(*functions, tries=tries_of_rule, **options)
     return Road(
         inbox=Inbox(lambda page: made, bot.get_client, tries=tries), outbox=Outbox(client or bot.get_client)
     )

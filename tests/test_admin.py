@@ -511,7 +511,9 @@ class TestRecords:
     @pytest.mark.parametrize("model", MODELS)
     def test_nobody_adds_or_deletes(self, staff, conversation, model):
         rows = {type(row): row for row in one_of_each(conversation, "words")}
-        assert staff.get(reverse(f"admin:djmessenger_{model._meta.model_name}_add")).status_code == 403
+        # A Page may get its token before its first callback.
+        added = staff.get(reverse(f"admin:djmessenger_{model._meta.model_name}_add")).status_code
+        assert added == (200 if model is Page else 403)
         delete = reverse(f"admin:djmessenger_{model._meta.model_name}_delete", args=[rows[model].pk])
         assert staff.post(delete, {"post": "yes"}).status_code == 403
         assert model.objects.filter(pk=rows[model].pk).exists()

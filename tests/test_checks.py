@@ -12,6 +12,7 @@ from django.core import checks as django_checks
 from django.utils.translation import gettext_lazy
 
 from djmessenger import checks, rulebook
+from djmessenger.outgoing import ImageGrid, Text
 from djmessenger.routing import Problem
 
 ROOT = Path(__file__).parent.parent
@@ -21,7 +22,10 @@ CHECKS = [
     checks.check_secrets,
     checks.check_graph,
     checks.check_rulebook,
+    checks.check_endings,
+    checks.check_profile,
     checks.check_dispatcher,
+    checks.check_pages,
     checks.check_thread,
     checks.check_policy,
 ]
@@ -38,6 +42,7 @@ def ids():
 @pytest.fixture(autouse=True)
 def no_policy_of_its_own(monkeypatch):
     monkeypatch.setattr(checks, "policy_problems", list)
+    monkeypatch.setattr(checks, "policy_uses", list)
 
 
 def test_a_good_project_hears_nothing():
@@ -90,6 +95,11 @@ def test_all_are_registered():
         ("DJM_THREAD_PERSISTENT_MENUS", [{"title": ""}], "E014"),
         ("DJM_THREAD_PERSISTENT_MENUS", [{"type": "web_url", "title": "Shop", "url": ""}], "E014"),
         ("DJM_THREAD_PERSISTENT_MENUS", [{"title": "One"}] * 21, "E014"),
+        ("DJM_PROFILE", [], "E001"),
+        ("DJM_PROFILE", {"greetings": "Hi"}, "E018"),
+        ("DJM_PROFILE", {"greeting": "x" * 161}, "E018"),
+        ("DJM_PROFILE", {"pages": {"1": {"persistent_menu": [{"title": "x" * 31}]}}}, "E018"),
+        ("DJM_PROFILE", "no-such-file.toml", "E018"),
         ("DJM_ROUTING_POLICY", 7, "E001"),
         ("DJM_ROUTNG_POLICY", {}, "W001"),
         ("DJM_POST_MESSAGE_URL", "https://x", "W001"),
@@ -168,14 +178,14 @@ def test_no_message_shows_a_secret(settings):
 
 
 @pytest.mark.parametrize(
-    ("days", "expected"), [(-1, ["ended"]), (0, ["ended"]), (1, ["ends"]), (90, ["ends"]), (91, [])]
+    ("days", "expected"), [(-1, ["ENDED"]), (0, ["ENDED"]), (1, ["ends"]), (90, ["ends"]), (91, [])]
 )
 def test_the_end_of_a_version_is_a_warning_in_good_time(days, expected):
     end = rulebook.row("graph.v21.0").until
     found = checks._version("v21.0", end - datetime.timedelta(days=days))
     assert [type(message) for message in found] == [django_checks.Warning] * len(expected)
     assert [
-        word for message in found for word in message.msg.split() if word in {"ended", "ends"}
+        word for message in found for word in message.msg.split() if word in {"ENDED", "ends"}
     ] == expected
 
 
@@ -274,24 +284,136 @@ def test_the_default_policy_has_no_mistake(monkeypatch):
     assert checks.check_policy() == []
 
 
+class TestEndings:
+    """What the rules use and Meta withdraws: a warning in good time, a louder one from the day on, never an error."""
+
+    END = datetime.date(2027, 3, 31)
+
+    @pytest.fixture(autouse=True)
+    def rules(self, settings, monkeypatch):
+        monkeypatch.undo()
+        settings.DJM_RULEBOOK = {"tag.ACCOUNT_UPDATE": self.END, "tag.POST_PURCHASE_UPDATE": None}
+        self.frozen = monkeypatch
+
+    def policy(self, settings, **rule):
+        settings.DJM_ROUTING_POLICY = {
+            "rules": [{"type": "SIMPLE_TEXT", "name": "tell", "filters": [], **rule}]
+        }
+
+    def check(self, days: int) -> list:
+        self.frozen.setattr(checks, "_today", lambda: self.END - datetime.timedelta(days=days))
+        found = checks.check_endings()
+        assert all(message.level < django_checks.ERROR for message in found)
+        assert all((ROOT / message.hint.rpartition("See ")[2]).is_file() for message in found)
+        return found
+
+    def message_rule(self, **message):
+        replier = "djmessenger.replying.MessageReplier"
+        return [{"name": replier, "args": {"message": {"type": "text", "text": "Done", **message}}}]
+
+    @pytest.mark.parametrize(
+        ("days", "expected"), [(91, []), (90, ["W016"]), (1, ["W016"]), (0, ["W017"]), (-400, ["W017"])]
+    )
+    def test_the_passing_of_its_day_changes_the_verdict(self, settings, days, expected):
+        self.policy(settings, repliers=self.message_rule(tag="ACCOUNT_UPDATE"))
+        found = self.check(days)
+        assert [message.id.removeprefix("djmessenger.") for message in found] == expected
+        for message in found:
+            assert "The rule tell uses in Text: message tag ACCOUNT_UPDATE" in message.msg
+            assert ("THIS HAS ENDED" in message.msg) == (days <= 0)
+            assert "2027-03-31" in message.msg
+
+    def test_an_override_moves_the_day_or_lifts_it(self, settings):
+        self.policy(settings, repliers=self.message_rule(tag="ACCOUNT_UPDATE"))
+        settings.DJM_RULEBOOK = {"tag.ACCOUNT_UPDATE": "2028-01-01"}
+        assert self.check(0) == []
+        settings.DJM_RULEBOOK = {"tag.ACCOUNT_UPDATE": None}
+        assert self.check(-400) == []
+        settings.DJM_RULEBOOK = {"tag.ACCOUNT_UPDATE": "2027-01-01"}
+        assert "THIS HAS ENDED on 2027-01-01" in self.check(0)[0].msg
+
+    def test_the_day_itself_leaves_the_policy_without_a_mistake(self, settings):
+        """Else migrate would stop, and the bot with it, on a morning on which nobody changed anything."""
+        settings.DJM_RULEBOOK = {}
+        self.policy(settings, repliers=self.message_rule(tag="POST_PURCHASE_UPDATE"))
+        assert checks.check_policy() == []
+        assert [message.id for message in checks.check_endings()] == ["djmessenger.W017"]
+
+    @pytest.mark.parametrize(
+        ("function", "name"),
+        [
+            ("tagged_inside", "tagged_inside"),
+            ("tagged_constant", "tagged_constant"),
+            ("tagged_by_a_helper", "_helper"),
+        ],
+    )
+    def test_the_code_of_functions_is_looked_through(self, settings, function, name):
+        self.policy(settings, handlers=[{"name": f"{__name__}.{function}"}], repliers=[])
+        (message,) = self.check(30)
+        assert f"{name}: message tag ACCOUNT_UPDATE" in message.msg
+        assert "ends in 30 days" in message.msg
+
+    def test_a_template_and_a_class_of_a_message(self, settings):
+        settings.DJM_RULEBOOK = {"template.image_grid": self.END}
+        self.policy(settings, handlers=[{"name": f"{__name__}.gridded"}], repliers=[])
+        (message,) = self.check(10)
+        assert "image grid template" in message.msg
+
+    def test_the_same_word_without_a_tag_is_no_use(self, settings):
+        self.policy(settings, handlers=[{"name": f"{__name__}.untagged"}], repliers=[])
+        assert self.check(0) == []
+
+    def test_a_policy_with_mistakes_is_left_to_its_own_check(self, settings):
+        settings.DJM_ROUTING_POLICY = {"rules": 7}
+        assert self.check(0) == []
+
+
+TAGGED = Text("Done", tag="ACCOUNT_UPDATE")
+
+
+def tagged_inside(event):
+    return Text("Done", tag="ACCOUNT_UPDATE")
+
+
+def tagged_constant(event):
+    yield TAGGED
+
+
+def tagged_by_a_helper(event):
+    return [_helper() for _number in range(2)]
+
+
+def _helper():
+    return Text("Done", tag="ACCOUNT_UPDATE")
+
+
+def gridded(event):
+    return ImageGrid(images=[])
+
+
+def untagged(event):
+    return "ACCOUNT_UPDATE"
+
+
+def test_a_lease_that_a_call_could_outlast_is_an_error(settings):
+    settings.DJM_LEASE, settings.DJM_GRAPH_TIMEOUT = 15.0, 10.0
+    assert "djmessenger.E027" in {found.id for found in checks.check_dispatcher()}
+    settings.DJM_LEASE = 20.0
+    assert "djmessenger.E027" not in {found.id for found in checks.check_dispatcher()}
+
+
 class TestWhoDoesTheWork:
     def test_inline_outside_tests_is_a_surprise(self, settings, monkeypatch):
         settings.DJM_DISPATCHER = "inline"
-        assert "W016" not in ids()
+        assert "W028" not in ids()
         monkeypatch.setattr("djmessenger.checks._is_test", lambda: False)
-        assert "W016" in ids()
+        assert "W028" in ids()
         settings.DJM_DISPATCHER = "worker"
-        assert "W016" not in ids()
+        assert "W028" not in ids()
 
     def test_a_database_in_memory_is_seen_by_no_worker(self, settings, monkeypatch):
         memory = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
         monkeypatch.setattr(django_settings, "DATABASES", memory)
         for name, is_warned in [("worker", True), ("embedded", False)]:
             settings.DJM_DISPATCHER = name
-            assert ("W020" in ids()) is is_warned
-
-    def test_a_lease_that_ends_before_a_call_could(self, settings):
-        settings.DJM_LEASE = 19
-        assert "E016" in ids()
-        settings.DJM_LEASE = 20
-        assert "E016" not in ids()
+            assert ("W029" in ids()) is is_warned

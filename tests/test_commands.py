@@ -21,6 +21,8 @@ from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
 from djmessenger.management import profile
 from djmessenger.outgoing import thread
 
+pytestmark = pytest.mark.django_db
+
 WORDS = {"en": "Hello", "de": "Hallo", "zh-hant": "您好", "es": "Hola"}
 
 
@@ -51,7 +53,7 @@ class Graph:
         return graph.Response(*answer)
 
     def client(self, of=None) -> graph.Client:
-        return graph.Client("made-up-token", page_id=of.page_id if of else "me", transport=self)
+        return graph.Client("made-up-token", page_id=(of.page_id if of else "") or "me", transport=self)
 
     @property
     def profile(self) -> dict:
@@ -133,7 +135,7 @@ class TestGreetings:
         assert page.calls == []
 
     def test_remove(self, page):
-        page.profile.update({"greeting": []})
+        page.profile.update({"greeting": [{"locale": "default", "text": "Hi"}]})
         run("configure_greetings", "--remove")
         assert page.sent == [("DELETE", {"fields": ["greeting"]})]
 
@@ -262,8 +264,22 @@ class TestPersistentMenu:
         assert page.calls == []
 
     def test_remove(self, page):
-        run("configure_persistent_menu", "--remove")
+        page.profile.update({"get_started": {"payload": "x"}, "persistent_menu": [{"locale": "default"}]})
+        assert "menu is removed" in run("configure_persistent_menu", "--remove")
         assert page.sent == [("DELETE", {"fields": ["persistent_menu"]})]
+
+    def test_what_is_there_already_is_not_sent_again(self, page, settings):
+        settings.DJM_THREAD_PERSISTENT_MENUS = MENU
+        run("configure_persistent_menu")
+        sent = len(page.sent)
+        assert "menu was set already" in run("configure_persistent_menu")
+        assert len(page.sent) == sent
+
+    def test_the_declared_menu_comes_before_that_of_the_thread_settings(self, page, settings):
+        settings.DJM_THREAD_PERSISTENT_MENUS = MENU
+        settings.DJM_PROFILE = {"persistent_menu": [{"title": "Mine", "payload": "MINE"}]}
+        run("configure_persistent_menu")
+        assert page.profile["persistent_menu"][0]["call_to_actions"][0]["payload"] == "MINE"
 
 
 COMMANDS = ["configure_greetings", "configure_get_started_button", "configure_persistent_menu"]
@@ -300,7 +316,6 @@ class TestRefusals:
         with pytest.raises(CommandError, match="DJM_PAGE_ACCESS_TOKEN"):
             run(name)
 
-    @pytest.mark.django_db
     def test_another_page(self, page, full, name):
         run(name, "--page", "1234567")
         assert {call.path.partition("/v26.0")[2] for call in page.calls} == {"/1234567/messenger_profile"}
@@ -328,9 +343,22 @@ class TestAutoConfig:
     def test_sends_everything_in_order(self, page):
         profile.auto_configure("default")
         assert [list(body) for _method, body in page.sent] == [
-            ["greeting", "get_started"],
+            ["greeting"],
+            ["get_started"],
             ["persistent_menu"],
         ]
+
+    def test_what_is_there_already_is_not_sent_again(self, page):
+        profile.auto_configure("default")
+        sent = len(page.sent)
+        profile.auto_configure("default")
+        assert len(page.sent) == sent
+
+    def test_migrate_never_waits(self, page, caplog):
+        for _call in range(10):
+            page.client().get_messenger_profile()
+        profile.auto_configure("default")
+        assert "run the command again" in caplog.text
 
     def test_is_connected_to_migrate(self, page):
         mine = apps.get_app_config("djmessenger")
@@ -338,7 +366,7 @@ class TestAutoConfig:
         assert profile.auto_configure in receivers
         sent = {"app_config": mine, "verbosity": 1, "interactive": False, "using": "default", "plan": []}
         profile.auto_configure(sender=mine, signal=post_migrate, **sent)
-        assert len(page.sent) == 2
+        assert len(page.sent) == 3
 
     def test_is_off_by_default(self, page, settings):
         del settings.DJM_THREAD_ENABLE_AUTO_CONFIG

@@ -64,11 +64,10 @@ def test_options_go_to_what_the_command_runs():
     assert options.arguments == ["-k", "policy", "--database=postgresql"]
 
 
-def test_chaos_says_that_it_is_not_there(capsys):
-    with pytest.raises(SystemExit) as error:
-        dev.main(["chaos"])
-    assert error.value.code == 1
-    assert "no chaos run yet" in capsys.readouterr().err
+@pytest.mark.parametrize("command", ["bench", "chaos"])
+def test_the_long_ones_are_there(command):
+    package = "benchmarks" if command == "bench" else command
+    assert (dev.ROOT / package / "__main__.py").is_file()
 
 
 def test_it_uses_the_standard_library_alone():

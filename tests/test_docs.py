@@ -95,6 +95,38 @@ def test_every_event_is_in_the_table_of_events():
     assert all(f"| `{name}` |" in table for name in types.get_members())
 
 
+def test_events_have_their_field_their_key_and_a_sample():
+    lines = {re.findall(r"`(\w+)`", line)[0]: line for line in tables().events_table().splitlines()[2:]}
+    assert "`message_reactions`" in lines["REACTION"]
+    assert "`message_edits` | `message_edit` | `message_edit` |" in lines["MESSAGE_EDIT"]
+    assert "`message.attachments[].type = image` | `message_attachment_image` | yes" in lines["IMAGE"]
+    assert "`messaging_postbacks`" in lines["POSTBACK"]
+    samples = [line.split("|")[6].strip(" `") for line in lines.values()]
+    assert all((ROOT / "tests" / "wire" / f"{name}.json").exists() for name in samples if name != "–")
+    assert len([name for name in samples if name != "–"]) > 35
+
+
+def test_every_message_is_in_the_table_of_messages():
+    messages = importlib.import_module("djmessenger.outgoing.data").MESSAGES
+    table = tables().messages_table()
+    for cls in messages.values():
+        assert f"| `{cls.__name__}` |" in table
+    lines = {line.split("`")[1]: line for line in table.splitlines()[2:]}
+    assert "2000 characters in a text" in lines["Text"]
+    assert "1000 bytes of UTF-8 in a text on Instagram" in lines["Text"]
+    assert lines["ReceiptTemplate"].split("|")[3:5] == [" yes ", "  "]
+    assert lines["GenericTemplate"].split("|")[3:5] == [" yes ", " yes "]
+
+
+def test_versions_and_endings_are_those_of_the_rulebook():
+    module = tables()
+    assert "| `v21.0` | 2024-10-02 | 2027-01-21 |" in module.versions_table()
+    assert "| `v26.0` | 2026-07-29 | not announced |" in module.versions_table()
+    endings = module.endings_table()
+    assert "2027-01-21" in endings
+    assert "tag.ACCOUNT_UPDATE" not in endings, "that is over"
+
+
 def test_every_module_has_a_page():
     pages = {path.stem for path in (DOCS / "reference").glob("*.md")} - {"index"}
     package = ROOT / "src" / "djmessenger"

@@ -246,3 +246,9 @@ class TestIndex:
         assert (TextFilter("hi") | YES).types() is None
         assert (~TextFilter("hi")).types() is None
         assert (~TextFilter("hi")).literals() is None
+
+
+def test_a_text_beside_a_filter_is_refused_with_what_to_write():
+    for combine in (lambda: TextFilter("hi") | "hello", lambda: TextFilter("hi") & "hello"):  # type: ignore[operator]
+        with pytest.raises(TypeError, match=r"'hello' is a text, not a filter; write text\('hello'\)"):
+            combine()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 
 import pytest
 from django.db import connection, transaction
@@ -11,7 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from djmessenger import models
+from djmessenger import bot, models
+from djmessenger.emulator import EmulatorTransport
 from djmessenger.models import LeaseLost
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
@@ -195,8 +197,8 @@ class Later:
     def __init__(self) -> None:
         self.jobs = []
 
-    def run(self, lease, job, release):
-        self.jobs.append((job, release))
+    def run(self, lease, job):
+        self.jobs.append((job.work, job.release))
         return False
 
 
@@ -336,3 +338,100 @@ def test_language_and_time_zone_are_the_persons():
     )
     assert seen == [("de", "UTC+05:45")]
     assert made.pk
+
+
+# What a slow rule may ask for.
+
+
+def three_lines():
+    made = tools.conversation()
+    at = tools.now_ms()
+    tools.receive(*[tools.text(f"m_{n}", f"line {n}", at=at + n) for n in range(3)])
+    return made
+
+
+def test_a_gathering_rule_answers_all_that_waits_once():
+    made = three_lines()
+    calls = []
+
+    def ask(event):
+        calls.append([each.text for each in event.context["gathered"]])
+        return "one answer"
+
+    tools.handle(tools.road(ask, slow=True, gather=True), made)
+    assert calls == [["line 0", "line 1", "line 2"]]
+    assert models.Reply.objects.count() == 1
+    rows = list(models.Messaging.objects.order_by("id").values_list("state", "reason"))
+    first = models.Messaging.objects.earliest("id").pk
+    assert rows == [("done", ""), *[("done", f"gathered into event {first}")] * 2]
+
+
+def test_what_was_gathered_for_a_call_that_failed_is_not_lost():
+    made = three_lines()
+    handler = Broken(1)
+    road = tools.road(handler, slow=True, gather=True)
+    tools.handle(road, made)
+    assert set(models.Messaging.objects.values_list("state", flat=True)) == {"new"}
+    tools.pass_time(600)
+    tools.handle(road, made)
+    assert set(models.Messaging.objects.values_list("state", flat=True)) == {"done"}
+    assert handler.calls == 2
+
+
+def test_without_the_option_each_message_has_its_own_call():
+    made = three_lines()
+    tools.handle(tools.road(note, slow=True), made)
+    assert len(effects()) == 3
+
+
+def test_a_slow_rule_has_its_own_number_of_tries():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.road(lambda event: 1 / 0, slow=True, tries_of_rule=1, tries=9), made)
+    assert models.Messaging.objects.get().state == "failed"
+
+
+def test_who_takes_too_long_is_given_up_and_comes_back_in_vain():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    jobs = []
+
+    class Pool:
+        def run(self, lease, job):
+            jobs.append(job)
+            return False
+
+    road = tools.road(note, slow=True, timeout=2.5)
+    road.work(tools.claim(made), Deadline(60), Pool())
+    assert jobs[0].timeout == 2.5
+    jobs[0].give_up()
+    row = models.Messaging.objects.get()
+    assert (row.state, row.tries) == ("new", 1)
+    assert "2.5 seconds" in row.error
+    assert tools.lane(made).leased_until is None
+    with pytest.raises(LeaseLost), transaction.atomic():
+        jobs[0].work()
+    assert models.Messaging.objects.get().state == "new"
+
+
+def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
+    emulator.add_person(tools.PAGE, person_id=tools.PSID).says("hello")
+    emulator.waiting.clear()
+    monkeypatch.setattr("djmessenger.pipeline.inbox._TYPING", 0.01)
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    enough = threading.Event()
+
+    class Counts(EmulatorTransport):
+        seen = 0
+
+        def send(self, request, /):
+            self.seen += b"typing_on" in (request.body or b"")
+            if self.seen >= 3:
+                enough.set()
+            return super().send(request)
+
+    bot.use_transport(Counts(emulator))
+    done = []
+    tools.handle(tools.road(lambda event: done.append(enough.wait(20)), slow=True, typing=True), made)
+    assert done == [True]

@@ -221,7 +221,7 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
         {"timestamp": START, "sender": {"id": "?"}, "surprise": {"number": number}} for number in range(20)
     ]
     for seed in range(6):
-        shuffled = [random.Random(seed * 10 + n).sample(events + loose, 120) for n in range(3)]
+        shuffled = [random.Random(seed * 10 + n).sample(events + loose, 120) for n in range(3)]  # noqa: S311
         stored = [intake.store(tools.body(*items)).pk for items in shuffled]
         barrier = threading.Barrier(3)
 

@@ -10,7 +10,7 @@ import pytest
 
 from djmessenger import outgoing as o
 from djmessenger import rulebook
-from djmessenger.exceptions import InvalidField, LimitExceeded
+from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -274,10 +274,11 @@ def test_a_tag_goes_until_its_day(monkeypatch: pytest.MonkeyPatch, settings: Any
     (body,) = o.Text("a", tag="ACCOUNT_UPDATE").requests()
     assert (body["messaging_type"], body["tag"]) == ("MESSAGE_TAG", "ACCOUNT_UPDATE")
     Clock.day = 27
-    with pytest.raises(LimitExceeded, match="2026-04-27; use a utility message"):
-        o.Text("a", tag="ACCOUNT_UPDATE")
+    made = o.Text("a", tag="ACCOUNT_UPDATE")
+    with pytest.raises(HasEnded, match="2026-04-27; use a utility message"):
+        made.requests()
     settings.DJM_RULEBOOK = {"tag.ACCOUNT_UPDATE": None}
-    o.Text("a", tag="ACCOUNT_UPDATE")
+    made.requests()
 
 
 def test_feedback_may_carry_its_tag_on_messenger() -> None:

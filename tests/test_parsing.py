@@ -277,6 +277,15 @@ def test_arbitrary_bytes_raise_nothing_but_value_errors_of_decode(body):
         use(messaging)
 
 
+@pytest.mark.parametrize("beside", [[], {}, "page", None, [text()]])
+def test_an_event_beside_a_container_is_read_back_as_itself(beside):
+    entry = {"id": "1", "message": {"mid": "m_2", "text": "stray"}, "messaging": beside}
+    found = messagings({"object": "page", "entry": [entry]})
+    assert found[-1].mid == "m_2"
+    for messaging in found:
+        use(messaging)
+
+
 @given(NEAR_JSON)
 def test_arbitrary_json_never_raises(document):
     cleaned = decode(json.dumps(document).encode())

@@ -656,10 +656,17 @@ class TestOutcome:
         assert outcome.unhandled
         assert policy.decide(messaging).applied
 
-    def test_outside_debug_the_log_holds_no_text(self, caplog):
+    @pytest.mark.parametrize(
+        ("messaging", "line"),
+        [
+            (said("my secret words"), '@rule(text("..."))'),
+            (event(postback={"payload": "secret", "title": "Tap"}), '@rule(tapped("..."))'),
+        ],
+    )
+    def test_outside_debug_the_log_holds_nothing_that_was_said(self, messaging, line, caplog):
         with caplog.at_level(logging.DEBUG, "djmessenger.routing"):
-            outcome = Policy().route(said("my secret words"))
-        assert '@rule(text("..."))' in outcome.suggestion
+            outcome = Policy().route(messaging)
+        assert line in outcome.suggestion
         assert "secret" not in caplog.text
         assert "secret" not in json.dumps(outcome.json())
 

@@ -14,7 +14,7 @@ from django.utils.functional import lazy
 from djmessenger import rules
 from djmessenger.filtering import TextFilter
 from djmessenger.receiving import Messaging, ReceivingType
-from djmessenger.routing import InvalidPolicy, Policy
+from djmessenger.routing import InvalidPolicy, Policy, Rule
 
 NOW = 1_790_000_000_000
 
@@ -477,3 +477,12 @@ class TestFilters:
 
     def test_a_text_is_the_filter_that_data_names(self):
         assert rules.text("hi") == TextFilter("hi")
+
+
+def test_a_slow_rule_may_say_how_long_how_often_and_what_it_gathers():
+    made = Rule("SIMPLE_TEXT", "ask", slow=True, gather=True, timeout=40, tries=2)
+    assert Rule.deserialize(made.json()).json() == made.json()
+    assert {"gather": True, "timeout": 40, "tries": 2}.items() <= made.json().items()
+    assert not {"gather", "timeout", "tries"} & set(Rule("SIMPLE_TEXT", "plain").json())
+    bad = {"rules": [{"type": "SIMPLE_TEXT", "name": "x", "handlers": [], "timeout": 0, "tries": "2"}]}
+    assert {"rules[0].timeout", "rules[0].tries"} <= {item.position for item in Policy.problems_of(bad)}

@@ -12,6 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
@@ -432,6 +433,15 @@ class TestTime:
         ana.sees_nothing()
         assert models.Reply.objects.get().state == "sent"
 
+    def test_in_a_transaction_of_the_test_time_passes_in_one_step(self, messenger):
+        ana = messenger.person()
+        ana.says("hi")
+        with transaction.atomic():
+            ana.row.send("Soon")
+            messenger.travel(days=6)
+        with pytest.raises(ReplyRefused):
+            messenger.run()
+
     def test_other_models_age_on_request(self, messenger, django_user_model):
         user = django_user_model.objects.create_user("staff")
         messenger.travel(days=3)
@@ -517,6 +527,19 @@ class TestRoad:
         kinds = set(models.Messaging.objects.values_list("type", flat=True))
         assert kinds == {"SIMPLE_TEXT", "ECHO", "DELIVERED", "READ"}
         assert ana.outcome.type == "SIMPLE_TEXT"
+
+
+@pytest.fixture
+def nothing_left_behind():
+    before = django_settings.DJM_DISPATCHER
+    yield
+    assert before == django_settings.DJM_DISPATCHER
+
+
+def test_settings_that_a_test_changes_come_back(nothing_left_behind, settings, messenger):
+    """Asked for before the kit, the fixture ``settings`` ends after it."""
+    settings.DEBUG = True
+    assert django_settings.DJM_DISPATCHER != "inline"
 
 
 def test_the_plugin_needs_neither_django_set_up_nor_a_second_plugin(tmp_path):

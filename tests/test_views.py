@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import importlib
+import io
 import json
+import traceback
 
 import pytest
 from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest
 from django.db import DatabaseError
-from django.test import Client
+from django.test import Client, override_settings
 
-from djmessenger import models
+from djmessenger import models, urls
 from djmessenger.pipeline import intake
+from djmessenger.views import DJMBotView
 
 URL = "/messenger"
 BODY = json.dumps({"object": "page", "entry": []}).encode()
@@ -44,6 +49,11 @@ class TestVerification:
         assert answer["Content-Type"].startswith("text/plain")
         assert answer["X-Content-Type-Options"] == "nosniff"
 
+    def test_no_middleware_is_needed_for_nosniff(self, settings):
+        settings.MIDDLEWARE = []
+        for answer in (Client().get(URL), post(signature="")):
+            assert answer["X-Content-Type-Options"] == "nosniff"
+
     def test_the_order_of_the_query_does_not_matter(self):
         answer = self.ask(verify_token="made-up-verify-token", challenge="1", mode="subscribe")
         assert answer.status_code == 200
@@ -53,6 +63,8 @@ class TestVerification:
         [
             {"mode": "subscribe", "challenge": "1", "verify_token": "wrong"},
             {"mode": "subscribe", "challenge": "1", "verify_token": "tökén"},
+            {"mode": "subscribe", "challenge": "1", "verify_token": "made-up-verify-token-and-more"},
+            {"mode": "subscribe", "challenge": "1", "verify_token": "made-up-verify-toke"},
             {"mode": "subscribe", "challenge": "1"},
             {"mode": "unsubscribe", "challenge": "1", "verify_token": "made-up-verify-token"},
             {"mode": "subscribe", "challenge": "<script>", "verify_token": "made-up-verify-token"},
@@ -154,6 +166,19 @@ class TestBody:
             assert post(b"x" * 101).status_code == 413
         assert post(b"x" * 100).status_code == 200
 
+    def test_a_body_whose_length_nobody_told_has_the_limit_too(self, settings):
+        settings.DJM_MAX_BODY = 100
+        scope = {"type": "http", "method": "POST", "path": URL, "query_string": b"", "headers": []}
+        for size, expected in ((101, 413), (100, 403)):
+            request = ASGIRequest(scope, io.BytesIO(b"x" * size))
+            request.META["HTTP_X_HUB_SIGNATURE_256"] = "sha256=" + "0" * 64
+            assert DJMBotView.as_view()(request).status_code == expected
+
+    def test_a_body_that_a_middleware_read_has_the_limit_too(self, rows, settings):
+        settings.MIDDLEWARE = ["tests.test_views.reading_the_body"]
+        settings.DJM_MAX_BODY = 100
+        assert [post(b"x" * size).status_code for size in (101, 100)] == [413, 200]
+
     def test_a_full_batch_passes_the_limit_of_django(self, rows):
         assert post(b" " * 3_000_000 + BODY).status_code == 200
 
@@ -178,6 +203,35 @@ def touching_the_form(get_response):
         return get_response(request)
 
     return middleware
+
+
+def reading_the_body(get_response):
+    def middleware(request):
+        assert request.body
+        return get_response(request)
+
+    return middleware
+
+
+@pytest.fixture
+def patterns():
+    with override_settings(DJM_ENDPOINT="a.c+/(b)"):
+        found = importlib.reload(urls).urlpatterns
+    importlib.reload(urls)
+    return found
+
+
+class TestAddress:
+    @pytest.mark.parametrize("path", ["a.c+/(b)", "a.c+/(b)/"])
+    def test_the_endpoint_is_matched_literally(self, patterns, path):
+        assert patterns[0].resolve(path)
+
+    @pytest.mark.parametrize("path", ["abc/b", "abcc/b", "a.c/b", "xa.c+/(b)", "a.c+/(b)x", "a.c+/(b)//", ""])
+    def test_and_never_as_a_pattern(self, patterns, path):
+        assert patterns[0].resolve(path) is None
+
+    def test_nothing_else_is_published(self, patterns):
+        assert [pattern.name for pattern in patterns] == ["djmessenger-webhook", "djmessenger-health"]
 
 
 class TestMeeting:
@@ -209,6 +263,18 @@ class TestMeeting:
 
         monkeypatch.setattr(intake, "store", refuse)
         assert post().status_code == 503
+
+    @pytest.mark.parametrize("trouble", ["store", "split"])
+    def test_no_frame_of_a_logged_traceback_holds_a_secret(self, rows, monkeypatch, caplog, trouble):
+        def refuse(*args):
+            raise DatabaseError("disk full")
+
+        monkeypatch.setattr(intake, trouble, refuse)
+        post()
+        tracebacks = [record.exc_info[2] for record in caplog.records if record.exc_info]
+        frames = [frame for found in tracebacks for frame, _line in traceback.walk_tb(found)]
+        assert frames
+        assert not [frame for frame in frames if settings.DJM_APP_SECRET in repr(frame.f_locals)]
 
     def test_trouble_after_the_commit_is_still_200(self, rows, monkeypatch):
         def stumble(callback_id):

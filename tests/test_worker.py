@@ -12,6 +12,7 @@ from django.db import OperationalError, connection, transaction
 from djmessenger import models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake
+from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.threads import Threads, connection_hygiene
 from djmessenger.pipeline.worker import SlowThreads, Worker
@@ -136,7 +137,7 @@ def test_leases_of_slow_work_are_renewed(file_database, settings):
     lease = tools.claim(made, seconds=0.3)
     gate, released = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
-    pool.run(lease, lambda: gate.wait(LONG), released.set)
+    pool.run(lease, Slow(work=lambda: gate.wait(LONG), release=released.set))
     first = tools.lane(made).leased_until
     until(lambda: tools.lane(made).leased_until > first, "a renewal")
     assert models.Lane.objects.claim(tools.IN, seconds=60) == []
@@ -168,10 +169,10 @@ def test_slow_work_that_never_began_frees_its_lane_at_the_end(file_database):
         begun.set()
         gate.wait(LONG)
 
-    pool.run(leases[0], first, lambda: ran.append(1))
+    pool.run(leases[0], Slow(work=first, release=lambda: ran.append(1)))
     assert begun.wait(LONG)
     for lease in leases[1:]:
-        pool.run(lease, lambda: ran.append("never"), lambda: None)
+        pool.run(lease, Slow(work=lambda: ran.append("never"), release=lambda: None))
     threading.Timer(0.05, gate.set).start()
     pool.stop(LONG)
     assert ran == [1]
@@ -184,7 +185,7 @@ def test_slow_work_begins_without_a_database_connection(file_database):
     models.Lane.objects.wake([made.pk], tools.IN)
     held = []
     pool = SlowThreads(1, lambda: None)
-    pool.run(tools.claim(made), lambda: held.append(connection.connection), lambda: None)
+    pool.run(tools.claim(made), Slow(work=lambda: held.append(connection.connection), release=lambda: None))
     until(lambda: held, "the job")
     pool.stop(LONG)
     assert held == [None]

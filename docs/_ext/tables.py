@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import json
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any, ClassVar
 
 from django.utils.functional import Promise
@@ -11,8 +14,16 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from djmessenger import rulebook, settings
-from djmessenger.receiving import ReceivingType
+from djmessenger.outgoing import OutgoingMessage
+from djmessenger.outgoing.data import MESSAGES
+from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.receiving.checkers import EVENT_KEYS
+from djmessenger.receiving.parsing import split
+from djmessenger.receiving.subscriptions import FIELDS
+from djmessenger.rulebook.facts import READ
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
+
+WIRE = Path(__file__).parents[2] / "tests" / "wire"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
@@ -50,12 +61,136 @@ def default_text(default: Any) -> str:
 
 
 def events_table() -> str:
+    """What is parsed: the type, the field that brings it, the key that gives it away, a sample of the tests."""
+    samples = samples_by_type()
     return table(
-        ["Type", "What happened", "Authored by a person"],
+        ["Type", "What happened", "Webhook field", "On Instagram", "Key", "Sample", "Authored"],
         [
-            [f"`{name}`", one.description or "–", "yes" if one.authored else ""]
+            [
+                f"`{name}`",
+                one.description or "–",
+                codes(field.messenger for field in FIELDS.get(one, ())),
+                codes(field.instagram for field in FIELDS.get(one, ())),
+                codes(samples[one][1:]) if one in samples else "–",
+                f"`{samples[one][0]}`" if one in samples else "–",
+                "yes" if one.authored else "",
+            ]
             for name, one in ReceivingType.get_members().items()
         ],
+    )
+
+
+def codes(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names if name) or "–"
+
+
+def samples_by_type() -> dict[ReceivingType, tuple[str, str]]:
+    """Give the first sample of each type, and the key that it is known by."""
+    found: dict[ReceivingType, tuple[str, str]] = {}
+    # Messenger's own form first, and whole batches last.
+    for path in sorted(
+        WIRE.glob("*.json"), key=lambda path: (path.stem.startswith(("ig_", "batch_")), path.stem)
+    ):
+        if path.stem in {"MANIFEST", "signature_vectors"}:
+            continue
+        for item in split(json.loads(path.read_text(encoding="utf-8"))):
+            if item.messaging is not None:
+                found.setdefault(item.messaging.type, (path.stem, key_of(item.messaging)))
+    return found
+
+
+def key_of(messaging: Messaging) -> str:
+    raw = messaging.raw
+    if messaging.is_standby:
+        return "standby"
+    key = next((name for name in sorted(EVENT_KEYS) if name in raw), messaging.container)
+    message = raw.get("message")
+    if key != "message" or not isinstance(message, dict):
+        return key
+    inner = next(
+        (name for name in ("is_echo", "is_deleted", "is_unsupported", "quick_reply") if message.get(name)), ""
+    )
+    if inner:
+        return f"message.{inner}"
+    kinds = [item.get("type") for item in message.get("attachments") or ()]
+    return f"message.attachments[].type = {kinds[0]}" if kinds else "message.text"
+
+
+def messages_table() -> str:
+    """What is sent: the class, its type as plain data, the channels, the limits."""
+    by_class: dict[type[OutgoingMessage], str] = {}
+    for name, cls in MESSAGES.items():
+        by_class.setdefault(cls, name)
+    return table(
+        ["Class", "Type as data", "Messenger", "Instagram", "Limits"],
+        [
+            [
+                f"`{cls.__name__}`",
+                f"`{name}`",
+                *("yes" if channel in channels_of(cls) else "" for channel in ("messenger", "instagram")),
+                "; ".join(limits_of(cls, name)) or "–",
+            ]
+            for cls, name in by_class.items()
+        ],
+    )
+
+
+def channels_of(cls: type[OutgoingMessage]) -> frozenset[str]:
+    channels: frozenset[str] = getattr(cls, "channels", frozenset({"messenger", "instagram"}))
+    return channels
+
+
+LIMITS_OF = {
+    "button": ("button_template", "buttons", "button"),
+    "generic": ("generic", "buttons", "button"),
+    "media": ("media", "buttons", "button"),
+    "customer_feedback": ("feedback",),
+    "customer_information": ("information",),
+    "image": ("attachment",),
+    "audio": ("attachment",),
+    "video": ("attachment",),
+    "file": ("attachment",),
+    "text": ("text", "quick_replies", "quick_reply"),
+}
+"""Type to the families of rows in the rulebook; for others the family has the name of the type."""
+
+
+def limits_of(cls: type[OutgoingMessage], name: str) -> list[str]:
+    families = LIMITS_OF.get(name, (name,))
+    others = {"image", "audio", "video", "file"} - {name}
+    return [
+        f"{row.value // 2**20} MiB {row.what.removeprefix('bytes ')}"
+        if row.what.startswith("bytes ") and row.value % 2**20 == 0
+        else f"{row.value} {row.what}"
+        for family in families
+        for key, row in rulebook.table.items()
+        if key.partition(".")[0] == family
+        and isinstance(row.value, int)
+        and key.rpartition(".")[2] not in others
+        and (not key.endswith(".instagram") or "instagram" in channels_of(cls))
+    ]
+
+
+def versions_table() -> str:
+    rows = [row for key, row in reversed(rulebook.table.items()) if key.startswith("graph.")]
+    return table(
+        ["Version", "Since", "Usable until"],
+        [
+            [f"`{row.key.removeprefix('graph.')}`", str(row.since), str(row.until or "not announced")]
+            for row in rows
+        ],
+    )
+
+
+def endings_table() -> str:
+    """What ends after the day on which the pages were last read."""
+    rows = sorted(
+        (row for row in rulebook.table.values() if row.until is not None and row.until > READ),
+        key=lambda row: str(row.until),
+    )
+    return table(
+        ["On", "What", "Instead", "Key"],
+        [[str(row.until), row.what, row.instead or "–", f"`{row.key}`"] for row in rows],
     )
 
 
@@ -80,7 +215,10 @@ class GeneratedTable(SphinxDirective):
     tables: ClassVar[dict[str, Any]] = {
         "settings-table": settings_table,
         "events-table": events_table,
+        "endings-table": endings_table,
         "limits-table": limits_table,
+        "messages-table": messages_table,
+        "versions-table": versions_table,
     }
 
     def run(self) -> list[nodes.Node]:

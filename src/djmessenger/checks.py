@@ -6,9 +6,11 @@ error would stop ``migrate`` on a morning on which nobody changed anything.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import difflib
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,9 +22,10 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.utils.functional import Promise
 
-from djmessenger import bot, rulebook, settings
+from djmessenger import bot, models, rulebook, settings
 from djmessenger.exceptions import DJMException
-from djmessenger.outgoing import thread
+from djmessenger.outgoing import declaration, profile, thread
+from djmessenger.routing import dated
 
 DOCS = "docs/"
 """Where the hints point: the documentation in the repository."""
@@ -43,7 +46,18 @@ _OF_2016 = {
     "DJM_BASE_DIR": "Nothing needs it.",
 }
 _CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple(ENGINES)}
-_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT")
+_OF_A_PAGE: Mapping[str, tuple[type, ...]] = {
+    "token": (str,),
+    "app_id": (str,),
+    "channel": (str,),
+    "login": (str,),
+    "version": (str,),
+    "policy": (str, os.PathLike),
+    "language": (str,),
+    "log": (bool,),
+}
+"""Keys of an entry of ``DJM_PAGES``, with their types."""
+_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT", "DJM_UPLOAD_TIMEOUT")
 
 
 @checks.register("djmessenger")
@@ -101,7 +115,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    if not debug and not settings.DJM_PAGE_ACCESS_TOKEN:
+    elsewhere = settings.DJM_PAGES or settings.DJM_TOKEN_KEYS
+    if not debug and not settings.DJM_PAGE_ACCESS_TOKEN and not elsewhere:
         found.append(
             _error(
                 "E005",
@@ -140,7 +155,7 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     found: list[CheckMessage] = []
     version, url = settings.read("DJM_GRAPH_VERSION"), settings.read("DJM_GRAPH_URL")
     if isinstance(version, str):
-        found += _version(version, datetime.datetime.now(tz=datetime.UTC).date())
+        found += _version(version, _today())
     if isinstance(url, str) and not _is_safe(url):
         found.append(
             _warning(
@@ -165,6 +180,63 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 
 
 @checks.register("djmessenger")
+def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Nothing that the rules use ends soon, or has ended."""
+    today = _today()
+    found: list[CheckMessage] = []
+    for use in policy_uses():
+        row = rulebook.row(use.key)
+        if row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
+            continue
+        days = (row.until - today).days
+        instead = f"Use {row.instead}. " if row.instead else ""
+        hint = f"{instead}{row.source}, read {row.date}. Where Meta moved the day, DJM_RULEBOOK moves it here too."
+        where = f"The rule {use.rule} uses in {use.what}: {row.what}."
+        if days <= 0:
+            found.append(
+                _warning("W017", f"{where} THIS HAS ENDED on {row.until}; Meta refuses it.", hint, "rulebook")
+            )
+        else:
+            found.append(
+                _warning("W016", f"{where} This ends in {days} days, on {row.until}.", hint, "rulebook")
+            )
+    return found
+
+
+def policy_uses() -> list[dated.Use]:
+    """Give what the policies use of the dated rulebook, those of ``DJM_PAGES`` included; nothing of a broken one."""
+    found: dict[dated.Use, None] = {}
+    pages = settings.read("DJM_PAGES")
+    named = [models.Page(page_id=str(page_id)) for page_id in pages] if isinstance(pages, Mapping) else []
+    for page in (None, *named):
+        # Whatever a policy of the project raises, its own check tells of it.
+        with contextlib.suppress(Exception):
+            found |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
+    return list(found)
+
+
+@checks.register("djmessenger")
+def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """``DJM_PROFILE`` can be sent as it is, for every Page that it names."""
+    source = settings.read("DJM_PROFILE")
+    is_readable = isinstance(source, settings.SETTINGS["DJM_PROFILE"].type)
+    if not is_readable:
+        return []
+    languages = [code for code, _name in django_settings.LANGUAGES]
+    try:
+        written = declaration.read(source, getattr(django_settings, "BASE_DIR", ""))
+        for page_id in ("", *map(str, written[declaration.PAGES])):
+            of_page = declaration.for_page(written, page_id)
+            found = declaration.properties(of_page, languages, django_settings.LANGUAGE_CODE)
+            given = {name: value for name, value in found.items() if value is not None}
+            # The get-started button is there by default, or stands on the Page already.
+            profile.in_order(given, present=profile.ORDER)
+    except DJMException as error:
+        return [_error("E018", f"{error}.", settings.SETTINGS["DJM_PROFILE"].meaning, "profile")]
+    return []
+
+
+@checks.register("djmessenger")
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Something handles stored callbacks, the regex engine is there, and the database bears the threads."""
     found: list[CheckMessage] = []
@@ -173,10 +245,9 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         try:
             kind = bot.get_dispatcher_class()
         except DJMException as error:
-            known = [*bot.DISPATCHERS, *bot.OPTIONAL_DISPATCHERS]
-            close = difflib.get_close_matches(name, known, 1)
+            close = difflib.get_close_matches(name, [*bot.DISPATCHERS, *bot.OTHER_DISPATCHERS], 1)
             hint = f"Did you mean {close[0]!r}?" if close else settings.SETTINGS["DJM_DISPATCHER"].meaning
-            if name in bot.OPTIONAL_DISPATCHERS:
+            if name in bot.OTHER_DISPATCHERS:
                 hint = f"Install {name}: it is the extra of the same name of this package."
             found.append(_error("E008", f"{error}.", hint, "settings"))
     engine = settings.read("DJM_REGEX_ENGINE")
@@ -188,6 +259,17 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 f"DJM_REGEX_ENGINE is {engine!r}, but the module {ENGINES[engine]} is not installed.",
                 f"Install it, or set another engine.{extra}",
                 "settings",
+            )
+        )
+    lease, call = settings.read("DJM_LEASE"), settings.read("DJM_GRAPH_TIMEOUT")
+    if isinstance(lease, (int, float)) and isinstance(call, (int, float)) and lease < 2 * call:
+        found.append(
+            _error(
+                "E027",
+                f"DJM_LEASE is {lease}, less than twice DJM_GRAPH_TIMEOUT ({call}): a call could outlast the lease "
+                "under which it was begun, and another process send the same.",
+                "Raise the one or lower the other.",
+                "reliability",
             )
         )
     database = getattr(django_settings, "DATABASES", {}).get("default") or {}
@@ -209,46 +291,109 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
 
 
 def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMessage]:
-    """No wake-up is lost, no rule runs in the request by surprise, and no lease ends before the work under it."""
+    """No wake-up is lost, and no rule runs in the request by surprise."""
     found: list[CheckMessage] = []
-    if (
-        kind is not None
-        and issubclass(kind, bot.DISPATCHERS["inline"])
-        and not _is_debug()
-        and not _is_test()
-    ):
+    is_inline = kind is not None and issubclass(kind, bot.DISPATCHERS["inline"])
+    if is_inline and not _is_debug() and not _is_test():
         found.append(
             _warning(
-                "W016",
+                "W028",
                 "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta breaks off "
                 "after five seconds, and nobody tries again what failed.",
                 "It is for tests and shells. Set 'embedded', 'worker' or 'celery'.",
                 "deployment",
             )
         )
-    is_elsewhere = settings.read("DJM_DISPATCHER") in {"worker", *bot.OPTIONAL_DISPATCHERS}
+    is_elsewhere = settings.read("DJM_DISPATCHER") in {"worker", *bot.OTHER_DISPATCHERS}
     in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
     if is_elsewhere and in_memory:
         found.append(
             _warning(
-                "W020",
+                "W029",
                 "The database is in the memory of this process, where no worker finds the callbacks that it stores.",
                 "Name a file or a server in DATABASES, or set DJM_DISPATCHER = 'embedded'.",
                 "deployment",
             )
         )
-    lease, timeout = settings.read("DJM_LEASE"), settings.read("DJM_GRAPH_TIMEOUT")
-    if all(isinstance(value, (int, float)) for value in (lease, timeout)) and lease < 2 * timeout:
+    return [*found, *getattr(kind, "check", list)()]
+
+
+@checks.register("djmessenger")
+def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """The entries of ``DJM_PAGES`` can be used and belong to an app; tokens in the database can be kept."""
+    found = [
+        _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
+        for problem in _key_problems()
+    ]
+    if not isinstance(settings.DJM_PAGES, dict):
+        return found
+    # No variable holds the setting: it would be in the frames of whatever fails below.
+    for page_id in settings.DJM_PAGES:
+        name = f"DJM_PAGES[{page_id!r}]"
+        if complaint := _complaint_of_page(page_id):
+            found.append(
+                _error("E020", f"{name} {complaint}.", settings.SETTINGS["DJM_PAGES"].meaning, "pages")
+            )
+            continue
+        found += _check_page(page_id, name)
+    if settings.DJM_PAGES and settings.DJM_PAGE_ACCESS_TOKEN and not settings.DJM_PAGE_ID:
         found.append(
-            _error(
-                "E016",
-                f"DJM_LEASE is {lease} s with a DJM_GRAPH_TIMEOUT of {timeout} s: a call could last longer than the "
-                "right to make it, so none is begun.",
-                "Make the lease at least twice as long as the timeout.",
-                "settings",
+            _warning(
+                "W026",
+                "DJM_PAGE_ACCESS_TOKEN is set beside DJM_PAGES without DJM_PAGE_ID, so no Page is spoken for with it.",
+                "Set DJM_PAGE_ID to the id of its Page, or move the token into DJM_PAGES.",
+                "pages",
             )
         )
-    return [*found, *getattr(kind, "check", list)()]
+    return found
+
+
+def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
+    if version := settings.page_setting(page_id, "version"):
+        yield from _version(version, datetime.datetime.now(tz=datetime.UTC).date(), f"{name}['version']")
+    if policy := settings.page_setting(page_id, "policy"):
+        yield from (_of_policy(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
+    apps = set(map(str, settings.DJM_APP_SECRET)) if isinstance(settings.DJM_APP_SECRET, dict) else set()
+    app_id = settings.page_setting(page_id, "app_id") or settings.DJM_APP_ID
+    if app_id and apps and app_id not in apps:
+        yield _warning(
+            "W025",
+            f"{name} is of app {app_id}, which DJM_APP_SECRET does not name: all its callbacks are ignored.",
+            "Add the app's id and secret to DJM_APP_SECRET, or mend the id.",
+            "pages",
+        )
+    elif not app_id and len(apps) > 1:
+        yield _warning(
+            "W024",
+            f"{name} names no app_id while DJM_APP_SECRET holds several apps: each of them can write to this Page.",
+            "Say in app_id which app the Page belongs to.",
+            "pages",
+        )
+
+
+def _complaint_of_page(page_id: Any) -> str:
+    """Say what is wrong with an entry of ``DJM_PAGES``, without showing its values: one is the token."""
+    if not isinstance(page_id, str) or not re.fullmatch(r"[0-9]{1,32}", page_id, re.ASCII):
+        return "has a key that is no page id, which is a text of digits"
+    if not isinstance(settings.DJM_PAGES[page_id], dict):
+        return f"must be dict, not {type(settings.DJM_PAGES[page_id]).__name__}"
+    for name in settings.DJM_PAGES[page_id]:
+        if name not in _OF_A_PAGE:
+            close = difflib.get_close_matches(str(name), _OF_A_PAGE, 1)
+            return f"has the key {name!r}, which does not exist{f'; did you mean {close[0]!r}?' if close else ''}"
+        kinds = _OF_A_PAGE[name]
+        if not isinstance(settings.page_setting(page_id, name), kinds):
+            return f"has under {name!r} what is no {' or '.join(kind.__name__ for kind in kinds)}"
+    for name, choices in (("channel", ("messenger", "instagram")), ("login", ("facebook", "instagram"))):
+        value = settings.page_setting(page_id, name)
+        if value and value not in choices:
+            return f"has the {name} {value!r}; it must be {_listed(choices)}"
+    return ""
+
+
+def _key_problems() -> list[str]:
+    keys = settings.read("DJM_TOKEN_KEYS")
+    return bot.key_problems() if isinstance(keys, settings.SETTINGS["DJM_TOKEN_KEYS"].type) else []
 
 
 @checks.register("djmessenger")
@@ -292,13 +437,14 @@ def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     policy = settings.read("DJM_ROUTING_POLICY")
     if not isinstance(policy, settings.SETTINGS["DJM_ROUTING_POLICY"].type):
         return []
-    found: list[CheckMessage] = []
-    for problem in policy_problems():
-        make = Error if problem.is_error else Warning
-        where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
-        hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
-        found.append(make(f"{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}"))
-    return found
+    return [_of_policy(problem) for problem in policy_problems()]
+
+
+def _of_policy(problem: Any, prefix: str = "") -> CheckMessage:
+    make = Error if problem.is_error else Warning
+    where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
+    hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
+    return make(f"{prefix}{where}: {problem.message}", hint=hint, id=f"djmessenger.{problem.id}")
 
 
 def policy_problems() -> Iterable[Any]:
@@ -358,22 +504,25 @@ def _is_test() -> bool:
     return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")
 
 
-def _version(version: str, today: datetime.date) -> list[CheckMessage]:
+def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION") -> list[CheckMessage]:
     hint = "Read Meta's changelog of the Graph API and set a later one; v26.0 is known to serve."
     if not _VERSION.fullmatch(version):
-        return [
-            _warning(
-                "W008", f"DJM_GRAPH_VERSION is {version!r}; a version looks like v26.0.", hint, "settings"
-            )
-        ]
+        return [_warning("W008", f"{name} is {version!r}; a version looks like v26.0.", hint, "settings")]
     key = f"graph.{version}"
     row = rulebook.rows().get(key)
     if row is None or row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
         return []
-    when = "ended" if rulebook.retirement(key, today) else "ends"
-    return [
-        _warning("W009", f"DJM_GRAPH_VERSION is {version}, which {when} on {row.until}.", hint, "settings")
-    ]
+    ended = rulebook.retirement(key, today) is not None
+    when = (
+        f"HAS ENDED on {row.until}: Meta answers with its oldest version that still works"
+        if ended
+        else f"ends on {row.until}"
+    )
+    return [_warning("W009", f"{name} is {version}, which {when}.", hint, "graph-versions")]
+
+
+def _today() -> datetime.date:
+    return datetime.datetime.now(tz=datetime.UTC).date()
 
 
 def _is_safe(url: str) -> bool:

@@ -2,8 +2,10 @@
 
     DJMException
     ├── DJMInvalidConfigException      settings, a policy or a message break a rule of the platform
+    │   ├── TokenKeyError              a token in the database cannot be read with the keys there are
     │   └── InvalidField               a field of a message or profile; also a DJMInvalidValueException
     │       └── LimitExceeded          it is over a dated limit
+    │           └── HasEnded           it was withdrawn by Meta on a day that has come
     └── DJMInvalidValueException       a value cannot be accepted
 
 Graph's refusals have a tree of their own, ``djmessenger.graph.errors``, under the same root.
@@ -18,6 +20,10 @@ class DJMException(Exception):
 
 class DJMInvalidConfigException(DJMException):
     """A setting, a policy or a message breaks a rule of the platform, such as a fourth button."""
+
+
+class TokenKeyError(DJMInvalidConfigException):
+    """A token in the database cannot be kept or read: ``DJM_TOKEN_KEYS`` is missing, broken or of another time."""
 
 
 class DJMInvalidValueException(DJMException):
@@ -43,3 +49,7 @@ class LimitExceeded(InvalidField):
     def __init__(self, field: str, limit: str, source: str = "") -> None:
         self.limit = limit
         super().__init__(field, limit, source)
+
+
+class HasEnded(LimitExceeded):
+    """What the field asks for was withdrawn by Meta; raised when it is sent, never while a program starts."""

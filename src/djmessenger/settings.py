@@ -91,6 +91,12 @@ SETTINGS: dict[str, Setting] = {
         "Entries of the persistent menu, at most 20 dicts: type (postback or web_url), title, url or payload. "
         "A postback without payload gets the numbered payload of its place.",
     ),
+    "DJM_PROFILE": Setting(
+        (dict, str, os.PathLike),
+        {},
+        "What a person sees before the first message, as a dict by Meta's names of the properties, or the path of a "
+        "TOML file; under pages what differs on one Page. Laid over the DJM_THREAD settings.",
+    ),
     # The platform.
     "DJM_PAGE_ID": Setting(
         str, "", "Id of the Page, where one Page is set here; learnt from the first callback when left out."
@@ -98,14 +104,46 @@ SETTINGS: dict[str, Setting] = {
     "DJM_APP_ID": Setting(
         str, "", "Id of the Meta app; tells our own echoes from those of other apps on the Page."
     ),
+    "DJM_WEBHOOK_FIELDS": Setting(
+        (list, tuple),
+        (),
+        "Webhook fields beyond those that follow from the rules, such as standby, or feed for another part of the "
+        "project.",
+    ),
+    "DJM_PAGES": Setting(
+        dict,
+        {},
+        "More Pages than one, by page id: a dict with token, app_id, channel (messenger, instagram), login "
+        "(facebook, instagram), version, policy, language and log; what is left out comes from the Page's row, "
+        "then from the settings of the one Page.",
+        secret=True,
+    ),
+    "DJM_TOKEN_KEYS": Setting(
+        (str, list, tuple),
+        (),
+        "Keys, newest first, under which tokens are kept in the database; "
+        "manage.py djmessenger tokens --new-key makes one.",
+        secret=True,
+    ),
     "DJM_GRAPH_URL": Setting(
         str, "https://graph.facebook.com", "Where Graph is; another address serves emulators and tests."
+    ),
+    "DJM_INSTAGRAM_GRAPH_URL": Setting(
+        str,
+        "https://graph.instagram.com",
+        "Where Graph is for accounts with Instagram Login; where only DJM_GRAPH_URL is set, it is there too.",
     ),
     "DJM_GRAPH_VERSION": Setting(
         str, "v26.0", "Version of the Graph API in each call, such as v26.0; any version that Meta serves."
     ),
     "DJM_GRAPH_TIMEOUT": Setting(
         (int, float), 10.0, "Total time for one call to Graph, in seconds, from connecting to the last byte."
+    ),
+    "DJM_UPLOAD_TIMEOUT": Setting(
+        (int, float), 45.0, "Total time to upload one file to Graph, in seconds; below DJM_LEASE."
+    ),
+    "DJM_REQUEST_LOG": Setting(
+        int, 1000, "How many calls to Graph are kept for each Page whose request log is on."
     ),
     "DJM_RULEBOOK": Setting(
         dict,
@@ -213,6 +251,12 @@ def read(name: str) -> Any:
     return SETTINGS[name].default
 
 
+def page_setting(page_id: str, name: str) -> Any:
+    """Give one value of the Page's entry in ``DJM_PAGES``, or an empty text."""
+    # One expression: no frame holds the entry, and with it the token.
+    return (read("DJM_PAGES").get(page_id) or {}).get(name, "")
+
+
 def overrides() -> Mapping[str, Any]:
     """Give the project's overrides of the rulebook."""
     value: Mapping[str, Any] = read("DJM_RULEBOOK")
@@ -240,11 +284,18 @@ if TYPE_CHECKING:
     DJM_THREAD_GREETINGS_TEXT: str | Promise
     DJM_THREAD_ENABLE_GET_STARTED_BUTTON: bool
     DJM_THREAD_PERSISTENT_MENUS: list[dict[str, Any]] | tuple[dict[str, Any], ...]
+    DJM_PROFILE: dict[str, Any] | str | os.PathLike[str]
     DJM_PAGE_ID: str
     DJM_APP_ID: str
+    DJM_WEBHOOK_FIELDS: list[str] | tuple[str, ...]
+    DJM_PAGES: dict[str, dict[str, Any]]
+    DJM_TOKEN_KEYS: str | list[str] | tuple[str, ...]
     DJM_GRAPH_URL: str
+    DJM_INSTAGRAM_GRAPH_URL: str
     DJM_GRAPH_VERSION: str
     DJM_GRAPH_TIMEOUT: float
+    DJM_UPLOAD_TIMEOUT: float
+    DJM_REQUEST_LOG: int
     DJM_RULEBOOK: dict[str, Any]
     DJM_OUTGOING_CHECKS: str
     DJM_VERIFY_SIGNATURE: bool

@@ -63,9 +63,9 @@ class DJMBotView(View):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Take a callback in: cheap refusals first, then the body, its signature and its row."""
-        secrets = bot.app_secrets()
+        # The secrets are no local of this frame, which what follows may show to a log with its traceback.
         signed = settings.DJM_VERIFY_SIGNATURE
-        if signed and not secrets:
+        if signed and not bot.app_secrets():
             logger.error(
                 "DJM_APP_SECRET is empty, so no callback can be verified", extra={"action": "no_app_secret"}
             )
@@ -80,7 +80,7 @@ class DJMBotView(View):
         if body is None:
             logger.warning("A callback is too large", extra={"action": "callback_too_large"})
             return _text("", 413)
-        app_id = signatures.verify(body, signature, secrets) if signed else ""
+        app_id = signatures.verify(body, signature, bot.app_secrets()) if signed else ""
         if app_id is None:
             return self._refuse("its signature is not made with DJM_APP_SECRET")
         try:

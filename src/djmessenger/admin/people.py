@@ -1,4 +1,4 @@
-"""Pages, persons and the places they shared."""
+"""Persons and the places they shared."""
 
 from __future__ import annotations
 
@@ -12,32 +12,10 @@ from django.utils.http import urlencode
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.admin.base import RecordAdmin, admin_link, outside_link
-from djmessenger.models import Conversation, FBUserProfile, Page, UserLocation
+from djmessenger.models import Conversation, FBUserProfile, UserLocation
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
-
-
-@admin.register(Page)
-class PageAdmin(RecordAdmin):
-    """The name is the project's own; the rest is learnt from callbacks."""
-
-    editable = ("name",)
-    exact = ("page_id",)
-    list_display = ("__str__", "page_id", "channel", "date_last_callback", "paused_until")
-    list_filter = ("channel",)
-    search_fields = ("page_id",)
-    search_help_text = _("A page id or the start of a name.")
-    fieldsets = (
-        (None, {"fields": ("page_id", "name", "channel", "date_created")}),
-        (
-            _("Health"),
-            {"fields": ("date_last_callback", "date_last_echo", "echo_lag", "paused_until", "pause_reason")},
-        ),
-    )
-
-    def search(self, term: str) -> Q:
-        return super().search(term) | Q(name__istartswith=term)
 
 
 @admin.register(FBUserProfile)

@@ -78,7 +78,7 @@ class CeleryDispatcher:
         if conf.task_always_eager:
             found.append(
                 _warning(
-                    "W017",
+                    "W045",
                     "Celery runs tasks at once (task_always_eager), so rules and calls to Graph run inside Meta's "
                     "request.",
                     "Remove the setting; tests use DJM_DISPATCHER = 'inline' instead.",
@@ -87,7 +87,7 @@ class CeleryDispatcher:
         if not conf.broker_url and "CELERY_BROKER_URL" not in os.environ:
             found.append(
                 _warning(
-                    "W018",
+                    "W046",
                     "Celery knows no broker, so no wake-up reaches a worker.",
                     "Set its broker_url, and import the project's Celery app in the project's __init__.py.",
                 )
@@ -96,7 +96,7 @@ class CeleryDispatcher:
         if SWEEP not in tasks and "DatabaseScheduler" not in str(conf.beat_scheduler):
             found.append(
                 _warning(
-                    "W019",
+                    "W047",
                     f"No beat schedule runs {SWEEP}, so what a lost wake-up leaves waits for ever, and so does each "
                     "second try.",
                     f"Add {{'task': '{SWEEP}', 'schedule': 10.0}} to CELERY_BEAT_SCHEDULE, and run one celery beat.",

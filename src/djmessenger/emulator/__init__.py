@@ -19,7 +19,7 @@ from djmessenger.emulator.encoding import encode_like_meta
 from djmessenger.emulator.faults import FAULTS, GRAPH_FAULTS, WEBHOOK_FAULTS, Fault, Faults
 from djmessenger.emulator.person import Act, NotOnScreen, Person
 from djmessenger.emulator.refusals import Refusal
-from djmessenger.emulator.state import Bubble, Page, VirtualClock
+from djmessenger.emulator.state import App, Bubble, Page, VirtualClock
 from djmessenger.emulator.transport import EmulatorTransport
 from djmessenger.emulator.webhook import Delivery, Verification
 from djmessenger.emulator.world import Fetched
@@ -30,6 +30,7 @@ __all__ = [
     "WEBHOOK_FAULTS",
     "Act",
     "Answer",
+    "App",
     "Bubble",
     "Delivery",
     "Emulator",

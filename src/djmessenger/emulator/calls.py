@@ -45,6 +45,6 @@ def redact(value: Any) -> Any:
         return {key: HIDDEN if key in _SECRET else redact(item) for key, item in value.items()}
     if isinstance(value, list):
         return [redact(item) for item in value]
-    if isinstance(value, str) and "access_token=" in value:
+    if isinstance(value, str) and any(f"{key}=" in value for key in _SECRET):
         return HIDDEN
     return value

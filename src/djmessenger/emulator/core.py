@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import hmac
 import json
@@ -13,11 +14,11 @@ from urllib.parse import unquote
 from djmessenger.emulator import refusals
 from djmessenger.emulator.calls import LoggedCall, redact
 from djmessenger.emulator.encoding import Parameters, read_parameters
-from djmessenger.emulator.endpoints import messages, pages, people, profile
+from djmessenger.emulator.endpoints import apps, messages, pages, people, profile
 from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.state import DAY, Page
+from djmessenger.emulator.state import DAY, App, Page
 from djmessenger.emulator.webhook import Webhook
-from djmessenger.rulebook import limit, retirement
+from djmessenger.rulebook import limit, retirement, rows
 
 Answer = tuple[int, dict[str, str], bytes]
 Edge = Callable[[Context], Any]
@@ -106,7 +107,8 @@ class Emulator(Webhook):
             call.status, call.answer = status, content
             call.headers = {
                 "Content-Type": "application/json; charset=UTF-8",
-                "facebook-api-version": _version(path) or GRAPH_VERSION,
+                "Date": email.utils.formatdate(self.clock(), usegmt=True),
+                "facebook-api-version": self._served(_version(path)),
                 **self._usage(call),
                 **extra,
             }
@@ -138,8 +140,9 @@ class Emulator(Webhook):
             version = parts.pop(0)
             if self._has_ended(version):
                 call.warnings.append(f"{version} has ended; Graph serves the oldest version that still works")
-        page = self._authenticate(token, proof, path)
-        call.page_id = page.id
+        app = self._app_of(token, proof)
+        page = self._authenticate(token, proof, path) if app is None else None
+        call.page_id = "" if page is None else page.id
         if parameters.malformed:
             raise refusals.malformed_body()
         if not parts and "batch" in params and method == "POST":
@@ -147,6 +150,10 @@ class Emulator(Webhook):
         if not parts or method not in _MODES:
             raise refusals.Refusal(100, "Unsupported request", type=refusals.METHOD_EXCEPTION)
         self._strike_whole_calls(call, path)
+        if app is not None:
+            return apps.answer(self, app, method, parts, params)
+        if page is None or parts == ["debug_token"]:
+            raise apps.debug_token_of_a_page()
         if self.enforce_business_limit:
             most = limit("rate.calls_per_engaged_user") * self.engaged(page)
             if not self.has_left(f"{page.id}:business", most, DAY):
@@ -157,9 +164,25 @@ class Emulator(Webhook):
         )
         return self._route(context, parts)
 
+    def _served(self, version: str) -> str:
+        """Give the version that answers: the oldest that still works where the one asked for has ended."""
+        if not version or not self._has_ended(version):
+            return version or GRAPH_VERSION
+        listed = [key.removeprefix("graph.") for key in rows() if key.startswith("graph.")]
+        return next((known for known in listed if not self._has_ended(known)), GRAPH_VERSION)
+
     def _has_ended(self, version: str) -> bool:
         older = int(version[1:].partition(".")[0]) < FIRST_LISTED
         return older or retirement(f"graph.{version}", self.today()) is not None
+
+    def _app_of(self, token: str, proof: Any) -> App | None:
+        """Give the app whose own token it is: id and secret with a bar between."""
+        app_id, bar, secret = token.partition("|")
+        mine = [page for page in self.pages.values() if bar and page.app_id == app_id]
+        if not any(page.app_secret and hmac.compare_digest(_b(page.app_secret), _b(secret)) for page in mine):
+            return None
+        _check_proof(proof, token, secret)
+        return self.apps[app_id]
 
     def _authenticate(self, token: str, proof: Any, path: str) -> Page:
         if not token:
@@ -174,10 +197,7 @@ class Emulator(Webhook):
             raise refusals.token_dead(page.token_error)
         if proof is None and page.require_proof:
             raise refusals.proof_missing()
-        if proof is not None:
-            right = hmac.new(_b(page.app_secret), _b(token), hashlib.sha256).hexdigest()
-            if not hmac.compare_digest(_b(right), _b(str(proof))):
-                raise refusals.proof_wrong()
+        _check_proof(proof, token, page.app_secret)
         return page
 
     def _page_of(self, token: str, path: str) -> Page | None:
@@ -293,6 +313,14 @@ class Emulator(Webhook):
 
 def _b(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
+
+
+def _check_proof(proof: Any, token: str, secret: str) -> None:
+    if proof is None:
+        return
+    right = hmac.new(_b(secret), _b(token), hashlib.sha256).hexdigest()
+    if not hmac.compare_digest(_b(right), _b(str(proof))):
+        raise refusals.proof_wrong()
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

@@ -224,6 +224,18 @@ class Comment:
 
 
 @dataclass(eq=False)
+class App:
+    """The app that Pages are connected to, as the App Dashboard knows it."""
+
+    id: str
+    name: str = "The bot"
+    callback_url: str = ""
+    """Where the dashboard was told to post."""
+    reviewed: dict[str, str] = field(default_factory=lambda: {"pages_messaging": "live"})
+    """Permission that went through App Review to its status; empty while the app is in development."""
+
+
+@dataclass(eq=False)
 class Page:
     """A Page, or an Instagram account linked to one, with the one app that is connected to it."""
 

@@ -22,6 +22,7 @@ from djmessenger.emulator.state import (
     PERMISSIONS,
     USUAL_FIELDS,
     USUAL_INSTAGRAM_FIELDS,
+    App,
     Bubble,
     Comment,
     Ids,
@@ -86,6 +87,7 @@ class World:
         self.fetch = fetch
         self.lock = threading.RLock()
         self.pages: dict[str, Page] = {}
+        self.apps: dict[str, App] = {}
         self.persons: dict[str, Person] = {}
         self.waiting: list[Pending] = []
         self.ids = Ids(seed)
@@ -138,6 +140,7 @@ class World:
             require_proof=require_proof,
         )
         self.pages[page.id] = page
+        self.apps.setdefault(page.app_id, App(page.app_id))
         return page
 
     def add_person(

@@ -99,16 +99,16 @@ class BaseFilter(Serializable, abc.ABC):
         return None
 
     def __and__(self, other: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
-        return AllFilter(self, other) if _is_filter(other) else NotImplemented
+        return AllFilter(self, other) if _is_operand(other) else NotImplemented
 
     def __rand__(self, other: Callable[[Messaging], Any]) -> BaseFilter:
-        return AllFilter(other, self) if _is_filter(other) else NotImplemented
+        return AllFilter(other, self) if _is_operand(other) else NotImplemented
 
     def __or__(self, other: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
-        return AnyFilter(self, other) if _is_filter(other) else NotImplemented
+        return AnyFilter(self, other) if _is_operand(other) else NotImplemented
 
     def __ror__(self, other: Callable[[Messaging], Any]) -> BaseFilter:
-        return AnyFilter(other, self) if _is_filter(other) else NotImplemented
+        return AnyFilter(other, self) if _is_operand(other) else NotImplemented
 
     def __invert__(self) -> BaseFilter:
         return NotFilter(self)
@@ -255,6 +255,8 @@ def as_filter(value: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
         return value
     if _is_filter(value):
         return FunctionFilter(value)
+    if isinstance(value, str):
+        raise TypeError(f"{value!r} is a text, not a filter; write text({value!r})")
     raise TypeError(f"{value!r} is neither a filter nor a function that takes the event")
 
 
@@ -277,6 +279,11 @@ def literal_keys(messaging: Messaging) -> frozenset[str]:
 
 def _is_filter(value: object) -> bool:
     return isinstance(value, BaseFilter) or (callable(value) and not isinstance(value, type))
+
+
+def _is_operand(value: object) -> bool:
+    # A text is taken for one, so that it is refused with a better sentence than Python's.
+    return _is_filter(value) or isinstance(value, str)
 
 
 def _entry(item: BaseFilter) -> dict[str, Any]:

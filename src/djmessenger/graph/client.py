@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import hashlib
 import ipaddress
 import json
@@ -9,18 +10,20 @@ import logging
 import re
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.graph import batches
+from djmessenger.graph.apps import AppCalls
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from
 from djmessenger.graph.page import PageCalls
 from djmessenger.graph.people import PeopleCalls
-from djmessenger.graph.results import text_of
+from djmessenger.graph.results import TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
@@ -53,11 +56,12 @@ class LoggedCall:
     fbtrace_id: str
 
 
-class Client(PeopleCalls, PageCalls):
+class Client(PeopleCalls, PageCalls, AppCalls):
     """Speaks to Graph for one Page; threads share it.
 
     ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
-    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls. Raises
+    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls; ``on_call`` is given
+    each of them as it ends. Raises
     ``DJMInvalidConfigException`` for an address or version that cannot be right.
     """
 
@@ -72,6 +76,7 @@ class Client(PeopleCalls, PageCalls):
         transport: Transport | None = None,
         timeout: float = 10.0,
         log_size: int = 0,
+        on_call: Callable[[LoggedCall], None] | None = None,
     ) -> None:
         token, app_secret = Secret(token), Secret(app_secret)
         self._token = token
@@ -84,10 +89,27 @@ class Client(PeopleCalls, PageCalls):
         self.timeout = timeout
         self.usage = UsageReport()
         """The latest usage of Meta's limits, of each counter."""
+        self.clock_skew: float | None = None
+        """Seconds by which the clock here is ahead of Meta's, as of the last answer; exact to a second or two."""
+        self.served_version = ""
+        """The version that answered last; not the one that was asked for, where that has ended."""
         self.log: deque[LoggedCall] = deque(maxlen=log_size)
+        self._on_call = on_call
 
     def __repr__(self) -> str:
         return f"<Client for page {self.page_id} at {self.base_url}/{self.version}>"
+
+    def debug_token(self, client: Client) -> TokenInfo:
+        """Ask about the token of another client of the same app; this one has to be the app's own.
+
+        Goes as a batch of one, so that the token stands in the body and in no address.
+        """
+        query = Secret(f"debug_token?input_token={quote(client._token.reveal(), safe='')}")
+        slot = {"method": "GET", "relative_url": query}
+        answers = self.execute(Call("POST", "", {"batch": [slot], "include_headers": False}))
+        first = answers[0] if isinstance(answers, list) and answers else None
+        data = batches.answer(Call("GET", "debug_token"), first).get()
+        return TokenInfo.read(data.get("data") if isinstance(data, Mapping) else {})
 
     @property
     def token_hash(self) -> str:
@@ -108,6 +130,8 @@ class Client(PeopleCalls, PageCalls):
             response = self.transport.send(self._request(call))
             status, trace = response.status, response.header("x-fb-trace-id")
             self.usage = self.usage.updated(parse_usage(response.headers))
+            self.clock_skew = _clock_skew(response, self.clock_skew)
+            self.served_version = response.header("facebook-api-version") or self.served_version
             data = _decoded(response, self._without_secrets(response.body), needs)
         except GraphError as raised:
             error = raised
@@ -134,11 +158,14 @@ class Client(PeopleCalls, PageCalls):
             content = self._body(call.json)
         else:
             return Request(
-                call.method, self._with_proof(url, query), self._signed(headers), None, self.timeout
+                call.method, self._with_proof(url, query), self._signed(headers), None, self._time(call)
             )
         if query:
             url = f"{url}?{urlencode(query, errors='replace')}"
-        return Request(call.method, url, self._signed(headers), content, self.timeout)
+        return Request(call.method, url, self._signed(headers), content, self._time(call))
+
+    def _time(self, call: Call) -> float:
+        return self.timeout if call.timeout is None else call.timeout
 
     def _signed(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {**headers, "Authorization": f"Bearer {self._token.reveal()}"}
@@ -149,7 +176,7 @@ class Client(PeopleCalls, PageCalls):
 
     def _body(self, data: Mapping[str, Any]) -> bytes:
         # Encoded before the proof joins it, so that no frame of a failing encoder holds the proof.
-        text = json.dumps(data, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=_revealed)
         if self._proof:
             comma = ", " if data else ""
             text = f'{text[:-1]}{comma}"appsecret_proof": "{self._proof.reveal()}"}}'
@@ -179,6 +206,8 @@ class Client(PeopleCalls, PageCalls):
             fbtrace_id=trace,
         )
         self.log.append(line)
+        if self._on_call is not None:
+            self._on_call(line)
         logger.log(
             logging.WARNING if error else logging.INFO,
             "graph_call %s %s: %s, status %s, code %s/%s, %s ms",
@@ -210,6 +239,14 @@ class Client(PeopleCalls, PageCalls):
         )
 
 
+def _clock_skew(response: Response, known: float | None) -> float | None:
+    try:
+        theirs = email.utils.parsedate_to_datetime(response.header("Date")).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return known
+    return time.time() - theirs
+
+
 _WORD = re.compile(r"[a-z_]*")
 
 
@@ -232,6 +269,13 @@ def _decoded(response: Response, body: bytes, needs: str) -> Any:
     if needs and not (isinstance(data, Mapping) and text_of(data.get(needs))):
         raise UnknownFate(meaning=f"the answer holds no {needs}", status=response.status)
     return data
+
+
+def _revealed(value: Any) -> str:
+    """Let a body hold a secret: it leaves with the bytes, and stands in no repr before."""
+    if isinstance(value, Secret):
+        return value.reveal()
+    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def _parameter(value: Any) -> str:

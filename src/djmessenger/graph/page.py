@@ -76,11 +76,17 @@ class PageCalls(Calls):
     # What the Page owns.
 
     def upload(
-        self, kind: str, source: str | Upload, *, reusable: bool = True, platform: str | None = None
+        self,
+        kind: str,
+        source: str | Upload,
+        *,
+        reusable: bool = True,
+        platform: str | None = None,
+        timeout: float | None = None,
     ) -> str:
         """Upload an attachment from a URL or a local file; give its id, good for 90 days on this Page.
 
-        ``kind`` is ``image``, ``audio``, ``video`` or ``file``.
+        ``kind`` is ``image``, ``audio``, ``video`` or ``file``; ``timeout`` is in seconds, for a large file.
         """
         payload: dict[str, Any] = {"is_reusable": reusable}
         if isinstance(source, str):
@@ -89,7 +95,8 @@ class PageCalls(Calls):
         if platform:
             body["platform"] = platform
         files = {"filedata": source} if isinstance(source, Upload) else None
-        return self._id(Call("POST", self._page("message_attachments"), body, files=files), "attachment_id")
+        call = Call("POST", self._page("message_attachments"), body, files=files, timeout=timeout)
+        return self._id(call, "attachment_id")
 
     def create_persona(self, name: str, profile_picture_url: str) -> str:
         """Make a persona and give its id."""

@@ -172,6 +172,65 @@ class Subscription(_Known):
 
 
 @dataclass(frozen=True)
+class AppSubscription(_Known):
+    """What an app asked Meta to post, for one object, and where (Graph API, "Application subscriptions", v26.0)."""
+
+    object: str = ""
+    """``page`` or ``instagram``, for a bot."""
+    callback_url: str = ""
+    active: bool | None = None
+    fields: tuple[str, ...] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Read it; a field comes as its name, or with its version."""
+        data = dict(data) if isinstance(data, Mapping) else {}
+        listed = data.get("fields") if isinstance(data.get("fields"), list) else []
+        named = [item.get("name") if isinstance(item, Mapping) else item for item in listed or ()]
+        data["fields"] = tuple(name for name in named if isinstance(name, str))
+        return super().read(data)
+
+
+@dataclass(frozen=True)
+class TokenInfo:
+    """What Graph tells about a token (Graph API, "Debug-Token", v26.0)."""
+
+    is_valid: bool = False
+    app_id: str = ""
+    type: str = ""
+    """``PAGE`` for the token of a Page."""
+    profile_id: str = ""
+    """The Page, where it is the token of one."""
+    scopes: tuple[str, ...] = ()
+    expires_at: datetime.datetime | None = None
+    """``None`` where it does not expire."""
+    data_access_expires_at: datetime.datetime | None = None
+    problem: str = ""
+    """Why it is not valid, in Meta's words."""
+
+    @classmethod
+    def read(cls, data: Any) -> Self:
+        """Read it; 0 stands for never."""
+        data = data if isinstance(data, Mapping) else {}
+        scopes = data.get("scopes")
+        error = data.get("error")
+        message = error.get("message") if isinstance(error, Mapping) else ""
+        return cls(
+            is_valid=data.get("is_valid") is True,
+            app_id=text_of(data.get("app_id")),
+            type=text_of(data.get("type")),
+            profile_id=text_of(data.get("profile_id")),
+            scopes=tuple(scope for scope in scopes if isinstance(scope, str))
+            if isinstance(scopes, list)
+            else (),
+            expires_at=time_of(data.get("expires_at") or None),
+            data_access_expires_at=time_of(data.get("data_access_expires_at") or None),
+            problem=text_of(message),
+        )
+
+
+@dataclass(frozen=True)
 class Metric(_Known):
     """One metric of a Page with its values."""
 

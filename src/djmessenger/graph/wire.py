@@ -89,6 +89,8 @@ class Call:
     json: Mapping[str, Any] | None = field(default=None, repr=False)
     params: Mapping[str, Any] | None = field(default=None, repr=False)
     files: Mapping[str, Upload] | None = None
+    timeout: float | None = None
+    """Seconds for this call, where it is not the client's usual time."""
 
     def __post_init__(self) -> None:
         if self.method not in {"GET", "POST", "DELETE"}:

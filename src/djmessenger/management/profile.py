@@ -14,9 +14,14 @@ from django.db import connections, router
 
 from djmessenger import bot, graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
-from djmessenger.outgoing import thread
+from djmessenger.management import profile_plan
+from djmessenger.management.profile_plan import Budget, PageProfile
+from djmessenger.outgoing import declaration, thread
 
 logger = logging.getLogger(__name__)
+
+MESSENGER: str = models.Page.Channel.MESSENGER.value
+NAMES: Mapping[str, str] = {"get_started": "get-started button"}
 
 
 def greeting() -> dict[str, Any]:
@@ -44,6 +49,64 @@ def persistent_menu() -> dict[str, Any]:
 
 def _languages() -> list[str]:
     return [code for code, _name in django_settings.LANGUAGES]
+
+
+def declared() -> dict[str, Any]:
+    """Give ``DJM_PROFILE`` as written; a relative path is looked for in ``BASE_DIR``."""
+    return declaration.read(settings.DJM_PROFILE, getattr(django_settings, "BASE_DIR", ""))
+
+
+def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
+    """Give what the settings want a Page to show: the properties, ``None`` for one that is to go.
+
+    ``DJM_PROFILE`` is laid over the ``DJM_THREAD_*`` settings, and its part for the Page over both. Raises
+    ``DJMInvalidConfigException`` with the place of a mistake.
+    """
+    written = declared()
+    of_page = declaration.for_page(written, page_id)
+    found = {name: value for name, value in _of_thread_settings().items() if name not in of_page}
+    found |= declaration.properties(of_page, _languages(), django_settings.LANGUAGE_CODE)
+    own = {str(key): value for key, value in written[declaration.PAGES].items()}.get(page_id, {})
+    return profile_plan.for_platform(found, platform, own)
+
+
+def _of_thread_settings() -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    if settings.DJM_THREAD_GREETINGS_TEXT:
+        found |= greeting()
+    menu = persistent_menu() if settings.DJM_THREAD_PERSISTENT_MENUS else {}
+    if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON or menu:
+        found |= get_started()
+    else:
+        found["get_started"] = None
+    return found | menu
+
+
+def page_profile(page_id: str, budget: Budget) -> PageProfile:
+    """Give the profile of a Page by its id; of the Page of the settings where it is empty."""
+    page = page_of(page_id)
+    client = bot.get_client(page)
+    return PageProfile(
+        client, budget, page_id=page.page_id or id_of(client), platform=page.configured("channel")
+    )
+
+
+def page_of(page_id: str) -> models.Page:
+    """Give a Page by the id that a command was given; the one that is meant where none was."""
+    if page_id and not (page_id.isdecimal() and page_id.isascii()):
+        raise DJMInvalidConfigException(
+            f"--page is {page_id!r}; it must be the id of a Page, which is a number"
+        )
+    return bot.find_page(page_id) if page_id else bot.default_page()
+
+
+def id_of(client: graph.Client) -> str:
+    """Ask Graph whose token it is."""
+    return str(client.page_fields(["id"]).get("id", ""))
+
+
+make_budget = Budget
+"""Makes what counts the calls and waits; another clock comes in here."""
 
 
 class ProfileCommand(BaseCommand):
@@ -78,7 +141,7 @@ class ProfileCommand(BaseCommand):
             else:
                 self.configure()
         except graph.GraphError as error:
-            raise CommandError(_explained(error)) from error
+            raise CommandError(explained(error)) from error
         except DJMException as error:
             raise CommandError(str(error)) from error
 
@@ -88,24 +151,35 @@ class ProfileCommand(BaseCommand):
 
     def remove(self) -> None:
         """Remove the property from the Page."""
-        self.delete(self.field)
+        self.change({self.field: None})
 
-    def client(self) -> graph.Client:
-        return client_of(self.page_id)
-
-    def send(self, properties: Mapping[str, Any]) -> None:
+    def change(self, properties: Mapping[str, Any]) -> None:
+        """Let the Page have the properties, and send nothing where it has them; ``None`` removes one."""
         if self.is_dry:
-            self.show(properties)
+            gone = [name for name, value in properties.items() if value is None]
+            self.show({"fields": gone} if gone else properties)
             return
-        self.client().set_messenger_profile(properties)
-        self.say(f"The {self.what} is set.")
+        page = page_profile(self.page_id, make_budget(say=self.stdout.write))
+        present = page.read()
+        plan = profile_plan.make_plan(self.completed(properties, present), present)
+        page.apply(plan)
+        for change in plan.changes:
+            if change.name != self.field:
+                self.say(f"The {NAMES[change.name]} is set, for the {self.what} needs it.")
+        is_removed = properties[self.field] is None
+        state = "removed" if is_removed else "set"
+        self.say(f"The {self.what} is {state}." if plan else f"The {self.what} was {state} already.")
 
-    def delete(self, field: str) -> None:
-        if self.is_dry:
-            self.show({"fields": [field]})
-            return
-        self.client().delete_messenger_profile([field])
-        self.say(f"The {self.what} is removed.")
+    def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add what the property needs on a Page that has ``present``, or refuse the change."""
+        return properties
+
+    def declared_or(self, otherwise: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Give the property as ``DJM_PROFILE`` declares it, else what ``otherwise`` gives."""
+        page_id = self.page_id or settings.DJM_PAGE_ID
+        if self.field in declaration.for_page(declared(), page_id):
+            return {self.field: wanted(page_id)[self.field]}
+        return otherwise()
 
     def show(self, body: Mapping[str, Any]) -> None:
         self.stdout.write(json.dumps(body, indent=2, ensure_ascii=False))
@@ -114,19 +188,7 @@ class ProfileCommand(BaseCommand):
         self.stdout.write(self.style.SUCCESS(sentence))
 
 
-def client_of(page_id: str) -> graph.Client:
-    """Give the client of a Page by its id; of the Page of the settings where it is empty."""
-    if not page_id:
-        return bot.get_client()
-    if not page_id.isdecimal() or not page_id.isascii():
-        raise DJMInvalidConfigException(
-            f"--page is {page_id!r}; it must be the id of a Page, which is a number"
-        )
-    page = models.Page.objects.filter(page_id=page_id).first()
-    return bot.get_client(page or models.Page(page_id=page_id))
-
-
-def _explained(error: graph.GraphError) -> str:
+def explained(error: graph.GraphError) -> str:
     """Say what Graph answered and what to do; Graph's own text is quoted, so that it cannot pass for ours."""
     if error.code is None:
         return (
@@ -135,22 +197,6 @@ def _explained(error: graph.GraphError) -> str:
     number = f"{error.code}" if error.subcode is None else f"{error.code}, subcode {error.subcode}"
     trace = f" (fbtrace_id {error.fbtrace_id})" if error.fbtrace_id else ""
     return f"Graph refused with code {number}: {error.message!r}{trace}\n{error.action}"
-
-
-def send_all(client: graph.Client) -> list[str]:
-    """Send everything that the settings hold, in the order that Graph asks for; give the names of what was sent.
-
-    The menu goes last and alone: Graph takes it only where the get-started button stands already.
-    """
-    first: dict[str, Any] = {}
-    if settings.DJM_THREAD_GREETINGS_TEXT:
-        first |= greeting()
-    menu = persistent_menu() if settings.DJM_THREAD_PERSISTENT_MENUS else {}
-    if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON or menu:
-        first |= get_started()
-    for properties in filter(None, (first, menu)):
-        client.set_messenger_profile(properties)
-    return [*first, *menu]
 
 
 def auto_configure(
@@ -165,20 +211,35 @@ def auto_configure(
     if is_test_database(using):
         return
     try:
-        sent = send_all((client_for or bot.get_client)())
+        sent = _send_all(client_for or bot.get_client)
     except Exception as error:
         is_known = isinstance(error, DJMException)
-        said = _explained(error) if isinstance(error, graph.GraphError) else str(error)
+        said = explained(error) if isinstance(error, graph.GraphError) else str(error)
         logger.warning(
-            "The Messenger Profile is not configured; the commands configure_... try it again. %s",
+            "The Messenger Profile is not configured; the commands configure_... and djmessenger profile apply try it "
+            "again. %s",
             said if is_known else type(error).__name__,
             exc_info=None if is_known else error,
             extra={"action": "auto_config_failed"},
         )
     else:
         logger.info(
-            "The Messenger Profile is configured: %s", ", ".join(sent), extra={"action": "auto_config_done"}
+            "The Messenger Profile is configured: %s",
+            ", ".join(sent) or "nothing changed",
+            extra={"action": "auto_config_done"},
         )
+
+
+def _send_all(client_for: Callable[[], graph.Client]) -> list[str]:
+    """Send what the settings want and the Page does not have; give the names. Never waits: migrate does not."""
+    if not any(wanted().values()):
+        return []
+    client = client_for()
+    known = client.page_id if client.page_id != "me" else id_of(client)
+    page = PageProfile(client, make_budget(say=logger.info, wait=None), page_id=known)
+    plan = page.plan(wanted(known))
+    page.apply(plan)
+    return [change.name for change in plan.changes]
 
 
 def is_test_database(using: str) -> bool:

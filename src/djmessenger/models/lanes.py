@@ -111,7 +111,21 @@ class LaneManager(models.Manager["Lane"]):
             return [
                 Lease(lane_id=pk, conversation_id=conversation, kind=kind, epoch=epoch, until=leased)
                 for pk, conversation, epoch, leased in rows
+                if leased is not None
             ]
+
+    def due(self, limit: int) -> list[tuple[str, int]]:
+        """Give direction and conversation of lanes that could be claimed now, the longest waiting first."""
+        waiting = self.filter(ready_at__lte=Now()).order_by("ready_at", "pk")
+        return list(waiting.values_list("kind", "conversation_id")[:limit])
+
+    def seconds_until_due(self, conversation_id: int, kind: str) -> float | None:
+        """Give how long it is until a lane can be claimed; None where nothing waits in it."""
+        lanes = self.filter(conversation_id=conversation_id, kind=kind, ready_at__isnull=False)
+        found = lanes.annotate(now=Now()).values_list("ready_at", "now").first()
+        if found is None or found[0] is None:
+            return None
+        return float((found[0] - found[1]).total_seconds())
 
     def fence(self, lease: Lease) -> Lane:
         """Lock the lane to the end of the transaction; ``LeaseLost`` when somebody claimed it since."""

@@ -16,7 +16,7 @@ from djmessenger.models.people import Conversation, FBUserProfile
 from djmessenger.models.signals import reply_queued
 
 if TYPE_CHECKING:
-    from django.db.models.manager import RelatedManager
+    from django.db.models.fields.related_descriptors import RelatedManager
 
 
 class ReplyManager(models.Manager["Reply"]):

@@ -9,6 +9,7 @@ from django.db import models, transaction
 from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.models import speaking
 from djmessenger.models.history import SPOKEN, Line, said, told
@@ -27,9 +28,52 @@ class Page(models.Model):
         MESSENGER = "messenger", _("Messenger")
         INSTAGRAM = "instagram", _("Instagram")
 
+    class Login(models.TextChoices):
+        FACEBOOK = "facebook", _("Facebook Login")
+        INSTAGRAM = "instagram", _("Instagram Login")
+
     page_id = models.CharField(_("page id"), max_length=64, unique=True)
     name = models.CharField(_("name"), max_length=255, blank=True)
     channel = models.CharField(_("channel"), max_length=16, choices=Channel, default=Channel.MESSENGER)
+    login = models.CharField(
+        _("login"),
+        max_length=16,
+        choices=Login,
+        default=Login.FACEBOOK,
+        help_text=_("How an Instagram account gave its token; it decides which host is spoken to."),
+    )
+    token_ciphertext = models.TextField(
+        _("access token"), blank=True, editable=False, help_text=_("Encrypted with DJM_TOKEN_KEYS.")
+    )
+    app_id = models.CharField(
+        _("app id"),
+        max_length=64,
+        blank=True,
+        help_text=_(
+            "The Meta app of the Page; callbacks that another app signed are ignored. Its secret is set."
+        ),
+    )
+    version = models.CharField(
+        _("Graph version"),
+        max_length=16,
+        blank=True,
+        help_text=_("Such as v26.0; empty: as the settings say."),
+    )
+    policy = models.CharField(
+        _("policy"),
+        max_length=255,
+        blank=True,
+        help_text=_("A dotted path of rules or of a dict, or a JSON file; empty: the project's policy."),
+    )
+    language = models.CharField(
+        _("language"),
+        max_length=16,
+        blank=True,
+        help_text=_("For persons whose own is not known, such as de; empty: the project's."),
+    )
+    is_logged = models.BooleanField(
+        _("request log"), default=False, help_text=_("Keep a line for each call to Graph, without texts.")
+    )
     date_created = models.DateTimeField(_("first seen"), default=now, editable=False)
     paused_until = models.DateTimeField(
         _("paused until"), null=True, blank=True, help_text=_("Nothing is sent for this Page before.")
@@ -56,6 +100,26 @@ class Page(models.Model):
 
     def __str__(self) -> str:
         return self.name or self.page_id
+
+    def configured(self, name: str) -> str:
+        """Give what its entry in ``DJM_PAGES`` says, else this row; empty where neither says anything.
+
+        ``name`` is channel, login, app_id, version, policy or language.
+        """
+        return str(settings.page_setting(self.page_id, name) or getattr(self, name))
+
+    def has_instagram_login(self) -> bool:
+        return (
+            self.configured("channel") == self.Channel.INSTAGRAM
+            and self.configured("login") == self.Login.INSTAGRAM
+        )
+
+    def get_app_id(self) -> str:
+        """Give the id of the Meta app that serves it; empty where it is not known.
+
+        With Instagram Login the app has another id and secret than the one of ``DJM_APP_ID``.
+        """
+        return self.configured("app_id") or ("" if self.has_instagram_login() else settings.DJM_APP_ID)
 
 
 class FBUserProfile(models.Model):
@@ -117,8 +181,8 @@ class FBUserProfile(models.Model):
         return f"{self.first_name} {self.last_name}".strip()
 
     def get_tzinfo(self) -> datetime.tzinfo:
-        """Give the person's offset from UTC, or the project's time zone where it is not known."""
-        if self.timezone is None:
+        """Give the person's offset from UTC, or the project's time zone where it is not known or is none."""
+        if self.timezone is None or not -24 < self.timezone < 24:
             return get_default_timezone()
         return datetime.timezone(datetime.timedelta(hours=self.timezone))
 
@@ -206,7 +270,8 @@ class Conversation(models.Model):
         ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` for
         a sender action, which is shown at once or never and so cannot be queued.
         """
-        bodies = list(speaking.bodies(message, locale=self.person.locale, channel=self.page.channel))
+        locale = self.person.locale or self.page.configured("language")
+        bodies = list(speaking.bodies(message, locale=locale, channel=self.page.configured("channel")))
         for kind, body in bodies:
             if "message" not in body:
                 raise DJMInvalidValueException(

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from django.utils.functional import Promise
 
 from djmessenger import rulebook, settings
-from djmessenger.exceptions import InvalidField, LimitExceeded
+from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
 
 logger = logging.getLogger("djmessenger.outgoing")
 
@@ -106,9 +106,11 @@ class Writer:
     def refuse(self, name: str, problem: str, source: str = "") -> NoReturn:
         raise InvalidField(self.where(name), problem, source)
 
-    def over(self, name: str, problem: str, row: rulebook.Row) -> None:
+    def over(
+        self, name: str, problem: str, row: rulebook.Row, kind: type[LimitExceeded] = LimitExceeded
+    ) -> None:
         """Refuse what is over a row of the rulebook, or warn of it, as ``DJM_OUTGOING_CHECKS`` says."""
-        error = LimitExceeded(self.where(name), problem, f"{row.source}, read {row.date}")
+        error = kind(self.where(name), problem, f"{row.source}, read {row.date}")
         if settings.DJM_OUTGOING_CHECKS != "warn":
             raise error
         if not self.making:
@@ -118,11 +120,16 @@ class Writer:
         raise TypeError(f"{self.where(name)}: needs {needed}, not {type(value).__name__}")
 
     def ended(self, name: str, key: str, value: str) -> None:
-        """Refuse what has ended by today, in UTC."""
+        """Refuse to send what has ended by today, in UTC; a message may be made all the same.
+
+        Else a module that makes one could not be imported from that day on, and the whole bot would stand still.
+        """
+        if self.making:
+            return
         row = rulebook.retirement(key, datetime.datetime.now(datetime.UTC).date())
         if row is not None:
             instead = f"; use {row.instead}" if row.instead else ""
-            self.over(name, f"{value} ended on {row.until}{instead}", row)
+            self.over(name, f"{value} ended on {row.until}{instead}", row, HasEnded)
 
     def only_on(self, channel: str, what: str) -> None:
         if self.channel != channel and not self.making:

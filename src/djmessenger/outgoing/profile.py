@@ -249,6 +249,13 @@ def deletion_order(names: Collection[str], present: Collection[str]) -> list[str
     return [name for name in reversed(ORDER) if name in names]
 
 
+def with_locales(ice_breakers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Give ice breakers in the form with locales, whichever of the two forms a Page has."""
+    if all("call_to_actions" in entry for entry in ice_breakers):
+        return list(ice_breakers)
+    return [{"locale": DEFAULT, "call_to_actions": list(ice_breakers)}]
+
+
 def _check_extensions(properties: Mapping[str, Any]) -> None:
     hosts = {urlsplit(domain).hostname or "" for domain in properties["whitelisted_domains"]}
     for menu in properties.get("persistent_menu", ()):

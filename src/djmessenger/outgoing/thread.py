@@ -76,7 +76,7 @@ def persistent_menu(
     """
     if not entries:
         raise InvalidField(MENU, "is empty; put the entries there")
-    items = [_item(entry, place) for place, entry in enumerate(entries)]
+    items = [menu_item(entry, place) for place, entry in enumerate(entries)]
     lazy = any(isinstance(value, Promise) for item in items for value in item.values())
 
     def written() -> list[Any]:
@@ -89,8 +89,9 @@ def persistent_menu(
         return profile.persistent_menu(_by_locale(written, languages if lazy else (), default_language))
 
 
-def _item(entry: Any, place: int) -> dict[str, Any]:
-    where = f"{MENU}[{place}]"
+def menu_item(entry: Any, place: int, setting: str = MENU) -> dict[str, Any]:
+    """Give an entry whole: with its type, and with the numbered payload of its place where it brings none."""
+    where = f"{setting}[{place}]"
     if not isinstance(entry, Mapping):
         raise InvalidField(where, f"needs a dict, not {type(entry).__name__}")
     item = {"type": "web_url" if entry.get("url") else "postback", "title": "", **entry}
@@ -137,13 +138,18 @@ def _told_of(setting: str) -> Iterator[None]:
 def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_language: str) -> dict[str, _T]:
     with translation.override(default_language):
         found = {profile.DEFAULT: written()}
-    spoken = {code.lower() for code in languages}
-    for member in FacebookLocale:
-        language = language_code(member) or ""
-        if language not in spoken and language.partition("-")[0] not in spoken:
-            continue
+    for locale, language in spoken_locales(languages):
         with translation.override(language):
             localized = written()
         if localized != found[profile.DEFAULT]:
-            found[member.name] = localized
+            found[locale] = localized
     return found
+
+
+def spoken_locales(languages: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Give the locales of Facebook that speak one of the languages, each with Django's code of its language."""
+    spoken = {code.lower() for code in languages}
+    for member in FacebookLocale if spoken else ():
+        language = language_code(member) or ""
+        if language in spoken or language.partition("-")[0] in spoken:
+            yield member.name, language

@@ -79,3 +79,19 @@ class WorkerDispatcher:
 
     def stop(self) -> None:
         """The workers stop by themselves."""
+
+
+class OwnThreads:
+    """Wakes the threads of a worker process for what its own rules queue; used by that process alone."""
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def callback_stored(self, callback_id: int) -> None:
+        self._worker.wake()
+
+    def replies_queued(self, conversation_id: int) -> None:
+        self._worker.wake()
+
+    def stop(self) -> None:
+        self._worker.stop()

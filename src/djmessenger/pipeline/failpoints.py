@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-_ARMED = os.environ.get("DJM_FAILPOINT", "")
+_ARMED = frozenset(filter(None, os.environ.get("DJM_FAILPOINT", "").split(",")))
 _HITS = os.environ.get("DJM_FAILPOINT_HITS", "")
 
 
@@ -33,10 +33,10 @@ PLACES = {
 def failpoint(name: str) -> None:
     """Kill this process without a chance to tidy up, once, when the environment arms this name.
 
-    ``DJM_FAILPOINT`` names the point; ``DJM_FAILPOINT_HITS`` is a folder in which the one that kills leaves a file
-    of that name, which keeps the next process alive.
+    ``DJM_FAILPOINT`` names points, with commas between; ``DJM_FAILPOINT_HITS`` is a folder in which the one that
+    kills leaves a file of that name, which keeps the next process alive.
     """
-    if name != _ARMED:
+    if name not in _ARMED:
         return
     try:
         with (Path(_HITS) / name).open("x"):

@@ -6,21 +6,24 @@ import contextlib
 import copy
 import datetime
 import logging
+import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
 from djmessenger import graph, models, settings
+from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
 from djmessenger.logs import hidden
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.receiving import Messaging, ReceivingType, cleaned
 from djmessenger.routing import Decision, Outcome, Policy
 
 logger = logging.getLogger(__name__)
@@ -30,20 +33,39 @@ State = models.Messaging.State
 _LEAST_SHARE = 6
 """The part of a lease that must be left before another event is begun under it."""
 _LONGEST_PAUSE = 300.0
+_MOST_GATHERED = 50
+_TYPING = 15.0
+"""Seconds between two typing marks; one lasts for 20 (Messenger Platform, "Sender actions", 2026)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slow:
+    """Slow work for one event."""
+
+    work: Callable[[], None]
+    prepare: Callable[[], None] = lambda: None
+    """Reads what ``work`` needs, right before it."""
+    release: Callable[[], None]
+    """Lets go of the lane afterwards."""
+    timeout: float | None = None
+    """Seconds that ``work`` may take."""
+    give_up: Callable[[], None] = lambda: None
+    """Counts a failed try and frees the lane; what ``work`` still comes to has no effect."""
 
 
 class SlowPool(Protocol):
     """Where slow handlers run while the lane stays leased."""
 
-    def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
+    def run(self, lease: models.Lease, job: Slow) -> bool:
         """Run the job now and give true, or in a thread of its own, that releases the lane, and give false."""
 
 
 class RunHere:
     """Runs slow handlers in the caller's thread: for tests, shells and events of nobody's."""
 
-    def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
-        job()
+    def run(self, lease: models.Lease, job: Slow) -> bool:
+        job.prepare()
+        job.work()
         return True
 
 
@@ -70,50 +92,45 @@ class Inbox:
 
         Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
         """
-        while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE:
-            row = self._head(lease)
-            if row is None or self._pause(row) > 0:
-                break
-            if not self._handle(row, lease, slow):
+        while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE and self._pause(lease) == 0:
+            row = self._in_full().filter(conversation_id=lease.conversation_id).first()
+            if row is not None and not self._handle(row, lease, slow):
                 return
         self.release(lease)
 
     def handle_loose(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no lane."""
-        row = self._waiting().filter(pk=row_id, conversation=None).first()
-        if row is not None and self._pause(row) <= 0:
+        due = Q(not_before=None) | Q(not_before__lte=Now())
+        row = self._in_full().filter(due, pk=row_id, conversation=None).first()
+        if row is not None:
             self._handle(row, None, RunHere())
 
     def release(self, lease: models.Lease) -> None:
         """Let go of the lane, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
             lane = models.Lane.objects.fence(lease)
-            row = self._head(lease)
+            pause = self._pause(lease)
             failpoint("inbox_before_release")
-            models.Lane.objects.release(lane, after=None if row is None else self._pause(row))
+            models.Lane.objects.release(lane, after=pause)
 
     @staticmethod
-    def _waiting() -> Any:
-        return (
-            models.Messaging.objects.filter(state=State.NEW)
-            .select_related("page", "conversation__person", "conversation__page")
-            .order_by("timestamp", "id")
-            .annotate(now=Now())
-        )
+    def _waiting() -> QuerySet[models.Messaging]:
+        return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
 
-    def _head(self, lease: models.Lease) -> models.Messaging | None:
-        head: models.Messaging | None = self._waiting().filter(conversation_id=lease.conversation_id).first()
-        return head
+    def _in_full(self) -> QuerySet[models.Messaging]:
+        return self._waiting().select_related("page", "conversation__person", "conversation__page")
 
-    @staticmethod
-    def _pause(row: Any) -> float:
-        """Seconds before the row may be tried again."""
-        return 0.0 if row.not_before is None else max(0.0, (row.not_before - row.now).total_seconds())
+    def _pause(self, lease: models.Lease) -> float | None:
+        """Seconds before the lane's head may be tried again, None when nothing waits."""
+        head = self._waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
+        for not_before, now in head.values_list("not_before", "now")[:1]:
+            return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
+        return None
 
     def _handle(self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool) -> bool:
         """Apply the policy to one row; false when its slow handlers have it, and with it the lane."""
-        messaging = _bound(row)
         try:
+            messaging = _bound(row)
             with self._speaking_to(row):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
@@ -121,23 +138,66 @@ class Inbox:
             self._failed(row, lease)
             return True
         if is_slow and lease is not None:
-            return slow.run(
-                lease,
-                lambda: self._act(row, lease, messaging, decision),
-                lambda: self.release(lease),
+            timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
+            gathered: list[models.Messaging] = []
+            job = Slow(
+                prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
+                work=lambda: self._act(row, lease, messaging, decision, gathered),
+                release=lambda: self.release(lease),
+                timeout=min(timeouts, default=None),
+                give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
+            return slow.run(lease, job)
         self._act(row, lease, messaging, decision)
         return True
 
+    def _tries_for(self, decision: Decision) -> int:
+        """How many tries there are: a slow rule may have a number of its own."""
+        return min((rule.tries for rule in decision.applied if rule.slow and rule.tries), default=self._tries)
+
+    def _give_up(self, row: models.Messaging, lease: models.Lease, timeout: float, tries: int) -> None:
+        """Count a try that takes too long as failed, and take the lane from the thread that is still at it."""
+        self._failed(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
+        with transaction.atomic():
+            lane = models.Lane.objects.fence(lease)
+            pause = self._pause(lease)
+            models.Lane.objects.filter(pk=lane.pk).update(epoch=F("epoch") + 1)
+            models.Lane.objects.release(lane, after=pause)
+
+    def _gather(
+        self, row: models.Messaging, messaging: Messaging, decision: Decision
+    ) -> list[models.Messaging]:
+        """Give the rows that wait behind this one and go to the same gathering rules; one call serves them all."""
+        messaging.context["gathered"] = [messaging]
+        if not any(rule.gather for rule in decision.applied):
+            return []
+        followers = []
+        for other in (
+            self._in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]
+        ):
+            event = _bound(other)
+            if not event.authored or self._policy_for(other.page).decide(event).applied != decision.applied:
+                break
+            followers.append(other)
+            messaging.context["gathered"].append(event)
+        return followers
+
     def _act(
-        self, row: models.Messaging, lease: models.Lease | None, messaging: Messaging, decision: Decision
+        self,
+        row: models.Messaging,
+        lease: models.Lease | None,
+        messaging: Messaging,
+        decision: Decision,
+        gathered: Sequence[models.Messaging] = (),
     ) -> None:
         """Run the slow handlers with no transaction open, then all others in one with the done mark."""
-        last = row.tries + 1 >= self._tries
+        tries = self._tries_for(decision)
+        last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         try:
             with self._speaking_to(row):
-                decision.run_slow(messaging, savepoints=last)
+                with self._typing(messaging, decision):
+                    decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
                 with transaction.atomic():
                     if not self._is_mine(row, lease):
@@ -145,11 +205,12 @@ class Inbox:
                     decision.act(messaging, savepoints=last)
                     _note_receipts(row, messaging)
                     self._finish(row, decision.outcome, state_before)
+                    self._finish_gathered(row, gathered)
                     failpoint("inbox_before_commit")
         except models.LeaseLost:
             raise
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            self._failed(row, lease)
+            self._failed(row, lease, tries)
         else:
             decision.outcome.log(**_told(row))
 
@@ -162,8 +223,8 @@ class Inbox:
 
     @staticmethod
     def _finish(row: models.Messaging, outcome: Outcome, state_before: Any) -> None:
-        row.outcome = outcome.json()
-        row.error = outcome.error
+        row.outcome = cleaned(outcome.json())
+        row.error = cleaned(outcome.error)
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
         row.save(update_fields=["outcome", "error", "state", "date_handled", "is_kept"])
@@ -179,15 +240,50 @@ class Inbox:
             changed.append("state")
         conversation.save(update_fields=changed)
 
-    def _failed(self, row: models.Messaging, lease: models.Lease | None) -> None:
+    @staticmethod
+    def _finish_gathered(row: models.Messaging, gathered: Sequence[models.Messaging]) -> None:
+        if gathered:
+            models.Messaging.objects.filter(pk__in=[other.pk for other in gathered], state=State.NEW).update(
+                state=State.DONE,
+                reason=f"gathered into event {row.pk}",
+                outcome={"gathered_into": row.pk},
+                date_handled=row.date_handled,
+            )
+
+    @contextlib.contextmanager
+    def _typing(self, messaging: Messaging, decision: Decision) -> Iterator[None]:
+        """Show typing for as long as slow work takes; Meta takes the mark away after a while."""
+        if not any(rule.typing and rule.slow for rule in decision.applied):
+            yield
+            return
+        ended = threading.Event()
+        client, psid = graph.current(), messaging.get_psid()
+
+        def refresh() -> None:
+            while not ended.wait(_TYPING):
+                try:
+                    client.send({"id": psid}, {"sender_action": "typing_on"})
+                except (DJMException, OSError):
+                    return
+
+        threading.Thread(target=refresh, name="djmessenger-typing", daemon=True).start()
+        try:
+            yield
+        finally:
+            ended.set()
+
+    def _failed(
+        self, row: models.Messaging, lease: models.Lease | None, tries: int | None = None, error: str = ""
+    ) -> None:
         """Write a failed try down: the event waits for the next, or is failed for good after the last."""
         row.tries += 1
-        row.error = traceback.format_exc()
-        last = row.tries >= self._tries
+        row.error = error or cleaned(traceback.format_exc())
+        tries = tries or self._tries
+        last = row.tries >= tries
         logger.exception(  # noqa: LOG004 - called while one is handled
             "Try %s of %s to handle event %s failed",
             row.tries,
-            self._tries,
+            tries,
             row.pk,
             extra={"action": "event_failed", **_told(row), "last": last},
         )
@@ -214,8 +310,11 @@ class Inbox:
             if row.conversation is not None:
                 person = row.conversation.person
                 stack.enter_context(timezone.override(person.get_tzinfo()))
-                if person.locale:
-                    stack.enter_context(translation.override(language_code(person.locale)))
+                language = language_code(person.locale) if person.locale else None
+                if language is None and row.page is not None:
+                    language = row.page.configured("language")
+                if language:
+                    stack.enter_context(translation.override(language))
             yield
 
 

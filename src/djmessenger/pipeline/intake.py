@@ -36,10 +36,12 @@ _SEEN_EVERY = datetime.timedelta(minutes=1)
 def store(body: bytes, app_id: str = "") -> models.Callback:
     """Write a correctly signed body down and commit; the same bytes again give the row that is there.
 
+    Two apps of one Page may post the same bytes: what one of them signed does not stand for the other's.
+
     Raises ``DatabaseError`` when the database cannot take it; then it must not be answered 200.
     """
     failpoint("intake_body_read")
-    digest = hashlib.sha256(body).hexdigest()
+    digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
     try:
         with transaction.atomic():
             callback = models.Callback.objects.create(sha256=digest, body=body, app_id=app_id)
@@ -92,7 +94,7 @@ def split(callback_id: int) -> Split:
         if erased := _erased(items, known):
             items = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
             callback.body = b""
-        places = _places([item.messaging for item in items if item.messaging is not None], known)
+        places = _places(callback, [item.messaging for item in items if item.messaging is not None], known)
         rows, errors = _rows(callback, items, places)
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
@@ -137,6 +139,8 @@ class _Places:
     """The Pages and conversations of a callback, by their ids at Meta."""
 
     pages: dict[str, models.Page]
+    strange: frozenset[str]
+    """Page ids for which the app that signed this callback has no say."""
     conversations: dict[tuple[str, str], models.Conversation]
 
     def conversation_ids(self) -> list[int]:
@@ -150,7 +154,10 @@ def _rows(
     errors: list[str] = []
     for number, item in enumerate(items):
         try:
-            rows.append(_row(callback, item, places))
+            row = _row(callback, item, places)
+            if item.messaging is not None and item.messaging.get_page_id() in places.strange:
+                _set_aside(callback, row)
+            rows.append(row)
         except Exception as error:
             # Whatever one item does to us, its neighbours are still to be answered.
             logger.exception(
@@ -161,6 +168,25 @@ def _rows(
             )
             errors.append(f"item {number}: {type(error).__name__}: {error}")
     return rows, errors
+
+
+def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
+    """Whether one app's secret signed what only another may say; false where either is not known."""
+    known = callback.app_id and not callback.app_id.startswith("#")
+    return bool(known and page.get_app_id() and page.get_app_id() != callback.app_id)
+
+
+def _set_aside(callback: models.Callback, row: models.Messaging) -> None:
+    """Keep an event of a foreign signature in sight; it proves nothing and takes no other event's key."""
+    row.state = models.Messaging.State.IGNORED
+    row.reason = f"the signature is of another app ({callback.app_id}) than the Page's"[:255]
+    row.key = f"foreign:{_digest((callback.app_id, row.key))}"
+    row.echo_token = None
+    logger.warning(
+        "An event of page %s is ignored: the signature is of another app",
+        row.page_id,
+        extra={"action": "foreign_signature", "callback": callback.pk, "page": row.page_id},
+    )
 
 
 def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messaging:
@@ -178,13 +204,13 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
         )
     page_id, psid = messaging.get_page_id(), messaging.get_psid()
     conversation = places.conversations.get((page_id, psid))
-    page = conversation.page if conversation else places.pages.get(page_id)
+    page = places.pages.get(page_id)
     row = models.Messaging(
         type=messaging.type.name,
         body=messaging.envelope(),
         key=messaging.key(),
         mid=messaging.mid[:255],
-        echo_token=_echo_token(messaging),
+        echo_token=_echo_token(messaging, page),
         callback=callback,
         page=page,
         conversation=conversation,
@@ -217,14 +243,20 @@ def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) ->
     return erased_among(suspects)
 
 
-def _places(messagings: Sequence[Messaging], known: Mapping[str, models.FBUserProfile]) -> _Places:
+def _places(
+    callback: models.Callback, messagings: Sequence[Messaging], known: Mapping[str, models.FBUserProfile]
+) -> _Places:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
+
+    Where another app signed, no conversation is looked for: what it says is nobody's.
 
     All are made in sorted order, so that two callbacks with the same people never wait for each other.
     """
     wanted = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
-    pages = _pages(sorted({page_id for page_id, _ in wanted}))
-    pairs = [pair for pair in wanted if pair[0] in pages and _PERSON_ID.fullmatch(pair[1])]
+    pages = _pages({messaging.get_page_id(): messaging.channel for messaging in messagings})
+    strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
+    own = pages.keys() - strange
+    pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
     models.FBUserProfile.objects.bulk_create(
         [
             models.FBUserProfile(psid=psid, page=pages[page_id])
@@ -243,7 +275,7 @@ def _places(messagings: Sequence[Messaging], known: Mapping[str, models.FBUserPr
         made = _find_conversations(missing)
         models.Lane.objects.ensure(conversation.pk for conversation in made.values())
         found |= made
-    return _Places(pages=pages, conversations=found)
+    return _Places(pages=pages, strange=frozenset(strange), conversations=found)
 
 
 def _find_conversations(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], models.Conversation]:
@@ -257,13 +289,17 @@ def _find_conversations(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], m
     return found
 
 
-def _pages(page_ids: Iterable[str]) -> dict[str, models.Page]:
-    wanted = [page_id for page_id in page_ids if _PAGE_ID.fullmatch(page_id)]
+def _pages(channels: Mapping[str, str]) -> dict[str, models.Page]:
+    """Give the row of each Page by its id; a new one learns its channel from the callback."""
+    wanted = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
     pages = models.Page.objects
     found = {page.page_id: page for page in pages.filter(page_id__in=wanted)}
     missing = [page_id for page_id in wanted if page_id not in found]
     if missing:
-        pages.bulk_create([models.Page(page_id=page_id) for page_id in missing], ignore_conflicts=True)
+        pages.bulk_create(
+            [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
+            ignore_conflicts=True,
+        )
         found |= {page.page_id: page for page in pages.filter(page_id__in=missing)}
     return found
 
@@ -372,7 +408,8 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
             Q(date_last_inbound=None) | Q(date_last_inbound__lt=moment)
         ).update(date_last_inbound=moment)
     now = timezone.now()
-    for page in sorted(places.pages.values(), key=lambda page: page.pk):
+    own = (page for page_id, page in places.pages.items() if page_id not in places.strange)
+    for page in sorted(own, key=lambda page: page.pk):
         told: dict[str, Any] = {}
         if page.pk in lags:
             # A maximum that fades by a tenth an echo: near the 99th percentile, without a table of its own.
@@ -385,14 +422,15 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
             models.Page.objects.filter(pk=page.pk).update(**told)
 
 
-def _echo_token(messaging: Messaging) -> str | None:
+def _echo_token(messaging: Messaging, page: models.Page | None) -> str | None:
     """Give the token of an echo that this app sent to this person; another app's proves nothing."""
     message, sender = messaging.message, messaging.sender
     if messaging.type is not ReceivingType.ECHO or message is None:
         return None
     if sender is None or sender.id != messaging.get_page_id():
         return None
-    if settings.DJM_APP_ID and message.app_id != settings.DJM_APP_ID:
+    app_id = page.get_app_id() if page is not None else ""
+    if app_id and message.app_id != app_id:
         return None
     return split_token(message.metadata)[0] or None
 

@@ -26,6 +26,7 @@ from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.logs import fault, hidden
 from djmessenger.models.lanes import in_seconds
+from djmessenger.pipeline import uploads
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import token_of, with_token
@@ -43,6 +44,8 @@ _ECHO_TRUST = 20
 """Accepted sends in a row without any echo, after which echoes count as not working."""
 _MOST_UNSURE = 3
 """Attempts of unknown fate, after which a reply is set aside whatever its mode."""
+_NO_BODY = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
+"""What data raise that cannot become the body of a call."""
 _NO_TOKEN = "none"  # noqa: S105 - the absence of one
 
 _SIGNALS = {
@@ -147,6 +150,19 @@ class Outbox:
         return opened is not None and reply.now > opened + _WINDOW
 
     def _send(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
+        page = reply.conversation.page
+        try:
+            client = self._client_for(page)
+            data = uploads.with_file(client, page, reply.data)
+        except DJMInvalidConfigException as error:
+            # No token at all is a dead token: the messages wait for one.
+            lacking = errors.TokenError(str(error))
+            return self._failed(lease, reply, self._write_down(lease, reply), lacking)
+        except errors.GraphError as error:
+            return self._failed(lease, reply, self._write_down(lease, reply), error)
+        except (OSError, *_NO_BODY) as error:
+            self._settle(lease, reply, State.FAILED, error="".join(traceback.format_exception(error)))
+            return Step.NEXT
         attempt = self._write_down(lease, reply)
         if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the lane.
@@ -154,9 +170,9 @@ class Outbox:
             self._settle(lease, reply, State.QUEUED)
             return Wait(seconds=0.0)
         try:
-            body = with_token(reply.data, attempt.token)
+            body = with_token(data, attempt.token)
             json.dumps(body, allow_nan=False)
-        except (TypeError, ValueError, AttributeError, RecursionError) as error:
+        except _NO_BODY as error:
             # A body that cannot become a call: trying it again gives the same.
             self._close(attempt, Outcome.REFUSED)
             self._settle(
@@ -164,13 +180,13 @@ class Outbox:
             )
             return Step.NEXT
         try:
-            client = self._client_for(reply.conversation.page)
-        except DJMInvalidConfigException as error:
-            # No token at all is a dead token: the messages wait for one.
-            return self._failed(lease, reply, attempt, errors.TokenError(str(error)))
-        try:
             sent = client.send({"id": reply.recipient_id}, body)
         except errors.GraphError as error:
+            if self._has_lost_file(reply, error):
+                uploads.forget(page, data)
+                self._close(attempt, Outcome.REFUSED, code=error.code, subcode=error.subcode)
+                self._settle(lease, reply, State.QUEUED, error=str(error))
+                return Step.NEXT
             return self._failed(lease, reply, attempt, error)
         except Exception as error:
             # Nobody can say whether bytes had left by then.
@@ -185,6 +201,16 @@ class Outbox:
             lease, reply, State.SENT, mid=mid, response=_storable(sent.data), status_code=sent.status_code
         )
         return Step.NEXT
+
+    @staticmethod
+    def _has_lost_file(reply: Any, error: errors.GraphError) -> bool:
+        """Whether Meta no longer has a file that we uploaded; once for each reply, or it would go on for ever."""
+        code, subcode = uploads.UNKNOWN_ATTACHMENT
+        return (
+            (error.code, error.subcode) == uploads.UNKNOWN_ATTACHMENT
+            and uploads.has_file(reply.data)
+            and not reply.attempts.filter(code=code, subcode=subcode).exists()
+        )
 
     def _write_down(self, lease: models.Lease, reply: Any) -> models.Attempt:
         with transaction.atomic():

@@ -41,6 +41,12 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
     found = [
         Step(what="raw callbacks", rows=_callbacks(now - settings.DJM_KEEP_BODIES, failed), remove=_delete),
         Step(what="attempts", rows=_attempts(now - settings.DJM_KEEP_ATTEMPTS), remove=_delete),
+        Step(
+            what="uploaded files",
+            rows=models.UploadedFile.objects.filter(date_expires__lt=now),
+            remove=_delete,
+        ),
+        Step(what="lines of request logs", rows=models.GraphCall.objects.old(), remove=_delete),
         Step(what="failed replies", rows=_replies([Fate.FAILED, Fate.PARKED], failed), remove=_delete),
         Step(what="failed events", rows=_events([Event.FAILED], min(failed, keys), keys), remove=_delete),
     ]

@@ -22,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
+_SPLITS = 20
+"""Callbacks split before what they hold is handed on."""
 _BREATH = 1.0
 """Seconds before work that broke off is begun again."""
 
@@ -42,13 +44,14 @@ class Road:
     def conversation(self, conversation_id: int) -> None:
         """Handle the waiting events of a conversation, then send its replies, unless somebody else is at it."""
         for kind in (Kind.IN, Kind.OUT):
-            self._claim_and_work(kind, conversation_id)
+            self.work_on(kind, conversation_id)
 
     def send(self, conversation_id: int) -> None:
         """Send the waiting replies of a conversation, unless somebody else is at it."""
-        self._claim_and_work(Kind.OUT, conversation_id)
+        self.work_on(Kind.OUT, conversation_id)
 
-    def _claim_and_work(self, kind: str, conversation_id: int) -> None:
+    def work_on(self, kind: str, conversation_id: int) -> None:
+        """Work on one direction of a conversation here and now, unless somebody else is at it."""
         deadline = Deadline(settings.DJM_LEASE)
         leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, conversation_id=conversation_id)
         for lease in leases:
@@ -77,24 +80,27 @@ class Road:
             self.inbox.handle_loose(row_id)
 
     def split_waiting(self) -> intake.Split:
-        """Split callbacks that nobody has split yet, up to a hundred; give what that left to do.
+        """Split callbacks that nobody has split yet, some at a time; give what that left to do.
 
         One that breaks is set aside, so that those behind it are not kept waiting.
         """
         waiting = models.Callback.objects.filter(state=models.Callback.State.NEW).order_by("id")
         todo = intake.Split()
-        for callback_id in list(waiting.values_list("id", flat=True)[:100]):
-            try:
-                done = intake.split(callback_id)
-            except DatabaseError:
-                # Perhaps a deadlock or an outage; it is tried again with the next look.
-                logger.exception("A callback could not be split", extra={"action": "callback_waits"})
-            except Exception:
-                logger.exception("A callback breaks its split", extra={"action": "callback_broken"})
-                intake.quarantine(callback_id, traceback.format_exc())
-            else:
-                todo.add(done)
+        for callback_id in list(waiting.values_list("id", flat=True)[:_SPLITS]):
+            todo.add(self.split(callback_id))
         return todo
+
+    def split(self, callback_id: int) -> intake.Split:
+        """Split one stored callback; one that breaks is set aside, one that meets a sick database waits."""
+        try:
+            return intake.split(callback_id)
+        except DatabaseError:
+            # Perhaps a deadlock or an outage; it is tried again with the next look.
+            logger.exception("A callback could not be split", extra={"action": "callback_waits"})
+        except Exception:
+            logger.exception("A callback breaks its split", extra={"action": "callback_broken"})
+            intake.quarantine(callback_id, traceback.format_exc())
+        return intake.Split()
 
     def loose_waiting(self) -> list[int]:
         """Give the events of nobody's that are due."""

@@ -13,6 +13,7 @@ from django.db.backends.signals import connection_created
 
 from djmessenger import models, settings
 from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import Listener
 from djmessenger.pipeline.road import Road, give_back
 from djmessenger.pipeline.threads import (
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
+_LOOK = 0.5
+"""Seconds between two looks at what takes too long."""
 _RENEWALS = 3
 """How often a lease is renewed in its time."""
 
@@ -39,26 +42,32 @@ class SlowThreads:
         self._pool = Threads(threads, "slow")
         self._lock = threading.Lock()
         self._leases: set[models.Lease] = set()
+        self._limits: dict[models.Lease, tuple[Deadline, Callable[[], None]]] = {}
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
-    def run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> bool:
+    def run(self, lease: models.Lease, job: Slow) -> bool:
         """Run the job in a thread of its own, which then lets go of the lane."""
         with self._lock:
             self._leases.add(lease)
             if self._renewer is None:
                 self._renewer = threading.Thread(target=self._renew, name=f"{NAME}-renewals", daemon=True)
                 self._renewer.start()
-        if not self._pool.submit(lambda: self._run(lease, job, release)):
+        if not self._pool.submit(lambda: self._run(lease, job)):
             self._forget(lease)
             give_back(lease)
         return False
 
-    def _run(self, lease: models.Lease, job: Callable[[], None], release: Callable[[], None]) -> None:
+    def _run(self, lease: models.Lease, job: Slow) -> None:
+        if job.timeout is not None:
+            with self._lock:
+                self._limits[lease] = Deadline(job.timeout), job.give_up
         try:
             with no_connection():
-                job()
-                release()
+                job.prepare()
+            with no_connection():
+                job.work()
+                job.release()
         except models.LeaseLost as lost:
             logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
         except Exception:
@@ -71,11 +80,30 @@ class SlowThreads:
     def _forget(self, lease: models.Lease) -> None:
         with self._lock:
             self._leases.discard(lease)
+            self._limits.pop(lease, None)
 
     def _renew(self) -> None:
-        while not self._ended.wait(settings.DJM_LEASE / _RENEWALS):
+        due = Deadline(settings.DJM_LEASE / _RENEWALS)
+        while not self._ended.wait(min(_LOOK, max(0.0, due.remaining()))):
             with no_connection():
-                self.renew()
+                self._end_late_ones()
+                if due.remaining() <= 0:
+                    due = Deadline(settings.DJM_LEASE / _RENEWALS)
+                    self.renew()
+
+    def _end_late_ones(self) -> None:
+        """Give up what takes longer than it may; its thread is free when it comes back by itself."""
+        with self._lock:
+            late = [(lease, end) for lease, (limit, end) in self._limits.items() if limit.remaining() <= 0]
+        for lease, give_up in late:
+            self._forget(lease)
+            try:
+                give_up()
+            except models.LeaseLost as lost:
+                logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
+            except DatabaseError:
+                logger.exception("The database did not answer", extra={"action": "database_away"})
+            self._done()
 
     def renew(self) -> None:
         """Hold on to the lanes of what runs; what is lost already fails at its own commit."""
@@ -172,6 +200,7 @@ class Worker:
         stopping, wakeup = self._stopping, self._wakeup
         slow = SlowThreads(slow_threads, wakeup.set)
         pools = {Kind.OUT: Threads(threads, "out"), Kind.IN: Threads(threads, "in")}
+        splitter = Threads(1, "split")
         listener = Listener(wakeup.set) if self._listen else None
         sweep_at = Deadline(0)
         try:
@@ -184,6 +213,8 @@ class Worker:
                             sweep_at = Deadline(settings.DJM_SWEEP)
                             self._road().sweep()
                             self._loose(pools[Kind.IN], self._road().loose_waiting())
+                        if splitter.free() > 0:
+                            splitter.submit(lambda: self._split(pools[Kind.IN]))
                         busy = self._round(pools, slow)
                 except DatabaseError:
                     logger.exception("The database did not answer", extra={"action": "database_away"})
@@ -192,27 +223,25 @@ class Worker:
                 if not busy:
                     wakeup.wait(settings.DJM_POLL)
         finally:
-            self._finish(pools, slow)
+            self._finish([splitter, *pools.values()], slow)
             if listener is not None:
                 listener.stop()
             connections.close_all()
             self._ended.set()
 
-    def _finish(self, pools: dict[Kind, Threads], slow: SlowThreads) -> None:
+    def _finish(self, pools: list[Threads], slow: SlowThreads) -> None:
         for deadline in list(self._deadlines):
             # Whoever works on a lane looks at this before it begins the next event or call.
             deadline.expire()
-        for pool in pools.values():
+        for pool in pools:
             pool.close()
-        for pool in pools.values():
+        for pool in pools:
             pool.join(settings.DJM_GRAPH_TIMEOUT + 5.0)
         slow.stop(settings.DJM_GRAPH_TIMEOUT)
 
     def _round(self, pools: dict[Kind, Threads], slow: SlowThreads) -> bool:
-        """Split what is stored and claim what waits, as much as there are threads for; whether there was any."""
-        todo = self._road().split_waiting()
-        self._loose(pools[Kind.IN], todo.loose)
-        busy = bool(todo)
+        """Claim what waits, as much as there are threads for; whether there was any."""
+        busy = False
         for kind, pool in pools.items():
             free = pool.free()
             if free <= 0 or self._stopping.is_set():
@@ -226,6 +255,13 @@ class Worker:
                 self._deadlines.add(deadline)
                 pool.submit(lambda lease=lease, deadline=deadline: self._work(lease, deadline, slow))  # type: ignore[misc]
         return busy
+
+    def _split(self, pool: Threads) -> None:
+        """Split what is stored, in a thread of its own: a flood of callbacks keeps no lane waiting."""
+        with connection_hygiene():
+            while not self._stopping.is_set() and (todo := self._road().split_waiting()):
+                self._loose(pool, todo.loose)
+                self._wakeup.set()
 
     def _loose(self, pool: Threads, row_ids: list[int]) -> None:
         if row_ids:

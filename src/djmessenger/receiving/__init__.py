@@ -20,7 +20,7 @@ from djmessenger.receiving.checkers import (
     PostbackReceivedChecker,
     checker,
 )
-from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.decoding import cleaned, decode
 from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
 from djmessenger.receiving.messages import (
     AccountLinking,
@@ -75,6 +75,7 @@ __all__ = [
     "Sender",
     "ThreadControl",
     "checker",
+    "cleaned",
     "decode",
     "split",
 ]

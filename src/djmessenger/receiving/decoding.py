@@ -37,7 +37,7 @@ def decode(body: bytes) -> Any:
         document = _decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError):
         document = _decode_tolerantly(body)
-    return _cleaned(document, DEEPEST)
+    return cleaned(document)
 
 
 def _decode_tolerantly(body: bytes) -> Any:
@@ -93,6 +93,11 @@ def _flattened(text: str) -> str:
         raise ValueError("a bracket in the body has no end")
     kept.append(text[start:])
     return "".join(kept)
+
+
+def cleaned(value: Any) -> Any:
+    """Give JSON-ready data without what no database holds: NUL, lone surrogates, numbers that are none."""
+    return _cleaned(value, DEEPEST)
 
 
 def _cleaned(value: Any, levels: int) -> Any:

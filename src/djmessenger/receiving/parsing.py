@@ -76,7 +76,9 @@ def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
         for item in items:
             yield _item(item, page_id, at, channel, container)
     if not EVENT_KEYS.isdisjoint(entry):
-        yield _item(entry, page_id, at, channel, ENTRY)
+        # Without the containers, whose items stand for themselves.
+        stray = {key: value for key, value in entry.items() if key not in CONTAINERS}
+        yield _item(stray, page_id, at, channel, ENTRY)
     elif not found:
         yield Item(None, entry, f"an entry has one of {', '.join(CONTAINERS)}; this one has none")
 

@@ -51,7 +51,7 @@ class CommonReplier(Serializable, abc.ABC):
         """
         if self.sender_action is not None:
             sending.act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
-        with sending.speaking_to(messaging.person):
+        with sending.speaking_to(messaging.person, messaging.page):
             message: Any = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
             raise DJMInvalidConfigException(
@@ -210,6 +210,11 @@ class MessageReplier(CommonReplier):
         self._messages: list[OutgoingMessage] = as_messages(message)
         if not self._messages:
             raise DJMInvalidConfigException("MessageReplier needs a message")
+
+    @property
+    def messages(self) -> tuple[OutgoingMessage, ...]:
+        """What it replies with."""
+        return tuple(self._messages)
 
     def json_unordered(self) -> dict[str, Any]:
         """Give the plain data; where the message is an object, how it is typed."""

@@ -22,16 +22,18 @@ logger = logging.getLogger("djmessenger.replying")
 __all__ = ["Words", "act", "answering", "queue", "queue_body", "render_for", "speaking_to"]
 
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
+_page_language: ContextVar[str] = ContextVar("djmessenger_page_language", default="")
 
 
 @contextlib.contextmanager
-def speaking_to(person: models.FBUserProfile | None) -> Iterator[None]:
-    """Spare what is rendered inside from looking the person up again."""
-    token = _person.set(person)
+def speaking_to(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
+    """Spare what is rendered inside from looking the person up again; the Page's language is the second choice."""
+    tokens = _person.set(person), _page_language.set(_language_of_page(page))
     try:
         yield
     finally:
-        _person.reset(token)
+        _person.reset(tokens[0])
+        _page_language.reset(tokens[1])
 
 
 def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.Reply]:
@@ -96,12 +98,18 @@ def render_for(psid: str, text: Words, add_prefix: bool) -> str:
         locale: str | None = known.locale
     else:
         locale = _stored_locale(psid)
+    locale = locale or _page_language.get()
     return f"{speaking.prefix_for(locale) if add_prefix else ''}{speaking.renderer(locale)(text)}"
 
 
 def _locale_of(messaging: Messaging) -> str | None:
     person: models.FBUserProfile | None = messaging.person
-    return person.locale if person is not None else _stored_locale(messaging.get_psid())
+    locale = person.locale if person is not None else _stored_locale(messaging.get_psid())
+    return locale or _language_of_page(messaging.page)
+
+
+def _language_of_page(page: models.Page | None) -> str:
+    return page.configured("language") if page is not None else ""
 
 
 def _stored_locale(psid: str) -> str | None:

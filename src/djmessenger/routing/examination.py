@@ -12,7 +12,7 @@ from typing import Any
 import regex
 
 from djmessenger import models
-from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
+from djmessenger.exceptions import DJMInvalidConfigException, HasEnded, LimitExceeded
 from djmessenger.filtering import (
     AllFilter,
     AnyFilter,
@@ -107,7 +107,7 @@ class _RuleExamination:
         name = values.get("name", "")
         types = values.get("type")
         self.name = name if isinstance(name, str) and name else str(types)[:80]
-        known = ("type", "name", "filters", "handlers", "repliers", *Rule.FLAGS)
+        known = ("type", "name", "filters", "handlers", "repliers", *Rule.FLAGS, *Rule.NUMBERS)
         yield from _unknown_keys(self.name, self.position, values, known)
         if not isinstance(name, str):
             yield self.problem("E031", f"The name of a rule is a text, not {_kind(name)}.", ".name")
@@ -116,6 +116,12 @@ class _RuleExamination:
                 yield self.problem(
                     "E031", f'"{flag}" is true or false, not {_kind(values[flag])}.', f".{flag}"
                 )
+        for number in Rule.NUMBERS:
+            value = values.get(number)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or value <= 0
+            ):
+                yield self.problem("E031", f'"{number}" is a number above zero, not {value!r}.', f".{number}")
         yield from self.check_types(types)
         yield from self.check_stages(values)
 
@@ -276,6 +282,9 @@ class _RuleExamination:
         try:
             instance = target.get_instance()
             _rehearse(instance)
+        except HasEnded:
+            # A day that came is no mistake of today: the check of the rulebook warns of it.
+            return target.get_instance(), []
         except LimitExceeded as error:
             return None, [self.problem("E039", f"{target.name}: {error}.", place)]
         except Exception as error:  # noqa: BLE001 - a constructor of the project may raise anything

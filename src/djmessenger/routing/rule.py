@@ -24,7 +24,9 @@ class Rule(Serializable):
     """Filters, handlers and repliers for the messagings of a type (or of several).
 
     ``stop``: no rule after this one applies. ``slow``: its handlers run before the transaction opens, and may
-    be repeated after a crash. ``typing``: the person sees that the bot is typing meanwhile.
+    be repeated after a crash. ``typing``: the person sees that the bot is typing meanwhile. Of a slow rule:
+    ``gather`` hands it the messages that wait behind this one too, in ``context["gathered"]``; ``timeout`` is how many
+    seconds one try may take, ``tries`` how many there are; as the settings say where left out.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {
@@ -33,7 +35,8 @@ class Rule(Serializable):
         "filters": [TargetFilterClass, list],
     }
     ordering: ClassVar[Iterable[str]] = ("type", "name", "filters", "handlers", "repliers")
-    FLAGS: ClassVar[tuple[str, ...]] = ("stop", "slow", "typing")
+    FLAGS: ClassVar[tuple[str, ...]] = ("stop", "slow", "typing", "gather")
+    NUMBERS: ClassVar[tuple[str, ...]] = ("timeout", "tries")
 
     def __init__(
         self,
@@ -46,6 +49,9 @@ class Rule(Serializable):
         stop: bool = False,
         slow: bool = False,
         typing: bool = False,
+        gather: bool = False,
+        timeout: float | None = None,
+        tries: int | None = None,
     ) -> None:
         self.type = _as_types(ttype)
         self.name = name
@@ -55,6 +61,9 @@ class Rule(Serializable):
         self.stop = stop
         self.slow = slow
         self.typing = typing
+        self.gather = gather
+        self.timeout = timeout
+        self.tries = tries
         self._built: Built | None = None
 
     def get_receiving_type(self) -> ReceivingType:
@@ -113,7 +122,7 @@ class Rule(Serializable):
     def json_unordered(self) -> dict[str, Any]:
         """Give the JSON-ready dict; a flag that is not set is left out."""
         result = super().json_unordered()
-        for flag in self.FLAGS:
+        for flag in (*self.FLAGS, *self.NUMBERS):
             if not result.get(flag):
                 result.pop(flag, None)
         return result

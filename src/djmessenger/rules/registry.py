@@ -74,15 +74,21 @@ def rule(
     slow: bool = False,
     typing: bool = False,
     stop: bool = False,
+    gather: bool = False,
+    timeout: float | None = None,
+    tries: int | None = None,
 ) -> Callable[[F], F]:
     """Make the function below a rule: it runs for each event that the filter passes.
 
     The function takes the event and, by name, what the filter captured. It gives nothing, a text, a message, or
     several of them, also by ``yield``. ``types`` are worked out from the filter where left out. ``slow``: it
     runs outside the transaction and may be repeated after a crash. ``typing``: the person sees the bot typing.
-    ``stop``: no rule after it applies. Mistakes are reported by ``manage.py check``.
+    ``stop``: no rule after it applies. ``gather``: a slow rule gets what the person wrote meanwhile with the next call,
+    all of it in ``event.context["gathered"]``. ``timeout`` (seconds of one try) and ``tries`` are a slow rule's own.
+    Mistakes are reported by ``manage.py check``.
     """
-    return _decorate("rule", filter, name=name, types=types, slow=slow, typing=typing, stop=stop)
+    own = {"gather": gather, "timeout": timeout, "tries": tries}
+    return _decorate("rule", filter, name=name, types=types, slow=slow, typing=typing, stop=stop, **own)
 
 
 def fallback(
@@ -92,11 +98,14 @@ def fallback(
     slow: bool = False,
     typing: bool = False,
     stop: bool = False,
+    gather: bool = False,
+    timeout: float | None = None,
+    tries: int | None = None,
 ) -> Callable[[F], F]:
     """Make the function below a rule for what a person authored and no other rule applied to."""
-    return _decorate(
-        "fallback", filter, name=name, types=ReceivingType.FALLBACK, slow=slow, typing=typing, stop=stop
-    )
+    own = {"gather": gather, "timeout": timeout, "tries": tries}
+    kind = ReceivingType.FALLBACK
+    return _decorate("fallback", filter, name=name, types=kind, slow=slow, typing=typing, stop=stop, **own)
 
 
 def default(
@@ -157,7 +166,15 @@ def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Ru
 
 
 def _decorate(
-    kind: str, condition: Any, *, name: str, types: Types | None, slow: bool, typing: bool, stop: bool
+    kind: str,
+    condition: Any,
+    *,
+    name: str,
+    types: Types | None,
+    slow: bool,
+    typing: bool,
+    stop: bool,
+    **own: Any,
 ) -> Callable[[F], F]:
     frame = sys._getframe(2)
     decorator = _Decorator(frame.f_globals.get("__name__", ""), frame.f_lineno, kind, condition)
@@ -195,6 +212,7 @@ def _decorate(
             slow=slow and kind != "default",
             stop=stop,
             typing=typing,
+            **own,
         )
         return function
 

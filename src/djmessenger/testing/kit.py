@@ -38,6 +38,14 @@ REPORTS = {
 }
 """What Meta may report of its own accord, and the type of the event."""
 
+SETTINGS: dict[str, Any] = {
+    "DJM_DISPATCHER": "djmessenger.testing.road.WaitingDispatcher",
+    "DJM_PAGE_ACCESS_TOKEN": TOKEN,
+    "DJM_APP_SECRET": SECRET,
+    "DJM_TRIES": 1,
+}
+"""What the kit sets for the time of a test."""
+
 
 class Messenger:
     """Meta with one Page, for the time of one test; ``with Messenger() as messenger:``, or a fixture or mixin.
@@ -47,7 +55,12 @@ class Messenger:
     all other settings the project's.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, overrides: Any = None) -> None:
+        """Take what sets settings for the time of a test, such as the fixture of pytest-django.
+
+        Settings set in a test are taken back in the reverse order, so all have to be set by the same means.
+        """
+        self._overrides = overrides
         self._stack = contextlib.ExitStack()
         self._log = failures.ErrorLog()
         self._failed: list[AssertionError] = []
@@ -69,14 +82,11 @@ class Messenger:
 
     def start(self) -> None:
         """Put the emulator in Meta's place; the database may be used from here on."""
-        self._stack.enter_context(
-            override_settings(
-                DJM_DISPATCHER="djmessenger.testing.road.WaitingDispatcher",
-                DJM_PAGE_ACCESS_TOKEN=TOKEN,
-                DJM_APP_SECRET=SECRET,
-                DJM_TRIES=1,
-            )
-        )
+        if self._overrides is None:
+            self._stack.enter_context(override_settings(**SETTINGS))
+        else:
+            for name, value in SETTINGS.items():
+                setattr(self._overrides, name, value)
         self.clock = travel.Clock()
         self.emulator = Emulator(self.clock)
         self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")
@@ -249,7 +259,8 @@ class Messenger:
         left = datetime.timedelta(**span).total_seconds()
         self.run()
         while left > 0:
-            due = travel.next_due(self.emulator)
+            # In a transaction of the test nothing can happen on the way.
+            due = None if self._is_in_transaction() else travel.next_due(self.emulator)
             step = left if due is None else min(left, max(due, 0.5))
             travel.age(self.emulator, step, models)
             left -= step

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def messenger(db: None) -> Iterator[Messenger]:
+def messenger(db: None, settings: Any) -> Iterator[Messenger]:
     """Meta with one Page and its app, persons who write to it, and the bot of this project."""
     # By name: Django is not set up yet when pytest reads this file.
-    with import_module("djmessenger.testing").Messenger() as kit:
+    with import_module("djmessenger.testing").Messenger(settings) as kit:
         yield kit

@@ -73,11 +73,13 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
 
 def drain() -> bool:
     """Do all that waits, whoever made it wait; give whether there was anything."""
+    road = bot.get_road()
     with _committing():
-        todo = bot.get_road().split_waiting()
-        bot.get_road().loose(todo)
-        worked = bool(todo)
-    return any([worked, work(Kind.IN), work(Kind.OUT)])
+        todo = road.split_waiting()
+        for row_id in (loose := road.loose_waiting()):
+            road.inbox.handle_loose(row_id)
+        road.sweep()
+    return any([todo.conversations, loose, work(Kind.IN), work(Kind.OUT)])
 
 
 def _committing() -> contextlib.AbstractContextManager[object]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from django.core.management.base import CommandError
 
 from djmessenger import settings
@@ -18,15 +21,18 @@ class Command(profile.ProfileCommand):
     )
 
     def configure(self) -> None:
-        if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON:
-            self.send(profile.get_started())
-        else:
-            self.remove()
+        self.change(self.declared_or(self._of_the_setting))
 
-    def remove(self) -> None:
-        if not self.is_dry and self.client().get_messenger_profile(["persistent_menu"]).persistent_menu:
+    @staticmethod
+    def _of_the_setting() -> Mapping[str, Any]:
+        return (
+            profile.get_started() if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON else {"get_started": None}
+        )
+
+    def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
+        if properties["get_started"] is None and present.get("persistent_menu"):
             raise CommandError(
                 "The Page has a persistent menu, and Meta keeps a menu only beside the get-started button. "
                 "Remove the menu first: manage.py configure_persistent_menu --remove"
             )
-        self.delete(self.field)
+        return properties

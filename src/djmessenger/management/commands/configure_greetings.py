@@ -15,4 +15,4 @@ class Command(profile.ProfileCommand):
     )
 
     def configure(self) -> None:
-        self.send(profile.greeting())
+        self.change(self.declared_or(profile.greeting))

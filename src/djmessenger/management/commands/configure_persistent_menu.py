@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from djmessenger.management import profile
 
 
@@ -16,8 +19,9 @@ class Command(profile.ProfileCommand):
     )
 
     def configure(self) -> None:
-        menu = profile.persistent_menu()
-        if not self.is_dry and self.client().get_messenger_profile(["get_started"]).get_started is None:
-            self.client().set_messenger_profile(profile.get_started())
-            self.say("The get-started button is set, for the menu needs it.")
-        self.send(menu)
+        self.change(self.declared_or(profile.persistent_menu))
+
+    def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
+        if properties["persistent_menu"] is None or present.get("get_started"):
+            return properties
+        return {**profile.get_started(), **properties}

@@ -14,6 +14,7 @@ from djmessenger import bot, models
 from djmessenger.management.verbs import _audit
 from djmessenger.management.verbs._options import above_zero, moment
 from djmessenger.pipeline import replay
+from djmessenger.pipeline.failpoints import failpoint
 
 help = (  # noqa: A001 - what the command asks a verb for
     "Handle events again that failed, after the cause is mended. They go back into their conversation's queue, in "
@@ -163,6 +164,7 @@ def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
         row = replay.replay_event(pk, again=options["again"])
     if row is None:
         return False
+    failpoint("replay_between_rows")
     _audit.note("resent" if options["replies"] else "replayed", row, who)
     bot.wake(row)
     return True

@@ -1,0 +1,160 @@
+"""The links that need no network: settings, version, database, dispatcher, queues, what came last."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.conf import settings as django_settings
+from django.core import checks as system_checks
+from django.db import DatabaseError, connections
+from django.db.migrations.executor import MigrationExecutor
+from django.utils import timezone
+
+from djmessenger import bot, models, rulebook, settings
+from djmessenger.exceptions import DJMException
+from djmessenger.management.doctor import FAIL, OK, WARN, Finding, span
+from djmessenger.pipeline.dispatch import InlineDispatcher, WorkerDispatcher
+
+LAG_WARN, LAG_FAIL = 60.0, 600.0
+"""Seconds for which something may wait."""
+QUIET = datetime.timedelta(days=7)
+"""So long without a callback is worth a look."""
+
+
+@dataclass
+class LocalDoctor:
+    """Examines this installation."""
+
+    now: Callable[[], datetime.datetime] = timezone.now
+
+    def findings(self) -> Iterator[Finding]:
+        """Examine what needs no network."""
+        yield from self._settings()
+        yield self._version()
+        database = self._database()
+        yield database
+        if database.status != FAIL:
+            yield self._dispatcher()
+            yield from self._queues()
+            yield from self._pages()
+
+    def _settings(self) -> Iterator[Finding]:
+        found = [
+            item
+            for item in system_checks.run_checks()
+            if str(item.id).startswith("djmessenger.") and not item.is_silenced()
+        ]
+        for item in sorted(found, key=lambda item: -item.level):
+            status = FAIL if item.level >= system_checks.ERROR else WARN
+            yield Finding(status, "settings", f"{item.id}: {item.msg}", item.hint or "")
+        if not found:
+            yield Finding(OK, "settings", "the system checks find nothing")
+        if django_settings.DEBUG:
+            yield Finding(
+                WARN, "settings", "DEBUG is on: made-up secrets serve where none are set",
+                "Set DEBUG = False where people write to the bot.",
+            )  # fmt: skip
+
+    def _version(self) -> Finding:
+        version = settings.DJM_GRAPH_VERSION
+        row = rulebook.rows().get(f"graph.{version}")
+        cure = "Set DJM_GRAPH_VERSION; docs/graph-versions.md says how to move."
+        if row is None:
+            return Finding(
+                WARN, "version", f"{version} is not in the rulebook, so its end is not known", cure
+            )
+        if row.until is None:
+            return Finding(OK, "version", f"{version}, no end announced (read {row.date})")
+        days = (row.until - self.now().date()).days
+        if days <= 0:
+            return Finding(FAIL, "version", f"{version} ended on {row.until}", cure)
+        return Finding(
+            WARN if days <= 90 else OK, "version", f"{version} ends on {row.until}, in {days} days", cure
+        )
+
+    def _database(self) -> Finding:
+        try:
+            executor = MigrationExecutor(connections["default"])
+            waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        except DatabaseError as error:
+            return Finding(
+                FAIL, "database", f"it does not answer: {type(error).__name__}", "Check DATABASES."
+            )
+        mine = [migration for migration, _back in waiting if migration.app_label == "djmessenger"]
+        if mine:
+            return Finding(FAIL, "database", "its tables are not up to date", "Run manage.py migrate.")
+        return Finding(OK, "database", "it answers and is migrated")
+
+    def _dispatcher(self) -> Finding:
+        name = settings.DJM_DISPATCHER
+        try:
+            kind = bot.get_dispatcher_class()
+        except DJMException as error:
+            return Finding(FAIL, "dispatcher", str(error), "Set DJM_DISPATCHER.")
+        if issubclass(kind, InlineDispatcher):
+            return Finding(
+                WARN, "dispatcher", f"{name}: events are handled while Meta waits for the answer",
+                "Outside of tests set DJM_DISPATCHER to embedded or worker.",
+            )  # fmt: skip
+        if issubclass(kind, WorkerDispatcher):
+            return Finding(
+                OK,
+                "dispatcher",
+                f"{name}: the work is done by manage.py djmessenger worker; the queues below show it",
+            )
+        return Finding(OK, "dispatcher", name)
+
+    def _queues(self) -> Iterator[Finding]:
+        new = models.Callback.objects.filter(state=models.Callback.State.NEW)
+        yield self._lag(
+            "stored callbacks", new.order_by("date_received").values_list("date_received", flat=True)
+        )
+        for kind, name in ((models.Lane.Kind.IN, "events"), (models.Lane.Kind.OUT, "replies")):
+            due = models.Lane.objects.filter(kind=kind, ready_at__lte=self.now())
+            yield self._lag(name, due.order_by("ready_at").values_list("ready_at", flat=True))
+
+    def _lag(self, name: str, moments: Any) -> Finding:
+        first = moments.first()
+        if first is None:
+            return Finding(OK, "queue", f"no {name} wait")
+        lag = (self.now() - first).total_seconds()
+        status = FAIL if lag > LAG_FAIL else WARN if lag > LAG_WARN else OK
+        return Finding(
+            status,
+            "queue",
+            f"{name} wait, {moments.count()} of them, the first for {span(lag)}",
+            "Start manage.py djmessenger worker, or one more; look into the log for what holds it up."
+            if status != OK
+            else "",
+        )
+
+    def _pages(self) -> Iterator[Finding]:
+        pages = models.Page.objects.order_by("pk")
+        if not pages:
+            yield Finding(
+                WARN, "callbacks", "none has come yet",
+                "Write to the Page. Where nothing comes, the links further down say why.",
+            )  # fmt: skip
+        for page in pages:
+            if page.paused_until is not None and page.paused_until > self.now():
+                yield Finding(
+                    FAIL, "page", f"{page}: nothing is sent before {page.paused_until:%Y-%m-%d %H:%M %Z}",
+                    page.pause_reason or "The log says why.",
+                )  # fmt: skip
+            last = page.date_last_callback
+            if last is None:
+                yield Finding(WARN, "callbacks", f"{page}: none has come yet", "Write to the Page.")
+                continue
+            since = self.now() - last
+            yield Finding(
+                WARN if since > QUIET else OK,
+                "callbacks",
+                f"{page}: the last came {span(since.total_seconds())} ago",
+                "Write to the Page. After an hour of failures Meta ends the subscription: "
+                "manage.py djmessenger subscribe begins it again."
+                if since > QUIET
+                else "",
+            )

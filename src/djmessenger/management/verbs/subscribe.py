@@ -1,0 +1,74 @@
+"""``manage.py djmessenger subscribe``: the webhook fields follow from the rules."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from djmessenger import bot, models
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.management import profile, subscriptions, targets
+
+help = (  # noqa: A001 - as every verb names it
+    "Subscribe the Page to the webhook fields that the rules need. Messages, postbacks, echoes and receipts always; "
+    "reactions, edits, referrals, opt-ins and the rest where a rule waits for them; standby where a rule, or "
+    "DJM_WEBHOOK_FIELDS, asks. The whole set is written, so a field that no rule needs any more goes. --check compares "
+    "and writes nothing: exit code 1 where the sets differ, 2 where that could not be found out. The fields ticked in "
+    "the App Dashboard are compared too, where DJM_APP_ID is set: Meta delivers only what stands at both levels."
+)
+
+
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_argument("--check", action="store_true", help="compare only")
+    parser.add_argument(
+        "--list", action="store_true", help="print the fields that the rules need; asks nobody"
+    )
+    targets.add_arguments(parser)
+
+
+def handle(command: BaseCommand, **options: Any) -> int:
+    with targets.told():
+        differs = False
+        for page in map(profile.page_of, targets.chosen(options)):
+            if options["list"]:
+                for name in sorted(subscriptions.wanted_fields(page)):
+                    command.stdout.write(name)
+                continue
+            differs |= _one(command, page, check=options["check"])
+        return int(differs)
+
+
+def _one(command: BaseCommand, page: models.Page, *, check: bool) -> bool:
+    """Compare, and write unless told not to; tell whether something is left to do."""
+    client = bot.get_client(page)
+    name = f"Page {page.page_id or client.page_id}"
+    found = subscriptions.Comparison(
+        subscriptions.wanted_fields(page), subscriptions.subscribed_fields(client, page.get_app_id())
+    )
+    for field in found.missing:
+        command.stdout.write(f"  + {field}")
+    for field in found.superfluous:
+        command.stdout.write(f"  - {field}")
+    if found.agrees:
+        command.stdout.write(f"{name}: subscribed to {len(found.wanted)} fields, as the rules need")
+    elif check:
+        command.stdout.write(f"{name}: the fields differ; manage.py djmessenger subscribe sets them")
+    else:
+        client.subscribe(sorted(found.wanted))
+        command.stdout.write(f"{name}: subscribed to {len(found.wanted)} fields")
+    missing = _missing_at_the_app(page, found.wanted)
+    if missing:
+        command.stdout.write(
+            f"{name}: the app itself lacks {', '.join(missing)}; tick them in the App Dashboard (Messenger, Webhooks)"
+        )
+    return bool(missing) or (check and not found.agrees)
+
+
+def _missing_at_the_app(page: models.Page, wanted: frozenset[str]) -> list[str]:
+    try:
+        client = bot.get_app_client(page)
+    except DJMInvalidConfigException:
+        return []
+    present = subscriptions.app_fields(client, page.configured("channel"))
+    return sorted(wanted - present) if present is not None else []

@@ -1,0 +1,89 @@
+"""``manage.py djmessenger tokens``: keys for the tokens in the database, and what they open."""
+
+from __future__ import annotations
+
+import getpass
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from djmessenger import bot, graph, models, settings
+from djmessenger.exceptions import DJMException, DJMInvalidValueException
+
+help = (  # noqa: A001 - the name that every verb has
+    "Look after the Page tokens in the database. Without an option it lists the Pages and whether their tokens can be "
+    "read. To change the key: --new-key, put the new one in front of the old in DJM_TOKEN_KEYS, restart, --rotate, and "
+    "when that went through take the old one out."
+)
+needs_checks = False
+
+
+def add_arguments(parser: CommandParser) -> None:
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--new-key", action="store_true", help="Print a fresh key for DJM_TOKEN_KEYS.")
+    what.add_argument("--rotate", action="store_true", help="Encrypt all tokens anew under the newest key.")
+    what.add_argument(
+        "--set",
+        metavar="PAGE_ID",
+        help="Keep the token of a Page; it is asked for, or read from standard input, so that no shell remembers it.",
+    )
+
+
+def handle(command: BaseCommand, **options: Any) -> int | None:
+    try:
+        if options["new_key"]:
+            command.stdout.write(bot.new_key())
+        elif options["rotate"]:
+            changed = bot.rotate_tokens()
+            command.stdout.write(command.style.SUCCESS(f"{changed} tokens were moved to the newest key."))
+        elif options["set"]:
+            _set(command, options["set"])
+        else:
+            return _list(command)
+    except DJMException as error:
+        raise CommandError(str(error)) from None
+    return None
+
+
+def _set(command: BaseCommand, page_id: str) -> None:
+    if not (page_id.isascii() and page_id.isdecimal()):
+        raise DJMInvalidValueException(
+            f"--set is {page_id!r}; it must be the id of a Page, which is a number"
+        )
+    token = graph.Secret(
+        getpass.getpass("Page access token: ") if sys.stdin.isatty() else sys.stdin.readline()
+    )
+    if not token:
+        raise DJMInvalidValueException("No token was given, so nothing is changed")
+    page = bot.find_page(page_id)
+    bot.set_token(page, token)
+    if page.pk is None:
+        page.save()
+    else:
+        page.save(update_fields=["token_ciphertext"])
+    command.stdout.write(command.style.SUCCESS(f"The token of Page {page_id} is kept, encrypted."))
+
+
+def _list(command: BaseCommand) -> int | None:
+    pages = {page.page_id: page for page in [*bot.all_pages(), *models.Page.objects.all()]}
+    broken = False
+    for page_id, page in sorted(pages.items()):
+        try:
+            where = _state(page)
+        except DJMException as error:
+            where, broken = str(error), True
+        command.stdout.write(f"{page_id}  {page.configured('channel')}  {where}")
+    if not pages:
+        command.stdout.write("No Page is known yet.")
+    return 1 if broken else None
+
+
+def _state(page: models.Page) -> str:
+    bot.token_of(page)
+    if settings.page_setting(page.page_id, "token"):
+        return "token in DJM_PAGES"
+    if not page.token_ciphertext:
+        return "token in DJM_PAGE_ACCESS_TOKEN"
+    old = "" if bot.is_under_newest_key(page) else ", under an older key: run --rotate"
+    return f"token in the database, ends in …{bot.token_hint(page)}{old}"

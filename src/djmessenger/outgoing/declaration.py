@@ -1,0 +1,299 @@
+"""What a person sees before the first message, declared as plain data: ``DJM_PROFILE``, or a TOML file.
+
+    {"greeting": _("Hello!"), "get_started": True, "persistent_menu": [{"title": _("Help"), "payload": "HELP"}]}
+
+The keys are Meta's names of the properties. A text that is gettext-lazy (any text of a file) becomes one entry for each
+locale of Facebook in which it reads differently; a dict by locale says it by hand. An empty value removes the property.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.utils import translation
+from django.utils.functional import Promise
+from django.utils.translation import gettext_lazy
+
+from djmessenger.exceptions import DJMInvalidConfigException, InvalidField
+from djmessenger.facebook_locales import language_code
+from djmessenger.outgoing import profile, thread
+from djmessenger.outgoing.base import Localized, given
+from djmessenger.utils.utils import LocalizedString
+
+SETTING = "DJM_PROFILE"
+PAGES = "pages"
+"""Key of what differs on one Page, by its id."""
+_TEXTS = frozenset({"greeting", "title", "question", "description"})
+"""Keys whose values a person reads, so gettext translates them in a file."""
+_OF_A_MENU = frozenset({"call_to_actions", "composer_input_disabled"})
+
+
+def read(
+    source: Mapping[str, Any] | str | os.PathLike[str], folder: str | os.PathLike[str] = ""
+) -> dict[str, Any]:
+    """Give a declaration, given as such or as the path of a TOML file, relative to ``folder``.
+
+    Raises ``DJMInvalidConfigException`` for a file that cannot be read and for keys that are not known.
+    """
+    if isinstance(source, Mapping):
+        found = dict(source)
+    else:
+        path = Path(folder, source)
+        try:
+            found = _translatable(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError) as error:
+            raise DJMInvalidConfigException(f"{SETTING}: {path} cannot be read: {error}") from error
+    _check_keys(found, SETTING, (*profile.ORDER, PAGES))
+    pages = found.setdefault(PAGES, {})
+    if not isinstance(pages, Mapping):
+        raise InvalidField(f"{SETTING}.{PAGES}", f"is a dict by the id of a Page, not {type(pages).__name__}")
+    for page_id, own in pages.items():
+        where = f"{SETTING}.{PAGES}.{page_id}"
+        if not isinstance(own, Mapping):
+            raise InvalidField(where, f"is a dict of properties, not {type(own).__name__}")
+        _check_keys(own, where, profile.ORDER)
+    return found
+
+
+def for_page(declaration: Mapping[str, Any], page_id: str) -> dict[str, Any]:
+    """Give what holds for one Page, its own properties in place of the common ones."""
+    common = {name: value for name, value in declaration.items() if name != PAGES}
+    pages = {str(key): own for key, own in declaration.get(PAGES, {}).items()}
+    return {**common, **pages.get(page_id, {})}
+
+
+def properties(
+    declared: Mapping[str, Any], languages: Iterable[str], default_language: str
+) -> dict[str, Any]:
+    """Give each declared property as the Messenger Profile takes it; ``None`` for one that is to be removed.
+
+    ``languages`` are those of ``LANGUAGES``. Raises ``InvalidField`` with the place of the mistake.
+    """
+    spoken = list(languages)
+    result: dict[str, Any] = {}
+    for name in profile.ORDER:
+        if name not in declared:
+            continue
+        value = declared[name]
+        try:
+            result[name] = _property(name, value, spoken, default_language) if _is_given(value) else None
+        except InvalidField as error:
+            raise type(error)(f"{SETTING}.{error.field}", error.problem, error.source) from error
+        except TypeError as error:
+            raise InvalidField(f"{SETTING}.{name}", str(error)) from error
+    return result
+
+
+def of_profile(present: Mapping[str, Any]) -> dict[str, Any]:
+    """Give the declaration of what a Page has, as ``properties`` reads it back."""
+    found: dict[str, Any] = {}
+    for name in profile.ORDER:
+        value = present.get(name)
+        if not value:
+            continue
+        if name == "greeting":
+            found[name] = _unless_alone({entry["locale"]: entry["text"] for entry in value})
+        elif name == "get_started":
+            found[name] = value["payload"]
+        elif name == "persistent_menu":
+            found[name] = _unless_alone({entry["locale"]: _declared_menu(entry) for entry in value})
+        elif name == "ice_breakers":
+            entries = profile.with_locales(value)
+            found[name] = _unless_alone({entry["locale"]: entry["call_to_actions"] for entry in entries})
+        elif name == "commands":
+            found[name] = _unless_alone({entry["locale"]: entry["commands"] for entry in value})
+        else:
+            found[name] = value
+    return found
+
+
+def to_toml(declaration: Mapping[str, Any]) -> str:
+    """Write a declaration as TOML."""
+    return "".join(f"{_toml_key(name)} = {_toml(value)}\n" for name, value in declaration.items())
+
+
+def _property(name: str, value: Any, languages: list[str], default_language: str) -> Any:
+    if name == "get_started":
+        if value is True:
+            return thread.get_started()
+        return profile.get_started(
+            value["payload"] if isinstance(value, Mapping) and "payload" in value else value
+        )
+    if name == "whitelisted_domains":
+        return profile.whitelisted_domains(value)
+    if name == "account_linking_url":
+        return profile.account_linking_url(value)
+    if name == "persistent_menu":
+        return _menu(value, languages, default_language)
+    build: Any = {
+        "greeting": profile.greeting,
+        "ice_breakers": profile.ice_breakers,
+        "commands": profile.commands,
+    }[name]
+    return build(_by_locale(value, languages, default_language))
+
+
+def _menu(value: Any, languages: list[str], default_language: str) -> list[dict[str, Any]]:
+    """Give the menu; a locale's may be a dict of the items and ``composer_input_disabled``."""
+    if isinstance(value, Mapping) and value.keys() <= _OF_A_MENU:
+        closed, value = value.get("composer_input_disabled", False), value.get("call_to_actions", [])
+        closed_in = None
+    else:
+        closed, closed_in = False, {}
+        if isinstance(value, Mapping):
+            menus = {
+                locale: menu if isinstance(menu, Mapping) else {"call_to_actions": menu}
+                for locale, menu in value.items()
+            }
+            for locale, menu in menus.items():
+                _check_keys(menu, f"persistent_menu[{locale}]", _OF_A_MENU)
+            closed_in = {locale: menu.get("composer_input_disabled", False) for locale, menu in menus.items()}
+            value = {locale: menu.get("call_to_actions", []) for locale, menu in menus.items()}
+    items = (
+        {locale: _menu_items(menu, f"persistent_menu[{locale}]") for locale, menu in value.items()}
+        if isinstance(value, Mapping)
+        else _menu_items(value, "persistent_menu")
+    )
+    by_locale = _by_locale(items, languages, default_language)
+    found = profile.persistent_menu(by_locale, composer_input_disabled=closed)
+    if closed_in is None:
+        return found
+    for menu in found:
+        menu["composer_input_disabled"] = bool(closed_in.get(menu["locale"], False))
+        if menu["composer_input_disabled"] and not menu.get("call_to_actions"):
+            raise InvalidField(
+                f"persistent_menu[{menu['locale']}].call_to_actions",
+                "needed where composer_input_disabled leaves nothing else",
+            )
+    return found
+
+
+def _menu_items(items: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(items, (list, tuple)):
+        raise InvalidField(where, f"is a list of items, not {type(items).__name__}")
+    return [thread.menu_item(item, place, where) for place, item in enumerate(items)]
+
+
+def _by_locale(value: Any, languages: list[str], default_language: str) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return {
+            locale: _written(inner, str(locale), _language(str(locale), default_language))
+            for locale, inner in value.items()
+        }
+    found = {profile.DEFAULT: _written(value, profile.DEFAULT, default_language)}
+    of_texts = _locales_in(value)
+    for locale, language in thread.spoken_locales(languages if _is_lazy(value) else ()):
+        of_texts.pop(locale, None)
+        _add(found, locale, _written(value, locale, language))
+    for locale in of_texts:
+        _add(found, locale, _written(value, locale, _language(locale, default_language)))
+    return found
+
+
+def _add(found: dict[str, Any], locale: str, written: Any) -> None:
+    if written != found[profile.DEFAULT]:
+        found[locale] = written
+
+
+def _language(locale: str, default_language: str) -> str:
+    return language_code(None if locale == profile.DEFAULT else locale) or default_language
+
+
+def _written(value: Any, locale: str, language: str) -> Any:
+    """Give a value with all its texts in one language."""
+    if isinstance(value, Promise):
+        with translation.override(language):
+            return str(value)
+    if isinstance(value, Localized):
+        return profile.in_locale(value, locale)
+    if isinstance(value, Mapping):
+        return {key: _written(inner, locale, language) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_written(inner, locale, language) for inner in value]
+    return value
+
+
+def _inner(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else ()
+
+
+def _is_lazy(value: Any) -> bool:
+    if isinstance(value, LocalizedString):
+        return isinstance(value.base_string, Promise)
+    return isinstance(value, Promise) or any(map(_is_lazy, _inner(value)))
+
+
+def _locales_in(value: Any) -> dict[str, None]:
+    """Give the locales that the texts themselves name, in order."""
+    if isinstance(value, LocalizedString):
+        return dict.fromkeys(str(getattr(key, "name", key)) for key in value.translations)
+    return {locale: None for inner in _inner(value) for locale in _locales_in(inner)}
+
+
+def _is_given(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return bool(value)
+    return value is not False and given(value)
+
+
+def _check_keys(declared: Mapping[str, Any], where: str, known: Iterable[str]) -> None:
+    known = tuple(known)
+    for name in declared:
+        if name not in known:
+            raise InvalidField(f"{where}.{name}", f"is not known; known are {', '.join(sorted(known))}")
+
+
+def _translatable(value: Any, key: str = "") -> Any:
+    """Let gettext translate the texts of a file, which cannot mark them."""
+    if isinstance(value, Mapping):
+        # A text by locale is said by hand.
+        return {name: inner if key in _TEXTS else _translatable(inner, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_translatable(inner, key) for inner in value]
+    return gettext_lazy(value) if key in _TEXTS and isinstance(value, str) and value else value
+
+
+def _unless_alone(by_locale: dict[str, Any]) -> Any:
+    """Give the one value where there is but the default locale."""
+    if set(by_locale) != {profile.DEFAULT}:
+        return by_locale
+    return by_locale[profile.DEFAULT]
+
+
+def _declared_menu(entry: Mapping[str, Any]) -> Any:
+    items = []
+    for item in entry.get("call_to_actions") or []:
+        declared = {key: value for key, value in item.items() if key != "webview_share_button"}
+        if item.get("webview_share_button") == "hide":
+            declared["share_button"] = False
+        items.append(declared)
+    if entry.get("composer_input_disabled"):
+        return {"call_to_actions": items, "composer_input_disabled": True}
+    return items
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, Mapping):
+        return f"{{ {', '.join(f'{_toml_key(key)} = {_toml(inner)}' for key, inner in value.items())} }}"
+    if isinstance(value, (list, tuple)):
+        if not any(isinstance(inner, Mapping) for inner in value):
+            return f"[{', '.join(map(_toml, value))}]"
+        return "".join(["[\n", *(f"    {_toml(inner)},\n" for inner in value), "]"])
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    return json.dumps(value)
+
+
+def _toml_key(name: Any) -> str:
+    text = str(name)
+    return text if text.replace("_", "").replace("-", "").isalnum() and text.isascii() else _toml(text)

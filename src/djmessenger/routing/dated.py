@@ -1,0 +1,97 @@
+"""What of the dated rulebook the rules of a policy use, as far as can be seen without running them."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from types import CodeType, FunctionType
+from typing import Any, NamedTuple
+
+from djmessenger import rulebook
+from djmessenger.outgoing import OutgoingMessage
+from djmessenger.outgoing.dated import dated_keys
+from djmessenger.replying import MessageReplier
+from djmessenger.routing.functions import FunctionHandler, function_name
+from djmessenger.routing.policy import Policy
+
+_TAG = "tag."
+
+
+class Use(NamedTuple):
+    """One row of the rulebook that a rule depends on."""
+
+    rule: str
+    what: str
+    """The message or function of the rule."""
+    key: str
+
+
+def dated_uses(policy: Policy) -> list[Use]:
+    """Give what the rules use of the rows that have a day.
+
+    Messages that are given to a rule are read whole. Of functions, those that they call in the same package included,
+    the code is looked through for messages, classes of messages and names of tags.
+    """
+    found: dict[Use, None] = {}
+    for rule in policy.rules:
+        built = rule.build()
+        for item in (*built.handlers, *built.repliers):
+            for what, key in _of_item(item):
+                found[Use(rule.label, what, key)] = None
+    return list(found)
+
+
+def _of_item(item: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(item, MessageReplier):
+        for message in item.messages:
+            yield from ((type(message).__name__, key) for key in sorted(dated_keys(message)))
+    elif isinstance(item, FunctionHandler):
+        yield from _of_functions([item.function])
+    elif not type(item).__module__.startswith("djmessenger."):
+        methods = (getattr(type(item), name, None) for name in ("get_message", "handle", "reply"))
+        yield from _of_functions(method for method in methods if inspect.isfunction(method))
+
+
+def _of_functions(functions: Iterable[Any]) -> Iterator[tuple[str, str]]:
+    waiting = [inspect.unwrap(function) for function in functions]
+    seen: set[int] = set()
+    while waiting:
+        function = waiting.pop()
+        if not isinstance(function, FunctionType) or id(function) in seen:
+            continue
+        seen.add(id(function))
+        keys, called = _of_code(function)
+        yield from ((function_name(function), key) for key in sorted(keys))
+        package = function.__module__.partition(".")[0]
+        waiting += [other for other in called if other.__module__.partition(".")[0] == package]
+
+
+def _of_code(function: FunctionType) -> tuple[set[str], list[FunctionType]]:
+    constants, names = set[Any](), set[str]()
+    _look_through(function.__code__, constants, names)
+    keys: set[str] = set()
+    if "tag" in constants:
+        keys |= {f"{_TAG}{text}" for text in constants if f"{_TAG}{text}" in rulebook.table}
+    called: list[FunctionType] = []
+    for name in sorted(names):
+        value = function.__globals__.get(name)
+        if isinstance(value, OutgoingMessage) or (
+            isinstance(value, type) and issubclass(value, OutgoingMessage)
+        ):
+            keys |= dated_keys(value)
+        elif isinstance(value, FunctionType):
+            called.append(value)
+    return keys, called
+
+
+def _look_through(code: CodeType, constants: set[Any], names: set[str]) -> None:
+    """Gather the texts and the global names of a function and of those inside it."""
+    names.update(code.co_names)
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            _look_through(constant, constants, names)
+        elif isinstance(constant, str):
+            constants.add(constant)
+        elif isinstance(constant, tuple):
+            # Names of keyword arguments stand together.
+            constants.update(inner for inner in constant if isinstance(inner, str))

@@ -1,0 +1,44 @@
+"""Which types of event the rules of a policy wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from djmessenger.filtering import AllFilter, AnyFilter, BaseFilter, NotFilter, ReferralFilter
+from djmessenger.receiving import ReceivingType
+from djmessenger.routing.policy import Policy
+from djmessenger.routing.rule import Rule
+
+_RULES_ONLY = frozenset({ReceivingType.DEFAULT, ReceivingType.FALLBACK, ReceivingType.ANY})
+
+
+def wanted_types(policy: Policy) -> frozenset[ReceivingType]:
+    """Give the types that at least one rule waits for, as narrow as types and filters of the rules tell.
+
+    A rule for whatever a person authored waits for nothing beyond what its filters name: it is there for what comes.
+    """
+    return frozenset(kind for rule in policy.rules for kind in _types_of(rule))
+
+
+def _types_of(rule: Rule) -> Iterator[ReceivingType]:
+    types = frozenset(rule.get_receiving_types())
+    filters = rule.build().filters
+    passing = [found for found in (item.types() for item in filters) if found is not None]
+    for kind in types - _RULES_ONLY:
+        if all(kind in found for found in passing):
+            yield kind
+    if types & {ReceivingType.FALLBACK, ReceivingType.ANY} and passing:
+        yield from (kind for kind in frozenset.intersection(*passing) if kind.authored)
+    if not passing and any(isinstance(item, ReferralFilter) for item in _flat(filters)):
+        # A referral may come inside a message or a postback too, so the filter cannot name one type.
+        yield ReceivingType.REFERRAL
+
+
+def _flat(filters: Iterable[BaseFilter]) -> Iterator[BaseFilter]:
+    for item in filters:
+        if isinstance(item, (AllFilter, AnyFilter)):
+            yield from _flat(item.operands)
+        elif isinstance(item, NotFilter):
+            continue
+        else:
+            yield item

@@ -1,0 +1,189 @@
+"""What somebody could try: races of the same and of different callbacks, and words that no database takes."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.db import connections
+from django.test import Client
+
+from djmessenger import bot, models, signatures
+from djmessenger.emulator import Emulator
+from djmessenger.handling import SaveMessagingHandler
+from tests.faults import hostile
+
+SECRET = "0123456789abcdef0123456789abcdef"
+THUMB = 369239263222822
+PERSON = "24000000000000001"
+
+
+def post(*items: dict[str, Any]) -> int:
+    body = hostile.dumps(hostile.callback(*items))
+    headers = {"X-Hub-Signature-256": signatures.sign(SECRET, body)}
+    return Client().post("/messenger", body, content_type="application/json", headers=headers).status_code
+
+
+def item(number: int, **message: Any) -> dict[str, Any]:
+    return hostile.item(message={"mid": f"m_{number}", **(message or {"text": "hello"})}) | {
+        "sender": {"id": PERSON},
+        "timestamp": int(time.time() * 1000),
+    }
+
+
+def at_once(*jobs: Callable[[], int]) -> list[int]:
+    """Do all jobs in threads that start together."""
+    gate = threading.Barrier(len(jobs))
+    answers: list[int] = []
+
+    def run(job: Callable[[], int]) -> None:
+        try:
+            gate.wait(30)
+            answers.append(job())
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=[job]) for job in jobs]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
+
+
+def drain() -> None:
+    """Do what a lane that somebody else held has left."""
+    road = bot.get_road()
+    road.split_waiting()
+    road.sweep()
+    for conversation in models.Conversation.objects.values_list("pk", flat=True):
+        road.conversation(conversation)
+
+
+def policy(kind: str, *repliers: str, handlers: tuple[str, ...] = ()) -> dict[str, Any]:
+    rule = {
+        "type": kind,
+        "name": "attacked",
+        "handlers": [{"name": name} for name in handlers],
+        "repliers": [{"name": name} for name in repliers],
+    }
+    return {"rules": [rule]}
+
+
+@pytest.fixture
+def door(file_database: dict[str, Any], emulator: Emulator, settings: Any) -> Emulator:
+    emulator.enforce_window = False
+    settings.DJM_ROUTING_POLICY = policy("SIMPLE_TEXT", "djmessenger.replying.DefaultMessageReplier")
+    return emulator
+
+
+def test_the_same_callback_at_once_is_one_event_with_one_answer(door):
+    one = item(1)
+    assert at_once(*[lambda: post(one)] * 8) == [200] * 8
+    drain()
+    assert models.Callback.objects.get().copies == 8
+    assert models.Messaging.objects.get().state == models.Messaging.State.DONE
+    assert models.Reply.objects.count() == 1
+
+
+def test_the_same_event_in_different_bodies_at_once_is_one_event(door):
+    one, others = item(0), [item(number) for number in range(1, 7)]
+    jobs = [lambda other=other: post(one, other) for other in others]
+    assert at_once(*jobs) == [200] * 6
+    drain()
+    assert models.Messaging.objects.filter(mid="m_0").count() == 1
+    assert models.Reply.objects.count() == 7
+    assert models.FBUserProfile.objects.count() == 1
+    assert models.Conversation.objects.count() == 1
+    assert not models.Messaging.objects.exclude(state=models.Messaging.State.DONE).exists()
+
+
+def test_thumbs_at_once_are_all_counted(door, settings):
+    settings.DJM_ROUTING_POLICY = policy("STICKER", handlers=("djmessenger.handling.ThumbUpHandler",))
+    thumbs = [
+        item(
+            number,
+            attachments=[{"type": "sticker", "payload": {"sticker_id": THUMB, "url": "https://x.example/"}}],
+        )
+        for number in range(6)
+    ]
+    assert at_once(*[lambda thumb=thumb: post(thumb) for thumb in thumbs]) == [200] * 6
+    drain()
+    assert models.FBUserProfile.objects.get().thumbups == 6
+
+
+@pytest.fixture
+def silence() -> Iterator[None]:
+    """Log nothing: what is captured goes through xdist, which takes no half pair either."""
+    logging.disable()
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("silence")
+@pytest.mark.django_db
+@pytest.mark.parametrize("dispatcher", ["inline", "worker"])
+@pytest.mark.parametrize("words", ["a\x00b", "a\ud800b"], ids=["NUL", "half a pair"])
+def test_an_error_that_quotes_what_no_database_takes_is_written_down(
+    words, dispatcher, emulator, monkeypatch, settings
+):
+    def fail(self: Any, messaging: Any) -> None:
+        raise ValueError(words)
+
+    settings.DJM_DISPATCHER = dispatcher
+    monkeypatch.setattr(SaveMessagingHandler, "handle", fail)
+    assert post(item(1)) == 200
+    if dispatcher == "worker":
+        drain()
+    row = models.Messaging.objects.get()
+    # Inline there is one try, and the event has failed; elsewhere it is tried again.
+    assert row.tries == (dispatcher == "worker")
+    assert "ValueError: a\ufffdb" in row.error
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("hours", [99.0, -99.0, float("inf"), 24.0, -24.0])
+def test_a_time_zone_that_is_none_keeps_nobody_from_being_answered(hours, emulator, settings):
+    settings.DJM_ROUTING_POLICY = policy("SIMPLE_TEXT", "djmessenger.replying.DefaultMessageReplier")
+    page = models.Page.objects.create(page_id=hostile.PAGE)
+    person = models.FBUserProfile.objects.create(psid=PERSON, page=page)
+    models.FBUserProfile.objects.filter(pk=person.pk).update(timezone=hours)
+    assert post(item(1)) == 200
+    row = models.Messaging.objects.get()
+    assert row.state == models.Messaging.State.DONE, row.error
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    "regex", [r"(a+)+$", r"(a|aa)+$", r"(.*a){20}$", r"^(([a-z])+.)+[A-Z]([a-z])+$", r"(x+x+)+y"]
+)
+def test_a_pattern_that_explodes_is_cut_and_the_event_goes_on(regex, emulator, settings):
+    settings.DJM_ROUTING_POLICY = {
+        "rules": [
+            {
+                "type": "SIMPLE_TEXT",
+                "name": "exploding",
+                "filters": [
+                    {"name": "djmessenger.filtering.SimpleTextRegexFilter", "args": {"regex": regex}}
+                ],
+                "repliers": [{"name": "djmessenger.replying.DefaultMessageReplier"}],
+            }
+        ]
+    }
+    assert post(item(1, text="a" * 1900 + "x" * 90 + "!")) == 200
+    assert models.Messaging.objects.get().state == models.Messaging.State.DONE
+
+
+@pytest.mark.django_db
+def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_lane(emulator, settings):
+    settings.DJM_DISPATCHER = "worker"
+    assert post(item(1)) == 200
+    bot.get_road().split_waiting()
+    models.Messaging.objects.update(body={"entry": [{"messaging": "broken"}]})
+    drain()
+    row = models.Messaging.objects.get()
+    assert (row.tries, "Error" in row.error) == (1, True)

@@ -1,0 +1,340 @@
+"""Each guard, taken out, is missed: a small scenario that passes with it and is red without it.
+
+The scenarios are checked themselves: with the guard in place all is well, without it the same scenario shows the
+very damage that the guard is for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import types
+
+import pytest
+from django.db import IntegrityError, transaction
+from django.test import Client
+
+from djmessenger import bot, models, signatures
+from djmessenger.emulator import EmulatorTransport
+from djmessenger.graph import UnknownFate
+from djmessenger.pipeline import intake, outbox
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import Inbox, RunHere
+from djmessenger.pipeline.outbox import Outbox
+from djmessenger.receiving import Messaging
+from tests import road_tools as tools
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def person(emulator, settings):
+    settings.DJM_ECHO_WAIT = 3.0
+    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    someone.says("hello")
+    emulator.waiting.clear()
+    return someone
+
+
+@pytest.fixture
+def without(monkeypatch):
+    """Take a guard out for the rest of the test."""
+    return monkeypatch.setattr
+
+
+def answers(person) -> int:
+    return len(person.received)
+
+
+# The fence: who lost the lane commits nothing (invariants 2 and 3).
+
+
+def frozen_longer_than_the_lease(person) -> int:
+    """Two processes hold one event: the first was frozen, the second took the lane; give the answers queued."""
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    jobs = []
+
+    class Later:
+        def run(self, lease, job):
+            jobs.append(job.work)
+            return False
+
+    road = tools.road(lambda event: "answer", slow=True)
+    row = models.Messaging.objects.get()
+    road.work(tools.claim(made), Deadline(60), Later())
+    road.work(tools.steal(made), Deadline(60), RunHere())
+    models.Messaging.objects.filter(pk=row.pk).update(
+        state="new"
+    )  # the second has not committed when it resumes
+    try:
+        with transaction.atomic():
+            jobs[0]()
+    except models.LeaseLost:
+        pass
+    return models.Reply.objects.count()
+
+
+def no_fence(self, lease):
+    return models.Lane.objects.get(pk=lease.lane_id)
+
+
+def test_the_fence_keeps_a_late_holder_out(person):
+    assert frozen_longer_than_the_lease(person) == 1
+
+
+def test_without_the_fence_a_late_holder_answers_too(person, without):
+    without(type(models.Lane.objects), "fence", no_fence)
+    assert frozen_longer_than_the_lease(person) == 2
+
+
+# The unique key: the same event twice is one event (invariant 2).
+
+
+def the_same_event_in_two_callbacks() -> int:
+    item = tools.text("m_1")
+    tools.receive(item)
+    tools.receive(item, tools.text("m_2"))
+    return models.Messaging.objects.filter(mid="m_1").count()
+
+
+def test_the_key_makes_one_of_two():
+    assert the_same_event_in_two_callbacks() == 1
+
+
+def test_without_the_key_two_stay_two(without):
+    numbers = itertools.count()
+    without(Messaging, "key", lambda self: str(next(numbers)))
+    assert the_same_event_in_two_callbacks() == 2
+
+
+def test_the_database_holds_to_the_key():
+    tools.receive(tools.text("m_1"))
+    row = models.Messaging.objects.get()
+    row.pk = None
+    with pytest.raises(IntegrityError), transaction.atomic():
+        row.save(force_insert=True)
+
+
+# The wait: an unsure reply is not sent again before its echo could have come (invariant 5).
+
+
+def an_answer_lost_and_its_echo_late(person, emulator) -> int:
+    made = tools.conversation()
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    road = bot.get_road()
+    tools.send(road, made)
+    for _ in range(2):
+        tools.pass_time(0.6)
+        tools.send(road, made)
+    deliver_echoes(emulator)
+    for _ in range(10):
+        tools.pass_time(0.6)
+        tools.send(road, made)
+    return answers(person)
+
+
+def deliver_echoes(emulator) -> None:
+    for pending in emulator.waiting:
+        if "message" in pending.item:
+            tools.receive(pending.item)
+    emulator.waiting.clear()
+
+
+def test_the_wait_leaves_time_for_the_echo(person, emulator):
+    assert an_answer_lost_and_its_echo_late(person, emulator) == 1
+
+
+def test_without_the_wait_it_is_sent_twice(person, emulator, without):
+    without(Outbox, "_wait", staticmethod(lambda page: 0.0))
+    assert an_answer_lost_and_its_echo_late(person, emulator) == 2
+
+
+# The token: without it no echo says which attempt was accepted (invariant 5).
+
+
+def test_without_the_token_no_echo_settles(person, emulator, without):
+    without(outbox, "with_token", lambda data, token: data)
+    assert an_answer_lost_and_its_echo_late(person, emulator) == 2
+
+
+# The attempt written down first: who comes after a dead sender knows that it may have sent (invariants 4 and 5).
+
+
+def a_sender_dies_with_the_request_written(person, emulator) -> tuple[int, list[str]]:
+    class Dies(BaseException):
+        pass
+
+    class Transport(EmulatorTransport):
+        def send(self, request, /):
+            super().send(request)
+            raise Dies
+
+    made = tools.conversation()
+    bot.use_transport(Transport(emulator))
+    tools.queue(made)
+    with pytest.raises(Dies):
+        tools.send(bot.get_road(), made)
+    bot.use_transport(EmulatorTransport(emulator))
+    deliver_echoes(emulator)
+    tools.pass_time(3600)
+    tools.send(bot.get_road(), made)
+    return answers(person), list(models.Reply.objects.values_list("state", flat=True))
+
+
+def test_what_was_written_down_before_the_call_is_not_sent_again(person, emulator):
+    assert a_sender_dies_with_the_request_written(person, emulator) == (1, ["sent"])
+
+
+def test_a_reply_that_is_not_written_down_first_is_sent_twice(person, emulator, without):
+    def after(self, lease, reply):
+        return models.Attempt(reply=reply, number=1, token="djm1.x.1", epoch=lease.epoch)
+
+    without(Outbox, "_write_down", after)
+    assert a_sender_dies_with_the_request_written(person, emulator)[0] == 2
+
+
+# The deadline: no call is begun that could outlast the lease (invariant 5).
+
+
+def a_lease_that_is_almost_over(person) -> int:
+    tools.queue(made := tools.conversation())
+    bot.get_road().work(tools.claim(made, tools.OUT), Deadline(0.1), RunHere())
+    return answers(person)
+
+
+def test_nothing_is_sent_under_a_lease_that_is_almost_over(person):
+    assert a_lease_that_is_almost_over(person) == 0
+
+
+def test_without_the_look_at_the_clock_it_is(person, without):
+    without(Deadline, "remaining", lambda self: 3600.0)
+    assert a_lease_that_is_almost_over(person) == 1
+
+
+# An unknown fate is no refusal and no failure (invariants 4 and 5).
+
+
+def an_accepted_call_whose_answer_is_lost(person, emulator) -> list[str]:
+    made = tools.conversation()
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    return list(models.Reply.objects.values_list("state", flat=True))
+
+
+def test_a_lost_answer_is_no_failure(person, emulator):
+    assert an_accepted_call_whose_answer_is_lost(person, emulator) == ["unknown"]
+
+
+def test_taken_for_unsent_it_would_be_sent_again_at_once(person, emulator, without):
+    without(UnknownFate, "fate", "unsent")
+    assert an_accepted_call_whose_answer_is_lost(person, emulator) == ["queued"]
+
+
+# 200 promises a row; what is not signed leaves none (invariants 1, 6 and 7).
+
+
+def post(content: bytes, headers: dict[str, str]) -> int:
+    answer = Client().post("/messenger", content, content_type="application/json", headers=headers)
+    return answer.status_code
+
+
+def test_200_promises_a_row():
+    content = tools.body(tools.text("m_1"))
+    assert post(content, tools.signed(content)) == 200
+    assert models.Callback.objects.get().sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_a_row_that_is_not_stored_would_be_missed(without):
+    content = tools.body(tools.text("m_1"))
+    without(intake, "store", lambda body, app_id: models.Callback(pk=0))
+    assert post(content, tools.signed(content)) == 200
+    assert not models.Callback.objects.exists()
+
+
+def test_the_signature_keeps_strangers_out(without, django_assert_num_queries):
+    content = tools.body(tools.text("m_1"))
+    wrong = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
+    with django_assert_num_queries(0):
+        assert post(content, wrong) == 403
+    without(signatures, "verify", lambda *args: "")
+    assert post(content, wrong) == 200
+
+
+def test_one_bad_item_would_take_its_neighbours_along(without):
+    items = [tools.text("m_1"), {"sender": "nobody", "message": 5}, tools.text("m_2")]
+    tools.receive(*items)
+    assert models.Messaging.objects.filter(mid__in=["m_1", "m_2"]).count() == 2
+    models.Messaging.objects.all().delete()
+    models.Callback.objects.all().delete()
+    row = intake._row
+
+    def strict(callback, item, places):
+        if item.messaging is not None and item.messaging.mid == "m_1":
+            raise RuntimeError("one item does this to us")
+        return row(callback, item, places)
+
+    without(intake, "_row", strict)
+    tools.receive(*items)
+    assert list(models.Messaging.objects.filter(type="SIMPLE_TEXT").values_list("mid", flat=True)) == ["m_2"]
+    assert "m_1" not in models.Callback.objects.get().error
+    assert models.Callback.objects.get().error
+
+
+# The done mark belongs to the effects (invariant 2).
+
+
+def dies_between_effects_and_done_mark(monkeypatch) -> int:
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    road = tools.road(lambda event: "answer")
+    finish = Inbox._finish
+    monkeypatch.setattr(Inbox, "_finish", staticmethod(lambda *args: 1 / 0))
+    tools.handle(road, made)
+    monkeypatch.setattr(Inbox, "_finish", staticmethod(finish))
+    tools.pass_time(600)
+    tools.handle(road, made)
+    return models.Reply.objects.count()
+
+
+def test_effects_and_done_mark_are_one(monkeypatch):
+    assert dies_between_effects_and_done_mark(monkeypatch) == 1
+
+
+def test_apart_the_answer_is_queued_twice(monkeypatch):
+    class Apart:
+        """What ``transaction.atomic`` would be without its rollback."""
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *args):
+            return False
+
+    apart = types.SimpleNamespace(atomic=Apart, on_commit=transaction.on_commit)
+    monkeypatch.setattr("djmessenger.pipeline.inbox.transaction", apart)
+    assert dies_between_effects_and_done_mark(monkeypatch) == 2
+
+
+# The order (invariant 3).
+
+
+def test_without_the_order_later_events_overtake(without):
+    at = tools.now_ms()
+    handled = []
+
+    def run():
+        handled.clear()
+        made = tools.conversation()
+        tools.receive(tools.text("m_late", at=at + 9), tools.text("m_early", at=at))
+        tools.handle(tools.road(lambda event: handled.append(event.mid)), made)
+        models.Messaging.objects.all().delete()
+        models.Callback.objects.all().delete()
+        return list(handled)
+
+    assert run() == ["m_early", "m_late"]
+    waiting = Inbox._waiting
+    without(Inbox, "_waiting", staticmethod(lambda: waiting().order_by("id")))
+    assert run() == ["m_late", "m_early"]

@@ -1,0 +1,377 @@
+"""The doctor: each link of the chain is broken once, and the line that says so names the cure."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import inspect
+import io
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import urllib3
+from django.core.management import call_command
+from django.test import Client
+from django.utils import timezone
+
+from djmessenger import bot, graph, models
+from djmessenger.emulator import Emulator, EmulatorTransport, VirtualClock
+from djmessenger.management import doctor_local, doctor_remote
+from djmessenger.management.verbs import doctor as verb
+
+pytestmark = pytest.mark.django_db
+
+PAGE = "104233987650012"
+URL = "https://shop.example/messenger"
+
+
+class Healthy:
+    """A bot with which nothing is wrong: Meta, settings, and the site as seen from outside."""
+
+    def __init__(self, settings) -> None:
+        self.settings = settings
+        self.clock = VirtualClock(running=True)
+        self.world = Emulator(self.clock)
+        self.page = self.world.add_page(
+            PAGE, settings.DJM_PAGE_ACCESS_TOKEN, app_secret=settings.DJM_APP_SECRET, require_proof=True
+        )
+        self.app = self.world.apps[self.page.app_id]
+        self.app.callback_url = URL
+        self.fetched: list[str] = []
+        self.outside: Exception | tuple[int, str] | None = None
+
+    def fetch(self, url: str) -> tuple[int, str]:
+        self.fetched.append(url)
+        if isinstance(self.outside, Exception):
+            raise self.outside
+        if self.outside is not None:
+            return self.outside
+        parts = urlsplit(url)
+        answer = Client().get(f"{parts.path}?{parts.query}")
+        return answer.status_code, answer.content.decode()
+
+
+@pytest.fixture
+def bot_(settings, monkeypatch):
+    settings.DJM_APP_ID = "883041772661055"
+    settings.DJM_PAGE_ID = PAGE
+    settings.DJM_DISPATCHER = "embedded"
+    settings.SILENCED_SYSTEM_CHECKS = ["djmessenger.W012"]
+    healthy = Healthy(settings)
+    models.Page.objects.create(page_id=PAGE, name="Shop", date_last_callback=timezone.now())
+    bot.use_transport(EmulatorTransport(healthy.world))
+    monkeypatch.setattr(
+        verb, "make_remote_doctor", functools.partial(doctor_remote.RemoteDoctor, fetch=healthy.fetch)
+    )
+    yield healthy
+    bot.use_transport(None)
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    out = io.StringIO()
+    try:
+        call_command("djmessenger", "doctor", *arguments, stdout=out, no_color=True)
+    except SystemExit as end:
+        return int(end.code), out.getvalue()
+    return 0, out.getvalue()
+
+
+def line(printed: str, *words: str) -> tuple[str, str]:
+    """Give status and cure of the line that holds all the words."""
+    lines = printed.splitlines()
+    for number, text in enumerate(lines):
+        if all(word in text for word in words) and not text.startswith(" "):
+            following = lines[number + 1] if number + 1 < len(lines) else ""
+            return text.split()[0], following.strip() if following.startswith(" ") else ""
+    raise AssertionError(f"no line with {words} in:\n{printed}")
+
+
+def test_nothing_is_wrong(bot_):
+    code, printed = run("--strict")
+    assert code == 0, printed
+    assert {text.split()[0] for text in printed.splitlines()} == {"ok"}, printed
+    for link in (
+        "settings", "version", "database", "dispatcher", "queue", "callbacks", "token", "page", "secret", "scopes",
+        "mode", "fields", "callback", "clock",
+    ):  # fmt: skip
+        assert f"ok    {link:<10}" in printed
+
+
+def test_offline_asks_nobody(bot_):
+    assert run("--offline")[0] == 0
+    assert bot_.world.calls == []
+    assert bot_.fetched == []
+
+
+def test_no_secret_is_printed_or_stands_in_an_address(bot_):
+    bot_.page.permissions.clear()
+    bot_.outside = (500, "")
+    printed = run()[1]
+    shown = printed + repr(bot_.world.calls)
+    for secret in (
+        bot_.settings.DJM_PAGE_ACCESS_TOKEN,
+        bot_.settings.DJM_APP_SECRET,
+        bot_.settings.DJM_ENDPOINT_VERIFY_TOKEN,
+    ):
+        assert secret not in shown
+
+
+class TestWithoutTheNetwork:
+    def test_a_system_check_that_fails(self, bot_):
+        bot_.settings.DJM_DISPATCHER = "embeded"
+        code, printed = run("--offline")
+        status, cure = line(printed, "djmessenger.E008")
+        assert (code, status) == (1, "fail")
+        assert "'embedded'" in cure
+
+    @pytest.mark.parametrize(("version", "status"), [("v20.0", "fail"), ("v26.0", "ok"), ("v99.0", "warn")])
+    def test_the_age_of_the_version(self, bot_, version, status):
+        bot_.settings.DJM_GRAPH_VERSION = version
+        assert line(run("--offline")[1], "version  ", version)[0] == status
+
+    def test_a_version_that_ends_soon(self, bot_):
+        bot_.settings.DJM_GRAPH_VERSION = "v22.0"
+        bot_.settings.DJM_RULEBOOK = {"graph.v22.0": timezone.now().date() + datetime.timedelta(days=30)}
+        status, cure = line(run("--offline")[1], "version  ", "in 30 days")
+        assert status == "warn"
+        assert "DJM_GRAPH_VERSION" in cure
+
+    def test_tables_that_are_missing(self, bot_, monkeypatch):
+        class Migration:
+            app_label = "djmessenger"
+
+        monkeypatch.setattr(
+            doctor_local.MigrationExecutor, "migration_plan", lambda self, targets: [(Migration, False)]
+        )
+        code, printed = run()
+        assert (code, line(printed, "database")[0]) == (1, "fail")
+        assert line(printed, "Meta was not asked")[0] == "warn"
+        assert bot_.world.calls == []
+
+    def test_a_dispatcher_for_tests(self, bot_):
+        bot_.settings.DJM_DISPATCHER = "inline"
+        status, cure = line(run("--offline")[1], "dispatcher")
+        assert status == "warn"
+        assert "embedded" in cure
+
+    def test_a_worker_is_judged_by_its_queues(self, bot_):
+        bot_.settings.DJM_DISPATCHER = "worker"
+        assert line(run("--offline")[1], "dispatcher", "worker")[0] == "ok"
+
+    @pytest.mark.parametrize(("seconds", "status"), [(5, "ok"), (90, "warn"), (3600, "fail")])
+    @pytest.mark.parametrize("what", ["stored callbacks", "events", "replies"])
+    def test_what_waits_too_long(self, bot_, what, seconds, status):
+        since = timezone.now() - datetime.timedelta(seconds=seconds)
+        if what == "stored callbacks":
+            models.Callback.objects.create(sha256="a" * 64, body=b"{}", date_received=since)
+        else:
+            conversation = models.Conversation.objects.between(PAGE, "7001")
+            models.Lane.objects.create(
+                conversation=conversation, kind="in" if what == "events" else "out", ready_at=since
+            )
+        found, cure = line(run("--offline")[1], "queue", f"{what} wait")
+        assert found == status
+        assert ("worker" in cure) == (status != "ok")
+
+    def test_a_page_that_is_paused(self, bot_):
+        models.Page.objects.update(
+            paused_until=timezone.now() + datetime.timedelta(hours=1), pause_reason="Generate a new token."
+        )
+        assert line(run("--offline")[1], "nothing is sent before") == ("fail", "Generate a new token.")
+
+    @pytest.mark.parametrize(("days", "said"), [(None, "none has come yet"), (8, "the last came 8 days ago")])
+    def test_a_page_of_which_nothing_comes(self, bot_, days, said):
+        last = None if days is None else timezone.now() - datetime.timedelta(days=days)
+        models.Page.objects.update(date_last_callback=last)
+        assert line(run("--offline")[1], "callbacks", said)[0] == "warn"
+        models.Page.objects.all().delete()
+        assert line(run("--offline")[1], "callbacks", "none has come yet")[0] == "warn"
+
+
+class TestOverTheNetwork:
+    def test_a_dead_token(self, bot_):
+        bot_.page.token_error = 460
+        code, printed = run()
+        status, cure = line(printed, "token", "190/460")
+        assert (code, status) == (1, "fail")
+        assert cure
+
+    def test_no_token(self, bot_):
+        bot_.settings.DJM_PAGE_ACCESS_TOKEN = ""
+        assert line(run()[1], "token", "DJM_PAGE_ACCESS_TOKEN")[0] == "fail"
+
+    def test_no_network(self, bot_):
+        bot_.world.faults.on("unreachable")
+        code, printed = run()
+        assert code == 1
+        assert line(printed, "graph")[0] == "fail"
+
+    def test_the_token_of_another_page(self, bot_):
+        bot_.settings.DJM_PAGE_ID = "104233987650099"
+        status, cure = line(run()[1], "page  ", PAGE, "104233987650099")
+        assert status == "fail"
+        assert "DJM_PAGE_ID" in cure
+
+    def test_the_secret_of_another_app(self, bot_):
+        bot_.page.require_proof = False
+        bot_.page.app_secret = "f" * 32
+        # The proof is made with the wrong secret too, and is the first that Meta refuses.
+        code, printed = run()
+        assert code == 1
+        assert line(printed, "appsecret_proof")[0] == "fail"
+
+    def test_an_app_id_that_does_not_go_with_the_secret(self, bot_):
+        bot_.settings.DJM_APP_ID = "883041772661056"
+        status, cure = line(run()[1], "secret  ")
+        assert status == "fail"
+        assert "App settings, Basic" in cure
+
+    def test_without_an_app_id_the_rest_is_examined(self, bot_):
+        bot_.page.require_proof = False
+        bot_.settings.DJM_APP_ID = ""
+        code, printed = run("--url", URL)
+        status, cure = line(printed, "app  ")
+        assert (code, status) == (0, "warn")
+        assert "DJM_APP_ID" in cure
+        assert line(printed, "callback  ")[0] == "ok"
+        assert line(printed, "fields")[0] == "ok"
+
+    @pytest.mark.parametrize("scope", ["pages_messaging", "pages_manage_metadata"])
+    def test_a_scope_that_is_missing(self, bot_, scope):
+        bot_.page.permissions.discard(scope)
+        status, cure = line(run()[1], "scopes", f"lacks {scope}")
+        assert status == "fail"
+        assert "App Dashboard" in cure
+
+    @pytest.mark.parametrize("reviewed", [{}, {"pages_messaging": "unapproved"}])
+    def test_an_app_in_development_answers_people_with_a_role_only(self, bot_, reviewed):
+        bot_.app.reviewed = reviewed
+        code, printed = run()
+        status, cure = line(printed, "mode", "only people with a role on the app")
+        assert (code, status) == (0, "warn")
+        assert "app-review" in cure
+        assert run("--strict")[0] == 1
+
+    def test_a_page_that_is_not_subscribed(self, bot_):
+        bot_.page.subscribed_fields = set()
+        status, cure = line(run()[1], "fields", "nothing comes")
+        assert status == "fail"
+        assert "subscribe" in cure
+
+    def test_fields_at_both_levels(self, bot_):
+        bot_.page.subscribed_fields.discard("message_echoes")
+        bot_.page.app_fields = {"messages", "messaging_postbacks", "message_echoes", "message_reads"}
+        printed = run()[1]
+        assert line(printed, "the Page lacks message_echoes")[0] == "fail"
+        status, cure = line(printed, "the app lacks message_deliveries")
+        assert status == "fail"
+        assert "App Dashboard" in cure
+
+    def test_an_app_without_a_webhook(self, bot_):
+        bot_.app.callback_url = ""
+        printed = run()[1]
+        assert line(printed, "webhook", "nothing comes")[0] == "fail"
+        assert line(printed, "callback", "not called")[0] == "warn"
+
+    def test_a_webhook_at_another_path(self, bot_):
+        bot_.app.callback_url = "https://shop.example/elsewhere"
+        printed = run()[1]
+        assert line(printed, "webhook", "/elsewhere")[0] == "warn"
+        status, cure = line(printed, "callback", "answers 404")
+        assert status == "fail"
+        assert "djmessenger.urls" in cure
+
+    def test_the_callback_is_asked_with_a_challenge_of_its_own(self, bot_):
+        run()
+        run()
+        asked = [parse_qs(urlsplit(url).query) for url in bot_.fetched]
+        assert asked[0]["hub.mode"] == ["subscribe"]
+        assert asked[0]["hub.challenge"] != asked[1]["hub.challenge"]
+
+    @pytest.mark.parametrize(
+        ("outside", "said", "cure"),
+        [
+            (OSError("refused"), "cannot be reached: OSError", "firewall"),
+            (urllib3.exceptions.HTTPError("certificate"), "cannot be reached", "certificate"),
+            ((403, ""), "refuses the verify token", "DJM_ENDPOINT_VERIFY_TOKEN"),
+            ((302, ""), "answers 302", "redirect"),
+            ((200, "<html>"), "answers 200, and not with the challenge", "log in"),
+        ],
+    )
+    def test_a_callback_that_does_not_answer(self, bot_, outside, said, cure):
+        bot_.outside = outside
+        code, printed = run()
+        status, found = line(printed, "callback", said)
+        assert (code, status) == (1, "fail")
+        assert cure in found
+
+    def test_a_callback_without_https(self, bot_):
+        assert line(run("--url", "http://shop.example/messenger")[1], "is not https")[0] == "fail"
+
+    @pytest.mark.parametrize(
+        ("hours", "status", "said"),
+        [(0, "ok", "agrees"), (1, "fail", "behind Meta's"), (-1, "fail", "ahead of Meta's")],
+    )
+    def test_the_clock(self, bot_, hours, status, said):
+        bot_.clock.advance(hours=hours)
+        found, cure = line(run()[1], "clock", said)
+        assert found == status
+        assert ("NTP" in cure) == (status == "fail")
+
+    def test_a_version_that_meta_no_longer_serves(self, bot_):
+        bot_.settings.DJM_GRAPH_VERSION = "v20.0"
+        assert line(run()[1], "v20.0 was asked for, and v21.0 answered")[0] == "warn"
+
+    def test_all_pages(self, bot_):
+        bot_.settings.DJM_PAGES = {"104233987650099": {"token": bot_.settings.DJM_PAGE_ACCESS_TOKEN}}
+        code, printed = run("--all")
+        assert code == 1
+        assert line(printed, "page  ", "104233987650099 is configured")[0] == "fail"
+
+
+def test_an_instagram_account_behind_a_page(bot_):
+    account = "17841400000000000"
+    bot_.settings.DJM_PAGE_ID = account
+    models.Page.objects.create(page_id=account, channel="instagram", date_last_callback=timezone.now())
+    bot_.page.channel, bot_.page.account_id = "instagram", account
+    bot_.page.subscribed_fields = {"messages", "messaging_postbacks", "messaging_seen"}
+    assert line(run()[1], "scopes", "instagram_manage_messages")[0] == "fail"
+    bot_.page.permissions.add("instagram_manage_messages")
+    code, printed = run()
+    assert code == 0, printed
+    assert line(printed, "page  ", "the one that is configured")[0] == "ok"
+    assert line(printed, "the Page has the 3 fields")[0] == "ok"
+
+
+def test_what_the_debugger_of_meta_says_is_read(bot_):
+    info = bot.get_app_client().debug_token(bot.get_client())
+    assert info.is_valid
+    assert info.profile_id == PAGE
+    assert info.app_id == bot_.page.app_id
+    assert "pages_messaging" in info.scopes
+    assert info.expires_at is None
+    (call,) = [call for call in bot_.world.calls if call.path.endswith("debug_token")]
+    assert call.body["input_token"] == "<hidden>"
+
+
+def test_a_token_is_asked_about_by_the_app_alone(bot_):
+    with pytest.raises(Exception, match="app access token"):
+        bot.get_client().debug_token(bot.get_client())
+
+
+@pytest.mark.parametrize("error", [graph.NotSent("no network"), graph.UnknownFate("no answer")])
+def test_a_token_that_is_asked_about_is_in_no_frame(bot_, error):
+    """An error tracker collects the locals of every frame."""
+
+    class Broken:
+        def send(self, request):
+            raise error
+
+    bot.use_transport(Broken())
+    asking, asked = bot.get_app_client(), bot.get_client()
+    with pytest.raises(graph.GraphError) as caught:
+        asking.debug_token(asked)
+    frames = [frame.frame.f_locals for frame in inspect.getinnerframes(caught.value.__traceback__)]
+    shown = "".join(map(repr, frames))
+    assert bot_.settings.DJM_PAGE_ACCESS_TOKEN not in shown
+    assert bot_.settings.DJM_APP_SECRET not in shown
