@@ -411,3 +411,9 @@ def test_the_current_client_is_the_bound_one_else_the_default(monkeypatch: pytes
     with pytest.raises(MessageRejected), graph.bound(first):
         raise MessageRejected
     assert graph.current() is default
+
+
+def test_what_no_database_takes_is_replaced_in_an_answer() -> None:
+    client, _ = client_of({"recipient_id": PSID, "message_id": "m_1", "words": "a\x00b\ud800"})
+    sent = client.send({"id": PSID}, {"message": {"text": "x"}})
+    assert sent.data["words"] == "a\ufffdb\ufffd"

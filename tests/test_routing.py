@@ -886,7 +886,7 @@ class TestProblems:
         with pytest.raises(InvalidPolicy):
             policy.decide(said("hi"))
 
-    @pytest.mark.parametrize("source", [None, 3, "no/such/file.json", [], {}, {"rules": {}}, {"rules": 3}])
+    @pytest.mark.parametrize("source", [None, 3, "", "no/such/file.json", [], {}, {"rules": {}}, {"rules": 3}])
     def test_what_is_no_policy(self, source):
         assert [problem.id for problem in Policy.problems_of(source)] == ["E030"]
 

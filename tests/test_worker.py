@@ -263,22 +263,18 @@ def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, p
 @pytest.mark.postgresql("elsewhere workers poll")
 def test_postgresql_wakes_a_worker_that_would_not_look(work, people, settings):
     settings.DJM_POLL = 3600
-    road = tools.road(lambda event: "hi")
-    looked = threading.Semaphore(0)
-    split = road.split_waiting
+    work(tools.road(lambda event: "hi"), listen=True)
+    until(lambda: models.Lane.objects.exists() or announced(people[0]), "the split")
+    until(lambda: people[0].texts == ["hi"] or announced(), "the answer")
 
-    class Road(type(road)):
-        def split_waiting(self):
-            looked.release()
-            return split()
 
-    work(Road(inbox=road.inbox, outbox=road.outbox), listen=True)
-    assert looked.acquire(timeout=LONG)
-    assert looked.acquire(timeout=LONG)  # the listener's first word, after which it hears
-    store(people[0])
+def announced(*people) -> bool:
+    """Store something where a person is given, and announce it again and again, until the listener listens."""
+    if people and not models.Callback.objects.exists():
+        store(*people)
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
-    until(lambda: people[0].texts == ["hi"], "the answer")
+    return False
 
 
 @pytest.mark.postgresql("SQLite's connections do not break")

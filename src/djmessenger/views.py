@@ -82,7 +82,8 @@ class DJMBotView(View):
             return _text("", 413)
         app_id = signatures.verify(body, signature, bot.app_secrets()) if signed else ""
         if app_id is None:
-            return self._refuse("its signature is not made with DJM_APP_SECRET")
+            why = "its signature is not made with DJM_APP_SECRET"
+            return self._refuse(why if body else "its body is empty; a middleware may have read it before")
         try:
             callback = intake.store(body, app_id)
         except DatabaseError:

@@ -28,6 +28,7 @@ from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
 from djmessenger.logs import hidden
+from djmessenger.receiving import cleaned
 from djmessenger.signatures import appsecret_proof
 
 logger = logging.getLogger("djmessenger.graph")
@@ -253,7 +254,7 @@ _WORD = re.compile(r"[a-z_]*")
 def _decoded(response: Response, body: bytes, needs: str) -> Any:
     """Give the JSON of a success; raises the error of anything else."""
     try:
-        data = json.loads(body)
+        data = cleaned(json.loads(body))
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, Mapping) and data.get("error"):

@@ -161,7 +161,9 @@ class Outbox:
         except errors.GraphError as error:
             return self._failed(lease, reply, self._write_down(lease, reply), error)
         except (OSError, *_NO_BODY) as error:
-            self._settle(lease, reply, State.FAILED, error="".join(traceback.format_exception(error)))
+            self._settle(
+                lease, reply, State.FAILED, error=_storable("".join(traceback.format_exception(error)))
+            )
             return Step.NEXT
         attempt = self._write_down(lease, reply)
         if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
@@ -176,7 +178,11 @@ class Outbox:
             # A body that cannot become a call: trying it again gives the same.
             self._close(attempt, Outcome.REFUSED)
             self._settle(
-                lease, reply, State.FAILED, error="".join(traceback.format_exception(error)), why=fault(error)
+                lease,
+                reply,
+                State.FAILED,
+                error=_storable("".join(traceback.format_exception(error))),
+                why=fault(error),
             )
             return Step.NEXT
         try:
@@ -185,7 +191,7 @@ class Outbox:
             if self._has_lost_file(reply, error):
                 uploads.forget(page, data)
                 self._close(attempt, Outcome.REFUSED, code=error.code, subcode=error.subcode)
-                self._settle(lease, reply, State.QUEUED, error=str(error))
+                self._settle(lease, reply, State.QUEUED, error=_storable(str(error)))
                 return Step.NEXT
             return self._failed(lease, reply, attempt, error)
         except Exception as error:

@@ -213,7 +213,8 @@ class Worker:
                             sweep_at = Deadline(settings.DJM_SWEEP)
                             self._road().sweep()
                             self._loose(pools[Kind.IN], self._road().loose_waiting())
-                        if splitter.free() > 0:
+                        if splitter.free() >= 0:
+                            # One more may queue behind one that runs: that one may have looked too early.
                             splitter.submit(lambda: self._split(pools[Kind.IN]))
                         busy = self._round(pools, slow)
                 except DatabaseError:

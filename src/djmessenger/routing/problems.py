@@ -75,8 +75,10 @@ def read_policy(source: Any, *, path: bool = False) -> Any:
     """
     where = "DJM_ROUTING_POLICY" if path else "policy"
     if path and isinstance(source, (str, os.PathLike)):
-        where = os.fspath(source)
+        where = os.fspath(source) or where
         try:
+            if not os.fspath(source):
+                raise ValueError("it is empty")
             source = Path(source).read_text(encoding="utf-8")
         except (OSError, ValueError) as error:
             raise InvalidPolicy([_unreadable(where, error)]) from error
