@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from chaos.messenger import KINDS
 from chaos.storm import Storm
 from djmessenger import models, settings
-from djmessenger.pipeline.report import report
+from djmessenger.pipeline.status import read_status
 from djmessenger.receiving import decode, split
 
 State = models.Reply.State
@@ -120,7 +120,7 @@ class Check:
     def duplicates_seen(self) -> Iterator[str]:
         """I7: the number in the report is the true one."""
         true = sum(times - 1 for times in self.acceptances.values())
-        told = report().figures["duplicates"]
+        told = read_status().duplicates
         if told != true:
             yield f"{told} duplicates were counted, there were {true}"
 

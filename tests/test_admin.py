@@ -8,8 +8,10 @@ from html.parser import HTMLParser
 
 import pytest
 from django.contrib import admin
+from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
 from hypothesis import given
@@ -35,7 +37,7 @@ urlpatterns = [path("admin/", admin.site.urls)]
 pytestmark = [pytest.mark.urls("tests.test_admin"), pytest.mark.django_db]
 
 START = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
-MODELS = [Page, FBUserProfile, Conversation, Messaging, Callback, Reply, UserLocation]
+MODELS = [Page, FBUserProfile, Conversation, Messaging, Callback, Reply, Attempt, UserLocation]
 HOSTILE = [
     "<script>alert(1)</script>",
     "<img src=x onerror=alert(1)>",
@@ -154,10 +156,13 @@ def one_of_each(conversation, text):
         response={"error": {"message": clean}},
         mid=clean[:100],
     )
+    attempt = Attempt.objects.create(
+        reply=reply, number=1, token="t1", epoch=1, fbtrace_id=clean[:64], mid=clean[:255]
+    )
     place = UserLocation.objects.create(
         user=person, latitude=Decimal("52.5"), longitude=Decimal("13.4"), title=clean, url=clean
     )
-    return [conversation.page, person, conversation, callback, row, reply, place]
+    return [conversation.page, person, conversation, callback, row, reply, attempt, place]
 
 
 class Html(HTMLParser):
@@ -580,7 +585,8 @@ class TestLists:
                 talk = Conversation.objects.create(page=page, person=person)
                 callback = Callback.objects.create(sha256=f"{number:064}", body=b"{}")
                 row = event(talk, number, {"message": {"text": "hi"}}, callback=callback)
-                answer(talk, number, "Hello", to=row)
+                reply = answer(talk, number, "Hello", to=row)
+                Attempt.objects.create(reply=reply, number=1, token=f"t{number}", epoch=1)
                 UserLocation.objects.create(user=person, latitude=1, longitude=2)
 
         fill(0, 30)
@@ -627,6 +633,14 @@ class TestLists:
         assert staff.get(listing(Messaging, state__exact="failed")).context["cl"].result_count == 1
         assert staff.get(listing(Reply, state__exact="failed")).context["cl"].result_count == 1
         assert staff.get(listing(Reply, type="simple_text")).context["cl"].result_count == 2
+        Attempt.objects.all().delete()
+        for outcome in ("refused", "unknown"):
+            Attempt.objects.create(
+                reply=Reply.objects.first(), number=ord(outcome[0]), token=outcome, epoch=1, outcome=outcome
+            )
+        assert staff.get(listing(Attempt, outcome__exact="refused")).context["cl"].result_count == 1
+        assert staff.get(listing(Attempt, q=Reply.objects.first().pk)).context["cl"].result_count == 2
+        assert staff.get(listing(Attempt, q="unknown")).context["cl"].result_count == 1
 
     def test_a_long_table_is_counted_only_so_far(self, conversation, monkeypatch):
         monkeypatch.setattr("djmessenger.admin.base.LISTED", 3)
@@ -635,6 +649,86 @@ class TestLists:
         paginator = BoundedPaginator(Messaging.objects.order_by("-id"), 2)
         assert (paginator.count, paginator.num_pages, paginator.is_cut) == (3, 2, True)
         assert LISTED == 10_000
+
+
+class TestDoneOver:
+    @pytest.fixture(autouse=True)
+    def woken(self, monkeypatch):
+        found = []
+        monkeypatch.setattr("djmessenger.bot.wake", found.append)
+        return found
+
+    @pytest.fixture
+    def rows(self, conversation):
+        callback = Callback.objects.create(sha256="a" * 64, body=b"{}", state="quarantined", error="x")
+        row = event(conversation, 1, {"message": {"text": "hi"}}, state="failed", error="x", tries=8)
+        return {
+            Messaging: (row, "replay", "new"),
+            Reply: (answer(conversation, 2, "Hello", to=row, state="parked", error="x"), "resend", "queued"),
+            Callback: (callback, "replay", "new"),
+        }
+
+    def act(self, client, action, *rows):
+        data = {"action": action, "_selected_action": [row.pk for row in rows]}
+        return client.post(listing(type(rows[0])), data, follow=True)
+
+    @pytest.mark.parametrize("model", [Messaging, Reply, Callback])
+    def test_puts_a_row_back_and_writes_it_to_the_log(
+        self, staff, rows, model, woken, django_capture_on_commit_callbacks
+    ):
+        row, action, state = rows[model]
+        with django_capture_on_commit_callbacks(execute=True):
+            page = self.act(staff, action, row)
+        assert "1 goes its way again" in page.content.decode()
+        row.refresh_from_db()
+        assert (row.state, row.error) == (state, "")
+        assert woken == [row]
+        entry = LogEntry.objects.get()
+        assert (entry.object_id, entry.user.username) == (str(row.pk), "boss")
+        assert entry.get_change_message() in {"replayed", "resent"}
+
+    @pytest.mark.parametrize("model", [Messaging, Reply, Callback])
+    def test_is_hidden_from_those_without_the_permission(self, client, rows, model, woken):
+        row, action, _state = rows[model]
+        name = model._meta.model_name
+        reader = User.objects.create_user("reader", is_staff=True)
+        others = ["replay_messaging", "resend_reply", "replay_callback"]
+        others.remove(f"{action}_{name}")
+        for codename in [f"view_{name}", *others]:
+            reader.user_permissions.add(Permission.objects.get(codename=codename))
+        client.force_login(reader)
+        before = row.state
+        assert f'value="{action}"' not in client.get(listing(model)).content.decode()
+        self.act(client, action, row)
+        row.refresh_from_db()
+        assert row.state == before
+        assert not woken
+        assert not LogEntry.objects.exists()
+        reader.user_permissions.add(Permission.objects.get(codename=f"{action}_{name}"))
+        assert f'value="{action}"' in client.get(listing(model)).content.decode()
+
+    def test_leaves_alone_what_is_done_or_waits(self, staff, conversation, woken):
+        done = event(conversation, 1, {"message": {"text": "hi"}})
+        waits = event(conversation, 2, {"message": {"text": "hi"}}, state="new")
+        assert "2 were left alone" in self.act(staff, "replay", done, waits).content.decode()
+        sent = answer(conversation, 3, "Hello")
+        assert "1 was left alone" in self.act(staff, "resend", sent).content.decode()
+        assert not woken
+
+    def test_says_why_a_reply_cannot_be_sent(self, staff, conversation):
+        reply = answer(conversation, 3, "Hello", state="failed")
+        Reply.objects.update(conversation=None)
+        assert "belongs to no conversation" in self.act(staff, "resend", reply).content.decode()
+
+    def test_needs_a_post_with_a_csrf_token(self, rows):
+        client = Client(enforce_csrf_checks=True)
+        client.force_login(User.objects.create_superuser("chief"))
+        row, action, _state = rows[Messaging]
+        assert self.act(client, action, row).status_code == 403
+
+    def test_nothing_can_be_deleted(self, staff, rows):
+        for model in rows:
+            assert "delete_selected" not in staff.get(listing(model)).content.decode()
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 from django.core import checks as django_checks
 from django.utils.translation import gettext_lazy
 
@@ -399,3 +400,20 @@ def test_a_lease_that_a_call_could_outlast_is_an_error(settings):
     assert "djmessenger.E027" in {found.id for found in checks.check_dispatcher()}
     settings.DJM_LEASE = 20.0
     assert "djmessenger.E027" not in {found.id for found in checks.check_dispatcher()}
+
+
+class TestWhoDoesTheWork:
+    def test_inline_outside_tests_is_a_surprise(self, settings, monkeypatch):
+        settings.DJM_DISPATCHER = "inline"
+        assert "W028" not in ids()
+        monkeypatch.setattr("djmessenger.checks._is_test", lambda: False)
+        assert "W028" in ids()
+        settings.DJM_DISPATCHER = "worker"
+        assert "W028" not in ids()
+
+    def test_a_database_in_memory_is_seen_by_no_worker(self, settings, monkeypatch):
+        memory = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+        monkeypatch.setattr(django_settings, "DATABASES", memory)
+        for name, is_warned in [("worker", True), ("embedded", False)]:
+            settings.DJM_DISPATCHER = name
+            assert ("W029" in ids()) is is_warned

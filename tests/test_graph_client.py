@@ -25,6 +25,7 @@ from djmessenger.graph import (
     UnknownFate,
     Upload,
 )
+from djmessenger.logs import hidden
 from tests.graph_tools import (
     APP_SECRET,
     PROOF,
@@ -281,7 +282,7 @@ def test_one_line_of_log_for_each_call(caplog: pytest.LogCaptureFixture) -> None
 def test_ids_hash_alike_under_one_token_and_otherwise_not() -> None:
     first, second = client_of()[0], client_of()[0]
     other = Client("another", transport=Recorder())
-    assert first._hidden(PSID) == second._hidden(PSID) != other._hidden(PSID)
+    assert first._hidden(PSID) == second._hidden(PSID) == other._hidden(PSID) == hidden(PSID) != PSID
     assert first._hidden("me/messages") == "me/messages"
 
 

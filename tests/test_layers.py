@@ -24,6 +24,7 @@ LAYERS: dict[str, list[str]] = {
         "exceptions",
         "facebook_locales",
         "signatures",
+        "logs",
         "rulebook",
         "utils.serializable",
         "utils.default_routing_policy",

@@ -231,7 +231,7 @@ class TestAddress:
         assert patterns[0].resolve(path) is None
 
     def test_nothing_else_is_published(self, patterns):
-        assert [pattern.name for pattern in patterns] == ["djmessenger-webhook"]
+        assert [pattern.name for pattern in patterns] == ["djmessenger-webhook", "djmessenger-health"]
 
 
 class TestMeeting:

@@ -245,8 +245,10 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         try:
             kind = bot.get_dispatcher_class()
         except DJMException as error:
-            close = difflib.get_close_matches(name, bot.DISPATCHERS, 1)
+            close = difflib.get_close_matches(name, [*bot.DISPATCHERS, *bot.OTHER_DISPATCHERS], 1)
             hint = f"Did you mean {close[0]!r}?" if close else settings.SETTINGS["DJM_DISPATCHER"].meaning
+            if name in bot.OTHER_DISPATCHERS:
+                hint = f"Install {name}: it is the extra of the same name of this package."
             found.append(_error("E008", f"{error}.", hint, "settings"))
     engine = settings.read("DJM_REGEX_ENGINE")
     if isinstance(engine, str) and engine in ENGINES and importlib.util.find_spec(ENGINES[engine]) is None:
@@ -272,6 +274,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         )
     database = getattr(django_settings, "DATABASES", {}).get("default") or {}
     works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
+    found += _check_work(kind, database)
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
     if works_beside and on_sqlite and (missing := _missing_options(database)):
         found.append(
@@ -285,6 +288,34 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
             )
         )
     return found
+
+
+def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMessage]:
+    """No wake-up is lost, and no rule runs in the request by surprise."""
+    found: list[CheckMessage] = []
+    is_inline = kind is not None and issubclass(kind, bot.DISPATCHERS["inline"])
+    if is_inline and not _is_debug() and not _is_test():
+        found.append(
+            _warning(
+                "W028",
+                "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta breaks off "
+                "after five seconds, and nobody tries again what failed.",
+                "It is for tests and shells. Set 'embedded', 'worker' or 'celery'.",
+                "deployment",
+            )
+        )
+    is_elsewhere = settings.read("DJM_DISPATCHER") in {"worker", *bot.OTHER_DISPATCHERS}
+    in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
+    if is_elsewhere and in_memory:
+        found.append(
+            _warning(
+                "W029",
+                "The database is in the memory of this process, where no worker finds the callbacks that it stores.",
+                "Name a file or a server in DATABASES, or set DJM_DISPATCHER = 'embedded'.",
+                "deployment",
+            )
+        )
+    return [*found, *getattr(kind, "check", list)()]
 
 
 @checks.register("djmessenger")
@@ -466,6 +497,11 @@ def _is_debug() -> bool:
     test_utils = sys.modules.get("django.test.utils")
     saved = getattr(getattr(test_utils, "_TestState", None), "saved_data", None)
     return bool(django_settings.DEBUG or getattr(saved, "debug", False))
+
+
+def _is_test() -> bool:
+    """Whether a test runner has set the environment of tests up."""
+    return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")
 
 
 def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION") -> list[CheckMessage]:

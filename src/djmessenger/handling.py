@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException
+from djmessenger.logs import fault, hidden
 from djmessenger.payload import Payload
 from djmessenger.receiving import Coordinates, Messaging
 
@@ -85,15 +86,15 @@ class UserProfileHandler(BaseHandler):
         except graph.ProfileRefused as error:
             logger.info(
                 "Graph does not tell who a person is: %s",
-                error,
-                extra={"action": "profile_refused", "psid": person.psid},
+                fault(error),
+                extra={"action": "profile_refused", "person": hidden(person.psid)},
             )
             self._keep(person, {"profile_state": states.REFUSED})
         except (DJMException, OSError) as error:
             logger.warning(
                 "The profile of a person could not be asked for: %s",
-                error,
-                extra={"action": "profile_failed", "psid": person.psid},
+                fault(error),
+                extra={"action": "profile_failed", "person": hidden(person.psid)},
             )
         else:
             self._keep(person, {**_columns(profile), "profile_state": states.FETCHED})
@@ -185,7 +186,7 @@ class LocationHandler(BaseHandler):
         if person is None or shared is None or place is None:
             logger.warning(
                 "A location came without coordinates that are any",
-                extra={"action": "location_refused", "mid": messaging.mid},
+                extra={"action": "location_refused", "person": hidden(messaging.get_psid())},
             )
             return
         latitude, longitude = place

@@ -204,13 +204,42 @@ SETTINGS: dict[str, Setting] = {
         "Where the simulator posts callbacks, where the address of the site as browsers see it does not reach the "
         "bot from the server itself.",
     ),
-    "DJM_KEEP_CALLBACKS": Setting(
-        datetime.timedelta, datetime.timedelta(days=7), "How long purge keeps the raw bodies of callbacks."
+    # What stays, and for how long; manage.py djmessenger purge removes the rest.
+    "DJM_KEEP_BODIES": Setting(
+        datetime.timedelta, datetime.timedelta(days=7), "How long raw callbacks are kept once they are split."
     ),
-    "DJM_KEEP_ROWS": Setting(
+    "DJM_KEEP_KEYS": Setting(
+        datetime.timedelta,
+        datetime.timedelta(days=8),
+        "How long the key of a handled event is kept, so that a second delivery does nothing; never less than a day "
+        "over DJM_MAX_EVENT_AGE.",
+    ),
+    "DJM_KEEP_TEXTS": Setting(
+        (datetime.timedelta, type(None)),
+        datetime.timedelta(days=30),
+        "How long handled events and finished replies are kept, with what people wrote; None: for ever. What "
+        "SaveMessagingHandler keeps is not removed.",
+    ),
+    "DJM_KEEP_ATTEMPTS": Setting(
         datetime.timedelta,
         datetime.timedelta(days=30),
-        "How long purge keeps events that are done, and replies with their attempts.",
+        "How long the attempts of finished replies are kept.",
+    ),
+    "DJM_KEEP_FAILED": Setting(
+        datetime.timedelta,
+        datetime.timedelta(days=90),
+        "How long failed events, failed and parked replies and callbacks that were not understood are kept.",
+    ),
+    "DJM_HEALTH_TOKEN": Setting(
+        str,
+        "",
+        "Token that a monitor sends to see the health page; without it, signed-in staff alone see it.",
+        secret=True,
+    ),
+    "DJM_HEALTH_MAX_WAIT": Setting(
+        (int, float),
+        60.0,
+        "How long the oldest event or reply may wait, in seconds, before the health page answers 503.",
     ),
     "DJM_REGEX_ENGINE": Setting(
         str, "regex", "Engine for patterns over texts of persons: regex, or re2 (extra djmessenger[re2])."
@@ -293,8 +322,13 @@ if TYPE_CHECKING:
     DJM_SWEEP: float
     DJM_SIMULATOR: bool
     DJM_SIMULATOR_CALLBACK: str
-    DJM_KEEP_CALLBACKS: datetime.timedelta
-    DJM_KEEP_ROWS: datetime.timedelta
+    DJM_KEEP_BODIES: datetime.timedelta
+    DJM_KEEP_KEYS: datetime.timedelta
+    DJM_KEEP_TEXTS: datetime.timedelta | None
+    DJM_KEEP_ATTEMPTS: datetime.timedelta
+    DJM_KEEP_FAILED: datetime.timedelta
+    DJM_HEALTH_TOKEN: str
+    DJM_HEALTH_MAX_WAIT: float
     DJM_REGEX_ENGINE: str
     DJM_REGEX_TIMEOUT: float
 else:

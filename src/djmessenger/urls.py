@@ -1,4 +1,4 @@
-"""Where Meta finds the bot: the path that ``DJM_ENDPOINT`` names, with or without a final slash."""
+"""Where Meta finds the bot: the path of ``DJM_ENDPOINT``, with or without a final slash; below it, its health."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import re
 from django.urls import URLPattern, re_path
 
 from djmessenger import settings
-from djmessenger.views import DJMBotView
+from djmessenger.views import DJMBotView, health
 
 urlpatterns: list[URLPattern] = []
 
 if settings.DJM_ENDPOINT:
     endpoint = re.escape(settings.DJM_ENDPOINT.strip("/"))
     urlpatterns.append(re_path(rf"^{endpoint}/?$", DJMBotView.as_view(), name="djmessenger-webhook"))
+    urlpatterns.append(re_path(rf"^{endpoint}/health/?$", health, name="djmessenger-health"))

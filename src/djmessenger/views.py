@@ -1,4 +1,4 @@
-"""The door for Meta: verification by GET, callbacks by POST."""
+"""The door for Meta, verification by GET and callbacks by POST; and the page for monitors."""
 
 from __future__ import annotations
 
@@ -8,14 +8,17 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, transaction
-from django.http import HttpRequest, HttpResponse, RawPostDataException
+from django.http import HttpRequest, HttpResponse, JsonResponse, RawPostDataException
 from django.utils.crypto import constant_time_compare
 from django.utils.decorators import method_decorator
 from django.views import View
+from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
+from django.views.decorators.http import require_safe
 
 from djmessenger import bot, settings, signatures
 from djmessenger.pipeline import intake
+from djmessenger.pipeline.status import read_health
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +100,39 @@ class DJMBotView(View):
     def _refuse(why: str) -> HttpResponse:
         logger.warning("A callback is refused: %s", why, extra={"action": "callback_refused"})
         return _text("", 403)
+
+
+@csrf_exempt
+@login_not_required
+@transaction.non_atomic_requests
+@never_cache
+@require_safe
+def health(request: HttpRequest) -> JsonResponse:
+    """Tell a monitor whether the database answers and the work is done in time: 200 or 503, and figures as JSON.
+
+    For whoever sends ``Authorization: Bearer`` with ``DJM_HEALTH_TOKEN``, and for signed-in staff; 403 else. A
+    paused Page is told and is no 503: restarting the bot would not mend it.
+    """
+    most = settings.DJM_HEALTH_MAX_WAIT
+    try:
+        if not _may_see_health(request):
+            return JsonResponse({}, status=403)
+        figures = read_health()
+    except DatabaseError:
+        logger.exception("The database did not answer", extra={"action": "database_away"})
+        return JsonResponse({"ok": False, "problem": "the database does not answer"}, status=503)
+    ok = figures["oldest_wait"] <= most
+    problem = "" if ok else f"something waits longer than {most:g} s: does a worker run?"
+    return JsonResponse({"ok": ok, "problem": problem, **figures}, status=200 if ok else 503)
+
+
+def _may_see_health(request: HttpRequest) -> bool:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    wanted = settings.DJM_HEALTH_TOKEN
+    if wanted and scheme.lower() == "bearer" and constant_time_compare(token.strip(), wanted):
+        return True
+    user = getattr(request, "user", None)
+    return bool(user is not None and user.is_active and user.is_staff)
 
 
 def _read(request: HttpRequest, limit: int) -> bytes | None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from djmessenger.admin.conversations import ConversationAdmin
 from djmessenger.admin.inbox import CallbackAdmin, MessagingAdmin
-from djmessenger.admin.outbox import ReplyAdmin
+from djmessenger.admin.outbox import AttemptAdmin, ReplyAdmin
 from djmessenger.admin.pages import GraphCallAdmin, PageAdmin, UploadedFileAdmin
 from djmessenger.admin.people import FBUserProfileAdmin, UserLocationAdmin
 
 __all__ = [
+    "AttemptAdmin",
     "CallbackAdmin",
     "ConversationAdmin",
     "FBUserProfileAdmin",

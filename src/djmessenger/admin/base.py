@@ -56,7 +56,7 @@ class RecordAdmin(_ModelAdmin):
     exact: ClassVar[tuple[str, ...]] = ()
     """Lookups of its own columns, each with an index, that a search compares with the whole term."""
 
-    actions = None
+    actions: Any = None
     list_select_related: ClassVar[tuple[str, ...]] = ()
     change_list_template = "djmessenger/admin/change_list.html"
     list_per_page = 100

@@ -12,9 +12,11 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html_join
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.admin.again import do_over, may
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.outcome import as_tree, in_short
 from djmessenger.models import Callback, Conversation, Messaging, Reply
+from djmessenger.pipeline import replay
 from djmessenger.receiving.types import ReceivingType
 
 if TYPE_CHECKING:
@@ -76,6 +78,16 @@ class MessagingAdmin(RecordAdmin):
         ),
     )
 
+    actions = ("replay",)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return may(request, "replay_messaging")
+
+    @admin.action(permissions=["replay"], description=_("Handle failed messagings again"))
+    def replay(self, request: HttpRequest, rows: QuerySet[Messaging]) -> None:
+        """By the policy of today; what is done is left alone here, since people would be answered twice."""
+        do_over(self, request, rows, replay.replay_event, "replayed")
+
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("error")
 
@@ -135,6 +147,16 @@ class CallbackAdmin(RecordAdmin):
         (None, {"fields": ("state", "problem", "date_received", "copies", "app_id", "sha256")}),
         (_("Content"), {"fields": ("its_messagings", "raw")}),
     )
+
+    actions = ("replay",)
+
+    def has_replay_permission(self, request: HttpRequest) -> bool:
+        return may(request, "replay_callback")
+
+    @admin.action(permissions=["replay"], description=_("Split callbacks again"))
+    def replay(self, request: HttpRequest, rows: QuerySet[Callback]) -> None:
+        """By the code of today; events that are there already are not made twice."""
+        do_over(self, request, rows, replay.replay_callback, "replayed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
         return super().get_queryset(request).defer("body")

@@ -5,15 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html_join
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.admin.again import do_over, may
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.dialogue import read_reply
 from djmessenger.models import Attempt, Conversation, FBUserProfile, Messaging, Reply
+from djmessenger.pipeline import replay
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
@@ -62,6 +64,16 @@ class ReplyAdmin(RecordAdmin):
         (_("Call"), {"fields": ("body",)}),
     )
 
+    actions = ("resend",)
+
+    def has_resend_permission(self, request: HttpRequest) -> bool:
+        return may(request, "resend_reply")
+
+    @admin.action(permissions=["resend"], description=_("Send failed, parked and expired replies again"))
+    def resend(self, request: HttpRequest, rows: QuerySet[Reply]) -> None:
+        """As they are; one that Meta proved to have by now is settled instead."""
+        do_over(self, request, rows, replay.resend, "resent")
+
     def search(self, term: str) -> Q:
         found = super().search(term)
         return found | Q(recipient=term) if term.isdecimal() else found
@@ -101,6 +113,41 @@ class ReplyAdmin(RecordAdmin):
     @admin.display(description=_("body of the call, without the recipient"))
     def body(self, reply: Reply) -> SafeString:
         return pretty(reply.data)
+
+
+@admin.register(Attempt)
+class AttemptAdmin(RecordAdmin):
+    """Each try to send a reply, and what became of it."""
+
+    exact = ("token",)
+    list_display = (
+        "__str__",
+        "its_reply",
+        "outcome",
+        "status_code",
+        "code",
+        "subcode",
+        "date_started",
+        "date_ended",
+    )
+    list_filter = ("outcome",)
+    list_select_related = ("reply",)
+    ordering = ("-id",)
+    search_fields = ("token",)
+    search_help_text = _("The number of a reply, or a token of an echo, each in full.")
+    fieldsets = (
+        (None, {"fields": ("its_reply", "number", "outcome", "date_started", "date_ended")}),
+        (_("Graph's answer"), {"fields": ("status_code", "code", "subcode", "fbtrace_id", "mid")}),
+        (_("Record"), {"fields": ("token", "epoch")}),
+    )
+
+    def search(self, term: str) -> Q:
+        found = super().search(term)
+        return found | Q(reply=int(term)) if term.isascii() and term.isdecimal() and len(term) < 19 else found
+
+    @admin.display(description=_("reply"))
+    def its_reply(self, attempt: Attempt) -> str | SafeString:
+        return admin_link(Reply, attempt.reply_id, f"{attempt.reply_id}: {attempt.reply}")
 
 
 def _facts(attempt: Attempt) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 import functools
@@ -70,6 +71,7 @@ __all__ = [
     "token_of",
     "use_dispatcher",
     "use_transport",
+    "wake",
 ]
 
 logger = logging.getLogger(__name__)
@@ -330,9 +332,26 @@ def get_dispatcher() -> Dispatcher:
     return _dispatcher or _named_dispatcher()
 
 
+def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
+    """Have a row worked on that was put back to where it waits; a hint, as all wake-ups are."""
+    if isinstance(row, models.Callback):
+        get_dispatcher().callback_stored(row.pk)
+    elif row.conversation_id is not None:
+        if settings.DJM_DISPATCHER == "inline":
+            get_road().conversation(row.conversation_id)
+        else:
+            get_dispatcher().replies_queued(row.conversation_id)
+    elif settings.DJM_DISPATCHER == "inline":
+        get_road().inbox.handle_loose(row.pk)
+
+
 def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
+    if settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
+        # So that a worker of Celery knows the tasks; what is not installed is the business of the check.
+        with contextlib.suppress(DJMInvalidConfigException):
+            get_dispatcher_class()
     graph.set_default(get_client)
     speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
     models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")

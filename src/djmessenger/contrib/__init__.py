@@ -1,1 +1,1 @@
-"""What joins djmessenger to software that not everybody has."""
+"""Bridges to what a project may run already; each needs its own extra."""

@@ -27,6 +27,7 @@ from djmessenger.graph.results import TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
+from djmessenger.logs import hidden
 from djmessenger.receiving import cleaned
 from djmessenger.signatures import appsecret_proof
 
@@ -233,12 +234,9 @@ class Client(PeopleCalls, PageCalls, AppCalls):
         )
 
     def _hidden(self, path: str) -> str:
-        """Give the path with each id as a short keyed hash, the same in all processes with this token."""
+        """Give the path with each id as a short keyed hash, the same in all lines of the project."""
         return "/".join(
-            segment
-            if _WORD.fullmatch(segment)
-            else hashlib.blake2b(segment.encode(), key=self._key, digest_size=5).hexdigest()
-            for segment in path.split("/")
+            segment if _WORD.fullmatch(segment) else hidden(segment) for segment in path.split("/")
         )
 
 

@@ -314,6 +314,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "callback",
                 "verbose_name_plural": "callbacks",
+                "permissions": [("replay_callback", "Can have callbacks split again")],
                 "indexes": [
                     models.Index(fields=["date_received"], name="djm_callback_received"),
                     models.Index(
@@ -499,6 +500,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "messaging",
                 "verbose_name_plural": "messagings",
+                "permissions": [("replay_messaging", "Can have messagings handled again")],
             },
         ),
         migrations.CreateModel(
@@ -659,6 +661,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name": "reply",
                 "verbose_name_plural": "replies",
+                "permissions": [("resend_reply", "Can send replies again")],
             },
         ),
         migrations.CreateModel(

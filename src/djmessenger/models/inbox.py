@@ -45,6 +45,7 @@ class Callback(models.Model):
     class Meta:
         verbose_name = _("callback")
         verbose_name_plural = _("callbacks")
+        permissions = [("replay_callback", "Can have callbacks split again")]  # noqa: RUF012 - as Django declares it
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["date_received"], name="djm_callback_received"),
             models.Index(fields=["id"], name="djm_callback_new", condition=models.Q(state="new")),
@@ -124,6 +125,9 @@ class Messaging(models.Model):
     class Meta:
         verbose_name = _("messaging")
         verbose_name_plural = _("messagings")
+        permissions = [  # noqa: RUF012 - as Django declares it
+            ("replay_messaging", "Can have messagings handled again")
+        ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["conversation", "timestamp", "id"], name="djm_messaging_dialogue"),
             models.Index(

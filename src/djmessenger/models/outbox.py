@@ -119,6 +119,7 @@ class Reply(models.Model):
     class Meta:
         verbose_name = _("reply")
         verbose_name_plural = _("replies")
+        permissions = [("resend_reply", "Can send replies again")]  # noqa: RUF012 - as Django declares it
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["conversation", "id"], name="djm_reply_dialogue"),
             models.Index(

@@ -20,6 +20,7 @@ from django.utils import timezone, translation
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
+from djmessenger.logs import hidden
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.receiving import Messaging, ReceivingType, cleaned
@@ -211,7 +212,7 @@ class Inbox:
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease, tries)
         else:
-            decision.outcome.log()
+            decision.outcome.log(**_told(row))
 
     @staticmethod
     def _is_mine(row: models.Messaging, lease: models.Lease | None) -> bool:
@@ -284,7 +285,7 @@ class Inbox:
             row.tries,
             tries,
             row.pk,
-            extra={"action": "event_failed", "messaging": row.pk, "try": row.tries, "last": last},
+            extra={"action": "event_failed", **_told(row), "last": last},
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
         with transaction.atomic():
@@ -315,6 +316,17 @@ class Inbox:
                 if language:
                     stack.enter_context(translation.override(language))
             yield
+
+
+def _told(row: models.Messaging) -> dict[str, Any]:
+    """What every log line about an event says of it."""
+    return {
+        "event": row.pk,
+        "page": hidden(row.page.page_id if row.page else ""),
+        "person": hidden(row.conversation.person_id if row.conversation else ""),
+        "tries": row.tries,
+        "waited": round((timezone.now() - row.date_received).total_seconds(), 3),
+    }
 
 
 def _bound(row: models.Messaging) -> Messaging:

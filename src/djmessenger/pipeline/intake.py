@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,8 @@ from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from djmessenger import models, settings
+from djmessenger.logs import hidden
+from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
@@ -88,7 +90,11 @@ def split(callback_id: int) -> Split:
             return _quarantine(callback, f"no JSON: {error}")
         if all(item.messaging is None for item in items):
             return _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")
-        places = _places(callback, [item.messaging for item in items if item.messaging is not None])
+        known = _known_people(items)
+        if erased := _erased(items, known):
+            items = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
+            callback.body = b""
+        places = _places(callback, [item.messaging for item in items if item.messaging is not None], known)
         rows, errors = _rows(callback, items, places)
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
@@ -97,9 +103,12 @@ def split(callback_id: int) -> Split:
         failpoint("intake_splitting")
         callback.state = models.Callback.State.SPLIT
         callback.error = "\n".join(errors + refused)[:_LONGEST_ERROR]
-        callback.save(update_fields=["state", "error"])
+        callback.save(update_fields=["state", "error", "body"] if erased else ["state", "error"])
         inserted = set(callback.messagings.values_list("key", flat=True))
         todo = _wake(callback)
+        for row in rows:
+            if row.state == models.Messaging.State.IGNORED and row.key in inserted:
+                _say_ignored(row)
         _note_activity([row for row in rows if row.key in inserted], places)
         return todo
 
@@ -215,7 +224,28 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
     return row
 
 
-def _places(callback: models.Callback, messagings: list[Messaging]) -> _Places:
+def _known_people(items: Iterable[Item]) -> dict[str, models.FBUserProfile]:
+    psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
+    return models.FBUserProfile.objects.in_bulk([psid for psid in psids if _PERSON_ID.fullmatch(psid)])
+
+
+def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) -> Collection[str]:
+    """Give the keys of events whose person was erased after them; they leave no trace, nor do the bytes.
+
+    Only what is older than its person can be one, so that a person who is known costs no query.
+    """
+    suspects = set()
+    for item in items:
+        if item.messaging is not None:
+            person = known.get(item.messaging.get_psid())
+            if person is None or item.messaging.timestamp <= _milliseconds(person.date_joined):
+                suspects.add(item.messaging.key())
+    return erased_among(suspects)
+
+
+def _places(
+    callback: models.Callback, messagings: Sequence[Messaging], known: Mapping[str, models.FBUserProfile]
+) -> _Places:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
     Where another app signed, no conversation is looked for: what it says is nobody's.
@@ -227,9 +257,7 @@ def _places(callback: models.Callback, messagings: list[Messaging]) -> _Places:
     strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
     own = pages.keys() - strange
     pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
-    people = models.FBUserProfile.objects
-    known = people.in_bulk([psid for _, psid in pairs])
-    people.bulk_create(
+    models.FBUserProfile.objects.bulk_create(
         [
             models.FBUserProfile(psid=psid, page=pages[page_id])
             for page_id, psid in pairs
@@ -324,6 +352,23 @@ def _insert_singly(rows: list[models.Messaging]) -> list[str]:
             )
             errors.append(f"event {number}: {type(error).__name__}: {error}")
     return errors
+
+
+def _say_ignored(row: models.Messaging) -> None:
+    # What could not be understood is quoted in the row, and stays there.
+    reason = "not understood" if row.reason.startswith("not understood") else row.reason
+    logger.info(
+        "An event is ignored: %s",
+        reason,
+        extra={
+            "action": "event_ignored",
+            "type": row.type,
+            "reason": reason,
+            "callback": row.callback_id,
+            "page": hidden(row.page.page_id if row.page else ""),
+            "person": hidden(row.conversation.person_id if row.conversation else ""),
+        },
+    )
 
 
 def _wake(callback: models.Callback) -> Split:

@@ -24,6 +24,7 @@ from django.utils import timezone
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
+from djmessenger.logs import fault, hidden
 from djmessenger.models.lanes import in_seconds
 from djmessenger.pipeline import uploads
 from djmessenger.pipeline.clock import Deadline
@@ -177,7 +178,11 @@ class Outbox:
             # A body that cannot become a call: trying it again gives the same.
             self._close(attempt, Outcome.REFUSED)
             self._settle(
-                lease, reply, State.FAILED, error=_storable("".join(traceback.format_exception(error)))
+                lease,
+                reply,
+                State.FAILED,
+                error=_storable("".join(traceback.format_exception(error))),
+                why=fault(error),
             )
             return Step.NEXT
         try:
@@ -240,6 +245,7 @@ class Outbox:
         answer = {"code": error.code, "error_subcode": error.subcode, "message": error.message}
         told: dict[str, Any] = {
             "error": _storable(str(error)),
+            "why": fault(error),
             "status_code": error.status,
             "response": _storable(answer),
         }
@@ -283,8 +289,8 @@ class Outbox:
             "Nothing is sent for page %s for %.0f s: %s",
             page.pk,
             seconds,
-            error,
-            extra={"action": "page_paused", "page": page.pk, "seconds": seconds},
+            f"{fault(error)}. {error.action}",
+            extra={"action": "page_paused", "page": hidden(page.page_id), "seconds": round(seconds)},
         )
         models.page_paused.send_robust(models.Page, page=page)
 
@@ -302,7 +308,9 @@ class Outbox:
         )
 
     @staticmethod
-    def _settle(lease: models.Lease, reply: Any, state: State, *, error: str = "", **facts: Any) -> None:
+    def _settle(
+        lease: models.Lease, reply: Any, state: State, *, error: str = "", why: str = "", **facts: Any
+    ) -> None:
         with transaction.atomic():
             models.Lane.objects.fence(lease)
             if state == State.SENT:
@@ -322,14 +330,22 @@ class Outbox:
             if signal is not None:
                 # What a receiver raises is logged, and is no business of the road.
                 transaction.on_commit(lambda: signal.send_robust(models.Reply, reply=reply))
-        if error:
-            logger.warning(
-                "Reply %s is %s: %s",
-                reply.pk,
-                state,
-                error.splitlines()[0],
-                extra={"action": "reply_not_sent", "reply": reply.pk, "state": state},
-            )
+        why = why or error
+        logger.log(
+            logging.WARNING if error else logging.INFO,
+            "Reply %s is %s%s",
+            reply.pk,
+            state,
+            f": {why}" if why else "",
+            extra={
+                "action": f"reply_{state}",
+                "reply": reply.pk,
+                "event": reply.messaging_id,
+                "page": hidden(reply.conversation.page.page_id),
+                "person": hidden(reply.recipient_id),
+                "kind": reply.type,
+            },
+        )
 
     # What Meta may or may not have.
 

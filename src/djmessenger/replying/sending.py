@@ -12,6 +12,7 @@ from django.db import transaction
 
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
+from djmessenger.logs import fault, hidden
 from djmessenger.models import speaking
 from djmessenger.models.speaking import Words, answering
 from djmessenger.receiving import Messaging
@@ -67,8 +68,8 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
         logger.warning(
             "Sender action %s was not sent: %s",
             body.get("sender_action"),
-            error,
-            extra={"action": "sender_action_failed", "psid": psid},
+            fault(error),
+            extra={"action": "sender_action_failed", "person": hidden(psid)},
         )
 
     if not psid:

@@ -159,17 +159,25 @@ class Outcome:
             f"{self.messages} messages{failed}, {self.seconds * 1000:.1f} ms"
         )
 
-    def log(self) -> None:
-        """Write the summary to the log; an event that nothing handled is a warning with a rule to paste."""
+    def log(self, **facts: Any) -> None:
+        """Write one line to the log, with facts beside it; an event that nothing handled brings a rule to paste."""
+        fields = {
+            **facts,
+            "type": self.type,
+            "rules": self.applied,
+            "messages": self.messages,
+            "failed": len(self.errors),
+            "ms": round(self.seconds * 1000, 1),
+        }
         if self.unhandled:
             logger.warning(
                 "Nothing handled a %s. A rule for it:\n\n%s",
                 self.type,
                 self.suggestion,
-                extra={"action": "event_unhandled", "type": self.type},
+                extra={"action": "event_unhandled", **fields},
             )
         else:
-            logger.info("%s", self.summary(), extra={"action": "event_handled", "type": self.type})
+            logger.info("%s", self.summary(), extra={"action": "event_handled", **fields})
 
 
 def suggest(messaging: Messaging, *, with_text: bool) -> str:

@@ -22,7 +22,7 @@ def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage
                 "DJM_SIMULATOR is on while DEBUG is off: every member of staff can write to the bot as a made-up "
                 "person, and the rows stand among those of customers.",
                 hint=f"Remove the setting when you have tried what you wanted to try. See {DOCS}simulator.md",
-                id="djmessenger.W028",
+                id="djmessenger.W050",
             )
         )
     default = settings.SETTINGS["DJM_GRAPH_URL"].default
@@ -34,7 +34,7 @@ def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage
                 "which does not know the simulated persons.",
                 hint="Set DJM_GRAPH_URL to the simulator's address with graph behind it, such as "
                 f"http://127.0.0.1:8000/simulator/graph. See {DOCS}simulator.md",
-                id="djmessenger.W029",
+                id="djmessenger.W051",
             )
         )
     return found

@@ -1,81 +1,170 @@
-"""``manage.py djmessenger replay``."""
+"""Failed events handled again, callbacks split again."""
 
 from __future__ import annotations
 
-import datetime
+import dataclasses
+import time
+from collections.abc import Iterator
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils import timezone
-from django.utils.dateparse import parse_datetime
+from django.db.models import QuerySet
 
-from djmessenger import models
-from djmessenger.pipeline import upkeep
+from djmessenger import bot, models
+from djmessenger.management.verbs import _audit
+from djmessenger.management.verbs._options import above_zero, moment
+from djmessenger.pipeline import replay
+from djmessenger.pipeline.failpoints import failpoint
 
-STATES = ("failed", "ignored", "done")
-
-help = (  # noqa: A001 - as every verb names it
-    "Let failed events be handled once more, or callbacks that were not understood be split once more. "
-    "Whatever a failed try did inside the database was rolled back; calls to others that its rules made are "
-    "repeated. Events that were done are handled a second time only with --again, answers included."
+help = (  # noqa: A001 - what the command asks a verb for
+    "Handle events again that failed, after the cause is mended. They go back into their conversation's queue, in "
+    "their old order, and today's policy decides. Chosen by id, or by time, state and type. Every rule that applies "
+    "runs, those that answered the first time too. With --callbacks it is callbacks that were not understood, split "
+    "again by today's code; with --replies it is replies that failed, were set aside or came too late, sent again as "
+    "they are."
 )
 
+pause = time.sleep
 
-def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--id", type=int, nargs="+", help="keys of events, as in the admin")
-    parser.add_argument("--state", choices=STATES, default="failed", help="events in this state (failed)")
-    parser.add_argument("--since", help="received since then: a date and time, or hours such as 24h")
-    parser.add_argument("--limit", type=int, help="at most so many")
-    parser.add_argument("--rate", type=float, help="at most so many a second")
-    parser.add_argument("--again", action="store_true", help="events that were done too")
-    parser.add_argument("--dry-run", action="store_true", help="say which, and do nothing")
-    parser.add_argument(
-        "--quarantined", action="store_true", help="callbacks that were not understood instead"
+_Callback, _Event, _Reply = models.Callback.State, models.Messaging.State, models.Reply.State
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """One kind of row that can be done over."""
+
+    rows: QuerySet[Any]
+    received: str
+    """Column of the time by which rows are chosen."""
+    states: tuple[str, ...]
+    usual: str
+    """The state where none is named."""
+
+    def say(self, row: Any) -> str:
+        if isinstance(row, models.Messaging) and (count := row.replies.count()):
+            return f"{row.pk}: {row}, already has {count} replies"
+        return f"{row.pk}: {row}"
+
+
+def _kind(options: dict[str, Any]) -> Kind:
+    if options["callbacks"]:
+        return Kind(
+            rows=models.Callback.objects.exclude(body=b"").order_by("id"),
+            received="date_received",
+            states=(_Callback.QUARANTINED, _Callback.SPLIT),
+            usual=_Callback.QUARANTINED,
+        )
+    if options["replies"]:
+        return Kind(
+            rows=models.Reply.objects.exclude(data={}).order_by("id"),
+            received="date_sent",
+            states=replay.RESENDABLE,
+            usual=_Reply.FAILED,
+        )
+    return Kind(
+        rows=models.Messaging.objects.exclude(body={}).order_by("timestamp", "id"),
+        received="date_received",
+        states=replay.REPLAYABLE if options["again"] else (_Event.FAILED,),
+        usual=_Event.FAILED,
     )
 
 
-def handle(command: BaseCommand, **options: Any) -> None:
-    since = _since(options["since"])
-    if options["quarantined"]:
-        callbacks = models.Callback.objects.all()
-        callbacks = callbacks.filter(date_received__gte=since) if since else callbacks
-        if options["dry_run"]:
-            count = callbacks.filter(state=models.Callback.State.QUARANTINED).count()
-        else:
-            count = upkeep.understand_again(callbacks)
-        command.stdout.write(f"{count} callbacks")
-        return
-    rows = models.Messaging.objects.all()
-    if options["id"]:
-        rows = rows.filter(pk__in=options["id"])
-        if not options["again"]:
-            rows = rows.exclude(state=models.Messaging.State.DONE)
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="rows, as the admin numbers them")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--callbacks", action="store_true", help="split callbacks instead of handling events")
+    what.add_argument("--replies", action="store_true", help="send replies instead of handling events")
+    parser.add_argument("--since", type=moment, metavar="TIME", help="from then on: 2h, 7d, 2026-11-25T08:30")
+    parser.add_argument("--until", type=moment, metavar="TIME", help="before then")
+    parser.add_argument(
+        "--state",
+        choices=[
+            *dict.fromkeys([*replay.REPLAYABLE, *replay.RESENDABLE, _Callback.QUARANTINED, _Callback.SPLIT])
+        ],
+        help="failed (or quarantined) unless said otherwise; done and ignored need --again",
+    )
+    parser.add_argument("--type", metavar="TYPE", help="type of the events or replies, such as SIMPLE_TEXT")
+    parser.add_argument(
+        "--again",
+        action="store_true",
+        help="also events that were handled: people are answered a second time, by new replies",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="at most so many, the oldest first")
+    parser.add_argument("--rate", type=above_zero, metavar="N", help="at most so many a second")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be replayed, and change nothing"
+    )
+    _audit.add_arguments(parser)
+
+
+def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | None:
+    who = _audit.find_user(user)
+    if not options["ids"] and not any(options[name] for name in ("since", "until", "state", "type")):
+        raise CommandError("Say what to replay: ids, or --since, --until, --state or --type.")
+    kind = _kind(options)
+    rows = _chosen(kind, options)
+    if options["limit"] is not None:
+        rows = rows[: max(0, options["limit"])]
+    chosen = list(rows.values_list("pk", flat=True))
+    if options["dry_run"]:
+        for pk in chosen:
+            command.stdout.write(kind.say(kind.rows.get(pk=pk)))
+        command.stdout.write(f"{len(chosen)} would be replayed.")
     else:
-        if options["state"] == "done" and not options["again"]:
+        done = sum(_replay(pk, options, who) for pk in _paced(chosen, options["rate"]))
+        command.stdout.write(f"{done} replayed.")
+    missing = sorted(set(options["ids"]) - set(chosen))
+    if missing and options["limit"] is None:
+        command.stderr.write(f"Not found in a state to be replayed: {', '.join(map(str, missing))}")
+        return 1
+    return None
+
+
+def _chosen(kind: Kind, options: dict[str, Any]) -> QuerySet[Any]:
+    state = options["state"]
+    if state and state not in kind.states:
+        if state in replay.AGAIN and not (options["callbacks"] or options["replies"]):
             raise CommandError(
-                "These events were done: handling them again answers again. Add --again to do so."
+                f"Events that are {state} were settled on purpose: add --again to replay them."
             )
-        rows = rows.filter(state=options["state"])
-    if since:
-        rows = rows.filter(date_received__gte=since)
-    count = 0
-    again = upkeep.replay(rows, dry_run=options["dry_run"], limit=options["limit"], rate=options["rate"])
-    for row in again:
-        count += 1
-        if options["dry_run"]:
-            command.stdout.write(f"{row.pk}: {row}")
-    command.stdout.write(f"{count} events {'would be' if options['dry_run'] else 'are'} handled again")
+        raise CommandError(f"--state must be one of {', '.join(kind.states)} here.")
+    if options["again"] and (options["callbacks"] or options["replies"]):
+        raise CommandError("--again is for events.")
+    # Ids are an intention of their own; a span of time is not.
+    states = [state] if state else list(kind.states) if options["ids"] else [kind.usual]
+    rows = kind.rows.filter(state__in=states)
+    if options["ids"]:
+        rows = rows.filter(pk__in=options["ids"])
+    if options["type"]:
+        if options["callbacks"]:
+            raise CommandError("Callbacks have no --type.")
+        rows = rows.filter(type__iexact=options["type"])
+    if options["since"]:
+        rows = rows.filter(**{f"{kind.received}__gte": options["since"]})
+    if options["until"]:
+        rows = rows.filter(**{f"{kind.received}__lt": options["until"]})
+    return rows
 
 
-def _since(text: str | None) -> datetime.datetime | None:
-    if not text:
-        return None
-    if text.endswith("h") and text[:-1].isdigit():
-        return timezone.now() - datetime.timedelta(hours=int(text[:-1]))
-    try:
-        found = parse_datetime(text)
-    except ValueError:
-        found = None
-    if found is None:
-        raise CommandError(f"--since {text!r} is no time: write 2026-05-01T12:00 or 24h")
-    return found if timezone.is_aware(found) else timezone.make_aware(found)
+def _paced(chosen: list[int], rate: float | None) -> Iterator[int]:
+    for number, pk in enumerate(chosen):
+        if rate and number:
+            pause(1 / rate)
+        yield pk
+
+
+def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
+    """Put one row back where it waits, in a transaction of its own; false where somebody was quicker."""
+    row: models.Callback | models.Messaging | models.Reply | None
+    if options["callbacks"]:
+        row = replay.replay_callback(pk)
+    elif options["replies"]:
+        row = replay.resend(pk)
+    else:
+        row = replay.replay_event(pk, again=options["again"])
+    if row is None:
+        return False
+    failpoint("replay_between_rows")
+    _audit.note("resent" if options["replies"] else "replayed", row, who)
+    bot.wake(row)
+    return True

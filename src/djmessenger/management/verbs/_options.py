@@ -1,0 +1,39 @@
+"""Options that several verbs read in the same way."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import re
+
+from django.utils import timezone
+from django.utils.dateparse import parse_date, parse_datetime
+
+_SPAN = re.compile(r"(\d{1,6})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def moment(text: str) -> datetime.datetime:
+    """Read a time: 2h, 30m or 7d for so long ago, else an ISO date or time in the project's time zone."""
+    if found := _SPAN.fullmatch(text.strip()):
+        return timezone.now() - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    try:
+        read = parse_datetime(text)
+        if read is None and (day := parse_date(text)) is not None:
+            read = datetime.datetime.combine(day, datetime.time())
+    except ValueError:
+        read = None
+    if read is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2h, 7d, 2026-11-25 or 2026-11-25T08:30")
+    return read if timezone.is_aware(read) else timezone.make_aware(read)
+
+
+def above_zero(text: str) -> float:
+    """Read a number above zero."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above zero")
+    return number

@@ -1,0 +1,53 @@
+"""One person erased."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import ProtectedError
+
+from djmessenger.logs import hidden
+from djmessenger.management.verbs import _audit
+from djmessenger.pipeline.forgetting import forget
+
+logger = logging.getLogger("djmessenger.operations")
+
+help = (  # noqa: A001 - what the command asks a verb for
+    "Erase a person who asked for it: profile, conversations, events, replies, locations, and the raw callbacks that "
+    "name them. What Meta sends again of the past makes nothing. What your own tables hold is yours to erase; a new "
+    "message of theirs begins a new record."
+)
+needs_checks = False
+
+
+def add_arguments(parser: CommandParser) -> None:
+    parser.add_argument("psids", nargs="+", metavar="PSID", help="page-scoped id, as the admin shows it")
+    parser.add_argument("--dry-run", action="store_true", help="count what would go, and remove nothing")
+    _audit.add_arguments(parser)
+
+
+def handle(
+    command: BaseCommand, *, psids: list[str], dry_run: bool, user: str | None, **options: Any
+) -> None:
+    who = _audit.find_user(user)
+    for psid in psids:
+        if not (psid.isascii() and psid.isdigit()):
+            raise CommandError("A page-scoped id is digits only.")
+    for psid in psids:
+        try:
+            erased = dataclasses.asdict(forget(psid, dry_run=dry_run))
+        except ProtectedError as error:
+            models = ", ".join(sorted({row._meta.label for row in error.protected_objects}))
+            raise CommandError(f"Rows of {models} hold on to this person: erase them first.") from error
+        counts = ", ".join(f"{count} {what}" for what, count in erased.items())
+        command.stdout.write(f"{counts}{' would go' if dry_run else ' erased'}")
+        if not dry_run:
+            _audit.forget_entries(psid)
+            logger.info(
+                "erased: person %s",
+                hidden(psid),
+                extra={"action": "erased", "person": hidden(psid), "by": who.pk if who else None, **erased},
+            )

@@ -1,0 +1,103 @@
+"""One person erased: no row knows of them any more, and what Meta sends again of theirs makes none."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+
+from django.db import transaction
+from django.db.models import QuerySet, TextField
+from django.db.models.functions import Cast
+
+from djmessenger import models
+from djmessenger.pipeline import intake
+from djmessenger.pipeline.erased_keys import PREFIX, erased_key
+
+Kind = models.Lane.Kind
+
+_CHUNK = 500
+
+
+@dataclasses.dataclass(kw_only=True)
+class Erased:
+    """How many rows of each kind were removed or emptied."""
+
+    persons: int = 0
+    conversations: int = 0
+    events: int = 0
+    replies: int = 0
+    locations: int = 0
+    callbacks: int = 0
+
+
+def forget(psid: str, *, dry_run: bool = False) -> Erased:
+    """Erase a person, with conversations, events, replies, attempts, locations and raw callbacks.
+
+    Of each event a row without content stays, whose key is an HMAC: until the key would have been purged, the same
+    event from Meta is recognised and leaves nothing. Raw callbacks are emptied whole, with what else was in them; their
+    hashes stay. May be run again at any time. Raises ``ProtectedError`` where the project's own rows hold on to the
+    person.
+    """
+    callbacks = list(_callbacks_about(psid))
+    if not dry_run:
+        # What is not split yet would bring the person back.
+        for callback in models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW):
+            intake.split(callback.pk)
+    with transaction.atomic():
+        conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))
+        if not dry_run:
+            models.Lane.objects.lock(conversations, Kind.IN)
+            list(models.Conversation.objects.select_for_update().filter(pk__in=conversations))
+            models.Lane.objects.lock(conversations, Kind.OUT)
+        events = models.Messaging.objects.filter(conversation_id__in=conversations)
+        loose = _loose_about(psid)
+        callbacks += events.exclude(callback=None).values_list("callback_id", flat=True).distinct()
+        bodies = models.Callback.objects.filter(pk__in=set(callbacks)).exclude(body=b"")
+        erased = Erased(
+            persons=models.FBUserProfile.objects.filter(pk=psid).count(),
+            conversations=len(conversations),
+            events=events.count() + loose.count(),
+            replies=models.Reply.objects.filter(recipient_id=psid).count(),
+            locations=models.UserLocation.objects.filter(user_id=psid).count(),
+            callbacks=bodies.count(),
+        )
+        if not dry_run:
+            graves = [_grave(row) for rows in (events, loose) for row in rows.exclude(key=None).iterator()]
+            loose.delete()
+            # Replies and locations of no conversation too: the person is what they hang on.
+            models.FBUserProfile.objects.filter(pk=psid).delete()
+            models.Messaging.objects.bulk_create(graves, batch_size=_CHUNK, ignore_conflicts=True)
+            bodies.update(body=b"", error="", state=models.Callback.State.SPLIT)
+    return erased
+
+
+def _grave(row: models.Messaging) -> models.Messaging:
+    return models.Messaging(
+        type=row.type,
+        body={},
+        key=row.key if (row.key or "").startswith(PREFIX) else erased_key(row.key or ""),
+        timestamp=row.timestamp,
+        state=models.Messaging.State.IGNORED,
+        reason="forgotten",
+        date_received=row.date_received,
+        date_handled=row.date_handled,
+    )
+
+
+def _callbacks_about(psid: str) -> Iterable[int]:
+    """Give the callbacks whose bytes name the person: also those that were never split."""
+    names = re.compile(rf"(?<![0-9]){re.escape(psid)}(?![0-9])".encode())
+    rows = models.Callback.objects.exclude(body=b"").order_by("pk").values_list("pk", "body")
+    for pk, body in rows.iterator(chunk_size=_CHUNK):
+        if names.search(bytes(body)):
+            yield pk
+
+
+def _loose_about(psid: str) -> QuerySet[models.Messaging]:
+    """Give events of no conversation that name the person somewhere."""
+    loose = models.Messaging.objects.filter(conversation=None).exclude(body={})
+    names = rf"(^|[^0-9]){re.escape(psid)}([^0-9]|$)"
+    return loose.annotate(body_text=Cast("body", TextField())).filter(
+        body_text__contains=psid, body_text__regex=names
+    )

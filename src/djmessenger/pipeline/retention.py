@@ -1,0 +1,135 @@
+"""What is not needed any more is removed, in chunks; what is still open never is."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.utils import timezone
+
+from djmessenger import models, settings
+from djmessenger.pipeline.failpoints import failpoint
+
+CHUNK = 1000
+"""Rows in one transaction: it holds locks for a moment only."""
+
+_DAY = datetime.timedelta(days=1)
+
+Event = models.Messaging.State
+Fate = models.Reply.State
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One kind of row that has had its time."""
+
+    what: str
+    rows: QuerySet[Any]
+    remove: Callable[[QuerySet[Any]], int]
+    """Removes the rows of a chunk, or what they hold; gives how many."""
+
+
+def steps(now: datetime.datetime | None = None) -> list[Step]:
+    """Give what may go by the ``DJM_KEEP_*`` settings, in the order in which it should."""
+    now = now or timezone.now()
+    keys = now - keys_kept()
+    failed = now - settings.DJM_KEEP_FAILED
+    found = [
+        Step(what="raw callbacks", rows=_callbacks(now - settings.DJM_KEEP_BODIES, failed), remove=_delete),
+        Step(what="attempts", rows=_attempts(now - settings.DJM_KEEP_ATTEMPTS), remove=_delete),
+        Step(
+            what="uploaded files",
+            rows=models.UploadedFile.objects.filter(date_expires__lt=now),
+            remove=_delete,
+        ),
+        Step(what="lines of request logs", rows=models.GraphCall.objects.old(), remove=_delete),
+        Step(what="failed replies", rows=_replies([Fate.FAILED, Fate.PARKED], failed), remove=_delete),
+        Step(what="failed events", rows=_events([Event.FAILED], min(failed, keys), keys), remove=_delete),
+    ]
+    if settings.DJM_KEEP_TEXTS is not None:
+        texts = now - settings.DJM_KEEP_TEXTS
+        handled = _events([Event.DONE, Event.IGNORED], texts, None)
+        found += [
+            Step(what="replies", rows=_replies([Fate.SENT, Fate.EXPIRED], texts), remove=_delete),
+            Step(what="texts of events", rows=handled.exclude(body={}), remove=_empty),
+            Step(
+                what="events",
+                rows=_events([Event.DONE, Event.IGNORED], min(texts, keys), keys),
+                remove=_delete,
+            ),
+        ]
+    return found
+
+
+def keys_kept() -> datetime.timedelta:
+    """How long keys are kept: longer than an event is handled, or a replayed capture would be handled again."""
+    return max(settings.DJM_KEEP_KEYS, settings.DJM_MAX_EVENT_AGE + _DAY)
+
+
+def purge(step: Step) -> Iterator[int]:
+    """Remove a step's rows, chunk by chunk, each in a transaction of its own; give how many after each."""
+    last = 0
+    while chunk := list(step.rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
+        with transaction.atomic():
+            # The conditions again, under a lock: a row may have been opened since it was chosen.
+            still = step.rows.filter(pk__in=chunk).select_for_update(of=("self",))
+            removed = step.remove(
+                step.rows.model._default_manager.filter(pk__in=[row.pk for row in still.only("pk")])
+            )
+        last = chunk[-1]
+        failpoint("purge_between_chunks")
+        yield removed
+
+
+def _callbacks(
+    split_before: datetime.datetime, failed_before: datetime.datetime
+) -> QuerySet[models.Callback]:
+    states = models.Callback.State
+    waiting = models.Messaging.objects.filter(callback=OuterRef("pk"), state__in=[Event.NEW, Event.PAUSED])
+    # Without a body it is what is left of a person who was forgotten: its hash keeps the bytes from coming back.
+    return models.Callback.objects.filter(
+        Q(state=states.SPLIT, date_received__lt=split_before)
+        | Q(state=states.QUARANTINED, date_received__lt=failed_before),
+        ~Exists(waiting),
+    ).exclude(body=b"")
+
+
+def _events(
+    states: list[Event], before: datetime.datetime, keys_before: datetime.datetime | None
+) -> QuerySet[models.Messaging]:
+    """Give closed events that are older. With ``keys_before`` they may go altogether, key and all.
+
+    By both clocks: while Meta's own time of an event is fresh, or lies ahead, a replay of it would be handled.
+    """
+    open_replies = models.Reply.objects.filter(messaging=OuterRef("pk"), state__in=models.Reply.OPEN)
+    rows = models.Messaging.objects.filter(
+        ~Exists(open_replies), state__in=states, is_kept=False, date_received__lt=before
+    )
+    if keys_before is not None:
+        rows = rows.filter(timestamp__lt=int(keys_before.timestamp() * 1000))
+    return rows
+
+
+def _replies(states: list[Fate], before: datetime.datetime) -> QuerySet[models.Reply]:
+    """Give finished replies that are older, but for those that answer an event which is kept."""
+    return models.Reply.objects.filter(
+        Q(messaging=None) | Q(messaging__is_kept=False), state__in=states, date_sent__lt=before
+    )
+
+
+def _attempts(before: datetime.datetime) -> QuerySet[models.Attempt]:
+    return models.Attempt.objects.filter(date_started__lt=before).exclude(reply__state__in=models.Reply.OPEN)
+
+
+def _delete(rows: QuerySet[Any]) -> int:
+    count = rows.count()
+    rows.delete()
+    return count
+
+
+def _empty(rows: QuerySet[Any]) -> int:
+    return int(rows.update(body={}, outcome=None, error=""))

