@@ -6,6 +6,7 @@ import collections
 import functools
 import logging
 import threading
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,6 +26,9 @@ MAX_LENGTH: Final = 2000
 """Characters of a text that a pattern sees; what follows is left out."""
 MAX_LITERAL: Final = 500
 """Characters; a longer literal is not worth an index, and a text cut at ``MAX_LENGTH`` can never be one."""
+
+_GOES: Final = 5
+"""How often a pattern is tried on a text before a time-out counts that was not of its own making."""
 
 timeouts: collections.Counter[str] = collections.Counter()
 """How often each pattern ran out of time in this process."""
@@ -74,20 +78,25 @@ def _for_regex(pattern: str) -> Callable[[str], Any]:
 
     def find(text: str) -> Any:
         limit = settings.DJM_REGEX_TIMEOUT
-        try:
-            return expression.search(text, timeout=limit)
-        except TimeoutError:
-            with _counting:
-                timeouts[pattern] += 1
-            # The text is a person's and stays out of the log.
-            logger.warning(
-                "Pattern %r took more than %s s on %s characters; it counts as no match",
-                pattern,
-                limit,
-                len(text),
-                extra={"action": "pattern_timeout", "pattern": pattern},
-            )
-            raise PatternTimeout(f"over the time limit of {limit} s") from None
+        began = time.thread_time()
+        for _ in range(_GOES):
+            try:
+                return expression.search(text, timeout=limit)
+            except TimeoutError:
+                # The engine counts the time of all threads; one that only waited its turn gets another.
+                if time.thread_time() - began >= limit / 2:
+                    break
+        with _counting:
+            timeouts[pattern] += 1
+        # The text is a person's and stays out of the log.
+        logger.warning(
+            "Pattern %r took more than %s s on %s characters; it counts as no match",
+            pattern,
+            limit,
+            len(text),
+            extra={"action": "pattern_timeout", "pattern": pattern},
+        )
+        raise PatternTimeout(f"over the time limit of {limit} s")
 
     return find
 
