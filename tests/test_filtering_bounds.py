@@ -253,3 +253,20 @@ class TestTimes:
             assert morning.should_pass(text("hi"))
         bound.bind(person=models.FBUserProfile(psid=PERSON, timezone=99))
         assert DailyTimeRangeFilter("23:00", "24:00").should_pass(bound)
+
+
+def test_a_thread_that_waited_its_turn_has_not_run_out_of_time(monkeypatch):
+    """The engine's clock runs for all threads; on a busy machine it ends a search that has hardly begun."""
+
+    class Busy:
+        goes = 0
+
+        def search(self, text, timeout):
+            self.goes += 1
+            if self.goes < 3:
+                raise TimeoutError
+            return "found"
+
+    monkeypatch.setattr(patterns.regex, "compile", lambda *args, **kwargs: Busy())
+    monkeypatch.setattr(patterns.time, "thread_time", lambda: 0.0)
+    assert patterns._for_regex("a.b")("axb") == "found"
