@@ -26,7 +26,8 @@ def begun_in(name: str, options: dict[str, Any]) -> str:
             with Atomic("beside", savepoint=True, durable=False):
                 found.append(beside.queries_log[-1]["sql"])
         finally:
-            beside.close()
+            # close() leaves a database in memory open.
+            beside.connection.close()
 
     thread = threading.Thread(target=run, name=name)
     thread.start()
