@@ -89,6 +89,13 @@ QUESTION = made(
 MESSAGES: dict[str, st.SearchStrategy[Make]] = {
     "text": made(o.Text, words(2000, 4000), quick_replies=some(QUICK_REPLY, 0, 14)),
     "image": made(o.Image, st.just(URL), quick_replies=some(QUICK_REPLY, 0, 14)),
+    "audio": made(o.Audio, st.just(URL)),
+    "video": made(o.Video, st.just(URL)),
+    "file": made(o.File, st.just(URL)),
+    "sticker": made(o.Sticker),
+    "product": made(o.ProductTemplate, some(st.just("4212"), 1, 11)),
+    "instant form": made(o.InstantForm, st.just("77")),
+    "utility": made(o.Utility, st.just("order_sent"), st.just("en")),
     "images": made(o.Images, some(st.just(URL), 1, 31)),
     "button": made(o.ButtonTemplate, words(640), some(BUTTON, 1, 4)),
     "generic": made(o.GenericTemplate, some(ELEMENT, 1, 11)),
@@ -135,6 +142,7 @@ def refusals(make: Make) -> list[str]:
     emulator = Emulator(enforce_rates=False)
     page = emulator.add_page(PAGE, TOKEN)
     person = emulator.add_person(page)
+    emulator.add_template(page, "order_sent", "en")
     person.says("hello")
     found = []
     for body in make().requests():
