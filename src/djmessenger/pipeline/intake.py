@@ -54,13 +54,15 @@ class Split:
 
     conversations: list[int] = field(default_factory=list)
     loose: list[int] = field(default_factory=list)
+    is_full: bool = False
+    """Whether as many callbacks went together as may; more are likely to wait."""
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
         self.loose += other.loose
 
     def __bool__(self) -> bool:
-        return bool(self.conversations or self.loose)
+        return bool(self.conversations or self.loose or self.is_full)
 
 
 def split(callback_id: int) -> Split:

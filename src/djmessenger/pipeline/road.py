@@ -97,7 +97,9 @@ class Road:
         if not batch:
             return intake.Split()
         try:
-            return intake.split_many(batch)
+            todo = intake.split_many(batch)
+            todo.is_full = len(batch) == _MOST_CALLBACKS
+            return todo
         except Exception:
             logger.exception("Callbacks are split one by one", extra={"action": "callbacks_singly"})
         todo = intake.Split()

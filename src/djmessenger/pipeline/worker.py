@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -35,12 +35,14 @@ logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
-_ROUND, _ROUNDS_AT_ONCE = 0.05, 20
-"""Seconds between two rounds of a busy worker, and how many an idle one does at once."""
+_SHARE, _BURST = 0.2, 0.2
+"""Of a thread's time, how much looking for work may take, and how many seconds of it an idle worker has in hand."""
 _AHEAD = 0.5
 """Seconds of work that is claimed ahead, so that no thread waits for the next round."""
 _MOST_LANES = 100
 """Lanes that share a transaction."""
+_LONGEST_PAUSE = 0.2
+"""Seconds between two rounds, however dear they are."""
 _LOOK = 0.5
 """Seconds between two looks at what takes too long."""
 _RENEWALS = 3
@@ -145,35 +147,38 @@ class SlowThreads:
 
 
 class Pace:
-    """Lets a few rounds follow each other at once, then spaces them out, so that a busy worker's rounds take more."""
+    """Keeps what rounds cost to a share of the time, so that those of a busy worker come seldom and take much.
 
-    def __init__(self, seconds: float, burst: int) -> None:
-        self._seconds = seconds
-        self._burst = burst
-        self._credit = float(burst)
+    An idle one has some in hand and is quick. What a round costs is measured as it goes, for a busy machine makes
+    it dearer.
+    """
+
+    def __init__(self) -> None:
+        self._credit = _BURST
         self._at = clock.seconds()
         self._lock = threading.Lock()
 
-    def _earn(self) -> None:
-        now = clock.seconds()
-        self._credit = min(self._burst, self._credit + (now - self._at) / self._seconds)
-        self._at = now
+    @contextlib.contextmanager
+    def round(self) -> Iterator[None]:
+        """Measure what the block costs."""
+        began = clock.seconds()
+        try:
+            yield
+        finally:
+            with self._lock:
+                cost = clock.seconds() - began
+                self._credit = max(self._now() - cost, -_LONGEST_PAUSE * _SHARE)
 
     def pause(self) -> float:
-        """Give the seconds to wait before the next round, and count it."""
+        """Give the seconds to wait before the next round."""
         with self._lock:
-            self._earn()
-            self._credit -= 1.0
-            return max(0.0, -self._credit * self._seconds)
+            return max(0.0, -self._now() / _SHARE)
 
-    def take(self) -> bool:
-        """Whether a round may be made at once; it is counted then."""
-        with self._lock:
-            self._earn()
-            if self._credit < 1.0:
-                return False
-            self._credit -= 1.0
-            return True
+    def _now(self) -> float:
+        at = clock.seconds()
+        self._credit = min(_BURST, self._credit + (at - self._at) * _SHARE)
+        self._at = at
+        return self._credit
 
 
 class Settler:
@@ -183,7 +188,7 @@ class Settler:
         self._outbox = outbox
         self._done = done
         self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
-        self._pace = Pace(_ROUND, _ROUNDS_AT_ONCE)
+        self._pace = Pace()
         self._thread = threading.Thread(target=self._run, name=f"{NAME}-settler", daemon=True)
         self._thread.start()
 
@@ -206,7 +211,7 @@ class Settler:
                     while len(answers) < _MOST_LANES:
                         answers.append(self._answers.get_nowait())
                 last = None in answers
-                with connection_hygiene():
+                with connection_hygiene(), self._pace.round():
                     self._settle([answer for answer in answers if answer is not None])
         finally:
             connections.close_all()
@@ -296,8 +301,8 @@ class Worker:
         stopping, wakeup = self._stopping, self._wakeup
         crew = _Crew(
             splitter=Threads(1, "split"),
-            split_pace=Pace(_ROUND, _ROUNDS_AT_ONCE),
-            out_pace=Pace(_ROUND, _ROUNDS_AT_ONCE),
+            split_pace=Pace(),
+            out_pace=Pace(),
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
             slow=SlowThreads(slow_threads, wakeup.set),
@@ -305,13 +310,13 @@ class Worker:
         )
         listener = Listener(wakeup.set) if self._listen else None
         sweep_at = Deadline(0)
-        pace = Pace(_ROUND, _ROUNDS_AT_ONCE)
+        pace = Pace()
         try:
             while not stopping.is_set():
                 wakeup.clear()
                 busy = False
                 try:
-                    with connection_hygiene():
+                    with connection_hygiene(), pace.round():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(settings.DJM_SWEEP)
                             self._road().sweep()
@@ -360,12 +365,17 @@ class Worker:
     def _split(self, crew: _Crew) -> None:
         """Split what is stored, in a thread of its own: a flood of callbacks keeps no lane waiting."""
         with connection_hygiene():
-            while not self._stopping.is_set() and (todo := self._road().split_waiting()):
-                self._loose(crew, todo.loose)
-                if todo.conversations:
-                    self._round_in(crew)
+            while not self._stopping.is_set():
+                with crew.split_pace.round():
+                    todo = self._road().split_waiting()
+                    if not todo:
+                        return
+                    self._loose(crew, todo.loose)
+                    if todo.conversations:
+                        self._round_in(crew)
                 self._wakeup.set()
-                self._stopping.wait(crew.split_pace.pause())
+                if not todo.is_full:
+                    self._stopping.wait(crew.split_pace.pause())
 
     def _round_in(self, crew: _Crew) -> bool:
         deadline, leases = self._claim(Kind.IN, crew.handlers.free(ahead=_AHEAD))
@@ -419,8 +429,9 @@ class Worker:
             with connection_hygiene():
                 self._road().work(lease, deadline, crew.slow, head)
                 # When little is to do, the answer leaves from here, without a way over another thread.
-                if not self._stopping.is_set() and crew.out_pace.take():
-                    self._round_out(crew)
+                if not self._stopping.is_set() and not crew.out_pace.pause():
+                    with crew.out_pace.round():
+                        self._round_out(crew)
         finally:
             self._wakeup.set()
 
