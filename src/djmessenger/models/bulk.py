@@ -12,24 +12,38 @@ from django.db.models.functions import Now
 
 @functools.cache
 def words(model: type[models.Model], alias: str) -> dict[str, str]:
-    """Give what differs between databases in the text of a statement; ``now`` is the moment by their clock."""
+    """Give what differs between databases in the text of a statement.
+
+    ``now`` is the moment by their clock, ``later`` as many seconds after it as a parameter says.
+    """
     connection = connections[alias]
     sqlite = connection.vendor == "sqlite"
     now, _ = model._default_manager.using(alias).all().query.get_compiler(using=alias).compile(Now())
     return {
         "table": connection.ops.quote_name(model._meta.db_table),
         "now": now,
+        "later": f"{now[:-1]}, %s || ' seconds')" if sqlite else f"({now} + %s * INTERVAL '1 second')",
         "greatest": "MAX" if sqlite else "GREATEST",
         "least": "MIN" if sqlite else "LEAST",
         "for_update": "FOR UPDATE" if connection.features.has_select_for_update else "",
+        "skip_locked": "FOR UPDATE SKIP LOCKED"
+        if connection.features.has_select_for_update_skip_locked
+        else "",
     }
 
 
-def execute(alias: str, text: str, values: Sequence[Any], *, count: bool = False) -> int:
-    """Execute a statement and give how many rows it met; with ``count`` how many it gave."""
+def execute(alias: str, text: str, values: Sequence[Any]) -> int:
+    """Execute a statement and give how many rows it met."""
     with connections[alias].cursor() as cursor:
         cursor.execute(text, values)
-        return len(cursor.fetchall()) if count else int(cursor.rowcount)
+        return int(cursor.rowcount)
+
+
+def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Execute a statement and give the rows that it gives."""
+    with connections[alias].cursor() as cursor:
+        cursor.execute(text, values)
+        return list(cursor.fetchall())
 
 
 def update_each(

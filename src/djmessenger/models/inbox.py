@@ -11,7 +11,7 @@ from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.models.bulk import execute, words
+from djmessenger.models.bulk import execute, fetch, words
 from djmessenger.models.lanes import Lane, Lease
 from djmessenger.models.people import Conversation, Page
 
@@ -102,7 +102,7 @@ class MessagingManager(models.Manager["Messaging"]):
             "SELECT row_.id FROM {lanes} lane_, {table} row_ WHERE lane_.id = %s AND lane_.epoch = %s "
             "AND row_.id = %s AND row_.state = 'new' {for_update}"
         ).format_map(known | {"lanes": words(Lane, alias)["table"]})
-        if execute(alias, text, [lease.lane_id, lease.epoch, row.pk], count=True):
+        if fetch(alias, text, [lease.lane_id, lease.epoch, row.pk]):
             return True
         Lane.objects.fence(lease)
         return False

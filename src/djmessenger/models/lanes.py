@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.db import connections, models, router, transaction
 from django.db.models import F, Q
@@ -16,7 +16,7 @@ from django.db.models.functions import Coalesce, Greatest, Least, Now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.exceptions import DJMException
-from djmessenger.models.bulk import execute, words
+from djmessenger.models.bulk import execute, fetch, words
 from djmessenger.models.people import Conversation
 
 
@@ -32,8 +32,6 @@ class Lease:
     conversation_id: int
     kind: str
     epoch: int
-    until: datetime.datetime
-    """By the clock of the database."""
 
 
 def in_seconds(seconds: float) -> Combinable:
@@ -116,29 +114,29 @@ class LaneManager(models.Manager["Lane"]):
         self, kind: str, *, seconds: float, limit: int = 1, conversation_id: int | None = None
     ) -> list[Lease]:
         """Take up to ``limit`` lanes in which something waits, the longest waiting first, for ``seconds``."""
-        waiting = self.filter(kind=kind, ready_at__lte=Now()).order_by("ready_at", "pk")
+        alias = router.db_for_write(Lane)
+        waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
+        values: list[Any] = [kind]
         if conversation_id is not None:
-            waiting = waiting.filter(conversation_id=conversation_id)
-        if connections[self.db].features.has_select_for_update_skip_locked:
-            waiting = waiting.select_for_update(skip_locked=True)
-        elif not waiting.exists():
+            waiting += " AND conversation_id = %s"
+            values.append(conversation_id)
+        known = words(Lane, alias)
+        if not known["skip_locked"]:
             # One writer at a time: whoever finds nothing should not have kept the others waiting.
-            return []
-        with transaction.atomic(using=router.db_for_write(Lane)):
-            chosen = list(waiting.values_list("pk", flat=True)[:limit])
-            if not chosen:
+            text = f"SELECT 1 {waiting} LIMIT 1"
+            if not fetch(alias, text.format_map(known), values):
                 return []
-            until = in_seconds(seconds)
-            # Moved to the lease's end, an abandoned lane comes back by itself.
-            self.filter(pk__in=chosen).update(
-                epoch=F("epoch") + 1, owner=process_name(), leased_until=until, ready_at=until
-            )
-            rows = self.filter(pk__in=chosen).values_list("pk", "conversation_id", "epoch", "leased_until")
-            return [
-                Lease(lane_id=pk, conversation_id=conversation, kind=kind, epoch=epoch, until=leased)
-                for pk, conversation, epoch, leased in rows
-                if leased is not None
-            ]
+        # Moved to the lease's end, an abandoned lane comes back by itself.
+        text = (
+            f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) "  # noqa: S608 - no input
+            "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later} "
+            "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
+        )
+        rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
+        return [
+            Lease(lane_id=pk, conversation_id=conversation, kind=kind, epoch=epoch)
+            for pk, conversation, epoch in rows
+        ]
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         """Give direction and conversation of lanes that could be claimed now, the longest waiting first."""

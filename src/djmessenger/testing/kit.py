@@ -208,7 +208,8 @@ class Messenger:
                 road.handle(callback_id)
             conversations, self._to_send = sorted(self._to_send), set()
             for conversation_id in conversations:
-                busy = road.work(road.Kind.OUT, conversation_id) or busy
+                while road.work(road.Kind.OUT, conversation_id):
+                    busy = True
         self._raise_failures()
 
     def _is_in_transaction(self) -> bool:

@@ -57,17 +57,26 @@ def handle(callback_id: int) -> None:
         todo = intake.split(callback_id)
         road.loose(todo)
     for conversation_id in todo.conversations:
-        work(Kind.IN, conversation_id)
+        while work(Kind.IN, conversation_id):
+            pass
 
 
 def work(kind: str, conversation_id: int | None = None) -> bool:
-    """Do what waits in one direction of a conversation, or of all; give whether there was anything."""
+    """Do what is first in one direction of a conversation, or of all; give whether there was anything."""
+    road, deadline = bot.get_road(), Deadline(settings.DJM_LEASE)
     with _committing():
         leases = models.Lane.objects.claim(
             kind, seconds=settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
         )
-        for lease in leases:
-            bot.get_road().work(lease, Deadline(settings.DJM_LEASE), RunHere())
+        if leases and kind == Kind.IN:
+            heads = road.inbox.heads(leases)
+            for lease in leases:
+                road.work(lease, deadline, RunHere(), heads.get(lease.lane_id))
+        elif leases:
+            flights, others = road.outbox.begin(leases, deadline)
+            road.outbox.end([road.outbox.call(flight) for flight in flights])
+            for lease in others:
+                road.look(lease, deadline)
     return bool(leases)
 
 
