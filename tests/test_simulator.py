@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib import admin
@@ -38,6 +39,7 @@ GETS = [
     "details?mid=m_1",
     "traffic",
     "export",
+    "linked",
 ]
 POSTS = ["orders/act", "orders/restart", "files"]
 
@@ -123,7 +125,7 @@ def test_strangers_learn_nothing_from_a_missing_token(simulator, settings, name)
 def test_in_debug_it_is_open(simulator, client, db):
     for name in GETS:
         stages.get_stage().add_person()
-        wanted = 404 if name.startswith("sample") else 200
+        wanted = {"sample?name=message_text": 404, "linked": 400}.get(name, 200)
         assert get(client, name).status_code == wanted, name
 
 
@@ -270,6 +272,38 @@ def test_a_button_is_pressed_by_its_place(ana):
     assert answer["item"]["postback"]["payload"] == "B"
     assert Orders(stage)("press", {"person": ana.id, "mid": mid, "index": 7})[0] == 400
     assert "ana.taps('Order', on='B')" in export.as_test(stage, ana.page.id)
+
+
+def test_a_log_in_page_leads_back_here(ana, client):
+    button = {"type": "account_link", "url": "https://shop.example.com/login"}
+    payload = {
+        "template_type": "button",
+        "text": "Who are you?",
+        "buttons": [button, {"type": "account_unlink"}],
+    }
+    does(ana, "says", "x")
+    bot.get_client().send(
+        {"id": ana.id}, {"message": {"attachment": {"type": "template", "payload": payload}}}
+    )
+    press = {"person": ana.id, "mid": ana.received[-1].mid, "index": 0}
+    opened = client.post("/simulator/orders/press", json.dumps(press), content_type="application/json").json()
+    (way_back,) = parse_qs(urlsplit(opened["opened"]).query)["redirect_uri"]
+    assert way_back.startswith("http://testserver/simulator/linked?account_linking_token=")
+    assert client.get(way_back).status_code == 400
+    assert client.get("/simulator/linked?account_linking_token=1&authorization_code=x").status_code == 400
+    assert not ana.linked
+    assert client.get(f"{way_back}&authorization_code=cust-20177").status_code == 200
+    stage = stages.get_stage()
+    stage.carry()
+    assert ana.linked == "cust-20177"
+    assert Orders(stage)("press", {**press, "index": 1})[0] == 200
+    stage.carry()
+    assert not ana.linked
+    linking = models.Messaging.objects.filter(type="ACCOUNT_LINKING").order_by("id")
+    assert [row.body["entry"][0]["messaging"][0]["account_linking"] for row in linking] == [
+        {"status": "linked", "authorization_code": "cust-20177"},
+        {"status": "unlinked"},
+    ]
 
 
 @pytest.mark.parametrize(
