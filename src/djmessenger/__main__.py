@@ -19,7 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "demo",
         help="a coffee shop's bot answers real callbacks; then the admin stays open",
         description="Migrates a small database, starts a coffee shop's bot and a stand-in for Meta on this "
-        "machine, lets two people visit over real HTTP, prints what was said and which rule said it, and "
+        "machine, lets three people visit over real HTTP, prints what was said and which rule said it, and "
         "keeps the admin open.",
     )
     demo.add_argument("--port", type=int, default=8000, help="port of the site, 0 for any free one (8000)")
