@@ -198,7 +198,7 @@ class Simulator extends HTMLElement {
 
   draw() {
     const { screen, process } = this.state;
-    if (this.process && this.process !== process) this.say("Another process of the site answered. The simulator keeps its state in one: run a single web process.", true);
+    if (this.process && this.process !== process) this.say("The process that kept the conversations has ended: to the bot, everybody is new.", true);
     this.process = process;
     if (this.shown !== (screen && screen.id)) {
       this.shown = screen && screen.id;
