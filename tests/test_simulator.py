@@ -16,7 +16,7 @@ from django.test import Client
 from django.urls import include, path
 
 from djmessenger import bot, graph, models
-from djmessenger.emulator import NoAnswer
+from djmessenger.emulator import FAULTS, NoAnswer
 from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import access, checks, export, files, gate, samples
 from djmessenger.simulator import stage as stages
@@ -550,6 +550,17 @@ def test_faults_without_an_answer_reach_the_client_as_such(ana):
         gate.SimulatorTransport().send(request)
     with stages.get_stage().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
         gate.answer("POST", "/v26.0/me/messages", "", {}, b"{}")
+
+
+def test_every_fault_is_a_switch_of_the_page(ana, client):
+    switches = {one["name"] for one in get(client, "catalogue").json()["faults"]}
+    assert switches == set(FAULTS)
+    for name in switches:
+        for on in (True, False):
+            assert Orders(stages.get_stage())("fault", {"name": name, "on": on}) == (
+                200,
+                {"on": (name,) * on},
+            )
 
 
 # As a test of the kit

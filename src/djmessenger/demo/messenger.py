@@ -57,7 +57,7 @@ include(
 )
 
 
-@rule(text(_("hi"), _("hello"), _("good morning")) | on("GET_STARTED_BUTTON"))
+@rule(text(_("hi"), _("hello"), _("good morning")) | on("GET_STARTED_BUTTON", "REFERRAL"))
 def greet(event: Messaging) -> OutgoingMessage:
     choices = [QuickReply(name, drink) for drink, name in DRINKS.items()]
     name = event.person.first_name or _("friend")

@@ -195,7 +195,7 @@ const SCALE_OF = { csat: "one_to_five", nps: "zero_to_ten", ces: "one_to_seven" 
 function feedback(bubble, payload, acts) {
   const question = payload.feedback_screens[0].questions[0];
   const scale = SCALES[question.score_option || SCALE_OF[question.type]];
-  const comment = h("textarea", { rows: "2", "aria-label": (question.follow_up || {}).placeholder || "Your comment", placeholder: (question.follow_up || {}).placeholder || "Your comment" });
+  const comment = h("textarea", { rows: "2", maxlength: "400", "aria-label": (question.follow_up || {}).placeholder || "Your comment", placeholder: (question.follow_up || {}).placeholder || "Your comment" });
   let score = null;
   const choose = (event, value) => {
     score = value;
