@@ -1,4 +1,4 @@
-"""``djmessenger demo``: a bot to look at, without a project, an account or a network."""
+"""``djmessenger demo`` and ``djmessenger emulator``: a bot to look at, and Meta to try a bot against."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from django.core.management import execute_from_command_line
+
+from djmessenger.emulator import run as emulator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +31,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     demo.add_argument(
         "--once", action="store_true", help="end after the visit, with 1 if something went wrong"
     )
-    return _demo(parser.parse_args(arguments))
+    demo.set_defaults(run=_demo)
+    stand_in = commands.add_parser(
+        "emulator",
+        help="a stand-in for Graph and for the sender of callbacks, for bots in any language",
+        description="Serves what Graph would answer, posts to your webhook what Meta would post, and lets you type "
+        "what a person says.",
+    )
+    emulator.add_arguments(stand_in)
+    stand_in.set_defaults(run=emulator.run)
+    options = parser.parse_args(arguments)
+    return int(options.run(options))
 
 
 def _demo(options: argparse.Namespace) -> int:
