@@ -232,6 +232,20 @@ def test_the_bot_sets_its_profile_as_on_a_real_page(simulator, settings):
     assert stage.add_person(second).menu == person.menu
 
 
+def test_a_declared_profile_is_there_too(simulator, settings):
+    settings.DJM_PROFILE = {
+        "greeting": "Hello {{user_first_name}}!",
+        "get_started": True,
+        "ice_breakers": [{"question": "Open today?", "payload": "HOURS"}],
+    }
+    stage = simulator()
+    stage.configure()
+    ben = stage.add_person(None, "Ben Yilmaz")
+    assert stage.problem == ""
+    assert ben.greeting == "Hello Ben!"
+    assert [item["question"] for item in ben.ice_breakers] == ["Open today?"]
+
+
 def test_a_second_page_answers_its_own_persons(ana):
     stage = stages.get_stage()
     ben = stage.add_person(stage.add_page("Second"), "Ben Yilmaz")

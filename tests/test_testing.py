@@ -244,6 +244,15 @@ class TestActing:
         ana.taps("Help")
         ana.sees("Ordered.")
 
+    def test_so_does_a_declared_profile(self, settings, request):
+        settings.DJM_PROFILE = {
+            "get_started": True,
+            "ice_breakers": [{"question": "Something to drink?", "payload": "ORDER"}],
+        }
+        ana = request.getfixturevalue("messenger").person()
+        ana.taps("Something to drink?")
+        ana.sees("Ordered.")
+
     @pytest.mark.parametrize(
         ("act", "arguments", "kind"),
         [

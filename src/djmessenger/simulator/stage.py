@@ -241,19 +241,30 @@ class Stage:
             if self._is_configured:
                 return
             self._is_configured = True
-        names = ["configure_get_started_button"] if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON else []
-        names += ["configure_greetings"] if settings.DJM_THREAD_GREETINGS_TEXT else []
-        names += ["configure_persistent_menu"] if settings.DJM_THREAD_PERSISTENT_MENUS else []
+        if settings.DJM_PROFILE:
+            commands = [["djmessenger", "profile", "apply"]]
+        else:
+            commands = [[name] for name in _of_thread_settings()]
         before = threading.current_thread()
         _everything_here.add(before)
         try:
-            for name in names:
+            for command in commands:
                 try:
-                    call_command(name, verbosity=0, stdout=io.StringIO())
+                    call_command(*command, verbosity=0, stdout=io.StringIO(), stderr=io.StringIO())
                 except CommandError as error:
-                    self.problem = f"{name}: {error}"
+                    self.problem = f"{' '.join(command)}: {error}"
         finally:
             _everything_here.discard(before)
+
+
+def _of_thread_settings() -> list[str]:
+    """Give the commands for what the settings of 2016 have of the Messenger Profile."""
+    wanted = {
+        "configure_get_started_button": settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
+        "configure_greetings": settings.DJM_THREAD_GREETINGS_TEXT,
+        "configure_persistent_menu": settings.DJM_THREAD_PERSISTENT_MENUS,
+    }
+    return [name for name, value in wanted.items() if value]
 
 
 _everything_here: set[threading.Thread] = set()
