@@ -602,6 +602,47 @@ def test_labels(bench):
     assert bench.call("GET", "me/custom_labels")[1] == {"data": []}
 
 
+def as_app(bench, path, **query):
+    query["access_token"] = f"{bench.page.app_id}|{SECRET}"
+    status, _, answer = bench.emulator.handle("GET", f"/v26.0/{path}", query)
+    return status, json.loads(answer)
+
+
+def test_what_the_app_is_told_of_a_token_and_of_its_subscriptions(bench):
+    told = as_app(bench, "debug_token", input_token=TOKEN)[1]["data"]
+    assert (told["is_valid"], told["type"], told["profile_id"]) == (True, "PAGE", PAGE)
+    assert told["app_id"] == bench.page.app_id
+    bench.page.token_error = 463
+    told = as_app(bench, "debug_token", input_token=TOKEN)[1]["data"]
+    assert (told["is_valid"], told["error"]["subcode"]) == (False, 463)
+    told = as_app(bench, "debug_token", input_token="somebody's")[1]["data"]
+    assert (told["is_valid"], told["error"]["code"]) == (False, 190)
+    bench.page.token_error = None
+    assert error_of(bench.call("GET", "debug_token", input_token=TOKEN)) == (100, None)
+
+    assert as_app(bench, f"{bench.page.app_id}/subscriptions") == (200, {"data": []})
+    app = bench.emulator.apps[bench.page.app_id]
+    app.callback_url = "https://shop.example.com/messenger"
+    bench.page.app_fields = {"messages", "messaging_postbacks"}
+    (page,) = as_app(bench, f"{bench.page.app_id}/subscriptions")[1]["data"]
+    assert (page["object"], page["callback_url"], page["active"]) == ("page", app.callback_url, True)
+    assert [field["name"] for field in page["fields"]] == ["messages", "messaging_postbacks"]
+
+
+def test_the_catalogue_of_stickers(bench):
+    packs = as_app(bench, "sticker_packs", locale="de_DE")[1]["data"]
+    for pack in packs:
+        assert pack.keys() >= {"id", "name", "preview_image_url", "sticker_count"}
+        stickers = as_app(bench, f"sticker_packs/{pack['id']}/stickers")[1]["data"]
+        assert len(stickers) == pack["sticker_count"]
+        assert bench.send({"sticker_id": int(stickers[0]["id"])})[0] == 200
+    assert [one["name"] for one in as_app(bench, "sticker_search", q="CA")[1]["data"]] == ["Cat"]
+    assert as_app(bench, "sticker_search", q="zebra")[1] == {"data": []}
+    assert error_of(as_app(bench, "sticker_search", q="c")) == (100, None)
+    assert error_of(as_app(bench, "sticker_packs/1/stickers")) == (100, 33)
+    assert error_of(bench.call("GET", "sticker_packs")) == (100, 33)
+
+
 def test_subscriptions(bench):
     fields = {"subscribed_fields": "messages,messaging_postbacks"}
     assert bench.call("POST", f"{PAGE}/subscribed_apps", fields) == (200, {"success": True})

@@ -72,7 +72,7 @@ COSTS = {"subtotal": 1, "shipping_cost": 1, "total_tax": 1, "total_cost": 3}
 
 
 def feedback(**more: Any) -> dict[str, Any]:
-    question = {"id": "q1", "type": "csat", "title": "How was it?", **more.pop("question", {})}
+    question = {**QUESTION, **more.pop("question", {})}
     payload = {
         "title": "Rate us",
         "feedback_screens": [{"questions": [question]}],
@@ -86,6 +86,7 @@ def grid(number: int = 2, **more: Any) -> dict[str, Any]:
     return template("image_grid", elements=[{"images": [{"url": HTTPS}] * number, **more}])
 
 
+QUESTION = {"id": "q1", "type": "csat", "title": "How was it?"}
 T = "name_placeholder"
 MESSAGES = [
     Case(
@@ -296,10 +297,33 @@ MESSAGES = [
         100,
         "[placeholder]",
     ),
+    Case(
+        "feedback screens",
+        lambda n: feedback(feedback_screens=[{"questions": [QUESTION]}] * n),
+        1,
+        105,
+        "param name_placeholder[feedback_screens] has too many elements.",
+        1,
+    ),
+    Case(
+        "feedback questions",
+        lambda n: feedback(feedback_screens=[{"questions": [QUESTION] * n}]),
+        1,
+        105,
+        "[feedback_screens][0][questions] has too many elements.",
+        1,
+    ),
     Case("feedback days", lambda n: feedback(expires_in_days=n), 7, 100, f"{T}[expires_in_days]", 1, 100),
     Case("grid images", grid, 6, 105, f"param {T}[elements][0][images] has too many elements.", 2),
     Case("grid title", lambda n: grid(title="t" * n), 45, 100, f"{T}[elements][0][title]"),
     Case("grid subtitle", lambda n: grid(subtitle="t" * n), 80, 100, f"{T}[elements][0][subtitle]"),
+    Case(
+        "grid heroes",
+        lambda n: grid(images=[{"url": HTTPS, "is_hero_image": number < n} for number in range(3)]),
+        1,
+        100,
+        "at most one hero image",
+    ),
     Case("grid buttons", lambda n: grid(buttons=[postback()] * n), 3, 105, f"{T}[elements][0][buttons]"),
     Case(
         "address days",
@@ -370,6 +394,15 @@ PROFILES = [
         30,
         100,
         "Length of param persistent_menu[0][call_to_actions][0][title] must be less than or equal to 30",
+        1,
+        100,
+    ),
+    Case(
+        "menu link title",
+        lambda n: menu({"type": "web_url", "url": HTTPS, "title": "t" * n}),
+        30,
+        100,
+        "persistent_menu[0][call_to_actions][0][title]",
         1,
         100,
     ),
@@ -464,6 +497,47 @@ def test_limit_of_a_message(case):
 def test_limit_of_the_profile(case):
     bench = Bench()
     check(case, lambda body: bench.call("POST", "me/messenger_profile", body))
+
+
+MENUS = [case for case in PROFILES if case.name.startswith("menu ")]
+
+
+@pytest.mark.parametrize("case", MENUS, ids=lambda case: case.name)
+def test_limit_of_the_menu_of_one_person(case):
+    bench = Bench()
+    bench.page.platform()["get_started"] = {"payload": "GO"}
+
+    def call(body):
+        menu = {"psid": bench.ana.id, "persistent_menu": body["persistent_menu"]}
+        return bench.call("POST", "me/custom_user_settings", menu)
+
+    check(case, call)
+
+
+def test_ten_calls_of_the_menu_of_one_person_in_ten_minutes():
+    bench = Bench()
+    ben = bench.emulator.add_person(bench.page, "Ben Yilmaz")
+    for _ in range(10):
+        assert bench.call("GET", "me/custom_user_settings", psid=bench.ana.id)[0] == 200
+    status, answer = bench.call("GET", "me/custom_user_settings", psid=bench.ana.id)
+    assert (status, answer["error"]["code"]) == (400, 613)
+    assert bench.call("GET", "me/custom_user_settings", psid=ben.id)[0] == 200
+    bench.clock.advance(minutes=10)
+    assert bench.call("GET", "me/custom_user_settings", psid=bench.ana.id)[0] == 200
+
+
+def test_limit_of_moderation():
+    bench = Bench()
+    persons = [bench.emulator.add_person(bench.page, f"Person {number}") for number in range(11)]
+
+    def call(ids, actions):
+        body = {"user_ids": [{"id": person.id} for person in persons[:ids]], "actions": actions}
+        status, answer = bench.call("POST", "me/moderate_conversations", body)
+        return status, answer.get("error", {}).get("code")
+
+    assert call(10, ["block_user", "move_to_spam"]) == (200, None)
+    assert call(11, ["block_user"]) == (400, 105)
+    assert call(1, ["block_user", "move_to_spam", "ban_user"]) == (400, 105)
 
 
 def test_limit_of_a_persona_name():
@@ -568,6 +642,8 @@ def test_calls_in_a_second(most, message):
         template("product", elements=[{"id": "sku-1"}]),
         template("customer_information", countries=["Germany"], business_privacy={"url": HTTPS}),
         template("customer_information", countries=["DE"]),
+        template("customer_information", business_privacy={"url": HTTPS}, purpose="MARKETING"),
+        template("notification_messages", title="x", payload="x"),
         {"sticker_id": "thumb"},
         {"attachments": [{"type": "video", "payload": {"url": HTTPS}}]},
         {"attachment": {"type": "image", "payload": {"url": HTTPS, "is_reusable": "perhaps"}}},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import parse_qs
+
 import pytest
 
 from djmessenger.emulator import NotOnScreen
@@ -69,8 +71,14 @@ def test_a_tap_on_a_picture_of_a_grid(bench, ana):
 def test_accounts(bench, ana):
     bench.send(buttons({"type": "account_link", "url": "https://x.example/link"}, {"type": "account_unlink"}))
     assert ana.taps_button("account_link") is None
-    address, _, token = ana.opened[0].partition("?account_linking_token=")
+    address, _, given = ana.opened[0].partition("?")
     assert address == "https://x.example/link"
+    (token,), (way_back,) = parse_qs(given).values()
+    assert list(parse_qs(given)) == ["account_linking_token", "redirect_uri"]
+    assert (
+        way_back
+        == f"https://www.facebook.com/messenger_platform/account_linking?account_linking_token={token}"
+    )
     query = {"fields": "recipient", "account_linking_token": token}
     assert bench.call("GET", "me", **query) == (200, {"id": bench.page.id, "recipient": ana.id})
     bench.clock.advance(minutes=6)
@@ -79,6 +87,27 @@ def test_accounts(bench, ana):
     assert last(bench)["account_linking"] == {"status": "linked", "authorization_code": "code-1"}
     ana.taps_button("account_unlink")
     assert last(bench)["account_linking"] == {"status": "unlinked"}
+
+
+PRIVACY = {"business_privacy": {"url": "https://x.example/privacy"}}
+
+
+def test_forms_and_coupons(bench, ana):
+    for act in (ana.submits_form, ana.reveals_coupon, lambda: ana.gives_information({})):
+        with pytest.raises(NotOnScreen, match="sees no template"):
+            act()
+    bench.send(template("customer_information", countries=["EE"], **PRIVACY))
+    bench.send(template("instant_form", form_id="77"))
+    bench.send(template("coupon", title="A cup on us", coupon_code="CUP-7", payload="cup"))
+    ana.gives_information({"name": "Mari Maasikas", "postal_code": "10123"})
+    responses = [{"key": "name", "value": "Mari Maasikas"}, {"key": "postal_code", "value": "10123"}]
+    assert last(bench)["messaging_customer_information"] == {
+        "screens": [{"screen_id": "Add address", "responses": responses}]
+    }
+    ana.submits_form()
+    assert last(bench)["messaging_in_thread_lead_form_submit"] == {"form_id": "77"}
+    revealed = ana.reveals_coupon().item["message"]
+    assert revealed["template"] == {"type": "coupon", "payload": "cup", "coupon_code": "CUP-7"}
 
 
 def test_before_the_first_message(bench, ana):

@@ -15,6 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from djmessenger.__main__ import main as djmessenger
 from djmessenger.emulator.control import Control
 from djmessenger.emulator.run import add_arguments, main, run
 from djmessenger.emulator.server import Callback, Courier, GraphServer, serve
@@ -250,7 +251,8 @@ def test_the_command_line_says_what_is_wrong_with_the_webhook(receiver):
     assert said[-1] == "The webhook was not verified: status 403 instead of 200"
 
 
-def test_the_command_line_has_help(capsys):
+@pytest.mark.parametrize(("command", "arguments"), [(main, []), (djmessenger, ["emulator"])])
+def test_the_command_line_has_help(capsys, command, arguments):
     with pytest.raises(SystemExit):
-        main(["--help"])
+        command([*arguments, "--help"])
     assert "--callback" in capsys.readouterr().out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from django.contrib import admin
@@ -15,7 +16,7 @@ from django.test import Client
 from django.urls import include, path
 
 from djmessenger import bot, graph, models
-from djmessenger.emulator import NoAnswer
+from djmessenger.emulator import FAULTS, NoAnswer
 from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import access, checks, export, files, gate, samples
 from djmessenger.simulator import stage as stages
@@ -38,6 +39,7 @@ GETS = [
     "details?mid=m_1",
     "traffic",
     "export",
+    "linked",
 ]
 POSTS = ["orders/act", "orders/restart", "files"]
 
@@ -123,7 +125,7 @@ def test_strangers_learn_nothing_from_a_missing_token(simulator, settings, name)
 def test_in_debug_it_is_open(simulator, client, db):
     for name in GETS:
         stages.get_stage().add_person()
-        wanted = 404 if name.startswith("sample") else 200
+        wanted = {"sample?name=message_text": 404, "linked": 400}.get(name, 200)
         assert get(client, name).status_code == wanted, name
 
 
@@ -170,16 +172,11 @@ def test_only_the_assets_are_served(simulator, client):
     assert again.status_code == 304
 
 
-def test_checks_warn_of_a_live_site_and_of_a_lonely_worker(settings):
+def test_a_check_warns_of_a_live_site(settings):
     settings.DEBUG = False
-    assert checks.check_simulator() == []
     settings.DJM_SIMULATOR = True
     assert [one.id for one in checks.check_simulator()] == ["djmessenger.W050"]
-    settings.DEBUG = True
     settings.DJM_SIMULATOR = False
-    settings.DJM_DISPATCHER = "worker"
-    assert [one.id for one in checks.check_simulator()] == ["djmessenger.W051"]
-    settings.DJM_GRAPH_URL = "http://127.0.0.1:8000/simulator/graph"
     assert checks.check_simulator() == []
 
 
@@ -235,6 +232,20 @@ def test_the_bot_sets_its_profile_as_on_a_real_page(simulator, settings):
     assert stage.add_person(second).menu == person.menu
 
 
+def test_a_declared_profile_is_there_too(simulator, settings):
+    settings.DJM_PROFILE = {
+        "greeting": "Hello {{user_first_name}}!",
+        "get_started": True,
+        "ice_breakers": [{"question": "Open today?", "payload": "HOURS"}],
+    }
+    stage = simulator()
+    stage.configure()
+    ben = stage.add_person(None, "Ben Yilmaz")
+    assert stage.problem == ""
+    assert ben.greeting == "Hello Ben!"
+    assert [item["question"] for item in ben.ice_breakers] == ["Open today?"]
+
+
 def test_a_second_page_answers_its_own_persons(ana):
     stage = stages.get_stage()
     ben = stage.add_person(stage.add_page("Second"), "Ben Yilmaz")
@@ -270,6 +281,38 @@ def test_a_button_is_pressed_by_its_place(ana):
     assert answer["item"]["postback"]["payload"] == "B"
     assert Orders(stage)("press", {"person": ana.id, "mid": mid, "index": 7})[0] == 400
     assert "ana.taps('Order', on='B')" in export.as_test(stage, ana.page.id)
+
+
+def test_a_log_in_page_leads_back_here(ana, client):
+    button = {"type": "account_link", "url": "https://shop.example.com/login"}
+    payload = {
+        "template_type": "button",
+        "text": "Who are you?",
+        "buttons": [button, {"type": "account_unlink"}],
+    }
+    does(ana, "says", "x")
+    bot.get_client().send(
+        {"id": ana.id}, {"message": {"attachment": {"type": "template", "payload": payload}}}
+    )
+    press = {"person": ana.id, "mid": ana.received[-1].mid, "index": 0}
+    opened = client.post("/simulator/orders/press", json.dumps(press), content_type="application/json").json()
+    (way_back,) = parse_qs(urlsplit(opened["opened"]).query)["redirect_uri"]
+    assert way_back.startswith("http://testserver/simulator/linked?account_linking_token=")
+    assert client.get(way_back).status_code == 400
+    assert client.get("/simulator/linked?account_linking_token=1&authorization_code=x").status_code == 400
+    assert not ana.linked
+    assert client.get(f"{way_back}&authorization_code=cust-20177").status_code == 200
+    stage = stages.get_stage()
+    stage.carry()
+    assert ana.linked == "cust-20177"
+    assert Orders(stage)("press", {**press, "index": 1})[0] == 200
+    stage.carry()
+    assert not ana.linked
+    linking = models.Messaging.objects.filter(type="ACCOUNT_LINKING").order_by("id")
+    assert [row.body["entry"][0]["messaging"][0]["account_linking"] for row in linking] == [
+        {"status": "linked", "authorization_code": "cust-20177"},
+        {"status": "unlinked"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -521,6 +564,17 @@ def test_faults_without_an_answer_reach_the_client_as_such(ana):
         gate.SimulatorTransport().send(request)
     with stages.get_stage().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
         gate.answer("POST", "/v26.0/me/messages", "", {}, b"{}")
+
+
+def test_every_fault_is_a_switch_of_the_page(ana, client):
+    switches = {one["name"] for one in get(client, "catalogue").json()["faults"]}
+    assert switches == set(FAULTS)
+    for name in switches:
+        for on in (True, False):
+            assert Orders(stages.get_stage())("fault", {"name": name, "on": on}) == (
+                200,
+                {"on": (name,) * on},
+            )
 
 
 # As a test of the kit

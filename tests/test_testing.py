@@ -17,7 +17,7 @@ from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from djmessenger import graph, models, rules
-from djmessenger.emulator import NotOnScreen
+from djmessenger.emulator import FAULTS, NotOnScreen
 from djmessenger.filtering import FunctionFilter
 from djmessenger.handling import UserProfileHandler
 from djmessenger.outgoing import (
@@ -244,6 +244,15 @@ class TestActing:
         ana.taps("Help")
         ana.sees("Ordered.")
 
+    def test_so_does_a_declared_profile(self, settings, request):
+        settings.DJM_PROFILE = {
+            "get_started": True,
+            "ice_breakers": [{"question": "Something to drink?", "payload": "ORDER"}],
+        }
+        ana = request.getfixturevalue("messenger").person()
+        ana.taps("Something to drink?")
+        ana.sees("Ordered.")
+
     @pytest.mark.parametrize(
         ("act", "arguments", "kind"),
         [
@@ -366,6 +375,18 @@ class TestFailures:
             ana.says("hi")
             ana.sees_nothing()
         assert models.Reply.objects.get().state == "failed"
+
+    @pytest.mark.parametrize("fault", sorted(FAULTS))
+    def test_every_fault_is_a_context_manager_and_ends_with_it(self, messenger, fault):
+        ana = messenger.person()
+        ana.says("hi")
+        with messenger.fault(fault):
+            ana.says("hi")
+            assert messenger.emulator.faults.names() == (fault,)
+        assert messenger.emulator.faults.names() == ()
+        messenger.travel(hours=2)
+        ana.says("hi")
+        assert ana.screen.texts[-1] == "Hello!"
 
     def test_a_person_who_blocks_the_page_fails_nothing(self, messenger):
         ana = messenger.person()

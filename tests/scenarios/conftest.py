@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from django.core.management import call_command
 
+from djmessenger.demo import settings as demo
 from djmessenger.routing import Policy
 from djmessenger.rules import policy_from_modules
 
@@ -21,8 +22,11 @@ def own_rules(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.fixture
 def shop(transactional_db: None, settings: Any) -> Iterator[None]:
-    """The shop of the demo as an app of the project, with its table."""
+    """The shop of the demo as an app of the project, with its table, its languages and its menu."""
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "djmessenger.demo.apps.ShopConfig"]
+    # Last, for Django reads the catalogues of the apps anew when these change.
+    for name in ("DJM_THREAD_GREETINGS_TEXT", "DJM_THREAD_PERSISTENT_MENUS", "LANGUAGE_CODE", "LANGUAGES"):
+        setattr(settings, name, getattr(demo, name))
     call_command("migrate", "shop", verbosity=0)
     yield
     call_command("migrate", "shop", "zero", verbosity=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import testapp
+from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.outgoing import QuickReply, Text
@@ -23,6 +24,11 @@ def greet(event):
 @rule(tapped("ORDER"))
 def order(event):
     return LocalizedString("What may it be?", {"zh_TW": "要點什麼?", "fr_FR": "Que désirez-vous ?"})
+
+
+@rule(text("who"))
+def name(event):
+    return f"{gettext('Welcome')}, {event.person.first_name}"
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +50,13 @@ def test_each_person_reads_their_own_language(messenger):
     ben.says("hello")
     ana.sees("Willkommen")
     ben.sees("Welcome", quick_replies=["Place an order"])
+
+
+def test_the_first_answer_is_in_their_language_too(messenger):
+    """The profile, which tells the language, is fetched while the first message is handled."""
+    ana = messenger.person("Ana Torres", locale="de_DE")
+    ana.says("who")
+    ana.sees("Willkommen, Ana")
 
 
 @pytest.mark.parametrize("locale", ["zh_TW", "zh_HK"])

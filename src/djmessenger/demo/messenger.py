@@ -1,4 +1,4 @@
-"""The bot of the coffee shop: its rules below the default policy."""
+"""The bot of the coffee shop: every text in the language of the person, by the catalogues beside it."""
 
 from __future__ import annotations
 
@@ -18,10 +18,22 @@ from djmessenger.outgoing import (
     ReceiptItem,
     ReceiptTemplate,
     Text,
+    TextLike,
     UrlButton,
 )
-from djmessenger.rules import Messaging, fallback, image, include, on, pattern, rule, tapped, text
-from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
+from djmessenger.rules import (
+    Messaging,
+    fallback,
+    image,
+    include,
+    location,
+    on,
+    pattern,
+    rule,
+    tapped,
+    text,
+    thumb_up,
+)
 
 DRINKS = {"ESPRESSO": _("Espresso"), "FLAT_WHITE": _("Flat white"), "CHAI": _("Chai")}
 PRICES = {"ESPRESSO": 2.4, "FLAT_WHITE": 3.6, "CHAI": 4.2}
@@ -31,10 +43,21 @@ ABOUT = {
     "CHAI": _("Black tea, cardamom, ginger"),
 }
 
-include(RUNNABLE_ROUTING_POLICY)
+# Rules as data stand beside rules as functions: this one keeps where a person is.
+include(
+    {
+        "rules": [
+            {
+                "type": "LOCATION",
+                "name": "keep the place",
+                "handlers": [{"name": "djmessenger.handling.LocationHandler"}],
+            }
+        ]
+    }
+)
 
 
-@rule(text("hello", "good morning") | on("GET_STARTED_BUTTON"))
+@rule(text(_("hi"), _("hello"), _("good morning")) | on("GET_STARTED_BUTTON", "REFERRAL"))
 def greet(event: Messaging) -> OutgoingMessage:
     choices = [QuickReply(name, drink) for drink, name in DRINKS.items()]
     name = event.person.first_name or _("friend")
@@ -44,7 +67,7 @@ def greet(event: Messaging) -> OutgoingMessage:
     )
 
 
-@rule(tapped("CARDS") | text("menu", "cards"))
+@rule(tapped("CARDS") | text(_("menu"), _("cards")))
 def cards(event: Messaging) -> OutgoingMessage:
     return GenericTemplate([card(drink) for drink in DRINKS])
 
@@ -68,12 +91,12 @@ def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
     name, price = DRINKS[event.payload], PRICES[event.payload]
     yield _("%(drink)s, coming up. Your number is %(number)s.") % {"drink": name, "number": made.pk}
     yield ReceiptTemplate(
-        event.person.get_full_name() or "Guest",
+        event.person.get_full_name() or str(_("Guest")),
         str(made.pk),
         "EUR",
         _("At the counter"),
         price,
-        merchant_name="Coffee shop",
+        merchant_name=_("Coffee shop"),
         elements=[ReceiptItem(name, price, quantity=1, image_url=picture(event.payload))],
     )
     yield ButtonTemplate(
@@ -85,21 +108,38 @@ def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
     )
 
 
-@rule(pattern(r"(?i)^(where|how).*\border (?P<number>\d{1,9})\b"))
+@rule(pattern(r"(?i)(order|bestellung|訂單) *(?P<number>\d{1,9})\b"))
 def status(event: Messaging, number: str) -> str:
     found = Order.objects.filter(pk=number, person=event.person).first()
-    return f"Order {number} is on the bar." if found else f"There is no order {number} of yours."
+    if found is None:
+        return _("There is no order %(number)s of yours.") % {"number": number}
+    return _("Order %(number)s, %(drink)s, is on the bar.") % {"number": number, "drink": DRINKS[found.drink]}
 
 
 @rule(on("POSTBACK") & (lambda event: event.payload.startswith("CANCEL ")))
-def cancel(event: Messaging) -> str:
+def cancel(event: Messaging) -> TextLike:
     gone, _rows = Order.objects.filter(pk=event.payload.split()[1], person=event.person).delete()
-    return "Cancelled. Till next time!" if gone else "That one is already in your hand."
+    return _("Cancelled. Till next time!") if gone else _("That one is already in your hand.")
+
+
+@rule(thumb_up())
+def thanks(event: Messaging) -> TextLike:
+    return _("Thank you for the thumb!")
+
+
+@rule(location())
+def near(event: Messaging) -> TextLike:
+    return _("Then you are nearly here. Follow the smell of coffee.")
 
 
 @rule(image())
-def admire(event: Messaging) -> str:
-    return "What a picture! It goes on our wall."
+def admire(event: Messaging) -> TextLike:
+    return _("What a picture! It goes on our wall.")
+
+
+@rule(tapped("HELP"))
+def explain(event: Messaging) -> TextLike:
+    return _("Say hello, choose a drink, or ask for your order by its number.")
 
 
 @fallback()

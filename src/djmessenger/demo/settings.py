@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from django.utils.translation import gettext_lazy as _
+
 FOLDER = Path(os.environ.get("DJM_DEMO_FOLDER", ".demo"))
 
 DEBUG = True
@@ -14,6 +16,7 @@ ALLOWED_HOSTS = ["127.0.0.1", "localhost", "[::1]"]
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("de", "Deutsch"), ("zh-hant", "繁體中文")]
 STATIC_URL = "static/"
 ROOT_URLCONF = "djmessenger.demo.urls"
 INSTALLED_APPS = [
@@ -68,5 +71,8 @@ LOGGING = {
 }
 
 DJM_ENDPOINT = "messenger"
-DJM_THREAD_GREETINGS_TEXT = "Coffee, and a bot that knows about it."
-DJM_THREAD_PERSISTENT_MENUS = [{"type": "postback", "title": "Help"}]
+DJM_THREAD_GREETINGS_TEXT = _("Coffee, and a bot that knows about it.")
+DJM_THREAD_PERSISTENT_MENUS = [
+    {"type": "postback", "title": _("Our drinks"), "payload": "CARDS"},
+    {"type": "postback", "title": _("Help"), "payload": "HELP"},
+]

@@ -24,6 +24,7 @@ ACTS = frozenset(
         "edits",
         "gets_started",
         "gives_email",
+        "gives_information",
         "gives_phone",
         "links_account",
         "opens_link",
@@ -31,12 +32,14 @@ ACTS = frozenset(
         "postback",
         "reacts",
         "reads",
+        "reveals_coupon",
         "says",
         "sends_attachment",
         "sends_images",
         "sends_link",
         "sends_location",
         "sends_sticker",
+        "submits_form",
         "taps",
         "taps_button",
         "taps_ice_breaker",
@@ -206,6 +209,7 @@ def screen_of(person: Person) -> dict[str, Any]:
         "quick_replies": person.quick_replies,
         "thread": [asdict(bubble) for bubble in person.thread],
         "opened": person.opened,
+        "linked": person.linked,
     }
 
 

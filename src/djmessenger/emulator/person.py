@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlencode
 
 from djmessenger.emulator.screen import Screen
 from djmessenger.emulator.state import LIKE_STICKER, Bubble
@@ -78,10 +79,10 @@ class Person(Screen):
             for button in bubble.all_buttons():
                 names = {button.get("title"), button.get("payload"), button.get("url"), button.get("type")}
                 if title in names:
-                    return self._press(button)
+                    return self.presses(button)
             for action in _grid_actions(bubble):
                 if title in {action.get("text"), action.get("payload"), action.get("url")}:
-                    return self._press({**action, "title": action.get("text", "")})
+                    return self.presses({**action, "title": action.get("text", "")})
         shown = [button.get("title") for bubble in self.received for button in bubble.all_buttons()]
         raise NotOnScreen(f"{self.name} sees no button {title!r}; there are {shown}")
 
@@ -97,7 +98,7 @@ class Person(Screen):
                     button.get("url"),
                     button.get("type"),
                 }:
-                    return self._press(button)
+                    return self.presses(button)
         shown = [button.get("title") for element in named for button in element.get("buttons") or ()]
         there = f"on it are {shown}" if named else f"there are {[element.get('title') for element in cards]}"
         raise NotOnScreen(f"{self.name} sees no button {title!r} on a card {card!r}; {there}")
@@ -106,7 +107,7 @@ class Person(Screen):
         """Tap an item of the persistent menu, named by title or payload."""
         for item in self.menu:
             if title in {item.get("title"), item.get("payload"), item.get("url")}:
-                return self._press(item)
+                return self.presses(item)
         shown = [item.get("title") for item in self.menu]
         raise NotOnScreen(f"{self.name} sees no menu item {title!r}; there are {shown}")
 
@@ -134,19 +135,21 @@ class Person(Screen):
                 problems.append(str(error))
         raise NotOnScreen("; ".join(problems))
 
-    def _press(self, button: Mapping[str, Any]) -> Act | None:
+    def presses(self, button: Mapping[str, Any]) -> Act | None:
+        """Press this very button; None for one that tells the bot nothing, as ``taps_button`` has it."""
         kind = button.get("type")
         if kind in {"postback", "game_play"}:
             return self.postback(str(button.get("title", "")), str(button.get("payload", "")))
+        if kind == "account_unlink":
+            return self.unlinks_account()
+        address = str(button.get("url") or button.get("payload") or "")
         if kind == "account_link":
             token = self.world.number("linking")
             self.page.linking_tokens[token] = (self.id, self.world.clock())
-            url = str(button.get("url", ""))
-            self.opened.append(f"{url}{'&' if '?' in url else '?'}account_linking_token={token}")
-            return None
-        if kind == "account_unlink":
-            return self.unlinks_account()
-        self.opened.append(str(button.get("url") or button.get("payload") or ""))
+            way_back = f"{self.world.linking_page}?account_linking_token={token}"
+            query = urlencode({"account_linking_token": token, "redirect_uri": way_back})
+            address = f"{address}{'&' if '?' in address else '?'}{query}"
+        self.opened.append(address)
         return None
 
     def gets_started(self, *, referral: Mapping[str, Any] | None = None) -> Act:
@@ -320,6 +323,35 @@ class Person(Screen):
         """Answer the feedback template; question id to what the callback holds for it."""
         screens = [{"screen_id": 0, "questions": dict(questions)}]
         return self._emit("messaging_feedback", {"messaging_feedback": {"feedback_screens": screens}}, "")
+
+    def gives_information(self, responses: Mapping[str, str]) -> Act:
+        """Fill the form of a customer information template in; keys as ``postal_code`` to what is written there."""
+        self._sees_template("customer_information")
+        given = [{"key": key, "value": value} for key, value in responses.items()]
+        screens = [{"screen_id": "Add address", "responses": given}]
+        body = {"messaging_customer_information": {"screens": screens}}
+        return self._emit("messaging_customer_information", body, "")
+
+    def submits_form(self) -> Act:
+        """Send the newest instant form off; of its event Meta's page tells no key but the form's id."""
+        form = self._sees_template("instant_form")
+        body = {"form_id": str(form["form_id"])}
+        field = "messaging_in_thread_lead_form_submit"
+        return self._emit(field, {field: body}, "")
+
+    def reveals_coupon(self) -> Act:
+        """Tap "Reveal code" on the newest coupon."""
+        coupon = self._sees_template("coupon")
+        told = {key: coupon[key] for key in ("payload", "coupon_code") if coupon.get(key)}
+        return self._message({"template": {"type": "coupon", **told}}, "postback", "Reveal code")
+
+    def _sees_template(self, kind: str) -> Mapping[str, Any]:
+        """Give the payload of the newest template of a kind."""
+        for bubble in reversed(self.received):
+            if bubble.template == kind:
+                payload: Mapping[str, Any] = bubble.message["attachment"]["payload"]
+                return payload
+        raise NotOnScreen(f"{self.name} sees no template {kind}")
 
     def deletes(self, mid: str = "") -> Act:
         """Unsend an own message (Instagram)."""

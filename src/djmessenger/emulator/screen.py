@@ -12,6 +12,8 @@ from djmessenger.emulator.state import DAY, Bubble, Page
 class Sink(Protocol):
     """What a person needs of the world."""
 
+    linking_page: str
+
     @property
     def clock(self) -> Callable[[], float]: ...
     def mid_for(self, page: Page) -> str: ...

@@ -18,6 +18,8 @@ DAY = 24 * HOUR
 PAGE_INBOX = "263902037430900"
 """App id of the Page inbox (Messenger Platform, "Conversation routing", Sept 2025)."""
 INSTAGRAM_INBOX = "1217981644879628"
+LINKING_TIME = 300.0
+"""Seconds that an account linking token lives (Messenger Platform, "Account linking", 2026)."""
 LIKE_STICKER = 369239263222822
 """The small thumb (Messenger Platform, "Sticker API", June 2026)."""
 
@@ -110,6 +112,7 @@ USUAL_FIELDS = (
     "messaging_account_linking",
     "messaging_feedback",
     "messaging_customer_information",
+    "messaging_in_thread_lead_form_submit",
     "messaging_policy_enforcement",
     "standby",
 )
@@ -284,6 +287,11 @@ class Page:
         return any(
             entry["name"] == name and entry["status"] == "APPROVED" for entry in self.templates.values()
         )
+
+    def linking_psid(self, token: str, now: float) -> str:
+        """Give whose account a token of account linking links; empty when it is unknown or too old."""
+        psid, issued = self.linking_tokens.get(token, ("", 0.0))
+        return psid if now - issued <= LINKING_TIME else ""
 
     def platform(self, name: Any = None) -> dict[str, Any]:
         """Give the Messenger Profile for a platform, by default that of the Page's channel."""

@@ -85,6 +85,8 @@ class World:
         self.enforce_window = enforce_window
         self.enforce_business_limit = enforce_business_limit
         self.fetch = fetch
+        self.linking_page = "https://www.facebook.com/messenger_platform/account_linking"
+        """Where a log-in page sends the browser back to; the simulator has a page of its own for it."""
         self.lock = threading.RLock()
         self.pages: dict[str, Page] = {}
         self.apps: dict[str, App] = {}

@@ -101,7 +101,7 @@ class ReceiptTemplate(Template):
     total_tax: Amount | None = None
     address: Address | None = None
     adjustments: Sequence[Adjustment] = ()
-    merchant_name: str = ""
+    merchant_name: TextLike = ""
     order_url: str = ""
     timestamp: int | None = None
     sharable: bool = False
@@ -121,7 +121,7 @@ class ReceiptTemplate(Template):
             "summary": {**costs, "total_cost": _amount(out, "total_cost", self.total_cost)},
             **present(
                 sharable=out.flag("sharable", self.sharable),
-                merchant_name=out.plain("merchant_name", self.merchant_name, required=False),
+                merchant_name=out.text("merchant_name", self.merchant_name, required=False),
                 order_url=out.optional_url("order_url", self.order_url),
                 timestamp=str(when),
                 elements=out.parts("elements", self.elements, ReceiptItem, "receipt.elements", least=0),

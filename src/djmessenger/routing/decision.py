@@ -6,12 +6,14 @@ import copy
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sized
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.utils import translation
 
+from djmessenger.facebook_locales import language_code
 from djmessenger.outgoing import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier, answering, queue
@@ -150,7 +152,11 @@ class Decision:
         conversation = messaging.conversation
         state = copy.deepcopy(conversation.state) if swallow and conversation is not None else None
         try:
-            with transaction.atomic() if savepoint else nullcontext(), answering(entry.rule.label) as rows:
+            with (
+                transaction.atomic() if savepoint else nullcontext(),
+                answering(entry.rule.label) as rows,
+                _speaking_to(messaging),
+            ):
                 work(entry, messaging, rows)
         except Exception as error:
             entry.trace.error = f"{type(error).__name__}: {error}"
@@ -206,6 +212,13 @@ def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Map
                 del context[key]
             else:
                 context[key] = around[key]
+
+
+def _speaking_to(messaging: Messaging) -> AbstractContextManager[None]:
+    """Speak the person's language, which a handler may have found out a moment ago: it fetches the profile."""
+    language = language_code(getattr(messaging.person, "locale", ""))
+    spoken = language is None or language == translation.get_language()
+    return nullcontext() if spoken else translation.override(language)
 
 
 def _is_slow(rule: Rule, handler: Any) -> bool:

@@ -25,16 +25,4 @@ def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage
                 id="djmessenger.W050",
             )
         )
-    default = settings.SETTINGS["DJM_GRAPH_URL"].default
-    enabled = django_settings.DEBUG or settings.DJM_SIMULATOR
-    if enabled and settings.DJM_DISPATCHER == "worker" and default == settings.DJM_GRAPH_URL:
-        found.append(
-            Warning(
-                "The simulator is installed and DJM_DISPATCHER is 'worker', so answers are sent by another process, "
-                "which does not know the simulated persons.",
-                hint="Set DJM_GRAPH_URL to the simulator's address with graph behind it, such as "
-                f"http://127.0.0.1:8000/simulator/graph. See {DOCS}simulator.md",
-                id="djmessenger.W051",
-            )
-        )
     return found

@@ -6,19 +6,21 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from django.urls import NoReverseMatch, reverse
+
 from djmessenger import bot, settings
 from djmessenger.emulator import Answer, NoAnswer
 from djmessenger.graph import NotSent, UnknownFate, default_transport
 from djmessenger.graph.wire import Request, Response
+from djmessenger.simulator import keeper
 from djmessenger.simulator.access import is_enabled
-from djmessenger.simulator.stage import PERSON_PREFIX, get_stage, is_configuring
+from djmessenger.simulator.stage import PREFIX, get_stage, is_configuring
 
-_SIMULATED = re.compile(rf"(?<![0-9]){PERSON_PREFIX}[0-9]{{10}}(?![0-9])")
-_VERSION = re.compile(r"v[0-9]+\.[0-9]+")
+_SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
 
 
 class SimulatorTransport:
-    """A transport of the Graph client that hands simulated traffic to the emulator of this process.
+    """A transport of the Graph client that hands simulated traffic to the site's emulator.
 
     Without a real token that is all of it. With one, calls that name a simulated person or Page stay here, and only
     the others go to Meta.
@@ -28,6 +30,9 @@ class SimulatorTransport:
         if not (_is_made_up(request) or is_configuring() or is_simulated(request)):
             return default_transport().send(request)
         parts = urlsplit(request.url)
+        kept = _kept_elsewhere(request)
+        if kept is not None:
+            return kept
         try:
             status, headers, body = answer(
                 request.method, parts.path, parts.query, request.headers, request.body or b""
@@ -39,12 +44,23 @@ class SimulatorTransport:
 
 
 def install() -> None:
-    """Let the bot speak to the simulator, unless the project sends it to another address.
-
-    A worker process of its own reaches the simulator over HTTP, by ``DJM_GRAPH_URL``.
-    """
+    """Let the bot speak to the simulator, unless the project sends it to another address."""
     if is_enabled() and settings.SETTINGS["DJM_GRAPH_URL"].default == settings.DJM_GRAPH_URL:
         bot.use_transport(SimulatorTransport())
+
+
+def _kept_elsewhere(request: Request) -> Response | None:
+    """Give the answer of the process that keeps the emulator; None where that is this one."""
+    parts = urlsplit(request.url)
+    try:
+        path = reverse("djmessenger-simulator:graph", args=[parts.path.lstrip("/")])
+    except NoReverseMatch:
+        return None
+    found = keeper.ask(request.method, f"{path}?{parts.query}", request.headers, request.body or b"")
+    if found is None:
+        return None
+    status, headers, body = found
+    return Response(status, dict(headers), body)
 
 
 def _is_made_up(request: Request) -> bool:
@@ -57,19 +73,10 @@ def _is_made_up(request: Request) -> bool:
 
 def is_simulated(request: Request) -> bool:
     """Whether a call names a simulated person, or a Page that only the simulator knows."""
-    if _SIMULATED.search(request.url) or _SIMULATED.search((request.body or b"").decode("latin-1")):
-        return True
-    target = _target(urlsplit(request.url).path)
-    return target in get_stage().made_up_pages
+    body = (request.body or b"").decode("latin-1")
+    return bool(_SIMULATED.search(request.url) or _SIMULATED.search(body))
 
 
 def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
     """Answer a call to Graph; raises ``NoAnswer`` for the faults that leave the caller without an answer."""
     return get_stage().emulator.handle(method, path, query, headers, body)
-
-
-def _target(path: str) -> str:
-    parts = [part for part in path.split("/") if part]
-    if parts and _VERSION.fullmatch(parts[0]):
-        parts.pop(0)
-    return parts[0] if parts else ""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from djmessenger.emulator import Act, NotOnScreen, Person
+from djmessenger.emulator import NotOnScreen, Person
 from djmessenger.emulator.control import Control
 from djmessenger.simulator.stage import Entry, Stage
 
@@ -17,6 +17,7 @@ Values = Mapping[str, Any]
 _ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
     "answers_feedback": (dict,),
     "does": (str, dict),
+    "gives_information": (dict,),
     "sends_location": ((int, float), (int, float), str),
     "sends_sticker": (int, str),
 }
@@ -91,13 +92,7 @@ class Orders:
         else:
             raise NotOnScreen(f"{person.name} does not see that message any more.")
         title = str(button.get("title") or button.get("type") or "")
-        if button.get("type") == "postback":
-            done: Act | None = person.postback(title, str(button.get("payload", "")))
-        elif button.get("type") == "account_unlink":
-            done = person.unlinks_account()
-        else:
-            done = None
-            person.opened.append(str(button.get("url") or button.get("payload") or ""))
+        done = person.presses(button)
         cards = [one for one in bubble.elements if button in (one.get("buttons") or ())]
         self._note(
             person, "taps", [title], {"on": str(cards[0]["title"])} if cards and "title" in cards[0] else {}

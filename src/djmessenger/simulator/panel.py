@@ -13,7 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from djmessenger import bot, models
 from djmessenger.admin.outcome import Node, as_tree
 from djmessenger.emulator import Delivery, LoggedCall
-from djmessenger.simulator.stage import PERSON_PREFIX, Stage, digest, mid_of
+from djmessenger.simulator.stage import PREFIX, Stage, digest, mid_of
 
 _AUTHORED = ("message", "postback", "referral", "optin", "reaction")
 _MOST = 40
@@ -125,7 +125,7 @@ def _tells(delivery: Delivery, body: bytes | None, mid: str) -> bool:
 def _persons(item: Any) -> Iterable[str]:
     for side in ("sender", "recipient"):
         part = item.get(side) if isinstance(item, dict) else None
-        if isinstance(part, dict) and str(part.get("id", "")).startswith(PERSON_PREFIX):
+        if isinstance(part, dict) and str(part.get("id", "")).startswith(PREFIX):
             yield str(part["id"])
 
 

@@ -27,9 +27,9 @@ logger = logging.getLogger(__name__)
 PAGE_ID = "104233987650012"
 """The Page, where the settings name none."""
 APP_ID = "883041772661055"
-PERSON_PREFIX = "900000000"
-"""How the ids of simulated persons begin. They have 19 digits, more than any that Meta gives."""
-_PERSON_DIGITS = 10
+PREFIX = "900000000"
+"""How the ids of simulated persons and Pages begin. They have 19 digits, more than any that Meta gives."""
+_DIGITS = 10
 _KEPT = 1_000
 """Callbacks, and Graph calls, that are remembered for the side panel."""
 _REMEMBERED = 5_000
@@ -64,8 +64,6 @@ class Stage:
         """Tells one process from another: the state is in memory."""
         self.lock = threading.RLock()
         self.callback_url = ""
-        self.made_up_pages: set[str] = set()
-        """Ids of Pages that only the simulator knows."""
         self.journal: list[Entry] = []
         self.fates: dict[str, str] = {}
         """Message id to the fate of its callback: ``delivered`` or what went wrong."""
@@ -114,7 +112,7 @@ class Stage:
                     "The settings name the Pages of this bot, so another would have no token: add it to DJM_PAGES."
                 )
             page = self.emulator.add_page(
-                self.emulator.number("page"),
+                self._new_id("page"),
                 secrets.token_hex(16),
                 app_id=first.app_id,
                 app_secret=first.app_secret,
@@ -125,16 +123,17 @@ class Stage:
             # The settings know one token; the emulator goes by the Page that a call names.
             page.token = first.token
             page.platform().update(first.platform())
-            self.made_up_pages.add(page.id)
             return page
 
     def add_person(self, page: Page | None = None, name: str = "Ana Torres", **given: Any) -> Person:
         """Add a person to a Page, by default the first one."""
         with self.lock, self.emulator.lock:
-            number = self.emulator.ids.number("person", _PERSON_DIGITS)
             return self.emulator.add_person(
-                page or self.first_page, name, **given, person_id=f"{PERSON_PREFIX}{number}"
+                page or self.first_page, name, **given, person_id=self._new_id("person")
             )
+
+    def _new_id(self, kind: str) -> str:
+        return f"{PREFIX}{self.emulator.ids.number(kind, _DIGITS)}"
 
     def person(self, person_id: str) -> Person:
         """Give a person; ``LookupError`` when there is none of that id."""
@@ -242,19 +241,30 @@ class Stage:
             if self._is_configured:
                 return
             self._is_configured = True
-        names = ["configure_get_started_button"] if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON else []
-        names += ["configure_greetings"] if settings.DJM_THREAD_GREETINGS_TEXT else []
-        names += ["configure_persistent_menu"] if settings.DJM_THREAD_PERSISTENT_MENUS else []
+        if settings.DJM_PROFILE:
+            commands = [["djmessenger", "profile", "apply"]]
+        else:
+            commands = [[name] for name in _of_thread_settings()]
         before = threading.current_thread()
         _everything_here.add(before)
         try:
-            for name in names:
+            for command in commands:
                 try:
-                    call_command(name, verbosity=0, stdout=io.StringIO())
+                    call_command(*command, verbosity=0, stdout=io.StringIO(), stderr=io.StringIO())
                 except CommandError as error:
-                    self.problem = f"{name}: {error}"
+                    self.problem = f"{' '.join(command)}: {error}"
         finally:
             _everything_here.discard(before)
+
+
+def _of_thread_settings() -> list[str]:
+    """Give the commands for what the settings of 2016 have of the Messenger Profile."""
+    wanted = {
+        "configure_get_started_button": settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
+        "configure_greetings": settings.DJM_THREAD_GREETINGS_TEXT,
+        "configure_persistent_menu": settings.DJM_THREAD_PERSISTENT_MENUS,
+    }
+    return [name for name, value in wanted.items() if value]
 
 
 _everything_here: set[threading.Thread] = set()

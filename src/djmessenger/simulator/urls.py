@@ -17,6 +17,7 @@ urlpatterns = [
     path("traffic", views.traffic, name="traffic"),
     path("export", views.export, name="export"),
     path("orders/<str:name>", views.order, name="order"),
+    path("linked", views.linked, name="linked"),
     path("files", views.upload, name="upload"),
     path("files/<str:key>/<str:name>", views.file, name="file"),
     path("graph/<path:path>", views.graph, name="graph"),

@@ -27,7 +27,7 @@ from djmessenger.simulator.orders import Orders
 from djmessenger.simulator.samples import sample_for, samples
 from djmessenger.simulator.stage import Stage, get_stage
 
-ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js")
+ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js", "forms.js")
 _MOST_BODY = 8 * 1024 * 1024
 """Bytes of an order."""
 _MOST_CALL = 32 * 1024 * 1024
@@ -39,11 +39,18 @@ _TYPES = {"css": "text/css", "js": "text/javascript"}
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
     """The page itself; whoever opens it first sets the stage up."""
-    stage = get_stage()
-    stage.start(callback_url(request))
+    stage = _started(request)
     if not stage.emulator.persons:
         stage.add_person()
     return render(request, "djmessenger/simulator/page.html", {"base": reverse("djmessenger-simulator:page")})
+
+
+def _started(request: HttpRequest) -> Stage:
+    """Give the stage with the addresses of the site that was asked."""
+    stage = get_stage()
+    stage.start(callback_url(request))
+    stage.emulator.linking_page = request.build_absolute_uri(reverse("djmessenger-simulator:linked"))
+    return stage
 
 
 def callback_url(request: HttpRequest) -> str:
@@ -166,10 +173,9 @@ def export(request: HttpRequest) -> JsonResponse:
 @require_POST
 def order(request: HttpRequest, name: str) -> JsonResponse:
     """Carry an order of the page out."""
-    stage = get_stage()
     if _length(request) > _MOST_BODY:
         return JsonResponse({"error": "That is too much at once."}, status=413)
-    stage.start(callback_url(request))
+    stage = _started(request)
     try:
         values: Any = json.loads(request.body or b"{}")
     except (ValueError, RecursionError):
@@ -181,10 +187,25 @@ def order(request: HttpRequest, name: str) -> JsonResponse:
 
 
 @for_visitors
+@require_GET
+def linked(request: HttpRequest) -> HttpResponse:
+    """Where a log-in page sends the browser back to, as to Messenger: with a code the account is linked."""
+    stage = get_stage()
+    token, code = request.GET.get("account_linking_token", ""), request.GET.get("authorization_code", "")
+    with stage.emulator.lock:
+        now = stage.emulator.clock()
+        psids = [page.linking_psid(token, now) for page in stage.emulator.pages.values()]
+    psid = next(filter(None, psids), "")
+    if not (psid and code):
+        return HttpResponse("The account was not linked.", status=400, content_type="text/plain")
+    Orders(stage)("act", {"person": psid, "act": "links_account", "args": [code]})
+    return HttpResponse("The account is linked. You may close this window.", content_type="text/plain")
+
+
+@for_visitors
 @require_POST
 def upload(request: HttpRequest) -> JsonResponse:
     """Keep a file and send it as the person."""
-    stage: Stage = get_stage()
     sent = request.FILES.get("file")
     if sent is None:
         return JsonResponse({"error": "There is no file in it."}, status=400)
@@ -192,7 +213,7 @@ def upload(request: HttpRequest) -> JsonResponse:
         key, kept = FILES.add(sent.name or "", sent.content_type or "", sent.read())
     except ValueError as error:
         return JsonResponse({"error": str(error)}, status=400)
-    stage.start(callback_url(request))
+    stage = _started(request)
     path = reverse("djmessenger-simulator:file", args=[key, kept.name])
     url = request.build_absolute_uri(path)
     if settings.DJM_SIMULATOR_CALLBACK:

@@ -112,6 +112,9 @@ class Messenger:
 
     def _configure(self) -> None:
         """Send what a person sees before the first message, as the commands do."""
+        if settings.DJM_PROFILE:
+            call_command("djmessenger", "profile", "apply", stdout=io.StringIO(), stderr=io.StringIO())
+            return
         commands = {
             "configure_greetings": settings.DJM_THREAD_GREETINGS_TEXT,
             "configure_get_started_button": settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,

@@ -318,7 +318,9 @@ class SerializableEnum:
         attribute = vars(cls).get(name)
         if isinstance(attribute, cls):
             return attribute
-        raise KeyError(f"{cls.__name__} has no member {name!r}; known are {', '.join(sorted(cls.members))}")
+        near = difflib.get_close_matches(name.upper()[:120], cls.members, 1)
+        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(sorted(cls.members))}"
+        raise KeyError(f"{cls.__name__} has no member {name!r}; {hint}")
 
     @classmethod
     def get_members(cls) -> dict[str, Self]:

@@ -1,16 +1,29 @@
-"""The app itself, asked with its own token (``id|secret``): its permissions, its subscriptions, tokens of its Pages.
+"""The app itself, asked with its own token (``id|secret``): permissions, subscriptions, tokens of its Pages, stickers.
 
-Graph API, "Debug-Token", "Application subscriptions" and "Application permissions" (v26.0).
+Graph API, "Debug-Token", "Application subscriptions" and "Application permissions" (v26.0); Messenger Platform,
+"Sticker API" (June 2026). The packs are a few of our own, for Meta's are pictures of Meta's.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from djmessenger.emulator import refusals
 from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, App, Page
-from djmessenger.emulator.validation import required_text
+from djmessenger.emulator.validation import as_text, required_text
 from djmessenger.emulator.world import World
+
+_SMALL = 120
+"""Width and height of a sticker in pixels."""
+_PACKS: Mapping[str, tuple[str, Mapping[int, str]]] = {
+    "227877430692340": (
+        "Everyday",
+        {788171644590353: "Coffee", 126361874215276: "Party", 144885145685752: "Thank you"},
+    ),
+    "227877430692341": ("Friends", {209575122566323: "Cat", 657501937666397: "In love"}),
+}
+"""Id of a pack to its name and its stickers: the ids that the simulator draws."""
 
 
 def answer(world: World, app: App, method: str, parts: list[str], params: dict[str, Any]) -> Any:
@@ -20,6 +33,8 @@ def answer(world: World, app: App, method: str, parts: list[str], params: dict[s
         raise refusals.no_such_object(method, target)
     if target == "debug_token" and not edge:
         return {"data": _token(world, app, required_text(params, "input_token", ""))}
+    if target in {"sticker_packs", "sticker_search"}:
+        return {"data": _stickers(target, parts[1:], params)}
     if target not in {app.id, "app"}:
         raise refusals.no_such_object(method, target)
     if not edge:
@@ -29,6 +44,28 @@ def answer(world: World, app: App, method: str, parts: list[str], params: dict[s
     if edge == "subscriptions":
         return {"data": _subscriptions(app, [page for page in world.pages.values() if page.app_id == app.id])}
     raise refusals.unknown_path(f"/{edge}")
+
+
+def _stickers(target: str, rest: list[str], params: Mapping[str, Any]) -> list[dict[str, Any]]:
+    if target == "sticker_search" and not rest:
+        wanted = as_text(required_text(params, "q", ""), "q", least=2).lower()
+        every = [pair for _name, stickers in _PACKS.values() for pair in stickers.items()]
+        return [_sticker(number, name) for number, name in every if wanted in name.lower()]
+    if target == "sticker_packs" and not rest:
+        return [_pack(pack_id, name, len(stickers)) for pack_id, (name, stickers) in _PACKS.items()]
+    if target == "sticker_packs" and rest[1:] == ["stickers"] and rest[0] in _PACKS:
+        return [_sticker(number, name) for number, name in _PACKS[rest[0]][1].items()]
+    raise refusals.no_such_object("get", "/".join([target, *rest]))
+
+
+def _pack(pack_id: str, name: str, count: int) -> dict[str, Any]:
+    url = f"https://cdn.example.com/stickers/packs/{pack_id}.png"
+    return {"id": pack_id, "name": name, "preview_image_url": url, "sticker_count": count}
+
+
+def _sticker(number: int, name: str) -> dict[str, Any]:
+    url = f"https://cdn.example.com/stickers/{number}.png"
+    return {"id": str(number), "name": name, "image_url": url, "width": _SMALL, "height": _SMALL}
 
 
 def debug_token_of_a_page() -> refusals.Refusal:

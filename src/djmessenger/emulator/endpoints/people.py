@@ -125,14 +125,10 @@ def moderate(context: Context) -> dict[str, Any]:
     return {"success": "true"}
 
 
-LINKING_TIME = 300.0
-"""Seconds that an account linking token lives."""
-
-
 def linked_person(context: Context) -> dict[str, Any]:
     """Answer ``/me?fields=recipient&account_linking_token=...``."""
-    psid, issued = context.page.linking_tokens.get(str(context.params["account_linking_token"]), ("", 0.0))
-    if not psid or context.world.clock() - issued > LINKING_TIME:
+    psid = context.page.linking_psid(str(context.params["account_linking_token"]), context.world.clock())
+    if not psid:
         raise refusals.Refusal(10303, "The account_linking_token is invalid")
     return {"id": context.page.id, "recipient": psid}
 

@@ -15,7 +15,7 @@ export const STICKERS = [
   ["144885145685752", "🙏", "Thank you"],
 ];
 
-/** Draw what a bubble holds. ``acts`` has press(index), tap(payload), send(act, args), quote(mid). */
+/** Draw what a bubble holds. ``acts`` has press(index, button), send(act, args), form(name, given). */
 export function content(bubble, acts) {
   const attachment = bubble.message.attachment;
   if (bubble.kind === "template") return template(bubble, attachment.payload || {}, acts);
@@ -102,7 +102,7 @@ function voice(address) {
 // Templates
 
 function template(bubble, payload, acts) {
-  const draw = { generic, button, media, receipt, coupon, customer_feedback: feedback, image_grid: imageGrid, product, one_time_notif_req: oneTime }[payload.template_type];
+  const draw = { generic, button, media, receipt, coupon, customer_feedback: feedback, image_grid: imageGrid, product, one_time_notif_req: oneTime, customer_information: information, instant_form: instantForm }[payload.template_type];
   return draw ? draw(bubble, payload, acts) : h("div", { class: "card" }, h("div", { class: "card-body" }, h("strong", {}, payload.template_type), bubble.text));
 }
 
@@ -111,9 +111,9 @@ function buttonsOf(list, acts, first = 0) {
   return h("div", { class: "card-buttons" }, list.map((button, number) => {
     const label = button.title || { account_link: "Log in", account_unlink: "Log out" }[button.type] || button.type;
     const press = () => acts.press(first + number, button);
-    if (button.type === "web_url" || button.type === "account_link")
+    if (button.type === "web_url")
       return h("a", { class: "card-button", href: /^https?:/.test(button.url) ? button.url : null, target: "_blank", rel: "noopener noreferrer", onclick: press, dir: "auto" }, label);
-    return h("button", { type: "button", class: "card-button", onclick: press, dir: "auto" }, label);
+    return cardButton(label, press);
   }));
 }
 
@@ -177,10 +177,16 @@ function receipt(bubble, payload) {
 }
 
 function coupon(bubble, payload, acts) {
+  const code = payload.coupon_code && h("code", { hidden: true }, payload.coupon_code);
+  const reveal = (event) => {
+    code.hidden = false;
+    event.currentTarget.remove();
+    acts.send("reveals_coupon", []);
+  };
   return h("div", {}, payload.coupon_pre_message && h("p", { class: "words", dir: "auto" }, payload.coupon_pre_message),
     h("div", { class: "card coupon" }, payload.image_url && h("div", { class: "card-image" }, picture(payload.image_url, payload.title)),
-      h("div", { class: "card-body" }, h("strong", { dir: "auto" }, payload.title), payload.subtitle && h("small", { dir: "auto" }, payload.subtitle), payload.coupon_code && h("code", {}, payload.coupon_code)),
-      h("div", { class: "card-buttons" }, payload.coupon_code && h("button", { type: "button", class: "card-button", onclick: () => acts.copy(payload.coupon_code) }, "Copy code"), payload.coupon_url && h("a", { class: "card-button", href: payload.coupon_url, target: "_blank", rel: "noopener noreferrer" }, payload.coupon_url_button_title || "Open"))));
+      h("div", { class: "card-body" }, h("strong", { dir: "auto" }, payload.title), h("small", { dir: "auto" }, payload.subtitle || "Terms may apply."), code),
+      h("div", { class: "card-buttons" }, code && cardButton("Reveal code", reveal), payload.coupon_url && h("a", { class: "card-button", href: payload.coupon_url, target: "_blank", rel: "noopener noreferrer" }, payload.coupon_url_button_title || "Shop now"))));
 }
 
 const SCALES = { one_to_five: ["1", "2", "3", "4", "5"], five_stars: ["★", "★★", "★★★", "★★★★", "★★★★★"], five_emojis: ["😡", "🙁", "😐", "🙂", "😍"], zero_to_ten: Array.from({ length: 11 }, (_, n) => String(n)), one_to_seven: Array.from({ length: 7 }, (_, n) => String(n + 1)) };
@@ -189,7 +195,7 @@ const SCALE_OF = { csat: "one_to_five", nps: "zero_to_ten", ces: "one_to_seven" 
 function feedback(bubble, payload, acts) {
   const question = payload.feedback_screens[0].questions[0];
   const scale = SCALES[question.score_option || SCALE_OF[question.type]];
-  const comment = h("textarea", { rows: "2", "aria-label": (question.follow_up || {}).placeholder || "Your comment", placeholder: (question.follow_up || {}).placeholder || "Your comment" });
+  const comment = h("textarea", { rows: "2", maxlength: "400", "aria-label": (question.follow_up || {}).placeholder || "Your comment", placeholder: (question.follow_up || {}).placeholder || "Your comment" });
   let score = null;
   const choose = (event, value) => {
     score = value;
@@ -207,7 +213,7 @@ function feedback(bubble, payload, acts) {
     h("div", { class: "card-body" }, h("strong", { dir: "auto" }, payload.title), payload.subtitle && h("small", { dir: "auto" }, payload.subtitle), h("p", { dir: "auto" }, question.title),
       scale && h("div", { class: "scores", role: "group", "aria-label": question.title || "Score" }, scale.map((label, n) => h("button", { type: "button", "aria-pressed": "false", "aria-label": `${n + base} of ${scale.length - 1 + base}`, onclick: (event) => choose(event, n + base) }, question.score_option === "five_stars" ? "★" : label))),
       (!scale || question.follow_up) && comment),
-    h("div", { class: "card-buttons" }, h("button", { type: "button", class: "card-button", onclick: send }, payload.button_title || "Send")));
+    h("div", { class: "card-buttons" }, cardButton(payload.button_title || "Send", send)));
 }
 
 function imageGrid(bubble, payload, acts) {
@@ -230,8 +236,26 @@ function product(bubble, payload) {
   return cards.length === 1 ? h("ul", { class: "cards one" }, cards) : carousel(cards);
 }
 
+function cardButton(label, onclick) {
+  return h("button", { type: "button", class: "card-button", onclick, dir: "auto" }, label);
+}
+
+/** A card that asks for something, and the button that gives it. */
+function request(title, note, label, onclick, more) {
+  return h("div", { class: "card" }, h("div", { class: "card-body" }, h("strong", { dir: "auto" }, title), h("small", {}, note), more), h("div", { class: "card-buttons" }, cardButton(label, onclick)));
+}
+
 function oneTime(bubble, payload, acts) {
-  return h("div", { class: "card" }, h("div", { class: "card-body" }, h("strong", { dir: "auto" }, payload.title), h("small", {}, "One message, once, when there is news.")), h("div", { class: "card-buttons" }, h("button", { type: "button", class: "card-button", onclick: () => acts.send("allows_one_time", [payload.payload]) }, "Notify me")));
+  return request(payload.title, "One message, once, when there is news.", "Notify me", () => acts.send("allows_one_time", [payload.payload]));
+}
+
+function information(bubble, payload, acts) {
+  const privacy = h("a", { href: payload.business_privacy.url, target: "_blank", rel: "noopener noreferrer" }, h("small", {}, "Privacy policy"));
+  return request("Your address", `To ship to you${payload.countries ? ` in ${payload.countries.join(", ")}` : ""}.`, "Add your details", () => acts.form("giveInformation", payload), privacy);
+}
+
+function instantForm(bubble, payload, acts) {
+  return request("A form of the Page", `Form ${payload.form_id}; its questions are at Meta.`, "Submit", () => acts.send("submits_form", []));
 }
 
 /** In a few words, for lists, quotes and screen readers. */

@@ -1,7 +1,7 @@
 // The page: conversations at the left, the chat in the middle, what lies behind it at the right.
 
 import { STICKERS, content, face, inShort, reactions } from "./bubbles.js";
-import { Server, avatar, copy, dayAndTime, clockTime, h, icon, put, refill, span, tool } from "./elements.js";
+import { Server, avatar, dayAndTime, clockTime, h, icon, put, refill, span, tool } from "./elements.js";
 import { Panel } from "./panel.js";
 import { addPage, addPerson, ask, sendLocation } from "./tools.js";
 
@@ -85,7 +85,7 @@ class Simulator extends HTMLElement {
     this.popover(this.menu, "Menu", () => this.menuItems());
     this.popover(emoji, "Emoji", () => h("div", { class: "palette" }, EMOJI.map((one) => h("button", { type: "button", "aria-label": one, onclick: () => this.insert(one) }, one))));
     this.popover(stickers, "Stickers", () => h("div", { class: "palette large" }, STICKERS.map(([id, glyph, name], n) => h("button", { type: "button", class: `size-${n}`, "aria-label": name, onclick: () => this.act("sends_sticker", [Number(id)]) }, n < 3 ? icon("thumb") : glyph))));
-    this.popover(more, "More", () => h("div", { class: "choices" }, [["Picture", pick("image/*")], ["File", pick("")], ["Voice message", () => this.record()], ["Location", () => sendLocation(this)]].map(([name, go]) => h("button", { type: "button", onclick: go }, name))));
+    this.popover(more, "More", () => h("div", { class: "choices" }, [["Picture", pick("image/*"), "narrow"], ["File", pick(""), "narrow"], ["Voice message", () => this.record(), "narrow"], ["Location", () => sendLocation(this), "narrow"], ["Link", () => this.form("shareLink")], ["Come by an m.me link", () => this.form("openLink")]].map(([name, go, more]) => h("button", { type: "button", class: more, onclick: go }, name))));
     this.go = h("button", { type: "submit", class: "tool go", "aria-label": "Send a thumb", title: "Send a thumb" }, icon("thumb"));
     const form = h("form", { class: "composer", onsubmit: (event) => {
       event.preventDefault();
@@ -122,6 +122,10 @@ class Simulator extends HTMLElement {
       this.grow();
       this.field.focus({ preventScroll: true });
     }
+  }
+
+  async form(name, given) {
+    (await import("./forms.js"))[name](this, given);
   }
 
   /** Open the panel at a tab, or close it. */
@@ -194,7 +198,7 @@ class Simulator extends HTMLElement {
 
   draw() {
     const { screen, process } = this.state;
-    if (this.process && this.process !== process) this.say("Another process of the site answered. The simulator keeps its state in one: run a single web process.", true);
+    if (this.process && this.process !== process) this.say("The process that kept the conversations has ended: to the bot, everybody is new.", true);
     this.process = process;
     if (this.shown !== (screen && screen.id)) {
       this.shown = screen && screen.id;
@@ -204,7 +208,7 @@ class Simulator extends HTMLElement {
     this.drawPeople();
     if (!screen) return;
     this.chosen = screen.id;
-    refill(this.who, avatar(this.page.name, "", "page"), h("div", {}, h("h2", { dir: "auto" }, this.page.name), h("small", { dir: "auto" }, `as ${this.person.name}`)));
+    refill(this.who, avatar(this.page.name, "", "page"), h("div", {}, h("h2", { dir: "auto" }, this.page.name), h("small", { dir: "auto" }, `as ${this.person.name}`, screen.linked ? ", logged in" : "")));
     this.chat.setAttribute("aria-label", `${this.person.name} with ${this.page.name}`);
     this.drawThread(screen);
     this.drawChips(screen);
@@ -293,9 +297,12 @@ class Simulator extends HTMLElement {
   bubble(bubble, place, quoted) {
     const mine = !bubble.by_page;
     const acts = {
-      press: (index) => this.order("press", { person: this.person.id, mid: bubble.mid, index }),
+      press: async (index, button) => {
+        const done = await this.order("press", { person: this.person.id, mid: bubble.mid, index });
+        if (done && button.type === "account_link") this.form("logIn", done.opened);
+      },
       send: (act, args) => this.act(act, args),
-      copy: async (text) => this.say((await copy(text)) ? "Copied." : "Copying is not allowed here."),
+      form: (name, given) => this.form(name, given),
     };
     const card = ["template", "image", "images", "audio", "video", "file", "sticker", "location"].includes(bubble.kind);
     const who = mine ? "You" : (bubble.persona || {}).name || this.page.name;

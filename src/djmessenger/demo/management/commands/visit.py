@@ -1,4 +1,4 @@
-"""``djmessenger demo``: two people visit the coffee shop, over real HTTP and with true signatures."""
+"""``djmessenger demo``: three people visit the coffee shop, over real HTTP and with true signatures."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class QuietHandler(WSGIRequestHandler):
 class Command(BaseCommand):
     """Serve the shop, let people in, print what was said."""
 
-    help = "Two people visit the coffee shop; then the admin stays open."
+    help = "Three people visit the coffee shop; then the admin stays open."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
@@ -124,20 +124,21 @@ def _make_staff() -> None:
 
 def _visit(stage: Stage) -> Visit:
     mari = stage.add_person(None, "Mari Tamm", locale="en_GB", timezone=2)
+    jonas = stage.add_person(None, "Jonas Weber", locale="de_DE", timezone=1)
     lin = stage.add_person(None, "怡君 林", locale="zh_TW", timezone=8)
-    started = '{"payload_class": "djmessenger.payload.GetStartedPayload"}'
     return [
-        (mari, "(taps Get Started)", lambda: mari.postback("Get Started", started)),
+        (mari, "(taps Get Started)", mari.gets_started),
         (mari, "(taps Flat white)", lambda: mari.taps("Flat white")),
         (mari, "Where is order 1?", lambda: mari.says("Where is order 1?")),
         (mari, "(thumbs up)", mari.sends_sticker),
-        (lin, "hi", lambda: lin.says("hi")),
+        (jonas, "Guten Morgen", lambda: jonas.says("Guten Morgen")),
+        (jonas, "(taps Espresso)", lambda: jonas.taps("Espresso")),
+        (jonas, "Zahlt man bar?", lambda: jonas.says("Zahlt man bar?")),
         (lin, "你好", lambda: lin.says("你好")),
         (lin, "(sends a picture)", lambda: lin.sends_attachment("image", "https://example.com/cat.jpg")),
         (lin, "(sends her location)", lambda: lin.sends_location(25.034, 121.5645, "Taipei 101")),
-        (lin, "(taps Help in the menu)", lambda: lin.taps_menu("Help")),
-        (mari, "hello", lambda: mari.says("hello")),
-        (mari, "(taps Cancel it)", lambda: mari.postback("Cancel it", "CANCEL 1")),
+        (lin, "(taps 說明 in the menu)", lambda: lin.taps_menu("說明")),
+        (mari, "(taps Cancel it)", lambda: mari.taps("Cancel it")),
         (mari, "Do you sell tea pots?", lambda: mari.says("Do you sell tea pots?")),
     ]
 
