@@ -389,6 +389,32 @@ def test_it_is_set_aside_where_that_is_wanted(mode, setting, made, person, emula
     assert person.texts == ["next"]
 
 
+@pytest.mark.parametrize("other_has_it", [False, True])
+def test_an_echo_that_comes_after_it_was_set_aside_mends_it(
+    other_has_it, made, person, emulator, settings, heard, django_capture_on_commit_callbacks
+):
+    settings.DJM_ECHO_WAIT, settings.DJM_WHEN_UNSURE = 1.0, "park"
+    emulator.faults.on("timeout_after", times=1)
+    reply = tools.queue(made)
+    tools.send(bot.get_road(), made)
+    for _ in range(5):
+        look(made)
+    assert fates() == ["parked"]
+    (late,) = (pending.item for pending in emulator.waiting if "message" in pending.item)
+    if other_has_it:
+        other = tools.queue(made)
+        models.Reply.objects.filter(pk=other.pk).update(state="sent", mid=late["message"]["mid"])
+    with django_capture_on_commit_callbacks(execute=True):
+        tools.receive(late)
+        tools.handle(bot.get_road(), made)
+    reply.refresh_from_db()
+    assert reply.state == "sent"
+    assert reply.error == ""
+    assert reply.mid == (None if other_has_it else late["message"]["mid"])
+    assert heard == [("reply_sent", reply.pk)]
+    assert len(person.received) == 1
+
+
 def test_it_is_set_aside_after_three_attempts_of_unknown_fate(made, emulator, settings):
     settings.DJM_ECHO_WAIT = 1.0
     emulator.faults.on("timeout_before")

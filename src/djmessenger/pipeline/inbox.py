@@ -384,6 +384,8 @@ def _tell_failed(row: models.Messaging) -> None:
 
 def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
     """Keep on each reply when it was delivered and read; a person who writes can be reached."""
+    if row.echo_token:
+        _mend_parked(row)
     sent = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
         mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
@@ -402,6 +404,22 @@ def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
         models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
             date_unreachable=None
         ).update(date_unreachable=None)
+
+
+def _mend_parked(row: models.Messaging) -> None:
+    """Settle a reply that was set aside unsure, when the echo of one of its attempts comes after all."""
+    parked = models.Reply.objects.select_for_update().filter(
+        conversation=row.conversation, state=models.Reply.State.PARKED, attempts__token=row.echo_token
+    )
+    reply = parked.first()
+    if reply is None:
+        return
+    reply.state, reply.error, reply.date_sent = models.Reply.State.SENT, "", row.date_event
+    if not models.Reply.objects.filter(mid=row.mid).exists():
+        # One message settles one row.
+        reply.mid = row.mid
+    reply.save(update_fields=["state", "error", "date_sent", "mid"])
+    transaction.on_commit(lambda: models.reply_sent.send_robust(models.Reply, reply=reply))
 
 
 def _begun_by(moment: datetime.datetime | None) -> Q:

@@ -19,6 +19,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.inbox import Inbox, RunHere, SlowPool
 from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.patience import at_most
 
 logger = logging.getLogger(__name__)
 
@@ -26,6 +27,8 @@ Kind = models.Lane.Kind
 
 _BREATH = 1.0
 """Seconds before work that broke off is begun again."""
+_PATIENCE = 2.0
+"""Seconds for each statement of a split inside a request; Meta gives five for all of it."""
 _MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """What is split in one transaction: as many callbacks as together have no more bytes."""
 
@@ -38,8 +41,13 @@ class Road:
     outbox: Outbox
 
     def callback(self, callback_id: int) -> None:
-        """Split a stored callback, and do all that follows from it here and now."""
-        self.loose(todo := intake.split(callback_id))
+        """Split a stored callback, and do all that follows from it here and now.
+
+        Somebody waits for the answer: a split that meets a busy database is left to a sweep.
+        """
+        with at_most(_PATIENCE):
+            todo = intake.split(callback_id)
+        self.loose(todo)
         for conversation_id in todo.conversations:
             self.conversation(conversation_id)
 

@@ -19,6 +19,7 @@ from djmessenger.pipeline.worker import Worker
 GRACE = 25
 """Seconds from the first signal to the hard end; containers get 30."""
 _LOOK = 0.5
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 help = (  # noqa: A001 - as every verb names it
     "Handle what is stored and send what is queued, until told to stop. Any number of workers on any number "
@@ -92,15 +93,18 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     while children or not stopping:
+        # A signal that comes meanwhile waits, or it would miss the child that is being made.
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         while not stopping and len(children) < processes:
             children.add(_fork(threads, slow_threads, senders))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         try:
             pid, _status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
             pid = 0
             children.clear()
         children.discard(pid)
-        time.sleep(_LOOK if pid == 0 else _LOOK / 10)
+        time.sleep(_LOOK)
     return 0
 
 
@@ -111,6 +115,7 @@ def _fork(threads: int, slow_threads: int, senders: int) -> int:
     status = 1
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
     try:
         status = _work(threads, slow_threads, senders)
     finally:

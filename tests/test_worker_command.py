@@ -1,0 +1,143 @@
+"""The worker command as a service manager runs it: real processes, real signals, Meta over HTTP."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from django.test import Client
+
+from djmessenger import models
+from djmessenger.emulator.server import serve
+from tests import road_tools as tools
+
+LONG = 40.0
+
+pytestmark = pytest.mark.django_db
+
+
+def until(condition, what: str, log: Path) -> None:
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen\n{log.read_text()}"
+        time.sleep(0.05)
+
+
+def post(*items) -> None:
+    body = tools.body(*items)
+    answer = Client().post("/messenger", body, content_type="application/json", headers=tools.signed(body))
+    assert answer.status_code == 200
+
+
+@pytest.fixture
+def command(file_database, emulator, settings, tmp_path):
+    """Start ``djmessenger worker`` with these options; gives the process and its log."""
+    settings.DJM_DISPATCHER = "worker"
+    emulator.enforce_window = False
+    graph = serve(emulator)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(["src", ".", "tests/project"]),
+        "DJANGO_SETTINGS_MODULE": "tests.celery_settings",
+        "DJM_TEST_DISPATCHER": "worker",
+        "DJM_TEST_GRAPH": graph.url,
+        "DJM_TEST_DATABASE_NAME": str(file_database["NAME"]),
+    }
+    if "sqlite" in file_database["ENGINE"]:
+        environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
+    started: list[subprocess.Popen[bytes]] = []
+    log = tmp_path / "worker.log"
+
+    def start(*options: str) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "django", "djmessenger", "worker", *options],
+                    env=environment,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return started[-1]
+
+    start.log = log
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        graph.stop()
+
+
+def sent() -> int:
+    return models.Reply.objects.filter(state="sent").count()
+
+
+def ends(process: subprocess.Popen[bytes]) -> int:
+    process.send_signal(signal.SIGTERM)
+    return process.wait(LONG)
+
+
+@pytest.mark.parametrize("options", [[], ["--processes", "2"]])
+def test_it_answers_and_a_first_signal_ends_it_in_order(options, command, emulator):
+    people = [emulator.add_person(tools.PAGE, person_id=f"{tools.PSID}{number}") for number in range(4)]
+    process = command(*options)
+    for number, someone in enumerate(people):
+        post(*(tools.text(f"m_{number}_{item}", psid=someone.id) for item in range(3)))
+    until(lambda: sent() == 12, "answering", command.log)
+    assert ends(process) == 0, command.log.read_text()
+    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert models.Attempt.objects.count() == 12
+
+
+def test_what_is_under_way_is_finished_before_it_ends(command, emulator, monkeypatch):
+    """The call that Graph has not answered yet is waited for and written down."""
+    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    handle, came, go_on = emulator.handle, threading.Event(), threading.Event()
+
+    def slowly(method, path, *rest):
+        if path.endswith("/messages"):
+            came.set()
+            assert go_on.wait(LONG)
+        return handle(method, path, *rest)
+
+    monkeypatch.setattr(emulator, "handle", slowly)
+    process = command()
+    post(tools.text("m_1"), tools.text("m_2"))
+    until(came.is_set, "a call", command.log)
+    until(lambda: models.Reply.objects.count() == 2, "handling", command.log)
+    process.send_signal(signal.SIGTERM)
+    go_on.set()
+    assert process.wait(LONG) == 0, command.log.read_text()
+    assert set(models.Attempt.objects.values_list("outcome", flat=True)) == {"accepted"}
+    assert sent() == models.Attempt.objects.count() == len(someone.received)
+    assert not models.Lane.objects.exclude(leased_until=None).exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc: NO TEST OF KILLED CHILDREN")
+def test_a_process_that_dies_is_started_again(command, emulator):
+    emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    process = command("--processes", "2")
+
+    def children() -> list[int]:
+        return [
+            int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        ]
+
+    until(lambda: len(children()) == 2, "two processes", command.log)
+    first = children()
+    for pid in first:
+        os.kill(pid, signal.SIGKILL)
+    until(lambda: len(set(children()) - set(first)) == 2, "two others", command.log)
+    post(tools.text("m_1"))
+    until(lambda: sent() == 1, "answering", command.log)
+    assert ends(process) == 0, command.log.read_text()
