@@ -9,7 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-NAMES = ("parsing", "routing", "acknowledging")
+BENCHES: dict[str, list[list[str]]] = {
+    "parsing": [[]],
+    "routing": [[]],
+    "acknowledging": [["--database", "sqlite"], ["--database", "postgresql"]],
+    "waiting": [["--database", "sqlite"], ["--database", "postgresql"]],
+    "end_to_end": [[]],
+}
+"""Each with the arguments of its runs."""
+LONG = {"end_to_end": [["--long"]]}
+NAMES = tuple(BENCHES)
 
 
 def main() -> int:
@@ -17,21 +26,29 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", choices=[*NAMES, []], help=f"which ones; all of {', '.join(NAMES)}"
     )
-    chosen = parser.parse_args().names or NAMES
+    parser.add_argument(
+        "--long", action="store_true", help="a hundred thousand messages, beside a million that are there"
+    )
+    asked = parser.parse_args()
+    chosen = asked.names or NAMES
     root = Path(__file__).parent.parent
     failed = 0
     for name in chosen:
-        print(f"== {name}", flush=True)
-        with tempfile.TemporaryDirectory() as folder:
-            environment = os.environ | {
-                "DJANGO_SETTINGS_MODULE": "tests.settings",
-                "DJM_TEST_SQLITE": str(Path(folder) / "bench.sqlite3"),
-                "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
-            }
-            failed |= subprocess.run(
-                [sys.executable, "-m", f"benchmarks.bench_{name}"], env=environment, check=False
-            ).returncode
+        for arguments in (LONG if asked.long else {}).get(name, BENCHES[name]):
+            print(f"== {' '.join([name, *arguments])}", flush=True)
+            failed |= _run(root, name, arguments)
     return failed
+
+
+def _run(root: Path, name: str, arguments: list[str]) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        environment = os.environ | {
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "DJM_TEST_SQLITE": str(Path(folder) / "bench.sqlite3"),
+            "PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)]),
+        }
+        command = [sys.executable, "-m", f"benchmarks.bench_{name}", *arguments]
+        return subprocess.run(command, env=environment, check=False).returncode
 
 
 if __name__ == "__main__":

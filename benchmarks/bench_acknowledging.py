@@ -6,18 +6,24 @@ other verifies and does one raw INSERT, which is the least that a promise to kee
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import hmac
 import io
 import itertools
 import json
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import django
 from django.conf import settings
+
+from benchmarks.site import database
 
 ROUNDS, REQUESTS = 9, 300
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -40,6 +46,18 @@ class IdleDispatcher:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="sqlite")
+    parser.add_argument("--long", action="store_true", help="no longer than without")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        database(parser.parse_args().database, Path(folder)) as named,
+    ):
+        os.environ.update(named)
+        _run()
+
+
+def _run() -> None:
     settings.DJM_DISPATCHER = "benchmarks.bench_acknowledging.IdleDispatcher"
     settings.ROOT_URLCONF = "benchmarks.urls"
     django.setup()

@@ -72,7 +72,7 @@ def _runs(folder: Path, who: dict[str, object]) -> bool:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Path]:
+def server(options: str = OPTIONS) -> Iterator[Path]:
     """Run a server while the block lasts and give the folder of its socket; the superuser is ``postgres``."""
     who = unprivileged()
     # A socket's path has at most about 100 characters, so not under a deep TMPDIR.
@@ -96,7 +96,7 @@ def server() -> Iterator[Path]:
             home,
         )
         control = [folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
-        _run([*control, "-l", home / "log", "-o", f"{OPTIONS} -k {home}", "start"], who, home)
+        _run([*control, "-l", home / "log", "-o", f"{options} -k {home}", "start"], who, home)
         try:
             yield home
         finally:

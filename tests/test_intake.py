@@ -111,14 +111,14 @@ def test_events_without_a_time_get_one_and_stay_apart_from_their_repeats():
 def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_split(monkeypatch):
     broken = intake.store(tools.body(tools.text("m_1")))
     fine = intake.store(tools.body(tools.text("m_2")))
-    split = intake.split
+    split = intake.split_many
 
-    def stumble(callback_id):
-        if callback_id == broken.pk:
+    def stumble(callback_ids):
+        if broken.pk in callback_ids:
             raise RuntimeError("a bug of ours\0")
-        return split(callback_id)
+        return split(callback_ids)
 
-    monkeypatch.setattr(intake, "split", stumble)
+    monkeypatch.setattr(intake, "split_many", stumble)
     todo = bot.get_road().split_waiting()
     assert len(todo.conversations) == 1
     broken.refresh_from_db()
@@ -130,14 +130,14 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
 def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_waiting(monkeypatch):
     unlucky = intake.store(tools.body(tools.text("m_1")))
     intake.store(tools.body(tools.text("m_2")))
-    split = intake.split
+    split = intake.split_many
 
-    def deadlock(callback_id):
-        if callback_id == unlucky.pk:
+    def deadlock(callback_ids):
+        if unlucky.pk in callback_ids:
             raise DatabaseError("deadlock detected")
-        return split(callback_id)
+        return split(callback_ids)
 
-    monkeypatch.setattr(intake, "split", deadlock)
+    monkeypatch.setattr(intake, "split_many", deadlock)
     bot.get_road().split_waiting()
     assert list(models.Callback.objects.filter(state="new")) == [unlucky]
     monkeypatch.undo()

@@ -453,9 +453,8 @@ def test_a_short_pause_does_not_end_a_long_one(made, emulator):
     emulator.faults.on("refused", times=1, code=613, message="too many")
     tools.queue(made)
     lease = tools.claim(made, tools.OUT)
-    reply = models.Reply.objects.select_related("conversation__page", "recipient").get()
+    reply = bot.get_road().outbox._heads([lease]).get()
     models.Page.objects.update(paused_until=long)
-    reply.now = timezone.now()
     bot.get_road().outbox._send(lease, reply, Deadline(60))
     assert models.Page.objects.get().paused_until == long
 

@@ -257,9 +257,8 @@ def is_set(name: str) -> bool:
 
 def read(name: str) -> Any:
     """Give the project's value, else the default of the table."""
-    if is_set(name):
-        return getattr(django_settings, name)
-    return SETTINGS[name].default
+    default = SETTINGS[name].default
+    return getattr(django_settings, name, default) if _configured() else default
 
 
 def page_setting(page_id: str, name: str) -> Any:
@@ -274,9 +273,15 @@ def overrides() -> Mapping[str, Any]:
     return value
 
 
+_seen_configured = False
+
+
 def _configured() -> bool:
     """Words work without Django; a project named by the environment counts although nobody asked yet."""
-    return django_settings.configured or "DJANGO_SETTINGS_MODULE" in os.environ
+    global _seen_configured  # noqa: PLW0603 - each request asks several times, and it never goes back
+    if not _seen_configured:
+        _seen_configured = django_settings.configured or "DJANGO_SETTINGS_MODULE" in os.environ
+    return _seen_configured
 
 
 rulebook.read_overrides_from(overrides)

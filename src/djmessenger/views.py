@@ -70,7 +70,7 @@ class DJMBotView(View):
                 "DJM_APP_SECRET is empty, so no callback can be verified", extra={"action": "no_app_secret"}
             )
             return _text("", 503)
-        signature = request.headers.get("X-Hub-Signature-256")
+        signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
         if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it carries no X-Hub-Signature-256")
         try:

@@ -20,7 +20,7 @@ from djmessenger.graph import UnknownFate
 from djmessenger.pipeline import intake, outbox
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Inbox, RunHere
-from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.outbox import Flight, Outbox
 from djmessenger.receiving import Messaging
 from tests import road_tools as tools
 
@@ -75,8 +75,8 @@ def frozen_longer_than_the_lease(person) -> int:
     return models.Reply.objects.count()
 
 
-def no_fence(self, lease):
-    return models.Lane.objects.get(pk=lease.lane_id)
+def no_fence(self, row, lease):
+    return self.filter(pk=row.pk, state="new").exists()
 
 
 def test_the_fence_keeps_a_late_holder_out(person):
@@ -84,7 +84,7 @@ def test_the_fence_keeps_a_late_holder_out(person):
 
 
 def test_without_the_fence_a_late_holder_answers_too(person, without):
-    without(type(models.Lane.objects), "fence", no_fence)
+    without(type(models.Messaging.objects), "hold", no_fence)
     assert frozen_longer_than_the_lease(person) == 2
 
 
@@ -188,10 +188,24 @@ def test_what_was_written_down_before_the_call_is_not_sent_again(person, emulato
 
 
 def test_a_reply_that_is_not_written_down_first_is_sent_twice(person, emulator, without):
-    def after(self, lease, reply):
-        return models.Attempt(reply=reply, number=1, token="djm1.x.1", epoch=lease.epoch)
+    write_down, died = Outbox._write_down, []
 
-    without(Outbox, "_write_down", after)
+    def after(pairs, deadline):
+        if died:
+            return write_down(pairs, deadline)
+        died.append(True)
+        return [
+            Flight(
+                lease=lease,
+                deadline=deadline,
+                reply=reply,
+                data=reply.data,
+                attempt=models.Attempt(reply=reply, number=1, token="djm1.x.1", epoch=lease.epoch),
+            )
+            for lease, reply in pairs
+        ]
+
+    without(Outbox, "_write_down", staticmethod(after))
     assert a_sender_dies_with_the_request_written(person, emulator)[0] == 2
 
 

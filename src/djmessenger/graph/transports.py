@@ -159,7 +159,7 @@ class PooledTransport:
     """
 
     def __init__(
-        self, *, connections: int = 32, max_answer: int = MAX_ANSWER, ca_certs: str | None = None
+        self, *, connections: int = 128, max_answer: int = MAX_ANSWER, ca_certs: str | None = None
     ) -> None:
         self._connections = connections
         self._max_answer = max_answer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from djmessenger.models.bulk import update_each
 from djmessenger.models.calls import GraphCall, UploadedFile
 from djmessenger.models.history import Line
 from djmessenger.models.inbox import Callback, Messaging
@@ -32,4 +33,5 @@ __all__ = [
     "reply_failed",
     "reply_queued",
     "reply_sent",
+    "update_each",
 ]

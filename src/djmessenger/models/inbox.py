@@ -3,18 +3,51 @@
 from __future__ import annotations
 
 import datetime
-from typing import TYPE_CHECKING, ClassVar
+import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from django.db import models
+from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.models.bulk import execute, words
+from djmessenger.models.lanes import Lane, Lease
 from djmessenger.models.people import Conversation, Page
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
     from djmessenger.models.outbox import Reply
+
+
+class CallbackManager(models.Manager["Callback"]):
+    def put(self, callback: Callback) -> int:
+        """Insert a row in one statement and give its key; the same bytes again are counted on the row that is there.
+
+        The statement is a transaction of its own where none is open.
+        """
+        connection = connections[router.db_for_write(Callback)]
+        text, fields = _put_statement(connection.alias)
+        values = [prepared(getattr(callback, name), connection) for name, prepared in fields]
+        with connection.cursor() as cursor:
+            cursor.execute(text, values)
+            return int(cursor.fetchone()[0])
+
+
+@functools.cache
+def _put_statement(alias: str) -> tuple[str, list[tuple[str, Callable[..., Any]]]]:
+    """Give the statement for a database, and the columns with what prepares their values."""
+    quote = connections[alias].ops.quote_name
+    fields = [field for field in Callback._meta.concrete_fields if not field.primary_key]
+    table, copies = quote(Callback._meta.db_table), quote("copies")
+    columns = ", ".join(quote(str(field.column)) for field in fields)
+    places = ", ".join(["%s"] * len(fields))
+    text = (
+        f"INSERT INTO {table} ({columns}) VALUES ({places}) ON CONFLICT ({quote('sha256')}) "  # noqa: S608 - no input
+        f"DO UPDATE SET {copies} = {table}.{copies} + 1 RETURNING {quote('id')}"
+    )
+    return text, [(field.attname, field.get_db_prep_save) for field in fields]
 
 
 class Callback(models.Model):
@@ -40,7 +73,7 @@ class Callback(models.Model):
     if TYPE_CHECKING:
         messagings: RelatedManager[Messaging]
 
-    objects: ClassVar[models.Manager[Callback]] = models.Manager()
+    objects: ClassVar[CallbackManager] = CallbackManager()
 
     class Meta:
         verbose_name = _("callback")
@@ -53,6 +86,45 @@ class Callback(models.Model):
 
     def __str__(self) -> str:
         return f"{self.sha256[:12]} ({self.get_state_display()})"
+
+
+class MessagingManager(models.Manager["Messaging"]):
+    """What the road does with each event, in plain SQL for it does it often."""
+
+    def hold(self, row: Messaging, lease: Lease) -> bool:
+        """Lock a lane and a waiting event in it to the end of the transaction; false when it is handled already.
+
+        ``LeaseLost`` when somebody claimed the lane since.
+        """
+        alias = router.db_for_write(Messaging)
+        known = words(Messaging, alias)
+        text = (
+            "SELECT row_.id FROM {lanes} lane_, {table} row_ WHERE lane_.id = %s AND lane_.epoch = %s "
+            "AND row_.id = %s AND row_.state = 'new' {for_update}"
+        ).format_map(known | {"lanes": words(Lane, alias)["table"]})
+        if execute(alias, text, [lease.lane_id, lease.epoch, row.pk], count=True):
+            return True
+        Lane.objects.fence(lease)
+        return False
+
+    def finish(self, row: Messaging) -> None:
+        """Write down what became of an event that is held."""
+        alias = router.db_for_write(Messaging)
+        names = ("outcome", "error", "state", "date_handled", "is_kept")
+        fields: list[Any] = [Messaging._meta.get_field(name) for name in names]
+        text = "UPDATE {table} SET " + ", ".join(f"{name} = %s" for name in names) + " WHERE id = %s"  # noqa: S608
+        values = [field.get_db_prep_save(getattr(row, field.attname), connections[alias]) for field in fields]
+        execute(alias, text.format_map(words(Messaging, alias)), [*values, row.pk])
+
+    def release(self, lease: Lease) -> None:
+        """Let go of the incoming lane, which is locked: it is due when its first waiting event is, if there is one."""
+        alias = router.db_for_write(Lane)
+        text = (
+            "UPDATE {lanes} SET leased_until = NULL, owner = '', ready_at = "
+            "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
+            "WHERE conversation_id = %s AND state = 'new' ORDER BY timestamp, id LIMIT 1) WHERE id = %s"
+        ).format_map(words(Messaging, alias) | {"lanes": words(Lane, alias)["table"]})
+        execute(alias, text, [lease.conversation_id, lease.lane_id])
 
 
 class Messaging(models.Model):
@@ -120,7 +192,7 @@ class Messaging(models.Model):
     if TYPE_CHECKING:
         replies: RelatedManager[Reply]
 
-    objects: ClassVar[models.Manager[Messaging]] = models.Manager()
+    objects: ClassVar[MessagingManager] = MessagingManager()
 
     class Meta:
         verbose_name = _("messaging")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,6 +16,7 @@ from django.db.models.functions import Coalesce, Greatest, Least, Now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.exceptions import DJMException
+from djmessenger.models.bulk import execute, words
 from djmessenger.models.people import Conversation
 
 
@@ -67,24 +68,49 @@ class LaneManager(models.Manager["Lane"]):
         Lanes that are not there are made: what is queued into a conversation made by hand is not forgotten.
         """
         wanted = set(conversation_ids)
+        with transaction.atomic(using=router.db_for_write(Lane), savepoint=False):
+            if len(wanted) == 1 and not after:
+                self._wake_now(wanted.pop(), kind)
+                return
+            self.lock(wanted, kind)
+            self.wake_locked(wanted, kind, after=after)
+
+    def _wake_now(self, conversation_id: int, kind: str) -> None:
+        """Wake a single lane, for which nobody can wait crosswise; each reply does, so it is said in plain SQL."""
+        alias = router.db_for_write(Lane)
+        text = (
+            "UPDATE {table} SET ready_at = {least}(COALESCE(ready_at, {due}), {due}) "
+            "WHERE conversation_id = %s AND kind = %s"
+        ).replace("{due}", "{greatest}({now}, COALESCE(leased_until, {now}))")
+        text = text.format_map(words(Lane, alias))
+        if not execute(alias, text, [conversation_id, kind]):
+            self.ensure([conversation_id])
+            execute(alias, text, [conversation_id, kind])
+
+    def wake_locked(self, conversation_ids: Collection[int], kind: str, *, after: float = 0.0) -> None:
+        """Wake lanes that the caller has locked."""
         moment = in_seconds(after)
         due = Greatest(moment, Coalesce(F("leased_until"), moment))
-        with transaction.atomic(using=router.db_for_write(Lane), savepoint=False):
-            lanes = self.lock(wanted, kind)
-            if len(lanes) < len(wanted):
-                self.ensure(wanted)
-                lanes = self.lock(wanted, kind)
-            self.filter(pk__in=lanes).update(ready_at=Least(Coalesce(F("ready_at"), due), due))
+        lanes = self.filter(conversation_id__in=conversation_ids, kind=kind)
+        ready = Least(Coalesce(F("ready_at"), due), due)
+        if lanes.update(ready_at=ready) < len(conversation_ids):
+            self.ensure(conversation_ids)
+            lanes.update(ready_at=ready)
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
-        """Lock lanes to the end of the transaction and give their keys.
+        """Lock lanes to the end of the transaction and give their keys; those that are not there are made.
 
         In sorted order, so that two batches with the same people never wait for each other.
         """
-        lanes = self.filter(conversation_id__in=list(conversation_ids), kind=kind).order_by("conversation_id")
+        wanted = set(conversation_ids)
+        lanes = self.filter(conversation_id__in=wanted, kind=kind).order_by("conversation_id")
         if connections[self.db].features.has_select_for_update:
             lanes = lanes.select_for_update()
-        return list(lanes.values_list("pk", flat=True))
+        found = list(lanes.values_list("pk", flat=True))
+        if len(found) < len(wanted):
+            self.ensure(wanted)
+            found = list(lanes.all().values_list("pk", flat=True))
+        return found
 
     def claim(
         self, kind: str, *, seconds: float, limit: int = 1, conversation_id: int | None = None
@@ -134,6 +160,19 @@ class LaneManager(models.Manager["Lane"]):
             raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
         return lane
 
+    def fence_many(self, leases: Iterable[Lease]) -> set[int]:
+        """Lock lanes to the end of the transaction, in sorted order; give the keys of those that are still held."""
+        epochs = {lease.lane_id: lease.epoch for lease in leases}
+        lanes = self.filter(pk__in=list(epochs)).order_by("conversation_id")
+        if connections[self.db].features.has_select_for_update:
+            lanes = lanes.select_for_update()
+        return {pk for pk, epoch in lanes.values_list("pk", "epoch") if epochs[pk] == epoch}
+
+    def check_held(self, lease: Lease) -> None:
+        """Raise ``LeaseLost`` when somebody claimed the lane since."""
+        if not self.filter(pk=lease.lane_id, epoch=lease.epoch).exists():
+            raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
+
     def renew(self, lease: Lease, seconds: float) -> None:
         """Hold on to a lane for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since.
 
@@ -153,6 +192,10 @@ class LaneManager(models.Manager["Lane"]):
         """Let go of a lane that ``fence`` locked; ``after`` seconds something waits in it, None: nothing does."""
         ready = None if after is None else in_seconds(after)
         self.filter(pk=lane.pk).update(ready_at=ready, leased_until=None, owner="")
+
+    def release_many(self, lane_ids: Collection[int], ready_at: Combinable) -> None:
+        """Let go of lanes that are locked; ``ready_at`` says of each when something is due in it, NULL: nothing is."""
+        self.filter(pk__in=lane_ids).update(ready_at=ready_at, leased_until=None, owner="")
 
 
 class Lane(models.Model):

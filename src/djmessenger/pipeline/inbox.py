@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
@@ -42,7 +42,7 @@ _TYPING = 15.0
 class Slow:
     """Slow work for one event."""
 
-    work: Callable[[], None]
+    work: Callable[[], object]
     prepare: Callable[[], None] = lambda: None
     """Reads what ``work`` needs, right before it."""
     release: Callable[[], None]
@@ -87,16 +87,41 @@ class Inbox:
         self._client_for = client_for
         self._tries = tries
 
-    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
+    def work(
+        self,
+        lease: models.Lease,
+        deadline: Deadline,
+        slow: SlowPool,
+        head: models.Messaging | None = None,
+    ) -> None:
         """Handle the lane's events in order until none can be handled now, then let go of the lane.
 
+        With its ``head`` at hand that alone is handled: what comes next is claimed with other lanes' next.
         Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
         """
+        if head is not None and deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE:
+            if not self._handle(head, lease, slow, release=True):
+                return
+            self.release(lease)
+            return
         while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE and self._pause(lease) == 0:
             row = self._in_full().filter(conversation_id=lease.conversation_id).first()
             if row is not None and not self._handle(row, lease, slow):
                 return
         self.release(lease)
+
+    def heads(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
+        """Give the first waiting event of each lane where it is due, by the lane's key."""
+        first = models.Messaging.objects.filter(
+            conversation=OuterRef("conversation"), state=State.NEW
+        ).order_by("timestamp", "id")
+        lanes = models.Lane.objects.filter(pk__in=[lease.lane_id for lease in leases])
+        heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
+        due = Q(not_before=None) | Q(not_before__lte=Now())
+        found = {row.conversation_id: row for row in self._in_full().filter(due, pk__in=heads)}
+        return {
+            lease.lane_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
+        }
 
     def handle_loose(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no lane."""
@@ -108,10 +133,13 @@ class Inbox:
     def release(self, lease: models.Lease) -> None:
         """Let go of the lane, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
-            lane = models.Lane.objects.fence(lease)
-            pause = self._pause(lease)
-            failpoint("inbox_before_release")
-            models.Lane.objects.release(lane, after=pause)
+            models.Lane.objects.fence(lease)
+            self._release(lease)
+
+    @staticmethod
+    def _release(lease: models.Lease) -> None:
+        failpoint("inbox_before_release")
+        models.Messaging.objects.release(lease)
 
     @staticmethod
     def _waiting() -> QuerySet[models.Messaging]:
@@ -127,8 +155,13 @@ class Inbox:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
 
-    def _handle(self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool) -> bool:
-        """Apply the policy to one row; false when its slow handlers have it, and with it the lane."""
+    def _handle(
+        self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool, *, release: bool = False
+    ) -> bool:
+        """Apply the policy to one row; false when the lane is not held any more.
+
+        Its slow handlers have it then, or, where that is wanted, it was let go of in the event's transaction.
+        """
         try:
             messaging = _bound(row)
             with self._speaking_to(row):
@@ -148,8 +181,7 @@ class Inbox:
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
             return slow.run(lease, job)
-        self._act(row, lease, messaging, decision)
-        return True
+        return not self._act(row, lease, messaging, decision, release=release)
 
     def _tries_for(self, decision: Decision) -> int:
         """How many tries there are: a slow rule may have a number of its own."""
@@ -189,8 +221,13 @@ class Inbox:
         messaging: Messaging,
         decision: Decision,
         gathered: Sequence[models.Messaging] = (),
-    ) -> None:
-        """Run the slow handlers with no transaction open, then all others in one with the done mark."""
+        *,
+        release: bool = False,
+    ) -> bool:
+        """Run the slow handlers with no transaction open, then all others in one with the done mark.
+
+        Gives whether the lane was let go of in it, too.
+        """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
@@ -201,24 +238,27 @@ class Inbox:
                 failpoint("inbox_in_handler")
                 with transaction.atomic():
                     if not self._is_mine(row, lease):
-                        return
+                        return False
                     decision.act(messaging, savepoints=last)
                     _note_receipts(row, messaging)
                     self._finish(row, decision.outcome, state_before)
                     self._finish_gathered(row, gathered)
+                    if release and lease is not None:
+                        self._release(lease)
                     failpoint("inbox_before_commit")
         except models.LeaseLost:
             raise
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease, tries)
-        else:
-            decision.outcome.log(**_told(row))
+            return False
+        decision.outcome.log(**_told(row))
+        return release and lease is not None
 
     @staticmethod
     def _is_mine(row: models.Messaging, lease: models.Lease | None) -> bool:
         """Check the lease, then lock the row to the end of the transaction; false when it is handled already."""
         if lease is not None:
-            models.Lane.objects.fence(lease)
+            return models.Messaging.objects.hold(row, lease)
         return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
 
     @staticmethod
@@ -227,18 +267,13 @@ class Inbox:
         row.error = cleaned(outcome.error)
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
-        row.save(update_fields=["outcome", "error", "state", "date_handled", "is_kept"])
+        models.Messaging.objects.finish(row)
         if outcome.error:
             _tell_failed(row)
         conversation = row.conversation
-        if conversation is None:
-            return
-        conversation.date_last_activity = row.date_handled
-        changed = ["date_last_activity"]
-        if conversation.state != state_before:
+        if conversation is not None and conversation.state != state_before:
             # Unchanged it is not written: somebody else may have changed it meanwhile.
-            changed.append("state")
-        conversation.save(update_fields=changed)
+            conversation.save(update_fields=["state"])
 
     @staticmethod
     def _finish_gathered(row: models.Messaging, gathered: Sequence[models.Messaging]) -> None:
@@ -363,7 +398,7 @@ def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
             begun = sent.filter(pk__lte=named)
         begun.filter(date_delivered=None).update(date_delivered=row.date_event)
         begun.filter(date_read=None).update(date_read=row.date_event)
-    elif messaging.authored and row.conversation is not None:
+    elif messaging.authored and row.conversation is not None and row.conversation.person.date_unreachable:
         models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
             date_unreachable=None
         ).update(date_unreachable=None)

@@ -11,8 +11,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import DatabaseError, IntegrityError, connection, transaction
-from django.db.models import Count, F, Q
+from django.db import DatabaseError, connection, transaction
+from django.db.models import Count, F
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
@@ -42,15 +42,8 @@ def store(body: bytes, app_id: str = "") -> models.Callback:
     """
     failpoint("intake_body_read")
     digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
-    try:
-        with transaction.atomic():
-            callback = models.Callback.objects.create(sha256=digest, body=body, app_id=app_id)
-    except IntegrityError:
-        models.Callback.objects.filter(sha256=digest).update(copies=F("copies") + 1)
-        known = models.Callback.objects.filter(sha256=digest).first()
-        if known is None:
-            raise DatabaseError("the same bytes were there a moment ago, and are not any more") from None
-        callback = known
+    callback = models.Callback(sha256=digest, body=body, app_id=app_id)
+    callback.pk = models.Callback.objects.put(callback)
     failpoint("intake_stored")
     return callback
 
@@ -61,13 +54,15 @@ class Split:
 
     conversations: list[int] = field(default_factory=list)
     loose: list[int] = field(default_factory=list)
+    is_full: bool = False
+    """Whether as many callbacks went together as may; more are likely to wait."""
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
         self.loose += other.loose
 
     def __bool__(self) -> bool:
-        return bool(self.conversations or self.loose)
+        return bool(self.conversations or self.loose or self.is_full)
 
 
 def split(callback_id: int) -> Split:
@@ -77,40 +72,83 @@ def split(callback_id: int) -> Split:
     as an ignored row where it can be one, else in the error of the callback, whose bytes stay. One that
     another process is splitting is left to it.
     """
+    return split_many([callback_id])
+
+
+def split_many(callback_ids: Sequence[int]) -> Split:
+    """Split several callbacks in one transaction: all of them, or, when an exception propagates, none."""
     with transaction.atomic():
-        waiting = models.Callback.objects.filter(pk=callback_id, state=models.Callback.State.NEW)
+        waiting = models.Callback.objects.filter(pk__in=callback_ids, state=models.Callback.State.NEW)
         if connection.features.has_select_for_update_skip_locked:
             waiting = waiting.select_for_update(skip_locked=True)
-        callback = waiting.first()
-        if callback is None:
+        callbacks = list(waiting.order_by("pk"))
+        # Which Pages an app may speak of is its own; what others signed waits for the next call.
+        callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
+        found = [(callback, _items(callback)) for callback in callbacks]
+        understood = [(callback, items) for callback, items in found if items is not None]
+        if not understood:
             return Split()
-        try:
-            items = list(split_document(decode(bytes(callback.body))))
-        except ValueError as error:
-            return _quarantine(callback, f"no JSON: {error}")
-        if all(item.messaging is None for item in items):
-            return _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")
-        known = _known_people(items)
-        if erased := _erased(items, known):
-            items = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
-            callback.body = b""
-        places = _places(callback, [item.messaging for item in items if item.messaging is not None], known)
-        rows, errors = _rows(callback, items, places)
+        everything = [item for _, items in understood for item in items]
+        known = _known_people(everything)
+        if erased := _erased(everything, known):
+            understood = [(callback, _without(callback, items, erased)) for callback, items in understood]
+        places = _places(
+            understood[0][0],
+            [item.messaging for _, items in understood for item in items if item.messaging is not None],
+            known,
+        )
+        rows: list[models.Messaging] = []
+        errors: dict[int, list[str]] = {}
+        for callback, items in understood:
+            made, errors[callback.pk] = _rows(callback, items, places)
+            rows += made
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
         _cap(rows)
-        refused = _insert(rows)
+        for callback_id, error in _insert(rows):
+            errors[callback_id].append(error)
         failpoint("intake_splitting")
-        callback.state = models.Callback.State.SPLIT
-        callback.error = "\n".join(errors + refused)[:_LONGEST_ERROR]
-        callback.save(update_fields=["state", "error", "body"] if erased else ["state", "error"])
-        inserted = set(callback.messagings.values_list("key", flat=True))
-        todo = _wake(callback)
+        _note_split(errors)
+        todo, inserted = _wake([callback.pk for callback, _ in understood])
         for row in rows:
             if row.state == models.Messaging.State.IGNORED and row.key in inserted:
                 _say_ignored(row)
         _note_activity([row for row in rows if row.key in inserted], places)
         return todo
+
+
+def _items(callback: models.Callback) -> list[Item] | None:
+    """Read a callback; None when there is nothing in it, and it is set aside."""
+    try:
+        items = list(split_document(decode(bytes(callback.body))))
+    except ValueError as error:
+        _quarantine(callback, f"no JSON: {error}")
+        return None
+    if all(item.messaging is None for item in items):
+        _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")
+        return None
+    return items
+
+
+def _without(callback: models.Callback, items: list[Item], erased: Collection[str]) -> list[Item]:
+    """Give the items whose persons were not erased; where one was, the bytes of all go too."""
+    left = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
+    if len(left) < len(items):
+        models.Callback.objects.filter(pk=callback.pk).update(body=b"")
+    return left
+
+
+def _note_split(errors: Mapping[int, list[str]]) -> None:
+    """Write down what could not be split of each callback, mostly nothing."""
+    state = models.Callback.State.SPLIT
+    clean = [callback_id for callback_id, found in errors.items() if not found]
+    if clean:
+        models.Callback.objects.filter(pk__in=clean).update(state=state, error="")
+    for callback_id, found in errors.items():
+        if found:
+            models.Callback.objects.filter(pk=callback_id).update(
+                state=state, error="\n".join(found)[:_LONGEST_ERROR]
+            )
 
 
 def quarantine(callback_id: int, error: str) -> None:
@@ -122,7 +160,7 @@ def quarantine(callback_id: int, error: str) -> None:
             _quarantine(callback, error)
 
 
-def _quarantine(callback: models.Callback, error: str) -> Split:
+def _quarantine(callback: models.Callback, error: str) -> None:
     callback.state = models.Callback.State.QUARANTINED
     callback.error = error.replace("\0", "")[:_LONGEST_ERROR]
     callback.save(update_fields=["state", "error"])
@@ -131,7 +169,6 @@ def _quarantine(callback: models.Callback, error: str) -> Split:
         callback.pk,
         extra={"action": "callback_quarantined", "callback": callback.pk},
     )
-    return Split()
 
 
 @dataclass(kw_only=True)
@@ -324,8 +361,8 @@ def _cap(rows: Sequence[models.Messaging]) -> None:
             row.reason = f"over {most} events of the conversation are waiting"
 
 
-def _insert(rows: list[models.Messaging]) -> list[str]:
-    """Insert what is not there yet, in the order of arrival; give what was refused."""
+def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
+    """Insert what is not there yet, in the order of arrival; give what was refused, by callback."""
     # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
     rows = sorted(rows, key=lambda row: "" if row.conversation_id else row.key or "")
     try:
@@ -336,8 +373,8 @@ def _insert(rows: list[models.Messaging]) -> list[str]:
     return []
 
 
-def _insert_singly(rows: list[models.Messaging]) -> list[str]:
-    errors: list[str] = []
+def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
+    errors: list[tuple[int, str]] = []
     for number, row in enumerate(rows):
         row.pk = None
         try:
@@ -350,7 +387,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[str]:
                 row.callback_id,
                 extra={"action": "event_refused", "callback": row.callback_id, "item": number},
             )
-            errors.append(f"event {number}: {type(error).__name__}: {error}")
+            errors.append((row.callback_id or 0, f"event {number}: {type(error).__name__}: {error}"))
     return errors
 
 
@@ -371,21 +408,24 @@ def _say_ignored(row: models.Messaging) -> None:
     )
 
 
-def _wake(callback: models.Callback) -> Split:
-    """Wake the lanes of what is new; give what waits."""
-    waiting = (
-        callback.messagings.filter(state=models.Messaging.State.NEW)
-        .order_by("timestamp", "id")
-        .values_list("id", "conversation_id")
-    )
+def _wake(callback_ids: Sequence[int]) -> tuple[Split, set[str | None]]:
+    """Wake the lanes of what is new; give what waits, and the keys of all that is new."""
+    new = models.Messaging.objects.filter(callback_id__in=callback_ids).order_by("timestamp", "id")
     todo = Split()
-    for row_id, conversation_id in waiting:
+    inserted = set()
+    conversations: dict[int, None] = {}
+    for row_id, conversation_id, key, state in new.values_list("id", "conversation_id", "key", "state"):
+        inserted.add(key)
+        if state != models.Messaging.State.NEW:
+            continue
         if conversation_id is None:
             todo.loose.append(row_id)
-        elif conversation_id not in todo.conversations:
-            todo.conversations.append(conversation_id)
-    models.Lane.objects.wake(todo.conversations, models.Lane.Kind.IN)
-    return todo
+        else:
+            conversations[conversation_id] = None
+    todo.conversations = list(conversations)
+    if conversations:
+        models.Lane.objects.wake_locked(todo.conversations, models.Lane.Kind.IN)
+    return todo, inserted
 
 
 def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
@@ -403,11 +443,14 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
         if row.echo_token and row.page_id is not None:
             lag = (row.date_received - row.date_event).total_seconds()
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
-    for conversation_id, moment in sorted(newest.items()):
-        models.Conversation.objects.filter(pk=conversation_id).filter(
-            Q(date_last_inbound=None) | Q(date_last_inbound__lt=moment)
-        ).update(date_last_inbound=moment)
     now = timezone.now()
+    # Their lanes are locked, so no other split waits for these rows crosswise.
+    models.update_each(
+        models.Conversation,
+        ["date_last_inbound", "date_last_activity"],
+        [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],
+        where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
+    )
     own = (page for page_id, page in places.pages.items() if page_id not in places.strange)
     for page in sorted(own, key=lambda page: page.pk):
         told: dict[str, Any] = {}

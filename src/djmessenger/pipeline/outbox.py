@@ -12,12 +12,13 @@ import enum
 import json
 import logging
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F
+from django.db.models import Case, Exists, F, OuterRef, Subquery, When
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
@@ -71,8 +72,36 @@ class Wait:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Flight:
+    """A reply whose attempt is written down, and which is to be sent under a lease."""
+
+    lease: models.Lease
+    deadline: Deadline
+    reply: Any
+    attempt: models.Attempt
+    data: dict[str, Any]
+    """The body to send."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What became of a call."""
+
+    flight: Flight
+    sent: graph.Sent | None = None
+    error: errors.GraphError | None = None
+    """Why it is not known to be accepted; with neither nothing was sent, for the lease is too near its end."""
+    refusal: Exception | None = None
+    """Why the body cannot become a call."""
+
+
 class Outbox:
-    """Sends what waits in a leased lane; ``client_for`` gives the Graph client of a Page."""
+    """Sends what waits in leased lanes; ``client_for`` gives the Graph client of a Page.
+
+    ``work`` does it all in one thread. Whoever has many lanes takes it apart: ``begin`` and ``end`` need the
+    database and take many at once, ``call`` waits for Graph and needs no database.
+    """
 
     def __init__(self, client_for: Callable[[models.Page], graph.Client]) -> None:
         self._client_for = client_for
@@ -86,12 +115,110 @@ class Outbox:
             step = self._step(lease, deadline)
             if step is Step.NEXT and deadline.remaining() > settings.DJM_GRAPH_TIMEOUT:
                 continue
-            with transaction.atomic():
-                lane = models.Lane.objects.fence(lease)
-                after = step.seconds if isinstance(step, Wait) else self._head_due(lease.conversation_id)
-                failpoint("outbox_before_release")
-                models.Lane.objects.release(lane, after=after)
+            self._go(lease, step)
             return
+
+    def look(self, lease: models.Lease, deadline: Deadline) -> None:
+        """Do one step of ``work`` and let go of the lane: for heads that ``begin`` leaves."""
+        self._go(lease, self._step(lease, deadline))
+
+    def begin(
+        self, leases: Sequence[models.Lease], deadline: Deadline
+    ) -> tuple[list[Flight], list[models.Lease]]:
+        """Write down an attempt for each lane whose head can be sent now; give these, and the other lanes."""
+        failpoint("outbox_claimed")
+        heads = {reply.conversation_id: reply for reply in self._heads(leases)}
+        pairs = [
+            (lease, reply)
+            for lease in leases
+            if (reply := heads.get(lease.conversation_id)) is not None
+            and reply.state == State.QUEUED
+            and self._wait_of(reply) is None
+            and not self._is_too_late(reply)
+            and not self._needs_upload(reply)
+        ]
+        flights = self._write_down(pairs, deadline) if pairs else []
+        begun = {flight.lease.lane_id for flight in flights}
+        return flights, [lease for lease in leases if lease.lane_id not in begun]
+
+    @staticmethod
+    def _needs_upload(reply: Any) -> bool:
+        try:
+            return uploads.has_file(reply.data)
+        except _NO_BODY:
+            return True
+
+    def call(self, flight: Flight) -> Answer:
+        """Make the call of an attempt; touches no database and never raises an ``Exception``."""
+        if flight.deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
+            # Frozen for a while: what starts now might still be under way when another holds the lane.
+            return Answer(flight=flight)
+        reply = flight.reply
+        try:
+            body = with_token(flight.data, flight.attempt.token)
+            json.dumps(body, allow_nan=False)
+        except _NO_BODY as error:
+            return Answer(flight=flight, refusal=error)
+        try:
+            client = self._client_for(reply.conversation.page)
+        except DJMInvalidConfigException as error:
+            # No token at all is a dead token: the messages wait for one.
+            return Answer(flight=flight, error=errors.TokenError(str(error)))
+        try:
+            sent = client.send({"id": reply.recipient_id}, body)
+        except errors.GraphError as error:
+            return Answer(flight=flight, error=error)
+        except Exception as error:
+            # Nobody can say whether bytes had left by then.
+            logger.exception("The call of reply %s broke", reply.pk, extra={"action": "call_broke"})
+            return Answer(flight=flight, error=errors.UnknownFate(f"{type(error).__name__} in the call"))
+        failpoint("outbox_answer_read")
+        return Answer(flight=flight, sent=sent)
+
+    def end(self, answers: Sequence[Answer]) -> None:
+        """Write down what became of calls and let go of their lanes."""
+        accepted = [answer for answer in answers if answer.sent is not None]
+        if accepted:
+            try:
+                self._accept(accepted, release=True)
+            except Exception:
+                if len(accepted) == 1:
+                    raise
+                logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
+                self._each(accepted, lambda answer: self._accept([answer], release=True))
+        others = [answer for answer in answers if answer.sent is None]
+        self._each(others, lambda answer: self._go(answer.flight.lease, self._not_accepted(answer)))
+
+    @staticmethod
+    def _each(answers: Iterable[Answer], settle: Callable[[Answer], object]) -> None:
+        for answer in answers:
+            lease = answer.flight.lease
+            try:
+                settle(answer)
+            except models.LeaseLost as lost:
+                logger.warning(
+                    "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
+                )
+            except Exception:
+                # Its attempt is found open under the next lease.
+                logger.exception("An answer could not be settled", extra={"action": "answer_waits"})
+
+    def _go(self, lease: models.Lease, step: Step | Wait) -> None:
+        """Let go of the lane, looking again under its lock for what came meanwhile."""
+        with transaction.atomic():
+            lane = models.Lane.objects.fence(lease)
+            if isinstance(step, Wait):
+                models.Lane.objects.release(lane, after=step.seconds)
+            else:
+                self._release([lane.pk])
+
+    @staticmethod
+    def _release(lane_ids: Collection[int]) -> None:
+        failpoint("outbox_before_release")
+        waiting = models.Reply.objects.filter(
+            conversation=OuterRef("conversation"), state__in=models.Reply.OPEN
+        )
+        models.Lane.objects.release_many(lane_ids, Case(When(Exists(waiting), then=Now())))
 
     def resume(self) -> int:
         """End the pauses of Pages whose dead token was replaced; give how many."""
@@ -114,17 +241,21 @@ class Outbox:
             conversation_id=conversation_id, state__in=models.Reply.OPEN
         ).order_by("id")
 
-    def _head_due(self, conversation_id: int) -> float | None:
-        """Seconds until the lane is to be looked at again; None when it is empty."""
-        return 0.0 if self._open(conversation_id).exists() else None
+    @staticmethod
+    def _readable(replies: Any) -> Any:
+        last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
+        return replies.select_related("conversation__page").annotate(now=Now(), last_number=Subquery(last))
+
+    def _heads(self, leases: Sequence[models.Lease]) -> Any:
+        first = models.Reply.objects.filter(
+            conversation=OuterRef("conversation"), state__in=models.Reply.OPEN
+        ).order_by("id")
+        lanes = models.Lane.objects.filter(pk__in=[lease.lane_id for lease in leases])
+        heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
+        return self._readable(models.Reply.objects.filter(pk__in=heads))
 
     def _step(self, lease: models.Lease, deadline: Deadline) -> Step | Wait:
-        reply = (
-            self._open(lease.conversation_id)
-            .select_related("conversation__page", "recipient")
-            .annotate(now=Now())
-            .first()
-        )
+        reply = self._readable(self._open(lease.conversation_id)).first()
         if reply is None:
             return Step.EMPTY
         if reply.state == State.SENDING:
@@ -133,13 +264,19 @@ class Outbox:
             return Step.NEXT
         if reply.state == State.UNKNOWN:
             return self._resolve(lease, reply)
-        for until in (reply.not_before, reply.conversation.page.paused_until):
-            if until is not None and until > reply.now:
-                return Wait(seconds=(until - reply.now).total_seconds())
+        if (wait := self._wait_of(reply)) is not None:
+            return wait
         if self._is_too_late(reply):
             self._settle(lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed")
             return Step.NEXT
         return self._send(lease, reply, deadline)
+
+    @staticmethod
+    def _wait_of(reply: Any) -> Wait | None:
+        for until in (reply.not_before, reply.conversation.page.paused_until):
+            if until is not None and until > reply.now:
+                return Wait(seconds=(until - reply.now).total_seconds())
+        return None
 
     @staticmethod
     def _is_too_late(reply: Any) -> bool:
@@ -151,62 +288,38 @@ class Outbox:
 
     def _send(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
         page = reply.conversation.page
+        lacking: errors.GraphError
         try:
-            client = self._client_for(page)
-            data = uploads.with_file(client, page, reply.data)
+            data = uploads.with_file(self._client_for(page), page, reply.data)
         except DJMInvalidConfigException as error:
             # No token at all is a dead token: the messages wait for one.
             lacking = errors.TokenError(str(error))
-            return self._failed(lease, reply, self._write_down(lease, reply), lacking)
         except errors.GraphError as error:
-            return self._failed(lease, reply, self._write_down(lease, reply), error)
+            lacking = error
         except (OSError, *_NO_BODY) as error:
-            self._settle(
-                lease, reply, State.FAILED, error=_storable("".join(traceback.format_exception(error)))
-            )
+            self._fail(lease, reply, error)
             return Step.NEXT
-        attempt = self._write_down(lease, reply)
-        if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
-            # Frozen for a while: what starts now might still be under way when another holds the lane.
-            self._close(attempt, Outcome.UNSENT)
-            self._settle(lease, reply, State.QUEUED)
-            return Wait(seconds=0.0)
-        try:
-            body = with_token(data, attempt.token)
-            json.dumps(body, allow_nan=False)
-        except _NO_BODY as error:
-            # A body that cannot become a call: trying it again gives the same.
-            self._close(attempt, Outcome.REFUSED)
-            self._settle(
-                lease,
-                reply,
-                State.FAILED,
-                error=_storable("".join(traceback.format_exception(error))),
-                why=fault(error),
-            )
-            return Step.NEXT
-        try:
-            sent = client.send({"id": reply.recipient_id}, body)
-        except errors.GraphError as error:
-            if self._has_lost_file(reply, error):
-                uploads.forget(page, data)
-                self._close(attempt, Outcome.REFUSED, code=error.code, subcode=error.subcode)
-                self._settle(lease, reply, State.QUEUED, error=_storable(str(error)))
+        else:
+            flight = self._begun(lease, reply, deadline, data)
+            if flight is None:
                 return Step.NEXT
-            return self._failed(lease, reply, attempt, error)
-        except Exception as error:
-            # Nobody can say whether bytes had left by then.
-            logger.exception("The call of reply %s broke", reply.pk, extra={"action": "call_broke"})
-            return self._failed(
-                lease, reply, attempt, errors.UnknownFate(f"{type(error).__name__} in the call")
-            )
-        failpoint("outbox_answer_read")
-        mid = _storable(sent.message_id)[:255]
-        self._close(attempt, Outcome.ACCEPTED, mid=mid, status_code=sent.status_code)
-        self._settle(
-            lease, reply, State.SENT, mid=mid, response=_storable(sent.data), status_code=sent.status_code
-        )
-        return Step.NEXT
+            answer = self.call(flight)
+            if answer.sent is None:
+                return self._not_accepted(answer)
+            self._accept([answer], release=False)
+            return Step.NEXT
+        flight = self._begun(lease, reply, deadline)
+        return Step.NEXT if flight is None else self._failed(lease, reply, flight.attempt, lacking)
+
+    def _begun(
+        self, lease: models.Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
+    ) -> Flight | None:
+        flights = self._write_down([(lease, reply)], deadline)
+        if not flights:
+            # Changed by hand meanwhile, or the lease is lost.
+            models.Lane.objects.check_held(lease)
+            return None
+        return flights[0] if data is None else replace(flights[0], data=data)
 
     @staticmethod
     def _has_lost_file(reply: Any, error: errors.GraphError) -> bool:
@@ -218,19 +331,125 @@ class Outbox:
             and not reply.attempts.filter(code=code, subcode=subcode).exists()
         )
 
-    def _write_down(self, lease: models.Lease, reply: Any) -> models.Attempt:
-        with transaction.atomic():
-            models.Lane.objects.fence(lease)
-            number = reply.attempts.count() + 1
-            attempt = models.Attempt.objects.create(
-                reply=reply, number=number, token=token_of(reply.uuid, number), epoch=lease.epoch
+    def _not_accepted(self, answer: Answer) -> Step | Wait:
+        flight = answer.flight
+        if answer.error is not None:
+            if self._has_lost_file(flight.reply, answer.error):
+                uploads.forget(flight.reply.conversation.page, flight.data)
+                self._close(
+                    flight.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
+                )
+                self._settle(flight.lease, flight.reply, State.QUEUED, error=_storable(str(answer.error)))
+                return Step.NEXT
+            return self._failed(flight.lease, flight.reply, flight.attempt, answer.error)
+        if answer.refusal is not None:
+            self._close(flight.attempt, Outcome.REFUSED)
+            self._fail(flight.lease, flight.reply, answer.refusal)
+            return Step.NEXT
+        self._close(flight.attempt, Outcome.UNSENT)
+        self._settle(flight.lease, flight.reply, State.QUEUED)
+        return Wait(seconds=0.0)
+
+    @staticmethod
+    def _accept(answers: Sequence[Answer], *, release: bool) -> None:
+        """Settle what Meta has, all in one transaction; raises ``LeaseLost`` after it, for a single one."""
+        now = timezone.now()
+        facts = {
+            answer.flight.reply.pk: (
+                _storable(answer.sent.message_id)[:255],
+                _storable(answer.sent.data),
+                answer.sent.status_code,
             )
-            reply.state = State.SENDING
-            reply.vouched_wait = 0.0
-            reply.not_before = None
-            reply.save(update_fields=["state", "vouched_wait", "not_before"])
+            for answer in answers
+            if answer.sent is not None
+        }
+        with transaction.atomic():
+            held = models.Lane.objects.fence_many([answer.flight.lease for answer in answers])
+            # Not fenced: only the process that began an attempt knows its outcome.
+            models.update_each(
+                models.Attempt,
+                ["outcome", "date_ended", "mid", "status_code"],
+                [
+                    (
+                        flight.attempt.pk,
+                        Outcome.ACCEPTED,
+                        now,
+                        facts[flight.reply.pk][0],
+                        facts[flight.reply.pk][2],
+                    )
+                    for flight in (answer.flight for answer in answers)
+                ],
+            )
+            replies = [answer.flight.reply for answer in answers if answer.flight.lease.lane_id in held]
+            mids = [facts[reply.pk][0] for reply in replies]
+            taken = dict(models.Reply.objects.filter(mid__in=mids).values_list("mid", "pk"))
+            rows = []
+            for reply in replies:
+                mid, response, status_code = facts[reply.pk]
+                # One message settles one row; the attempt keeps the id all the same.
+                own = mid if taken.setdefault(mid, reply.pk) == reply.pk else None
+                rows.append((reply.pk, State.SENT, "", own, response, status_code, now))
+            names = ["state", "error", "mid", "response", "status_code", "date_sent"]
+            # Where a row was changed by hand meanwhile, what it is now counts.
+            settled = models.update_each(models.Reply, names, rows, where="state = 'sending'")
+            for reply, row in zip(replies, rows, strict=True):
+                if reply.pk in settled:
+                    for name, value in zip(names, row[1:], strict=True):
+                        setattr(reply, name, value)
+                    transaction.on_commit(partial(_signal, reply))
+            if release:
+                Outbox._release(held)
+        for reply in replies:
+            if reply.pk in settled:
+                _log(reply)
+        for answer in answers:
+            lease = answer.flight.lease
+            if lease.lane_id not in held:
+                lost = f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}"
+                if len(answers) == 1:
+                    raise models.LeaseLost(lost)
+                logger.warning(
+                    "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
+                )
+
+    @staticmethod
+    def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
+        """Commit an attempt for each reply whose lane is still held; none where a row changed meanwhile."""
+        with transaction.atomic():
+            held = models.Lane.objects.fence_many([lease for lease, _ in pairs])
+            flights = [
+                Flight(
+                    lease=lease,
+                    deadline=deadline,
+                    reply=reply,
+                    data=reply.data,
+                    attempt=models.Attempt(
+                        reply=reply,
+                        number=(number := (reply.last_number or 0) + 1),
+                        token=token_of(reply.uuid, number),
+                        epoch=lease.epoch,
+                    ),
+                )
+                for lease, reply in pairs
+                if lease.lane_id in held
+            ]
+            if not flights:
+                return []
+            replies = [flight.reply for flight in flights]
+            rows = models.Reply.objects.filter(pk__in=[reply.pk for reply in replies], state=State.QUEUED)
+            if rows.update(state=State.SENDING, vouched_wait=0.0, not_before=None) < len(flights):
+                transaction.set_rollback(True)
+                return []
+            models.Attempt.objects.bulk_create([flight.attempt for flight in flights])
+            for reply in replies:
+                reply.state = State.SENDING
         failpoint("outbox_attempt_committed")
-        return attempt
+        return flights
+
+    def _fail(self, lease: models.Lease, reply: Any, error: Exception) -> None:
+        """Give up a reply whose data cannot become a call: trying it again gives the same."""
+        trace = _storable("".join(traceback.format_exception(error)))
+        self._settle(lease, reply, State.FAILED, error=trace, why=fault(error))
 
     def _failed(
         self, lease: models.Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
@@ -326,26 +545,8 @@ class Outbox:
             reply.state, reply.error = state, error
             for name in {"mid", "response", "status_code", "date_sent"} & set(facts):
                 setattr(reply, name, facts[name])
-            signal = _SIGNALS.get(state)
-            if signal is not None:
-                # What a receiver raises is logged, and is no business of the road.
-                transaction.on_commit(lambda: signal.send_robust(models.Reply, reply=reply))
-        why = why or error
-        logger.log(
-            logging.WARNING if error else logging.INFO,
-            "Reply %s is %s%s",
-            reply.pk,
-            state,
-            f": {why}" if why else "",
-            extra={
-                "action": f"reply_{state}",
-                "reply": reply.pk,
-                "event": reply.messaging_id,
-                "page": hidden(reply.conversation.page.page_id),
-                "person": hidden(reply.recipient_id),
-                "kind": reply.type,
-            },
-        )
+            transaction.on_commit(partial(_signal, reply))
+        _log(reply, why or error)
 
     # What Meta may or may not have.
 
@@ -426,6 +627,30 @@ class Outbox:
             extra={"action": "echoes_missing", "page": page.pk},
         )
         return False
+
+
+def _log(reply: Any, why: str = "") -> None:
+    logger.log(
+        logging.WARNING if why else logging.INFO,
+        "Reply %s is %s%s",
+        reply.pk,
+        reply.state,
+        f": {why}" if why else "",
+        extra={
+            "action": f"reply_{reply.state}",
+            "reply": reply.pk,
+            "event": reply.messaging_id,
+            "page": hidden(reply.conversation.page.page_id),
+            "person": hidden(reply.recipient_id),
+            "kind": reply.type,
+        },
+    )
+
+
+def _signal(reply: Any) -> None:
+    """Send the signal of a reply's state, if it has one; what a receiver raises is logged and no business of ours."""
+    if (signal := _SIGNALS.get(reply.state)) is not None:
+        signal.send_robust(models.Reply, reply=reply)
 
 
 def _storable(value: Any) -> Any:

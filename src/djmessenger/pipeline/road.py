@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
-from django.db.models.functions import Now
+from django.db.models.functions import Length, Now
 
 from djmessenger import models, settings
 from djmessenger.pipeline import intake
@@ -22,10 +24,10 @@ logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
-_SPLITS = 20
-"""Callbacks split before what they hold is handed on."""
 _BREATH = 1.0
 """Seconds before work that broke off is begun again."""
+_MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
+"""What is split in one transaction: as many callbacks as together have no more bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,22 +59,28 @@ class Road:
         for lease in leases:
             self.work(lease, deadline, RunHere())
 
-    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Do what waits in a claimed lane and let go of it; what breaks off is begun again soon."""
-        try:
+    def work(
+        self,
+        lease: models.Lease,
+        deadline: Deadline,
+        slow: SlowPool,
+        head: models.Messaging | None = None,
+    ) -> None:
+        """Do what waits in a claimed lane and let go of it; what breaks off is begun again soon.
+
+        With the ``head`` of an inbox at hand, that alone.
+        """
+        with _giving_back(lease):
             if lease.kind == Kind.IN:
                 failpoint("inbox_claimed")
-                self.inbox.work(lease, deadline, slow)
+                self.inbox.work(lease, deadline, slow, head)
             else:
-                failpoint("outbox_claimed")
                 self.outbox.work(lease, deadline)
-        except models.LeaseLost as lost:
-            logger.warning(
-                "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
-            )
-        except Exception:
-            give_back(lease)
-            raise
+
+    def look(self, lease: models.Lease, deadline: Deadline) -> None:
+        """Do one step in a claimed outbox and let go of it."""
+        with _giving_back(lease):
+            self.outbox.look(lease, deadline)
 
     def loose(self, todo: intake.Split) -> None:
         """Handle events that belong to no conversation."""
@@ -82,13 +90,39 @@ class Road:
     def split_waiting(self) -> intake.Split:
         """Split callbacks that nobody has split yet, some at a time; give what that left to do.
 
-        One that breaks is set aside, so that those behind it are not kept waiting.
+        They go together, and singly when that breaks: one that breaks alone is set aside, so that those behind it
+        are not kept waiting.
         """
-        waiting = models.Callback.objects.filter(state=models.Callback.State.NEW).order_by("id")
+        batch = self._callbacks_waiting()
+        if not batch:
+            return intake.Split()
+        try:
+            todo = intake.split_many(batch)
+            todo.is_full = len(batch) == _MOST_CALLBACKS
+            return todo
+        except Exception:
+            logger.exception("Callbacks are split one by one", extra={"action": "callbacks_singly"})
         todo = intake.Split()
-        for callback_id in list(waiting.values_list("id", flat=True)[:_SPLITS]):
+        for callback_id in batch:
             todo.add(self.split(callback_id))
         return todo
+
+    @staticmethod
+    def _callbacks_waiting() -> list[int]:
+        """Give the oldest callbacks to split, no more than fit a transaction, all signed by one app."""
+        waiting = models.Callback.objects.filter(state=models.Callback.State.NEW).order_by("id")
+        batch: list[int] = []
+        total = 0
+        signer = None
+        for callback_id, size, app_id in waiting.values_list("id", Length("body"), "app_id")[
+            :_MOST_CALLBACKS
+        ]:
+            total += size
+            if batch and (total > _MOST_BYTES or app_id != signer):
+                break
+            signer = app_id
+            batch.append(callback_id)
+        return batch
 
     def split(self, callback_id: int) -> intake.Split:
         """Split one stored callback; one that breaks is set aside, one that meets a sick database waits."""
@@ -127,6 +161,17 @@ class Road:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+
+
+@contextmanager
+def _giving_back(lease: models.Lease) -> Iterator[None]:
+    try:
+        yield
+    except models.LeaseLost as lost:
+        logger.warning("Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id})
+    except Exception:
+        give_back(lease)
+        raise
 
 
 def give_back(lease: models.Lease) -> None:

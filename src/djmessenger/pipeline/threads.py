@@ -18,6 +18,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "djmessenger"
 """What the names of all threads of the road begin with."""
+_MOST_AHEAD = 25
+"""Jobs for each thread that wait at most."""
 _IDLE = 5.0
 """Seconds after which a connection is asked whether it still lives before it is used."""
 
@@ -35,14 +37,18 @@ class Threads:
         self._name = name
         self._jobs: deque[Job] = deque()
         self._busy = 0
+        self._usual = 0.01
         self._closed = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
 
-    def free(self) -> int:
-        """How many jobs could begin at once."""
+    def free(self, *, ahead: float = 0.0) -> int:
+        """How many jobs could begin at once, or, going by those before, within ``ahead`` seconds."""
         with self._changed:
-            return 0 if self._closed else self.count - self._busy - len(self._jobs)
+            if self._closed:
+                return 0
+            more = min(int(ahead / self._usual), _MOST_AHEAD) * self.count if ahead else 0
+            return self.count + more - self._busy - len(self._jobs)
 
     def submit(self, job: Job) -> bool:
         """Have a job done by the next thread that is free; false when the pool is closed."""
@@ -84,6 +90,7 @@ class Threads:
                         self._changed.wait()
                     job = self._jobs.popleft()
                     self._busy += 1
+                began = seconds()
                 try:
                     job()
                 except Exception:
@@ -91,6 +98,7 @@ class Threads:
                 finally:
                     with self._changed:
                         self._busy -= 1
+                        self._usual += (seconds() - began - self._usual) * 0.1
         finally:
             connections.close_all()
 

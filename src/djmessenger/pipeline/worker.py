@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import queue
 import threading
+import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 
 from django.db import DatabaseError, connections
 from django.db.backends.signals import connection_created
 
 from djmessenger import models, settings
+from djmessenger.pipeline import clock
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import Listener
+from djmessenger.pipeline.outbox import Answer, Flight, Outbox
 from djmessenger.pipeline.road import Road, give_back
 from djmessenger.pipeline.threads import (
     NAME,
@@ -28,6 +35,14 @@ logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
+_SHARE, _BURST = 0.2, 0.2
+"""Of a thread's time, how much looking for work may take, and how many seconds of it an idle worker has in hand."""
+_AHEAD = 0.5
+"""Seconds of work that is claimed ahead, so that no thread waits for the next round."""
+_MOST_LANES = 100
+"""Lanes that share a transaction."""
+_LONGEST_PAUSE = 0.2
+"""Seconds between two rounds, however dear they are."""
 _LOOK = 0.5
 """Seconds between two looks at what takes too long."""
 _RENEWALS = 3
@@ -131,19 +146,105 @@ class SlowThreads:
             give_back(lease)
 
 
+class Pace:
+    """Keeps what rounds cost to a share of the time, so that those of a busy worker come seldom and take much.
+
+    An idle one has some in hand and is quick. What a round costs is measured as it goes, for a busy machine makes
+    it dearer.
+    """
+
+    def __init__(self) -> None:
+        self._credit = _BURST
+        self._at = clock.seconds()
+        self._lock = threading.Lock()
+
+    @contextlib.contextmanager
+    def round(self) -> Iterator[None]:
+        """Measure what the block costs."""
+        began = clock.seconds()
+        try:
+            yield
+        finally:
+            with self._lock:
+                cost = clock.seconds() - began
+                self._credit = max(self._now() - cost, -_LONGEST_PAUSE * _SHARE)
+
+    def pause(self) -> float:
+        """Give the seconds to wait before the next round."""
+        with self._lock:
+            return max(0.0, -self._now() / _SHARE)
+
+    def _now(self) -> float:
+        at = clock.seconds()
+        self._credit = min(_BURST, self._credit + (at - self._at) * _SHARE)
+        self._at = at
+        return self._credit
+
+
+class Settler:
+    """A thread that writes down what Graph said: all that came while it wrote the last."""
+
+    def __init__(self, outbox: Callable[[], Outbox], done: Callable[[], None]) -> None:
+        self._outbox = outbox
+        self._done = done
+        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+        self._pace = Pace()
+        self._thread = threading.Thread(target=self._run, name=f"{NAME}-settler", daemon=True)
+        self._thread.start()
+
+    def put(self, answer: Answer) -> None:
+        self._answers.put(answer)
+
+    def stop(self, timeout: float) -> None:
+        """Write down what has come and end; ``timeout`` in seconds."""
+        self._answers.put(None)
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            last = False
+            while not last:
+                answers = [self._answers.get()]
+                # When many come, it waits for more.
+                time.sleep(self._pace.pause())
+                with contextlib.suppress(queue.Empty):
+                    while len(answers) < _MOST_LANES:
+                        answers.append(self._answers.get_nowait())
+                last = None in answers
+                with connection_hygiene(), self._pace.round():
+                    self._settle([answer for answer in answers if answer is not None])
+        finally:
+            connections.close_all()
+
+    def _settle(self, answers: list[Answer]) -> None:
+        try:
+            self._outbox().end(answers)
+        except Exception:
+            # The attempts are found open under the next leases.
+            logger.exception("Answers could not be settled", extra={"action": "answers_wait"})
+        self._done()
+
+
 class Worker:
     """Claims lanes and works on them, until it is stopped.
 
-    One thread looks for work and hands it to the others: incoming and outgoing have threads of their own, so
-    that a slow Graph keeps nobody from being heard. It looks when it is woken, and by itself every ``DJM_POLL``
-    seconds; every so often it sweeps. With ``listen`` PostgreSQL wakes it for work of other processes.
+    One thread looks for work and hands it on: ``threads`` handle events, ``senders`` wait for Graph and need no
+    database connection meanwhile, and one more writes down what Graph said, of many calls at once. It looks when it
+    is woken, and by itself every ``DJM_POLL`` seconds; every so often it sweeps. With ``listen`` PostgreSQL wakes it
+    for work of other processes.
     """
 
     def __init__(
-        self, road: Callable[[], Road], *, threads: int, slow_threads: int, listen: bool = False
+        self,
+        road: Callable[[], Road],
+        *,
+        threads: int,
+        slow_threads: int,
+        senders: int = 32,
+        listen: bool = False,
     ) -> None:
         self._road = road
-        self._counts = threads, slow_threads
+        self._counts = threads, slow_threads, senders
         self._listen = listen
         self._begin_anew()
         anew = weakref.WeakMethod(self._begin_anew)
@@ -155,7 +256,7 @@ class Worker:
         self._wakeup = threading.Event()
         self._stopping = threading.Event()
         self._ended = threading.Event()
-        self._deadlines: set[Deadline] = set()
+        self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
 
     def wake(self) -> None:
@@ -196,87 +297,162 @@ class Worker:
 
     def _run(self) -> None:
         connection_created.connect(limit_idle_transactions, dispatch_uid="djmessenger.worker")
-        threads, slow_threads = self._counts
+        threads, slow_threads, senders = self._counts
         stopping, wakeup = self._stopping, self._wakeup
-        slow = SlowThreads(slow_threads, wakeup.set)
-        pools = {Kind.OUT: Threads(threads, "out"), Kind.IN: Threads(threads, "in")}
-        splitter = Threads(1, "split")
+        crew = _Crew(
+            splitter=Threads(1, "split"),
+            split_pace=Pace(),
+            out_pace=Pace(),
+            handlers=Threads(threads, "in"),
+            senders=Threads(senders, "out"),
+            slow=SlowThreads(slow_threads, wakeup.set),
+            settler=Settler(lambda: self._road().outbox, wakeup.set),
+        )
         listener = Listener(wakeup.set) if self._listen else None
         sweep_at = Deadline(0)
+        pace = Pace()
         try:
             while not stopping.is_set():
                 wakeup.clear()
                 busy = False
                 try:
-                    with connection_hygiene():
+                    with connection_hygiene(), pace.round():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(settings.DJM_SWEEP)
                             self._road().sweep()
-                            self._loose(pools[Kind.IN], self._road().loose_waiting())
-                        if splitter.free() >= 0:
+                            self._loose(crew, self._road().loose_waiting())
+                        if crew.splitter.free() >= 0:
                             # One more may queue behind one that runs: that one may have looked too early.
-                            splitter.submit(lambda: self._split(pools[Kind.IN]))
-                        busy = self._round(pools, slow)
+                            crew.splitter.submit(lambda: self._split(crew))
+                        busy = self._round(crew)
                 except DatabaseError:
                     logger.exception("The database did not answer", extra={"action": "database_away"})
                 except Exception:
                     logger.exception("A look for work failed", extra={"action": "look_failed"})
                 if not busy:
                     wakeup.wait(settings.DJM_POLL)
+                if (pause := pace.pause()) > 0:
+                    stopping.wait(pause)
         finally:
-            self._finish([splitter, *pools.values()], slow)
+            self._finish(crew)
             if listener is not None:
                 listener.stop()
             connections.close_all()
             self._ended.set()
 
-    def _finish(self, pools: list[Threads], slow: SlowThreads) -> None:
+    def _finish(self, crew: _Crew) -> None:
         for deadline in list(self._deadlines):
             # Whoever works on a lane looks at this before it begins the next event or call.
             deadline.expire()
-        for pool in pools:
-            pool.close()
-        for pool in pools:
+        with connection_hygiene():
+            crew.splitter.close()
+            for pool in (crew.handlers, crew.senders):
+                for job in pool.close():
+                    try:
+                        # It ends at once, and lets go of its lane.
+                        job()
+                    except Exception:
+                        logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
+        for pool in (crew.splitter, crew.handlers, crew.senders):
             pool.join(settings.DJM_GRAPH_TIMEOUT + 5.0)
-        slow.stop(settings.DJM_GRAPH_TIMEOUT)
+        crew.settler.stop(settings.DJM_GRAPH_TIMEOUT)
+        crew.slow.stop(settings.DJM_GRAPH_TIMEOUT)
 
-    def _round(self, pools: dict[Kind, Threads], slow: SlowThreads) -> bool:
+    def _round(self, crew: _Crew) -> bool:
         """Claim what waits, as much as there are threads for; whether there was any."""
-        busy = False
-        for kind, pool in pools.items():
-            free = pool.free()
-            if free <= 0 or self._stopping.is_set():
-                continue
-            # Made before the leases, so that it never ends after them.
-            end = settings.DJM_LEASE
-            deadlines = [Deadline(end) for _ in range(free)]
-            leases = models.Lane.objects.claim(kind, seconds=end, limit=free)
-            for lease, deadline in zip(leases, deadlines, strict=False):
-                busy = True
-                self._deadlines.add(deadline)
-                pool.submit(lambda lease=lease, deadline=deadline: self._work(lease, deadline, slow))  # type: ignore[misc]
-        return busy
+        return self._round_out(crew) | self._round_in(crew)
 
-    def _split(self, pool: Threads) -> None:
+    def _split(self, crew: _Crew) -> None:
         """Split what is stored, in a thread of its own: a flood of callbacks keeps no lane waiting."""
         with connection_hygiene():
-            while not self._stopping.is_set() and (todo := self._road().split_waiting()):
-                self._loose(pool, todo.loose)
+            while not self._stopping.is_set():
+                with crew.split_pace.round():
+                    todo = self._road().split_waiting()
+                    if not todo:
+                        return
+                    self._loose(crew, todo.loose)
+                    if todo.conversations:
+                        self._round_in(crew)
                 self._wakeup.set()
+                if not todo.is_full:
+                    self._stopping.wait(crew.split_pace.pause())
 
-    def _loose(self, pool: Threads, row_ids: list[int]) -> None:
+    def _round_in(self, crew: _Crew) -> bool:
+        deadline, leases = self._claim(Kind.IN, crew.handlers.free(ahead=_AHEAD))
+        if leases:
+            heads = self._road().inbox.heads(leases)
+            for lease in leases:
+                head = heads.get(lease.lane_id)
+                crew.handlers.submit(partial(self._work, lease, deadline, crew, head))
+        return bool(leases)
+
+    def _round_out(self, crew: _Crew) -> bool:
+        deadline, leases = self._claim(Kind.OUT, min(crew.senders.free(), _MOST_LANES))
+        if not leases:
+            return False
+        outbox = self._road().outbox
+        try:
+            flights, others = outbox.begin(leases, deadline)
+        except Exception:
+            for lease in leases:
+                give_back(lease)
+            raise
+        for flight in flights:
+            crew.senders.submit(partial(self._call, outbox, flight, crew.settler))
+        for lease in others:
+            crew.handlers.submit(partial(self._look, lease, deadline))
+        return True
+
+    def _claim(self, kind: Kind, limit: int) -> tuple[Deadline, list[models.Lease]]:
+        # Made before the leases, so that it never ends after them.
+        deadline = Deadline(settings.DJM_LEASE)
+        if limit <= 0 or self._stopping.is_set():
+            return deadline, []
+        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=limit)
+        if leases:
+            self._deadlines.add(deadline)
+        return deadline, leases
+
+    def _loose(self, crew: _Crew, row_ids: list[int]) -> None:
         if row_ids:
-            pool.submit(lambda: self._handle_loose(row_ids))
+            crew.handlers.submit(lambda: self._handle_loose(row_ids))
 
     def _handle_loose(self, row_ids: list[int]) -> None:
         with connection_hygiene():
             for row_id in row_ids:
                 self._road().inbox.handle_loose(row_id)
 
-    def _work(self, lease: models.Lease, deadline: Deadline, slow: SlowThreads) -> None:
+    def _work(
+        self, lease: models.Lease, deadline: Deadline, crew: _Crew, head: models.Messaging | None
+    ) -> None:
         try:
             with connection_hygiene():
-                self._road().work(lease, deadline, slow)
+                self._road().work(lease, deadline, crew.slow, head)
+                # When little is to do, the answer leaves from here, without a way over another thread.
+                if not self._stopping.is_set() and not crew.out_pace.pause():
+                    with crew.out_pace.round():
+                        self._round_out(crew)
         finally:
-            self._deadlines.discard(deadline)
             self._wakeup.set()
+
+    @staticmethod
+    def _call(outbox: Outbox, flight: Flight, settler: Settler) -> None:
+        settler.put(outbox.call(flight))
+
+    def _look(self, lease: models.Lease, deadline: Deadline) -> None:
+        try:
+            with connection_hygiene():
+                self._road().look(lease, deadline)
+        finally:
+            self._wakeup.set()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Crew:
+    splitter: Threads
+    split_pace: Pace
+    out_pace: Pace
+    handlers: Threads
+    senders: Threads
+    slow: SlowThreads
+    settler: Settler

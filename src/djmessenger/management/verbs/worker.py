@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -33,7 +34,10 @@ def add_arguments(parser: CommandParser) -> None:
         "--threads",
         type=int,
         default=8,
-        help="conversations handled at once, and as many sent to at once, in each process (8)",
+        help="conversations handled at once, each with a database connection, in each process (8)",
+    )
+    parser.add_argument(
+        "--senders", type=int, default=100, help="calls of Graph under way at once, in each process (100)"
     )
     parser.add_argument(
         "--slow-threads", type=int, default=32, help="slow rules at once, in each process (32)"
@@ -41,15 +45,15 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def handle(command: BaseCommand, **options: Any) -> None:
-    threads, slow = options["threads"], options["slow_threads"]
+    counts = options["threads"], options["slow_threads"], options["senders"]
     if options["processes"] <= 1:
-        sys.exit(_work(threads, slow))
-    sys.exit(_supervise(options["processes"], threads, slow))
+        sys.exit(_work(*counts))
+    sys.exit(_supervise(options["processes"], *counts))
 
 
-def _work(threads: int, slow_threads: int) -> int:
+def _work(threads: int, slow_threads: int, senders: int) -> int:
     """Work in this process until a signal comes."""
-    worker = Worker(bot.get_road, threads=threads, slow_threads=slow_threads, listen=True)
+    worker = Worker(bot.get_road, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
     bot.use_dispatcher(OwnThreads(worker))
     asked = 0
 
@@ -64,13 +68,16 @@ def _work(threads: int, slow_threads: int) -> int:
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(1))
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
+    # What is there by now stays; collecting garbage need not look at it again.
+    gc.collect()
+    gc.freeze()
     worker.start()
     while not worker.wait(_LOOK):
         pass
     return 0
 
 
-def _supervise(processes: int, threads: int, slow_threads: int) -> int:
+def _supervise(processes: int, threads: int, slow_threads: int, senders: int) -> int:
     """Keep so many processes at work; one that dies is started again."""
     stopping = False
 
@@ -86,7 +93,7 @@ def _supervise(processes: int, threads: int, slow_threads: int) -> int:
     signal.signal(signal.SIGINT, stop)
     while children or not stopping:
         while not stopping and len(children) < processes:
-            children.add(_fork(threads, slow_threads))
+            children.add(_fork(threads, slow_threads, senders))
         try:
             pid, _status = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
@@ -97,7 +104,7 @@ def _supervise(processes: int, threads: int, slow_threads: int) -> int:
     return 0
 
 
-def _fork(threads: int, slow_threads: int) -> int:
+def _fork(threads: int, slow_threads: int, senders: int) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -105,6 +112,6 @@ def _fork(threads: int, slow_threads: int) -> int:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        status = _work(threads, slow_threads)
+        status = _work(threads, slow_threads, senders)
     finally:
         os._exit(status)

@@ -1,0 +1,148 @@
+"""From Meta's POST to the call that answers it: PostgreSQL, two web processes, one worker, Graph at 150 ms.
+
+Every commit lasts. Sender and Graph run on the same cores, so their CPU is told apart from the bot's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.measure import show
+from benchmarks.site import PAGE, Site, callback, database, percentile, postgresql_cpu, result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--messages", type=int, default=6000)
+    parser.add_argument("--people", type=int, default=1000)
+    parser.add_argument(
+        "--rate", type=float, default=0.0, help="callbacks a second; 0: as many as are answered"
+    )
+    parser.add_argument(
+        "--long",
+        action="store_true",
+        help="100,000 messages, with a million and 100,000 people in the tables",
+    )
+    chosen = parser.parse_args()
+    if chosen.long:
+        chosen.messages, chosen.people = 100_000, 100_000
+    with tempfile.TemporaryDirectory() as folder, database("postgresql", Path(folder)) as environment:
+        os.environ.update(environment, DJANGO_SETTINGS_MODULE="benchmarks.settings")
+        _run(chosen, environment)
+
+
+def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
+    import django  # noqa: PLC0415 - the database is known only now
+
+    django.setup()
+    from django.core.management import call_command  # noqa: PLC0415
+
+    from djmessenger import models  # noqa: PLC0415
+
+    call_command("migrate", verbosity=0)
+    before_run = 0
+    if chosen.long:
+        before_run = 1_000_000
+        _fill(before_run, chosen.people)
+    with Site(environment) as site:
+        sent = models.Reply.objects.filter(state=models.Reply.State.SENT)
+        # Some have written already: connections are open and rows are there.
+        warm = min(chosen.people, 1000)
+        site.post([callback(f"first-{person}", person) for person in range(warm)], connections=4)
+        _wait_for(sent, warm)
+        memory_at_first = site.memory("worker")
+        site.graph("/forget")
+        parts = ("web", "worker", "graph")
+        before = {name: site.cpu(name) for name in parts} | {"postgresql": postgresql_cpu(environment)}
+        bodies = [callback(number, number % chosen.people) for number in range(chosen.messages)]
+        began = time.time()
+        posted = result(site.sender(bodies, rate=chosen.rate))
+        _wait_for(sent, warm + chosen.messages)
+        elapsed = time.time() - began
+        after = {name: site.cpu(name) for name in parts} | {"postgresql": postgresql_cpu(environment)}
+        report = site.graph("/report")
+        memory = site.memory("web"), site.memory("worker")
+    assert posted["statuses"] == {"200": chosen.messages}, posted["statuses"]
+    assert sorted(report["texts"], key=int) == [str(number) for number in range(chosen.messages)]
+    _assert_rows(warm + chosen.messages, before_run)
+    came = dict(zip(map(int, report["texts"]), report["times"], strict=True))
+    waits = [came[number] - moment for number, moment in enumerate(posted["posted"])]
+    show("messages answered, each with all its rows", chosen.messages, "messages")
+    show("answered", chosen.messages / elapsed, "messages a second")
+    first, last = min(report["times"]), max(report["times"])
+    show("calls of Graph", (chosen.messages - 1) / (last - first), "calls a second")
+    show("acknowledged, p50", percentile(posted["took"], 0.5) * 1000, "ms")
+    show("acknowledged, p99", percentile(posted["took"], 0.99) * 1000, "ms")
+    show("POST to Graph call, p50", percentile(waits, 0.5) * 1000, "ms")
+    show("POST to Graph call, p99", percentile(waits, 0.99) * 1000, "ms")
+    for name in after:
+        show(f"CPU of {name}", (after[name] - before[name]) / chosen.messages * 1000, "ms a message")
+    show("memory of two web processes", memory[0], "MB")
+    show("memory of the worker at first", memory_at_first, "MB")
+    show("memory of the worker at last", memory[1], "MB")
+
+
+def _fill(messages: int, people: int) -> None:
+    """Put old messages into the tables, as PostgreSQL makes them quickest."""
+    from django.db import connection  # noqa: PLC0415
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO djmessenger_page (page_id, name, channel, date_created, pause_reason, paused_token) "
+            "VALUES (%s, '', 'messenger', now(), '', '') RETURNING id",
+            [PAGE],
+        )
+        page = cursor.fetchone()[0]
+        cursor.execute(
+            "INSERT INTO djmessenger_fbuserprofile (psid, page_id, first_name, last_name, profile_pic, locale, gender, "
+            "date_joined, is_active, thumbups, profile_state) SELECT 7000000000000000 + n, %s, '', '', '', '', '', "
+            "now(), true, 0, 'fetched' FROM generate_series(0, %s) n",
+            [page, people - 1],
+        )
+        cursor.execute(
+            "INSERT INTO djmessenger_conversation (page_id, person_id, state, date_last_inbound, date_last_activity) "
+            "SELECT page_id, psid, '{}', now(), now() FROM djmessenger_fbuserprofile"
+        )
+        cursor.execute(
+            "INSERT INTO djmessenger_lane (conversation_id, kind, epoch, owner) "
+            "SELECT id, kind, 0, '' FROM djmessenger_conversation, (VALUES ('in'), ('out')) kinds (kind)"
+        )
+        cursor.execute(
+            "INSERT INTO djmessenger_messaging (type, body, key, mid, page_id, conversation_id, is_standby, timestamp, "
+            "state, reason, outcome, error, tries, is_kept, date_received) SELECT 'SIMPLE_TEXT', '{}', 'old-' || n, "
+            "'old-' || n, %s, (SELECT min(id) FROM djmessenger_conversation) + n %% %s, false, 1790000000000 + n, "
+            "'done', '', '{}', '', 0, false, now() FROM generate_series(1, %s) n",
+            [page, people, messages],
+        )
+        cursor.execute("ANALYZE")
+
+
+def _wait_for(rows: object, count: int) -> None:
+    end = time.monotonic() + 3600
+    while rows.count() < count:  # type: ignore[attr-defined]
+        if time.monotonic() > end:
+            raise SystemExit(f"only {rows.count()} of {count} were answered")  # type: ignore[attr-defined]
+        time.sleep(0.2)
+
+
+def _assert_rows(count: int, before: int) -> None:
+    """Nothing was skipped: each message has its callback, event, outcome, reply, attempt and answer."""
+    from djmessenger import models  # noqa: PLC0415
+
+    assert models.Callback.objects.filter(state="split").count() == models.Callback.objects.count() == count
+    assert (
+        models.Messaging.objects.filter(state="done").exclude(outcome__isnull=True).count() == count + before
+    )
+    assert (
+        models.Reply.objects.filter(state="sent").exclude(mid=None).exclude(response__isnull=True).count()
+        == count
+    )
+    assert models.Attempt.objects.filter(outcome="accepted").count() == count
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""An app whose bot says back what it hears."""

@@ -1,0 +1,18 @@
+"""One rule that answers every text, and one that waits for a language model that is not there."""
+
+from __future__ import annotations
+
+import time
+
+from djmessenger.rules import Messaging, on, rule, text
+
+
+@rule(text("ask the model"), slow=True, stop=True)
+def ask(event: Messaging) -> str:
+    time.sleep(4.0)
+    return "The model says: 42"
+
+
+@rule(on("SIMPLE_TEXT"))
+def say(event: Messaging) -> str:
+    return event.text.removeprefix("say ")

@@ -1,0 +1,81 @@
+"""Graph as lean as can be: answers each send after a while and notes when it came.
+
+A process of its own, so that its CPU is not counted as the bot's. ``GET /report`` gives what it noted, ``GET
+/delay/<ms>`` sets how long it takes from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+
+
+class Standin:
+    def __init__(self, delay: float) -> None:
+        self.delay = delay
+        self.texts: list[str] = []
+        self.times: list[float] = []
+        self.answered = 0
+
+    def answer(self, path: str, body: bytes) -> tuple[bytes, float]:
+        """Give the answer to a request and the seconds to wait before it."""
+        if path == "/report":
+            return json.dumps({"texts": self.texts, "times": self.times}).encode(), 0.0
+        if path == "/forget":
+            self.texts, self.times = [], []
+            return b"{}", 0.0
+        if path.startswith("/delay/"):
+            self.delay = int(path.rpartition("/")[2]) / 1000
+            return b"{}", 0.0
+        if not body:
+            return json.dumps({"id": path.partition("?")[0].rpartition("/")[2]}).encode(), self.delay
+        call = json.loads(body)
+        if "message" in call:
+            self.texts.append(call["message"]["text"])
+            self.times.append(time.time())
+        self.answered += 1
+        answer = {"recipient_id": call["recipient"]["id"], "message_id": f"m_out_{self.answered}"}
+        return json.dumps(answer).encode(), self.delay
+
+
+class Connection(asyncio.Protocol):
+    def __init__(self, standin: Standin) -> None:
+        self.standin = standin
+        self.buffer = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        head, end, rest = self.buffer.partition(b"\r\n\r\n")
+        if not end:
+            return
+        length = 0
+        for line in head.split(b"\r\n")[1:]:
+            if line[:15].lower() == b"content-length:":
+                length = int(line[15:])
+        if len(rest) < length:
+            return
+        self.buffer = rest[length:]
+        content, delay = self.standin.answer(head.split(b" ", 2)[1].decode(), rest[:length])
+        answer = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (
+            len(content),
+            content,
+        )
+        asyncio.get_running_loop().call_later(delay, self.transport.write, answer)  # type: ignore[attr-defined]
+
+
+async def main() -> None:
+    standin = Standin(int(sys.argv[1]) / 1000)
+    server = await asyncio.get_running_loop().create_server(
+        lambda: Connection(standin), "127.0.0.1", 0, backlog=1000
+    )
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await server.serve_forever()
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

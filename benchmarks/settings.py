@@ -1,0 +1,22 @@
+"""Settings of the project that the benchmarks run: those a production site would have."""
+
+from __future__ import annotations
+
+import os
+
+from tests.settings import *  # noqa: F403
+from tests.settings import DATABASES, INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "benchmarks.echo_bot"]
+DATABASES["default"]["CONN_MAX_AGE"] = None
+ROOT_URLCONF = os.environ.get("BENCH_URLCONF", "djmessenger.urls")
+ALLOWED_HOSTS = ["*"]
+DJM_PAGE_ID = "104233987650012"
+DJM_GRAPH_URL = os.environ.get("BENCH_GRAPH_URL", "http://127.0.0.1:1")
+DJM_DISPATCHER = os.environ.get("BENCH_DISPATCHER", "worker")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "handlers": {"errors": {"class": "logging.StreamHandler", "level": "ERROR"}},
+    "root": {"handlers": ["errors"], "level": "WARNING"},
+}

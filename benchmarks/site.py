@@ -1,0 +1,185 @@
+"""A whole site for a benchmark: database, web processes, worker and Graph, each a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from tests import postgresql
+
+ROOT = Path(__file__).parent.parent
+PAGE = "104233987650012"
+TICKS = os.sysconf("SC_CLK_TCK")
+
+DURABLE = "-c listen_addresses= -c max_connections=60 -c shared_buffers=256MB -c max_wal_size=4GB"
+"""Everything that makes a commit last is on, as PostgreSQL has it by default."""
+
+
+@contextlib.contextmanager
+def database(kind: str, folder: Path) -> Iterator[dict[str, str]]:
+    """Give the environment that names a fresh database: ``postgresql``, or ``sqlite``."""
+    if kind == "sqlite":
+        yield {"DJM_TEST_SQLITE": str(folder / "bench.sqlite3")}
+        return
+    with postgresql.server(DURABLE) as home:
+        yield {"DJM_TEST_POSTGRESQL": str(home)}
+
+
+def callback(number: int | str, person: int, *, say: str = "") -> str:
+    """Give a callback with one text, whose answer is ``say``, by default the number."""
+    return batch([(number, person)], say=say)
+
+
+def batch(events: Sequence[tuple[int | str, int]], *, say: str = "") -> str:
+    """Give a callback with a text for each (number, person)."""
+    items = [
+        {
+            "sender": {"id": str(7_000_000_000_000_000 + person)},
+            "recipient": {"id": PAGE},
+            "timestamp": int(time.time() * 1000),
+            "message": {"mid": f"m_in_{number}", "text": say or f"say {number}"},
+        }
+        for number, person in events
+    ]
+    return json.dumps({"object": "page", "entry": [{"id": PAGE, "time": 0, "messaging": items}]})
+
+
+class Site:
+    """The processes of a site, while a ``with`` block lasts."""
+
+    def __init__(
+        self, environment: dict[str, str], *, delay: int = 150, web: int = 2, workers: int = 1
+    ) -> None:
+        self._stack = contextlib.ExitStack()
+        self._counts = web, workers
+        self.environment = os.environ | environment
+        self.environment |= {
+            "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+        }
+        self._delay = delay
+        self.processes: dict[str, list[subprocess.Popen[Any]]] = {}
+
+    def __enter__(self) -> Site:
+        with contextlib.ExitStack() as stack:
+            graph = self._start(
+                "graph", ["-m", "benchmarks.graph_standin", str(self._delay)], stdout=subprocess.PIPE
+            )
+            stack.callback(self.stop)
+            self.graph_port = int(graph.stdout.readline())  # type: ignore[union-attr]
+            self.environment["BENCH_GRAPH_URL"] = f"http://127.0.0.1:{self.graph_port}"
+            web, workers = self._counts
+            if web:
+                with socket.create_server(("127.0.0.1", 0)) as found:
+                    self.port = found.getsockname()[1]
+                command = ["-m", "gunicorn", "--workers", str(web), "--threads", "2", "--log-level", "error"]
+                self._start("web", [*command, "--bind", f"127.0.0.1:{self.port}", "benchmarks.wsgi"])
+                self._wait_for_web()
+            for _ in range(workers):
+                self.start_worker()
+            stack.pop_all()
+        return self
+
+    def start_worker(self) -> subprocess.Popen[Any]:
+        # Ten threads, one that looks, one that splits, one that settles and one that listens: 14 connections.
+        return self._start("worker", ["-m", "django", "djmessenger", "worker", "--threads", "10"])
+
+    def _start(self, name: str, arguments: list[str], **options: Any) -> subprocess.Popen[Any]:
+        process = subprocess.Popen([sys.executable, *arguments], env=self.environment, cwd=ROOT, **options)
+        self.processes.setdefault(name, []).append(process)
+        return process
+
+    def _wait_for_web(self) -> None:
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+                return
+            time.sleep(0.05)
+        raise RuntimeError("the web processes do not answer")
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        for name in ("web", "worker", "graph"):
+            for process in self.processes.get(name, []):
+                process.send_signal(signal.SIGTERM)
+            for process in self.processes.pop(name, []):
+                process.wait(40)
+
+    def graph(self, path: str) -> Any:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.graph_port}{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def sender(self, bodies: list[str], *, rate: float = 0, connections: int = 8) -> subprocess.Popen[str]:
+        """Begin to post; ``result`` waits for the end."""
+        process = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.sender"],
+            env=self.environment,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        asked = {"port": self.port, "rate": rate, "connections": connections, "bodies": bodies}
+        process.stdin.write(json.dumps(asked))  # type: ignore[union-attr]
+        process.stdin.close()  # type: ignore[union-attr]
+        return process
+
+    def post(self, bodies: list[str], *, rate: float = 0, connections: int = 8) -> dict[str, Any]:
+        """Post all and give what ``sender`` says."""
+        return result(self.sender(bodies, rate=rate, connections=connections))
+
+    def cpu(self, name: str) -> float:
+        """Give the CPU seconds of the processes of a kind, children included."""
+        return sum(_cpu(pid) for process in self.processes[name] for pid in _family(process.pid))
+
+    def memory(self, name: str) -> float:
+        """Give the megabytes that the processes of a kind do not share with others."""
+        return sum(_memory(pid) for process in self.processes[name] for pid in _family(process.pid))
+
+
+def result(process: subprocess.Popen[str]) -> dict[str, Any]:
+    found: dict[str, Any] = json.load(process.stdout)  # type: ignore[arg-type]
+    process.wait()
+    return found
+
+
+def _family(pid: int) -> list[int]:
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(grandchild for child in children for grandchild in _family(int(child)))]
+
+
+def _cpu(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def _memory(pid: int) -> float:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    pss = next(line for line in lines if line.startswith("Pss:"))
+    return int(pss.split()[1]) / 1024
+
+
+def postgresql_cpu(environment: dict[str, str]) -> float:
+    """Give the CPU seconds of the server, with those of connections that have ended."""
+    home = Path(environment["DJM_TEST_POSTGRESQL"])
+    pid = int((home / "data" / "postmaster.pid").read_text().split()[0])
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    ended = (int(fields[13]) + int(fields[14])) / TICKS
+    return ended + sum(_cpu(member) for member in _family(pid))
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    found = sorted(values)
+    return found[min(len(found) - 1, int(len(found) * share))]
