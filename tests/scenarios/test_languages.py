@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import testapp
+from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
@@ -29,6 +30,11 @@ def order(event):
 @rule(text("who"))
 def name(event):
     return f"{gettext('Welcome')}, {event.person.first_name}"
+
+
+@rule(text("when"))
+def clock(event):
+    return str(timezone.localtime().utcoffset())
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +63,12 @@ def test_the_first_answer_is_in_their_language_too(messenger):
     ana = messenger.person("Ana Torres", locale="de_DE")
     ana.says("who")
     ana.sees("Willkommen, Ana")
+
+
+def test_and_in_their_time_zone(messenger):
+    lin = messenger.person(timezone=5.75)
+    lin.says("when")
+    lin.sees("5:45:00")
 
 
 @pytest.mark.parametrize("locale", ["zh_TW", "zh_HK"])

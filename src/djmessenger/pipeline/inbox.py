@@ -232,20 +232,20 @@ class Inbox:
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         try:
-            with self._speaking_to(row):
-                with self._typing(messaging, decision):
-                    decision.run_slow(messaging, savepoints=last)
-                failpoint("inbox_in_handler")
-                with transaction.atomic():
-                    if not self._is_mine(row, lease):
-                        return False
-                    decision.act(messaging, savepoints=last)
-                    _note_receipts(row, messaging)
-                    self._finish(row, decision.outcome, state_before)
-                    self._finish_gathered(row, gathered)
-                    if release and lease is not None:
-                        self._release(lease)
-                    failpoint("inbox_before_commit")
+            with self._speaking_to(row), self._typing(messaging, decision):
+                decision.run_slow(messaging, savepoints=last)
+            failpoint("inbox_in_handler")
+            # Anew, for a slow handler may have learned the person's language and time zone.
+            with self._speaking_to(row), transaction.atomic():
+                if not self._is_mine(row, lease):
+                    return False
+                decision.act(messaging, savepoints=last)
+                _note_receipts(row, messaging)
+                self._finish(row, decision.outcome, state_before)
+                self._finish_gathered(row, gathered)
+                if release and lease is not None:
+                    self._release(lease)
+                failpoint("inbox_before_commit")
         except models.LeaseLost:
             raise
         except Exception:  # noqa: BLE001 - what authors write may raise anything
