@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -27,7 +28,8 @@ def main() -> int:
     parser.add_argument("--short", action="store_true", help="one that fits into the tests")
     options = parser.parse_args()
     short = {
-        "lease": 2.0, "time_out": 0.6, "echo_wait": 5.0, "pause": 0.25, "share": 0.02, "receipts": False, "timed": False
+        "workers": 3,
+        "lease": 1.5, "time_out": 0.5, "echo_wait": 4.0, "pause": 0.15, "share": 0.02, "receipts": False, "timed": False
     }  # fmt: skip
     plan = Plan(
         database=options.database,
@@ -41,6 +43,8 @@ def main() -> int:
         f"seed {plan.seed}, {plan.database}, {plan.dispatcher}, {plan.conversations} conversations",
         flush=True,
     )
+    # What it started ends with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="djm-chaos-"))
     result = run(plan, folder)

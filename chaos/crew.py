@@ -87,7 +87,9 @@ class Process:
 class Crew:
     """All processes of a pass, and a thread that watches over them."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], seed: int, *, celery: bool) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], seed: int, *, workers: int, celery: bool
+    ) -> None:
         self.folder = folder
         self.hits = folder / "hits"
         self.hits.mkdir()
@@ -113,7 +115,7 @@ class Crew:
                 [*command, *(["-n", f"worker{number}"] if celery else [])],
                 WORKER_POINTS,
             )
-            for number in (1, 2)
+            for number in range(1, workers + 1)
         ]
         beat = [*CELERY, "beat", "-l", "INFO", "-s", str(folder / "schedule"), "--pidfile="]
         self.others = [Process(self, "beat", beat, [])] if celery else []

@@ -49,6 +49,7 @@ class Plan:
     """The part of the sends that Graph spoils."""
     receipts: bool = True
     """Whether each message is marked as delivered and read."""
+    workers: int = 2
     lease: float = 3.0
     time_out: float = 0.8
     """Seconds that a call of Graph may take."""
@@ -105,7 +106,7 @@ def run(plan: Plan, folder: Path) -> Result:
         os.environ.update({**named, "DJANGO_SETTINGS_MODULE": environment["DJANGO_SETTINGS_MODULE"]})
         django.setup()
         call_command("migrate", verbosity=0)
-        crew = crews.Crew(folder, environment, plan.seed, celery=tasks is not None)
+        crew = crews.Crew(folder, environment, plan.seed, workers=plan.workers, celery=tasks is not None)
         try:
             return Pass(plan, storm, crew, wire=wire, data=data, tasks=tasks).run()
         finally:
@@ -294,20 +295,17 @@ class Pass:
             end = time.monotonic() + self.plan.seconds
             last = end + DEADLY
             kinds = self._kinds()
-            while time.monotonic() < last:
+            while (now := time.monotonic()) < last:
                 missing = [name for name in kinds if not self.weathered[name]]
-                if (
-                    not missing
-                    and time.monotonic() > end
-                    and not (self.storm.missing() or self.courier.missing())
-                ):
+                if missing or now < end:
+                    name = choose.choice(missing or list(kinds))
+                    kinds[name]()
+                    if name in {"freeze", "kill", "connections cut"}:
+                        self.weathered[name] += 1
+                    connections.close_all()
+                elif not (self.storm.missing() or self.courier.missing()):
                     break
-                name = choose.choice(missing or list(kinds))
-                kinds[name]()
-                if name in {"freeze", "kill", "connections cut"}:
-                    self.weathered[name] += 1
-                connections.close_all()
-                time.sleep(choose.uniform(0, 1))
+                time.sleep(choose.uniform(0, 0.5))
             ended.set()
 
         thread = threading.Thread(target=storm, daemon=True)

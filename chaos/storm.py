@@ -67,7 +67,7 @@ class Storm(Emulator):
             if person in self.deaf:
                 return "silent before"
             # What has not been seen yet comes first, so that a short pass sees all.
-            if not self.spoil or choose.random() >= (0.6 if rare else self._share):
+            if not self.spoil or choose.random() >= (0.8 if rare else self._share):
                 return ""
             fault = choose.choice(rare or list(FAULTS))
             if fault == "dead token" and self.pages[PAGE].token_error is not None:
