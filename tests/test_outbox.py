@@ -480,7 +480,7 @@ def test_a_pause_that_ends_while_a_lane_is_let_go_of_holds_it_no_longer(made, pe
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
     tools.send(bot.get_road(), made)
-    models.Lane.objects.update(ready_at=timezone.now())
+    models.Lane.objects.update(ready_at=timezone.now() - datetime.timedelta(minutes=1))
     outbox, lease, deadline = bot.get_road().outbox, tools.claim(made, tools.OUT), Deadline(60)
     paused = outbox._step(lease, deadline)
     settings.DJM_PAGE_ACCESS_TOKEN = token

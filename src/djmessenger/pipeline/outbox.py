@@ -126,7 +126,6 @@ class Outbox:
         self, leases: Sequence[models.Lease], deadline: Deadline
     ) -> tuple[list[Flight], list[models.Lease]]:
         """Write down an attempt for each lane whose head can be sent now; give these, and the other lanes."""
-        failpoint("outbox_claimed")
         heads = {reply.conversation_id: reply for reply in self._heads(leases)}
         pairs = [
             (lease, reply)
@@ -250,6 +249,7 @@ class Outbox:
 
     @staticmethod
     def _readable(replies: Any) -> Any:
+        failpoint("outbox_claimed")
         last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
         return replies.select_related("conversation__page").annotate(now=Now(), last_number=Subquery(last))
 
