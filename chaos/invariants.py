@@ -249,8 +249,11 @@ class Check:
                     yield f"the log of {name} holds {canary[:4]}…"
 
     def _errors(self) -> Iterator[str]:
+        """Give the last lines of tracebacks that lead through the bot; Celery has its own about its broker."""
         for _, log in self.logs:
-            yield from re.findall(r"^(?:\w+\.)*\w*(?:Error|Exception)\b.*$", log, re.MULTILINE)
+            for frames, error in re.findall(r"^Traceback .*\n((?:  .*\n)+)(\S.*)$", log, re.MULTILINE):
+                if "/djmessenger/" in frames:
+                    yield error
 
     def no_surprise(self) -> Iterator[str]:
         """No exception but those that the weather makes."""

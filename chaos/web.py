@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import socketserver
 import sys
@@ -24,8 +23,5 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 
 if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chaos.settings")
-    if "CHAOS_BROKER" in os.environ:
-        # As the package of a project does.
-        importlib.import_module("chaos.celery_app")
     with make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application(), Server, Quiet) as server:
         server.serve_forever()
