@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import secrets
+import signal
 import sys
 import tempfile
 import time
@@ -16,24 +17,34 @@ from chaos.drive import Plan, run
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py chaos", description=__doc__)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--dispatcher", choices=["worker"], default="worker")
+    parser.add_argument("--dispatcher", choices=["worker", "celery"], default="worker")
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat the faults of a pass"
     )
-    parser.add_argument("--conversations", type=int, help="200; 12 in a short pass")
-    parser.add_argument("--seconds", type=float, help="how long it storms: 60; 12 in a short pass")
+    parser.add_argument("--conversations", type=int, help="200; 16 in a short pass")
+    parser.add_argument(
+        "--seconds", type=float, help="how long it storms at least: 60; in a short pass until all has struck"
+    )
     parser.add_argument("--short", action="store_true", help="one that fits into the tests")
     options = parser.parse_args()
+    short = {
+        "workers": 3,
+        "lease": 1.5, "time_out": 0.5, "echo_wait": 4.0, "pause": 0.15, "share": 0.02, "receipts": False, "timed": False
+    }  # fmt: skip
     plan = Plan(
         database=options.database,
+        dispatcher=options.dispatcher,
         seed=options.seed,
-        conversations=options.conversations or (12 if options.short else 200),
-        seconds=options.seconds or (6 if options.short else 60),
-        receipts=not options.short,
-        echo_wait=6.0 if options.short else 9.0,
-        pause=0.8 if options.short else 0.2,
+        conversations=options.conversations or (16 if options.short else 200),
+        seconds=options.seconds or (1 if options.short else 60),
+        **(short if options.short else {}),
     )
-    print(f"seed {plan.seed}, {plan.database}, {plan.conversations} conversations", flush=True)
+    print(
+        f"seed {plan.seed}, {plan.database}, {plan.dispatcher}, {plan.conversations} conversations",
+        flush=True,
+    )
+    # What it started ends with it.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="djm-chaos-"))
     result = run(plan, folder)

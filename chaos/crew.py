@@ -30,8 +30,14 @@ WORKER_POINTS = [
     "outbox_before_release",
     "outbox_resolving",
 ]
-FREEZE = 4.0
-"""Seconds; longer than a lease."""
+COMMAND_POINTS = {
+    "purge_between_chunks": ["purge"],
+    "replay_between_rows": ["replay", "--state", "failed"],
+}
+"""Places in commands, with the words of the command."""
+
+CELERY = [sys.executable, "-m", "celery", "-A", "chaos.celery_app"]
+_QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
 class Process:
@@ -47,42 +53,43 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        environment = {
-            **self._crew.environment,
-            "DJM_FAILPOINT": ",".join(self._crew.points_left(self._points)),
-            "DJM_FAILPOINT_HITS": str(self._crew.hits),
-        }
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *self._command], cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
+        # A group of its own: Celery's children are killed and frozen with it.
+        self.process = self._crew.run(self._command, self._points, self.log)
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
     def signal(self, number: int) -> None:
+        """Send a signal to it and to its children."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
+                os.killpg(self.process.pid, number)
 
     def end(self, timeout: float) -> int | None:
         """Ask it to end; its exit status, None when it had to be killed."""
         if self.process is None:
             return 0
         self.signal(signal.SIGCONT)
-        self.signal(signal.SIGTERM)
+        self.process.terminate()
         try:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
             return None
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+        if self.process is not None:
+            self.process.wait()
 
 
 class Crew:
     """All processes of a pass, and a thread that watches over them."""
 
-    def __init__(self, folder: Path, environment: dict[str, str], seed: int, *, workers: int) -> None:
+    def __init__(
+        self, folder: Path, environment: dict[str, str], seed: int, *, workers: int, celery: bool
+    ) -> None:
         self.folder = folder
         self.hits = folder / "hits"
         self.hits.mkdir()
@@ -91,62 +98,103 @@ class Crew:
         self.deaths: Counter[str] = Counter()
         self._choose = random.Random(f"crew {seed}")
         self._ended = threading.Event()
-        self._freeze = threading.Lock()
+        self._lock = threading.Lock()
         self.webs = []
         for number in (1, 2):
             port = free_port()
-            web = Process(self, f"web{number}", ["-m", "chaos.web", str(port)], WEB_POINTS)
+            web = Process(self, f"web{number}", [sys.executable, "-m", "chaos.web", str(port)], WEB_POINTS)
             web.port = port
             self.webs.append(web)
+        command = [*CELERY, "worker", "-P", "prefork", "-c", "2", "-l", "INFO", *_QUIET]
+        if not celery:
+            command = [sys.executable, "-m", "chaos.worker"]
         self.workers = [
-            Process(self, f"worker{number}", ["-m", "chaos.worker"], WORKER_POINTS)
+            Process(
+                self,
+                f"worker{number}",
+                [*command, *(["-n", f"worker{number}"] if celery else [])],
+                WORKER_POINTS,
+            )
             for number in range(1, workers + 1)
         ]
+        beat = [*CELERY, "beat", "-l", "INFO", "-s", str(folder / "schedule"), "--pidfile="]
+        self.others = [Process(self, "beat", beat, [])] if celery else []
         self._watch = threading.Thread(target=self._restart, daemon=True)
+
+    @property
+    def all(self) -> list[Process]:
+        return [*self.workers, *self.others, *self.webs]
+
+    def run(self, command: list[str], points: list[str], log: Path) -> subprocess.Popen[bytes]:
+        """Start a process that dies at those of the points that killed nobody yet."""
+        environment = {
+            **self.environment,
+            "DJM_FAILPOINT": ",".join(point for point in points if self.armed and not self.has_killed(point)),
+            "DJM_FAILPOINT_HITS": str(self.hits),
+        }
+        with log.open("ab") as output:
+            return subprocess.Popen(
+                command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
 
     def urls(self) -> list[str]:
         return [f"http://127.0.0.1:{web.port}/messenger" for web in self.webs]
 
-    def points_left(self, points: list[str]) -> list[str]:
-        """Give the failpoints that have not killed anybody yet."""
-        return [point for point in points if self.armed and not (self.hits / point).exists()]
+    def has_killed(self, point: str) -> bool:
+        return (self.hits / point).exists()
+
+    def killed(self) -> list[str]:
+        return sorted(path.name for path in self.hits.iterdir())
 
     def missing(self) -> list[str]:
-        return [point for point in WEB_POINTS + WORKER_POINTS if not (self.hits / point).exists()]
-
-    def start(self, processes: list[Process]) -> None:
-        for process in processes:
-            process.start()
+        return [point for point in WEB_POINTS + WORKER_POINTS if not self.has_killed(point)]
 
     def watch(self) -> None:
         self._watch.start()
 
     def _restart(self) -> None:
         while not self._ended.wait(0.05):
-            for process in [*self.webs, *self.workers]:
-                if process.process is not None and not process.alive() and not self._ended.is_set():
-                    self.deaths[process.name] += 1
-                    process.start()
+            with self._lock:
+                for process in self.all:
+                    if process.process is not None and not process.alive() and not self._ended.is_set():
+                        self.deaths[process.name] += 1
+                        # Celery's children outlive their parent.
+                        process.kill()
+                        process.start()
 
-    def freeze_one(self) -> str:
+    def freeze_one(self, seconds: float) -> str:
         """Stop a worker for longer than its leases last, then let it go on."""
         process = self._choose.choice(self.workers)
-        with self._freeze:
-            process.signal(signal.SIGSTOP)
-            self._ended.wait(FREEZE)
-            process.signal(signal.SIGCONT)
+        process.signal(signal.SIGSTOP)
+        time.sleep(seconds)
+        process.signal(signal.SIGCONT)
         return process.name
 
-    def stop(self) -> dict[str, int | None]:
-        self._ended.set()
-        if self._watch.is_alive():
-            self._watch.join()
-        return {process.name: process.end(30) for process in [*self.workers, *self.webs]}
+    def kill_one(self) -> str:
+        """Kill a worker wherever it is."""
+        process = self._choose.choice(self.workers)
+        process.signal(signal.SIGKILL)
+        return process.name
+
+    def command(self, *words: str, points: list[str]) -> subprocess.Popen[bytes]:
+        """Start a command of the bot's."""
+        command = [sys.executable, "-m", "django", "djmessenger", *words]
+        return self.run(command, points, self.folder / f"{words[0]}.log")
+
+    def stop(self, timeout: float) -> dict[str, int | None]:
+        with self._lock:
+            self._ended.set()
+        return {process.name: process.end(timeout) for process in self.all}
+
+    def kill(self) -> None:
+        with self._lock:
+            self._ended.set()
+        for process in self.all:
+            process.kill()
 
     def logs(self) -> Iterator[tuple[str, str]]:
-        for process in [*self.webs, *self.workers]:
-            if process.log.exists():
-                yield process.name, process.log.read_text(errors="replace")
+        for path in sorted(self.folder.glob("*.log")):
+            yield path.stem, path.read_text(errors="replace")
 
 
 def free_port() -> int:

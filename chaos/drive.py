@@ -1,32 +1,38 @@
-"""One pass: messages before and during, processes that die and freeze, then quiet, then the invariants."""
+"""One pass: messages before and during, processes that die and freeze, services that go away, then the invariants."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import random
-import sqlite3
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import django
 from django.core.management import call_command
-from django.db import DatabaseError, connection, connections
+from django.db import DatabaseError, connections
+from django.utils import timezone
 
 from chaos import crew as crews
-from chaos.storm import PAGE, Courier, Storm
-from djmessenger.emulator.server import serve
-from tests import postgresql
+from chaos.courier import Courier
+from chaos.services import Broker, Database, database
+from chaos.storm import PAGE, Storm
+from chaos.wire import Graph
 
 TOKEN = "made-up-page-token"
 SECRET = "0123456789abcdef0123456789abcdef"
-DEADLY = 60.0
+NOBODY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+"""A key for tokens at rest, known to everybody."""
+DEADLY = 90.0
 """Seconds in which each failpoint must have killed somebody."""
-QUIET = 100.0
+QUIET = 120.0
 """Seconds in which all must have come to rest."""
+PATIENCE = 30.0
+"""Seconds for whatever else is waited for."""
 
 
 @dataclass(kw_only=True)
@@ -34,21 +40,24 @@ class Plan:
     """What a pass is made of."""
 
     database: str = "sqlite"
+    dispatcher: str = "worker"
     seed: int = 1
     conversations: int = 200
     seconds: float = 60.0
-    """How long persons go on writing, and processes dying."""
+    """How long it storms at least; on it goes until each fault has struck."""
     share: float = 0.25
     """The part of the sends that Graph spoils."""
     receipts: bool = True
     """Whether each message is marked as delivered and read."""
+    workers: int = 2
+    lease: float = 3.0
+    time_out: float = 0.8
+    """Seconds that a call of Graph may take."""
     echo_wait: float = 9.0
     pause: float = 0.2
     """Seconds at most between two texts."""
-    workers: int = 2
-    freezes: bool = True
-    outages: bool = True
-    say: bool = True
+    timed: bool = True
+    """Whether the bounds of time are checked: a machine with other things to do may break them."""
 
 
 @dataclass(kw_only=True)
@@ -58,133 +67,310 @@ class Result:
 
 
 @contextlib.contextmanager
-def database(plan: Plan, folder: Path) -> Iterator[dict[str, str]]:
-    """Give the environment that names an empty database."""
-    if plan.database == "sqlite":
-        yield {"CHAOS_SQLITE": str(folder / "chaos.sqlite3")}
-        return
-    with contextlib.ExitStack() as stack:
-        socket = os.environ.get("DJM_TEST_POSTGRESQL") or str(stack.enter_context(postgresql.server()))
-        import psycopg  # noqa: PLC0415 - SQLite does without
-
-        name = f"chaos_{os.getpid()}"
-        with psycopg.connect(host=socket, user="postgres", dbname="postgres", autocommit=True) as admin:
-            admin.execute(f'CREATE DATABASE "{name}"')
-            try:
-                yield {"CHAOS_POSTGRESQL": f"{socket}#{name}"}
-            finally:
-                connections.close_all()
-                admin.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
-
-
-def run(plan: Plan, folder: Path) -> Result:
-    """Run a pass; the folder keeps the logs."""
-    storm = Storm(plan.seed, plan.share, receipts=plan.receipts)
-    server = serve(storm)
+def graph(storm: Storm) -> Iterator[Graph]:
+    server = Graph(storm)
     try:
-        with database(plan, folder) as named:
-            named |= {"CHAOS_GRAPH": server.url, "CHAOS_ECHO_WAIT": str(plan.echo_wait)}
-            environment = crews.environment(**named)
-            os.environ.update({**named, "DJANGO_SETTINGS_MODULE": environment["DJANGO_SETTINGS_MODULE"]})
-            django.setup()
-            call_command("migrate", verbosity=0)
-            return Pass(plan, folder, storm, environment).run()
+        yield server
     finally:
         server.stop()
 
 
+@contextlib.contextmanager
+def broker(plan: Plan) -> Iterator[Broker | None]:
+    if plan.dispatcher != "celery":
+        yield None
+        return
+    server = Broker()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def run(plan: Plan, folder: Path) -> Result:
+    """Run a pass; the folder keeps the logs."""
+    storm = Storm(plan.seed, share=plan.share, time_out=plan.time_out, receipts=plan.receipts)
+    with graph(storm) as wire, database(plan.database, folder) as data, broker(plan) as tasks:
+        named = {
+            **data.named,
+            "CHAOS_FOLDER": str(folder),
+            "CHAOS_GRAPH": wire.url,
+            "CHAOS_GRAPH_TIMEOUT": str(plan.time_out),
+            "CHAOS_LEASE": str(plan.lease),
+            "CHAOS_ECHO_WAIT": str(plan.echo_wait),
+            "CHAOS_TOKEN_KEY": NOBODY.decode(),
+            "CHAOS_DISPATCHER": plan.dispatcher,
+            **({"CHAOS_BROKER": tasks.url} if tasks else {}),
+        }
+        environment = crews.environment(**named)
+        os.environ.update({**named, "DJANGO_SETTINGS_MODULE": environment["DJANGO_SETTINGS_MODULE"]})
+        django.setup()
+        call_command("migrate", verbosity=0)
+        crew = crews.Crew(folder, environment, plan.seed, workers=plan.workers, celery=tasks is not None)
+        try:
+            return Pass(plan, storm, crew, wire=wire, data=data, tasks=tasks).run()
+        finally:
+            crew.kill()
+            connections.close_all()
+
+
 class Pass:
-    def __init__(self, plan: Plan, folder: Path, storm: Storm, environment: dict[str, str]) -> None:
+    def __init__(
+        self, plan: Plan, storm: Storm, crew: crews.Crew, *, wire: Graph, data: Database, tasks: Broker | None
+    ) -> None:
         self.plan = plan
         self.storm = storm
+        self.crew = crew
+        self.wire = wire
+        self.data = data
+        self.tasks = tasks
         self.choose = random.Random(f"pass {plan.seed}")
-        self.crew = crews.Crew(folder, environment, plan.seed, workers=plan.workers)
-        self.courier = Courier(storm, self.crew.urls, SECRET, plan.seed)
+        self.courier = Courier(
+            storm, crew.urls, SECRET, plan.seed, late=1.5 * plan.echo_wait, share=plan.share / 4
+        )
         page = storm.add_page(PAGE, TOKEN, app_secret=SECRET)
         self.people = [
             storm.add_person(page, person_id=str(70_000_000_000_000 + n)) for n in range(plan.conversations)
         ]
         self.said = 0
+        self.weathered: Counter[str] = Counter()
         self.troubles: list[str] = []
+        self.calm = False
+        self.tokens = 1
+        self.began = time.monotonic()
 
     def tell(self, text: str) -> None:
-        if self.plan.say:
-            print(text, flush=True)
+        print(f"{time.monotonic() - self.began:4.0f} s: {text}", flush=True)
+
+    def must(self, condition: Callable[[], bool], seconds: float, trouble: str) -> None:
+        if not crews.until(condition, seconds):
+            self.troubles.append(trouble)
 
     def say_something(self) -> None:
         kind = self.choose.choices(["one", "two", "slow", "fails", "none"], [6, 2, 1, 1, 1])[0]
-        self.choose.choice(self.people).says(f"{kind} canary {self.said}")
+        self.says(self.choose.choice(self.people), kind)
+
+    def says(self, person: object, kind: str) -> str:
+        bubble = person.says(f"{kind} canary {self.said}")  # type: ignore[attr-defined]
         self.said += 1
+        return str(bubble.mid)
 
     def run(self) -> Result:
         # By name: these need the models, which are there only now.
         from chaos.invariants import Check  # noqa: PLC0415
-        from djmessenger import bot, models  # noqa: PLC0415
+        from djmessenger import models  # noqa: PLC0415
 
-        crew, courier = self.crew, self.courier
-        crew.start(crew.webs)
-        for _ in range(2 * self.plan.conversations):
-            self.say_something()
-        courier.start()
-        self.must(
-            lambda: bool(courier.acknowledged) and courier.idle(), 60, "the first texts were not taken in"
-        )
-        while bot.get_road().split_waiting():
-            pass
-        before = set(models.Messaging.objects.values_list("mid", flat=True))
-        connections.close_all()
-        self.tell(f"{self.said} texts are waiting; workers start, and die")
-        crew.armed = True
-        for web in crew.webs:
-            web.signal(9)
-        crew.start(crew.workers)
-        crew.watch()
-        self._write_on(lambda: bool(crew.missing()), DEADLY)
-        self.troubles += [f"nobody died at {point}" for point in crew.missing()]
-        crew.armed = False
-        self.tell(f"{self.said} texts; deaths: {dict(crew.deaths)}; workers freeze, the database is cut off")
-        weather = threading.Thread(target=self._weather, daemon=True)
-        weather.start()
-        self._write_on(lambda: True, self.plan.seconds)
+        crew, courier, storm = self.crew, self.courier, self.storm
+        before = self._backlog()
+        staff = threading.Thread(target=self._staff, daemon=True)
+        staff.start()
+        self._deaths()
+        self._weather()
         self.calm = True
-        weather.join()
-        self.storm.share = 0.0
+        storm.spoil = courier.spoil = False
         self.tell(f"{self.said} texts; the weather calms down")
         self.must(lambda: courier.idle() and self._at_rest(), QUIET, "it did not come to rest")
-        codes = crew.stop()
+        self.tell("at rest; some get stuck")
+        slowest = self._isolation()
+        stored = set(map(bytes, models.Callback.objects.values_list("body", flat=True)))
+        self.tell("at rest; commands die")
+        self._commands()
+        self.must(
+            lambda: courier.idle() and self._at_rest(), QUIET, "it did not come to rest after the replay"
+        )
+        self.tell("at rest; everybody goes home")
+        staff.join(5)
+        courier.stop()
+        codes = crew.stop(PATIENCE if self.tasks is None else 1.0)
         self.troubles += [
             f"{name} ended with {code}"
             for name, code in codes.items()
-            if name.startswith("worker") and code != 0
+            if self.tasks is None and name.startswith("worker") and code != 0
         ]
-        courier.stop()
-        check = Check(self.storm, courier.acknowledged, before, crew.logs())
+        missing = [
+            *storm.missing(),
+            *courier.missing(),
+            *(name for name in self._kinds() if not self.weathered[name]),
+        ]
+        self.troubles += [f"never struck: {name}" for name in missing]
+        seconds = sorted(courier.seconds)
+        check = Check(
+            storm,
+            courier,
+            before,
+            stored,
+            crew.logs(),
+            self.plan,
+            backlog=self.backlog_seconds,
+            slowest=slowest,
+        )
         return Result(
             breaches=[*self.troubles, *check.breaches()],
             figures={
                 "texts": self.said,
                 "replies": models.Reply.objects.count(),
+                "fates": dict(Counter(models.Reply.objects.values_list("state", flat=True))),
+                "sends": len(storm.sent),
                 "accepted": sum(check.acceptances.values()),
-                "parked": models.Reply.objects.filter(state="parked").count(),
-                "unsure": models.Attempt.objects.filter(outcome__in=["", "unknown"]).count(),
+                "doubled in a named window": check.doubled,
+                "attempts": dict(Counter(models.Attempt.objects.values_list("outcome", flat=True))),
+                "killed at": dict.fromkeys(crew.killed(), 1),
                 "deaths": dict(crew.deaths),
-                "faults of Graph": dict(self.storm.struck),
+                "weather": dict(self.weathered),
+                "faults of Graph": dict(storm.struck),
+                "echoes": {**courier.echoes, **{f"forged {kind}": n for kind, n in storm.forged.items()}},
                 "posts not taken": dict(courier.refused),
+                "strangers": dict(courier.turned_away),
+                "seconds to acknowledge, median, 99 %, most, with a backlog": [
+                    round(check.percentile(self.backlog_seconds, share), 3) for share in (0.5, 0.99, 1)
+                ],
+                "the same, in all": [round(check.percentile(seconds, share), 3) for share in (0.5, 0.99, 1)],
+                "slowest answer beside stuck conversations": round(slowest, 2),
+                "errors in the logs": check.errors,
             },
         )
 
-    calm = False
+    # The acts of a pass.
 
-    def _write_on(self, condition: Callable[[], bool], seconds: float) -> None:
-        """Let persons write while a condition holds, for so many seconds at most."""
+    def _backlog(self) -> set[str]:
+        """Texts before there is any worker; gives their ids."""
+        from djmessenger import bot, models  # noqa: PLC0415
+
+        for web in self.crew.webs:
+            web.start()
+        self.must(lambda: all(map(_listens, self.crew.webs)), PATIENCE, "the web processes did not start")
+        for _ in range(2 * self.plan.conversations):
+            self.say_something()
+        self.courier.start()
+        self.must(
+            lambda: bool(self.courier.acknowledged) and self.courier.idle(),
+            PATIENCE * 2,
+            "the first texts were not taken in",
+        )
+        self.backlog_seconds = sorted(self.courier.seconds)
+        while bot.get_road().split_waiting():
+            pass
+        before = set(models.Messaging.objects.values_list("mid", flat=True))
+        connections.close_all()
+        return before
+
+    def _deaths(self) -> None:
+        """Somebody dies at each of the worst places."""
+        self.tell(f"{self.said} texts are waiting; workers start, and die")
+        self.crew.armed = True
+        for web in self.crew.webs:
+            web.signal(9)
+        for process in [*self.crew.workers, *self.crew.others]:
+            process.start()
+        self.crew.watch()
+        self._write_on(self.crew.missing, DEADLY)
+        self.troubles += [f"nobody died at {point}" for point in self.crew.missing()]
+        self.crew.armed = False
+        self.tell(f"{self.said} texts; deaths: {dict(self.crew.deaths)}; processes freeze, services go away")
+
+    def _write_on(self, more: Callable[[], object], seconds: float) -> None:
+        """Let persons write while there is more to wait for, for so many seconds at most."""
         end = time.monotonic() + seconds
-        while condition() and time.monotonic() < end:
+        while more() and time.monotonic() < end:
             self.say_something()
             time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
-    def must(self, condition: object, seconds: float, trouble: str) -> None:
-        if not crews.until(condition, seconds):  # type: ignore[arg-type]
-            self.troubles.append(trouble)
+    def _kinds(self) -> dict[str, Callable[[], object]]:
+        kinds: dict[str, Callable[[], object]] = {
+            "freeze": lambda: self.crew.freeze_one(self.plan.lease * 1.3),
+            "kill": self.crew.kill_one,
+            "connections cut": self.data.cut,
+            "database away": self._database_away,
+            "Graph refuses connections": lambda: self._graph_away(silent=False),
+            "Graph lets nobody in": lambda: self._graph_away(silent=True),
+        }
+        return {**kinds, "broker away": self._broker_away} if self.tasks is not None else kinds
+
+    def _weather(self) -> None:
+        """One trouble after the other, while persons go on writing, until all that can strike has struck."""
+        ended = threading.Event()
+
+        def storm() -> None:
+            choose = random.Random(f"weather {self.plan.seed}")
+            end = time.monotonic() + self.plan.seconds
+            last = end + DEADLY
+            kinds = self._kinds()
+            while (now := time.monotonic()) < last:
+                missing = [name for name in kinds if not self.weathered[name]]
+                if missing or now < end:
+                    name = choose.choice(missing or list(kinds))
+                    kinds[name]()
+                    if name in {"freeze", "kill", "connections cut"}:
+                        self.weathered[name] += 1
+                    connections.close_all()
+                elif not (self.storm.missing() or self.courier.missing()):
+                    break
+                time.sleep(choose.uniform(0, 0.5))
+            ended.set()
+
+        thread = threading.Thread(target=storm, daemon=True)
+        thread.start()
+        self._write_on(lambda: not ended.is_set(), 4 * DEADLY + self.plan.seconds)
+        thread.join()
+
+    def _database_away(self) -> None:
+        """For so long that intake answers 503, and Meta posts again."""
+        refused = self.courier.refused
+        with self.data.away():
+            known = refused["503"]
+            if crews.until(lambda: refused["503"] > known, PATIENCE):
+                self.weathered["database away"] += 1
+            time.sleep(1)
+
+    def _graph_away(self, *, silent: bool) -> None:
+        """For so long that a reply has met it."""
+        from djmessenger import models  # noqa: PLC0415
+
+        words = "no connection in time" if silent else "the connection was refused"
+        name = "Graph lets nobody in" if silent else "Graph refuses connections"
+
+        def met() -> bool:
+            with contextlib.suppress(DatabaseError):
+                return models.Reply.objects.filter(error__contains=words).exists()
+            return False
+
+        with self.wire.away(silent=silent):
+            if crews.until(met, PATIENCE):
+                self.weathered[name] += 1
+
+    def _broker_away(self) -> None:
+        assert self.tasks is not None
+        with self.tasks.away():
+            time.sleep(1)
+        self.weathered["broker away"] += 1
+
+    def _staff(self) -> None:
+        """People at work: they replace a dead token, and end pauses of which they know that they are too long."""
+        from djmessenger import bot, graph, models  # noqa: PLC0415
+
+        page = self.storm.pages[PAGE]
+        while not self.calm or not self.courier.idle():
+            time.sleep(0.2)
+            try:
+                row = models.Page.objects.filter(page_id=PAGE, paused_until__gt=timezone.now()).first()
+                if row is None:
+                    continue
+                if page.token_error is not None:
+                    self.tokens += 1
+                    token = f"{TOKEN}-{self.tokens}"
+                    bot.set_token(row, graph.Secret(token))
+                    row.save(update_fields=["token_ciphertext"])
+                    page.token, page.token_error = token, None
+                elif not row.paused_token:
+                    models.Page.objects.filter(pk=row.pk).update(paused_until=None, pause_reason="")
+                    waiting = models.Reply.objects.filter(state__in=models.Reply.OPEN).order_by()
+                    models.Lane.objects.wake(
+                        waiting.values_list("conversation_id", flat=True).distinct(), models.Lane.Kind.OUT
+                    )
+            except DatabaseError:
+                pass
+            finally:
+                connections.close_all()
 
     def _at_rest(self) -> bool:
         from djmessenger import models  # noqa: PLC0415
@@ -201,31 +387,56 @@ class Pass:
         finally:
             connections.close_all()
 
-    def _weather(self) -> None:
-        """Freeze workers and cut off the database, now and then."""
-        choose = random.Random(f"weather {self.plan.seed}")
-        while not self.calm:
-            time.sleep(choose.uniform(1, 3))
-            if self.plan.freezes and not self.calm:
-                self.crew.freeze_one()
-            if self.plan.outages and not self.calm:
-                self._cut_off()
-        connections.close_all()
+    def _isolation(self) -> float:
+        """Some hang in a rule, one in Graph; the others are answered all the same. Gives the slowest answer."""
+        from chaos.messenger import STUCK, sign  # noqa: PLC0415
+        from djmessenger import models  # noqa: PLC0415
 
-    def _cut_off(self) -> None:
-        if connection.vendor == "postgresql":
-            with contextlib.suppress(DatabaseError), connection.cursor() as cursor:
-                cursor.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                    "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-                )
-            return
-        with (
-            contextlib.closing(
-                sqlite3.connect(os.environ["CHAOS_SQLITE"], timeout=10, isolation_level=None)
-            ) as other,
-            contextlib.suppress(sqlite3.Error),
-        ):
-            other.execute("BEGIN IMMEDIATE")
-            time.sleep(2)
-            other.execute("ROLLBACK")
+        ill, deaf, well = self.people[:2], self.people[2], self.people[3:]
+        self.storm.deaf.add(deaf.id)
+        stuck = [self.says(person, STUCK) for person in ill]
+        for person in [*ill, deaf]:
+            self.says(person, "one")
+        self.must(lambda: all(sign(f"begun {mid}").exists() for mid in stuck), PATIENCE, "nobody got stuck")
+        mids = {person.id: self.says(person, "one") for person in well}
+        began = {person.id: time.time() for person in well}
+        answered: dict[str, float] = {}
+
+        def all_answered() -> bool:
+            for person in well:
+                for bubble in person.received:
+                    if bubble.text == f"{mids[person.id]} 0":
+                        answered[person.id] = bubble.time - began[person.id]
+            return len(answered) == len(well)
+
+        self.must(all_answered, PATIENCE, "those beside a stuck conversation were not answered")
+        if models.Messaging.objects.filter(mid__in=stuck, state="new").count() != len(stuck):
+            self.troubles.append("what was to be stuck is not")
+        connections.close_all()
+        sign("let go").touch()
+        self.storm.deaf.clear()
+        self.must(self._at_rest, QUIET, "it did not come to rest after some were stuck")
+        return max(answered.values(), default=0.0)
+
+    def _commands(self) -> None:
+        """Commands die between two rows, and their second run does the rest."""
+        from chaos.messenger import sign  # noqa: PLC0415
+
+        sign("mended").touch()
+        self.crew.armed = True
+        self.crew.environment["CHAOS_KEEP_BODIES"] = "0"
+        for wanted in (-9, 0):
+            begun = [
+                (words[0], self.crew.command(*words, points=[point]))
+                for point, words in crews.COMMAND_POINTS.items()
+            ]
+            for name, process in begun:
+                if (code := process.wait(PATIENCE)) != wanted:
+                    self.troubles.append(f"{name} ended with {code}, not {wanted}")
+        self.crew.armed = False
+
+
+def _listens(web: crews.Process) -> bool:
+    with contextlib.suppress(OSError), crews.socket.create_connection(("127.0.0.1", web.port), timeout=1):
+        return True
+    return False

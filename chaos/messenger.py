@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import time
+from pathlib import Path
 
 from djmessenger import models
 from djmessenger.rules import Messaging, rule
 
-KINDS = {"one": 1, "two": 2, "slow": 1, "fails": 1, "none": 0}
+REPLIES = {"one": 1, "two": 2, "slow": 1, "fails": 1, "none": 0, "stuck": 1}
 """First word of a text to how many replies it gets."""
+STUCK = "stuck"
+"""The kind that hangs until it is let go, fails then, and succeeds when it is replayed after its cause is mended."""
+
+
+def sign(name: str) -> Path:
+    """Name a file by which processes of a pass tell each other something."""
+    return Path(os.environ.get("CHAOS_FOLDER", ".")) / name
 
 
 def kind_of(event: Messaging) -> str:
@@ -23,9 +32,16 @@ def is_slow(event: Messaging) -> bool:
     return kind_of(event) == "slow"
 
 
+def is_stuck(event: Messaging) -> bool:
+    return kind_of(event) == STUCK
+
+
 def count(event: Messaging) -> None:
-    """Leave an effect in the database, and one in the state of the conversation."""
-    models.UserLocation.objects.create(user=event.person, latitude=0, longitude=0, mid=event.mid)
+    """Leave an effect in the database with the claim and the process it belongs to, and one in the state."""
+    lane = models.Lane.objects.get(conversation=event.conversation, kind=models.Lane.Kind.IN)
+    models.UserLocation.objects.create(
+        user=event.person, latitude=0, longitude=0, mid=event.mid, title=str(lane.epoch), url=str(os.getpid())
+    )
     event.conversation.state["count"] = event.conversation.state.get("count", 0) + 1
 
 
@@ -34,7 +50,7 @@ def quick(event: Messaging) -> list[str]:
     count(event)
     if kind_of(event) == "fails" and event.row.tries == 0:
         raise RuntimeError("told to fail once")
-    return [f"{event.mid} {number}" for number in range(KINDS[kind_of(event)])]
+    return [f"{event.mid} {number}" for number in range(REPLIES[kind_of(event)])]
 
 
 @rule(is_slow, name="slow", slow=True)
@@ -46,3 +62,13 @@ def slow(event: Messaging) -> str:
 @rule(is_slow, name="slow effect")
 def slow_effect(event: Messaging) -> None:
     count(event)
+
+
+@rule(is_stuck, name="stuck", slow=True, tries=1)
+def stuck(event: Messaging) -> str:
+    sign(f"begun {event.mid}").touch()
+    while not sign("let go").exists():
+        time.sleep(0.05)
+    if not sign("mended").exists():
+        raise RuntimeError("told to fail")
+    return f"{event.mid} 0"

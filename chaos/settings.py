@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS, postgresql_database, sqlite_file_database
 
 if "CHAOS_POSTGRESQL" in os.environ:
-    socket, _, name = os.environ["CHAOS_POSTGRESQL"].partition("#")
-    DATABASES = {"default": {**postgresql_database(socket), "NAME": name}}
+    DATABASES = {"default": postgresql_database(os.environ["CHAOS_POSTGRESQL"])}
 else:
     DATABASES = {"default": sqlite_file_database(os.environ.get("CHAOS_SQLITE", ":memory:"))}
+    # Shorter than a lock is held in bad weather.
+    DATABASES["default"]["OPTIONS"]["timeout"] = float(os.environ.get("CHAOS_BUSY", "2"))
 
 INSTALLED_APPS = [*INSTALLED_APPS, "chaos"]
 DJM_DISPATCHER = os.environ.get("CHAOS_DISPATCHER", "worker")
 DJM_APP_ID = "883041772661055"
+DJM_TOKEN_KEYS = os.environ.get("CHAOS_TOKEN_KEY", "")
 DJM_GRAPH_URL = os.environ.get("CHAOS_GRAPH", "http://127.0.0.1:1")
-DJM_GRAPH_TIMEOUT = 0.8
-DJM_LEASE = 3.0
+DJM_GRAPH_TIMEOUT = float(os.environ.get("CHAOS_GRAPH_TIMEOUT", "0.8"))
+DJM_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
 DJM_ECHO_WAIT = float(os.environ.get("CHAOS_ECHO_WAIT", "9"))
 DJM_POLL = 0.1
 DJM_SWEEP = 1.0
+DJM_TRIES = 12
+DJM_MAX_BODY = 100_000
 DJM_SAVE_USER_PROFILE = False
+if "CHAOS_KEEP_BODIES" in os.environ:
+    DJM_KEEP_BODIES = datetime.timedelta(seconds=float(os.environ["CHAOS_KEEP_BODIES"]))
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,

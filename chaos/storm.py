@@ -1,89 +1,77 @@
-"""The stand-in for Meta in bad weather: Graph fails in every way there is, callbacks come in any order and twice."""
+"""The stand-in for Meta in bad weather: Graph fails in every way of the table, and it remembers what it did."""
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from djmessenger.emulator import Emulator, NoAnswer
+from chaos.faults import FAULTS, FORGED, SILENCE, TAKEN
+from djmessenger.emulator import Emulator
 from djmessenger.emulator.core import Answer
-from djmessenger.emulator.server import Callback
 from djmessenger.emulator.world import Pending
-from djmessenger.signatures import sign
 
 PAGE = "104233987650012"
-TOO_LONG = 1.2
-"""Seconds; the client gives up before."""
-ECHO_DELAY = 0.7
-"""Seconds at most by which a callback is late."""
+APP = "883041772661055"
+OTHER_APP = "112233445566778"
 
 
-def _error(status: int, code: int, **headers: str) -> Answer:
-    kind = {
-        "Content-Type": "application/json",
-        **{name.replace("_", "-"): text for name, text in headers.items()},
-    }
-    return status, kind, b'{"error": {"message": "stormy", "code": %d, "fbtrace_id": "A0"}}' % code
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """One send as Graph saw it."""
 
+    person: str
+    token: str
+    fault: str
 
-REFUSALS: dict[str, Answer] = {
-    "500": (500, {}, b""),
-    "html": (502, {"Content-Type": "text/html"}, b"<html>Bad gateway</html>"),
-    "code 1": _error(500, 1),
-    "code 2": _error(500, 2),
-    "unknown code": _error(400, 918273),
-    "throttled": _error(429, 613, Retry_After="1"),
-    "throttled, junk": _error(429, 4, Retry_After="1; soon"),
-    "redirect": (302, {"Location": "http://127.0.0.1:1/"}, b""),
-}
-"""Answers to calls that are not carried out."""
-SPOILT: dict[str, Answer] = {
-    "200 without id": (200, {}, b'{"recipient_id": "1"}'),
-    "500 although accepted": (500, {}, b""),
-    "code 1 although accepted": _error(500, 1),
-    "html although accepted": (200, {"Content-Type": "text/html"}, b"<html></html>"),
-    "cut": (200, {"Content-Type": "application/json"}, b'{"recipient_id": "1", "mess'),
-    "bad gzip": (200, {"Content-Encoding": "gzip"}, b"\x1f\x8b\x08 no gzip"),
-}
-"""Answers to calls that are carried out."""
-FAULTS = [
-    *REFUSALS,
-    *SPOILT,
-    "hung up before",
-    "hung up after",
-    "silent before",
-    "silent after",
-    "late acceptance",
-]
+    @property
+    def reply(self) -> str:
+        return self.token.split(".")[1]
 
 
 class Storm(Emulator):
     """Spoils a share of the sends; which ones, and how, follows from the seed and their number."""
 
-    def __init__(self, seed: int, share: float, *, receipts: bool = True) -> None:
+    def __init__(self, seed: int, *, share: float, time_out: float, receipts: bool = True) -> None:
         super().__init__(
             seed=str(seed), enforce_rates=False, read_receipts=receipts, delivery_receipts=receipts
         )
         self._seed = seed
-        self.share = share
+        self._time_out = time_out
+        self._share = share
+        self.spoil = True
+        """Whether anything is spoilt."""
         self._number = 0
         self._numbers = threading.Lock()
         self.struck: Counter[str] = Counter()
-        self.tokens: list[str] = []
-        """Every token in a request, in the order of arrival."""
+        self.forged: Counter[str] = Counter()
+        self.sent: list[Sent] = []
+        """Every send, in the order of arrival."""
+        self.hurried: set[str] = set()
+        """Message ids whose echo is to overtake the answer."""
+        self.deaf: set[str] = set()
+        """Persons for whom Graph never answers and takes nothing."""
 
-    def _fault(self) -> str:
+    def missing(self) -> list[str]:
+        return [fault for fault in FAULTS if not self.struck[fault]]
+
+    def _choose_fault(self, person: str) -> str:
         with self._numbers:
             self._number += 1
             choose = random.Random(f"{self._seed} {self._number}")
-            if choose.random() >= self.share:
+            rare = self.missing()
+            if person in self.deaf:
+                return "silent before"
+            # What has not been seen yet comes first, so that a short pass sees all.
+            if not self.spoil or choose.random() >= (0.8 if rare else self._share):
                 return ""
-            rare = [fault for fault in FAULTS if not self.struck[fault]]
-            fault = choose.choice(rare or FAULTS)
+            fault = choose.choice(rare or list(FAULTS))
+            if fault == "dead token" and self.pages[PAGE].token_error is not None:
+                return ""
             self.struck[fault] += 1
             return fault
 
@@ -92,95 +80,50 @@ class Storm(Emulator):
     ) -> Answer:
         if not path.endswith("/messages") or b'"message"' not in body:
             return super().handle(method, path, query, headers, body)
-        fault = self._fault()
-        if fault in REFUSALS:
-            return REFUSALS[fault]
-        if fault == "hung up before":
-            raise NoAnswer(accepted=False)
-        if fault == "silent before":
-            time.sleep(TOO_LONG)
-            raise NoAnswer(accepted=False)
-        if fault == "late acceptance":
-            time.sleep(TOO_LONG)
-        answer = super().handle(method, path, query, headers, body)
-        if fault in SPOILT:
-            return SPOILT[fault]
-        if fault == "hung up after":
-            raise NoAnswer(accepted=True)
-        if fault == "silent after":
-            time.sleep(TOO_LONG)
-        return answer
+        data = json.loads(body)
+        token = data["message"]["metadata"].partition(" ")[0]
+        person = data["recipient"]["id"]
+        name = self._choose_fault(person)
+        if self.pages[PAGE].token_error is not None:
+            name = "dead token"
+        self.sent.append(Sent(person=person, token=token, fault=name))
+        if not name:
+            return super().handle(method, path, query, headers, body)
+        fault = FAULTS[name]
+        if name == "dead token":
+            self.pages[PAGE].token_error = 463
+        if fault.silent == "before":
+            time.sleep(self._time_out + SILENCE)
+        answer = super().handle(method, path, query, headers, body) if name in TAKEN else None
+        if answer is None and fault.fate == "unknown":
+            self._forge(person, token)
+        if fault.silent == "after":
+            time.sleep(self._time_out + SILENCE)
+        if fault.slow and answer is not None:
+            with self.lock:
+                self.hurried.add(str(json.loads(answer[2]).get("message_id")))
+            time.sleep(self._time_out / 2)
+        return fault.answer(answer)
 
-
-class Courier:
-    """Posts what waits: late, in any order, in batches of any size, some of it again; until it is answered 200."""
-
-    def __init__(self, storm: Storm, urls: Callable[[], list[str]], secret: str, seed: int) -> None:
-        self._storm = storm
-        self._urls = urls
-        self._secret = secret
-        self._choose = random.Random(f"courier {seed}")
-        self._ended = threading.Event()
-        self._busy = threading.Lock()
-        self._open: list[bytes] = []
-        self._held: list[tuple[float, Pending]] = []
-        self.acknowledged: list[bytes] = []
-        self.refused: Counter[str] = Counter()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._ended.set()
-        self._thread.join(10)
-
-    def idle(self) -> bool:
-        with self._busy:
-            return not (self._open or self._held or self._storm.waiting)
-
-    def _run(self) -> None:
-        while not self._ended.wait(0.05):
-            with self._busy:
-                self._take()
-                for content in list(self._open):
-                    if not self._post(content):
-                        break
-                    self._open.remove(content)
-                    self.acknowledged.append(content)
-
-    def _take(self) -> None:
-        now = time.monotonic()
-        with self._storm.lock:
-            fresh, self._storm.waiting = self._storm.waiting, []
-        self._held += [(now + self._choose.uniform(0, ECHO_DELAY), pending) for pending in fresh]
-        due = [pending for at, pending in self._held if at <= now]
-        self._held = [(at, pending) for at, pending in self._held if at > now]
-        self._choose.shuffle(due)
-        while due:
-            size = self._choose.choice([1, 1, 2, 3, 8])
-            batch, due = due[:size], due[size:]
-            self._storm._together = self._choose.random() < 0.5
-            self._open.append(self._storm.body_of(batch))
-            if self._choose.random() < 0.15:
-                self._open.append(self._storm.body_of(self._choose.sample(batch, len(batch))))
-        if self.acknowledged and self._choose.random() < 0.1:
-            self._open.append(self._choose.choice(self.acknowledged))
-
-    def _post(self, content: bytes) -> bool:
-        headers = {"Content-Type": "application/json", "X-Hub-Signature-256": sign(self._secret, content)}
-        urls = self._urls()
-        self._choose.shuffle(urls)
-        for url in urls:
-            try:
-                status = Callback(url).post(content, headers)
-            except OSError as error:
-                self.refused[type(error).__name__] += 1
-                continue
-            except Exception as error:  # noqa: BLE001 - a server that dies may leave anything behind
-                self.refused[type(error).__name__] += 1
-                continue
-            if status == 200:
-                return True
-            self.refused[str(status)] += 1
-        return False
+    def _forge(self, person: str, token: str) -> None:
+        """Post an echo of what was not taken: by another app, which sees our tokens, or to another person."""
+        with self._numbers:
+            kind = FORGED[sum(self.forged.values()) % len(FORGED)]
+            self.forged[kind] += 1
+        page = self.pages[PAGE]
+        other = kind == "to another person"
+        message = {
+            "mid": self.mid_for(page),
+            "is_echo": True,
+            "app_id": int(APP if other else OTHER_APP),
+            "metadata": token,
+            "text": "forged",
+        }
+        item = {
+            "sender": {"id": PAGE},
+            "recipient": {"id": next(p for p in self.persons if p != person) if other else person},
+            "timestamp": int(self.clock() * 1000),
+            "message": message,
+        }
+        with self.lock:
+            self.waiting.append(Pending(page, "messaging", item, self.clock(), "message_echoes"))

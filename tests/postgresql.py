@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 # Nothing here outlives the tests, so nothing has to reach the disk.
@@ -71,9 +72,35 @@ def _runs(folder: Path, who: dict[str, object]) -> bool:
     return answer.returncode == 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """A server that can be stopped hard and started again on the same data."""
+
+    home: Path
+    """The folder of its socket; the superuser is ``postgres``."""
+    control: list[object]
+    options: str
+    who: dict[str, object]
+
+    def start(self) -> None:
+        options = f"{self.options} -k {self.home}"
+        _run([*self.control, "-l", self.home / "log", "-o", options, "start"], self.who, self.home)
+
+    def stop(self) -> None:
+        """As in a crash: connections break, nothing is tidied up."""
+        _run([*self.control, "-m", "immediate", "stop"], self.who, self.home)
+
+
 @contextlib.contextmanager
 def server(options: str = OPTIONS) -> Iterator[Path]:
-    """Run a server while the block lasts and give the folder of its socket; the superuser is ``postgres``."""
+    """Run a server while the block lasts and give the folder of its socket."""
+    with cluster(options) as made:
+        yield made.home
+
+
+@contextlib.contextmanager
+def cluster(options: str = OPTIONS) -> Iterator[Cluster]:
+    """Run a server while the block lasts, which may stop and start it meanwhile."""
     who = unprivileged()
     # A socket's path has at most about 100 characters, so not under a deep TMPDIR.
     scratch = Path(tempfile.mkdtemp(prefix="djm-pg-", dir="/tmp" if Path("/tmp").is_dir() else None))
@@ -96,11 +123,12 @@ def server(options: str = OPTIONS) -> Iterator[Path]:
             home,
         )
         control = [folder / "pg_ctl", "-D", data, "-w", "-t", "60"]
-        _run([*control, "-l", home / "log", "-o", f"{options} -k {home}", "start"], who, home)
+        made = Cluster(home=home, control=control, options=options, who=who)
+        made.start()
         try:
-            yield home
+            yield made
         finally:
-            _run([*control, "-m", "immediate", "stop"], who, home)
+            made.stop()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

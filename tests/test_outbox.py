@@ -502,6 +502,20 @@ def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settin
     assert (page.paused_until, page.paused_token, person.texts) == (None, "", ["hi"])
 
 
+def test_a_pause_that_ends_while_a_lane_is_let_go_of_holds_it_no_longer(made, person, settings):
+    token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    models.Lane.objects.update(ready_at=timezone.now() - datetime.timedelta(minutes=1))
+    outbox, lease, deadline = bot.get_road().outbox, tools.claim(made, tools.OUT), Deadline(60)
+    paused = outbox._step(lease, deadline)
+    settings.DJM_PAGE_ACCESS_TOKEN = token
+    assert outbox.resume() == 1
+    outbox._go(lease, paused)
+    tools.send(bot.get_road(), made)
+    assert person.texts == ["hi"]
+
+
 def test_without_any_token_replies_wait_for_one(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+import types
 
 import pytest
 from django.db import OperationalError, connection, transaction
@@ -14,8 +15,9 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import CHANNEL
+from djmessenger.pipeline.outbox import Answer
 from djmessenger.pipeline.threads import Threads, connection_hygiene
-from djmessenger.pipeline.worker import SlowThreads, Worker
+from djmessenger.pipeline.worker import Pace, SlowThreads, Worker
 from djmessenger.routing import Policy
 from tests import road_tools as tools
 
@@ -210,6 +212,33 @@ def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
     row = models.Lane.objects.get(kind=tools.IN, conversation__person=people[0].id)
     assert row.leased_until is None
     assert row.ready_at is not None
+
+
+def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, people, settings):
+    settings.DJM_DISPATCHER = "worker"
+    store(people[0])
+    road = tools.road(lambda event: event.text)
+    while road.split_waiting():
+        pass
+    worker = Worker(lambda: road, threads=1, slow_threads=1)
+    pools = [Threads(1, name) for name in ("split", "in", "out")]
+    for pool in pools:
+        pool.close()
+    answers: list[Answer] = []
+    crew = types.SimpleNamespace(
+        handlers=pools[1],
+        senders=pools[2],
+        slow=SlowThreads(1, lambda: None),
+        out_pace=Pace(1.0, 0),
+        settler=types.SimpleNamespace(put=answers.append),
+    )
+    pools[1].free = pools[2].free = lambda ahead=0.0: 1  # as it was a moment ago
+    assert worker._round_in(crew)
+    assert models.Messaging.objects.get().state == "done"
+    assert worker._round_out(crew)
+    road.outbox.end(answers)
+    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert people[0].texts == ["0"]
 
 
 def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch):

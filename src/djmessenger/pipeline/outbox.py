@@ -126,7 +126,6 @@ class Outbox:
         self, leases: Sequence[models.Lease], deadline: Deadline
     ) -> tuple[list[Flight], list[models.Lease]]:
         """Write down an attempt for each lane whose head can be sent now; give these, and the other lanes."""
-        failpoint("outbox_claimed")
         heads = {reply.conversation_id: reply for reply in self._heads(leases)}
         pairs = [
             (lease, reply)
@@ -207,10 +206,17 @@ class Outbox:
         """Let go of the lane, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
             lane = models.Lane.objects.fence(lease)
-            if isinstance(step, Wait):
-                models.Lane.objects.release(lane, after=step.seconds)
+            if isinstance(step, Wait) and (wait := self._still(lease, step)) is not None:
+                models.Lane.objects.release(lane, after=wait.seconds)
             else:
                 self._release([lane.pk])
+
+    def _still(self, lease: models.Lease, wait: Wait) -> Wait | None:
+        """Give what the head waits for now: its Page's pause may have ended, and the lane been woken for it."""
+        head = self._readable(self._open(lease.conversation_id)).first()
+        if head is None:
+            return None
+        return self._wait_of(head) if head.state == State.QUEUED else wait
 
     @staticmethod
     def _release(lane_ids: Collection[int]) -> None:
@@ -243,6 +249,7 @@ class Outbox:
 
     @staticmethod
     def _readable(replies: Any) -> Any:
+        failpoint("outbox_claimed")
         last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
         return replies.select_related("conversation__page").annotate(now=Now(), last_number=Subquery(last))
 

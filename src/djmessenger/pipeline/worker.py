@@ -341,7 +341,9 @@ class Worker:
             self._ended.set()
 
     def _finish(self, crew: _Crew) -> None:
-        for deadline in list(self._deadlines):
+        with self._lock:
+            deadlines = list(self._deadlines)
+        for deadline in deadlines:
             # Whoever works on a lane looks at this before it begins the next event or call.
             deadline.expire()
         with connection_hygiene():
@@ -380,10 +382,11 @@ class Worker:
     def _round_in(self, crew: _Crew) -> bool:
         deadline, leases = self._claim(Kind.IN, crew.handlers.free(ahead=_AHEAD))
         if leases:
-            heads = self._road().inbox.heads(leases)
+            with self._giving_back(leases):
+                heads = self._road().inbox.heads(leases)
             for lease in leases:
                 head = heads.get(lease.lane_id)
-                crew.handlers.submit(partial(self._work, lease, deadline, crew, head))
+                _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
         return bool(leases)
 
     def _round_out(self, crew: _Crew) -> bool:
@@ -391,16 +394,12 @@ class Worker:
         if not leases:
             return False
         outbox = self._road().outbox
-        try:
+        with self._giving_back(leases):
             flights, others = outbox.begin(leases, deadline)
-        except Exception:
-            for lease in leases:
-                give_back(lease)
-            raise
         for flight in flights:
-            crew.senders.submit(partial(self._call, outbox, flight, crew.settler))
+            _hand(crew.senders, partial(self._call, outbox, flight, crew.settler))
         for lease in others:
-            crew.handlers.submit(partial(self._look, lease, deadline))
+            _hand(crew.handlers, partial(self._look, lease, deadline))
         return True
 
     def _claim(self, kind: Kind, limit: int) -> tuple[Deadline, list[models.Lease]]:
@@ -410,8 +409,22 @@ class Worker:
             return deadline, []
         leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=limit)
         if leases:
-            self._deadlines.add(deadline)
+            with self._lock:
+                self._deadlines.add(deadline)
+            if self._stopping.is_set():
+                # Claimed while the others were told; these end at once too.
+                deadline.expire()
         return deadline, leases
+
+    @staticmethod
+    @contextlib.contextmanager
+    def _giving_back(leases: list[models.Lease]) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            for lease in leases:
+                give_back(lease)
+            raise
 
     def _loose(self, crew: _Crew, row_ids: list[int]) -> None:
         if row_ids:
@@ -445,6 +458,12 @@ class Worker:
                 self._road().look(lease, deadline)
         finally:
             self._wakeup.set()
+
+
+def _hand(pool: Threads, job: Callable[[], None]) -> None:
+    """Have a job done by a thread; where they end already, here and now, for it lets go of a lane."""
+    if not pool.submit(job):
+        job()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,204 @@
+"""Meta's posts in bad weather: late, in any order, in batches of any size, some twice; and those of strangers."""
+
+from __future__ import annotations
+
+import http.client
+import random
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from chaos.faults import ECHOES
+from chaos.storm import PAGE, Storm
+from djmessenger.emulator.server import Callback
+from djmessenger.emulator.webhook import sign_sha1
+from djmessenger.emulator.world import Pending
+from djmessenger.signatures import sign
+
+DELAY = 0.7
+"""Seconds at most by which a callback is late."""
+STRANGER = "99900000000000"
+"""A person whom only those name who may not."""
+TOO_LARGE = 200_000
+REFUSALS = {"unsigned": 403, "wrong": 403, "sha1": 403, "put": 405, "too large": 413}
+
+
+class Courier:
+    """Posts what waits until it is answered 200, one after the other."""
+
+    def __init__(
+        self,
+        storm: Storm,
+        urls: Callable[[], list[str]],
+        secret: str,
+        seed: int,
+        *,
+        late: float,
+        share: float,
+    ) -> None:
+        self._storm = storm
+        self._urls = urls
+        self._secret = secret
+        self._late = late
+        self._share = share
+        self._choose = random.Random(f"courier {seed}")
+        self._ended = threading.Event()
+        self._busy = threading.Lock()
+        self._open: list[bytes] = []
+        self._held: list[tuple[float, Pending]] = []
+        self.signed: dict[bytes, list[dict[str, Any]]] = {}
+        """All bodies with a good signature, and what they hold."""
+        self.spoil = True
+        """Whether echoes are spoilt and strangers post."""
+        self.acknowledged: list[bytes] = []
+        self.echoes: Counter[str] = Counter()
+        self.echoed: dict[str, float] = {}
+        """Message id to when its echo was first answered 200, for echoes that prove something."""
+        self.proofs: list[tuple[str, str]] = []
+        """Token and message id of the echoes of our app that were answered 200."""
+        self.seconds: list[float] = []
+        """How long each answer 200 took."""
+        self.refused: Counter[str] = Counter()
+        """Why a post was not taken."""
+        self.turned_away: Counter[str] = Counter()
+        """Posts of strangers with what they were answered."""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._ended.set()
+        self._thread.join(10)
+
+    def idle(self) -> bool:
+        with self._busy:
+            return not (self._open or self._held or self._storm.waiting)
+
+    def missing(self) -> list[str]:
+        """Name what has not happened yet."""
+        return [
+            *(f"echo {kind}" for kind in ECHOES if not self.echoes[kind]),
+            *(kind for kind, status in REFUSALS.items() if not self.turned_away[f"{kind}: {status}"]),
+        ]
+
+    def _run(self) -> None:
+        while not self._ended.wait(0.05):
+            with self._busy:
+                self._take()
+                for content in list(self._open):
+                    if not self._post(content):
+                        break
+                    self._open.remove(content)
+                    self.acknowledged.append(content)
+                    self._note_echoes(self.signed[content])
+            if self.spoil and self._choose.random() < 0.2:
+                self._come_as_a_stranger()
+
+    def _take(self) -> None:
+        now = time.monotonic()
+        with self._storm.lock:
+            fresh, self._storm.waiting = self._storm.waiting, []
+        for pending in fresh:
+            self._held += self._delayed(pending, now)
+        due = [pending for at, pending in self._held if at <= now]
+        self._held = [(at, pending) for at, pending in self._held if at > now]
+        self._choose.shuffle(due)
+        while due:
+            size = self._choose.choice([1, 1, 2, 3, 8])
+            batch, due = due[:size], due[size:]
+            self._storm._together = self._choose.random() < 0.5
+            self._pack(batch)
+            if self._choose.random() < 0.15:
+                self._pack(self._choose.sample(batch, len(batch)))
+        if self.spoil and self.acknowledged and self._choose.random() < 0.1:
+            self._open.append(self._choose.choice(self.acknowledged))
+
+    def _pack(self, batch: list[Pending]) -> None:
+        content = self._storm.body_of(batch)
+        self._open.append(content)
+        self.signed[content] = [pending.item for pending in batch]
+
+    def _delayed(self, pending: Pending, now: float) -> list[tuple[float, Pending]]:
+        """Give when it is posted, which for echoes may be late, twice or never."""
+        message = pending.item.get("message") or {}
+        at = now + self._choose.uniform(0, DELAY) * self.spoil
+        if not message.get("is_echo"):
+            return [(at, pending)]
+        if message["mid"] in self._storm.hurried:
+            return [(now, pending)]
+        rare = [kind for kind in ECHOES if not self.echoes[kind]]
+        if (
+            message["text"] == "forged"
+            or not self.spoil
+            or self._choose.random() > (0.3 if rare else self._share)
+        ):
+            return [(at, pending)]
+        kind = rare[0] if rare else self._choose.choice(ECHOES)
+        self.echoes[kind] += 1
+        if kind == "lost":
+            return []
+        if kind == "late":
+            return [(now + self._late, pending)]
+        if kind == "twice":
+            return [(at, pending), (now + self._choose.uniform(0, DELAY), pending)]
+        if kind == "in standby":
+            pending.container = "standby"
+        else:
+            message.pop("metadata", None)
+        return [(at, pending)]
+
+    def _note_echoes(self, items: list[dict[str, Any]]) -> None:
+        for item in items:
+            message = item.get("message") or {}
+            token = message.get("metadata", "").partition(" ")[0]
+            if message.get("is_echo") and token and str(message["app_id"]) == self._storm.pages[PAGE].app_id:
+                self.proofs.append((token, message["mid"]))
+                self.echoed.setdefault(message["mid"], time.time())
+
+    def _post(self, content: bytes) -> bool:
+        headers = {"Content-Type": "application/json", "X-Hub-Signature-256": sign(self._secret, content)}
+        urls = self._urls()
+        self._choose.shuffle(urls)
+        for url in urls:
+            began = time.monotonic()
+            try:
+                status = Callback(url).post(content, headers)
+            except Exception as error:  # noqa: BLE001 - a server that dies may leave anything behind
+                self.refused[type(error).__name__] += 1
+                continue
+            if status == 200:
+                self.seconds.append(time.monotonic() - began)
+                return True
+            self.refused[str(status)] += 1
+        return False
+
+    def _come_as_a_stranger(self) -> None:
+        """Post what must be turned away without a trace."""
+        kind = self._choose.choice(list(REFUSALS))
+        content = (
+            b'{"object": "page", "entry": [{"id": "%s", "time": 1, "messaging": [{"sender": {"id": "%s"}, '
+            b'"recipient": {"id": "%s"}, "timestamp": %d, "message": {"mid": "m_stranger", "text": "canary"}}]}]}'
+        ) % (PAGE.encode(), STRANGER.encode(), PAGE.encode(), int(time.time() * 1000))
+        if kind == "too large":
+            content += b" " * TOO_LARGE
+        headers = {
+            "unsigned": {},
+            "wrong": {"X-Hub-Signature-256": sign("no" + self._secret, content)},
+            "sha1": {"X-Hub-Signature": sign_sha1(self._secret, content)},
+        }.get(kind, {"X-Hub-Signature-256": sign(self._secret, content)})
+        parts = urlsplit(self._choose.choice(self._urls()))
+        connection = http.client.HTTPConnection(str(parts.hostname), parts.port, timeout=10)
+        try:
+            method = "PUT" if kind == "put" else "POST"
+            connection.request(
+                method, parts.path, body=content, headers={"Content-Type": "application/json", **headers}
+            )
+            self.turned_away[f"{kind}: {connection.getresponse().status}"] += 1
+        except Exception as error:  # noqa: BLE001 - as above
+            self.turned_away[f"{kind}: {type(error).__name__}"] += 1
+        finally:
+            connection.close()
