@@ -17,7 +17,7 @@ from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.outbox import Answer
 from djmessenger.pipeline.threads import Threads, connection_hygiene
-from djmessenger.pipeline.worker import Pace, SlowThreads, Worker
+from djmessenger.pipeline.worker import SlowThreads, Worker
 from djmessenger.routing import Policy
 from tests import road_tools as tools
 
@@ -229,7 +229,7 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
         handlers=pools[1],
         senders=pools[2],
         slow=SlowThreads(1, lambda: None),
-        out_pace=Pace(1.0, 0),
+        out_pace=types.SimpleNamespace(pause=lambda: 1.0),
         settler=types.SimpleNamespace(put=answers.append),
     )
     pools[1].free = pools[2].free = lambda ahead=0.0: 1  # as it was a moment ago
