@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat the faults of a pass"
     )
-    parser.add_argument("--conversations", type=int, help="200; 16 in a short pass")
+    parser.add_argument("--conversations", type=int, help="200; 32 in a short pass")
     parser.add_argument(
         "--seconds", type=float, help="how long it storms at least: 60; in a short pass until all has struck"
     )
@@ -35,7 +35,7 @@ def main() -> int:
         database=options.database,
         dispatcher=options.dispatcher,
         seed=options.seed,
-        conversations=options.conversations or (16 if options.short else 200),
+        conversations=options.conversations or (32 if options.short else 200),
         seconds=options.seconds or (1 if options.short else 60),
         **(short if options.short else {}),
     )

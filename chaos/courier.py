@@ -134,7 +134,7 @@ class Courier:
         if (
             message["text"] == "forged"
             or not self.spoil
-            or self._choose.random() > (0.3 if rare else self._share)
+            or self._choose.random() > (0.5 if rare else self._share)
         ):
             return [(at, pending)]
         kind = rare[0] if rare else self._choose.choice(ECHOES)

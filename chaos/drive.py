@@ -135,7 +135,7 @@ class Pass:
         self.said = 0
         self.weathered: Counter[str] = Counter()
         self.troubles: list[str] = []
-        self.calm = False
+        self.over = threading.Event()
         self.tokens = 1
         self.began = time.monotonic()
 
@@ -166,7 +166,6 @@ class Pass:
         staff.start()
         self._deaths()
         self._weather()
-        self.calm = True
         storm.spoil = courier.spoil = False
         self.tell(f"{self.said} texts; the weather calms down")
         self.must(lambda: courier.idle() and self._at_rest(), QUIET, "it did not come to rest")
@@ -179,7 +178,8 @@ class Pass:
             lambda: courier.idle() and self._at_rest(), QUIET, "it did not come to rest after the replay"
         )
         self.tell("at rest; everybody goes home")
-        staff.join(5)
+        self.over.set()
+        staff.join()
         courier.stop()
         codes = crew.stop(PATIENCE if self.tasks is None else 1.0)
         self.troubles += [
@@ -276,15 +276,16 @@ class Pass:
             time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
     def _kinds(self) -> dict[str, Callable[[], object]]:
-        kinds: dict[str, Callable[[], object]] = {
+        # Outages first: the lag of echoes that they make lengthens all waits until it has faded.
+        return {
+            "database away": self._database_away,
+            **({"broker away": self._broker_away} if self.tasks is not None else {}),
             "freeze": lambda: self.crew.freeze_one(self.plan.lease * 1.3),
             "kill": self.crew.kill_one,
             "connections cut": self.data.cut,
-            "database away": self._database_away,
             "Graph refuses connections": lambda: self._graph_away(silent=False),
             "Graph lets nobody in": lambda: self._graph_away(silent=True),
         }
-        return {**kinds, "broker away": self._broker_away} if self.tasks is not None else kinds
 
     def _weather(self) -> None:
         """One trouble after the other, while persons go on writing, until all that can strike has struck."""
@@ -298,7 +299,7 @@ class Pass:
             while (now := time.monotonic()) < last:
                 missing = [name for name in kinds if not self.weathered[name]]
                 if missing or now < end:
-                    name = choose.choice(missing or list(kinds))
+                    name = missing[0] if missing else choose.choice(list(kinds))
                     kinds[name]()
                     if name in {"freeze", "kill", "connections cut"}:
                         self.weathered[name] += 1
@@ -349,8 +350,7 @@ class Pass:
         from djmessenger import bot, graph, models  # noqa: PLC0415
 
         page = self.storm.pages[PAGE]
-        while not self.calm or not self.courier.idle():
-            time.sleep(0.2)
+        while not self.over.wait(0.2):
             try:
                 row = models.Page.objects.filter(page_id=PAGE, paused_until__gt=timezone.now()).first()
                 if row is None:

@@ -621,3 +621,19 @@ def test_a_token_hash_tells_tokens_apart_and_nothing_else():
     one, two = Client("made-up-token-1"), Client("made-up-token-2")
     assert one.token_hash != two.token_hash
     assert "made-up" not in one.token_hash
+
+
+def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulator):
+    other = tools.PSID[:-1] + "9"
+    emulator.add_person(tools.PAGE, person_id=other)
+    tools.queue(made)
+    tools.queue(tools.conversation(other))
+    outbox = bot.get_road().outbox
+    flights, _ = outbox.begin(models.Lane.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60))
+    # Who never wrote cannot be written to.
+    lost, kept = sorted((outbox.call(flight) for flight in flights), key=lambda answer: answer.sent is None)
+    tools.steal(lost.flight.reply.conversation, tools.OUT)
+    outbox.end([lost, kept])
+    kept.flight.reply.refresh_from_db()
+    assert kept.flight.reply.state == "failed"
+    assert models.Attempt.objects.get(pk=lost.flight.attempt.pk).outcome == "accepted"

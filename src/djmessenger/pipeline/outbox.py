@@ -177,14 +177,13 @@ class Outbox:
     def end(self, answers: Sequence[Answer]) -> None:
         """Write down what became of calls and let go of their lanes."""
         accepted = [answer for answer in answers if answer.sent is not None]
-        if accepted:
-            try:
+        try:
+            if len(accepted) > 1:
                 self._accept(accepted, release=True)
-            except Exception:
-                if len(accepted) == 1:
-                    raise
-                logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
-                self._each(accepted, lambda answer: self._accept([answer], release=True))
+                accepted = []
+        except Exception:
+            logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
+        self._each(accepted, lambda answer: self._accept([answer], release=True))
         others = [answer for answer in answers if answer.sent is None]
         self._each(others, lambda answer: self._go(answer.flight.lease, self._not_accepted(answer)))
 
