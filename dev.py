@@ -302,6 +302,8 @@ STRICT = {
     "PYTHONHASHSEED": os.environ.get("DJM_HASHSEED", str(secrets.randbelow(2**32))),
 }
 WORKERS = str(min(os.cpu_count() or 1, 4))
+QUICK = ["--ignore=tests/faults/test_chaos.py"]
+"""All but the passes of chaos: those are made by ``check``, under one interpreter."""
 
 
 def steps_of_tests(
@@ -346,7 +348,7 @@ def test(arguments: Sequence[str]) -> int:
     environment = Environment(sys.executable).ready("dev")
     if arguments:
         return run([environment.python, "-m", "pytest", *arguments], **STRICT)
-    return run_steps(steps_of_tests(environment, describe(environment)))
+    return run_steps(steps_of_tests(environment, describe(environment), QUICK))
 
 
 def describe(environment: Environment) -> str:
@@ -396,8 +398,7 @@ def newest_steps() -> list[Step]:
     except Trouble as trouble:
         say(str(trouble))
         return [Step(f"environment for {NEWEST_DJANGO}", [sys.executable, "-c", "raise SystemExit(1)"])]
-    # Killed processes and outages are the same to every interpreter: one pass of each kind is enough.
-    return steps_of_tests(environment, describe(environment), ["--ignore=tests/faults/test_chaos.py"])
+    return steps_of_tests(environment, describe(environment), QUICK)
 
 
 def bench(arguments: Sequence[str]) -> int:
