@@ -410,7 +410,7 @@ def bench(arguments: Sequence[str]) -> int:
 
 
 def chaos(arguments: Sequence[str]) -> int:
-    """Kill and freeze real processes under a failing Graph; minutes. --short, --seed N, --database postgresql."""
+    """Kill and freeze real processes under a failing Graph; minutes. --short, --seed N, --database, --dispatcher."""
     environment = Environment(sys.executable).ready("dev")
     return run(
         [environment.python, "-m", "chaos", *arguments], PYTHONPATH=f"{ROOT}{os.pathsep}{ROOT / 'src'}"

@@ -19,6 +19,12 @@ def main() -> int:
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--dispatcher", choices=["worker", "celery"], default="worker")
     parser.add_argument(
+        "--without",
+        choices=["fence", "key", "wait", "token"],
+        default="",
+        help="take this guard out of the workers; the pass should fail",
+    )
+    parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat the faults of a pass"
     )
     parser.add_argument("--conversations", type=int, help="200; 32 in a short pass")
@@ -34,6 +40,7 @@ def main() -> int:
     plan = Plan(
         database=options.database,
         dispatcher=options.dispatcher,
+        without=options.without,
         seed=options.seed,
         conversations=options.conversations or (32 if options.short else 200),
         seconds=options.seconds or (1 if options.short else 60),

@@ -49,6 +49,8 @@ class Plan:
     """The part of the sends that Graph spoils."""
     receipts: bool = True
     """Whether each message is marked as delivered and read."""
+    without: str = ""
+    """A guard to take out, see ``chaos.sabotage``; the pass should fail then."""
     workers: int = 2
     lease: float = 3.0
     time_out: float = 0.8
@@ -100,6 +102,7 @@ def run(plan: Plan, folder: Path) -> Result:
             "CHAOS_ECHO_WAIT": str(plan.echo_wait),
             "CHAOS_TOKEN_KEY": NOBODY.decode(),
             "CHAOS_DISPATCHER": plan.dispatcher,
+            **({"CHAOS_WITHOUT": plan.without} if plan.without else {}),
             **({"CHAOS_BROKER": tasks.url} if tasks else {}),
         }
         environment = crews.environment(**named)

@@ -17,10 +17,11 @@ from django.test import Client
 from djmessenger import bot, models, signatures
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import UnknownFate
+from djmessenger.graph.errors import MessageRejected
 from djmessenger.pipeline import intake, outbox
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Inbox, RunHere
-from djmessenger.pipeline.outbox import Flight, Outbox
+from djmessenger.pipeline.outbox import Answer, Flight, Outbox
 from djmessenger.receiving import Messaging
 from tests import road_tools as tools
 
@@ -86,6 +87,31 @@ def test_the_fence_keeps_a_late_holder_out(person):
 def test_without_the_fence_a_late_holder_answers_too(person, without):
     without(type(models.Messaging.objects), "hold", no_fence)
     assert frozen_longer_than_the_lease(person) == 2
+
+
+def a_refusal_that_comes_after_the_lease(person) -> tuple[int, list[str]]:
+    """The first holder of an outbox was frozen in its call; the second has sent the reply when it wakes up."""
+    made, sender = tools.conversation(), bot.get_road().outbox
+    tools.queue(made)
+    (frozen,), _ = sender.begin([tools.claim(made, tools.OUT)], Deadline(60))
+    for _ in range(20):
+        lease = tools.steal(made, tools.OUT)
+        flights, _ = sender.begin([lease], Deadline(60))
+        if flights:
+            break
+        sender.look(lease, Deadline(60))
+    sender.end([Answer(flight=frozen, error=MessageRejected("no", code=100))])
+    sender.end([sender.call(flight) for flight in flights])
+    return answers(person), list(models.Reply.objects.values_list("state", flat=True))
+
+
+def test_the_fence_keeps_a_late_answer_out(person):
+    assert a_refusal_that_comes_after_the_lease(person) == (1, ["sent"])
+
+
+def test_without_the_fence_a_late_answer_settles_what_another_sends(person, without):
+    without(type(models.Lane.objects), "fence", lambda self, lease: self.get(pk=lease.lane_id))
+    assert a_refusal_that_comes_after_the_lease(person) == (1, ["failed"])
 
 
 # The unique key: the same event twice is one event (invariant 2).

@@ -1,0 +1,37 @@
+"""The road without one of its guards: a pass that stays green then proves nothing."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from djmessenger import models
+from djmessenger.pipeline import outbox
+from djmessenger.receiving import Messaging
+
+
+def no_fence() -> None:
+    lanes: Any = type(models.Lane.objects)
+    lanes.fence = lambda self, lease: self.select_for_update().get(pk=lease.lane_id)
+    lanes.fence_many = lambda self, leases: {lease.lane_id for lease in leases}
+    events: Any = type(models.Messaging.objects)
+    events.hold = lambda self, row, lease: self.filter(pk=row.pk).exists()
+
+
+def no_key() -> None:
+    Messaging.key = lambda self: uuid.uuid4().hex  # type: ignore[method-assign]
+
+
+def no_wait() -> None:
+    outbox.Outbox._wait = staticmethod(lambda page: 0.0)  # type: ignore[method-assign]
+
+
+def no_token() -> None:
+    outbox.with_token = lambda data, token: {  # type: ignore[attr-defined]
+        **data,
+        "message": {**data["message"], "metadata": f"not-{token}"},
+    }
+
+
+GUARDS: dict[str, Callable[[], None]] = {"fence": no_fence, "key": no_key, "wait": no_wait, "token": no_token}
