@@ -29,8 +29,10 @@ NOBODY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 """A key for tokens at rest, known to everybody."""
 DEADLY = 90.0
 """Seconds in which each failpoint must have killed somebody."""
-QUIET = 120.0
-"""Seconds in which all must have come to rest."""
+QUIET = 180.0
+"""Seconds in which all must have come to rest; the wait for an echo may be two minutes of them."""
+_WELL = 20
+"""Persons who write beside the stuck ones: it is their delay that is measured, not how many can be served."""
 PATIENCE = 30.0
 """Seconds for whatever else is waited for."""
 
@@ -55,7 +57,7 @@ class Plan:
     lease: float = 3.0
     time_out: float = 0.8
     """Seconds that a call of Graph may take."""
-    echo_wait: float = 9.0
+    echo_wait: float = 6.0
     pause: float = 0.2
     """Seconds at most between two texts."""
     timed: bool = True
@@ -395,7 +397,7 @@ class Pass:
         from chaos.messenger import STUCK, sign  # noqa: PLC0415
         from djmessenger import models  # noqa: PLC0415
 
-        ill, deaf, well = self.people[:2], self.people[2], self.people[3:]
+        ill, deaf, well = self.people[:2], self.people[2], self.people[3:_WELL]
         self.storm.deaf.add(deaf.id)
         stuck = [self.says(person, STUCK) for person in ill]
         for person in [*ill, deaf]:

@@ -19,6 +19,9 @@ from djmessenger.receiving import decode, split
 State = models.Reply.State
 Fate = models.Attempt.Outcome
 
+_TRACEBACK = re.compile(
+    r"^Traceback .*\n((?:  .*\n)+)(\S.*)$(?!\n\n(?:During handling|The above exception))", re.MULTILINE
+)
 EXPECTED = {
     "RuntimeError: told to fail once",
     "RuntimeError: told to fail",
@@ -251,7 +254,7 @@ class Check:
     def _errors(self) -> Iterator[str]:
         """Give the last lines of tracebacks that lead through the bot; Celery has its own about its broker."""
         for _, log in self.logs:
-            for frames, error in re.findall(r"^Traceback .*\n((?:  .*\n)+)(\S.*)$", log, re.MULTILINE):
+            for frames, error in re.findall(_TRACEBACK, log):
                 if "/djmessenger/" in frames:
                     yield error
 

@@ -72,7 +72,6 @@ class Storm(Emulator):
             fault = choose.choice(rare or list(FAULTS))
             if fault == "dead token" and self.pages[PAGE].token_error is not None:
                 return ""
-            self.struck[fault] += 1
             return fault
 
     def handle(
@@ -86,24 +85,30 @@ class Storm(Emulator):
         name = self._choose_fault(person)
         if self.pages[PAGE].token_error is not None:
             name = "dead token"
-        self.sent.append(Sent(person=person, token=token, fault=name))
-        if not name:
-            return super().handle(method, path, query, headers, body)
-        fault = FAULTS[name]
+        fault = FAULTS.get(name)
         if name == "dead token":
             self.pages[PAGE].token_error = 463
-        if fault.silent == "before":
+        if fault is not None and fault.silent == "before":
             time.sleep(self._time_out + SILENCE)
-        answer = super().handle(method, path, query, headers, body) if name in TAKEN else None
-        if answer is None and fault.fate == "unknown":
+        taken = super().handle(method, path, query, headers, body) if name in TAKEN or not name else None
+        if taken is not None and taken[0] != 200:
+            # A token that was replaced a moment ago is as dead.
+            fault, name = None, "dead token"
+        with self._numbers:
+            self.sent.append(Sent(person=person, token=token, fault=name))
+            if name:
+                self.struck[name] += 1
+        if fault is None:
+            return taken  # type: ignore[return-value]
+        if taken is None and fault.fate == "unknown":
             self._forge(person, token)
         if fault.silent == "after":
             time.sleep(self._time_out + SILENCE)
-        if fault.slow and answer is not None:
+        if fault.slow and taken is not None:
             with self.lock:
-                self.hurried.add(str(json.loads(answer[2]).get("message_id")))
+                self.hurried.add(str(json.loads(taken[2]).get("message_id")))
             time.sleep(self._time_out / 2)
-        return fault.answer(answer)
+        return fault.answer(taken)
 
     def _forge(self, person: str, token: str) -> None:
         """Post an echo of what was not taken: by another app, which sees our tokens, or to another person."""
