@@ -152,6 +152,18 @@ def test_refused_never_left(transport: PooledTransport) -> None:
         transport.send(request(refused()))
 
 
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), BrokenPipeError(32, "broken")])
+def test_a_reset_while_connecting_never_left(
+    transport: PooledTransport, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
+    def reset(*args: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(socket.socket, "connect", reset)
+    with pytest.raises(NotSent, match="no connection"):
+        transport.send(request("http://127.0.0.1:1"))
+
+
 def test_a_name_without_address_never_left(
     transport: PooledTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:

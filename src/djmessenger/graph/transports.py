@@ -127,6 +127,9 @@ class _Timed(HTTPConnection):
                 failure = error
             else:
                 return sock
+        if isinstance(failure, (BrokenPipeError, ConnectionResetError)):
+            # urllib3 takes these for an early answer, and would read it from the socket that is not there.
+            raise ConnectionAbortedError("reset while connecting") from failure
         raise failure
 
     def send(self, data: Any) -> None:
