@@ -29,6 +29,8 @@ EXPECTED = {
     "sqlite3.OperationalError",
     "psycopg.OperationalError",
     "psycopg.errors.AdminShutdown",
+    "django.db.utils.InternalError: terminating connection due to idle-in-transaction",
+    "psycopg.errors.IdleInTransactionSessionTimeout",
 }
 """Ends of tracebacks that belong to the weather."""
 
