@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.test import Client
 
 from djmessenger import bot, models, signatures
 from djmessenger.handling import BaseHandler
@@ -23,6 +24,26 @@ PAGE = "104233987650012"
 APP = "883041772661055"
 PSID = "7012345678901234"
 IN, OUT = models.Lane.Kind.IN, models.Lane.Kind.OUT
+LONG = 30.0
+"""Seconds after which what another process should have done is given up."""
+
+
+def until(condition: Callable[[], object], what: str = "it", say: Callable[[], str] = str) -> None:
+    """Wait for something that another process does."""
+    end = time.monotonic() + LONG
+    while not condition():
+        assert time.monotonic() < end, f"{what} did not happen\n{say()}"
+        time.sleep(0.02)
+
+
+def post(*items: dict[str, Any]) -> int:
+    """Post a callback of items as Meta would; gives the status."""
+    content = body(*items)
+    return (
+        Client()
+        .post("/messenger", content, content_type="application/json", headers=signed(content))
+        .status_code
+    )
 
 
 def now_ms() -> int:

@@ -8,38 +8,22 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
-from django.test import Client
 
 from djmessenger import bot, models
 from djmessenger.emulator.server import serve
 from tests import road_tools as tools
+from tests.road_tools import LONG, post, until
 
 pytest.importorskip("celery", reason="the extra celery is not installed: NOTHING OF CELERY IS TESTED")
 celery_app = importlib.import_module("tests.celery_app")
 
-LONG = 30.0
 
 pytestmark = pytest.mark.django_db
-
-
-def until(condition, what: str = "it", say=lambda: "") -> None:
-    """Wait for something that another process does."""
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen\n{say()}"
-        time.sleep(0.05)
-
-
-def post(*items) -> int:
-    body = tools.body(*items)
-    headers = tools.signed(body)
-    return Client().post("/messenger", body, content_type="application/json", headers=headers).status_code
 
 
 def fates() -> list[str]:

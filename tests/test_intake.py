@@ -13,7 +13,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import intake, road
 from tests import road_tools as tools
 from tests.faults import hostile
 
@@ -125,6 +125,22 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
     fine.refresh_from_db()
     assert (broken.state, fine.state) == ("quarantined", "split")
     assert "a bug of ours" in broken.error
+
+
+def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():
+    intake.store(b"no json")
+    assert bot.get_road().split_waiting()
+    assert not bot.get_road().split_waiting()
+
+
+def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
+    monkeypatch.setattr(road, "MOST_CALLBACKS", 2)
+    rows = [intake.store(tools.body(tools.text(f"m_{number}"))) for number in range(2)]
+    # To this process they are locked: it finds them waiting, and can split none.
+    monkeypatch.setattr(intake, "split_many", lambda callback_ids: intake.Split())
+    assert not bot.get_road().split_waiting()
+    monkeypatch.undo()
+    assert bot.get_road().split_waiting().callbacks == len(rows)
 
 
 def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_waiting(monkeypatch):

@@ -407,6 +407,7 @@ def test_an_echo_that_comes_after_it_was_set_aside_mends_it(
     with django_capture_on_commit_callbacks(execute=True):
         tools.receive(late)
         tools.handle(bot.get_road(), made)
+        tools.send(bot.get_road(), made)
     reply.refresh_from_db()
     assert reply.state == "sent"
     assert reply.error == ""
@@ -511,7 +512,7 @@ def test_a_pause_that_ends_while_a_lane_is_let_go_of_holds_it_no_longer(made, pe
     paused = outbox._step(lease, deadline)
     settings.DJM_PAGE_ACCESS_TOKEN = token
     assert outbox.resume() == 1
-    outbox._go(lease, paused)
+    outbox._let_go(lease, paused)
     tools.send(bot.get_road(), made)
     assert person.texts == ["hi"]
 

@@ -41,11 +41,10 @@ def others_hold():
         thread.join()
 
 
+@pytest.mark.postgresql("SQLite has one lock for all, which storing the callback needs too")
 def test_a_callback_whose_lane_somebody_holds_is_answered_and_left_to_the_sweep(
     file_database, emulator, settings, monkeypatch, others_hold, client
 ):
-    if connection.vendor != "postgresql":
-        pytest.skip("SQLite has one lock for all, which storing the callback needs too")
     settings.DJM_DISPATCHER = "inline"
     monkeypatch.setattr(road, "_PATIENCE", 0.05)
     someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)

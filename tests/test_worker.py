@@ -241,6 +241,25 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
     assert people[0].texts == ["0"]
 
 
+def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
+    """What a call writes, such as the Page's request log, is written over a connection that is closed after it."""
+    seen = []
+
+    def call(flight):
+        models.Page.objects.count()
+        seen.append(connection.connection is not None)
+
+    def send():
+        outbox, settler = types.SimpleNamespace(call=call), types.SimpleNamespace(put=lambda answer: None)
+        Worker._call(outbox, None, settler)
+        seen.append(connection.connection is not None)
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    thread.join()
+    assert seen == [True, False]
+
+
 def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch):
     trouble = [OperationalError("server closed the connection"), ZeroDivisionError()]
     claim = models.Lane.objects.claim

@@ -7,32 +7,16 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pytest
-from django.test import Client
 
 from djmessenger import models
 from djmessenger.emulator.server import serve
 from tests import road_tools as tools
-
-LONG = 40.0
+from tests.road_tools import LONG, post, until
 
 pytestmark = pytest.mark.django_db
-
-
-def until(condition, what: str, log: Path) -> None:
-    end = time.monotonic() + LONG
-    while not condition():
-        assert time.monotonic() < end, f"{what} did not happen\n{log.read_text()}"
-        time.sleep(0.05)
-
-
-def post(*items) -> None:
-    body = tools.body(*items)
-    answer = Client().post("/messenger", body, content_type="application/json", headers=tools.signed(body))
-    assert answer.status_code == 200
 
 
 @pytest.fixture
@@ -93,7 +77,7 @@ def test_it_answers_and_a_first_signal_ends_it_in_order(options, command, emulat
     process = command(*options)
     for number, someone in enumerate(people):
         post(*(tools.text(f"m_{number}_{item}", psid=someone.id) for item in range(3)))
-    until(lambda: sent() == 12, "answering", command.log)
+    until(lambda: sent() == 12, "answering", command.log.read_text)
     assert ends(process) == 0, command.log.read_text()
     assert not models.Lane.objects.exclude(leased_until=None).exists()
     assert models.Attempt.objects.count() == 12
@@ -113,8 +97,8 @@ def test_what_is_under_way_is_finished_before_it_ends(command, emulator, monkeyp
     monkeypatch.setattr(emulator, "handle", slowly)
     process = command()
     post(tools.text("m_1"), tools.text("m_2"))
-    until(came.is_set, "a call", command.log)
-    until(lambda: models.Reply.objects.count() == 2, "handling", command.log)
+    until(came.is_set, "a call", command.log.read_text)
+    until(lambda: models.Reply.objects.count() == 2, "handling", command.log.read_text)
     process.send_signal(signal.SIGTERM)
     go_on.set()
     assert process.wait(LONG) == 0, command.log.read_text()
@@ -133,11 +117,11 @@ def test_a_process_that_dies_is_started_again(command, emulator):
             int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         ]
 
-    until(lambda: len(children()) == 2, "two processes", command.log)
+    until(lambda: len(children()) == 2, "two processes", command.log.read_text)
     first = children()
     for pid in first:
         os.kill(pid, signal.SIGKILL)
-    until(lambda: len(set(children()) - set(first)) == 2, "two others", command.log)
+    until(lambda: len(set(children()) - set(first)) == 2, "two others", command.log.read_text)
     post(tools.text("m_1"))
-    until(lambda: sent() == 1, "answering", command.log)
+    until(lambda: sent() == 1, "answering", command.log.read_text)
     assert ends(process) == 0, command.log.read_text()

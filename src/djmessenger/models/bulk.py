@@ -11,7 +11,7 @@ from django.db.models.functions import Now
 
 
 @functools.cache
-def words(model: type[models.Model], alias: str) -> dict[str, str]:
+def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     """Give what differs between databases in the text of a statement.
 
     ``now`` is the moment by their clock, ``later`` as many seconds after it as a parameter says.

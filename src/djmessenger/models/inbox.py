@@ -11,7 +11,7 @@ from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.models.bulk import execute, fetch, words
+from djmessenger.models.bulk import dialect, execute, fetch
 from djmessenger.models.lanes import Lane, Lease
 from djmessenger.models.people import Conversation, Page
 
@@ -97,11 +97,11 @@ class MessagingManager(models.Manager["Messaging"]):
         ``LeaseLost`` when somebody claimed the lane since.
         """
         alias = router.db_for_write(Messaging)
-        known = words(Messaging, alias)
+        known = dialect(Messaging, alias)
         text = (
             "SELECT row_.id FROM {lanes} lane_, {table} row_ WHERE lane_.id = %s AND lane_.epoch = %s "
             "AND row_.id = %s AND row_.state = 'new' {for_update}"
-        ).format_map(known | {"lanes": words(Lane, alias)["table"]})
+        ).format_map(known | {"lanes": dialect(Lane, alias)["table"]})
         if fetch(alias, text, [lease.lane_id, lease.epoch, row.pk]):
             return True
         Lane.objects.fence(lease)
@@ -114,7 +114,7 @@ class MessagingManager(models.Manager["Messaging"]):
         fields: list[Any] = [Messaging._meta.get_field(name) for name in names]
         text = "UPDATE {table} SET " + ", ".join(f"{name} = %s" for name in names) + " WHERE id = %s"  # noqa: S608
         values = [field.get_db_prep_save(getattr(row, field.attname), connections[alias]) for field in fields]
-        execute(alias, text.format_map(words(Messaging, alias)), [*values, row.pk])
+        execute(alias, text.format_map(dialect(Messaging, alias)), [*values, row.pk])
 
     def release(self, lease: Lease) -> None:
         """Let go of the incoming lane, which is locked: it is due when its first waiting event is, if there is one."""
@@ -123,7 +123,7 @@ class MessagingManager(models.Manager["Messaging"]):
             "UPDATE {lanes} SET leased_until = NULL, owner = '', ready_at = "
             "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
             "WHERE conversation_id = %s AND state = 'new' ORDER BY timestamp, id LIMIT 1) WHERE id = %s"
-        ).format_map(words(Messaging, alias) | {"lanes": words(Lane, alias)["table"]})
+        ).format_map(dialect(Messaging, alias) | {"lanes": dialect(Lane, alias)["table"]})
         execute(alias, text, [lease.conversation_id, lease.lane_id])
 
 

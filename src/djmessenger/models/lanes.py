@@ -10,18 +10,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.db import connections, models, router, transaction
-from django.db.models import F, Q
+from django.db.models import Q
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Coalesce, Greatest, Least, Now
+from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.exceptions import DJMException
-from djmessenger.models.bulk import execute, fetch, words
+from djmessenger.models.bulk import dialect, execute, fetch
 from djmessenger.models.people import Conversation
-
-
-class LeaseLost(DJMException):
-    """Somebody else holds the lane by now; nothing of what was done under the old lease may be committed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +28,16 @@ class Lease:
     conversation_id: int
     kind: str
     epoch: int
+
+
+class LeaseLost(DJMException):
+    """Somebody else holds the lane by now; nothing of what was done under the old lease may be committed."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(
+            f"lane {lease.lane_id} was let go of or claimed by another after epoch {lease.epoch}"
+        )
+        self.lease = lease
 
 
 def in_seconds(seconds: float) -> Combinable:
@@ -67,33 +73,25 @@ class LaneManager(models.Manager["Lane"]):
         """
         wanted = set(conversation_ids)
         with transaction.atomic(using=router.db_for_write(Lane), savepoint=False):
-            if len(wanted) == 1 and not after:
-                self._wake_now(wanted.pop(), kind)
-                return
-            self.lock(wanted, kind)
+            if len(wanted) > 1:
+                # For a single one nobody can wait crosswise.
+                self.lock(wanted, kind)
             self.wake_locked(wanted, kind, after=after)
 
-    def _wake_now(self, conversation_id: int, kind: str) -> None:
-        """Wake a single lane, for which nobody can wait crosswise; each reply does, so it is said in plain SQL."""
-        alias = router.db_for_write(Lane)
-        text = (
-            "UPDATE {table} SET ready_at = {least}(COALESCE(ready_at, {due}), {due}) "
-            "WHERE conversation_id = %s AND kind = %s"
-        ).replace("{due}", "{greatest}({now}, COALESCE(leased_until, {now}))")
-        text = text.format_map(words(Lane, alias))
-        if not execute(alias, text, [conversation_id, kind]):
-            self.ensure([conversation_id])
-            execute(alias, text, [conversation_id, kind])
-
     def wake_locked(self, conversation_ids: Collection[int], kind: str, *, after: float = 0.0) -> None:
-        """Wake lanes that the caller has locked."""
-        moment = in_seconds(after)
-        due = Greatest(moment, Coalesce(F("leased_until"), moment))
-        lanes = self.filter(conversation_id__in=conversation_ids, kind=kind)
-        ready = Least(Coalesce(F("ready_at"), due), due)
-        if lanes.update(ready_at=ready) < len(conversation_ids):
+        """Wake lanes that the caller has locked; in plain SQL, for each reply does it."""
+        if not conversation_ids:
+            return
+        alias = router.db_for_write(Lane)
+        due = "{greatest}({later}, COALESCE(leased_until, {later}))"
+        text = (
+            f"UPDATE {{table}} SET ready_at = {{least}}(COALESCE(ready_at, {due}), {due}) "  # noqa: S608 - no input
+            f"WHERE kind = %s AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))})"
+        ).format_map(dialect(Lane, alias))
+        values = [*[after] * 4, kind, *conversation_ids]
+        if execute(alias, text, values) < len(conversation_ids):
             self.ensure(conversation_ids)
-            lanes.update(ready_at=ready)
+            execute(alias, text, values)
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
         """Lock lanes to the end of the transaction and give their keys; those that are not there are made.
@@ -120,7 +118,7 @@ class LaneManager(models.Manager["Lane"]):
         if conversation_id is not None:
             waiting += " AND conversation_id = %s"
             values.append(conversation_id)
-        known = words(Lane, alias)
+        known = dialect(Lane, alias)
         if not known["skip_locked"]:
             # One writer at a time: whoever finds nothing should not have kept the others waiting.
             text = f"SELECT 1 {waiting} LIMIT 1"
@@ -155,7 +153,7 @@ class LaneManager(models.Manager["Lane"]):
         """Lock the lane to the end of the transaction; ``LeaseLost`` when somebody claimed it since."""
         lane = self.select_for_update().filter(pk=lease.lane_id, epoch=lease.epoch).first()
         if lane is None:
-            raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
+            raise LeaseLost(lease)
         return lane
 
     def fence_many(self, leases: Iterable[Lease]) -> set[int]:
@@ -169,7 +167,7 @@ class LaneManager(models.Manager["Lane"]):
     def check_held(self, lease: Lease) -> None:
         """Raise ``LeaseLost`` when somebody claimed the lane since."""
         if not self.filter(pk=lease.lane_id, epoch=lease.epoch).exists():
-            raise LeaseLost(f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}")
+            raise LeaseLost(lease)
 
     def renew(self, lease: Lease, seconds: float) -> None:
         """Hold on to a lane for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since.
@@ -179,7 +177,7 @@ class LaneManager(models.Manager["Lane"]):
         until = in_seconds(seconds)
         mine = self.filter(pk=lease.lane_id, epoch=lease.epoch, leased_until__isnull=False)
         if not mine.update(leased_until=until, ready_at=until):
-            raise LeaseLost(f"lane {lease.lane_id} was let go of or claimed after epoch {lease.epoch}")
+            raise LeaseLost(lease)
 
     def give_back(self, lease: Lease, *, after: float = 0.0) -> None:
         """Let go of a lane whose work broke off, to be looked at again; nothing where it is another's by now."""

@@ -232,20 +232,20 @@ class Inbox:
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         try:
-            with self._speaking_to(row), self._typing(messaging, decision):
-                decision.run_slow(messaging, savepoints=last)
-            failpoint("inbox_in_handler")
-            # Anew, for a slow handler may have learned the person's language and time zone.
-            with self._speaking_to(row), transaction.atomic():
-                if not self._is_mine(row, lease):
-                    return False
-                decision.act(messaging, savepoints=last)
-                _note_receipts(row, messaging)
-                self._finish(row, decision.outcome, state_before)
-                self._finish_gathered(row, gathered)
-                if release and lease is not None:
-                    self._release(lease)
-                failpoint("inbox_before_commit")
+            with self._speaking_to(row):
+                with self._typing(messaging, decision):
+                    decision.run_slow(messaging, savepoints=last)
+                failpoint("inbox_in_handler")
+                with transaction.atomic():
+                    if not self._is_mine(row, lease):
+                        return False
+                    decision.act(messaging, savepoints=last)
+                    _note_receipts(row, messaging)
+                    self._finish(row, decision.outcome, state_before)
+                    self._finish_gathered(row, gathered)
+                    if release and lease is not None:
+                        self._release(lease)
+                    failpoint("inbox_before_commit")
         except models.LeaseLost:
             raise
         except Exception:  # noqa: BLE001 - what authors write may raise anything
@@ -385,7 +385,7 @@ def _tell_failed(row: models.Messaging) -> None:
 def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
     """Keep on each reply when it was delivered and read; a person who writes can be reached."""
     if row.echo_token:
-        _mend_parked(row)
+        _reopen_parked(row)
     sent = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
         mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
@@ -406,20 +406,14 @@ def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
         ).update(date_unreachable=None)
 
 
-def _mend_parked(row: models.Messaging) -> None:
-    """Settle a reply that was set aside unsure, when the echo of one of its attempts comes after all."""
-    parked = models.Reply.objects.select_for_update().filter(
-        conversation=row.conversation, state=models.Reply.State.PARKED, attempts__token=row.echo_token
+def _reopen_parked(row: models.Messaging) -> None:
+    """Have the outbox look again at a reply that was set aside unsure: the echo of an attempt came after all."""
+    attempt = Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), token=row.echo_token))
+    parked = models.Reply.objects.filter(
+        attempt, conversation=row.conversation, state=models.Reply.State.PARKED
     )
-    reply = parked.first()
-    if reply is None:
-        return
-    reply.state, reply.error, reply.date_sent = models.Reply.State.SENT, "", row.date_event
-    if not models.Reply.objects.filter(mid=row.mid).exists():
-        # One message settles one row.
-        reply.mid = row.mid
-    reply.save(update_fields=["state", "error", "date_sent", "mid"])
-    transaction.on_commit(lambda: models.reply_sent.send_robust(models.Reply, reply=reply))
+    if row.conversation_id is not None and parked.update(state=models.Reply.State.UNKNOWN):
+        models.Lane.objects.wake([row.conversation_id], models.Lane.Kind.OUT)
 
 
 def _begun_by(moment: datetime.datetime | None) -> Q:

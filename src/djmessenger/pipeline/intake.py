@@ -50,19 +50,20 @@ def store(body: bytes, app_id: str = "") -> models.Callback:
 
 @dataclass(kw_only=True)
 class Split:
-    """What a split left to do: conversations whose lanes it woke, and waiting events of nobody's."""
+    """What a split did, and left to do: conversations whose lanes it woke, and waiting events of nobody's."""
 
     conversations: list[int] = field(default_factory=list)
     loose: list[int] = field(default_factory=list)
-    is_full: bool = False
-    """Whether as many callbacks went together as may; more are likely to wait."""
+    callbacks: int = 0
+    """How many were split or set aside; false stands for none."""
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
         self.loose += other.loose
+        self.callbacks += other.callbacks
 
     def __bool__(self) -> bool:
-        return bool(self.conversations or self.loose or self.is_full)
+        return self.callbacks > 0
 
 
 def split(callback_id: int) -> Split:
@@ -87,7 +88,7 @@ def split_many(callback_ids: Sequence[int]) -> Split:
         found = [(callback, _items(callback)) for callback in callbacks]
         understood = [(callback, items) for callback, items in found if items is not None]
         if not understood:
-            return Split()
+            return Split(callbacks=len(callbacks))
         everything = [item for _, items in understood for item in items]
         known = _known_people(everything)
         if erased := _erased(everything, known):
@@ -114,6 +115,7 @@ def split_many(callback_ids: Sequence[int]) -> Split:
             if row.state == models.Messaging.State.IGNORED and row.key in inserted:
                 _say_ignored(row)
         _note_activity([row for row in rows if row.key in inserted], places)
+        todo.callbacks = len(callbacks)
         return todo
 
 

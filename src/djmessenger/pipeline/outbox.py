@@ -115,12 +115,12 @@ class Outbox:
             step = self._step(lease, deadline)
             if step is Step.NEXT and deadline.remaining() > settings.DJM_GRAPH_TIMEOUT:
                 continue
-            self._go(lease, step)
+            self._let_go(lease, step)
             return
 
     def look(self, lease: models.Lease, deadline: Deadline) -> None:
         """Do one step of ``work`` and let go of the lane: for heads that ``begin`` leaves."""
-        self._go(lease, self._step(lease, deadline))
+        self._let_go(lease, self._step(lease, deadline))
 
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
@@ -179,29 +179,27 @@ class Outbox:
         accepted = [answer for answer in answers if answer.sent is not None]
         try:
             if len(accepted) > 1:
-                self._accept(accepted, release=True)
+                for lease in self._accept(accepted, release=True):
+                    log_lost(models.LeaseLost(lease))
                 accepted = []
         except Exception:
             logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
-        self._each(accepted, lambda answer: self._accept([answer], release=True))
+        self._each(accepted, lambda answer: self._accept_one(answer, release=True))
         others = [answer for answer in answers if answer.sent is None]
-        self._each(others, lambda answer: self._go(answer.flight.lease, self._not_accepted(answer)))
+        self._each(others, lambda answer: self._let_go(answer.flight.lease, self._not_accepted(answer)))
 
     @staticmethod
     def _each(answers: Iterable[Answer], settle: Callable[[Answer], object]) -> None:
         for answer in answers:
-            lease = answer.flight.lease
             try:
                 settle(answer)
             except models.LeaseLost as lost:
-                logger.warning(
-                    "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
-                )
+                log_lost(lost)
             except Exception:
                 # Its attempt is found open under the next lease.
                 logger.exception("An answer could not be settled", extra={"action": "answer_waits"})
 
-    def _go(self, lease: models.Lease, step: Step | Wait) -> None:
+    def _let_go(self, lease: models.Lease, step: Step | Wait) -> None:
         """Let go of the lane, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
             lane = models.Lane.objects.fence(lease)
@@ -312,7 +310,7 @@ class Outbox:
             answer = self.call(flight)
             if answer.sent is None:
                 return self._not_accepted(answer)
-            self._accept([answer], release=False)
+            self._accept_one(answer, release=False)
             return Step.NEXT
         flight = self._begun(lease, reply, deadline)
         return Step.NEXT if flight is None else self._failed(lease, reply, flight.attempt, lacking)
@@ -356,9 +354,15 @@ class Outbox:
         self._settle(flight.lease, flight.reply, State.QUEUED)
         return Wait(seconds=0.0)
 
+    @classmethod
+    def _accept_one(cls, answer: Answer, *, release: bool) -> None:
+        """Settle what Meta has; raises ``LeaseLost`` where only the attempt could be written down."""
+        for lease in cls._accept([answer], release=release):
+            raise models.LeaseLost(lease)
+
     @staticmethod
-    def _accept(answers: Sequence[Answer], *, release: bool) -> None:
-        """Settle what Meta has, all in one transaction; raises ``LeaseLost`` after it, for a single one."""
+    def _accept(answers: Sequence[Answer], *, release: bool) -> list[models.Lease]:
+        """Settle what Meta has, all in one transaction; give the leases that were lost by then."""
         now = timezone.now()
         facts = {
             answer.flight.reply.pk: (
@@ -408,15 +412,7 @@ class Outbox:
         for reply in replies:
             if reply.pk in settled:
                 _log(reply)
-        for answer in answers:
-            lease = answer.flight.lease
-            if lease.lane_id not in held:
-                lost = f"lane {lease.lane_id} was claimed by another after epoch {lease.epoch}"
-                if len(answers) == 1:
-                    raise models.LeaseLost(lost)
-                logger.warning(
-                    "Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id}
-                )
+        return [answer.flight.lease for answer in answers if answer.flight.lease.lane_id not in held]
 
     @staticmethod
     def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
@@ -633,6 +629,11 @@ class Outbox:
             extra={"action": "echoes_missing", "page": page.pk},
         )
         return False
+
+
+def log_lost(lost: models.LeaseLost) -> None:
+    """Say that another has the lane by now; what was not committed before has no effect."""
+    logger.warning("Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lost.lease.lane_id})
 
 
 def _log(reply: Any, why: str = "") -> None:

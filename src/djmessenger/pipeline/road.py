@@ -18,7 +18,7 @@ from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.inbox import Inbox, RunHere, SlowPool
 from djmessenger.pipeline.listening import CHANNEL
-from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.outbox import Outbox, log_lost
 from djmessenger.pipeline.patience import at_most
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ _BREATH = 1.0
 """Seconds before work that broke off is begun again."""
 _PATIENCE = 2.0
 """Seconds for each statement of a split inside a request; Meta gives five for all of it."""
-_MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
+MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """What is split in one transaction: as many callbacks as together have no more bytes."""
 
 
@@ -105,9 +105,7 @@ class Road:
         if not batch:
             return intake.Split()
         try:
-            todo = intake.split_many(batch)
-            todo.is_full = len(batch) == _MOST_CALLBACKS
-            return todo
+            return intake.split_many(batch)
         except Exception:
             logger.exception("Callbacks are split one by one", extra={"action": "callbacks_singly"})
         todo = intake.Split()
@@ -122,9 +120,7 @@ class Road:
         batch: list[int] = []
         total = 0
         signer = None
-        for callback_id, size, app_id in waiting.values_list("id", Length("body"), "app_id")[
-            :_MOST_CALLBACKS
-        ]:
+        for callback_id, size, app_id in waiting.values_list("id", Length("body"), "app_id")[:MOST_CALLBACKS]:
             total += size
             if batch and (total > _MOST_BYTES or app_id != signer):
                 break
@@ -176,7 +172,7 @@ def _giving_back(lease: models.Lease) -> Iterator[None]:
     try:
         yield
     except models.LeaseLost as lost:
-        logger.warning("Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lease.lane_id})
+        log_lost(lost)
     except Exception:
         give_back(lease)
         raise

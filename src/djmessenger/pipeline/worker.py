@@ -22,7 +22,7 @@ from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import Listener
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
-from djmessenger.pipeline.road import Road, give_back
+from djmessenger.pipeline.road import MOST_CALLBACKS, Road, give_back
 from djmessenger.pipeline.threads import (
     NAME,
     Threads,
@@ -376,7 +376,7 @@ class Worker:
                     if todo.conversations:
                         self._round_in(crew)
                 self._wakeup.set()
-                if not todo.is_full:
+                if todo.callbacks < MOST_CALLBACKS:
                     self._stopping.wait(crew.split_pace.pause())
 
     def _round_in(self, crew: _Crew) -> bool:
@@ -450,7 +450,8 @@ class Worker:
 
     @staticmethod
     def _call(outbox: Outbox, flight: Flight, settler: Settler) -> None:
-        settler.put(outbox.call(flight))
+        with no_connection():
+            settler.put(outbox.call(flight))
 
     def _look(self, lease: models.Lease, deadline: Deadline) -> None:
         try:

@@ -6,12 +6,12 @@ import copy
 import logging
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sized
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.utils import translation
+from django.utils import timezone, translation
 
 from djmessenger.facebook_locales import language_code
 from djmessenger.outgoing import as_messages
@@ -155,7 +155,7 @@ class Decision:
             with (
                 transaction.atomic() if savepoint else nullcontext(),
                 answering(entry.rule.label) as rows,
-                _speaking_to(messaging),
+                _speaking_to(messaging.person),
             ):
                 work(entry, messaging, rows)
         except Exception as error:
@@ -214,11 +214,15 @@ def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Map
                 context[key] = around[key]
 
 
-def _speaking_to(messaging: Messaging) -> AbstractContextManager[None]:
-    """Speak the person's language, which a handler may have found out a moment ago: it fetches the profile."""
-    language = language_code(getattr(messaging.person, "locale", ""))
-    spoken = language is None or language == translation.get_language()
-    return nullcontext() if spoken else translation.override(language)
+@contextmanager
+def _speaking_to(person: Any) -> Iterator[None]:
+    """The person's language and time zone, which a rule before may have found out: it fetches the profile."""
+    if person is None:
+        yield
+        return
+    language = language_code(person.locale) or translation.get_language()
+    with translation.override(language), timezone.override(person.get_tzinfo()):
+        yield
 
 
 def _is_slow(rule: Rule, handler: Any) -> bool:
