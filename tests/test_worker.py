@@ -15,7 +15,7 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.inbox import Slow
 from djmessenger.pipeline.listening import CHANNEL
-from djmessenger.pipeline.outbox import Answer
+from djmessenger.pipeline.outbox import Answer, Outbox
 from djmessenger.pipeline.threads import Threads, connection_hygiene
 from djmessenger.pipeline.worker import SlowThreads, Worker
 from djmessenger.routing import Policy
@@ -258,6 +258,25 @@ def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
     thread.start()
     thread.join()
     assert seen == [True, False]
+
+
+def test_what_meta_accepted_is_written_down_when_the_database_is_back(work, people, monkeypatch):
+    """Thrown away it would be of unknown fate: a wait for its echo, and perhaps a second message."""
+    trouble = [OperationalError("database is locked"), OperationalError("server closed the connection")]
+    accept = Outbox._accept
+
+    def stumble(answers, **options):
+        if trouble:
+            raise trouble.pop()
+        return accept(answers, **options)
+
+    monkeypatch.setattr(Outbox, "_accept", staticmethod(stumble))
+    store(people[0])
+    work(tools.road(lambda event: "hi"))
+    until(lambda: models.Reply.objects.filter(state="sent").exists(), "the settling")
+    assert trouble == []
+    assert models.Attempt.objects.get().outcome == "accepted"
+    assert people[0].texts == ["hi"]
 
 
 def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch):

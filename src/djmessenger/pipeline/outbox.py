@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Case, Exists, F, OuterRef, Subquery, When
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
@@ -174,8 +174,11 @@ class Outbox:
         failpoint("outbox_answer_read")
         return Answer(flight=flight, sent=sent)
 
-    def end(self, answers: Sequence[Answer]) -> None:
-        """Write down what became of calls and let go of their lanes."""
+    def end(self, answers: Sequence[Answer]) -> list[Answer]:
+        """Write down what became of calls and let go of their lanes.
+
+        Gives the accepted ones that the database did not take: they may be given again while their leases last.
+        """
         accepted = [answer for answer in answers if answer.sent is not None]
         try:
             if len(accepted) > 1:
@@ -184,20 +187,26 @@ class Outbox:
                 accepted = []
         except Exception:
             logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
-        self._each(accepted, lambda answer: self._accept_one(answer, release=True))
+        left = self._each(accepted, lambda answer: self._accept_one(answer, release=True))
         others = [answer for answer in answers if answer.sent is None]
         self._each(others, lambda answer: self._let_go(answer.flight.lease, self._not_accepted(answer)))
+        return left
 
     @staticmethod
-    def _each(answers: Iterable[Answer], settle: Callable[[Answer], object]) -> None:
+    def _each(answers: Iterable[Answer], settle: Callable[[Answer], object]) -> list[Answer]:
+        """Settle each by itself; give those that the database did not take."""
+        left = []
         for answer in answers:
             try:
                 settle(answer)
             except models.LeaseLost as lost:
                 log_lost(lost)
-            except Exception:
+            except Exception as error:
                 # Its attempt is found open under the next lease.
                 logger.exception("An answer could not be settled", extra={"action": "answer_waits"})
+                if isinstance(error, DatabaseError):
+                    left.append(answer)
+        return left
 
     def _let_go(self, lease: models.Lease, step: Step | Wait) -> None:
         """Let go of the lane, looking again under its lock for what came meanwhile."""

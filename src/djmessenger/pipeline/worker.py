@@ -212,17 +212,24 @@ class Settler:
                         answers.append(self._answers.get_nowait())
                 last = None in answers
                 with connection_hygiene(), self._pace.round():
-                    self._settle([answer for answer in answers if answer is not None])
+                    left = self._settle([answer for answer in answers if answer is not None])
+                if left and not last:
+                    time.sleep(_LOOK)
+                    for answer in left:
+                        self.put(answer)
         finally:
             connections.close_all()
 
-    def _settle(self, answers: list[Answer]) -> None:
+    def _settle(self, answers: list[Answer]) -> list[Answer]:
+        """Settle answers; give those that may be tried again."""
+        left: list[Answer] = []
         try:
-            self._outbox().end(answers)
+            left = self._outbox().end(answers)
         except Exception:
             # The attempts are found open under the next leases.
             logger.exception("Answers could not be settled", extra={"action": "answers_wait"})
         self._done()
+        return [answer for answer in left if answer.flight.deadline.remaining() > 0]
 
 
 class Worker:
