@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from djmessenger import bot, models
@@ -340,6 +341,56 @@ def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, s
     look(made, seconds=3600)
     assert models.Reply.objects.get().vouched_wait <= 1.0
     assert fates() == ["unknown"]
+
+
+def test_looks_that_are_a_little_late_lose_nothing(made, emulator, settings):
+    """A busy machine looks late now and then, and the wait is no longer for it."""
+    settings.DJM_ECHO_WAIT = 60.0
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    for _ in range(5):
+        look(made, seconds=0.7)
+        look(made, seconds=0.35)
+    # The first of the ten begins the wait.
+    assert models.Reply.objects.get().vouched_wait == 4.5
+
+
+def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator, settings):
+    """Whoever waits long is looked at often; one transaction looks at all."""
+    settings.DJM_ECHO_WAIT = 60.0
+    emulator.faults.on("timeout_before")
+    counts = []
+    for people in (2, 30):
+        made = [tools.conversation(f"70{people}{number:03}") for number in range(people)]
+        for one in made:
+            tools.queue(one)
+            tools.send(bot.get_road(), one)
+        tools.pass_time(0.6)
+        leases = models.Lane.objects.claim(tools.OUT, seconds=60, limit=100)
+        assert len(leases) >= people
+        with CaptureQueriesContext(connection) as queries:
+            assert bot.get_road().outbox.begin(leases, Deadline(60)) == ([], [])
+        counts.append(len(queries))
+    assert counts[0] == counts[1]
+    assert set(fates()) == {"unknown"}
+    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert sorted(models.Reply.objects.values_list("vouched_wait", flat=True)) == [0.5] * 30 + [1.0] * 2
+
+
+def test_a_lane_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, emulator):
+    """What staff changed while the lane was held is seen when it is let go of."""
+    emulator.faults.on("timeout_before")
+    reply = tools.queue(made)
+    tools.send(bot.get_road(), made)
+    tools.pass_time(0.6)
+    outbox = bot.get_road().outbox
+    lease = tools.claim(made, tools.OUT)
+    heads = list(outbox._heads([lease]))
+    models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
+    models.Lane.objects.wake([made.pk], tools.OUT)
+    outbox._wait_on([(lease, heads[0])])
+    assert tools.lane(made, tools.OUT).ready_at is not None
 
 
 def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person, emulator, settings):

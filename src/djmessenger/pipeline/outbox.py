@@ -38,7 +38,7 @@ State = models.Reply.State
 Outcome = models.Attempt.Outcome
 
 _POLL = 0.5
-"""Seconds between two looks for an echo."""
+"""Seconds between two looks for an echo, and what a look counts at most."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, less a minute for the way."""
 _ECHO_TRUST = 20
@@ -125,20 +125,24 @@ class Outbox:
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
     ) -> tuple[list[Flight], list[models.Lease]]:
-        """Write down an attempt for each lane whose head can be sent now; give these, and the other lanes."""
+        """Write down an attempt for each lane whose head can be sent now; give these, and the lanes to look at.
+
+        Lanes whose head waits for its echo are let go of, to be looked at again.
+        """
         heads = {reply.conversation_id: reply for reply in self._heads(leases)}
-        pairs = [
+        pairs = [(lease, heads[lease.conversation_id]) for lease in leases if lease.conversation_id in heads]
+        ready = [
             (lease, reply)
-            for lease in leases
-            if (reply := heads.get(lease.conversation_id)) is not None
-            and reply.state == State.QUEUED
+            for lease, reply in pairs
+            if reply.state == State.QUEUED
             and self._wait_of(reply) is None
             and not self._is_too_late(reply)
             and not self._needs_upload(reply)
         ]
-        flights = self._write_down(pairs, deadline) if pairs else []
-        begun = {flight.lease.lane_id for flight in flights}
-        return flights, [lease for lease in leases if lease.lane_id not in begun]
+        flights = self._write_down(ready, deadline) if ready else []
+        gone = {flight.lease.lane_id for flight in flights}
+        gone |= self._wait_on([(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN])
+        return flights, [lease for lease in leases if lease.lane_id not in gone]
 
     @staticmethod
     def _needs_upload(reply: Any) -> bool:
@@ -225,12 +229,14 @@ class Outbox:
         return self._wait_of(head) if head.state == State.QUEUED else wait
 
     @staticmethod
-    def _release(lane_ids: Collection[int]) -> None:
+    def _release(lane_ids: Collection[int], due: Subquery | None = None) -> None:
+        """Let go of lanes that are locked; what is open in them is due now, or when ``due`` has a moment to say."""
         failpoint("outbox_before_release")
         waiting = models.Reply.objects.filter(
             conversation=OuterRef("conversation"), state__in=models.Reply.OPEN
         )
-        models.Lane.objects.release_many(lane_ids, Case(When(Exists(waiting), then=Now())))
+        now = Case(When(Exists(waiting), then=Now()))
+        models.Lane.objects.release_many(lane_ids, now if due is None else Coalesce(due, now))
 
     def resume(self) -> int:
         """End the pauses of Pages whose dead token was replaced; give how many."""
@@ -562,16 +568,17 @@ class Outbox:
     # What Meta may or may not have.
 
     def _resolve(self, lease: models.Lease, reply: Any) -> Step | Wait:
-        found = reply.attempts.exclude(mid="").first()
-        mid = found.mid if found else self._echoed(reply)
-        if mid:
+        if mid := self._proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
             self._settle(lease, reply, State.SENT, mid=mid)
             return Step.NEXT
         page = reply.conversation.page
         come = self._echoes_come(page)
         if come and reply.vouched_wait < self._wait(page):
-            return self._vouch(lease, reply)
+            with transaction.atomic():
+                models.Lane.objects.fence(lease)
+                self._vouch([reply])
+            return Wait(seconds=(reply.not_before - reply.now).total_seconds())
         parks = reply.is_parked_when_unsure
         if parks is None:
             parks = settings.DJM_WHEN_UNSURE == "park" or not come
@@ -582,34 +589,68 @@ class Outbox:
             self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
 
-    @staticmethod
-    def _vouch(lease: models.Lease, reply: Any) -> Wait:
-        """Count one interval of the wait, if it has passed and the echo would have been seen in it.
+    def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
+        """Let go of the lanes whose head is to wait on for its echo, all in one transaction; give their keys."""
+        proofs = self._proofs([reply for _, reply in pairs])
+        pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
+        limits = {pk: self._wait(page) if self._echoes_come(page) else 0.0 for pk, page in pages.items()}
+        waiting = {
+            lease.lane_id: (lease, reply)
+            for lease, reply in pairs
+            if reply.pk not in proofs and reply.vouched_wait < limits[reply.conversation.page_id]
+        }
+        if not waiting:
+            return set()
+        with transaction.atomic():
+            held = models.Lane.objects.fence_many([lease for lease, _ in waiting.values()])
+            self._vouch([waiting[lane_id][1] for lane_id in sorted(held)])
+            head = models.Reply.objects.filter(conversation=OuterRef("conversation"), state=State.UNKNOWN)
+            self._release(held, Subquery(head.order_by("id").values("not_before")[:1]))
+        for lane_id in waiting.keys() - held:
+            log_lost(models.LeaseLost(waiting[lane_id][0]))
+        return set(waiting)
 
-        Each look adds at most one interval: an outage, a frozen host or a clock step waits nothing off, and
+    @staticmethod
+    def _vouch(replies: Sequence[Any]) -> None:
+        """Count the time since the last look, as far as the echo would have been seen in it.
+
+        Each look adds one interval at most: an outage, a frozen host or a clock step waits nothing off, and
         neither does a look that a wake-up brought on early, nor one while callbacks wait to be split.
         """
-        if reply.not_before is not None and reply.not_before > reply.now:
-            return Wait(seconds=(reply.not_before - reply.now).total_seconds())
+        interval = datetime.timedelta(seconds=_POLL)
         unseen = models.Callback.objects.filter(
             state=models.Callback.State.NEW, date_received__lt=in_seconds(-_POLL)
         ).exists()
-        passed = 0.0 if unseen or reply.not_before is None else _POLL
-        with transaction.atomic():
-            models.Lane.objects.fence(lease)
-            models.Reply.objects.filter(pk=reply.pk).update(
-                vouched_wait=F("vouched_wait") + passed, not_before=in_seconds(_POLL)
-            )
-        return Wait(seconds=_POLL)
+        rows = []
+        for reply in replies:
+            due = reply.not_before
+            if due is not None and due > reply.now:
+                continue
+            # A look that is a little late does not make the next one late.
+            late = due is None or reply.now - due >= interval
+            reply.not_before = (reply.now if late else due) + interval
+            passed = 0.0 if due is None or unseen else _POLL
+            rows.append((reply.pk, reply.vouched_wait + passed, reply.not_before))
+        # Where a row was changed by hand meanwhile, what it is now counts.
+        models.update_each(models.Reply, ["vouched_wait", "not_before"], rows, where="state = 'unknown'")
 
     @staticmethod
-    def _echoed(reply: models.Reply) -> str:
-        """Give the message id of a stored echo of one of the reply's attempts."""
-        tokens = list(reply.attempts.values_list("token", flat=True))
-        echo = models.Messaging.objects.filter(
-            echo_token__in=tokens, conversation=reply.conversation_id
-        ).first()
-        return echo.mid if echo else ""
+    def _proofs(replies: Sequence[Any]) -> dict[int, str]:
+        """Give the message id of each reply that Meta has: an answer or an echo of one of its attempts tells it."""
+        conversations = {reply.pk: reply.conversation_id for reply in replies}
+        attempts = models.Attempt.objects.filter(reply__in=list(conversations))
+        proofs: dict[int, str] = {}
+        tokens: dict[str, int] = {}
+        for reply_id, token, mid in attempts.values_list("reply_id", "token", "mid"):
+            tokens[token] = reply_id
+            if mid:
+                proofs[reply_id] = mid
+        echoes = models.Messaging.objects.filter(echo_token__in=list(tokens))
+        for echoed, conversation_id, mid in echoes.values_list("echo_token", "conversation_id", "mid"):
+            reply_id = tokens[echoed or ""]
+            if conversations[reply_id] == conversation_id and mid:
+                proofs.setdefault(reply_id, mid)
+        return proofs
 
     @staticmethod
     def _wait(page: models.Page) -> float:
