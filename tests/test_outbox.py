@@ -343,17 +343,30 @@ def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, s
     assert fates() == ["unknown"]
 
 
-def test_looks_that_are_a_little_late_lose_nothing(made, emulator, settings):
-    """A busy machine looks late now and then, and the wait is no longer for it."""
-    settings.DJM_ECHO_WAIT = 60.0
-    emulator.faults.on("timeout_before", times=1)
-    tools.queue(made)
-    tools.send(bot.get_road(), made)
-    for _ in range(5):
-        look(made, seconds=0.7)
-        look(made, seconds=0.35)
-    # The first of the ten begins the wait.
-    assert models.Reply.objects.get().vouched_wait == 4.5
+@pytest.mark.parametrize(("lag", "wait"), [(None, 15.0), (0.1, 10.0), (5.0, 20.0), (3600.0, 120.0)])
+def test_the_wait_follows_the_lag_of_echoes_within_bounds(lag, wait):
+    assert bot.get_road().outbox._wait(models.Page(echo_lag=lag)) == wait
+
+
+@pytest.mark.parametrize(
+    ("moments", "waited"),
+    [
+        ([0, 0.5, 1.0, 1.5], 1.5),
+        ([0, 0.7, 1.2, 1.9, 2.01], 2.0),  # late now and then
+        ([0, 0.1, 0.2, 0.5, 0.6], 0.5),  # too early
+        ([0, 3600, 3600.1, 3600.5], 1.0),  # frozen, or by a clock that was set
+    ],
+)
+def test_what_looks_count(moments, waited, made):
+    reply = tools.queue(made)
+    models.Reply.objects.update(state="unknown")
+    began = timezone.now()
+    for moment in moments:
+        reply.refresh_from_db()
+        reply.now = began + datetime.timedelta(seconds=moment)
+        bot.get_road().outbox._vouch([reply])
+    reply.refresh_from_db()
+    assert reply.vouched_wait == waited
 
 
 def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator, settings):

@@ -184,7 +184,10 @@ SETTINGS: dict[str, Setting] = {
         "What happens to a reply of which neither answer nor echo came in time: resend it, or park it for staff.",
     ),
     "DJM_ECHO_WAIT": Setting(
-        (int, float), 15.0, "How long an unsure reply waits for its echo, in seconds, until lags are known."
+        (int, float),
+        15.0,
+        "How long an unsure reply waits for its echo, in seconds, until lags are known; from then on it is four times "
+        "the lag, at least two thirds of this and at most eight times this.",
     ),
     "DJM_LEASE": Setting(
         (int, float), 60.0, "How long a worker may hold a conversation queue without a sign, in seconds."

@@ -655,9 +655,10 @@ class Outbox:
     @staticmethod
     def _wait(page: models.Page) -> float:
         """Seconds in which an echo may still come: four times the lag seen, within bounds."""
+        usual = float(settings.DJM_ECHO_WAIT)
         if page.echo_lag is None:
-            return float(settings.DJM_ECHO_WAIT)
-        return min(max(4 * page.echo_lag, float(settings.DJM_ECHO_WAIT) * 2 / 3), 120.0)
+            return usual
+        return min(max(4 * page.echo_lag, usual * 2 / 3), usual * 8)
 
     def _echoes_come(self, page: models.Page) -> bool:
         """Whether echoes of ours reach us; when none came for a score of accepted sends, waiting is vain.
