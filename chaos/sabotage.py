@@ -16,7 +16,7 @@ def no_fence() -> None:
     lanes.fence = lambda self, lease: self.select_for_update().get(pk=lease.lane_id)
     lanes.fence_many = lambda self, leases: {lease.lane_id for lease in leases}
     events: Any = type(models.Messaging.objects)
-    events.hold = lambda self, row, lease: self.filter(pk=row.pk).exists()
+    events.hold = lambda self, leases: set(self.filter(pk__in=list(leases)).values_list("pk", flat=True))
 
 
 def no_key() -> None:

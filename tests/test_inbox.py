@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 
 import pytest
-from django.db import connection, transaction
+from django.db import DatabaseError, connection, transaction
+from django.db.models.signals import post_save
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -435,3 +438,144 @@ def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
     done = []
     tools.handle(tools.road(lambda event: done.append(enough.wait(20)), slow=True, typing=True), made)
     assert done == [True]
+
+
+# Events whose rules have nothing to do with the database are written down together, which nobody sees.
+
+
+def handled(road):
+    """Handle the first event of each lane as a worker does; give what is to be written down."""
+    leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=100)
+    heads = road.inbox.heads(leases)
+    return [road.handle(lease, Deadline(60), RunHere(), heads.get(lease.lane_id)) for lease in leases]
+
+
+def say_hello(*psids):
+    return [tools.receive(tools.text(f"m_{psid}", psid=psid)).conversations[0] for psid in psids]
+
+
+def states() -> list[str]:
+    return list(models.Messaging.objects.order_by("id").values_list("state", flat=True))
+
+
+def texts() -> list[str]:
+    return [reply.data["message"]["text"] for reply in models.Reply.objects.order_by("id")]
+
+
+def free(kind: str = tools.IN) -> bool:
+    return not models.Lane.objects.filter(kind=kind).exclude(leased_until=None).exists()
+
+
+def test_many_events_cost_no_more_statements_than_two():
+    road = tools.road(lambda event: event.mid)
+    counts = []
+    for people in (2, 30):
+        psids = [f"70{people}{number:03}" for number in range(people)]
+        say_hello(*psids)
+        done = handled(road)
+        assert all(done)
+        assert models.Reply.objects.filter(recipient__in=psids).count() == 0
+        with CaptureQueriesContext(connection) as queries:
+            road.inbox.write_down(done)
+        counts.append(len(queries))
+        assert {text[2:] for text in texts()} >= set(psids)
+    assert counts[0] == counts[1]
+    assert set(states()) == {"done"}
+    assert free()
+    assert models.Lane.objects.filter(kind=tools.OUT, ready_at__lte=timezone.now()).count() == 32
+
+
+def test_a_rule_that_asks_the_database_has_its_own_transaction():
+    def asks(event):
+        note(event)
+        return "answer"
+
+    say_hello("7001")
+    assert handled(tools.road(asks)) == [None]
+    assert (states(), texts(), effects(), free()) == (["done"], ["answer"], ["m_7001"], True)
+
+
+def test_answers_stay_in_order_whoever_queues_them():
+    def queues(event):
+        models.Reply.objects.queue(event.conversation, {"message": {"text": "two"}}, type="simple_text")
+        return "three"
+
+    say_hello("7001")
+    assert handled(tools.road(lambda event: "one", queues, lambda event: "four")) == [None]
+    assert texts() == ["one", "two", "three", "four"]
+
+
+def test_what_a_rule_leaves_to_do_on_commit_comes_after_its_answer(django_capture_on_commit_callbacks):
+    found = []
+
+    def waits(event):
+        transaction.on_commit(lambda: found.append((states(), texts())))
+        return "answer"
+
+    say_hello("7001")
+    with django_capture_on_commit_callbacks(execute=True):
+        assert handled(tools.road(waits)) == [None]
+    assert found == [(["done"], ["answer"])]
+
+
+def test_who_lost_the_lane_meanwhile_writes_nothing_down(caplog):
+    road = tools.road(lambda event: "answer")
+    made = models.Conversation.objects.get(pk=say_hello("7001")[0])
+    say_hello("7002")
+    done = handled(road)
+    tools.steal(made)
+    road.inbox.write_down(done)
+    assert (states(), texts()) == (["new", "done"], ["answer"])
+    assert models.Reply.objects.get().recipient_id == "7002"
+    assert "lease_lost" in {getattr(record, "action", "") for record in caplog.records}
+
+
+def test_who_swallows_the_loss_of_the_lane_has_no_effect_either():
+    def swallows(event):
+        with contextlib.suppress(Exception):
+            note(event)
+        with contextlib.suppress(Exception):
+            note(event)
+        return "answer"
+
+    road = tools.road(swallows)
+    made = models.Conversation.objects.get(pk=say_hello("7001")[0])
+    lease = tools.claim(made)
+    head = road.inbox.heads([lease])[lease.lane_id]
+    tools.steal(made)
+    assert road.handle(lease, Deadline(60), RunHere(), head) is None
+    assert (states(), texts(), effects()) == (["new"], [], [])
+
+
+def test_one_that_cannot_be_written_down_leaves_the_others_alone(monkeypatch):
+    insert = type(models.Reply.objects).insert
+
+    def refuses(self, replies):
+        if any("7002" in str(reply.data) for reply in replies):
+            raise DatabaseError("no")
+        insert(self, replies)
+
+    monkeypatch.setattr(type(models.Reply.objects), "insert", refuses)
+    road = tools.road(lambda event: event.mid)
+    say_hello("7001", "7002", "7003")
+    road.inbox.write_down(handled(road))
+    assert (states(), sorted(texts())) == (["done", "new", "done"], ["m_7001", "m_7003"])
+    failed = models.Messaging.objects.get(state="new")
+    assert (failed.tries, free()) == (1, True)
+    assert failed.not_before > timezone.now()
+
+
+def test_whoever_listens_to_rows_hears_of_each():
+    heard = []
+
+    def hear(sender, instance, created, **kwargs):
+        heard.append((instance.pk is not None, created))
+
+    say_hello("7001", "7002")
+    road = tools.road(lambda event: "answer")
+    post_save.connect(hear, models.Reply)
+    try:
+        road.inbox.write_down([done for done in handled(road) if done])
+    finally:
+        post_save.disconnect(hear, models.Reply)
+    assert heard == [(True, True)] * 2

@@ -230,7 +230,8 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
         senders=pools[2],
         slow=SlowThreads(1, lambda: None),
         out_pace=types.SimpleNamespace(pause=lambda: 1.0),
-        settler=types.SimpleNamespace(put=answers.append),
+        events=types.SimpleNamespace(write_here=lambda done: road.inbox.write_down([done])),
+        answers=types.SimpleNamespace(put=answers.append),
     )
     pools[1].free = pools[2].free = lambda ahead=0.0: 1  # as it was a moment ago
     assert worker._round_in(crew)
@@ -250,8 +251,8 @@ def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
         seen.append(connection.connection is not None)
 
     def send():
-        outbox, settler = types.SimpleNamespace(call=call), types.SimpleNamespace(put=lambda answer: None)
-        Worker._call(outbox, None, settler)
+        outbox, clerk = types.SimpleNamespace(call=call), types.SimpleNamespace(put=lambda answer: None)
+        Worker._call(outbox, None, clerk)
         seen.append(connection.connection is not None)
 
     thread = threading.Thread(target=send)

@@ -138,7 +138,8 @@ class SaveMessagingHandler(BaseHandler):
             messaging.bind(row=row)
         if not row.is_kept:
             row.is_kept = True
-            models.Messaging.objects.filter(pk=row.pk).update(is_kept=True)
+            if not row.is_at_hand:
+                models.Messaging.objects.filter(pk=row.pk).update(is_kept=True)
 
     @staticmethod
     def _make(messaging: Messaging) -> models.Messaging:

@@ -7,7 +7,7 @@ from djmessenger.models.calls import GraphCall, UploadedFile
 from djmessenger.models.history import Line
 from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
-from djmessenger.models.outbox import Attempt, Reply
+from djmessenger.models.outbox import Attempt, Held, Reply
 from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
 from djmessenger.models.profiles import ProfileSnapshot
 from djmessenger.models.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
@@ -18,6 +18,7 @@ __all__ = [
     "Conversation",
     "FBUserProfile",
     "GraphCall",
+    "Held",
     "Lane",
     "Lease",
     "LeaseLost",

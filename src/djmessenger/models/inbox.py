@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import connections, models, router
@@ -91,40 +91,34 @@ class Callback(models.Model):
 class MessagingManager(models.Manager["Messaging"]):
     """What the road does with each event, in plain SQL for it does it often."""
 
-    def hold(self, row: Messaging, lease: Lease) -> bool:
-        """Lock a lane and a waiting event in it to the end of the transaction; false when it is handled already.
+    def hold(self, leases: Mapping[int, Lease]) -> set[int]:
+        """Lock lanes, each with the waiting event whose key leads to its lease, to the end of the transaction.
 
-        ``LeaseLost`` when somebody claimed the lane since.
+        Gives the keys of the events whose lease is not lost and that are not handled already. In sorted order, so
+        that two batches never wait for each other.
         """
         alias = router.db_for_write(Messaging)
-        known = dialect(Messaging, alias)
+        places = ", ".join(["%s"] * len(leases))
         text = (
-            "SELECT row_.id FROM {lanes} lane_, {table} row_ WHERE lane_.id = %s AND lane_.epoch = %s "
-            "AND row_.id = %s AND row_.state = 'new' {for_update}"
-        ).format_map(known | {"lanes": dialect(Lane, alias)["table"]})
-        if fetch(alias, text, [lease.lane_id, lease.epoch, row.pk]):
-            return True
-        Lane.objects.fence(lease)
-        return False
+            "SELECT row_.id, lane_.id, lane_.epoch FROM {lanes} lane_ JOIN {table} row_ "  # noqa: S608 - no input
+            f"ON row_.conversation_id = lane_.conversation_id WHERE lane_.id IN ({places}) "
+            f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY lane_.conversation_id {{for_update}}"
+        ).format_map(dialect(Messaging, alias) | {"lanes": dialect(Lane, alias)["table"]})
+        found = fetch(alias, text, [*(lease.lane_id for lease in leases.values()), *leases])
+        return {
+            pk for pk, lane_id, epoch in found if (leases[pk].lane_id, leases[pk].epoch) == (lane_id, epoch)
+        }
 
-    def finish(self, row: Messaging) -> None:
-        """Write down what became of an event that is held."""
-        alias = router.db_for_write(Messaging)
-        names = ("outcome", "error", "state", "date_handled", "is_kept")
-        fields: list[Any] = [Messaging._meta.get_field(name) for name in names]
-        text = "UPDATE {table} SET " + ", ".join(f"{name} = %s" for name in names) + " WHERE id = %s"  # noqa: S608
-        values = [field.get_db_prep_save(getattr(row, field.attname), connections[alias]) for field in fields]
-        execute(alias, text.format_map(dialect(Messaging, alias)), [*values, row.pk])
-
-    def release(self, lease: Lease) -> None:
-        """Let go of the incoming lane, which is locked: it is due when its first waiting event is, if there is one."""
+    def release(self, leases: Collection[Lease]) -> None:
+        """Let go of incoming lanes, which are locked: each is due when its first waiting event is, if there is one."""
         alias = router.db_for_write(Lane)
         text = (
-            "UPDATE {lanes} SET leased_until = NULL, owner = '', ready_at = "
+            "UPDATE {lanes} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input
             "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
-            "WHERE conversation_id = %s AND state = 'new' ORDER BY timestamp, id LIMIT 1) WHERE id = %s"
+            "WHERE conversation_id = {lanes}.conversation_id AND state = 'new' ORDER BY timestamp, id LIMIT 1) "
+            f"WHERE id IN ({', '.join(['%s'] * len(leases))})"
         ).format_map(dialect(Messaging, alias) | {"lanes": dialect(Lane, alias)["table"]})
-        execute(alias, text, [lease.conversation_id, lease.lane_id])
+        execute(alias, text, [lease.lane_id for lease in leases])
 
 
 class Messaging(models.Model):
@@ -188,6 +182,9 @@ class Messaging(models.Model):
     is_kept = models.BooleanField(_("kept"), default=False, help_text=_("Not removed when old rows are."))
     date_received = models.DateTimeField(_("received"), default=timezone.now)
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
+
+    is_at_hand = False
+    """Whether whoever handles it now writes down afterwards what was changed of it."""
 
     if TYPE_CHECKING:
         replies: RelatedManager[Reply]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.db import models, transaction
+from django.db.models.signals import post_save, pre_save
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -19,6 +23,14 @@ if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
 
+@dataclass(kw_only=True)
+class Held:
+    """Replies that wait to be inserted together with others'; once it is closed, each is inserted as it comes."""
+
+    replies: list[Reply] = field(default_factory=list)
+    is_open: bool = True
+
+
 class ReplyManager(models.Manager["Reply"]):
     def queue(
         self,
@@ -28,31 +40,55 @@ class ReplyManager(models.Manager["Reply"]):
         type: str,  # noqa: A002 - the documented name of the column
         messaging: Messaging | None = None,
         rule: str = "",
+        held: Held | None = None,
     ) -> Reply:
         """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
 
         ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
         transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
-        it bears the name of the rule that runs.
+        it bears the name of the rule that runs. Given ``held``, the row is left there for ``insert``.
         """
-        with transaction.atomic(using=self.db, savepoint=False):
-            reply = self.create(
-                recipient_id=conversation.person_id,
-                conversation=conversation,
-                messaging=messaging,
-                rule=(rule or speaking.rule_that_runs())[:255],
-                type=type,
-                data=data,
-            )
-            speaking.note(reply)
-            Lane.objects.wake([conversation.pk], Lane.Kind.OUT)
-            # A broker that is away is no reason to break the caller: the sweep finds the row.
-            transaction.on_commit(
-                lambda: reply_queued.send_robust(Reply, conversation_id=conversation.pk),
-                using=reply._state.db,
-                robust=True,
-            )
+        reply = Reply(
+            recipient_id=conversation.person_id,
+            conversation=conversation,
+            messaging=messaging,
+            rule=(rule or speaking.rule_that_runs())[:255],
+            type=type,
+            data=data,
+        )
+        if held is not None and held.is_open and not _is_listened_to():
+            held.replies.append(reply)
+        else:
+            self.insert([reply])
+        speaking.note(reply)
         return reply
+
+    def insert(self, replies: Sequence[Reply]) -> None:
+        """Insert replies in their order, and wake their lanes in the same transaction."""
+        for reply in replies:
+            # A transaction that was rolled back may have given it one.
+            reply.pk = None
+        with transaction.atomic(using=self.db, savepoint=False):
+            if len(replies) > 1:
+                self.bulk_create(replies)
+            else:
+                for reply in replies:
+                    reply.save(using=self.db, force_insert=True)
+            conversations = sorted({pk for reply in replies if (pk := reply.conversation_id) is not None})
+            if conversations:
+                Lane.objects.wake(conversations, Lane.Kind.OUT)
+            for conversation_id in conversations:
+                # A broker that is away is no reason to break the caller: the sweep finds the row.
+                transaction.on_commit(
+                    partial(reply_queued.send_robust, Reply, conversation_id=conversation_id),
+                    using=self.db,
+                    robust=True,
+                )
+
+
+def _is_listened_to() -> bool:
+    """Whether somebody expects Django's signals of each row, which ``bulk_create`` does not send."""
+    return pre_save.has_listeners(Reply) or post_save.has_listeners(Reply)
 
 
 class Reply(models.Model):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
+import enum
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from django.db import transaction
+from django.db import connections, router, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone, translation
@@ -23,8 +24,9 @@ from djmessenger.facebook_locales import language_code
 from djmessenger.logs import hidden
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.receiving import Messaging, ReceivingType, cleaned
-from djmessenger.routing import Decision, Outcome, Policy
+from djmessenger.routing import Decision, Policy
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +53,20 @@ class Slow:
     """Seconds that ``work`` may take."""
     give_up: Callable[[], None] = lambda: None
     """Counts a failed try and frees the lane; what ``work`` still comes to has no effect."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handled:
+    """An event whose rules have run, and what is to be written down of it."""
+
+    row: models.Messaging
+    lease: models.Lease | None
+    messaging: Messaging
+    decision: Decision
+    replies: Sequence[models.Reply]
+    """Answers that are not inserted yet."""
+    state_before: Any
+    """The conversation's state before the rules."""
 
 
 class SlowPool(Protocol):
@@ -87,28 +103,32 @@ class Inbox:
         self._client_for = client_for
         self._tries = tries
 
-    def work(
-        self,
-        lease: models.Lease,
-        deadline: Deadline,
-        slow: SlowPool,
-        head: models.Messaging | None = None,
-    ) -> None:
+    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
         """Handle the lane's events in order until none can be handled now, then let go of the lane.
 
-        With its ``head`` at hand that alone is handled: what comes next is claimed with other lanes' next.
         Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
         """
-        if head is not None and deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE:
-            if not self._handle(head, lease, slow, release=True):
-                return
-            self.release(lease)
-            return
-        while deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE and self._pause(lease) == 0:
+        while _has_time(deadline) and self._pause(lease) == 0:
             row = self._in_full().filter(conversation_id=lease.conversation_id).first()
-            if row is not None and not self._handle(row, lease, slow):
+            if row is not None and self._handle(row, lease, slow) is Fate.WITH_OTHERS:
                 return
         self.release(lease)
+
+    def handle(
+        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, head: models.Messaging | None
+    ) -> Handled | None:
+        """Handle the first event of a lane, if it is due, and let go of the lane.
+
+        Where its rules had nothing to do with the database, what is to be written down is given, for ``write_down``.
+        """
+        if head is not None and _has_time(deadline):
+            done = self._handle(head, lease, slow, first_alone=True)
+            if isinstance(done, Handled):
+                return done
+            if done is Fate.WITH_OTHERS:
+                return None
+        self.release(lease)
+        return None
 
     def heads(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
         """Give the first waiting event of each lane where it is due, by the lane's key."""
@@ -134,12 +154,12 @@ class Inbox:
         """Let go of the lane, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
             models.Lane.objects.fence(lease)
-            self._release(lease)
+            self._release([lease])
 
     @staticmethod
-    def _release(lease: models.Lease) -> None:
+    def _release(leases: Collection[models.Lease]) -> None:
         failpoint("inbox_before_release")
-        models.Messaging.objects.release(lease)
+        models.Messaging.objects.release(leases)
 
     @staticmethod
     def _waiting() -> QuerySet[models.Messaging]:
@@ -156,12 +176,15 @@ class Inbox:
         return None
 
     def _handle(
-        self, row: models.Messaging, lease: models.Lease | None, slow: SlowPool, *, release: bool = False
-    ) -> bool:
-        """Apply the policy to one row; false when the lane is not held any more.
-
-        Its slow handlers have it then, or, where that is wanted, it was let go of in the event's transaction.
-        """
+        self,
+        row: models.Messaging,
+        lease: models.Lease | None,
+        slow: SlowPool,
+        *,
+        first_alone: bool = False,
+    ) -> Handled | Fate:
+        """Apply the policy to one row; with ``first_alone`` the lane is let go of in the event's transaction."""
+        failpoint("inbox_claimed")
         try:
             messaging = _bound(row)
             with self._speaking_to(row):
@@ -169,7 +192,7 @@ class Inbox:
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease)
-            return True
+            return Fate.HELD
         if is_slow and lease is not None:
             timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
             gathered: list[models.Messaging] = []
@@ -180,8 +203,8 @@ class Inbox:
                 timeout=min(timeouts, default=None),
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
-            return slow.run(lease, job)
-        return not self._act(row, lease, messaging, decision, release=release)
+            return Fate.HELD if slow.run(lease, job) else Fate.WITH_OTHERS
+        return self._act(row, lease, messaging, decision, first_alone=first_alone)
 
     def _tries_for(self, decision: Decision) -> int:
         """How many tries there are: a slow rule may have a number of its own."""
@@ -222,58 +245,122 @@ class Inbox:
         decision: Decision,
         gathered: Sequence[models.Messaging] = (),
         *,
-        release: bool = False,
-    ) -> bool:
-        """Run the slow handlers with no transaction open, then all others in one with the done mark.
-
-        Gives whether the lane was let go of in it, too.
-        """
+        first_alone: bool = False,
+    ) -> Handled | Fate:
+        """Run the slow handlers with no transaction open, then all others in one with the done mark."""
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
+        own = _Transaction(lambda: self._hold(row, lease))
         try:
             with self._speaking_to(row):
                 with self._typing(messaging, decision):
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
                 with transaction.atomic():
-                    if not self._is_mine(row, lease):
-                        return False
-                    decision.act(messaging, savepoints=last)
-                    _note_receipts(row, messaging)
-                    self._finish(row, decision.outcome, state_before)
-                    self._finish_gathered(row, gathered)
-                    if release and lease is not None:
-                        self._release(lease)
-                    failpoint("inbox_before_commit")
+                    with own.begun_by_the_first_query() if first_alone else own.begun():
+                        decision.act(messaging, savepoints=last, held=own.held)
+                    done = Handled(
+                        row=row,
+                        lease=lease,
+                        messaging=messaging,
+                        decision=decision,
+                        replies=own.held.replies,
+                        state_before=state_before,
+                    )
+                    if own.is_begun:
+                        self._finish([done], release=first_alone)
+                        self._finish_gathered(row, gathered)
         except models.LeaseLost:
             raise
+        except _HandledAlready:
+            return Fate.HELD
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease, tries)
-            return False
+            return Fate.HELD
+        if not own.is_begun:
+            return done
         decision.outcome.log(**_told(row))
-        return release and lease is not None
+        return Fate.WITH_OTHERS if first_alone else Fate.HELD
+
+    def write_down(self, handled: Sequence[Handled]) -> None:
+        """Write down what became of events and let go of their lanes, all in one transaction, or each in its own."""
+        if len(handled) > 1:
+            try:
+                self._write_down(handled)
+                return
+            except Exception:
+                logger.exception("Events are written down one by one", extra={"action": "events_singly"})
+        for one in handled:
+            try:
+                self._write_down([one])
+            except Exception:  # noqa: BLE001 - by driver
+                self._not_written_down(one)
+
+    def _write_down(self, handled: Sequence[Handled]) -> None:
+        leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
+        with transaction.atomic():
+            held = models.Messaging.objects.hold(leases)
+            mine = [one for one in handled if one.row.pk in held]
+            if mine:
+                self._finish(mine, release=True)
+        for one in mine:
+            one.decision.outcome.log(**_told(one.row))
+        for pk in leases.keys() - held:
+            # Another has the lane, or had it and handled the event.
+            try:
+                self.release(leases[pk])
+            except models.LeaseLost as lost:
+                log_lost(lost)
+
+    def _not_written_down(self, one: Handled) -> None:
+        """Count a failed try, as where the rules failed; what cannot be counted is found when the lease ends."""
+        if one.lease is None:
+            return
+        try:
+            self._failed(one.row, one.lease, self._tries_for(one.decision))
+            self.release(one.lease)
+        except models.LeaseLost as lost:
+            log_lost(lost)
+        except Exception:
+            logger.exception("An event could not be written down", extra={"action": "event_waits"})
+            give_back(one.lease)
 
     @staticmethod
-    def _is_mine(row: models.Messaging, lease: models.Lease | None) -> bool:
+    def _hold(row: models.Messaging, lease: models.Lease | None) -> bool:
         """Check the lease, then lock the row to the end of the transaction; false when it is handled already."""
-        if lease is not None:
-            return models.Messaging.objects.hold(row, lease)
-        return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
+        if lease is None:
+            return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
+        if models.Messaging.objects.hold({row.pk: lease}):
+            return True
+        models.Lane.objects.fence(lease)
+        return False
 
-    @staticmethod
-    def _finish(row: models.Messaging, outcome: Outcome, state_before: Any) -> None:
-        row.outcome = cleaned(outcome.json())
-        row.error = cleaned(outcome.error)
-        row.state = State.FAILED if outcome.error else State.DONE
-        row.date_handled = timezone.now()
-        models.Messaging.objects.finish(row)
-        if outcome.error:
-            _tell_failed(row)
-        conversation = row.conversation
-        if conversation is not None and conversation.state != state_before:
-            # Unchanged it is not written: somebody else may have changed it meanwhile.
-            conversation.save(update_fields=["state"])
+    def _finish(self, handled: Sequence[Handled], *, release: bool) -> None:
+        """Write down what became of events that are held."""
+        for one in handled:
+            _note_receipts(one.row, one.messaging)
+        models.Reply.objects.insert([reply for one in handled for reply in one.replies])
+        for one in handled:
+            row, outcome = one.row, one.decision.outcome
+            row.outcome = cleaned(outcome.json())
+            row.error = cleaned(outcome.error)
+            row.state = State.FAILED if outcome.error else State.DONE
+            row.date_handled = timezone.now()
+            if outcome.error:
+                _tell_failed(row)
+            conversation = row.conversation
+            if conversation is not None and conversation.state != one.state_before:
+                # Unchanged it is not written: somebody else may have changed it meanwhile.
+                conversation.save(update_fields=["state"])
+        names = ["outcome", "error", "state", "date_handled", "is_kept"]
+        rows = (one.row for one in handled)
+        models.update_each(
+            models.Messaging, names, [(row.pk, *(getattr(row, name) for name in names)) for row in rows]
+        )
+        if release:
+            self._release([one.lease for one in handled if one.lease is not None])
+        failpoint("inbox_before_commit")
 
     @staticmethod
     def _finish_gathered(row: models.Messaging, gathered: Sequence[models.Messaging]) -> None:
@@ -324,7 +411,7 @@ class Inbox:
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
         with transaction.atomic():
-            if not self._is_mine(row, lease):
+            if not self._hold(row, lease):
                 return
             models.Messaging.objects.filter(pk=row.pk).update(
                 tries=row.tries,
@@ -353,6 +440,75 @@ class Inbox:
             yield
 
 
+class Fate(enum.Enum):
+    """Who has the lane after an event was handled."""
+
+    HELD = enum.auto()
+    """Its holder still, who goes on with it or lets go of it."""
+    WITH_OTHERS = enum.auto()
+    """It was let go of with the event, or its slow handler has it."""
+
+
+class _HandledAlready(Exception):
+    """Somebody handled the event before."""
+
+
+class _Transaction:
+    """The transaction of one event: begun in earnest when something has to do with the database, if ever.
+
+    What never begins can be written down later, with others: that is as if its rules had run at that moment.
+    """
+
+    def __init__(self, hold: Callable[[], bool]) -> None:
+        self._hold = hold
+        self._refusal: Exception | None = None
+        self.is_begun = False
+        self.held = models.Held()
+
+    def begin(self) -> None:
+        """Lock what the event needs, unless that is done, and insert what was held back; raises where it cannot."""
+        if self._refusal is not None:
+            raise self._refusal
+        if self.is_begun:
+            return
+        self.is_begun = True
+        self.held.is_open = False
+        try:
+            if not self._hold():
+                raise _HandledAlready
+        except Exception as error:
+            # Whoever made the first query may have swallowed this.
+            self._refusal = error
+            raise
+        if self.held.replies:
+            models.Reply.objects.insert(self.held.replies)
+            self.held.replies = []
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        self.begin()
+        yield
+
+    @contextlib.contextmanager
+    def begun_by_the_first_query(self) -> Iterator[None]:
+        """Begin before the first query in the block, or after it where it left something to do on commit."""
+        connection = connections[router.db_for_write(models.Messaging)]
+        waiting = len(connection.run_on_commit)
+
+        def query(execute: Callable[..., Any], *query: Any) -> Any:
+            self.begin()
+            return execute(*query)
+
+        with connection.execute_wrapper(query):
+            yield
+        if self.is_begun or len(connection.run_on_commit) > waiting:
+            self.begin()
+
+
+def _has_time(deadline: Deadline) -> bool:
+    return deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE
+
+
 def _told(row: models.Messaging) -> dict[str, Any]:
     """What every log line about an event says of it."""
     return {
@@ -367,6 +523,7 @@ def _told(row: models.Messaging) -> dict[str, Any]:
 def _bound(row: models.Messaging) -> Messaging:
     """Read the event back from its row, with what the road knows about it."""
     messaging = Messaging.from_row(row.body, row)
+    row.is_at_hand = True
     conversation = row.conversation
     messaging.bind(
         row=row,

@@ -30,6 +30,7 @@ from djmessenger.models.lanes import in_seconds
 from djmessenger.pipeline import uploads
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.leases import log_lost
 from djmessenger.pipeline.tokens import token_of, with_token
 
 logger = logging.getLogger(__name__)
@@ -680,11 +681,6 @@ class Outbox:
             extra={"action": "echoes_missing", "page": page.pk},
         )
         return False
-
-
-def log_lost(lost: models.LeaseLost) -> None:
-    """Say that another has the lane by now; what was not committed before has no effect."""
-    logger.warning("Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lost.lease.lane_id})
 
 
 def _log(reply: Any, why: str = "") -> None:

@@ -15,18 +15,16 @@ from django.db.models.functions import Length, Now
 from djmessenger import models, settings
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.clock import Deadline
-from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.pipeline.inbox import Inbox, RunHere, SlowPool
+from djmessenger.pipeline.inbox import Handled, Inbox, RunHere, SlowPool
+from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.pipeline.listening import CHANNEL
-from djmessenger.pipeline.outbox import Outbox, log_lost
+from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.patience import at_most
 
 logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
 
-_BREATH = 1.0
-"""Seconds before work that broke off is begun again."""
 _PATIENCE = 2.0
 """Seconds for each statement of a split inside a request; Meta gives five for all of it."""
 MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
@@ -67,23 +65,24 @@ class Road:
         for lease in leases:
             self.work(lease, deadline, RunHere())
 
-    def work(
-        self,
-        lease: models.Lease,
-        deadline: Deadline,
-        slow: SlowPool,
-        head: models.Messaging | None = None,
-    ) -> None:
-        """Do what waits in a claimed lane and let go of it; what breaks off is begun again soon.
-
-        With the ``head`` of an inbox at hand, that alone.
-        """
+    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
+        """Do what waits in a claimed lane and let go of it; what breaks off is begun again soon."""
         with _giving_back(lease):
             if lease.kind == Kind.IN:
-                failpoint("inbox_claimed")
-                self.inbox.work(lease, deadline, slow, head)
+                self.inbox.work(lease, deadline, slow)
             else:
                 self.outbox.work(lease, deadline)
+
+    def handle(
+        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, head: models.Messaging | None
+    ) -> Handled | None:
+        """Handle the first event of a claimed lane and let go of it.
+
+        Gives what is to be written down, maybe with others, by the inbox, which then lets go of the lane.
+        """
+        with _giving_back(lease):
+            return self.inbox.handle(lease, deadline, slow, head)
+        return None
 
     def look(self, lease: models.Lease, deadline: Deadline) -> None:
         """Do one step in a claimed outbox and let go of it."""
@@ -176,11 +175,3 @@ def _giving_back(lease: models.Lease) -> Iterator[None]:
     except Exception:
         give_back(lease)
         raise
-
-
-def give_back(lease: models.Lease) -> None:
-    """Let go of a lane after a failure, so that it need not wait for the end of the lease."""
-    try:
-        models.Lane.objects.give_back(lease, after=_BREATH)
-    except DatabaseError:
-        logger.warning("A lane waits for the end of its lease", extra={"action": "lane_waits"})

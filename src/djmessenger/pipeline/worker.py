@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections
 from django.db.backends.signals import connection_created
@@ -19,10 +20,11 @@ from django.db.backends.signals import connection_created
 from djmessenger import models, settings
 from djmessenger.pipeline import clock
 from djmessenger.pipeline.clock import Deadline
-from djmessenger.pipeline.inbox import Slow
+from djmessenger.pipeline.inbox import Handled, Slow
+from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.listening import Listener
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
-from djmessenger.pipeline.road import MOST_CALLBACKS, Road, give_back
+from djmessenger.pipeline.road import MOST_CALLBACKS, Road
 from djmessenger.pipeline.threads import (
     NAME,
     Threads,
@@ -34,6 +36,8 @@ from djmessenger.pipeline.threads import (
 logger = logging.getLogger(__name__)
 
 Kind = models.Lane.Kind
+
+T = TypeVar("T")
 
 _SHARE, _BURST = 0.2, 0.2
 """Of a thread's time, how much looking for work may take, and how many seconds of it an idle worker has in hand."""
@@ -181,55 +185,64 @@ class Pace:
         return self._credit
 
 
-class Settler:
-    """A thread that writes down what Graph said: all that came while it wrote the last."""
+class Clerk(Generic[T]):
+    """A thread that writes down what others have done: all that came while it wrote the last.
 
-    def __init__(self, outbox: Callable[[], Outbox], done: Callable[[], None]) -> None:
-        self._outbox = outbox
-        self._done = done
-        self._answers: queue.SimpleQueue[Answer | None] = queue.SimpleQueue()
+    ``write`` gives what is to be tried again.
+    """
+
+    def __init__(self, name: str, write: Callable[[list[T]], list[T]]) -> None:
+        self._write_down = write
+        self._work: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._pace = Pace()
-        self._thread = threading.Thread(target=self._run, name=f"{NAME}-settler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{NAME}-{name}", daemon=True)
         self._thread.start()
 
-    def put(self, answer: Answer) -> None:
-        self._answers.put(answer)
+    def put(self, work: T) -> None:
+        self._work.put(work)
+
+    def write_here(self, work: T) -> bool:
+        """Write it down in the caller's thread, when little is to do; false when it was left to the clerk."""
+        if self._work.empty() and not self._pace.pause():
+            self._write([work])
+            return True
+        self.put(work)
+        return False
 
     def stop(self, timeout: float) -> None:
         """Write down what has come and end; ``timeout`` in seconds."""
-        self._answers.put(None)
+        self._work.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
             last = False
             while not last:
-                answers = [self._answers.get()]
-                # When many come, it waits for more.
-                time.sleep(self._pace.pause())
+                found = [self._work.get()]
+                if self._work.qsize() < _MOST_LANES:
+                    # When many come, it waits for more.
+                    time.sleep(self._pace.pause())
                 with contextlib.suppress(queue.Empty):
-                    while len(answers) < _MOST_LANES:
-                        answers.append(self._answers.get_nowait())
-                last = None in answers
-                with connection_hygiene(), self._pace.round():
-                    left = self._settle([answer for answer in answers if answer is not None])
+                    while len(found) < _MOST_LANES:
+                        found.append(self._work.get_nowait())
+                last = None in found
+                with connection_hygiene():
+                    left = self._write([work for work in found if work is not None])
                 if left and not last:
                     time.sleep(_LOOK)
-                    for answer in left:
-                        self.put(answer)
+                    for work in left:
+                        self.put(work)
         finally:
             connections.close_all()
 
-    def _settle(self, answers: list[Answer]) -> list[Answer]:
-        """Settle answers; give those that may be tried again."""
-        left: list[Answer] = []
+    def _write(self, work: list[T]) -> list[T]:
         try:
-            left = self._outbox().end(answers)
+            with self._pace.round():
+                return self._write_down(work)
         except Exception:
-            # The attempts are found open under the next leases.
-            logger.exception("Answers could not be settled", extra={"action": "answers_wait"})
-        self._done()
-        return [answer for answer in left if answer.flight.deadline.remaining() > 0]
+            # What it was is found under the next leases.
+            logger.exception("What was done could not be written down", extra={"action": "work_waits"})
+            return []
 
 
 class Worker:
@@ -313,7 +326,8 @@ class Worker:
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
             slow=SlowThreads(slow_threads, wakeup.set),
-            settler=Settler(lambda: self._road().outbox, wakeup.set),
+            events=Clerk("events", partial(self._events, wakeup)),
+            answers=Clerk("answers", partial(self._answers, wakeup)),
         )
         listener = Listener(wakeup.set) if self._listen else None
         sweep_at = Deadline(0)
@@ -364,7 +378,8 @@ class Worker:
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
         for pool in (crew.splitter, crew.handlers, crew.senders):
             pool.join(settings.DJM_GRAPH_TIMEOUT + 5.0)
-        crew.settler.stop(settings.DJM_GRAPH_TIMEOUT)
+        for clerk in (crew.events, crew.answers):
+            clerk.stop(settings.DJM_GRAPH_TIMEOUT)
         crew.slow.stop(settings.DJM_GRAPH_TIMEOUT)
 
     def _round(self, crew: _Crew) -> bool:
@@ -404,7 +419,7 @@ class Worker:
         with self._giving_back(leases):
             flights, others = outbox.begin(leases, deadline)
         for flight in flights:
-            _hand(crew.senders, partial(self._call, outbox, flight, crew.settler))
+            _hand(crew.senders, partial(self._call, outbox, flight, crew.answers))
         for lease in others:
             _hand(crew.handlers, partial(self._look, lease, deadline))
         return True
@@ -447,18 +462,33 @@ class Worker:
     ) -> None:
         try:
             with connection_hygiene():
-                self._road().work(lease, deadline, crew.slow, head)
+                done = self._road().handle(lease, deadline, crew.slow, head)
+                is_written = done is None or crew.events.write_here(done)
                 # When little is to do, the answer leaves from here, without a way over another thread.
-                if not self._stopping.is_set() and not crew.out_pace.pause():
+                if is_written and not self._stopping.is_set() and not crew.out_pace.pause():
                     with crew.out_pace.round():
                         self._round_out(crew)
         finally:
             self._wakeup.set()
 
+    def _events(self, wakeup: threading.Event, handled: list[Handled]) -> list[Handled]:
+        try:
+            self._road().inbox.write_down(handled)
+        finally:
+            wakeup.set()
+        return []
+
+    def _answers(self, wakeup: threading.Event, answers: list[Answer]) -> list[Answer]:
+        try:
+            left = self._road().outbox.end(answers)
+        finally:
+            wakeup.set()
+        return [answer for answer in left if answer.flight.deadline.remaining() > 0]
+
     @staticmethod
-    def _call(outbox: Outbox, flight: Flight, settler: Settler) -> None:
+    def _call(outbox: Outbox, flight: Flight, clerk: Clerk[Answer]) -> None:
         with no_connection():
-            settler.put(outbox.call(flight))
+            clerk.put(outbox.call(flight))
 
     def _look(self, lease: models.Lease, deadline: Deadline) -> None:
         try:
@@ -482,4 +512,5 @@ class _Crew:
     handlers: Threads
     senders: Threads
     slow: SlowThreads
-    settler: Settler
+    events: Clerk[Handled]
+    answers: Clerk[Answer]

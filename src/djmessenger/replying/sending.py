@@ -36,27 +36,37 @@ def speaking_to(person: models.FBUserProfile | None, page: models.Page | None = 
         _page_language.reset(tokens[1])
 
 
-def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.Reply]:
+def queue(
+    messaging: Messaging, message: Any, *, rule: str = "", held: models.Held | None = None
+) -> list[models.Reply]:
     """Queue an answer to the sender of a messaging, inside the caller's transaction: a row for each call.
 
     ``message`` is an outgoing message, its plain data, a text, or several of these; each text is rendered in the
     person's language, with ``DJM_BOT_PREFIX`` in front. A sender action makes no row: it is sent once, after the
-    commit, and a failure is logged. Raises ``DJMInvalidConfigException`` for what breaks a limit of the platform,
-    and ``DJMInvalidValueException`` where there is nobody to answer.
+    commit, and a failure is logged. Given ``held``, rows may be left there to be inserted later. Raises
+    ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` where
+    there is nobody to answer.
     """
     rows: list[models.Reply] = []
     for kind, body in speaking.bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
         if "message" in body:
-            rows.append(queue_body(messaging, body, kind, rule=rule))
+            rows.append(queue_body(messaging, body, kind, rule=rule, held=held))
         else:
             act(messaging, body)
     return rows
 
 
-def queue_body(messaging: Messaging, body: dict[str, Any], kind: str, *, rule: str = "") -> models.Reply:
+def queue_body(
+    messaging: Messaging,
+    body: dict[str, Any],
+    kind: str,
+    *,
+    rule: str = "",
+    held: models.Held | None = None,
+) -> models.Reply:
     """Queue one call of the Send API as it is."""
     return models.Reply.objects.queue(
-        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule
+        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule, held=held
     )
 
 

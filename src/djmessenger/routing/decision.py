@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.utils import timezone, translation
 
+from djmessenger import models
 from djmessenger.facebook_locales import language_code
 from djmessenger.outgoing import as_messages
 from djmessenger.receiving import Messaging
@@ -55,6 +56,7 @@ class Decision:
         self._broken_while_slow: frozenset[int] = frozenset()
         self._error_while_slow = ""
         self._deciding_seconds = outcome.seconds
+        self._held: models.Held | None = None
 
     @property
     def applied(self) -> list[Rule]:
@@ -103,14 +105,15 @@ class Decision:
             self._deciding_seconds += perf_counter() - started
             self.outcome.seconds = self._deciding_seconds
 
-    def act(self, messaging: Messaging, savepoints: bool = False) -> None:
-        """Run the other handlers and the repliers; queue the answers.
+    def act(self, messaging: Messaging, savepoints: bool = False, held: models.Held | None = None) -> None:
+        """Run the other handlers and the repliers; queue the answers, which may be left in ``held``.
 
         An exception propagates. With ``savepoints`` each rule has its own: what a broken rule did is taken
         back, the exception is logged and noted in the outcome, and the other rules go on. May be repeated
         after a rollback.
         """
         started = perf_counter()
+        self._held = held
         self._broken = set(self._broken_while_slow)
         self.outcome.error = self._error_while_slow
         for entry in self._entries():
@@ -190,18 +193,22 @@ class Decision:
                 if key not in messaging.context.get(SLOW_ANSWERS, {}):
                     messaging.context.setdefault(SLOW_ANSWERS, {})
                     self._run_slow_handler(entry, place, handler, messaging)
-                _queue(messaging, messaging.context[SLOW_ANSWERS][key], entry.rule)
+                self._queue(messaging, messaging.context[SLOW_ANSWERS][key], entry.rule)
             else:
                 with _timed(entry.trace, "handler", handler, rows):
-                    _queue(messaging, as_messages(handler.handle(messaging)), entry.rule)
+                    self._queue(messaging, as_messages(handler.handle(messaging)), entry.rule)
 
     def _run_repliers(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
         for replier in entry.rule.build().repliers:
             with _timed(entry.trace, "replier", replier, rows):
                 if isinstance(replier, FunctionHandler):
-                    _queue(messaging, as_messages(replier.handle(messaging)), entry.rule)
+                    self._queue(messaging, as_messages(replier.handle(messaging)), entry.rule)
                 else:
                     replier.reply(messaging)
+
+    def _queue(self, messaging: Messaging, answers: list[Any], rule: Rule) -> None:
+        for answer in answers:
+            queue(messaging, answer, rule=rule.label, held=self._held)
 
 
 def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Mapping[str, Any]) -> None:
@@ -227,11 +234,6 @@ def _speaking_to(person: Any) -> Iterator[None]:
 
 def _is_slow(rule: Rule, handler: Any) -> bool:
     return rule.slow or bool(getattr(handler, "slow", False))
-
-
-def _queue(messaging: Messaging, answers: list[Any], rule: Rule) -> None:
-    for answer in answers:
-        queue(messaging, answer, rule=rule.label)
 
 
 @contextmanager

@@ -71,7 +71,8 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
         if leases and kind == Kind.IN:
             heads = road.inbox.heads(leases)
             for lease in leases:
-                road.work(lease, deadline, RunHere(), heads.get(lease.lane_id))
+                if handled := road.handle(lease, deadline, RunHere(), heads.get(lease.lane_id)):
+                    road.inbox.write_down([handled])
         elif leases:
             flights, others = road.outbox.begin(leases, deadline)
             road.outbox.end([road.outbox.call(flight) for flight in flights])
