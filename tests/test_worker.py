@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ import types
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.emulator import EmulatorTransport
@@ -307,6 +309,38 @@ def test_what_no_wake_up_announced_is_found(work, people, settings):
     models.Lane.objects.update(ready_at=None)
     work(road)
     until(lambda: sorted(people[0].texts) == ["hi", "queued"], "both")
+
+
+def test_of_many_processes_one_sweeps(work, people, settings, monkeypatch):
+    settings.DJM_SWEEP = 600
+    turns, swept = [], []
+    claim = models.sweeps.SweepManager.claim
+
+    def noted(manager, seconds):
+        turns.append(claim(manager, seconds))
+        return turns[-1]
+
+    def sweep(road):
+        swept.append(road)
+
+    monkeypatch.setattr(models.sweeps.SweepManager, "claim", noted)
+    monkeypatch.setattr("djmessenger.pipeline.road.Road.sweep", sweep)
+    road = tools.road(lambda event: event.text)
+    for _process in range(3):
+        work(road)
+    until(lambda: len(turns) == 3, "a look of each")
+    store(people[0])
+    until(lambda: people[0].texts == ["0"], "an answer")
+    assert sorted(turns) == [False, False, True]
+    assert swept == [road]
+
+
+def test_when_the_one_that_sweeps_dies_another_does(file_database):
+    assert models.Sweep.objects.claim(60)
+    assert not models.Sweep.objects.claim(60)
+    models.Sweep.objects.update(date_free=timezone.now() - datetime.timedelta(seconds=1))
+    assert models.Sweep.objects.claim(60)
+    assert not models.Sweep.objects.claim(60)
 
 
 def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, people, monkeypatch, settings):

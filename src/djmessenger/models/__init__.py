@@ -11,6 +11,7 @@ from djmessenger.models.outbox import Attempt, Held, Reply
 from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
 from djmessenger.models.profiles import ProfileSnapshot
 from djmessenger.models.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
+from djmessenger.models.sweeps import Sweep
 
 __all__ = [
     "Attempt",
@@ -27,6 +28,7 @@ __all__ = [
     "Page",
     "ProfileSnapshot",
     "Reply",
+    "Sweep",
     "UploadedFile",
     "UserLocation",
     "messaging_failed",

@@ -49,6 +49,8 @@ _LONGEST_PAUSE = 0.2
 """Seconds between two rounds, however dear they are."""
 _LOOK = 0.5
 """Seconds between two looks at what takes too long."""
+_ALONE = 0.5
+"""For how much of ``DJM_SWEEP`` one sweep is enough for all processes; less than all of it, since timers drift."""
 _RENEWALS = 3
 """How often a lease is renewed in its time."""
 
@@ -250,8 +252,8 @@ class Worker:
 
     One thread looks for work and hands it on: ``threads`` handle events, ``senders`` wait for Graph and need no
     database connection meanwhile, and one more writes down what Graph said, of many calls at once. It looks when it
-    is woken, and by itself every ``DJM_POLL`` seconds; every so often it sweeps. With ``listen`` PostgreSQL wakes it
-    for work of other processes.
+    is woken, and by itself every ``DJM_POLL`` seconds; every so often it sweeps, where no other process just did. With
+    ``listen`` PostgreSQL wakes it for work of other processes.
     """
 
     def __init__(
@@ -340,8 +342,9 @@ class Worker:
                     with connection_hygiene(), pace.round():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(settings.DJM_SWEEP)
-                            self._road().sweep()
-                            self._loose(crew, self._road().loose_waiting())
+                            if models.Sweep.objects.claim(settings.DJM_SWEEP * _ALONE):
+                                self._road().sweep()
+                                self._loose(crew, self._road().loose_waiting())
                         if crew.splitter.free() >= 0:
                             # One more may queue behind one that runs: that one may have looked too early.
                             crew.splitter.submit(lambda: self._split(crew))
