@@ -68,7 +68,7 @@ def _batches(site: Site) -> None:
     from djmessenger.pipeline import intake  # noqa: PLC0415
 
     def cost(bodies: list[str]) -> float:
-        stored = [intake.store(body.encode()).pk for body in bodies]
+        stored = [intake.store(body.encode()) for body in bodies]
         started = time.process_time()
         for callback_id in stored:
             intake.split(callback_id)

@@ -98,7 +98,7 @@ def signed(content: bytes) -> dict[str, str]:
 
 def receive(*items: dict[str, Any], container: str = "messaging") -> intake.Split:
     """Store a callback with these items and split it."""
-    return intake.split(intake.store(body(*items, container=container)).pk)
+    return intake.split(intake.store(body(*items, container=container)))
 
 
 def conversation(psid: str = PSID) -> models.Conversation:

@@ -62,7 +62,7 @@ def test_any_batching_order_and_repetition_leaves_the_same_rows(bodies, data):
         wanted = rows()
         transaction.set_rollback(True)
     with transaction.atomic():
-        stored = [intake.store(tools.body(*items)).pk for items in bodies]
+        stored = [intake.store(tools.body(*items)) for items in bodies]
         for callback_id in data.draw(st.permutations([*stored, *stored[:2]])):
             intake.split(callback_id)
         found = rows()
@@ -104,7 +104,7 @@ def test_events_without_a_time_get_one_and_stay_apart_from_their_repeats():
     item = tools.text("m_1")
     del item["timestamp"]
     tools.receive(item)
-    intake.split(intake.store(tools.body(item, tools.text("m_2"))).pk)
+    intake.split(intake.store(tools.body(item, tools.text("m_2"))))
     assert models.Messaging.objects.filter(mid="m_1").count() == 1
 
 
@@ -114,17 +114,16 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
     split = intake.split_many
 
     def stumble(callback_ids):
-        if broken.pk in callback_ids:
+        if broken in callback_ids:
             raise RuntimeError("a bug of ours\0")
         return split(callback_ids)
 
     monkeypatch.setattr(intake, "split_many", stumble)
     todo = bot.get_road().split_waiting()
     assert len(todo.conversations) == 1
-    broken.refresh_from_db()
-    fine.refresh_from_db()
-    assert (broken.state, fine.state) == ("quarantined", "split")
-    assert "a bug of ours" in broken.error
+    rows = models.Callback.objects.in_bulk([broken, fine])
+    assert (rows[broken].state, rows[fine].state) == ("quarantined", "split")
+    assert "a bug of ours" in rows[broken].error
 
 
 def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():
@@ -149,13 +148,13 @@ def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_
     split = intake.split_many
 
     def deadlock(callback_ids):
-        if unlucky.pk in callback_ids:
+        if unlucky in callback_ids:
             raise DatabaseError("deadlock detected")
         return split(callback_ids)
 
     monkeypatch.setattr(intake, "split_many", deadlock)
     bot.get_road().split_waiting()
-    assert list(models.Callback.objects.filter(state="new")) == [unlucky]
+    assert models.Callback.objects.get(state="new").pk == unlucky
     monkeypatch.undo()
     bot.get_road().split_waiting()
     assert models.Messaging.objects.count() == 2
@@ -177,7 +176,7 @@ def test_a_repeat_says_nothing_about_the_lag_of_echoes():
     tools.receive(old)
     page = models.Page.objects.get()
     models.Page.objects.update(echo_lag=1.0, date_last_echo=None)
-    intake.split(intake.store(tools.body(old, tools.text("m_1"))).pk)
+    intake.split(intake.store(tools.body(old, tools.text("m_1"))))
     page.refresh_from_db()
     assert (page.echo_lag, page.date_last_echo) == (1.0, None)
 
@@ -238,7 +237,7 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
     ]
     for seed in range(6):
         shuffled = [random.Random(seed * 10 + n).sample(events + loose, 120) for n in range(3)]  # noqa: S311
-        stored = [intake.store(tools.body(*items)).pk for items in shuffled]
+        stored = [intake.store(tools.body(*items)) for items in shuffled]
         barrier = threading.Barrier(3)
 
         def work(callback_id, barrier=barrier):
@@ -255,12 +254,12 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
 def test_a_callback_that_another_process_splits_is_left_to_it(file_database):
     callback = intake.store(tools.body(tools.text("m_1")))
     with transaction.atomic():
-        models.Callback.objects.select_for_update().get(pk=callback.pk)
+        models.Callback.objects.select_for_update().get(pk=callback)
         found = []
-        assert threads(lambda: found.append(intake.split(callback.pk))) == []
+        assert threads(lambda: found.append(intake.split(callback))) == []
         assert not found[0]
     assert connection.vendor == "postgresql"
-    assert intake.split(callback.pk).conversations
+    assert intake.split(callback).conversations
 
 
 def test_an_event_for_a_known_person_wakes_the_lane_in_the_same_transaction():

@@ -416,7 +416,7 @@ def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person
     for _ in range(10):
         look(made)
     assert fates() == ["unknown"]
-    tools.intake.split(stored.pk)
+    tools.intake.split(stored)
     look(made)
     assert (fates(), len(person.received)) == (["sent"], 1)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import Any
 
 from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, RawPostDataException
+from django.http.response import HttpResponseBase
 from django.utils.crypto import constant_time_compare
-from django.utils.decorators import method_decorator
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
@@ -26,9 +27,6 @@ _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 _WELL_FORMED_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}", re.ASCII)
 
 
-@method_decorator(csrf_exempt, name="dispatch")
-@method_decorator(login_not_required, name="dispatch")
-@method_decorator(transaction.non_atomic_requests, name="dispatch")
 class DJMBotView(View):
     """The webhook.
 
@@ -38,6 +36,11 @@ class DJMBotView(View):
     """
 
     http_method_names = ["get", "post"]  # noqa: RUF012 - as Django declares it
+
+    @classmethod
+    def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
+        """Give the view with its marks, set once: decorators of ``dispatch`` would be passed by each request."""
+        return csrf_exempt(login_not_required(transaction.non_atomic_requests(super().as_view(**initkwargs))))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Answer Meta's verification with its challenge."""
@@ -63,13 +66,7 @@ class DJMBotView(View):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Take a callback in: cheap refusals first, then the body, its signature and its row."""
-        # The secrets are no local of this frame, which what follows may show to a log with its traceback.
         signed = settings.DJM_VERIFY_SIGNATURE
-        if signed and not bot.app_secrets():
-            logger.error(
-                "DJM_APP_SECRET is empty, so no callback can be verified", extra={"action": "no_app_secret"}
-            )
-            return _text("", 503)
         signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
         if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it carries no X-Hub-Signature-256")
@@ -80,17 +77,18 @@ class DJMBotView(View):
         if body is None:
             logger.warning("A callback is too large", extra={"action": "callback_too_large"})
             return _text("", 413)
+        # The secrets are no local of this frame, which what follows may show to a log with its traceback.
         app_id = signatures.verify(body, signature, bot.app_secrets()) if signed else ""
         if app_id is None:
             why = "its signature is not made with DJM_APP_SECRET"
             return self._refuse(why if body else "its body is empty; a middleware may have read it before")
         try:
-            callback = intake.store(body, app_id)
+            callback_id = intake.store(body, app_id)
         except DatabaseError:
             logger.exception("A callback could not be stored", extra={"action": "callback_not_stored"})
             return _text("", 503)
         try:
-            bot.get_dispatcher().callback_stored(callback.pk)
+            bot.get_dispatcher().callback_stored(callback_id)
         except Exception:
             # The row is committed: a sweep handles what this call could not.
             logger.exception("A stored callback waits", extra={"action": "callback_waits"})
@@ -98,6 +96,11 @@ class DJMBotView(View):
 
     @staticmethod
     def _refuse(why: str) -> HttpResponse:
+        if settings.DJM_VERIFY_SIGNATURE and not bot.app_secrets():
+            logger.error(
+                "DJM_APP_SECRET is empty, so no callback can be verified", extra={"action": "no_app_secret"}
+            )
+            return _text("", 503)
         logger.warning("A callback is refused: %s", why, extra={"action": "callback_refused"})
         return _text("", 403)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Callable, Collection, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, ClassVar
 
 from django.db import connections, models, router
 from django.utils import timezone
@@ -22,32 +22,25 @@ if TYPE_CHECKING:
 
 
 class CallbackManager(models.Manager["Callback"]):
-    def put(self, callback: Callback) -> int:
+    def put(self, body: bytes, sha256: str, app_id: str) -> int:
         """Insert a row in one statement and give its key; the same bytes again are counted on the row that is there.
 
         The statement is a transaction of its own where none is open.
         """
-        connection = connections[router.db_for_write(Callback)]
-        text, fields = _put_statement(connection.alias)
-        values = [prepared(getattr(callback, name), connection) for name, prepared in fields]
-        with connection.cursor() as cursor:
-            cursor.execute(text, values)
-            return int(cursor.fetchone()[0])
+        alias = router.db_for_write(Callback)
+        now = connections[alias].ops.adapt_datetimefield_value(timezone.now())
+        ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id, now])
+        return int(pk)
 
 
 @functools.cache
-def _put_statement(alias: str) -> tuple[str, list[tuple[str, Callable[..., Any]]]]:
-    """Give the statement for a database, and the columns with what prepares their values."""
-    quote = connections[alias].ops.quote_name
-    fields = [field for field in Callback._meta.concrete_fields if not field.primary_key]
-    table, copies = quote(Callback._meta.db_table), quote("copies")
-    columns = ", ".join(quote(str(field.column)) for field in fields)
-    places = ", ".join(["%s"] * len(fields))
-    text = (
-        f"INSERT INTO {table} ({columns}) VALUES ({places}) ON CONFLICT ({quote('sha256')}) "  # noqa: S608 - no input
-        f"DO UPDATE SET {copies} = {table}.{copies} + 1 RETURNING {quote('id')}"
-    )
-    return text, [(field.attname, field.get_db_prep_save) for field in fields]
+def _put_statement(alias: str) -> str:
+    """Give the statement for a database; what is the same of all new rows stands in it."""
+    return (
+        "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies) "  # noqa: S608 - no input
+        f"VALUES (%s, %s, %s, %s, '{Callback.State.NEW.value}', '', 1) "
+        "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
+    ).format_map(dialect(Callback, alias))
 
 
 class Callback(models.Model):

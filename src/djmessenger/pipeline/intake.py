@@ -33,8 +33,8 @@ _MOST_IN_A_QUERY = 5000
 _SEEN_EVERY = datetime.timedelta(minutes=1)
 
 
-def store(body: bytes, app_id: str = "") -> models.Callback:
-    """Write a correctly signed body down and commit; the same bytes again give the row that is there.
+def store(body: bytes, app_id: str = "") -> int:
+    """Write a correctly signed body down, commit, and give its row's key; the same bytes again give the one there.
 
     Two apps of one Page may post the same bytes: what one of them signed does not stand for the other's.
 
@@ -42,10 +42,9 @@ def store(body: bytes, app_id: str = "") -> models.Callback:
     """
     failpoint("intake_body_read")
     digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
-    callback = models.Callback(sha256=digest, body=body, app_id=app_id)
-    callback.pk = models.Callback.objects.put(callback)
+    callback_id = models.Callback.objects.put(body, digest, app_id)
     failpoint("intake_stored")
-    return callback
+    return callback_id
 
 
 @dataclass(kw_only=True)
