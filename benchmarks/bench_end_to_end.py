@@ -10,6 +10,7 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from benchmarks.measure import show
 from benchmarks.site import PAGE, Site, callback, database, percentile, postgresql_cpu, result
@@ -87,38 +88,54 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
 
 
 def _fill(messages: int, people: int) -> None:
-    """Put old messages into the tables, as PostgreSQL makes them quickest."""
+    """Put old messages into the tables: copies of one that Django made, as PostgreSQL makes them quickest."""
     from django.db import connection  # noqa: PLC0415
 
+    from djmessenger import models  # noqa: PLC0415
+
+    page = models.Page.objects.create(page_id=PAGE)
+    person = models.FBUserProfile.objects.create(psid="1", page=page, profile_state="fetched")
+    conversation = models.Conversation.objects.create(page=page, person=person)
+    lane = models.Lane.objects.create(conversation=conversation, kind=models.Lane.Kind.IN)
+    messaging = models.Messaging.objects.create(
+        type="SIMPLE_TEXT",
+        body={"message": {"text": "long ago"}},
+        page=page,
+        conversation=conversation,
+        timestamp=1790000000000,
+        state=models.Messaging.State.DONE,
+        outcome={},
+    )
     with connection.cursor() as cursor:
-        cursor.execute(
-            "INSERT INTO djmessenger_page (page_id, name, channel, date_created, pause_reason, paused_token) "
-            "VALUES (%s, '', 'messenger', now(), '', '') RETURNING id",
-            [PAGE],
-        )
-        page = cursor.fetchone()[0]
-        cursor.execute(
-            "INSERT INTO djmessenger_fbuserprofile (psid, page_id, first_name, last_name, profile_pic, locale, gender, "
-            "date_joined, is_active, thumbups, profile_state) SELECT 7000000000000000 + n, %s, '', '', '', '', '', "
-            "now(), true, 0, 'fetched' FROM generate_series(0, %s) n",
-            [page, people - 1],
-        )
-        cursor.execute(
-            "INSERT INTO djmessenger_conversation (page_id, person_id, state, date_last_inbound, date_last_activity) "
-            "SELECT page_id, psid, '{}', now(), now() FROM djmessenger_fbuserprofile"
-        )
-        cursor.execute(
-            "INSERT INTO djmessenger_lane (conversation_id, kind, epoch, owner) "
-            "SELECT id, kind, 0, '' FROM djmessenger_conversation, (VALUES ('in'), ('out')) kinds (kind)"
-        )
-        cursor.execute(
-            "INSERT INTO djmessenger_messaging (type, body, key, mid, page_id, conversation_id, is_standby, timestamp, "
-            "state, reason, outcome, error, tries, is_kept, date_received) SELECT 'SIMPLE_TEXT', '{}', 'old-' || n, "
-            "'old-' || n, %s, (SELECT min(id) FROM djmessenger_conversation) + n %% %s, false, 1790000000000 + n, "
-            "'done', '', '{}', '', 0, false, now() FROM generate_series(1, %s) n",
-            [page, people, messages],
-        )
+        psid = "(7000000000000000 + n)::text"
+        _copy(cursor, person, {"psid": psid}, f"generate_series(0, {people - 1}) AS n")
+        _copy(cursor, conversation, {"person": psid}, f"generate_series(0, {people - 1}) AS n")
+        own = {"conversation": f"{conversation.pk} + 1 + n", "kind": "of"}
+        kinds = "(VALUES ('in'), ('out')) AS kinds (of)"
+        _copy(cursor, lane, own, f"generate_series(0, {people - 1}) AS n, {kinds}")
+        own = {
+            "key": "'old-' || n",
+            "mid": "'old-' || n",
+            "timestamp": "timestamp + n",
+            "conversation": f"{conversation.pk} + 1 + mod(n, {people})",
+        }
+        _copy(cursor, messaging, own, f"generate_series(1, {messages}) AS n")
+        messaging.delete()
+        conversation.delete()
+        person.delete()
         cursor.execute("ANALYZE")
+
+
+def _copy(cursor: Any, row: Any, own: dict[str, str], numbers: str) -> None:
+    """Insert copies of a row, one for each of ``numbers``; ``own`` has the expressions of what differs."""
+    fields = [field for field in row._meta.concrete_fields if field.name != "id"]
+    names = ", ".join(f'"{field.column}"' for field in fields)
+    values = ", ".join(own.get(field.name, f'row_."{field.column}"') for field in fields)
+    table, key = row._meta.db_table, row._meta.pk.column
+    cursor.execute(
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} row_, {numbers} WHERE row_.{key} = %s",  # noqa: S608
+        [row.pk],
+    )
 
 
 def _wait_for(rows: object, count: int) -> None:
