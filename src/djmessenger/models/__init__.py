@@ -9,6 +9,7 @@ from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
 from djmessenger.models.outbox import Attempt, Held, Reply
 from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
+from djmessenger.models.prepared import Given, Prepared, Several
 from djmessenger.models.profiles import ProfileSnapshot
 from djmessenger.models.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 from djmessenger.models.sweeps import Sweep
@@ -18,6 +19,7 @@ __all__ = [
     "Callback",
     "Conversation",
     "FBUserProfile",
+    "Given",
     "GraphCall",
     "Held",
     "Lane",
@@ -26,8 +28,10 @@ __all__ = [
     "Line",
     "Messaging",
     "Page",
+    "Prepared",
     "ProfileSnapshot",
     "Reply",
+    "Several",
     "Sweep",
     "UploadedFile",
     "UserLocation",

@@ -69,6 +69,29 @@ class Handled:
     """The conversation's state before the rules."""
 
 
+def _waiting() -> QuerySet[models.Messaging]:
+    return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
+
+
+def _in_full() -> QuerySet[models.Messaging]:
+    return _waiting().select_related("page", "conversation__person", "conversation__page")
+
+
+def _due() -> Q:
+    return Q(not_before=None) | Q(not_before__lte=Now())
+
+
+def _heads() -> QuerySet[models.Messaging]:
+    """The first waiting event of each of ``lanes``, where it is due."""
+    first = _waiting().filter(conversation=OuterRef("conversation"))
+    lanes = models.Lane.objects.filter(pk__in=models.Several("lanes"))
+    heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
+    return _in_full().filter(_due(), pk__in=heads)
+
+
+_HEADS = models.Prepared(models.Messaging, _heads)
+
+
 class SlowPool(Protocol):
     """Where slow handlers run while the lane stays leased."""
 
@@ -109,7 +132,7 @@ class Inbox:
         Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
         """
         while _has_time(deadline) and self._pause(lease) == 0:
-            row = self._in_full().filter(conversation_id=lease.conversation_id).first()
+            row = _in_full().filter(conversation_id=lease.conversation_id).first()
             if row is not None and self._handle(row, lease, slow) is Fate.WITH_OTHERS:
                 return
         self.release(lease)
@@ -132,21 +155,15 @@ class Inbox:
 
     def heads(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
         """Give the first waiting event of each lane where it is due, by the lane's key."""
-        first = models.Messaging.objects.filter(
-            conversation=OuterRef("conversation"), state=State.NEW
-        ).order_by("timestamp", "id")
-        lanes = models.Lane.objects.filter(pk__in=[lease.lane_id for lease in leases])
-        heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
-        due = Q(not_before=None) | Q(not_before__lte=Now())
-        found = {row.conversation_id: row for row in self._in_full().filter(due, pk__in=heads)}
+        rows = _HEADS(lanes=[lease.lane_id for lease in leases])
+        found = {row.conversation_id: row for row in rows}
         return {
             lease.lane_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
         }
 
     def handle_loose(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no lane."""
-        due = Q(not_before=None) | Q(not_before__lte=Now())
-        row = self._in_full().filter(due, pk=row_id, conversation=None).first()
+        row = _in_full().filter(_due(), pk=row_id, conversation=None).first()
         if row is not None:
             self._handle(row, None, RunHere())
 
@@ -161,16 +178,9 @@ class Inbox:
         failpoint("inbox_before_release")
         models.Messaging.objects.release(leases)
 
-    @staticmethod
-    def _waiting() -> QuerySet[models.Messaging]:
-        return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
-
-    def _in_full(self) -> QuerySet[models.Messaging]:
-        return self._waiting().select_related("page", "conversation__person", "conversation__page")
-
     def _pause(self, lease: models.Lease) -> float | None:
         """Seconds before the lane's head may be tried again, None when nothing waits."""
-        head = self._waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
+        head = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
         for not_before, now in head.values_list("not_before", "now")[:1]:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
@@ -227,9 +237,7 @@ class Inbox:
         if not any(rule.gather for rule in decision.applied):
             return []
         followers = []
-        for other in (
-            self._in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]
-        ):
+        for other in _in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]:
             event = _bound(other)
             if not event.authored or self._policy_for(other.page).decide(event).applied != decision.applied:
                 break

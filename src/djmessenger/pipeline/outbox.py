@@ -58,6 +58,19 @@ _SIGNALS = {
 }
 
 
+def _heads() -> Any:
+    """The first open reply of each of ``lanes``, with all that is asked of it."""
+    first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
+    lanes = models.Lane.objects.filter(pk__in=models.Several("lanes"))
+    heads = lanes.annotate(head=Subquery(first.order_by("id").values("pk")[:1])).values("head")
+    last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
+    replies = models.Reply.objects.filter(pk__in=heads).select_related("conversation__page")
+    return replies.annotate(now=Now(), last_number=Subquery(last))
+
+
+_HEADS = models.Prepared(models.Reply, _heads)
+
+
 class Step(enum.Enum):
     """What a look at the head of a lane came to."""
 
@@ -130,7 +143,7 @@ class Outbox:
 
         Lanes whose head waits for its echo are let go of, to be looked at again.
         """
-        heads = {reply.conversation_id: reply for reply in self._heads(leases)}
+        heads = self._heads(leases)
         pairs = [(lease, heads[lease.conversation_id]) for lease in leases if lease.conversation_id in heads]
         ready = [
             (lease, reply)
@@ -224,7 +237,7 @@ class Outbox:
 
     def _still(self, lease: models.Lease, wait: Wait) -> Wait | None:
         """Give what the head waits for now: its Page's pause may have ended, and the lane been woken for it."""
-        head = self._readable(self._open(lease.conversation_id)).first()
+        head = self._heads([lease]).get(lease.conversation_id)
         if head is None:
             return None
         return self._wait_of(head) if head.state == State.QUEUED else wait
@@ -255,27 +268,14 @@ class Outbox:
         return resumed
 
     @staticmethod
-    def _open(conversation_id: int) -> Any:
-        return models.Reply.objects.filter(
-            conversation_id=conversation_id, state__in=models.Reply.OPEN
-        ).order_by("id")
-
-    @staticmethod
-    def _readable(replies: Any) -> Any:
+    def _heads(leases: Sequence[models.Lease]) -> dict[int, Any]:
+        """Give the first open reply of each lane that has one, by conversation."""
         failpoint("outbox_claimed")
-        last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
-        return replies.select_related("conversation__page").annotate(now=Now(), last_number=Subquery(last))
-
-    def _heads(self, leases: Sequence[models.Lease]) -> Any:
-        first = models.Reply.objects.filter(
-            conversation=OuterRef("conversation"), state__in=models.Reply.OPEN
-        ).order_by("id")
-        lanes = models.Lane.objects.filter(pk__in=[lease.lane_id for lease in leases])
-        heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
-        return self._readable(models.Reply.objects.filter(pk__in=heads))
+        rows: list[Any] = _HEADS(lanes=[lease.lane_id for lease in leases])
+        return {reply.conversation_id: reply for reply in rows}
 
     def _step(self, lease: models.Lease, deadline: Deadline) -> Step | Wait:
-        reply = self._readable(self._open(lease.conversation_id)).first()
+        reply = self._heads([lease]).get(lease.conversation_id)
         if reply is None:
             return Step.EMPTY
         if reply.state == State.SENDING:
