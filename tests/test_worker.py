@@ -347,16 +347,16 @@ def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, p
     """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
     road = tools.road(lambda event: event.text)
     store(people[0])
-    release = models.Messaging.objects.release
+    release = models.Lane.objects.release_many
     once = []
 
-    def late(self, lease):
+    def late(self, lanes, rows, **asked):
         if not once and models.Messaging.objects.filter(state="done").exists():
             once.append(1)
             tools.receive(tools.text("m_late", "late", psid=people[0].id))
-        return release(lease)
+        return release(lanes, rows, **asked)
 
-    monkeypatch.setattr(type(models.Messaging.objects), "release", late)
+    monkeypatch.setattr(type(models.Lane.objects), "release_many", late)
     settings.DJM_SWEEP = 3600
     work(road)
     until(lambda: people[0].texts == ["0", "late"], "the late one's answer")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from djmessenger.models.bulk import update_each
+from djmessenger.models.bulk import insert_each, update_each
 from djmessenger.models.calls import GraphCall, UploadedFile
 from djmessenger.models.history import Line
 from djmessenger.models.inbox import Callback, Messaging
@@ -35,6 +35,7 @@ __all__ = [
     "Sweep",
     "UploadedFile",
     "UserLocation",
+    "insert_each",
     "messaging_failed",
     "page_paused",
     "reply_failed",

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.db import connections, models, router
 from django.db.models.functions import Now
+
+_BITS = 64
 
 
 @functools.cache
@@ -55,31 +58,102 @@ def update_each(
     """
     if not rows:
         return set()
-    connection = connections[router.db_for_write(model)]
-    fields: list[Any] = [model._meta.get_field(name) for name in columns]
-    quote = connection.ops.quote_name
-    table = quote(model._meta.db_table)
-    typed = connection.vendor == "postgresql"
+    alias = router.db_for_write(model)
+    text = _update_statement(model, alias, tuple(columns), where)
+    fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
+    return {row[0] for row in fetch(alias, text, [_as_one(alias, fields, rows)])}
+
+
+def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = False) -> set[Any]:
+    """Insert new rows in their order, and give them their keys; Django's signals are not sent.
+
+    ``by`` is a field in which no two rows are the same; gives its values of what was inserted, which is all but what
+    breaks a constraint ``unless_there``.
+    """
+    if not rows:
+        return set()
+    model = type(rows[0])
+    alias = router.db_for_write(model)
+    named: Any = model._meta.get_field(by)
+    text, fields = _insert_statement(model, alias, named.column, unless_there)
+    values = [[field.pre_save(row, True) for field in fields] for row in rows]
+    found = fetch(alias, text, [_as_one(alias, fields, values)])
+    keys = {named.to_python(value): pk for pk, value in found}
+    for row in rows:
+        if (pk := keys.get(getattr(row, by))) is not None:
+            row.pk = pk
+            row._state.adding, row._state.db = False, alias
+    return set(keys)
+
+
+def _as_one(alias: str, fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+    """Give the values of rows as one parameter: a database reads it sooner than Python spells out each."""
+    connection = connections[alias]
+    packed = [
+        [_plain(field, value, connection) for field, value in zip(fields, row, strict=True)] for row in rows
+    ]
+    return json.dumps(packed, default=str, ensure_ascii=False)
+
+
+def _plain(field: Any, value: Any, connection: Any) -> Any:
+    if value is None:
+        return None
+    if isinstance(field, models.JSONField):
+        return json.dumps(value, cls=field.encoder)
+    value = field.get_db_prep_save(value, connection)
+    if isinstance(value, str) and "\0" in value:
+        # PostgreSQL has no such text, and SQLite would cut it off there.
+        raise ValueError(f"a NUL in {field.name}")
+    if isinstance(value, int) and value.bit_length() >= _BITS:
+        # SQLite would make a float of it.
+        raise OverflowError(f"{value} is too large for {field.name}")
+    return value
+
+
+@functools.cache
+def _update_statement(model: type[models.Model], alias: str, columns: tuple[str, ...], where: str) -> str:
+    fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
+    quote = connections[alias].ops.quote_name
+    table, key = quote(model._meta.db_table), quote(fields[0].column)
     settings = ", ".join(
-        f"{quote(field.column)} = "
-        + (f"fresh.v{number}::{field.db_type(connection)}" if typed else f"fresh.v{number}")
-        for number, field in enumerate(fields)
+        f"{quote(field.column)} = fresh.v{number}" for number, field in enumerate(fields[1:])
     )
-    places = f"({', '.join(['%s'] * (len(fields) + 1))})"
-    names = ", ".join(["row_id", *(f"v{number}" for number in range(len(fields)))])
-    key = "fresh.row_id::bigint" if typed else "fresh.row_id"
-    # Names and casts come from the model, values travel as parameters.
-    statement = (
-        f"WITH fresh ({names}) AS (VALUES {', '.join([places] * len(rows))}) "  # noqa: S608
-        f"UPDATE {table} SET {settings} FROM fresh WHERE {table}.{quote('id')} = {key}"
-        f"{f' AND {where}' if where else ''} RETURNING {table}.{quote('id')}"
+    names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
+    values, rows = _unpacked(alias, fields)
+    fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
+    # Names and casts come from the model, values travel as a parameter.
+    return (
+        f"UPDATE {table} SET {settings} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
+        f"WHERE {table}.{key} = fresh.row_id{f' AND {where}' if where else ''} RETURNING {table}.{key}"
     )
-    values: list[Any] = []
-    for key_value, *own in rows:
-        values.append(key_value)
-        values += [
-            field.get_db_prep_save(value, connection) for field, value in zip(fields, own, strict=True)
-        ]
-    with connection.cursor() as cursor:
-        cursor.execute(statement, values)
-        return {row[0] for row in cursor.fetchall()}
+
+
+@functools.cache
+def _insert_statement(
+    model: type[models.Model], alias: str, by: str, unless_there: bool
+) -> tuple[str, list[Any]]:
+    fields: list[Any] = [field for field in model._meta.concrete_fields if not field.primary_key]
+    quote = connections[alias].ops.quote_name
+    values, rows = _unpacked(alias, fields)
+    text = (
+        f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)}) "  # noqa: S608
+        f"SELECT {', '.join(values)} FROM {rows} WHERE true ORDER BY item.place "
+        f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}RETURNING {quote('id')}, {quote(by)}"
+    )
+    return text, fields
+
+
+def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
+    """Give the expressions of the values in what ``_as_one`` packed, and the rows that they are of."""
+    connection = connections[alias]
+    if connection.vendor == "sqlite":
+        values = [f"json_extract(item.value, '$[{number}]')" for number in range(len(fields))]
+        return values, "(SELECT value, key AS place FROM json_each(%s)) AS item"
+    values = []
+    for number, field in enumerate(fields):
+        value = f"item.value->>{number}"
+        # Cast to its length a text would be cut; put into its column it is refused.
+        texts = models.CharField, models.TextField
+        kind = "" if isinstance(getattr(field, "target_field", field), texts) else field.db_type(connection)
+        values.append(f"({value})::{kind}" if kind else value)
+    return values, "jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS item (value, place)"

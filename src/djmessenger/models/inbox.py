@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.models.bulk import dialect, execute, fetch
+from djmessenger.models.bulk import dialect, fetch
 from djmessenger.models.lanes import Lane, Lease
 from djmessenger.models.people import Conversation, Page
 
@@ -101,17 +101,6 @@ class MessagingManager(models.Manager["Messaging"]):
         return {
             pk for pk, lane_id, epoch in found if (leases[pk].lane_id, leases[pk].epoch) == (lane_id, epoch)
         }
-
-    def release(self, leases: Collection[Lease]) -> None:
-        """Let go of incoming lanes, which are locked: each is due when its first waiting event is, if there is one."""
-        alias = router.db_for_write(Lane)
-        text = (
-            "UPDATE {lanes} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input
-            "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
-            "WHERE conversation_id = {lanes}.conversation_id AND state = 'new' ORDER BY timestamp, id LIMIT 1) "
-            f"WHERE id IN ({', '.join(['%s'] * len(leases))})"
-        ).format_map(dialect(Messaging, alias) | {"lanes": dialect(Lane, alias)["table"]})
-        execute(alias, text, [lease.lane_id for lease in leases])
 
 
 class Messaging(models.Model):

@@ -18,6 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.exceptions import DJMException
 from djmessenger.models.bulk import dialect, execute, fetch
 from djmessenger.models.people import Conversation
+from djmessenger.models.prepared import Given, Prepared, Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +100,11 @@ class LaneManager(models.Manager["Lane"]):
         In sorted order, so that two batches with the same people never wait for each other.
         """
         wanted = set(conversation_ids)
-        lanes = self.filter(conversation_id__in=wanted, kind=kind).order_by("conversation_id")
-        if connections[self.db].features.has_select_for_update:
-            lanes = lanes.select_for_update()
-        found = list(lanes.values_list("pk", flat=True))
+        found = _LOCKED.rows(conversations=wanted, kind=kind)
         if len(found) < len(wanted):
             self.ensure(wanted)
-            found = list(lanes.all().values_list("pk", flat=True))
-        return found
+            found = _LOCKED.rows(conversations=wanted, kind=kind)
+        return [pk for (pk,) in found]
 
     def claim(
         self, kind: str, *, seconds: float, limit: int = 1, conversation_id: int | None = None
@@ -159,10 +157,7 @@ class LaneManager(models.Manager["Lane"]):
     def fence_many(self, leases: Iterable[Lease]) -> set[int]:
         """Lock lanes to the end of the transaction, in sorted order; give the keys of those that are still held."""
         epochs = {lease.lane_id: lease.epoch for lease in leases}
-        lanes = self.filter(pk__in=list(epochs)).order_by("conversation_id")
-        if connections[self.db].features.has_select_for_update:
-            lanes = lanes.select_for_update()
-        return {pk for pk, epoch in lanes.values_list("pk", "epoch") if epochs[pk] == epoch}
+        return {pk for pk, epoch in _FENCED.rows(lanes=epochs) if epochs[pk] == epoch}
 
     def check_held(self, lease: Lease) -> None:
         """Raise ``LeaseLost`` when somebody claimed the lane since."""
@@ -189,9 +184,23 @@ class LaneManager(models.Manager["Lane"]):
         ready = None if after is None else in_seconds(after)
         self.filter(pk=lane.pk).update(ready_at=ready, leased_until=None, owner="")
 
-    def release_many(self, lane_ids: Collection[int], ready_at: Combinable) -> None:
-        """Let go of lanes that are locked; ``ready_at`` says of each when something is due in it, NULL: nothing is."""
-        self.filter(pk__in=lane_ids).update(ready_at=ready_at, leased_until=None, owner="")
+    def release_many(
+        self, lane_ids: Collection[int], rows: type[models.Model], *, where: str, order: str
+    ) -> None:
+        """Let go of lanes that are locked: each is due when the first of its ``rows`` is, if there is one.
+
+        ``where`` and ``order`` are SQL of the caller's own: which of them wait, and which of these is first.
+        """
+        if not lane_ids:
+            return
+        alias = router.db_for_write(Lane)
+        text = (
+            "UPDATE {lanes} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input
+            "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
+            f"WHERE conversation_id = {{lanes}}.conversation_id AND {where} ORDER BY {order} LIMIT 1) "
+            f"WHERE id IN ({', '.join(['%s'] * len(lane_ids))})"
+        ).format_map(dialect(rows, alias) | {"lanes": dialect(Lane, alias)["table"]})
+        execute(alias, text, list(lane_ids))
 
 
 class Lane(models.Model):
@@ -228,3 +237,17 @@ class Lane(models.Model):
 
     def __str__(self) -> str:
         return f"{self.conversation_id} {self.get_kind_display()}"
+
+
+def _locked(**conditions: Any) -> models.QuerySet[Lane, Any]:
+    """Lanes in the order in which all lock them, locked to the end of the transaction where rows can be."""
+    lanes = Lane.objects.filter(**conditions).order_by("conversation_id")
+    can = connections[router.db_for_write(Lane)].features.has_select_for_update
+    return lanes.select_for_update() if can else lanes
+
+
+_LOCKED = Prepared(
+    Lane,
+    lambda: _locked(conversation_id__in=Several("conversations"), kind=Given("kind")).values_list("pk"),
+)
+_FENCED = Prepared(Lane, lambda: _locked(pk__in=Several("lanes")).values_list("pk", "epoch"))

@@ -14,6 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.models import speaking
+from djmessenger.models.bulk import insert_each
 from djmessenger.models.inbox import Messaging
 from djmessenger.models.lanes import Lane
 from djmessenger.models.people import Conversation, FBUserProfile
@@ -69,11 +70,11 @@ class ReplyManager(models.Manager["Reply"]):
             # A transaction that was rolled back may have given it one.
             reply.pk = None
         with transaction.atomic(using=self.db, savepoint=False):
-            if len(replies) > 1:
-                self.bulk_create(replies)
-            else:
+            if _is_listened_to():
                 for reply in replies:
                     reply.save(using=self.db, force_insert=True)
+            else:
+                insert_each(replies, "uuid")
             conversations = sorted({pk for reply in replies if (pk := reply.conversation_id) is not None})
             if conversations:
                 Lane.objects.wake(conversations, Lane.Kind.OUT)
@@ -87,7 +88,7 @@ class ReplyManager(models.Manager["Reply"]):
 
 
 def _is_listened_to() -> bool:
-    """Whether somebody expects Django's signals of each row, which ``bulk_create`` does not send."""
+    """Whether somebody expects Django's signals of each row, which many at once do not send."""
     return pre_save.has_listeners(Reply) or post_save.has_listeners(Reply)
 
 

@@ -74,7 +74,7 @@ def _waiting() -> QuerySet[models.Messaging]:
 
 
 def _in_full() -> QuerySet[models.Messaging]:
-    return _waiting().select_related("page", "conversation__person", "conversation__page")
+    return _waiting().select_related("page", "conversation__person")
 
 
 def _due() -> Q:
@@ -176,7 +176,10 @@ class Inbox:
     @staticmethod
     def _release(leases: Collection[models.Lease]) -> None:
         failpoint("inbox_before_release")
-        models.Messaging.objects.release(leases)
+        lanes = [lease.lane_id for lease in leases]
+        models.Lane.objects.release_many(
+            lanes, models.Messaging, where="state = 'new'", order="timestamp, id"
+        )
 
     def _pause(self, lease: models.Lease) -> float | None:
         """Seconds before the lane's head may be tried again, None when nothing waits."""
@@ -533,6 +536,8 @@ def _bound(row: models.Messaging) -> Messaging:
     messaging = Messaging.from_row(row.body, row)
     row.is_at_hand = True
     conversation = row.conversation
+    if conversation is not None and row.page is not None:
+        conversation.page = row.page
     messaging.bind(
         row=row,
         page=row.page,
@@ -551,14 +556,14 @@ def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
     """Keep on each reply when it was delivered and read; a person who writes can be reached."""
     if row.echo_token:
         _reopen_parked(row)
-    sent = models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
         mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
-        sent.filter(Q(mid__in=mids) | _begun_by(until), date_delivered=None).update(
+        _sent(row).filter(Q(mid__in=mids) | _begun_by(until), date_delivered=None).update(
             date_delivered=row.date_event
         )
     elif messaging.type is ReceivingType.READ:
         read = messaging.read
+        sent = _sent(row)
         begun = sent.filter(_begun_by(_moment(read.watermark if read else None)))
         if read is not None and read.mid:
             named = sent.filter(mid=read.mid).values("pk")[:1]
@@ -569,6 +574,10 @@ def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
         models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
             date_unreachable=None
         ).update(date_unreachable=None)
+
+
+def _sent(row: models.Messaging) -> QuerySet[models.Reply]:
+    return models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
 
 
 def _reopen_parked(row: models.Messaging) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Count, F
+from django.db.models import Count, F, QuerySet, TextField
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
@@ -29,7 +29,6 @@ logger = logging.getLogger(__name__)
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _LONGEST_ERROR = 4000
-_MOST_IN_A_QUERY = 5000
 _SEEN_EVERY = datetime.timedelta(minutes=1)
 
 
@@ -78,10 +77,7 @@ def split(callback_id: int) -> Split:
 def split_many(callback_ids: Sequence[int]) -> Split:
     """Split several callbacks in one transaction: all of them, or, when an exception propagates, none."""
     with transaction.atomic():
-        waiting = models.Callback.objects.filter(pk__in=callback_ids, state=models.Callback.State.NEW)
-        if connection.features.has_select_for_update_skip_locked:
-            waiting = waiting.select_for_update(skip_locked=True)
-        callbacks = list(waiting.order_by("pk"))
+        callbacks = _CALLBACKS(callbacks=callback_ids)
         # Which Pages an app may speak of is its own; what others signed waits for the next call.
         callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
         found = [(callback, _items(callback)) for callback in callbacks]
@@ -89,8 +85,8 @@ def split_many(callback_ids: Sequence[int]) -> Split:
         if not understood:
             return Split(callbacks=len(callbacks))
         everything = [item for _, items in understood for item in items]
-        known = _known_people(everything)
-        if erased := _erased(everything, known):
+        known = _known(everything)
+        if erased := _erased(everything, known.people):
             understood = [(callback, _without(callback, items, erased)) for callback, items in understood]
         places = _places(
             understood[0][0],
@@ -105,17 +101,51 @@ def split_many(callback_ids: Sequence[int]) -> Split:
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
         _cap(rows)
-        for callback_id, error in _insert(rows):
+        inserted, refused = _insert(rows)
+        for callback_id, error in refused:
             errors[callback_id].append(error)
         failpoint("intake_splitting")
         _note_split(errors)
-        todo, inserted = _wake([callback.pk for callback, _ in understood])
-        for row in rows:
-            if row.state == models.Messaging.State.IGNORED and row.key in inserted:
+        # By their keys: where one came twice in here, its first row is the one that is there.
+        new = list({row.pk: row for row in reversed(rows) if row.key in inserted}.values())[::-1]
+        todo = _wake(new)
+        for row in new:
+            if row.state == models.Messaging.State.IGNORED:
                 _say_ignored(row)
-        _note_activity([row for row in rows if row.key in inserted], places)
+        _note_activity(new, places)
         todo.callbacks = len(callbacks)
         return todo
+
+
+def _callbacks() -> QuerySet[models.Callback]:
+    """Those of ``callbacks`` that are to be split and that nobody is splitting; locked, where rows can be."""
+    waiting = models.Callback.objects.filter(
+        pk__in=models.Several("callbacks"), state=models.Callback.State.NEW
+    ).order_by("pk")
+    can = connection.features.has_select_for_update_skip_locked
+    return waiting.select_for_update(skip_locked=True) if can else waiting
+
+
+_CALLBACKS = models.Prepared(models.Callback, _callbacks)
+_CONVERSATIONS = models.Prepared(
+    models.Conversation,
+    lambda: models.Conversation.objects.filter(
+        person__in=models.Several("persons", TextField())
+    ).select_related("person"),
+)
+_PAGES = models.Prepared(
+    models.Page, lambda: models.Page.objects.filter(page_id__in=models.Several("pages", TextField()))
+)
+_WAITING = models.Prepared(
+    models.Messaging,
+    lambda: (
+        models.Messaging.objects.filter(
+            conversation__in=models.Several("conversations"), state=models.Messaging.State.NEW
+        )
+        .values_list("conversation")
+        .annotate(Count("id"))
+    ),
+)
 
 
 def _items(callback: models.Callback) -> list[Item] | None:
@@ -142,14 +172,8 @@ def _without(callback: models.Callback, items: list[Item], erased: Collection[st
 def _note_split(errors: Mapping[int, list[str]]) -> None:
     """Write down what could not be split of each callback, mostly nothing."""
     state = models.Callback.State.SPLIT
-    clean = [callback_id for callback_id, found in errors.items() if not found]
-    if clean:
-        models.Callback.objects.filter(pk__in=clean).update(state=state, error="")
-    for callback_id, found in errors.items():
-        if found:
-            models.Callback.objects.filter(pk=callback_id).update(
-                state=state, error="\n".join(found)[:_LONGEST_ERROR]
-            )
+    rows = [(callback_id, state, "\n".join(found)[:_LONGEST_ERROR]) for callback_id, found in errors.items()]
+    models.update_each(models.Callback, ["state", "error"], rows)
 
 
 def quarantine(callback_id: int, error: str) -> None:
@@ -262,9 +286,22 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
     return row
 
 
-def _known_people(items: Iterable[Item]) -> dict[str, models.FBUserProfile]:
+@dataclass(frozen=True, kw_only=True)
+class _Known:
+    """Who is known already of those that a batch is about, by their ids at Meta."""
+
+    people: dict[str, models.FBUserProfile]
+    conversations: list[models.Conversation]
+
+
+def _known(items: Iterable[Item]) -> _Known:
     psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
-    return models.FBUserProfile.objects.in_bulk([psid for psid in psids if _PERSON_ID.fullmatch(psid)])
+    psids = {psid for psid in psids if _PERSON_ID.fullmatch(psid)}
+    conversations = _CONVERSATIONS(persons=psids)
+    people = {row.person_id: row.person for row in conversations}
+    if strangers := psids - people.keys():
+        people |= models.FBUserProfile.objects.in_bulk(strangers)
+    return _Known(people=people, conversations=conversations)
 
 
 def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) -> Collection[str]:
@@ -281,9 +318,7 @@ def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) ->
     return erased_among(suspects)
 
 
-def _places(
-    callback: models.Callback, messagings: Sequence[Messaging], known: Mapping[str, models.FBUserProfile]
-) -> _Places:
+def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _Known) -> _Places:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
     Where another app signed, no conversation is looked for: what it says is nobody's.
@@ -295,50 +330,46 @@ def _places(
     strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
     own = pages.keys() - strange
     pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
-    models.FBUserProfile.objects.bulk_create(
-        [
-            models.FBUserProfile(psid=psid, page=pages[page_id])
-            for page_id, psid in pairs
-            if psid not in known
-        ],
-        ignore_conflicts=True,
-    )
-    found = _find_conversations(pairs)
+    found = _among(known.conversations, pairs, pages)
     missing = [pair for pair in pairs if pair not in found]
     if missing:
+        strangers = [(page_id, psid) for page_id, psid in missing if psid not in known.people]
+        models.FBUserProfile.objects.bulk_create(
+            [models.FBUserProfile(psid=psid, page=pages[page_id]) for page_id, psid in strangers],
+            ignore_conflicts=True,
+        )
         models.Conversation.objects.bulk_create(
             [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
             ignore_conflicts=True,
         )
-        made = _find_conversations(missing)
+        made = _among(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
         models.Lane.objects.ensure(conversation.pk for conversation in made.values())
         found |= made
     return _Places(pages=pages, strange=frozenset(strange), conversations=found)
 
 
-def _find_conversations(pairs: list[tuple[str, str]]) -> dict[tuple[str, str], models.Conversation]:
-    wanted = set(pairs)
-    found = {}
-    for start in range(0, len(pairs), _MOST_IN_A_QUERY):
-        psids = [psid for _, psid in pairs[start : start + _MOST_IN_A_QUERY]]
-        for row in models.Conversation.objects.filter(person_id__in=psids).select_related("page"):
-            if (row.page.page_id, row.person_id) in wanted:
-                found[row.page.page_id, row.person_id] = row
-    return found
+def _among(
+    conversations: Iterable[models.Conversation],
+    pairs: Iterable[tuple[str, str]],
+    pages: Mapping[str, models.Page],
+) -> dict[tuple[str, str], models.Conversation]:
+    """Give the conversation of each (page id, person id) that has one."""
+    rows = {(row.page_id, row.person_id): row for row in conversations}
+    keys = {pair: (pages[pair[0]].pk, pair[1]) for pair in pairs}
+    return {pair: rows[key] for pair, key in keys.items() if key in rows}
 
 
 def _pages(channels: Mapping[str, str]) -> dict[str, models.Page]:
     """Give the row of each Page by its id; a new one learns its channel from the callback."""
     wanted = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
-    pages = models.Page.objects
-    found = {page.page_id: page for page in pages.filter(page_id__in=wanted)}
+    found = {page.page_id: page for page in _PAGES(pages=wanted)}
     missing = [page_id for page_id in wanted if page_id not in found]
     if missing:
-        pages.bulk_create(
+        models.Page.objects.bulk_create(
             [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
             ignore_conflicts=True,
         )
-        found |= {page.page_id: page for page in pages.filter(page_id__in=missing)}
+        found |= {page.page_id: page for page in _PAGES(pages=missing)}
     return found
 
 
@@ -346,15 +377,7 @@ def _cap(rows: Sequence[models.Messaging]) -> None:
     """Ignore what comes on top of a full inbox: one who floods is answered slowly, and nobody else is."""
     most = settings.DJM_MAX_PENDING
     fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
-    waiting = Counter(
-        dict(
-            models.Messaging.objects.filter(
-                conversation_id__in={row.conversation_id for row in fresh}, state=models.Messaging.State.NEW
-            )
-            .values_list("conversation_id")
-            .annotate(Count("id"))
-        )
-    )
+    waiting = Counter(dict(_WAITING.rows(conversations={row.conversation_id for row in fresh})))
     for row in fresh:
         waiting[row.conversation_id] += 1
         if waiting[row.conversation_id] > most:
@@ -362,25 +385,25 @@ def _cap(rows: Sequence[models.Messaging]) -> None:
             row.reason = f"over {most} events of the conversation are waiting"
 
 
-def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
-    """Insert what is not there yet, in the order of arrival; give what was refused, by callback."""
+def _insert(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[int, str]]]:
+    """Insert what is not there yet, in the order of arrival; give its keys, and what was refused, by callback."""
     # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
     rows = sorted(rows, key=lambda row: "" if row.conversation_id else row.key or "")
     try:
         with transaction.atomic():
-            models.Messaging.objects.bulk_create(rows, ignore_conflicts=True)
+            return models.insert_each(rows, "key", unless_there=True), []
     except (DatabaseError, ValueError, OverflowError):
         return _insert_singly(rows)
-    return []
 
 
-def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
+def _insert_singly(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[int, str]]]:
+    inserted: set[str] = set()
     errors: list[tuple[int, str]] = []
     for number, row in enumerate(rows):
         row.pk = None
         try:
             with transaction.atomic():
-                models.Messaging.objects.bulk_create([row], ignore_conflicts=True)
+                inserted |= models.insert_each([row], "key", unless_there=True)
         except (DatabaseError, ValueError, OverflowError) as error:
             logger.exception(
                 "The database refused event %s of callback %s",
@@ -389,7 +412,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
                 extra={"action": "event_refused", "callback": row.callback_id, "item": number},
             )
             errors.append((row.callback_id or 0, f"event {number}: {type(error).__name__}: {error}"))
-    return errors
+    return inserted, errors
 
 
 def _say_ignored(row: models.Messaging) -> None:
@@ -409,24 +432,17 @@ def _say_ignored(row: models.Messaging) -> None:
     )
 
 
-def _wake(callback_ids: Sequence[int]) -> tuple[Split, set[str | None]]:
-    """Wake the lanes of what is new; give what waits, and the keys of all that is new."""
-    new = models.Messaging.objects.filter(callback_id__in=callback_ids).order_by("timestamp", "id")
-    todo = Split()
-    inserted = set()
-    conversations: dict[int, None] = {}
-    for row_id, conversation_id, key, state in new.values_list("id", "conversation_id", "key", "state"):
-        inserted.add(key)
-        if state != models.Messaging.State.NEW:
-            continue
-        if conversation_id is None:
-            todo.loose.append(row_id)
-        else:
-            conversations[conversation_id] = None
-    todo.conversations = list(conversations)
-    if conversations:
-        models.Lane.objects.wake_locked(todo.conversations, models.Lane.Kind.IN)
-    return todo, inserted
+def _wake(new: Iterable[models.Messaging]) -> Split:
+    """Wake the lanes of what is new; give what waits."""
+    waiting = [row for row in new if row.state == models.Messaging.State.NEW]
+    waiting.sort(key=lambda row: (row.timestamp, row.pk))
+    conversations = dict.fromkeys(row.conversation_id for row in waiting if row.conversation_id is not None)
+    todo = Split(
+        conversations=list(conversations),
+        loose=[row.pk for row in waiting if row.conversation_id is None],
+    )
+    models.Lane.objects.wake_locked(todo.conversations, models.Lane.Kind.IN)
+    return todo
 
 
 def _note_activity(rows: list[models.Messaging], places: _Places) -> None:

@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from django.db import DatabaseError, transaction
-from django.db.models import Case, Exists, F, OuterRef, Subquery, When
+from django.db.models import F, OuterRef, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
@@ -69,6 +69,10 @@ def _heads() -> Any:
 
 
 _HEADS = models.Prepared(models.Reply, _heads)
+_TAKEN = models.Prepared(
+    models.Reply,
+    lambda: models.Reply.objects.filter(mid__in=models.Several("mids", TextField())).values_list("mid", "pk"),
+)
 
 
 class Step(enum.Enum):
@@ -155,7 +159,8 @@ class Outbox:
         ]
         flights = self._write_down(ready, deadline) if ready else []
         gone = {flight.lease.lane_id for flight in flights}
-        gone |= self._wait_on([(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN])
+        if unsure := [(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN]:
+            gone |= self._wait_on(unsure)
         return flights, [lease for lease in leases if lease.lane_id not in gone]
 
     @staticmethod
@@ -243,14 +248,11 @@ class Outbox:
         return self._wait_of(head) if head.state == State.QUEUED else wait
 
     @staticmethod
-    def _release(lane_ids: Collection[int], due: Subquery | None = None) -> None:
-        """Let go of lanes that are locked; what is open in them is due now, or when ``due`` has a moment to say."""
+    def _release(lane_ids: Collection[int]) -> None:
+        """Let go of lanes that are locked, looking again for what came meanwhile."""
         failpoint("outbox_before_release")
-        waiting = models.Reply.objects.filter(
-            conversation=OuterRef("conversation"), state__in=models.Reply.OPEN
-        )
-        now = Case(When(Exists(waiting), then=Now()))
-        models.Lane.objects.release_many(lane_ids, now if due is None else Coalesce(due, now))
+        states = ", ".join(f"'{state.value}'" for state in models.Reply.OPEN)
+        models.Lane.objects.release_many(lane_ids, models.Reply, where=f"state IN ({states})", order="id")
 
     def resume(self) -> int:
         """End the pauses of Pages whose dead token was replaced; give how many."""
@@ -408,7 +410,7 @@ class Outbox:
             )
             replies = [answer.flight.reply for answer in answers if answer.flight.lease.lane_id in held]
             mids = [facts[reply.pk][0] for reply in replies]
-            taken = dict(models.Reply.objects.filter(mid__in=mids).values_list("mid", "pk"))
+            taken = dict(_TAKEN.rows(mids=mids))
             rows = []
             for reply in replies:
                 mid, response, status_code = facts[reply.pk]
@@ -454,11 +456,12 @@ class Outbox:
             if not flights:
                 return []
             replies = [flight.reply for flight in flights]
-            rows = models.Reply.objects.filter(pk__in=[reply.pk for reply in replies], state=State.QUEUED)
-            if rows.update(state=State.SENDING, vouched_wait=0.0, not_before=None) < len(flights):
+            rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
+            names = ["state", "vouched_wait", "not_before"]
+            if len(models.update_each(models.Reply, names, rows, where="state = 'queued'")) < len(flights):
                 transaction.set_rollback(True)
                 return []
-            models.Attempt.objects.bulk_create([flight.attempt for flight in flights])
+            models.insert_each([flight.attempt for flight in flights], "token")
             for reply in replies:
                 reply.state = State.SENDING
         failpoint("outbox_attempt_committed")
@@ -605,8 +608,7 @@ class Outbox:
         with transaction.atomic():
             held = models.Lane.objects.fence_many([lease for lease, _ in waiting.values()])
             self._vouch([waiting[lane_id][1] for lane_id in sorted(held)])
-            head = models.Reply.objects.filter(conversation=OuterRef("conversation"), state=State.UNKNOWN)
-            self._release(held, Subquery(head.order_by("id").values("not_before")[:1]))
+            self._release(held)
         for lane_id in waiting.keys() - held:
             log_lost(models.LeaseLost(waiting[lane_id][0]))
         return set(waiting)

@@ -31,6 +31,16 @@ MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """What is split in one transaction: as many callbacks as together have no more bytes."""
 
 
+_WAITING = models.Prepared(
+    models.Callback,
+    lambda: (
+        models.Callback.objects.filter(state=models.Callback.State.NEW)
+        .order_by("id")
+        .values_list("id", Length("body"), "app_id")[:MOST_CALLBACKS]
+    ),
+)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Road:
     """What there is to do, without a word on who does it and when."""
@@ -115,11 +125,10 @@ class Road:
     @staticmethod
     def _callbacks_waiting() -> list[int]:
         """Give the oldest callbacks to split, no more than fit a transaction, all signed by one app."""
-        waiting = models.Callback.objects.filter(state=models.Callback.State.NEW).order_by("id")
         batch: list[int] = []
         total = 0
         signer = None
-        for callback_id, size, app_id in waiting.values_list("id", Length("body"), "app_id")[:MOST_CALLBACKS]:
+        for callback_id, size, app_id in _WAITING.rows()[:MOST_CALLBACKS]:
             total += size
             if batch and (total > _MOST_BYTES or app_id != signer):
                 break
