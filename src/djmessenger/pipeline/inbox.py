@@ -200,7 +200,8 @@ class Inbox:
         failpoint("inbox_claimed")
         try:
             messaging = _bound(row)
-            with self._speaking_to(row):
+            client = self._client_for(row.page)
+            with _speaking_to(row, client):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
@@ -211,13 +212,13 @@ class Inbox:
             gathered: list[models.Messaging] = []
             job = Slow(
                 prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
-                work=lambda: self._act(row, lease, messaging, decision, gathered),
+                work=lambda: self._act(row, lease, messaging, decision, client, gathered),
                 release=lambda: self.release(lease),
                 timeout=min(timeouts, default=None),
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
             return Fate.HELD if slow.run(lease, job) else Fate.WITH_OTHERS
-        return self._act(row, lease, messaging, decision, first_alone=first_alone)
+        return self._act(row, lease, messaging, decision, client, first_alone=first_alone)
 
     def _tries_for(self, decision: Decision) -> int:
         """How many tries there are: a slow rule may have a number of its own."""
@@ -254,6 +255,7 @@ class Inbox:
         lease: models.Lease | None,
         messaging: Messaging,
         decision: Decision,
+        client: graph.Client,
         gathered: Sequence[models.Messaging] = (),
         *,
         first_alone: bool = False,
@@ -264,7 +266,7 @@ class Inbox:
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         own = _Transaction(lambda: self._hold(row, lease))
         try:
-            with self._speaking_to(row):
+            with _speaking_to(row, client):
                 with self._typing(messaging, decision):
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
@@ -435,20 +437,21 @@ class Inbox:
                 row.state = State.FAILED
                 _tell_failed(row)
 
-    @contextlib.contextmanager
-    def _speaking_to(self, row: models.Messaging) -> Iterator[None]:
-        """The Page's client, and the person's language and time zone, for all that runs for this event."""
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(graph.bound(self._client_for(row.page)))
-            if row.conversation is not None:
-                person = row.conversation.person
-                stack.enter_context(timezone.override(person.get_tzinfo()))
-                language = language_code(person.locale) if person.locale else None
-                if language is None and row.page is not None:
-                    language = row.page.configured("language")
-                if language:
-                    stack.enter_context(translation.override(language))
-            yield
+
+@contextlib.contextmanager
+def _speaking_to(row: models.Messaging, client: graph.Client) -> Iterator[None]:
+    """The Page's client, and the person's language and time zone, for all that runs for this event."""
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(graph.bound(client))
+        if row.conversation is not None:
+            person = row.conversation.person
+            stack.enter_context(timezone.override(person.get_tzinfo()))
+            language = language_code(person.locale) if person.locale else None
+            if language is None and row.page is not None:
+                language = row.page.configured("language")
+            if language:
+                stack.enter_context(translation.override(language))
+        yield
 
 
 class Fate(enum.Enum):

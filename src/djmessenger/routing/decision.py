@@ -98,7 +98,10 @@ class Decision:
             if any(entry.rule.typing for entry in entries):
                 ReplyActionReplier(ReplyAction.TYPING_ON).reply(messaging)
             for entry in entries:
-                self._guard(self._run_slow_handlers, entry, messaging, savepoint=False, swallow=savepoints)
+                if any(_is_slow(entry.rule, handler) for handler in entry.rule.build().handlers):
+                    self._guard(
+                        self._run_slow_handlers, entry, messaging, savepoint=False, swallow=savepoints
+                    )
         finally:
             self._broken_while_slow = frozenset(self._broken)
             self._error_while_slow = self.outcome.error
@@ -128,7 +131,7 @@ class Decision:
             guard(self._run_handlers, self._default)
             for entry in self._applied:
                 guard(self._run_rule, entry)
-            if self.outcome.authored:
+            if self.outcome.authored and self._default is not None and self._default.rule.build().repliers:
                 guard(self._run_repliers, self._default)
         finally:
             self.outcome.seconds = self._deciding_seconds + perf_counter() - started
