@@ -9,12 +9,13 @@ from djmessenger.models.inbox import Callback, Messaging
 from djmessenger.models.lanes import Lane, Lease, LeaseLost
 from djmessenger.models.outbox import Attempt, Held, Reply
 from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
-from djmessenger.models.prepared import Given, Prepared, Several
+from djmessenger.models.prepared import Among, Given, Prepared, Several
 from djmessenger.models.profiles import ProfileSnapshot
 from djmessenger.models.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 from djmessenger.models.sweeps import Sweep
 
 __all__ = [
+    "Among",
     "Attempt",
     "Callback",
     "Conversation",

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.exceptions import DJMException
 from djmessenger.models.bulk import dialect, execute, fetch
 from djmessenger.models.people import Conversation
-from djmessenger.models.prepared import Given, Prepared, Several
+from djmessenger.models.prepared import Among, Given, Prepared, Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,15 +239,15 @@ class Lane(models.Model):
         return f"{self.conversation_id} {self.get_kind_display()}"
 
 
-def _locked(**conditions: Any) -> models.QuerySet[Lane, Any]:
+def _locked(*names: Among, **conditions: Any) -> models.QuerySet[Lane, Any]:
     """Lanes in the order in which all lock them, locked to the end of the transaction where rows can be."""
-    lanes = Lane.objects.filter(**conditions).order_by("conversation_id")
+    lanes = Lane.objects.filter(*names, **conditions).order_by("conversation_id")
     can = connections[router.db_for_write(Lane)].features.has_select_for_update
     return lanes.select_for_update() if can else lanes
 
 
 _LOCKED = Prepared(
     Lane,
-    lambda: _locked(conversation_id__in=Several("conversations"), kind=Given("kind")).values_list("pk"),
+    lambda: _locked(Among("conversation", Several("conversations")), kind=Given("kind")).values_list("pk"),
 )
-_FENCED = Prepared(Lane, lambda: _locked(pk__in=Several("lanes")).values_list("pk", "epoch"))
+_FENCED = Prepared(Lane, lambda: _locked(Among("pk", Several("lanes"))).values_list("pk", "epoch"))

@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, router
 from django.db.models.expressions import Expression
+from django.db.models.lookups import Lookup
 from django.db.models.query import ModelIterable
 
 M = TypeVar("M", bound=models.Model)
@@ -30,7 +31,7 @@ class Given(Expression):
 
 
 class Several(Given):
-    """Any number of values, for ``__in``: they travel as one, so that the statement is the same for all numbers."""
+    """Any number of values, for ``Among``: they travel as one, so that the statement is the same for all numbers."""
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
         if connection.vendor == "sqlite":
@@ -40,6 +41,23 @@ class Several(Given):
 
     def value_of(self, value: Iterable[Any]) -> str:
         return json.dumps(list(value))
+
+
+class Among(Lookup):
+    """Whether something is one of ``Several`` values, or of those of a query.
+
+    In PostgreSQL they are an array, for which it looks up each in the index. To a subquery it might join the whole
+    table, going by what it last counted there.
+    """
+
+    def __init__(self, name: str, values: Several | models.QuerySet[Any, Any]) -> None:
+        super().__init__(models.F(name), values)
+
+    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        left, parameters = self.process_lhs(compiler, connection)
+        values, more = self.process_rhs(compiler, connection)
+        operator = "IN " if connection.vendor == "sqlite" else "= ANY(ARRAY"
+        return f"{left} {operator}{values}{')' if operator[0] == '=' else ''}", (*parameters, *more)
 
 
 class Prepared(Generic[M]):

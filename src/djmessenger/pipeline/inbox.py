@@ -84,9 +84,9 @@ def _due() -> Q:
 def _heads() -> QuerySet[models.Messaging]:
     """The first waiting event of each of ``lanes``, where it is due."""
     first = _waiting().filter(conversation=OuterRef("conversation"))
-    lanes = models.Lane.objects.filter(pk__in=models.Several("lanes"))
+    lanes = models.Lane.objects.filter(models.Among("pk", models.Several("lanes")))
     heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
-    return _in_full().filter(_due(), pk__in=heads)
+    return _in_full().filter(_due(), models.Among("pk", heads))
 
 
 _HEADS = models.Prepared(models.Messaging, _heads)

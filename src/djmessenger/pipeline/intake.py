@@ -120,7 +120,7 @@ def split_many(callback_ids: Sequence[int]) -> Split:
 def _callbacks() -> QuerySet[models.Callback]:
     """Those of ``callbacks`` that are to be split and that nobody is splitting; locked, where rows can be."""
     waiting = models.Callback.objects.filter(
-        pk__in=models.Several("callbacks"), state=models.Callback.State.NEW
+        models.Among("pk", models.Several("callbacks")), state=models.Callback.State.NEW
     ).order_by("pk")
     can = connection.features.has_select_for_update_skip_locked
     return waiting.select_for_update(skip_locked=True) if can else waiting
@@ -130,17 +130,18 @@ _CALLBACKS = models.Prepared(models.Callback, _callbacks)
 _CONVERSATIONS = models.Prepared(
     models.Conversation,
     lambda: models.Conversation.objects.filter(
-        person__in=models.Several("persons", TextField())
+        models.Among("person", models.Several("persons", TextField()))
     ).select_related("person"),
 )
 _PAGES = models.Prepared(
-    models.Page, lambda: models.Page.objects.filter(page_id__in=models.Several("pages", TextField()))
+    models.Page,
+    lambda: models.Page.objects.filter(models.Among("page_id", models.Several("pages", TextField()))),
 )
 _WAITING = models.Prepared(
     models.Messaging,
     lambda: (
         models.Messaging.objects.filter(
-            conversation__in=models.Several("conversations"), state=models.Messaging.State.NEW
+            models.Among("conversation", models.Several("conversations")), state=models.Messaging.State.NEW
         )
         .values_list("conversation")
         .annotate(Count("id"))

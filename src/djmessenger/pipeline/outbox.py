@@ -61,17 +61,19 @@ _SIGNALS = {
 def _heads() -> Any:
     """The first open reply of each of ``lanes``, with all that is asked of it."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
-    lanes = models.Lane.objects.filter(pk__in=models.Several("lanes"))
+    lanes = models.Lane.objects.filter(models.Among("pk", models.Several("lanes")))
     heads = lanes.annotate(head=Subquery(first.order_by("id").values("pk")[:1])).values("head")
     last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
-    replies = models.Reply.objects.filter(pk__in=heads).select_related("conversation__page")
+    replies = models.Reply.objects.filter(models.Among("pk", heads)).select_related("conversation__page")
     return replies.annotate(now=Now(), last_number=Subquery(last))
 
 
 _HEADS = models.Prepared(models.Reply, _heads)
 _TAKEN = models.Prepared(
     models.Reply,
-    lambda: models.Reply.objects.filter(mid__in=models.Several("mids", TextField())).values_list("mid", "pk"),
+    lambda: models.Reply.objects.filter(models.Among("mid", models.Several("mids", TextField()))).values_list(
+        "mid", "pk"
+    ),
 )
 
 
