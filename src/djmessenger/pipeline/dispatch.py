@@ -9,6 +9,7 @@ from typing import Protocol
 
 from django.db import connection
 
+from djmessenger.pipeline.listening import CALLBACK, REPLIES
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.worker import Worker
 
@@ -56,7 +57,7 @@ class EmbeddedDispatcher:
         atexit.register(self.stop)
 
     def callback_stored(self, callback_id: int) -> None:
-        self._worker.wake()
+        self._worker.wake_to_split()
 
     def replies_queued(self, conversation_id: int) -> None:
         self._worker.wake()
@@ -72,10 +73,10 @@ class WorkerDispatcher:
         self._road = road
 
     def callback_stored(self, callback_id: int) -> None:
-        self._road().notify()
+        self._road().notify(CALLBACK)
 
     def replies_queued(self, conversation_id: int) -> None:
-        self._road().notify()
+        self._road().notify(REPLIES)
 
     def stop(self) -> None:
         """The workers stop by themselves."""
@@ -88,7 +89,7 @@ class OwnThreads:
         self._worker = worker
 
     def callback_stored(self, callback_id: int) -> None:
-        self._worker.wake()
+        self._worker.wake_to_split()
 
     def replies_queued(self, conversation_id: int) -> None:
         self._worker.wake()

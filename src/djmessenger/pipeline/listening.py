@@ -14,18 +14,20 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "djmessenger"
 """PostgreSQL channel on which work is announced."""
+CALLBACK, REPLIES = "callback", "replies"
+"""What is announced: that a callback is to be split, or that replies are to be sent."""
 _LOOK = 1.0
 """Seconds between two looks whether to stop."""
 _RECONNECT = 5.0
 
 
 class Listener:
-    """A thread with a connection of its own that calls ``heard`` for each announcement.
+    """A thread with a connection of its own that calls ``heard`` with what is announced; empty: it may be anything.
 
     Behind a pooler that shares connections between transactions it hears nothing, which costs latency only.
     """
 
-    def __init__(self, heard: Callable[[], None]) -> None:
+    def __init__(self, heard: Callable[[str], None]) -> None:
         self._heard = heard
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
@@ -58,9 +60,9 @@ class Listener:
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
             # What was announced before this moment was not heard.
-            self._heard()
+            self._heard("")
             while not self._ended.is_set():
-                for _notice in connection.connection.notifies(timeout=_LOOK, stop_after=1):
-                    self._heard()
+                for notice in connection.connection.notifies(timeout=_LOOK, stop_after=1):
+                    self._heard(notice.payload)
         finally:
             connection.close()

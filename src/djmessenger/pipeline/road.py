@@ -168,11 +168,11 @@ class Road:
                     models.Lane.objects.wake(found, kind)
         self.outbox.resume()
 
-    def notify(self) -> None:
-        """Tell worker processes, on commit, that something waits; they would find it by polling too."""
+    def notify(self, what: str) -> None:
+        """Tell worker processes, on commit, what waits; they would find it by polling too."""
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, '')", [CHANNEL])
+                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, what])
 
 
 @contextmanager

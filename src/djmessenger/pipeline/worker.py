@@ -22,7 +22,7 @@ from djmessenger.pipeline import clock
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Handled, Slow
 from djmessenger.pipeline.leases import give_back
-from djmessenger.pipeline.listening import Listener
+from djmessenger.pipeline.listening import CALLBACK, Listener
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
 from djmessenger.pipeline.road import MOST_CALLBACKS, Road
 from djmessenger.pipeline.threads import (
@@ -190,11 +190,12 @@ class Pace:
 class Clerk(Generic[T]):
     """A thread that writes down what others have done: all that came while it wrote the last.
 
-    ``write`` gives what is to be tried again.
+    ``write`` gives what is to be tried again; ``done`` is called when the thread wrote.
     """
 
-    def __init__(self, name: str, write: Callable[[list[T]], list[T]]) -> None:
+    def __init__(self, name: str, write: Callable[[list[T]], list[T]], done: Callable[[], None]) -> None:
         self._write_down = write
+        self._done = done
         self._work: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._pace = Pace()
         self._thread = threading.Thread(target=self._run, name=f"{NAME}-{name}", daemon=True)
@@ -230,6 +231,7 @@ class Clerk(Generic[T]):
                 last = None in found
                 with connection_hygiene():
                     left = self._write([work for work in found if work is not None])
+                self._done()
                 if left and not last:
                     time.sleep(_LOOK)
                     for work in left:
@@ -280,13 +282,25 @@ class Worker:
         self._ended = threading.Event()
         self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
+        self._crew: _Crew | None = None
+        self._looks_itself = threading.local()
 
     def wake(self) -> None:
         """Say that something waits; starts the threads at the first call, and again after a fork."""
+        if getattr(self._looks_itself, "soon", False):
+            return
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._start()
         self._wakeup.set()
+
+    def wake_to_split(self) -> None:
+        """Say that a callback waits: where the threads run, the one that splits is told without a way round."""
+        crew = self._crew
+        if crew is None:
+            self.wake()
+        else:
+            self._have_split(crew)
 
     def start(self) -> None:
         """Start the threads, if they do not run."""
@@ -296,6 +310,7 @@ class Worker:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._wakeup = threading.Event()
+        self._crew = None
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self._thread.start()
 
@@ -328,10 +343,18 @@ class Worker:
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
             slow=SlowThreads(slow_threads, wakeup.set),
-            events=Clerk("events", partial(self._events, wakeup)),
-            answers=Clerk("answers", partial(self._answers, wakeup)),
+            events=Clerk("events", self._events, wakeup.set),
+            answers=Clerk("answers", self._answers, wakeup.set),
         )
-        listener = Listener(wakeup.set) if self._listen else None
+        self._crew = crew
+
+        def heard(what: str) -> None:
+            if what == CALLBACK:
+                self._have_split(crew)
+            else:
+                wakeup.set()
+
+        listener = Listener(heard) if self._listen else None
         sweep_at = Deadline(0)
         pace = Pace()
         try:
@@ -345,9 +368,7 @@ class Worker:
                             if models.Sweep.objects.claim(settings.DJM_SWEEP * _ALONE):
                                 self._road().sweep()
                                 self._loose(crew, self._road().loose_waiting())
-                        if crew.splitter.free() >= 0:
-                            # One more may queue behind one that runs: that one may have looked too early.
-                            crew.splitter.submit(lambda: self._split(crew))
+                        self._have_split(crew)
                         busy = self._round(crew)
                 except DatabaseError:
                     logger.exception("The database did not answer", extra={"action": "database_away"})
@@ -365,6 +386,7 @@ class Worker:
             self._ended.set()
 
     def _finish(self, crew: _Crew) -> None:
+        self._crew = None
         with self._lock:
             deadlines = list(self._deadlines)
         for deadline in deadlines:
@@ -389,20 +411,29 @@ class Worker:
         """Claim what waits, as much as there are threads for; whether there was any."""
         return self._round_out(crew) | self._round_in(crew)
 
+    def _have_split(self, crew: _Crew) -> None:
+        # One more may queue behind one that runs: that one may have looked too early.
+        if crew.splitter.free() >= 0:
+            crew.splitter.submit(lambda: self._split(crew))
+
     def _split(self, crew: _Crew) -> None:
         """Split what is stored, in a thread of its own: a flood of callbacks keeps no lane waiting."""
         with connection_hygiene():
             while not self._stopping.is_set():
                 with crew.split_pace.round():
                     todo = self._road().split_waiting()
-                    if not todo:
-                        return
                     self._loose(crew, todo.loose)
                     if todo.conversations:
+                        # What finds no thread is found when one is free.
                         self._round_in(crew)
-                self._wakeup.set()
+                if not todo:
+                    return
                 if todo.callbacks < MOST_CALLBACKS:
-                    self._stopping.wait(crew.split_pace.pause())
+                    pause = crew.split_pace.pause()
+                    if not pause:
+                        # Whoever stores another says so.
+                        return
+                    self._stopping.wait(pause)
 
     def _round_in(self, crew: _Crew) -> bool:
         deadline, leases = self._claim(Kind.IN, crew.handlers.free(ahead=_AHEAD))
@@ -463,6 +494,7 @@ class Worker:
     def _work(
         self, lease: models.Lease, deadline: Deadline, crew: _Crew, head: models.Messaging | None
     ) -> None:
+        self._looks_itself.soon = True
         try:
             with connection_hygiene():
                 done = self._road().handle(lease, deadline, crew.slow, head)
@@ -472,20 +504,15 @@ class Worker:
                     with crew.out_pace.round():
                         self._round_out(crew)
         finally:
+            self._looks_itself.soon = False
             self._wakeup.set()
 
-    def _events(self, wakeup: threading.Event, handled: list[Handled]) -> list[Handled]:
-        try:
-            self._road().inbox.write_down(handled)
-        finally:
-            wakeup.set()
+    def _events(self, handled: list[Handled]) -> list[Handled]:
+        self._road().inbox.write_down(handled)
         return []
 
-    def _answers(self, wakeup: threading.Event, answers: list[Answer]) -> list[Answer]:
-        try:
-            left = self._road().outbox.end(answers)
-        finally:
-            wakeup.set()
+    def _answers(self, answers: list[Answer]) -> list[Answer]:
+        left = self._road().outbox.end(answers)
         return [answer for answer in left if answer.flight.deadline.remaining() > 0]
 
     @staticmethod
