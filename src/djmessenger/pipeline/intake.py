@@ -7,7 +7,7 @@ import hashlib
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -76,6 +76,17 @@ def split(callback_id: int) -> Split:
 
 def split_many(callback_ids: Sequence[int]) -> Split:
     """Split several callbacks in one transaction: all of them, or, when an exception propagates, none."""
+    try:
+        return _split_many(callback_ids, _insert)
+    except (DatabaseError, ValueError, OverflowError):
+        # Perhaps the database refuses a row: then its neighbours are still to be answered.
+        return _split_many(callback_ids, _insert_singly)
+
+
+def _split_many(
+    callback_ids: Sequence[int],
+    insert: Callable[[list[models.Messaging]], tuple[set[str], list[tuple[int, str]]]],
+) -> Split:
     with transaction.atomic():
         callbacks = _CALLBACKS(callbacks=callback_ids)
         # Which Pages an app may speak of is its own; what others signed waits for the next call.
@@ -101,7 +112,7 @@ def split_many(callback_ids: Sequence[int]) -> Split:
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
         _cap(rows)
-        inserted, refused = _insert(rows)
+        inserted, refused = insert(rows)
         for callback_id, error in refused:
             errors[callback_id].append(error)
         failpoint("intake_splitting")
@@ -131,7 +142,7 @@ _CONVERSATIONS = models.Prepared(
     models.Conversation,
     lambda: models.Conversation.objects.filter(
         models.Among("person", models.Several("persons", TextField()))
-    ).select_related("person"),
+    ).select_related("page", "person"),
 )
 _PAGES = models.Prepared(
     models.Page,
@@ -327,7 +338,8 @@ def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _
     All are made in sorted order, so that two callbacks with the same people never wait for each other.
     """
     wanted = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
-    pages = _pages({messaging.get_page_id(): messaging.channel for messaging in messagings})
+    channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
+    pages = _pages(channels, {row.page.page_id: row.page for row in known.conversations})
     strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
     own = pages.keys() - strange
     pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
@@ -360,10 +372,12 @@ def _among(
     return {pair: rows[key] for pair, key in keys.items() if key in rows}
 
 
-def _pages(channels: Mapping[str, str]) -> dict[str, models.Page]:
+def _pages(channels: Mapping[str, str], known: Mapping[str, models.Page]) -> dict[str, models.Page]:
     """Give the row of each Page by its id; a new one learns its channel from the callback."""
     wanted = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
-    found = {page.page_id: page for page in _PAGES(pages=wanted)}
+    found = {page_id: known[page_id] for page_id in wanted if page_id in known}
+    if len(found) < len(wanted):
+        found |= {page.page_id: page for page in _PAGES(pages=wanted)}
     missing = [page_id for page_id in wanted if page_id not in found]
     if missing:
         models.Page.objects.bulk_create(
@@ -390,11 +404,7 @@ def _insert(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[int, str
     """Insert what is not there yet, in the order of arrival; give its keys, and what was refused, by callback."""
     # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
     rows = sorted(rows, key=lambda row: "" if row.conversation_id else row.key or "")
-    try:
-        with transaction.atomic():
-            return models.insert_each(rows, "key", unless_there=True), []
-    except (DatabaseError, ValueError, OverflowError):
-        return _insert_singly(rows)
+    return models.insert_each(rows, "key", unless_there=True), []
 
 
 def _insert_singly(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[int, str]]]:
