@@ -183,6 +183,12 @@ SETTINGS: dict[str, Setting] = {
         "resend",
         "What happens to a reply of which neither answer nor echo came in time: resend it, or park it for staff.",
     ),
+    "DJM_SECOND_OPINION": Setting(
+        bool,
+        False,
+        "Whether the conversation is read at Meta before an unsure reply is sent again or set aside; the token needs "
+        "pages_read_engagement for it.",
+    ),
     "DJM_ECHO_WAIT": Setting(
         (int, float),
         15.0,
@@ -324,6 +330,7 @@ if TYPE_CHECKING:
     DJM_DISPATCHER: str
     DJM_TRIES: int
     DJM_WHEN_UNSURE: str
+    DJM_SECOND_OPINION: bool
     DJM_ECHO_WAIT: float
     DJM_LEASE: float
     DJM_POLL: float

@@ -18,7 +18,7 @@ from djmessenger import bot, models, signatures
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import UnknownFate
 from djmessenger.graph.errors import MessageRejected
-from djmessenger.pipeline import intake, outbox
+from djmessenger.pipeline import inbox, intake, outbox
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
@@ -384,6 +384,6 @@ def test_without_the_order_later_events_overtake(without):
         return list(handled)
 
     assert run() == ["m_early", "m_late"]
-    waiting = Inbox._waiting
-    without(Inbox, "_waiting", staticmethod(lambda: waiting().order_by("id")))
+    waiting = inbox._waiting
+    without(inbox, "_waiting", lambda: waiting().order_by("id"))
     assert run() == ["m_late", "m_early"]

@@ -141,6 +141,8 @@ class RemoteDoctor:
                 f"Generate one for the app {page.get_app_id()}.",
             )
         needed = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
+        if settings.DJM_SECOND_OPINION:
+            needed = (*needed, "pages_read_engagement")
         missing = [scope for scope in needed if scope not in info.scopes]
         if missing:
             yield Finding(

@@ -2,7 +2,7 @@
 
 The attempt is committed before the first byte leaves, under a token that comes back in the echo. Where the fate
 of an attempt is not known, the echo settles it; without one, the reply is sent again or set aside, but not before
-the time has passed in which an echo could still come.
+the time has passed in which an echo could still come and, where that is wanted, Meta was asked what it has.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from djmessenger.pipeline import uploads
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import log_lost
+from djmessenger.pipeline.second_opinion import second_opinion
 from djmessenger.pipeline.tokens import token_of, with_token
 
 logger = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ _POLL = 0.5
 """Seconds between two looks for an echo, and what a look counts at most."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, less a minute for the way."""
+_ASK_AGAIN = 5.0
+"""Seconds before Meta is asked again for what it has, when it could not be asked."""
 _ECHO_TRUST = 20
 """Accepted sends in a row without any echo, after which echoes count as not working."""
 _MOST_UNSURE = 3
@@ -287,7 +290,7 @@ class Outbox:
             self._settle(lease, reply, State.UNKNOWN, error="the process ended while it was being sent")
             return Step.NEXT
         if reply.state == State.UNKNOWN:
-            return self._resolve(lease, reply)
+            return self._resolve(lease, reply, deadline)
         if (wait := self._wait_of(reply)) is not None:
             return wait
         if self._is_too_late(reply):
@@ -573,21 +576,29 @@ class Outbox:
 
     # What Meta may or may not have.
 
-    def _resolve(self, lease: models.Lease, reply: Any) -> Step | Wait:
+    def _resolve(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
         if mid := self._proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
             self._settle(lease, reply, State.SENT, mid=mid)
             return Step.NEXT
         page = reply.conversation.page
         come = self._echoes_come(page)
-        if come and reply.vouched_wait < self._wait(page):
+        if reply.vouched_wait < self._longest_wait(page, come):
             with transaction.atomic():
                 models.Lane.objects.fence(lease)
                 self._vouch([reply])
             return Wait(seconds=(reply.not_before - reply.now).total_seconds())
+        opinion: str | Wait | None = None
+        if settings.DJM_SECOND_OPINION:
+            opinion = self._second_opinion(reply, deadline)
+        if isinstance(opinion, Wait):
+            return opinion
+        if opinion:
+            self._settle(lease, reply, State.SENT, mid=opinion)
+            return Step.NEXT
         parks = reply.is_parked_when_unsure
         if parks is None:
-            parks = settings.DJM_WHEN_UNSURE == "park" or not come
+            parks = settings.DJM_WHEN_UNSURE == "park" or not (come or opinion is not None)
         unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
         if parks or unsure >= _MOST_UNSURE:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
@@ -595,11 +606,24 @@ class Outbox:
             self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
 
+    def _second_opinion(self, reply: Any, deadline: Deadline) -> str | Wait | None:
+        """Ask Meta for the newest messages, or say when to ask."""
+        if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
+            return Wait(seconds=0.0)
+        page = reply.conversation.page
+        platform = "instagram" if page.configured("channel") == models.Page.Channel.INSTAGRAM else "messenger"
+        try:
+            return second_opinion(self._client_for(page), reply, platform)
+        except DJMInvalidConfigException:
+            return None
+        except (errors.RetryLater, errors.NotSent) as error:
+            return Wait(seconds=getattr(error, "after", None) or _ASK_AGAIN)
+
     def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
         """Let go of the lanes whose head is to wait on for its echo, all in one transaction; give their keys."""
         proofs = self._proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
-        limits = {pk: self._wait(page) if self._echoes_come(page) else 0.0 for pk, page in pages.items()}
+        limits = {pk: self._longest_wait(page, self._echoes_come(page)) for pk, page in pages.items()}
         waiting = {
             lease.lane_id: (lease, reply)
             for lease, reply in pairs
@@ -656,6 +680,10 @@ class Outbox:
             if conversations[reply_id] == conversation_id and mid:
                 proofs.setdefault(reply_id, mid)
         return proofs
+
+    def _longest_wait(self, page: models.Page, come: bool) -> float:
+        """Seconds that an unsure reply waits: none where no echo can come and nobody else is asked."""
+        return self._wait(page) if come or settings.DJM_SECOND_OPINION else 0.0
 
     @staticmethod
     def _wait(page: models.Page) -> float:

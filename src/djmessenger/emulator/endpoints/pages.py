@@ -7,6 +7,8 @@ subscribed_apps" (v26.0).
 from __future__ import annotations
 
 import datetime
+import re
+from collections.abc import Collection
 from typing import Any
 
 from djmessenger.emulator import refusals
@@ -154,16 +156,28 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
     return {"success": True}
 
 
+_MESSAGES = re.compile(r"messages(?:\.limit\((\d{1,3})\))?\{([a-z_,]+)\}", re.ASCII)
+"""Messages as a field of conversations, with how many and which of their own fields."""
+
+
 def conversations(context: Context) -> dict[str, Any]:
+    """Answer ``GET /{page}/conversations``, with their newest messages where these are asked for."""
     context.need("pages_messaging")
     context.need("pages_read_engagement")
     persons = [person for person in context.world.persons.values() if person.page is context.page]
     wanted = context.params.get("user_id")
-    data = [
-        {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
-        for person in persons
-        if person.thread and wanted in {None, person.id}
-    ]
+    asked = _MESSAGES.search(str(context.params.get("fields") or ""))
+    data: list[dict[str, Any]] = []
+    for person in persons:
+        if not person.thread or wanted not in {None, person.id}:
+            continue
+        found = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
+        if asked is not None:
+            most = min(int(asked[1] or 25), limit("conversation.messages"))
+            names = asked[2].split(",")
+            newest = [_message(context, person, bubble, names) for bubble in person.thread[: -most - 1 : -1]]
+            found["messages"] = {"data": newest}
+        data.append(found)
     return paged(context, data)
 
 
@@ -182,18 +196,25 @@ def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, 
     """Answer ``GET /{message}``; only the 20 newest of a conversation can be read."""
     if bubble not in person.thread[-limit("conversation.messages") :]:
         raise refusals.Refusal(9000001, "This message has been deleted", numbered=False)
+    return _message(
+        context, person, bubble, str(context.params.get("fields") or "id,created_time").split(",")
+    )
+
+
+def _message(context: Context, person: Person, bubble: Bubble, fields: Collection[str]) -> dict[str, Any]:
     page = context.page
     here, there = {"name": page.name, "id": page.id}, {"name": person.name, "id": person.id}
     sender, receiver = (here, there) if bubble.by_page else (there, here)
-    values = {
+    values: dict[str, Any] = {
         "created_time": _moment(bubble.time),
         "from": sender,
         "to": {"data": [receiver]},
         "message": bubble.text,
         "id": bubble.mid,
     }
-    wanted = str(context.params.get("fields") or "id,created_time").split(",")
-    return {key: value for key, value in values.items() if key in wanted or key == "id"}
+    if bubble.kind not in {"text", "postback"}:
+        values["attachments"] = {"data": [{"id": bubble.mid, "name": bubble.kind}]}
+    return {key: value for key, value in values.items() if key in fields or key == "id"}
 
 
 _METRICS = {

@@ -1,0 +1,116 @@
+"""Asking Meta what it has of a reply that got neither answer nor echo."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from djmessenger import bot, models
+from tests import road_tools as tools
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def person(emulator):
+    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    someone.says("hello")
+    emulator.waiting.clear()
+    return someone
+
+
+@pytest.fixture
+def made(person):
+    return tools.conversation()
+
+
+@pytest.fixture
+def page(emulator, settings):
+    settings.DJM_SECOND_OPINION = True
+    settings.DJM_ECHO_WAIT = 1.5
+    return emulator.pages[tools.PAGE]
+
+
+def settled(made) -> list[str]:
+    """Look until the replies have their fate, with no echo on the way; give fates."""
+    tools.send(bot.get_road(), made)
+    for _ in range(30):
+        tools.pass_time(0.6)
+        models.Lane.objects.wake([made.pk], tools.OUT)
+        tools.send(bot.get_road(), made)
+    return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
+
+
+def test_what_meta_has_is_not_sent_again_though_its_echo_is_lost(page, made, person, emulator):
+    emulator.faults.on("timeout_after", times=1)
+    reply = tools.queue(made)
+    tools.queue(made, "more")
+    assert settled(made) == ["sent", "sent"]
+    reply.refresh_from_db()
+    assert (reply.mid, person.texts) == (person.received[0].mid, ["hi", "more"])
+
+
+def test_what_meta_has_not_is_sent_again(page, made, person, emulator):
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    assert (settled(made), person.texts) == (["sent"], ["hi"])
+
+
+def test_files_are_known_by_being_files(page, made, person, emulator):
+    emulator.faults.on("timeout_after", times=1)
+    image = {"attachment": {"type": "image", "payload": {"url": "https://example.com/a.png"}}}
+    models.Reply.objects.queue(made, {"messaging_type": "RESPONSE", "message": image}, type="image")
+    assert (settled(made), len(person.received)) == (["sent"], 1)
+
+
+def test_the_same_words_of_another_reply_or_of_the_person_prove_nothing(page, made, person, emulator):
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    person.says("hi")
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    assert (settled(made), person.texts) == (["sent", "sent"], ["hi", "hi"])
+
+
+def test_two_messages_that_say_it_leave_it_unknown(page, made, person, emulator, settings):
+    settings.DJM_WHEN_UNSURE = "park"
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    # Somebody types the same in the Page's inbox.
+    bot.get_client().send({"id": made.person_id}, {"messaging_type": "RESPONSE", "message": {"text": "hi"}})
+    assert settled(made) == ["parked"]
+
+
+def test_where_no_echoes_come_it_takes_their_place(page, made, person, emulator, monkeypatch):
+    monkeypatch.setattr("djmessenger.pipeline.outbox.Outbox._echoes_come", lambda self, page: False)
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    assert (settled(made), person.texts) == (["sent"], ["hi"])
+
+
+def test_without_the_permission_it_is_as_if_nobody_was_asked(page, made, emulator, caplog):
+    page.permissions.discard("pages_read_engagement")
+    emulator.faults.on("timeout_before", times=1)
+    tools.queue(made)
+    with caplog.at_level(logging.WARNING):
+        assert settled(made) == ["sent"]
+    assert "has no second opinion" in caplog.text
+    assert "pages_read_engagement" in caplog.text
+
+
+def test_when_meta_cannot_be_asked_it_is_asked_again_later(page, made, person, emulator):
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    emulator.faults.on("unreachable", times=2)
+    assert (settled(made), person.texts) == (["sent"], ["hi"])
+
+
+def test_unasked_for_nothing_is_read(made, emulator, settings):
+    settings.DJM_ECHO_WAIT = 1.5
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    assert settled(made) == ["sent"]
+    assert not [call for call in emulator.calls if "conversations" in call.path]
