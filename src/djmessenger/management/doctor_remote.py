@@ -140,7 +140,7 @@ class RemoteDoctor:
                 f"it was made for the app {info.app_id}",
                 f"Generate one for the app {page.get_app_id()}.",
             )
-        needed = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
+        needed: tuple[str, ...] = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
         if settings.DJM_SECOND_OPINION:
             needed = (*needed, "pages_read_engagement")
         missing = [scope for scope in needed if scope not in info.scopes]

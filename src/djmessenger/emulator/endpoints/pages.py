@@ -171,7 +171,7 @@ def conversations(context: Context) -> dict[str, Any]:
     for person in persons:
         if not person.thread or wanted not in {None, person.id}:
             continue
-        found = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
+        found: dict[str, Any] = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
         if asked is not None:
             most = min(int(asked[1] or 25), limit("conversation.messages"))
             names = asked[2].split(",")
