@@ -13,6 +13,7 @@ from djmessenger import bot, models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import Client, Response, errors
 from djmessenger.models import LeaseLost
+from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
 from tests import road_tools as tools
@@ -702,3 +703,66 @@ def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulato
     kept.flight.reply.refresh_from_db()
     assert kept.flight.reply.state == "failed"
     assert models.Attempt.objects.get(pk=lost.flight.attempt.pk).outcome == "accepted"
+
+
+# Answers that leave at the commit of their event.
+
+
+def start(*replies, limit: int = 10):
+    """Insert new replies as an event's transaction does; give what may be called at its commit."""
+    with transaction.atomic():
+        return bot.get_road().outbox.start(replies, Deadline(60), limit)
+
+
+def unsaved(made, text: str = "hi") -> models.Reply:
+    data = {"messaging_type": "RESPONSE", "message": {"text": text}}
+    return models.Reply(conversation=made, recipient_id=made.person_id, data=data, type="simple_text")
+
+
+def test_the_first_new_reply_of_an_idle_lane_has_its_attempt_at_the_commit(made, person):
+    tools.receive(tools.text("m_1"))
+    made.refresh_from_db()
+    (flight,) = start(unsaved(made, "1"), unsaved(made, "2"))
+    assert (fates(), outcomes()) == (["sending", "queued"], [""])
+    assert flight.attempt.epoch == tools.lane(made, tools.OUT).epoch
+    assert models.Lane.objects.claim(tools.OUT, seconds=60) == []
+    assert bot.get_road().outbox.end([bot.get_road().outbox.call(flight)]) == []
+    tools.send(bot.get_road(), made)
+    assert (fates(), person.texts) == (["sent", "sent"], ["1", "2"])
+
+
+@pytest.mark.parametrize("hindrance", ["waits", "held", "paused", "late", "file", "limit", "never wrote"])
+def test_what_cannot_leave_at_once_waits_in_its_lane(hindrance, made, person):
+    if hindrance != "never wrote":
+        tools.receive(tools.text("m_1"))
+    made.refresh_from_db()
+    reply = unsaved(made)
+    if hindrance == "waits":
+        tools.queue(made, "before")
+        models.Lane.objects.filter(kind=tools.OUT).update(ready_at=None)
+    elif hindrance == "held":
+        tools.queue(made, "before")
+        tools.claim(made, tools.OUT)
+    elif hindrance == "paused":
+        made.page.paused_until = timezone.now() + datetime.timedelta(hours=1)
+    elif hindrance == "late":
+        made.date_last_inbound = timezone.now() - datetime.timedelta(hours=23)
+    elif hindrance == "file":
+        reply.data = {"message": {"attachment": {"type": "image", "payload": {PATH_KEY: "a.png"}}}}
+    flights = start(reply, limit=0 if hindrance == "limit" else 10)
+    reply.refresh_from_db()
+    assert (flights, reply.state, reply.attempts.count()) == ([], "queued", 0)
+    assert tools.lane(made, tools.OUT).ready_at is not None
+
+
+def test_what_was_not_committed_is_not_called_and_begins_anew(made, person):
+    tools.receive(tools.text("m_1"))
+    made.refresh_from_db()
+    reply = unsaved(made)
+    with transaction.atomic():
+        start(reply)
+        transaction.set_rollback(True)
+    assert not models.Reply.objects.exists()
+    (flight,) = start(reply)
+    bot.get_road().outbox.end([bot.get_road().outbox.call(flight)])
+    assert (fates(), person.texts) == (["sent"], ["hi"])

@@ -41,6 +41,10 @@ class LeaseLost(DJMException):
         self.lease = lease
 
 
+def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
+    return [Lease(lane_id=pk, conversation_id=owner, kind=kind, epoch=epoch) for pk, owner, epoch in rows]
+
+
 def in_seconds(seconds: float) -> Combinable:
     """Give a moment by the clock of the database, which is the same for all hosts."""
     # SQLite compares times as text, and a sum has more digits than the clock: now would come after now.
@@ -129,10 +133,33 @@ class LaneManager(models.Manager["Lane"]):
             "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
         )
         rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
-        return [
-            Lease(lane_id=pk, conversation_id=conversation, kind=kind, epoch=epoch)
-            for pk, conversation, epoch in rows
-        ]
+        return _leases(kind, rows)
+
+    def claim_idle(
+        self,
+        kind: str,
+        conversation_ids: Collection[int],
+        rows: type[models.Model],
+        *,
+        where: str,
+        seconds: float,
+    ) -> list[Lease]:
+        """Take, in the caller's transaction, those of these lanes that nobody holds and in which nothing waits.
+
+        ``where`` is SQL of the caller's own: which of ``rows`` wait. A lane that somebody is at is passed over.
+        """
+        alias = router.db_for_write(Lane)
+        known = dialect(Lane, alias) | {"rows": dialect(rows, alias)["table"]}
+        text = (
+            "WITH chosen AS (SELECT id FROM {table} lane_ WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
+            f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) AND NOT "
+            f"EXISTS (SELECT 1 FROM {{rows}} WHERE conversation_id = lane_.conversation_id AND {where}) "
+            "ORDER BY conversation_id {skip_locked}) "
+            "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later} "
+            "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
+        )
+        values = [kind, *conversation_ids, process_name(), seconds, seconds]
+        return _leases(kind, fetch(alias, text.format_map(known), values))
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         """Give direction and conversation of lanes that could be claimed now, the longest waiting first."""

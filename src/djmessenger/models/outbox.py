@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,8 +64,11 @@ class ReplyManager(models.Manager["Reply"]):
         speaking.note(reply)
         return reply
 
-    def insert(self, replies: Sequence[Reply]) -> None:
-        """Insert replies in their order, and wake their lanes in the same transaction."""
+    def insert(self, replies: Sequence[Reply], held: Collection[int] = ()) -> None:
+        """Insert replies in their order, and wake their lanes in the same transaction.
+
+        ``held`` are conversations whose lanes the caller holds, and looks at again before letting go.
+        """
         for reply in replies:
             # A transaction that was rolled back may have given it one.
             reply.pk = None
@@ -75,7 +78,8 @@ class ReplyManager(models.Manager["Reply"]):
                     reply.save(using=self.db, force_insert=True)
             else:
                 insert_each(replies, "uuid")
-            conversations = sorted({pk for reply in replies if (pk := reply.conversation_id) is not None})
+            known = {pk for reply in replies if (pk := reply.conversation_id) is not None}
+            conversations = sorted(known.difference(held))
             if conversations:
                 Lane.objects.wake(conversations, Lane.Kind.OUT)
             for conversation_id in conversations:

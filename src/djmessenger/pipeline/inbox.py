@@ -92,6 +92,14 @@ def _heads() -> QuerySet[models.Messaging]:
 _HEADS = models.Prepared(models.Messaging, _heads)
 
 
+Insert = Callable[[Sequence[models.Reply]], Callable[[], object]]
+
+
+def _insert(replies: Sequence[models.Reply]) -> Callable[[], object]:
+    models.Reply.objects.insert(replies)
+    return lambda: None
+
+
 class SlowPool(Protocol):
     """Where slow handlers run while the lane stays leased."""
 
@@ -282,6 +290,7 @@ class Inbox:
                         state_before=state_before,
                     )
                     if own.is_begun:
+                        _insert(done.replies)
                         self._finish([done], release=first_alone)
                         self._finish_gathered(row, gathered)
         except models.LeaseLost:
@@ -296,27 +305,33 @@ class Inbox:
         decision.outcome.log(**_told(row))
         return Fate.WITH_OTHERS if first_alone else Fate.HELD
 
-    def write_down(self, handled: Sequence[Handled]) -> None:
-        """Write down what became of events and let go of their lanes, all in one transaction, or each in its own."""
+    def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
+        """Write down what became of events and let go of their lanes, all in one transaction, or each in its own.
+
+        ``insert`` inserts their answers, and gives what is to be called once they are committed.
+        """
         if len(handled) > 1:
             try:
-                self._write_down(handled)
+                self._write_down(handled, insert)
                 return
             except Exception:
                 logger.exception("Events are written down one by one", extra={"action": "events_singly"})
         for one in handled:
             try:
-                self._write_down([one])
+                self._write_down([one], insert)
             except Exception:  # noqa: BLE001 - by driver
                 self._not_written_down(one)
 
-    def _write_down(self, handled: Sequence[Handled]) -> None:
+    def _write_down(self, handled: Sequence[Handled], insert: Insert) -> None:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
+        afterwards: Callable[[], object] = _insert([])
         with transaction.atomic():
             held = models.Messaging.objects.hold(leases)
             mine = [one for one in handled if one.row.pk in held]
             if mine:
+                afterwards = insert([reply for one in mine for reply in one.replies])
                 self._finish(mine, release=True)
+        afterwards()
         for one in mine:
             one.decision.outcome.log(**_told(one.row))
         for pk in leases.keys() - held:
@@ -353,8 +368,6 @@ class Inbox:
         """Write down what became of events that are held."""
         for one in handled:
             _note_receipts(one.row, one.messaging)
-        models.Reply.objects.insert([reply for one in handled for reply in one.replies])
-        for one in handled:
             row, outcome = one.row, one.decision.outcome
             row.outcome = cleaned(outcome.json())
             row.error = cleaned(outcome.error)

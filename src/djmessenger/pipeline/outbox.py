@@ -61,6 +61,9 @@ _SIGNALS = {
 }
 
 
+_OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)})"
+
+
 def _heads() -> Any:
     """The first open reply of each of ``lanes``, with all that is asked of it."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
@@ -168,6 +171,41 @@ class Outbox:
             gone |= self._wait_on(unsure)
         return flights, [lease for lease in leases if lease.lane_id not in gone]
 
+    def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[Flight]:
+        """Insert new replies in the caller's transaction, with an attempt for those that can leave at its commit.
+
+        At most ``limit`` can: the first of each conversation in whose lane nothing waits and that nobody holds. All
+        others wait in their lanes. Only what was committed may be called.
+        """
+        firsts: dict[int, models.Reply] = {}
+        for reply in replies:
+            reply.state = State.QUEUED
+            if reply.conversation_id is not None:
+                firsts.setdefault(reply.conversation_id, reply)
+        ready = [pk for pk, reply in firsts.items() if self._can_leave(reply)][:limit]
+        leases = (
+            models.Lane.objects.claim_idle(
+                models.Lane.Kind.OUT, ready, models.Reply, where=_OPEN, seconds=settings.DJM_LEASE
+            )
+            if ready
+            else []
+        )
+        for lease in leases:
+            firsts[lease.conversation_id].state = State.SENDING
+        models.Reply.objects.insert(replies, held={lease.conversation_id for lease in leases})
+        return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
+
+    def _can_leave(self, reply: Any) -> bool:
+        """Whether nothing holds a new reply back, as far as is known without a query."""
+        conversation = reply.conversation
+        opened = conversation.date_last_inbound
+        return (
+            conversation.page.paused_until is None
+            and opened is not None
+            and timezone.now() < opened + _WINDOW / 2
+            and not self._needs_upload(reply)
+        )
+
     @staticmethod
     def _needs_upload(reply: Any) -> bool:
         try:
@@ -177,6 +215,7 @@ class Outbox:
 
     def call(self, flight: Flight) -> Answer:
         """Make the call of an attempt; touches no database and never raises an ``Exception``."""
+        failpoint("outbox_attempt_committed")
         if flight.deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the lane.
             return Answer(flight=flight)
@@ -256,8 +295,7 @@ class Outbox:
     def _release(lane_ids: Collection[int]) -> None:
         """Let go of lanes that are locked, looking again for what came meanwhile."""
         failpoint("outbox_before_release")
-        states = ", ".join(f"'{state.value}'" for state in models.Reply.OPEN)
-        models.Lane.objects.release_many(lane_ids, models.Reply, where=f"state IN ({states})", order="id")
+        models.Lane.objects.release_many(lane_ids, models.Reply, where=_OPEN, order="id")
 
     def resume(self) -> int:
         """End the pauses of Pages whose dead token was replaced; give how many."""
@@ -442,34 +480,37 @@ class Outbox:
         """Commit an attempt for each reply whose lane is still held; none where a row changed meanwhile."""
         with transaction.atomic():
             held = models.Lane.objects.fence_many([lease for lease, _ in pairs])
-            flights = [
-                Flight(
-                    lease=lease,
-                    deadline=deadline,
-                    reply=reply,
-                    data=reply.data,
-                    attempt=models.Attempt(
-                        reply=reply,
-                        number=(number := (reply.last_number or 0) + 1),
-                        token=token_of(reply.uuid, number),
-                        epoch=lease.epoch,
-                    ),
-                )
-                for lease, reply in pairs
-                if lease.lane_id in held
-            ]
-            if not flights:
-                return []
-            replies = [flight.reply for flight in flights]
+            pairs = [(lease, reply) for lease, reply in pairs if lease.lane_id in held]
+            replies = [reply for _, reply in pairs]
             rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
             names = ["state", "vouched_wait", "not_before"]
-            if len(models.update_each(models.Reply, names, rows, where="state = 'queued'")) < len(flights):
+            if len(models.update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
                 transaction.set_rollback(True)
                 return []
-            models.insert_each([flight.attempt for flight in flights], "token")
+            flights = Outbox._with_attempts(pairs, deadline)
             for reply in replies:
                 reply.state = State.SENDING
-        failpoint("outbox_attempt_committed")
+        return flights
+
+    @staticmethod
+    def _with_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
+        """Insert an attempt for each reply, in the caller's transaction."""
+        flights = [
+            Flight(
+                lease=lease,
+                deadline=deadline,
+                reply=reply,
+                data=reply.data,
+                attempt=models.Attempt(
+                    reply=reply,
+                    number=(number := (getattr(reply, "last_number", None) or 0) + 1),
+                    token=token_of(reply.uuid, number),
+                    epoch=lease.epoch,
+                ),
+            )
+            for lease, reply in pairs
+        ]
+        models.insert_each([flight.attempt for flight in flights], "token")
         return flights
 
     def _fail(self, lease: models.Lease, reply: Any, error: Exception) -> None:

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -204,13 +204,12 @@ class Clerk(Generic[T]):
     def put(self, work: T) -> None:
         self._work.put(work)
 
-    def write_here(self, work: T) -> bool:
-        """Write it down in the caller's thread, when little is to do; false when it was left to the clerk."""
+    def write_here(self, work: T) -> None:
+        """Write it down in the caller's thread, when little is to do; else leave it to the clerk."""
         if self._work.empty() and not self._pace.pause():
             self._write([work])
-            return True
-        self.put(work)
-        return False
+        else:
+            self.put(work)
 
     def stop(self, timeout: float) -> None:
         """Write down what has come and end; ``timeout`` in seconds."""
@@ -343,7 +342,7 @@ class Worker:
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
             slow=SlowThreads(slow_threads, wakeup.set),
-            events=Clerk("events", self._events, wakeup.set),
+            events=Clerk("events", lambda handled: self._events(crew, handled), wakeup.set),
             answers=Clerk("answers", self._answers, wakeup.set),
         )
         self._crew = crew
@@ -452,11 +451,15 @@ class Worker:
         outbox = self._road().outbox
         with self._giving_back(leases):
             flights, others = outbox.begin(leases, deadline)
-        for flight in flights:
-            _hand(crew.senders, partial(self._call, outbox, flight, crew.answers))
+        self._fly(crew, flights)
         for lease in others:
             _hand(crew.handlers, partial(self._look, lease, deadline))
         return True
+
+    def _fly(self, crew: _Crew, flights: list[Flight]) -> None:
+        outbox = self._road().outbox
+        for flight in flights:
+            _hand(crew.senders, partial(self._call, outbox, flight, crew.answers))
 
     def _claim(self, kind: Kind, limit: int) -> tuple[Deadline, list[models.Lease]]:
         # Made before the leases, so that it never ends after them.
@@ -465,12 +468,16 @@ class Worker:
             return deadline, []
         leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=limit)
         if leases:
-            with self._lock:
-                self._deadlines.add(deadline)
-            if self._stopping.is_set():
-                # Claimed while the others were told; these end at once too.
-                deadline.expire()
+            self._watch(deadline)
         return deadline, leases
+
+    def _watch(self, deadline: Deadline) -> None:
+        """Have leases end when this worker stops."""
+        with self._lock:
+            self._deadlines.add(deadline)
+        if self._stopping.is_set():
+            # Claimed while the others were told; these end at once too.
+            deadline.expire()
 
     @staticmethod
     @contextlib.contextmanager
@@ -498,17 +505,28 @@ class Worker:
         try:
             with connection_hygiene():
                 done = self._road().handle(lease, deadline, crew.slow, head)
-                is_written = done is None or crew.events.write_here(done)
                 # When little is to do, the answer leaves from here, without a way over another thread.
-                if is_written and not self._stopping.is_set() and not crew.out_pace.pause():
+                if done is not None:
+                    crew.events.write_here(done)
+                elif not self._stopping.is_set() and not crew.out_pace.pause():
                     with crew.out_pace.round():
                         self._round_out(crew)
         finally:
             self._looks_itself.soon = False
             self._wakeup.set()
 
-    def _events(self, handled: list[Handled]) -> list[Handled]:
-        self._road().inbox.write_down(handled)
+    def _events(self, crew: _Crew, handled: list[Handled]) -> list[Handled]:
+        """Write events down, and have their answers sent that can leave at once."""
+        deadline = Deadline(settings.DJM_LEASE)
+        self._watch(deadline)
+        outbox = self._road().outbox
+        limit = 0 if self._stopping.is_set() else min(crew.senders.free(), _MOST_LANES)
+
+        def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
+            flights = outbox.start(replies, deadline, max(limit, 0))
+            return lambda: self._fly(crew, flights)
+
+        self._road().inbox.write_down(handled, insert)
         return []
 
     def _answers(self, answers: list[Answer]) -> list[Answer]:
