@@ -6,7 +6,7 @@ import random
 import threading
 
 import pytest
-from django.db import DatabaseError, connection, connections, transaction
+from django.db import DatabaseError, DataError, OperationalError, connection, connections, transaction
 from django.test import Client
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -124,6 +124,46 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
     rows = models.Callback.objects.in_bulk([broken, fine])
     assert (rows[broken].state, rows[fine].state) == ("quarantined", "split")
     assert "a bug of ours" in rows[broken].error
+
+
+def test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone(monkeypatch):
+    insert = models.insert_each
+
+    def refuse(rows, by, **options):
+        if any(row.mid == "m_2" for row in rows):
+            raise DataError("it does not fit")
+        insert(rows, by, **options)
+
+    monkeypatch.setattr(models, "insert_each", refuse)
+    items = [tools.text("m_1"), tools.text("m_1"), tools.text("m_2"), tools.text("m_3")]
+    todo = intake.split(intake.store(tools.body(*items)))
+    assert sorted(models.Messaging.objects.values_list("mid", flat=True)) == ["m_1", "m_3"]
+    assert len(todo.conversations) == 1
+    assert "it does not fit" in models.Callback.objects.get().error
+
+
+def test_of_one_key_twice_the_row_that_is_stored_is_the_one_that_is_woken():
+    """Meta repeats an item, and one of the two names nobody."""
+    nobody = tools.text("m_1")
+    nobody["sender"]["id"] = "no id"
+    todo = intake.split(intake.store(tools.body(nobody, tools.text("m_1"))))
+    row = models.Messaging.objects.get(key__contains="m_1")
+    assert (todo.loose, todo.conversations) == ([], [row.conversation_id])
+
+
+def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
+    asked = []
+
+    def busy(*args, **options):
+        asked.append(1)
+        raise OperationalError("lock timeout")
+
+    monkeypatch.setattr(models, "insert_each", busy)
+    callback = intake.store(tools.body(tools.text("m_1")))
+    with pytest.raises(OperationalError):
+        intake.split(callback)
+    assert len(asked) == 1
+    assert models.Callback.objects.get().state == "new"
 
 
 def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():

@@ -32,10 +32,10 @@ def page(emulator, settings):
     return emulator.pages[tools.PAGE]
 
 
-def settled(made) -> list[str]:
-    """Look until the replies have their fate, with no echo on the way; give fates."""
+def settled(made, *, looks: int = 50) -> list[str]:
+    """Look as often, half a second apart, with no echo on the way; give the fates of the replies."""
     tools.send(bot.get_road(), made)
-    for _ in range(30):
+    for _ in range(looks):
         tools.pass_time(0.6)
         models.Lane.objects.wake([made.pk], tools.OUT)
         tools.send(bot.get_road(), made)
@@ -73,13 +73,24 @@ def test_the_same_words_of_another_reply_or_of_the_person_prove_nothing(page, ma
     assert (settled(made), person.texts) == (["sent", "sent"], ["hi", "hi"])
 
 
-def test_two_messages_that_say_it_leave_it_unknown(page, made, person, emulator, settings):
-    settings.DJM_WHEN_UNSURE = "park"
+def test_of_several_that_say_it_the_oldest_is_it(page, made, person, emulator):
     emulator.faults.on("timeout_after", times=1)
-    tools.queue(made)
+    reply = tools.queue(made)
     tools.send(bot.get_road(), made)
     # Somebody types the same in the Page's inbox.
     bot.get_client().send({"id": made.person_id}, {"messaging_type": "RESPONSE", "message": {"text": "hi"}})
+    assert settled(made) == ["sent"]
+    reply.refresh_from_db()
+    assert (reply.mid, len(person.received)) == (person.received[0].mid, 2)
+
+
+def test_what_is_told_in_other_words_decides_nothing(page, made, person, emulator, settings):
+    settings.DJM_WHEN_UNSURE = "park"
+    emulator.faults.on("timeout_after", times=1)
+    buttons = [{"type": "postback", "title": "Yes", "payload": "yes"}]
+    payload = {"template_type": "button", "text": "Really?", "buttons": buttons}
+    message = {"attachment": {"type": "template", "payload": payload}}
+    models.Reply.objects.queue(made, {"messaging_type": "RESPONSE", "message": message}, type="template")
     assert settled(made) == ["parked"]
 
 
@@ -100,12 +111,27 @@ def test_without_the_permission_it_is_as_if_nobody_was_asked(page, made, emulato
     assert "pages_read_engagement" in caplog.text
 
 
-def test_when_meta_cannot_be_asked_it_is_asked_again_later(page, made, person, emulator):
+@pytest.mark.parametrize("fault", ["unreachable", "timeout_before", "server_error_empty"])
+def test_when_meta_cannot_be_asked_it_is_asked_again_later(fault, page, made, person, emulator):
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
     tools.send(bot.get_road(), made)
-    emulator.faults.on("unreachable", times=2)
+    emulator.faults.on(fault, times=2)
     assert (settled(made), person.texts) == (["sent"], ["hi"])
+
+
+def test_it_is_not_asked_for_ever_and_an_echo_settles_meanwhile(page, made, person, emulator, settings):
+    settings.DJM_WHEN_UNSURE = "park"
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    tools.send(bot.get_road(), made)
+    emulator.faults.on("unreachable")
+    assert settled(made, looks=20) == ["unknown"]
+    assert settled(made, looks=80) == ["parked"]
+    (echo,) = (pending.item for pending in emulator.waiting if "message" in pending.item)
+    tools.receive(echo)
+    tools.handle(bot.get_road(), made)
+    assert settled(made, looks=2) == ["sent"]
 
 
 def test_unasked_for_nothing_is_read(made, emulator, settings):

@@ -343,6 +343,21 @@ def test_when_the_one_that_sweeps_dies_another_does(file_database):
     assert not models.Sweep.objects.claim(60)
 
 
+@pytest.mark.parametrize("kind", ["large", "of two apps"])
+def test_callbacks_that_come_at_once_are_all_split_though_nobody_polls(kind, work, people, settings):
+    """No wake-up is lost: who takes a part of what waits looks again, for who stored the rest has spoken."""
+    settings.DJM_POLL = settings.DJM_SWEEP = 3600
+    made = work(tools.road(lambda event: event.text))
+    until(models.Sweep.objects.exists, "the first look")
+    old = tools.now_ms() - 9 * 24 * 3600 * 1000
+    for number in range(10):
+        words = "x" * 150_000 if kind == "large" else "x"
+        item = tools.text(f"m_{number}", words, at=old, psid=people[0].id)
+        intake.store(tools.body(item), app_id=f"#{number % 2}" if kind == "of two apps" else "")
+        made.wake_to_split()
+    until(lambda: not models.Callback.objects.filter(state="new").exists(), "the split of all")
+
+
 def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, people, monkeypatch, settings):
     """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
     road = tools.road(lambda event: event.text)

@@ -61,17 +61,20 @@ def update_each(
     alias = router.db_for_write(model)
     text = _update_statement(model, alias, tuple(columns), where)
     fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
-    return {row[0] for row in fetch(alias, text, [_as_one(alias, fields, rows)])}
+    values = [_as_one(alias, fields, rows)]
+    if connections[alias].vendor != "sqlite":
+        values.append(f"{{{', '.join(str(int(row[0])) for row in rows)}}}")
+    return {row[0] for row in fetch(alias, text, values)}
 
 
-def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = False) -> set[Any]:
-    """Insert new rows in their order, and give them their keys; Django's signals are not sent.
+def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = False) -> None:
+    """Insert new rows in their order, and give keys to what was inserted; Django's signals are not sent.
 
-    ``by`` is a field in which no two rows are the same; gives its values of what was inserted, which is all but what
-    breaks a constraint ``unless_there``.
+    ``by`` is a field in which no two rows of the table are the same. What would break a constraint is left out
+    ``unless_there``, and has no key afterwards.
     """
     if not rows:
-        return set()
+        return
     model = type(rows[0])
     alias = router.db_for_write(model)
     named: Any = model._meta.get_field(by)
@@ -80,10 +83,9 @@ def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = F
     found = fetch(alias, text, [_as_one(alias, fields, values)])
     keys = {named.to_python(value): pk for pk, value in found}
     for row in rows:
-        if (pk := keys.get(getattr(row, by))) is not None:
-            row.pk = pk
+        row.pk = keys.get(getattr(row, by))
+        if row.pk is not None:
             row._state.adding, row._state.db = False, alias
-    return set(keys)
 
 
 def _as_one(alias: str, fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
@@ -121,10 +123,12 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
     names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
     values, rows = _unpacked(alias, fields)
     fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
+    # Told how many there are, PostgreSQL looks them up rather than reading the whole table.
+    listed = "" if connections[alias].vendor == "sqlite" else f" AND {table}.{key} = ANY(%s::bigint[])"
     # Names and casts come from the model, values travel as a parameter.
     return (
         f"UPDATE {table} SET {settings} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
-        f"WHERE {table}.{key} = fresh.row_id{f' AND {where}' if where else ''} RETURNING {table}.{key}"
+        f"WHERE {table}.{key} = fresh.row_id{listed}{f' AND {where}' if where else ''} RETURNING {table}.{key}"
     )
 
 

@@ -12,6 +12,7 @@ from django.db import connections, models, router
 from django.db.models.expressions import Expression
 from django.db.models.lookups import Lookup
 from django.db.models.query import ModelIterable
+from django.db.transaction import TransactionManagementError
 
 M = TypeVar("M", bound=models.Model)
 
@@ -87,12 +88,16 @@ class Prepared(Generic[M]):
     def _run(self, values: dict[str, Any]) -> tuple[Any, list[Any]]:
         alias = router.db_for_write(self._model)
         if alias not in self._compiled:
-            compiler = self._build().using(alias).query.get_compiler(alias)
-            self._compiled[alias] = (compiler, *compiler.as_sql())
+            compiler: Any = self._build().using(alias).query.get_compiler(alias)
+            text, parameters = compiler.as_sql()
+            # A connection belongs to a thread, and lives no longer.
+            compiler.connection = None
+            self._compiled[alias] = compiler, text, parameters
         compiler, text, parameters = self._compiled[alias]
-        # Of this run alone: connections belong to threads.
         compiler = copy.copy(compiler)
         compiler.connection = connections[alias]
+        if compiler.query.select_for_update and compiler.connection.get_autocommit():
+            raise TransactionManagementError("rows are locked to the end of a transaction, and there is none")
         told = [
             parameter.value_of(values[parameter.name]) if isinstance(parameter, Given) else parameter
             for parameter in parameters

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DataError, IntegrityError, connection, transaction
 from django.db.models import Count, F, QuerySet, TextField
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _LONGEST_ERROR = 4000
+_REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
+"""What a row may be refused with; all else is no row's fault, and passes."""
 _SEEN_EVERY = datetime.timedelta(minutes=1)
 
 
@@ -54,11 +56,14 @@ class Split:
     loose: list[int] = field(default_factory=list)
     callbacks: int = 0
     """How many were split or set aside; false stands for none."""
+    more: bool = False
+    """Whether more of them waited than were taken."""
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
         self.loose += other.loose
         self.callbacks += other.callbacks
+        self.more |= other.more
 
     def __bool__(self) -> bool:
         return self.callbacks > 0
@@ -78,14 +83,14 @@ def split_many(callback_ids: Sequence[int]) -> Split:
     """Split several callbacks in one transaction: all of them, or, when an exception propagates, none."""
     try:
         return _split_many(callback_ids, _insert)
-    except (DatabaseError, ValueError, OverflowError):
-        # Perhaps the database refuses a row: then its neighbours are still to be answered.
+    except _REFUSED:
+        # Where the database refuses a row, its neighbours are still to be answered.
         return _split_many(callback_ids, _insert_singly)
 
 
 def _split_many(
     callback_ids: Sequence[int],
-    insert: Callable[[list[models.Messaging]], tuple[set[str], list[tuple[int, str]]]],
+    insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
 ) -> Split:
     with transaction.atomic():
         callbacks = _CALLBACKS(callbacks=callback_ids)
@@ -109,16 +114,17 @@ def _split_many(
         for callback, items in understood:
             made, errors[callback.pk] = _rows(callback, items, places)
             rows += made
+        # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
+        rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
         _cap(rows)
-        inserted, refused = insert(rows)
-        for callback_id, error in refused:
+        for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
         _note_split(errors)
-        # By their keys: where one came twice in here, its first row is the one that is there.
-        new = list({row.pk: row for row in reversed(rows) if row.key in inserted}.values())[::-1]
+        # Where one came twice in here, its first row is the one that is there.
+        new = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
         todo = _wake(new)
         for row in new:
             if row.state == models.Messaging.State.IGNORED:
@@ -184,7 +190,8 @@ def _without(callback: models.Callback, items: list[Item], erased: Collection[st
 def _note_split(errors: Mapping[int, list[str]]) -> None:
     """Write down what could not be split of each callback, mostly nothing."""
     state = models.Callback.State.SPLIT
-    rows = [(callback_id, state, "\n".join(found)[:_LONGEST_ERROR]) for callback_id, found in errors.items()]
+    texts = {pk: "\n".join(found).replace("\0", "")[:_LONGEST_ERROR] for pk, found in errors.items()}
+    rows = [(pk, state, text) for pk, text in texts.items()]
     models.update_each(models.Callback, ["state", "error"], rows)
 
 
@@ -400,22 +407,19 @@ def _cap(rows: Sequence[models.Messaging]) -> None:
             row.reason = f"over {most} events of the conversation are waiting"
 
 
-def _insert(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[int, str]]]:
-    """Insert what is not there yet, in the order of arrival; give its keys, and what was refused, by callback."""
-    # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
-    rows = sorted(rows, key=lambda row: "" if row.conversation_id else row.key or "")
-    return models.insert_each(rows, "key", unless_there=True), []
+def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
+    """Insert what is not there yet; give what was refused, by callback: nothing."""
+    models.insert_each(rows, "key", unless_there=True)
+    return []
 
 
-def _insert_singly(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[int, str]]]:
-    inserted: set[str] = set()
+def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
     errors: list[tuple[int, str]] = []
     for number, row in enumerate(rows):
-        row.pk = None
         try:
             with transaction.atomic():
-                inserted |= models.insert_each([row], "key", unless_there=True)
-        except (DatabaseError, ValueError, OverflowError) as error:
+                models.insert_each([row], "key", unless_there=True)
+        except _REFUSED as error:
             logger.exception(
                 "The database refused event %s of callback %s",
                 number,
@@ -423,7 +427,7 @@ def _insert_singly(rows: list[models.Messaging]) -> tuple[set[str], list[tuple[i
                 extra={"action": "event_refused", "callback": row.callback_id, "item": number},
             )
             errors.append((row.callback_id or 0, f"event {number}: {type(error).__name__}: {error}"))
-    return inserted, errors
+    return errors
 
 
 def _say_ignored(row: models.Messaging) -> None:

@@ -43,8 +43,8 @@ _POLL = 0.5
 """Seconds between two looks for an echo, and what a look counts at most."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, less a minute for the way."""
-_ASK_AGAIN = 5.0
-"""Seconds before Meta is asked again for what it has, when it could not be asked."""
+_ASK_EVERY, _ASKED = 5.0, 6
+"""Seconds between two questions to Meta what it has, and how often it is asked when it does not answer."""
 _ECHO_TRUST = 20
 """Accepted sends in a row without any echo, after which echoes count as not working."""
 _MOST_UNSURE = 3
@@ -623,23 +623,21 @@ class Outbox:
             self._settle(lease, reply, State.SENT, mid=mid)
             return Step.NEXT
         page = reply.conversation.page
-        come = self._echoes_come(page)
-        if reply.vouched_wait < self._longest_wait(page, come):
+        limit = self._limit(page)
+        # Beyond the wait only a second opinion is waited for.
+        beyond = reply.vouched_wait - limit
+        opinion = self._second_opinion(reply, beyond, deadline) if beyond >= 0 else None
+        if beyond < 0 or isinstance(opinion, Wait):
             with transaction.atomic():
                 models.Lane.objects.fence(lease)
                 self._vouch([reply])
             return Wait(seconds=(reply.not_before - reply.now).total_seconds())
-        opinion: str | Wait | None = None
-        if settings.DJM_SECOND_OPINION:
-            opinion = self._second_opinion(reply, deadline)
-        if isinstance(opinion, Wait):
-            return opinion
         if opinion:
             self._settle(lease, reply, State.SENT, mid=opinion)
             return Step.NEXT
         parks = reply.is_parked_when_unsure
         if parks is None:
-            parks = settings.DJM_WHEN_UNSURE == "park" or not (come or opinion is not None)
+            parks = settings.DJM_WHEN_UNSURE == "park" or (opinion is None and not self._echoes_come(page))
         unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
         if parks or unsure >= _MOST_UNSURE:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
@@ -647,24 +645,32 @@ class Outbox:
             self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
 
-    def _second_opinion(self, reply: Any, deadline: Deadline) -> str | Wait | None:
-        """Ask Meta for the newest messages, or say when to ask."""
-        if deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
-            return Wait(seconds=0.0)
+    def _second_opinion(self, reply: Any, beyond: float, deadline: Deadline) -> str | Wait | None:
+        """Give the id of the message that Meta has, empty where it has none, None where it does not tell.
+
+        It is asked each ``_ASK_EVERY`` of the seconds ``beyond`` the wait, ``_ASKED`` times at most; that it has none
+        counts when it says so again. ``Wait`` stands for: not yet.
+        """
+        if not settings.DJM_SECOND_OPINION:
+            return None
+        if beyond % _ASK_EVERY >= _POLL or deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
+            return Wait(seconds=_POLL)
+        asked = beyond // _ASK_EVERY + 1
         page = reply.conversation.page
         platform = "instagram" if page.configured("channel") == models.Page.Channel.INSTAGRAM else "messenger"
         try:
-            return second_opinion(self._client_for(page), reply, platform)
+            opinion = second_opinion(self._client_for(page), reply, platform)
         except DJMInvalidConfigException:
             return None
-        except (errors.RetryLater, errors.NotSent) as error:
-            return Wait(seconds=getattr(error, "after", None) or _ASK_AGAIN)
+        except (errors.RetryLater, errors.NotSent, errors.UnknownFate):
+            return None if asked >= _ASKED else Wait(seconds=_POLL)
+        return Wait(seconds=_POLL) if opinion == "" and asked == 1 else opinion
 
     def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
         """Let go of the lanes whose head is to wait on for its echo, all in one transaction; give their keys."""
         proofs = self._proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
-        limits = {pk: self._longest_wait(page, self._echoes_come(page)) for pk, page in pages.items()}
+        limits = {pk: self._limit(page) for pk, page in pages.items()}
         waiting = {
             lease.lane_id: (lease, reply)
             for lease, reply in pairs
@@ -722,9 +728,9 @@ class Outbox:
                 proofs.setdefault(reply_id, mid)
         return proofs
 
-    def _longest_wait(self, page: models.Page, come: bool) -> float:
+    def _limit(self, page: models.Page) -> float:
         """Seconds that an unsure reply waits: none where no echo can come and nobody else is asked."""
-        return self._wait(page) if come or settings.DJM_SECOND_OPINION else 0.0
+        return self._wait(page) if settings.DJM_SECOND_OPINION or self._echoes_come(page) else 0.0
 
     @staticmethod
     def _wait(page: models.Page) -> float:

@@ -110,31 +110,36 @@ class Road:
         They go together, and singly when that breaks: one that breaks alone is set aside, so that those behind it
         are not kept waiting.
         """
-        batch = self._callbacks_waiting()
+        batch, more = self._callbacks_waiting()
         if not batch:
             return intake.Split()
         try:
-            return intake.split_many(batch)
+            todo = intake.split_many(batch)
         except Exception:
             logger.exception("Callbacks are split one by one", extra={"action": "callbacks_singly"})
-        todo = intake.Split()
-        for callback_id in batch:
-            todo.add(self.split(callback_id))
+            todo = intake.Split()
+            for callback_id in batch:
+                todo.add(self.split(callback_id))
+        todo.more = more
         return todo
 
     @staticmethod
-    def _callbacks_waiting() -> list[int]:
-        """Give the oldest callbacks to split, no more than fit a transaction, all signed by one app."""
+    def _callbacks_waiting() -> tuple[list[int], bool]:
+        """Give the oldest callbacks to split, no more than fit a transaction, all signed by one app.
+
+        Also whether there are more.
+        """
         batch: list[int] = []
         total = 0
         signer = None
-        for callback_id, size, app_id in _WAITING.rows()[:MOST_CALLBACKS]:
+        waiting = _WAITING.rows()[:MOST_CALLBACKS]
+        for callback_id, size, app_id in waiting:
             total += size
             if batch and (total > _MOST_BYTES or app_id != signer):
-                break
+                return batch, True
             signer = app_id
             batch.append(callback_id)
-        return batch
+        return batch, len(batch) == MOST_CALLBACKS
 
     def split(self, callback_id: int) -> intake.Split:
         """Split one stored callback; one that breaks is set aside, one that meets a sick database waits."""

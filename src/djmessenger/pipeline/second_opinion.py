@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from djmessenger.logs import fault
 logger = logging.getLogger(__name__)
 
 _NEWEST = 20
+_FILES = {"image", "video", "audio", "file"}
 _SLACK = 5.0
 """Seconds by which Meta's clock may be behind, besides what is known of it."""
 
@@ -26,7 +28,8 @@ _SLACK = 5.0
 def second_opinion(client: graph.Client, reply: models.Reply, platform: str) -> str | None:
     """Give the id of the message that Meta has of an unsure reply, empty where it has none; None: nobody can tell.
 
-    Raises ``RetryLater`` or ``NotSent`` where it may be told later.
+    Where there are several, a try was repeated, or somebody of the Page typed the same: the oldest is given. Raises
+    ``RetryLater``, ``NotSent`` or ``UnknownFate`` where it may be told later.
     """
     begun = reply.attempts.filter(outcome__in=[models.Attempt.Outcome.OPEN, models.Attempt.Outcome.UNKNOWN])
     first = begun.order_by("number").values_list("date_started", flat=True).first()
@@ -34,7 +37,7 @@ def second_opinion(client: graph.Client, reply: models.Reply, platform: str) -> 
         return None
     try:
         messages = client.recent_messages(reply.recipient_id, limit=_NEWEST, platform=platform)
-    except (graph.RetryLater, graph.NotSent):
+    except (graph.RetryLater, graph.NotSent, graph.UnknownFate):
         raise
     except graph.GraphError as error:
         logger.warning(
@@ -48,22 +51,34 @@ def second_opinion(client: graph.Client, reply: models.Reply, platform: str) -> 
     recent = [
         message for message in messages if message.created_time is None or message.created_time >= since
     ]
-    alike = [
-        message.id
-        for message in recent
-        if message.id and message.from_id != reply.recipient_id and _says(message, reply.data)
-    ]
-    others = models.Reply.objects.filter(mid__in=alike).exclude(pk=reply.pk)
-    found = set(alike) - set(others.values_list("mid", flat=True))
-    if len(found) == 1:
-        return found.pop()
-    if found or len(recent) >= _NEWEST:
-        # Several say the same, or it may be behind those that can be read.
-        return None
-    return ""
+    own = [message for message in recent if message.id and message.from_id != reply.recipient_id]
+    others = models.Reply.objects.filter(mid__in=[message.id for message in own]).exclude(pk=reply.pk)
+    taken = set(others.values_list("mid", flat=True))
+    answers = {
+        message.id: _is_it(message, reply.data) for message in reversed(own) if message.id not in taken
+    }
+    for mid, is_it in answers.items():
+        if is_it:
+            return mid
+    # None is found, and none can hide: in what is told otherwise than it was sent, or behind the newest.
+    is_sure = messages and len(recent) < _NEWEST and None not in answers.values()
+    return "" if is_sure else None
 
 
-def _says(message: MessageInfo, data: Mapping[str, Any]) -> bool:
-    text = str((data.get("message") or {}).get("text") or "").strip()
-    # Files and templates are told in other words than they were sent in.
-    return message.message.strip() == text if text else bool(message.attachments) or not message.message
+def _is_it(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
+    """Whether a message is the one that was sent; None where what is told of it does not say."""
+    sent = data.get("message") or {}
+    if text := _words(sent.get("text")):
+        return _words(message.message) == text
+    kind = str((sent.get("attachment") or {}).get("type"))
+    if _words(message.message) and kind in _FILES:
+        return False
+    told = [str(item.get("mime_type") or "") for item in message.attachments]
+    if kind in _FILES and told and all(told):
+        return all(mime_type.startswith(f"{kind}/") for mime_type in told) if kind != "file" else None
+    # A template is told in other words than it was sent in.
+    return None
+
+
+def _words(text: Any) -> str:
+    return " ".join(unicodedata.normalize("NFC", str(text or "")).split())

@@ -22,9 +22,9 @@ from djmessenger.pipeline import clock
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Handled, Slow
 from djmessenger.pipeline.leases import give_back
-from djmessenger.pipeline.listening import CALLBACK, Listener
+from djmessenger.pipeline.listening import CALLBACK, LANES, Listener
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
-from djmessenger.pipeline.road import MOST_CALLBACKS, Road
+from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import (
     NAME,
     Threads,
@@ -408,7 +408,7 @@ class Worker:
 
     def _round(self, crew: _Crew) -> bool:
         """Claim what waits, as much as there are threads for; whether there was any."""
-        return self._round_out(crew) | self._round_in(crew)
+        return self._round_out(crew) | bool(self._round_in(crew))
 
     def _have_split(self, crew: _Crew) -> None:
         # One more may queue behind one that runs: that one may have looked too early.
@@ -422,19 +422,20 @@ class Worker:
                 with crew.split_pace.round():
                     todo = self._road().split_waiting()
                     self._loose(crew, todo.loose)
-                    if todo.conversations:
-                        # What finds no thread is found when one is free.
-                        self._round_in(crew)
+                    if todo.conversations and self._round_in(crew) < len(todo.conversations) and self._listen:
+                        # Here the rest is found when a thread is free; others may have one.
+                        self._road().notify(LANES)
                 if not todo:
                     return
-                if todo.callbacks < MOST_CALLBACKS:
+                if not todo.more:
                     pause = crew.split_pace.pause()
                     if not pause:
                         # Whoever stores another says so.
                         return
                     self._stopping.wait(pause)
 
-    def _round_in(self, crew: _Crew) -> bool:
+    def _round_in(self, crew: _Crew) -> int:
+        """Claim waiting conversations, as many as there are threads for, and hand them on; give how many."""
         deadline, leases = self._claim(Kind.IN, crew.handlers.free(ahead=_AHEAD))
         if leases:
             with self._giving_back(leases):
@@ -442,7 +443,7 @@ class Worker:
             for lease in leases:
                 head = heads.get(lease.lane_id)
                 _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
-        return bool(leases)
+        return len(leases)
 
     def _round_out(self, crew: _Crew) -> bool:
         deadline, leases = self._claim(Kind.OUT, min(crew.senders.free(), _MOST_LANES))

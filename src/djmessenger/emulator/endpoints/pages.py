@@ -156,6 +156,7 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
     return {"success": True}
 
 
+_MIME_TYPES = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/mpeg", "file": "application/pdf"}
 _MESSAGES = re.compile(r"messages(?:\.limit\((\d{1,3})\))?\{([a-z_,]+)\}", re.ASCII)
 """Messages as a field of conversations, with how many and which of their own fields."""
 
@@ -213,7 +214,8 @@ def _message(context: Context, person: Person, bubble: Bubble, fields: Collectio
         "id": bubble.mid,
     }
     if bubble.kind not in {"text", "postback"}:
-        values["attachments"] = {"data": [{"id": bubble.mid, "name": bubble.kind}]}
+        told = {"mime_type": _MIME_TYPES[bubble.kind]} if bubble.kind in _MIME_TYPES else {}
+        values["attachments"] = {"data": [{"id": bubble.mid, "name": bubble.kind, **told}]}
     return {key: value for key, value in values.items() if key in fields or key == "id"}
 
 

@@ -1,0 +1,194 @@
+"""Queries that are built once, and rows that travel as one parameter: as Django itself would have it."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+
+import pytest
+from django.db import DataError, connection, connections, transaction
+from django.db import models as fields
+from django.db.transaction import TransactionManagementError
+from django.utils import timezone
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from djmessenger import models
+from djmessenger.models.bulk import insert_each, update_each
+from tests import road_tools as tools
+
+pytestmark = pytest.mark.django_db
+
+TEXTS = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40
+) | st.sampled_from(["", "null", "1", "true", "{}", "'", '"', "\\u0000", "%s", "%%"])
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | TEXTS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3),
+    max_leaves=6,
+)
+MOMENTS = st.datetimes(
+    datetime.datetime(1970, 1, 2),  # noqa: DTZ001 - as Hypothesis wants it
+    datetime.datetime(9990, 1, 1),  # noqa: DTZ001
+    timezones=st.just(datetime.UTC),
+)
+
+
+def stored(pk: int) -> dict[str, object]:
+    names = [
+        field.attname for field in models.Reply._meta.concrete_fields if field.name not in {"id", "uuid"}
+    ]
+    return models.Reply.objects.values(*names).get(pk=pk)
+
+
+@hypothesis_settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {
+                "data": JSON.filter(lambda value: value is not None),
+                "response": JSON,
+                "error": TEXTS,
+                "mid": st.none(),
+                "is_parked_when_unsure": st.none() | st.booleans(),
+                "vouched_wait": st.floats(allow_nan=False, allow_infinity=False),
+                "status_code": st.none() | st.integers(0, 2**31 - 1),
+                "not_before": st.none() | MOMENTS,
+                "date_sent": MOMENTS,
+            }
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_what_is_inserted_and_updated_at_once_is_what_django_would_store(given_rows):
+    with transaction.atomic():
+        made = tools.conversation()
+        shared = {
+            "conversation": made,
+            "recipient_id": made.person_id,
+            "type": "simple_text",
+            "rule": "a rule",
+        }
+        plain = [models.Reply.objects.create(**shared, **values) for values in given_rows]
+        at_once = [models.Reply(**shared, **values) for values in given_rows]
+        insert_each(at_once, "uuid")
+        assert sorted(row.pk for row in at_once) == [row.pk for row in at_once]
+        wanted = [stored(row.pk) for row in plain]
+        assert [stored(row.pk) for row in at_once] == wanted
+        bare = [models.Reply.objects.create(**shared, data={}) for _ in given_rows]
+        names = list(given_rows[0])
+        rows = [
+            (row.pk, *(values[name] for name in names)) for row, values in zip(bare, given_rows, strict=True)
+        ]
+        assert update_each(models.Reply, names, rows) == {row.pk for row in bare}
+        assert [stored(row.pk) for row in bare] == wanted
+        transaction.set_rollback(True)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("error", "a\0b"), ("error", "\ud800"), ("type", "x" * 33), ("status_code", 2**70)]
+)
+def test_what_the_database_cannot_hold_is_refused(name, value):
+    made = tools.conversation()
+    row = models.Reply(conversation=made, recipient_id=made.person_id, type="text", data={})
+    setattr(row, name, value)
+    if connection.vendor == "sqlite" and name == "type":
+        pytest.skip("SQLite has no lengths")
+    with pytest.raises((ValueError, OverflowError, DataError)), transaction.atomic():
+        insert_each([row], "uuid")
+    assert not models.Reply.objects.exists()
+
+
+def test_a_row_that_is_there_is_left_as_it_is_and_has_no_key():
+    tools.receive(tools.text("m_1"))
+    old = models.Messaging.objects.get()
+    rows = [
+        models.Messaging(type="X", body={}, key=key, timestamp=1) for key in (old.key, "new", "newer", "new")
+    ]
+    insert_each(rows, "key", unless_there=True)
+    assert rows[0].pk is None
+    assert rows[1].pk == rows[3].pk
+    assert models.Messaging.objects.count() == 3
+
+
+PEOPLE = models.Prepared(
+    models.FBUserProfile,
+    lambda: (
+        models.FBUserProfile.objects.filter(
+            models.Among("pk", models.Several("ids", fields.TextField())), page=models.Given("page")
+        )
+        .order_by("pk")
+        .annotate(many=fields.Count("conversations"))
+        .select_related("page")
+    ),
+)
+
+
+def test_a_prepared_query_gives_what_the_query_would():
+    page = models.Page.objects.create(page_id="100200")
+    for number in range(3):
+        models.FBUserProfile.objects.create(psid=f"70{number}", page=page, first_name=f"N{number}")
+    for ids in (["700", "702"], [], ["'"], ["701"]):
+        found = PEOPLE(ids=ids, page=page.pk)
+        assert [row.psid for row in found] == [psid for psid in ids if psid.startswith("70")]
+        assert all(row.page == page and row.many == 0 and row.first_name for row in found)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_prepared_query_keeps_no_connection_and_serves_any_thread(file_database):
+    page = models.Page.objects.create(page_id="100200")
+    models.FBUserProfile.objects.create(psid="700", page=page)
+    found = []
+
+    def ask():
+        try:
+            found.append(PEOPLE(ids=["700"], page=page.pk)[0].psid)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == ["700"] * 6
+    assert all(compiler.connection is None for compiler, _, _ in PEOPLE._compiled.values())
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql("SQLite locks no rows")
+def test_what_locks_rows_needs_a_transaction_each_time(file_database):
+    made = tools.conversation()
+    models.Lane.objects.wake([made.pk], tools.IN)
+    lease = tools.claim(made)
+    with transaction.atomic():
+        assert models.Lane.objects.fence_many([lease])
+    with pytest.raises(TransactionManagementError):
+        models.Lane.objects.fence_many([lease])
+
+
+@pytest.mark.postgresql("SQLite has no such plans")
+def test_few_rows_of_a_table_are_looked_up_in_its_index():
+    """Going by its own guess PostgreSQL would read a table of some thousand rows for one."""
+    made = tools.conversation()
+    models.Reply.objects.bulk_create(
+        models.Reply(conversation=made, recipient_id=made.person_id, type="text", data={})
+        for _ in range(3000)
+    )
+    pk = models.Reply.objects.latest("pk").pk
+    said = []
+
+    def note(execute, sql, params, many, context):
+        said.append((sql, params))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(note):
+        update_each(models.Reply, ["date_sent"], [(pk, timezone.now())])
+    ((sql, params),) = said
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+        cursor.execute(f"EXPLAIN {sql}", params)
+        plan = "\n".join(row[0] for row in cursor.fetchall())
+    assert "Seq Scan" not in plan
