@@ -45,7 +45,6 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
     django.setup()
     from django.core.management import call_command  # noqa: PLC0415
 
-
     call_command("migrate", verbosity=0)
     before_run = 0
     if chosen.long:

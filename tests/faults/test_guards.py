@@ -387,3 +387,19 @@ def test_without_the_order_later_events_overtake(without):
     waiting = inbox._waiting
     without(inbox, "_waiting", lambda: waiting().order_by("id"))
     assert run() == ["m_late", "m_early"]
+
+
+def test_without_the_order_a_worker_begins_with_a_later_event(without):
+    at = tools.now_ms()
+    made = tools.conversation()
+    tools.receive(tools.text("m_late", at=at + 9), tools.text("m_early", at=at))
+    lease = tools.claim(made)
+
+    def head():
+        return bot.get_road().inbox.heads([lease])[lease.lane_id].mid
+
+    assert head() == "m_early"
+    waiting = inbox._waiting
+    without(inbox, "_waiting", lambda: waiting().order_by("id"))
+    without(inbox, "_HEADS", models.Prepared(models.Messaging, inbox._heads))
+    assert head() == "m_late"
