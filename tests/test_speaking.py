@@ -100,6 +100,31 @@ class TestSending:
 
 
 class TestHistory:
+    def test_within_a_millisecond_our_own_clock_tells_what_was_first(self, messenger):
+        ana = messenger.person()
+        ana.says("hi")
+        conversation = ana.row.conversations.get()
+        models.Messaging.objects.all().delete()
+        models.Reply.objects.all().delete()
+        at = datetime.datetime(2026, 11, 28, 12, 0, 0, 123000, tzinfo=datetime.UTC)
+        for number in range(4):
+            when = at + datetime.timedelta(microseconds=100 * number)
+            if number % 2:
+                words = {"message": {"text": f"bot {number}"}}
+                shared = {"recipient": ana.row, "type": "text", "state": "sent"}
+                models.Reply.objects.create(conversation=conversation, data=words, date_sent=when, **shared)
+            else:
+                models.Messaging.objects.create(
+                    type="SIMPLE_TEXT",
+                    body={"message": {"text": f"person {number}"}},
+                    conversation=conversation,
+                    timestamp=round(at.timestamp() * 1000),
+                    date_received=when,
+                    state="done",
+                )
+        said = [line.text for line in conversation.history()]
+        assert said == ["person 0", "bot 1", "person 2", "bot 3"]
+
     def test_both_sides_oldest_first(self, messenger):
         ana = messenger.person(locale="de_DE")
         ana.says("hi")

@@ -25,6 +25,7 @@ class Given(Expression):
         self.name = name
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        """Stand as a parameter, which each run replaces by its value."""
         return "%s", (self,)
 
     def value_of(self, value: Any) -> Any:
@@ -35,6 +36,7 @@ class Several(Given):
     """Any number of values, for ``Among``: they travel as one, so that the statement is the same for all numbers."""
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        """Stand as a subquery of the values in one JSON parameter."""
         if connection.vendor == "sqlite":
             return "(SELECT value FROM json_each(%s))", (self,)
         kind = self.output_field.db_type(connection)
@@ -55,6 +57,7 @@ class Among(Lookup):
         super().__init__(models.F(name), values)
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
+        """Compare with an array in PostgreSQL, with a subquery in SQLite."""
         left, parameters = self.process_lhs(compiler, connection)
         values, more = self.process_rhs(compiler, connection)
         operator = "IN " if connection.vendor == "sqlite" else "= ANY(ARRAY"
