@@ -290,24 +290,20 @@ class Conversation(models.Model):
         if n <= 0:
             return []
         spoken = self.messagings.filter(type__in=SPOKEN).order_by("-timestamp", "-id")[:n]
-        lines = [(Line("person", said(row.body, row), row.date_event), row.date_received) for row in spoken]
+        lines = [Line("person", said(row.body, row), _when(row)) for row in spoken]
         replies = list(self.replies.exclude(state__in=["failed", "parked", "expired"]).order_by("-id")[:n])
-        lines += [(Line("bot", told(reply.data), reply.date_sent), reply.date_sent) for reply in replies]
+        lines += [Line("bot", told(reply.data), reply.date_sent) for reply in replies]
         # Echoes without a token of ours: somebody else spoke for the Page.
         others = self.messagings.filter(type="ECHO", echo_token=None).order_by("-timestamp", "-id")[:n]
         ours = {reply.mid for reply in replies}
-        lines += [
-            (Line("staff", said(row.body, row), row.date_event), row.date_received)
-            for row in others
-            if row.mid not in ours
-        ]
-        # Meta's times have milliseconds; within one our own clock tells what was first.
-        lines.sort(key=lambda entry: (_milliseconds(entry[0].when), entry[1]))
-        return [line for line, _ in lines[-n:]]
+        lines += [Line("staff", said(row.body, row), _when(row)) for row in others if row.mid not in ours]
+        return sorted(lines, key=lambda line: line.when)[-n:]
 
 
-def _milliseconds(moment: datetime.datetime) -> datetime.datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+def _when(row: Messaging) -> datetime.datetime:
+    """The latest moment at which an event can have been: Meta tells the millisecond, our clock when it was here."""
+    begun = row.date_event
+    return max(begun, min(row.date_received, begun + datetime.timedelta(microseconds=999)))
 
 
 class UserLocation(models.Model):
