@@ -191,7 +191,10 @@ class Outbox:
             else []
         )
         for lease in leases:
-            firsts[lease.conversation_id].state = State.SENDING
+            reply = firsts[lease.conversation_id]
+            reply.state = State.SENDING
+            # Under way it needs no event, which would stay in memory with it.
+            reply._state.fields_cache.pop("messaging", None)
         models.Reply.objects.insert(replies, held={lease.conversation_id for lease in leases})
         return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 
