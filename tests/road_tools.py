@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import datetime
 import json
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
+from django.db import connections
 from django.test import Client
 
 from djmessenger import bot, models, signatures
+from djmessenger.emulator import Emulator, Person
 from djmessenger.handling import BaseHandler
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.clock import Deadline
@@ -99,6 +102,34 @@ def signed(content: bytes) -> dict[str, str]:
 def receive(*items: dict[str, Any], container: str = "messaging") -> intake.Split:
     """Store a callback with these items and split it."""
     return intake.split(intake.store(body(*items, container=container)))
+
+
+def someone(emulator: Emulator) -> Person:
+    """Add the person of these tools, who has said hello."""
+    made = emulator.add_person(PAGE, person_id=PSID)
+    made.says("hello")
+    emulator.waiting.clear()
+    return made
+
+
+def threads(*works: Callable[[], Any]) -> list[BaseException]:
+    """Run functions at the same time and give what they raised."""
+    errors: list[BaseException] = []
+
+    def run(work: Callable[[], Any]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001
+            errors.append(error)
+        finally:
+            connections.close_all()
+
+    running = [threading.Thread(target=run, args=(work,)) for work in works]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()
+    return errors
 
 
 def conversation(psid: str = PSID) -> models.Conversation:

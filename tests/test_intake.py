@@ -6,14 +6,15 @@ import random
 import threading
 
 import pytest
-from django.db import DatabaseError, DataError, OperationalError, connection, connections, transaction
+from django.db import DatabaseError, DataError, OperationalError, connection, transaction
 from django.test import Client
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
-from djmessenger.pipeline import intake, road
+from djmessenger.pipeline import intake
+from djmessenger.pipeline.road import MOST_CALLBACKS
 from tests import road_tools as tools
 from tests.faults import hostile
 
@@ -173,13 +174,13 @@ def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():
 
 
 def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
-    monkeypatch.setattr(road, "MOST_CALLBACKS", 2)
-    rows = [intake.store(tools.body(tools.text(f"m_{number}"))) for number in range(2)]
+    rows = [intake.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
     # To this process they are locked: it finds them waiting, and can split none.
     monkeypatch.setattr(intake, "split_many", lambda callback_ids: intake.Split())
     assert not bot.get_road().split_waiting()
     monkeypatch.undo()
-    assert bot.get_road().split_waiting().callbacks == len(rows)
+    todo = bot.get_road().split_waiting()
+    assert (todo.callbacks, todo.more) == (len(rows), True)
 
 
 def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_waiting(monkeypatch):
@@ -248,26 +249,6 @@ def test_only_an_echo_of_our_app_from_the_page_proves_an_attempt(item, container
     assert found == ("djm1.abc.1" if counts else None)
 
 
-def threads(*works) -> list[BaseException]:
-    """Run functions at the same time and give what they raised."""
-    errors: list[BaseException] = []
-
-    def run(work):
-        try:
-            work()
-        except BaseException as error:  # noqa: BLE001
-            errors.append(error)
-        finally:
-            connections.close_all()
-
-    running = [threading.Thread(target=run, args=(work,)) for work in works]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join()
-    return errors
-
-
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql("SQLite has one writer, who waits for nobody")
 def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(file_database):
@@ -284,7 +265,7 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
             barrier.wait()
             intake.split(callback_id)
 
-        assert threads(*[lambda pk=pk, work=work: work(pk) for pk in stored]) == []
+        assert tools.threads(*[lambda pk=pk, work=work: work(pk) for pk in stored]) == []
         assert models.Messaging.objects.count() == 120
         models.Messaging.objects.all().delete()
 
@@ -296,7 +277,7 @@ def test_a_callback_that_another_process_splits_is_left_to_it(file_database):
     with transaction.atomic():
         models.Callback.objects.select_for_update().get(pk=callback)
         found = []
-        assert threads(lambda: found.append(intake.split(callback))) == []
+        assert tools.threads(lambda: found.append(intake.split(callback))) == []
         assert not found[0]
     assert connection.vendor == "postgresql"
     assert intake.split(callback).conversations

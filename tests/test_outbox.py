@@ -23,10 +23,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def person(emulator):
-    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
-    someone.says("hello")
-    emulator.waiting.clear()
-    return someone
+    return tools.someone(emulator)
 
 
 @pytest.fixture

@@ -14,10 +14,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def person(emulator):
-    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
-    someone.says("hello")
-    emulator.waiting.clear()
-    return someone
+    return tools.someone(emulator)
 
 
 @pytest.fixture
@@ -120,7 +117,9 @@ def test_when_meta_cannot_be_asked_it_is_asked_again_later(fault, page, made, pe
     assert (settled(made), person.texts) == (["sent"], ["hi"])
 
 
-def test_it_is_not_asked_for_ever_and_an_echo_settles_meanwhile(page, made, person, emulator, settings):
+def test_it_is_not_asked_for_ever_and_a_late_echo_settles_it_after_all(
+    page, made, person, emulator, settings
+):
     settings.DJM_WHEN_UNSURE = "park"
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)

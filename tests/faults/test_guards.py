@@ -31,10 +31,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def person(emulator, settings):
     settings.DJM_ECHO_WAIT = 3.0
-    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
-    someone.says("hello")
-    emulator.waiting.clear()
-    return someone
+    return tools.someone(emulator)
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]
 def update_each(
     model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]], *, where: str = ""
 ) -> set[int]:
-    """Set ``columns`` of each row to its values, which follow its key; give the keys of what was there.
+    """Set ``columns`` of each row to its values, which follow its key, a number; give the keys of what was there.
 
     ``where`` is a condition in SQL over the rows as they are, of names and constants of the caller's own.
     """

@@ -41,6 +41,13 @@ class LeaseLost(DJMException):
         self.lease = lease
 
 
+_TAKE = (
+    "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later} "
+    "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
+)
+"""The end of a claim: with its name, and twice the seconds."""
+
+
 def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
     return [Lease(lane_id=pk, conversation_id=owner, kind=kind, epoch=epoch) for pk, owner, epoch in rows]
 
@@ -127,11 +134,7 @@ class LaneManager(models.Manager["Lane"]):
             if not fetch(alias, text.format_map(known), values):
                 return []
         # Moved to the lease's end, an abandoned lane comes back by itself.
-        text = (
-            f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) "  # noqa: S608 - no input
-            "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later} "
-            "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
-        )
+        text = f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_TAKE}"
         rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
         return _leases(kind, rows)
 
@@ -155,8 +158,7 @@ class LaneManager(models.Manager["Lane"]):
             f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) AND NOT "
             f"EXISTS (SELECT 1 FROM {{rows}} WHERE conversation_id = lane_.conversation_id AND {where}) "
             "ORDER BY conversation_id {skip_locked}) "
-            "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later} "
-            "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
+            f"{_TAKE}"
         )
         values = [kind, *conversation_ids, process_name(), seconds, seconds]
         return _leases(kind, fetch(alias, text.format_map(known), values))

@@ -69,6 +69,8 @@ class ReplyManager(models.Manager["Reply"]):
 
         ``held`` are conversations whose lanes the caller holds, and looks at again before letting go.
         """
+        if not replies:
+            return
         for reply in replies:
             # A transaction that was rolled back may have given it one.
             reply.pk = None

@@ -60,8 +60,8 @@ class Among(Lookup):
         """Compare with an array in PostgreSQL, with a subquery in SQLite."""
         left, parameters = self.process_lhs(compiler, connection)
         values, more = self.process_rhs(compiler, connection)
-        operator = "IN " if connection.vendor == "sqlite" else "= ANY(ARRAY"
-        return f"{left} {operator}{values}{')' if operator[0] == '=' else ''}", (*parameters, *more)
+        one_of = f"IN {values}" if connection.vendor == "sqlite" else f"= ANY(ARRAY{values})"
+        return f"{left} {one_of}", (*parameters, *more)
 
 
 class Prepared(Generic[M]):

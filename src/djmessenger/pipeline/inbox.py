@@ -92,12 +92,17 @@ def _heads() -> QuerySet[models.Messaging]:
 _HEADS = models.Prepared(models.Messaging, _heads)
 
 
-Insert = Callable[[Sequence[models.Reply]], Callable[[], object]]
+Insert = Callable[[Sequence[models.Reply]], Callable[[], None]]
+"""Inserts answers in the caller's transaction; gives what is to be called once that is committed."""
 
 
-def _insert(replies: Sequence[models.Reply]) -> Callable[[], object]:
+def _nothing() -> None:
+    pass
+
+
+def _insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
     models.Reply.objects.insert(replies)
-    return lambda: None
+    return _nothing
 
 
 class SlowPool(Protocol):
@@ -306,10 +311,7 @@ class Inbox:
         return Fate.WITH_OTHERS if first_alone else Fate.HELD
 
     def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
-        """Write down what became of events and let go of their lanes, all in one transaction, or each in its own.
-
-        ``insert`` inserts their answers, and gives what is to be called once they are committed.
-        """
+        """Write down what became of events and let go of their lanes, all in one transaction, or each in its own."""
         if len(handled) > 1:
             try:
                 self._write_down(handled, insert)
@@ -324,7 +326,7 @@ class Inbox:
 
     def _write_down(self, handled: Sequence[Handled], insert: Insert) -> None:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
-        afterwards: Callable[[], object] = _insert([])
+        afterwards = _nothing
         with transaction.atomic():
             held = models.Messaging.objects.hold(leases)
             mine = [one for one in handled if one.row.pk in held]

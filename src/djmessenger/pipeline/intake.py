@@ -350,7 +350,7 @@ def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _
     strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
     own = pages.keys() - strange
     pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
-    found = _among(known.conversations, pairs, pages)
+    found = _by_ids(known.conversations, pairs, pages)
     missing = [pair for pair in pairs if pair not in found]
     if missing:
         strangers = [(page_id, psid) for page_id, psid in missing if psid not in known.people]
@@ -362,13 +362,13 @@ def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _
             [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
             ignore_conflicts=True,
         )
-        made = _among(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
+        made = _by_ids(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
         models.Lane.objects.ensure(conversation.pk for conversation in made.values())
         found |= made
     return _Places(pages=pages, strange=frozenset(strange), conversations=found)
 
 
-def _among(
+def _by_ids(
     conversations: Iterable[models.Conversation],
     pairs: Iterable[tuple[str, str]],
     pages: Mapping[str, models.Page],

@@ -199,7 +199,10 @@ class Outbox:
         return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 
     def _can_leave(self, reply: Any) -> bool:
-        """Whether nothing holds a new reply back, as far as is known without a query."""
+        """Whether nothing holds a new reply back, as far as is known without a query.
+
+        By the clock of this host, so that it keeps well away from the end of the window.
+        """
         conversation = reply.conversation
         opened = conversation.date_last_inbound
         return (

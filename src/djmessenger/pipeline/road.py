@@ -132,8 +132,7 @@ class Road:
         batch: list[int] = []
         total = 0
         signer = None
-        waiting = _WAITING.rows()[:MOST_CALLBACKS]
-        for callback_id, size, app_id in waiting:
+        for callback_id, size, app_id in _WAITING.rows():
             total += size
             if batch and (total > _MOST_BYTES or app_id != signer):
                 return batch, True

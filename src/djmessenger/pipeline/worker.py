@@ -282,6 +282,7 @@ class Worker:
         self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._crew: _Crew | None = None
+        # Of a thread that is to look for work at the end of its job: what it announces before wakes nobody.
         self._looks_itself = threading.local()
 
     def wake(self) -> None:
@@ -521,10 +522,10 @@ class Worker:
         deadline = Deadline(settings.DJM_LEASE)
         self._watch(deadline)
         outbox = self._road().outbox
-        limit = 0 if self._stopping.is_set() else min(crew.senders.free(), _MOST_LANES)
+        limit = 0 if self._stopping.is_set() else max(0, min(crew.senders.free(), _MOST_LANES))
 
         def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
-            flights = outbox.start(replies, deadline, max(limit, 0))
+            flights = outbox.start(replies, deadline, limit)
             return lambda: self._fly(crew, flights)
 
         self._road().inbox.write_down(handled, insert)
