@@ -7,6 +7,7 @@ import logging
 import pytest
 
 from djmessenger import bot, models
+from djmessenger.graph import Client
 from tests import road_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -115,6 +116,22 @@ def test_when_meta_cannot_be_asked_it_is_asked_again_later(fault, page, made, pe
     tools.send(bot.get_road(), made)
     emulator.faults.on(fault, times=2)
     assert (settled(made), person.texts) == (["sent"], ["hi"])
+
+
+def test_that_meta_has_none_counts_when_it_says_so_again(page, made, person, emulator, monkeypatch):
+    """What was just accepted may not be told yet."""
+    told = Client.recent_messages
+    asked = []
+
+    def behind(self, psid, **options):
+        asked.append(psid)
+        found = told(self, psid, **options)
+        return found if len(asked) > 1 else [message for message in found if message.from_id == psid]
+
+    monkeypatch.setattr(Client, "recent_messages", behind)
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(made)
+    assert (settled(made), person.texts, len(asked)) == (["sent"], ["hi"], 2)
 
 
 def test_it_is_not_asked_for_ever_and_a_late_echo_settles_it_after_all(
