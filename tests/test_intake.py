@@ -114,7 +114,7 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
     fine = intake.store(tools.body(tools.text("m_2")))
     split = intake.split_many
 
-    def stumble(callback_ids):
+    def stumble(callback_ids, take=0):
         if broken in callback_ids:
             raise RuntimeError("a bug of ours\0")
         return split(callback_ids)
@@ -176,7 +176,7 @@ def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():
 def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
     rows = [intake.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
     # To this process they are locked: it finds them waiting, and can split none.
-    monkeypatch.setattr(intake, "split_many", lambda callback_ids: intake.Split())
+    monkeypatch.setattr(intake, "split_many", lambda callback_ids, take: intake.Split())
     assert not bot.get_road().split_waiting()
     monkeypatch.undo()
     todo = bot.get_road().split_waiting()
@@ -188,7 +188,7 @@ def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_
     intake.store(tools.body(tools.text("m_2")))
     split = intake.split_many
 
-    def deadlock(callback_ids):
+    def deadlock(callback_ids, take=0):
         if unlucky in callback_ids:
             raise DatabaseError("deadlock detected")
         return split(callback_ids)

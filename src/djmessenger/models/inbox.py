@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from django.db import connections, models, router
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -25,11 +25,10 @@ class CallbackManager(models.Manager["Callback"]):
     def put(self, body: bytes, sha256: str, app_id: str) -> int:
         """Insert a row in one statement and give its key; the same bytes again are counted on the row that is there.
 
-        The statement is a transaction of its own where none is open.
+        The statement is a transaction of its own where none is open. When it came is told by the database's clock.
         """
         alias = router.db_for_write(Callback)
-        now = connections[alias].ops.adapt_datetimefield_value(timezone.now())
-        ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id, now])
+        ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id])
         return int(pk)
 
 
@@ -38,7 +37,7 @@ def _put_statement(alias: str) -> str:
     """Give the statement for a database; what is the same of all new rows stands in it."""
     return (
         "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies) "  # noqa: S608 - no input
-        f"VALUES (%s, %s, %s, %s, '{Callback.State.NEW.value}', '', 1) "
+        f"VALUES (%s, %s, %s, {{now}}, '{Callback.State.NEW.value}', '', 1) "
         "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
     ).format_map(dialect(Callback, alias))
 
@@ -81,6 +80,10 @@ class Callback(models.Model):
         return f"{self.sha256[:12]} ({self.get_state_display()})"
 
 
+_WAITS = "state = 'new'"
+"""In SQL: which events are to be handled."""
+
+
 class MessagingManager(models.Manager["Messaging"]):
     """What the road does with each event, in plain SQL for it does it often."""
 
@@ -101,6 +104,16 @@ class MessagingManager(models.Manager["Messaging"]):
         return {
             pk for pk, lane_id, epoch in found if (leases[pk].lane_id, leases[pk].epoch) == (lane_id, epoch)
         }
+
+    def claim_idle(self, conversation_ids: Collection[int], seconds: float) -> list[Lease]:
+        """Take, in the caller's transaction, the incoming lanes in which no event waits and that nobody holds."""
+        return Lane.objects.claim_idle(
+            Lane.Kind.IN, conversation_ids, Messaging, where=_WAITS, seconds=seconds
+        )
+
+    def release(self, lane_ids: Collection[int]) -> None:
+        """Let go of incoming lanes that are locked: each is due when its first waiting event is."""
+        Lane.objects.release_many(lane_ids, Messaging, where=_WAITS, order="timestamp, id")
 
 
 class Messaging(models.Model):

@@ -189,10 +189,7 @@ class Inbox:
     @staticmethod
     def _release(leases: Collection[models.Lease]) -> None:
         failpoint("inbox_before_release")
-        lanes = [lease.lane_id for lease in leases]
-        models.Lane.objects.release_many(
-            lanes, models.Messaging, where="state = 'new'", order="timestamp, id"
-        )
+        models.Messaging.objects.release([lease.lane_id for lease in leases])
 
     def _pause(self, lease: models.Lease) -> float | None:
         """Seconds before the lane's head may be tried again, None when nothing waits."""

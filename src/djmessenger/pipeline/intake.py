@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import Count, F, QuerySet, TextField
+from django.db.models import Count, F, OuterRef, QuerySet, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
@@ -53,6 +53,10 @@ class Split:
     """What a split did, and left to do: conversations whose lanes it woke, and waiting events of nobody's."""
 
     conversations: list[int] = field(default_factory=list)
+    leases: list[models.Lease] = field(default_factory=list)
+    """Lanes it took for its caller, instead of waking them."""
+    heads: dict[int, models.Messaging] = field(default_factory=dict)
+    """The first waiting event of each such lane, by the lane's key, unless it is to be read anew."""
     loose: list[int] = field(default_factory=list)
     callbacks: int = 0
     """How many were split or set aside; false stands for none."""
@@ -61,6 +65,8 @@ class Split:
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
+        self.leases += other.leases
+        self.heads |= other.heads
         self.loose += other.loose
         self.callbacks += other.callbacks
         self.more |= other.more
@@ -79,18 +85,22 @@ def split(callback_id: int) -> Split:
     return split_many([callback_id])
 
 
-def split_many(callback_ids: Sequence[int]) -> Split:
-    """Split several callbacks in one transaction: all of them, or, when an exception propagates, none."""
+def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
+    """Split several callbacks in one transaction: all of them, or, when an exception propagates, none.
+
+    Of the lanes that get work, up to ``take`` that are idle are claimed for the caller, from now on.
+    """
     try:
-        return _split_many(callback_ids, _insert)
+        return _split_many(callback_ids, _insert, take)
     except _REFUSED:
         # Where the database refuses a row, its neighbours are still to be answered.
-        return _split_many(callback_ids, _insert_singly)
+        return _split_many(callback_ids, _insert_singly, 0)
 
 
 def _split_many(
     callback_ids: Sequence[int],
     insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
+    take: int,
 ) -> Split:
     with transaction.atomic():
         callbacks = _CALLBACKS(callbacks=callback_ids)
@@ -118,18 +128,19 @@ def _split_many(
         rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
         models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
-        _cap(rows)
+        leases = _take(rows, take)
+        _cap(rows, leases)
         for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
         _note_split(errors)
         # Where one came twice in here, its first row is the one that is there.
         new = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
-        todo = _wake(new)
+        _note_activity(new, places)
+        todo = _wake(new, leases)
         for row in new:
             if row.state == models.Messaging.State.IGNORED:
                 _say_ignored(row)
-        _note_activity(new, places)
         todo.callbacks = len(callbacks)
         return todo
 
@@ -144,12 +155,18 @@ def _callbacks() -> QuerySet[models.Callback]:
 
 
 _CALLBACKS = models.Prepared(models.Callback, _callbacks)
-_CONVERSATIONS = models.Prepared(
-    models.Conversation,
-    lambda: models.Conversation.objects.filter(
-        models.Among("person", models.Several("persons", TextField()))
-    ).select_related("page", "person"),
-)
+
+
+def _conversations() -> QuerySet[models.Conversation]:
+    """Those of ``persons``, with the number of claims of their incoming lane where nobody holds it now."""
+    free = models.Lane.objects.filter(
+        conversation=OuterRef("pk"), kind=models.Lane.Kind.IN, leased_until=None
+    )
+    found = models.Conversation.objects.filter(models.Among("person", models.Several("persons", TextField())))
+    return found.select_related("page", "person").annotate(free_epoch=Subquery(free.values("epoch")))
+
+
+_CONVERSATIONS = models.Prepared(models.Conversation, _conversations)
 _PAGES = models.Prepared(
     models.Page,
     lambda: models.Page.objects.filter(models.Among("page_id", models.Several("pages", TextField()))),
@@ -395,11 +412,16 @@ def _pages(channels: Mapping[str, str], known: Mapping[str, models.Page]) -> dic
     return found
 
 
-def _cap(rows: Sequence[models.Messaging]) -> None:
-    """Ignore what comes on top of a full inbox: one who floods is answered slowly, and nobody else is."""
+def _cap(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
+    """Ignore what comes on top of a full inbox: one who floods is answered slowly, and nobody else is.
+
+    Nothing waits in the inbox of ``idle`` conversations.
+    """
     most = settings.DJM_MAX_PENDING
     fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
-    waiting = Counter(dict(_WAITING.rows(conversations={row.conversation_id for row in fresh})))
+    waiting: Counter[int | None] = Counter()
+    if busy := {row.conversation_id for row in fresh} - set(idle):
+        waiting.update(dict(_WAITING.rows(conversations=busy)))
     for row in fresh:
         waiting[row.conversation_id] += 1
         if waiting[row.conversation_id] > most:
@@ -447,17 +469,47 @@ def _say_ignored(row: models.Messaging) -> None:
     )
 
 
-def _wake(new: Iterable[models.Messaging]) -> Split:
-    """Wake the lanes of what is new; give what waits."""
+def _take(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
+    """Claim up to ``limit`` idle lanes of locked ones that are to get a row; give the leases by conversation."""
+    fresh = (row.conversation_id for row in rows if row.state == models.Messaging.State.NEW)
+    wanted = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
+    if not wanted:
+        return {}
+    leases = models.Messaging.objects.claim_idle(wanted, settings.DJM_LEASE)
+    return {lease.conversation_id: lease for lease in leases}
+
+
+def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
+    """Wake the lanes of what is new, but for those that were taken; give what waits."""
     waiting = [row for row in new if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
-    conversations = dict.fromkeys(row.conversation_id for row in waiting if row.conversation_id is not None)
-    todo = Split(
-        conversations=list(conversations),
-        loose=[row.pk for row in waiting if row.conversation_id is None],
-    )
+    todo = Split(loose=[row.pk for row in waiting if row.conversation_id is None])
+    firsts: dict[int, models.Messaging] = {}
+    for row in waiting:
+        if row.conversation_id is not None:
+            firsts.setdefault(row.conversation_id, row)
+    todo.conversations = [pk for pk in firsts if pk not in leases]
     models.Lane.objects.wake_locked(todo.conversations, models.Lane.Kind.IN)
+    for conversation_id, lease in leases.items():
+        if conversation_id in firsts:
+            todo.leases.append(lease)
+            if _is_known(head := firsts[conversation_id], lease):
+                todo.heads[lease.lane_id] = head
+    # Of some all that came was there already.
+    vain = [lease.lane_id for lease in leases.values() if lease.conversation_id not in firsts]
+    models.Messaging.objects.release(vain)
     return todo
+
+
+def _is_known(row: models.Messaging, lease: models.Lease) -> bool:
+    """Whether a row is as one read under its lease would be: since its conversation was read, nobody had the lane."""
+    conversation: Any = row.conversation
+    if conversation.free_epoch != lease.epoch - 1:
+        return False
+    # Each event has its Page to itself, and does not keep the bytes of its callback in memory.
+    row.page = conversation.page
+    row._state.fields_cache.pop("callback", None)
+    return True
 
 
 def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
@@ -483,6 +535,11 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
         [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],
         where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
     )
+    for conversation in places.conversations.values():
+        moment = newest.get(conversation.pk)
+        last = conversation.date_last_inbound
+        if moment is not None and (last is None or last < moment):
+            conversation.date_last_inbound, conversation.date_last_activity = moment, now
     own = (page for page_id, page in places.pages.items() if page_id not in places.strange)
     for page in sorted(own, key=lambda page: page.pk):
         told: dict[str, Any] = {}

@@ -104,9 +104,10 @@ class Road:
         for row_id in todo.loose:
             self.inbox.handle_loose(row_id)
 
-    def split_waiting(self) -> intake.Split:
+    def split_waiting(self, take: int = 0) -> intake.Split:
         """Split callbacks that nobody has split yet, some at a time; give what that left to do.
 
+        Of the lanes that get work, up to ``take`` that are idle are claimed for the caller, from now on.
         They go together, and singly when that breaks: one that breaks alone is set aside, so that those behind it
         are not kept waiting.
         """
@@ -114,7 +115,7 @@ class Road:
         if not batch:
             return intake.Split()
         try:
-            todo = intake.split_many(batch)
+            todo = intake.split_many(batch, take)
         except Exception:
             logger.exception("Callbacks are split one by one", extra={"action": "callbacks_singly"})
             todo = intake.Split()

@@ -9,7 +9,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
@@ -282,6 +282,8 @@ class Worker:
         self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._crew: _Crew | None = None
+        # Whether more conversations may wait than were claimed last.
+        self._is_behind = False
         # Of a thread that is to look for work at the end of its job: what it announces before wakes nobody.
         self._looks_itself = threading.local()
 
@@ -421,8 +423,15 @@ class Worker:
         with connection_hygiene():
             while not self._stopping.is_set():
                 with crew.split_pace.round():
-                    todo = self._road().split_waiting()
+                    # What has waited longer comes first.
+                    take = 0 if self._is_behind else crew.handlers.free()
+                    # Made before the leases, so that it never ends after them.
+                    deadline = Deadline(settings.DJM_LEASE)
+                    todo = self._road().split_waiting(max(0, take))
                     self._loose(crew, todo.loose)
+                    if todo.leases:
+                        self._watch(deadline)
+                        self._begin(crew, deadline, todo.leases, todo.heads)
                     if todo.conversations and self._round_in(crew) < len(todo.conversations) and self._listen:
                         # Here the rest is found when a thread is free; others may have one.
                         self._road().notify(LANES)
@@ -437,14 +446,27 @@ class Worker:
 
     def _round_in(self, crew: _Crew) -> int:
         """Claim waiting conversations, as many as there are threads for, and hand them on; give how many."""
-        deadline, leases = self._claim(Kind.IN, crew.handlers.free(ahead=_AHEAD))
+        limit = crew.handlers.free(ahead=_AHEAD)
+        deadline, leases = self._claim(Kind.IN, limit)
+        self._is_behind = len(leases) >= limit
         if leases:
-            with self._giving_back(leases):
-                heads = self._road().inbox.heads(leases)
-            for lease in leases:
-                head = heads.get(lease.lane_id)
-                _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
+            self._begin(crew, deadline, leases, {})
         return len(leases)
+
+    def _begin(
+        self,
+        crew: _Crew,
+        deadline: Deadline,
+        leases: list[models.Lease],
+        known: Mapping[int, models.Messaging],
+    ) -> None:
+        """Hand claimed conversations on; of those whose first event is not ``known``, by lane, it is read."""
+        with self._giving_back(leases):
+            unknown = [lease for lease in leases if lease.lane_id not in known]
+            heads = {**known, **(self._road().inbox.heads(unknown) if unknown else {})}
+        for lease in leases:
+            head = heads.get(lease.lane_id)
+            _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
 
     def _round_out(self, crew: _Crew) -> bool:
         deadline, leases = self._claim(Kind.OUT, min(crew.senders.free(), _MOST_LANES))

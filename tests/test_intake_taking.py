@@ -1,0 +1,201 @@
+"""Conversations that a split takes for its caller: only idle ones, and what is known of them is as it is now."""
+
+from __future__ import annotations
+
+import types
+
+import pytest
+from django.db import DataError, transaction
+
+from djmessenger import models
+from djmessenger.pipeline import intake
+from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline.threads import Threads
+from djmessenger.pipeline.worker import Pace, Worker
+from tests import road_tools as tools
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def someone():
+    return tools.conversation()
+
+
+def taken(*items, take: int = 5) -> intake.Split:
+    return intake.split_many([intake.store(tools.body(*items))], take)
+
+
+def finish(road, todo: intake.Split) -> None:
+    """Handle what a split took, as a worker does."""
+    for lease in todo.leases:
+        done = road.handle(lease, Deadline(60), RunHere(), todo.heads[lease.lane_id])
+        if done is not None:
+            road.inbox.write_down([done])
+
+
+def between_reading_and_locking(monkeypatch, what) -> None:
+    lock = models.lanes.LaneManager.lock
+
+    def later(manager, conversation_ids, kind):
+        what()
+        return lock(manager, conversation_ids, kind)
+
+    monkeypatch.setattr(models.lanes.LaneManager, "lock", later)
+
+
+def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_have_it(someone):
+    todo = taken(tools.text("m_2"), tools.text("m_1", at=tools.now_ms() - 10))
+    (lease,) = todo.leases
+    assert todo.heads[lease.lane_id].mid == "m_1"
+    assert todo.conversations == []
+    assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+    heard = []
+    finish(tools.road(lambda event: heard.append(event.mid)), todo)
+    assert heard == ["m_1"]
+    assert tools.lane(someone).leased_until is None
+    tools.handle(tools.road(lambda event: heard.append(event.mid)), someone)
+    assert heard == ["m_1", "m_2"]
+
+
+def test_what_is_known_of_an_event_without_reading_it_is_what_reading_it_gives(someone):
+    finish(tools.road(), taken(tools.text("m_0")))
+    todo = taken(tools.text("m_1"))
+    (lease,) = todo.leases
+    known = todo.heads[lease.lane_id]
+    (read,) = tools.road().inbox.heads([lease]).values()
+    for row in (models.Messaging, models.Conversation, models.FBUserProfile, models.Page):
+        for field in row._meta.concrete_fields:
+            pair = []
+            for event in (known, read):
+                parts = event, event.conversation, event.conversation.person, event.page
+                pair.append(getattr(next(part for part in parts if type(part) is row), field.attname))
+            assert pair[0] == pair[1], field
+    assert "callback" not in known._state.fields_cache, "its bytes would stay in memory"
+
+
+def test_no_more_are_taken_than_there_is_room_for(someone):
+    other = tools.conversation("701")
+    todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), take=1)
+    assert len(todo.leases) == len(todo.conversations) == 1
+    assert {todo.leases[0].conversation_id, *todo.conversations} == {someone.pk, other.pk}
+    assert len(models.Lane.objects.claim(tools.IN, seconds=60, limit=5)) == 1
+
+
+def test_a_conversation_that_somebody_works_on_is_left_to_him(someone):
+    models.Lane.objects.wake([someone.pk], tools.IN)
+    lease = tools.claim(someone)
+    todo = taken(tools.text("m_1"))
+    assert (todo.leases, todo.conversations) == ([], [someone.pk])
+    with transaction.atomic():
+        assert models.Lane.objects.fence(lease)
+
+
+def test_what_waits_although_nobody_was_told_is_not_overtaken(someone):
+    tools.receive(tools.text("m_1", at=tools.now_ms() - 10))
+    models.Lane.objects.update(ready_at=None)
+    todo = taken(tools.text("m_2"))
+    assert (todo.leases, todo.conversations) == ([], [someone.pk])
+    heard = []
+    tools.handle(tools.road(lambda event: heard.append(event.mid)), someone)
+    assert heard == ["m_1", "m_2"]
+
+
+def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(someone, monkeypatch):
+    """A state that was read too early would be written over what the other event came to."""
+
+    def handle():
+        lease = models.Lane.objects.claim_idle(
+            tools.IN, [someone.pk], models.Reply, where="false", seconds=60
+        )
+        models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
+        with transaction.atomic():
+            models.Lane.objects.release(models.Lane.objects.fence(lease[0]), after=None)
+
+    between_reading_and_locking(monkeypatch, handle)
+    todo = taken(tools.text("m_1"))
+    (lease,) = todo.leases
+    assert todo.heads == {}
+    (head,) = tools.road().inbox.heads([lease]).values()
+    assert head.conversation.state == {"step": 2}
+
+
+def test_what_was_let_go_of_between_the_reading_and_the_lock_is_not_forgotten(someone, monkeypatch):
+    models.Lane.objects.wake([someone.pk], tools.IN)
+    lease = tools.claim(someone)
+
+    def finish():
+        models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
+        with transaction.atomic():
+            models.Lane.objects.release(models.Lane.objects.fence(lease), after=None)
+
+    between_reading_and_locking(monkeypatch, finish)
+    todo = taken(tools.text("m_1"))
+    assert len(todo.leases) == 1
+    assert todo.heads == {}
+
+
+def test_repeats_leave_the_conversation_idle(someone):
+    item = tools.text("m_1")
+    finish(tools.road(lambda event: None), taken(item))
+    todo = taken(item, tools.text("m_x", psid="701"))
+    assert someone.pk not in {lease.conversation_id for lease in todo.leases}
+    row = tools.lane(someone)
+    assert (row.ready_at, row.leased_until, row.owner) == (None, None, "")
+
+
+def test_a_person_who_writes_for_the_first_time_is_taken_and_read_anew():
+    todo = taken(tools.text("m_1"))
+    (lease,) = todo.leases
+    assert todo.heads == {}
+    (head,) = tools.road().inbox.heads([lease]).values()
+    assert head.mid == "m_1"
+
+
+def test_a_flood_into_an_idle_conversation_is_bounded_too(someone, settings):
+    settings.DJM_MAX_PENDING = 3
+    taken(*[tools.text(f"m_{number}") for number in range(5)])
+    assert models.Messaging.objects.filter(state="new").count() == 3
+
+
+def test_where_the_database_refuses_a_row_nothing_is_taken(someone, monkeypatch):
+    insert = models.insert_each
+
+    def refuse(rows, by, **options):
+        if any(isinstance(row, models.Messaging) and row.mid == "m_2" for row in rows):
+            raise DataError("it does not fit")
+        return insert(rows, by, **options)
+
+    monkeypatch.setattr(models, "insert_each", refuse)
+    todo = taken(tools.text("m_1"), tools.text("m_2"))
+    assert (todo.leases, todo.conversations) == ([], [someone.pk])
+
+
+def test_a_person_who_writes_opens_the_window_for_the_answer_at_once(someone):
+    todo = taken(tools.text("m_1"))
+    (head,) = todo.heads.values()
+    stored = models.Conversation.objects.get(pk=someone.pk)
+    assert head.conversation.date_last_inbound == stored.date_last_inbound is not None
+
+
+def test_who_has_waited_longer_comes_first():
+    """A worker with a backlog takes nothing that has only just come."""
+    asked = []
+
+    class Road:
+        def split_waiting(self, take):
+            asked.append(take)
+            return intake.Split()
+
+    worker = Worker(Road, threads=3, slow_threads=1)
+    crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_pace=Pace())
+    worker._split(crew)
+    worker._is_behind = True
+    worker._split(crew)
+    assert asked == [3, 0]
+    for lacking, behind in ((0, True), (1, False)):
+        worker._claim = lambda kind, limit, lacking=lacking: (Deadline(60), [None] * (limit - lacking))
+        worker._begin = lambda *args: None
+        worker._round_in(crew)
+        assert worker._is_behind is behind
