@@ -189,7 +189,8 @@ def test_who_has_waited_longer_comes_first():
             return intake.Split()
 
     worker = Worker(Road, threads=3, slow_threads=1)
-    crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_pace=Pace())
+    events = types.SimpleNamespace(waiting=lambda: 0)
+    crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_pace=Pace(), events=events)
     worker._split(crew)
     worker._is_behind = True
     worker._split(crew)

@@ -142,3 +142,20 @@ def test_waking_a_leased_lane_does_not_take_it_from_its_holder(conversations):
 def test_ensure_twice_makes_one_pair(conversations):
     Lane.objects.ensure(conversations)
     assert Lane.objects.count() == 2 * len(conversations)
+
+
+def test_a_lane_that_waits_for_a_thread_for_slow_work_is_left_to_who_has_one(conversations):
+    Lane.objects.wake(conversations[:1], IN)
+    Lane.objects.give_back(claim()[0], is_slow=True)
+    assert claim() == []
+    (lease,) = claim(is_slow=True)
+    assert not Lane.objects.filter(is_slow=True).exists()
+    Lane.objects.give_back(lease)
+    assert len(claim()) == 1
+
+
+def test_who_names_the_conversation_has_its_lane_whatever_it_waits_for(conversations):
+    Lane.objects.wake(conversations[:1], IN)
+    Lane.objects.give_back(claim()[0], is_slow=True)
+    assert claim(conversation_id=conversations[1]) == []
+    assert len(claim(conversation_id=conversations[0])) == 1

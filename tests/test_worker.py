@@ -15,7 +15,7 @@ from django.utils import timezone
 from djmessenger import models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.inbox import Slow
+from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.outbox import Answer, Outbox
 from djmessenger.pipeline.threads import Threads, connection_hygiene
@@ -161,27 +161,83 @@ def test_a_renewal_that_comes_after_the_release_takes_nothing(file_database):
     assert tools.lane(made).leased_until is None
 
 
-def test_slow_work_that_never_began_frees_its_lane_at_the_end(file_database):
+def test_slow_work_that_finds_no_thread_keeps_no_lane(file_database):
     people = [tools.conversation(f"70{number}") for number in range(3)]
     models.Lane.objects.wake([made.pk for made in people], tools.IN)
-    gate, ran = threading.Event(), []
+    gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
     leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=3)
-    begun = threading.Event()
 
     def first():
         begun.set()
         gate.wait(LONG)
 
-    pool.run(leases[0], Slow(work=first, release=lambda: ran.append(1)))
+    pool.run(leases[0], Slow(work=first, release=lambda: None))
     assert begun.wait(LONG)
+    assert pool.room() == 0
     for lease in leases[1:]:
-        pool.run(lease, Slow(work=lambda: ran.append("never"), release=lambda: None))
-    threading.Timer(0.05, gate.set).start()
+        with pytest.raises(NoRoom):
+            pool.run(lease, Slow(work=lambda: None, release=lambda: None))
+    assert pool._leases == {leases[0]}
+    gate.set()
     pool.stop(LONG)
-    assert ran == [1]
-    free = models.Lane.objects.filter(kind=tools.IN, leased_until=None, ready_at__isnull=False)
-    assert free.count() == 2
+
+
+def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
+    waited, new, later = (
+        models.Lease(lane_id=number, conversation_id=number, kind="in", epoch=1) for number in range(3)
+    )
+    ran = []
+    freed = threading.Event()
+    pool = SlowThreads(1, freed.set)
+    pool.expect([waited], more=False)
+    assert pool.room() == 0
+    with pytest.raises(NoRoom):
+        pool.run(new, Slow(work=lambda: None, release=lambda: None))
+    pool.run(waited, Slow(work=lambda: ran.append("waited"), release=lambda: None))
+    assert freed.wait(LONG)
+    assert pool.room() == 1
+    # The one that was refused is known to wait, until a look for it finds none.
+    with pytest.raises(NoRoom):
+        pool.run(later, Slow(work=lambda: None, release=lambda: None))
+    pool.expect([], more=False)
+    freed.clear()
+    pool.run(later, Slow(work=lambda: ran.append("later"), release=lambda: None))
+    assert freed.wait(LONG)
+    pool.stop(LONG)
+    assert ran == ["waited", "later"]
+
+
+def test_what_waits_for_a_thread_for_slow_work_is_held_by_nobody_and_any_worker_may_have_it(work, people):
+    gate, calls = threading.Event(), []
+
+    def ask(event):
+        calls.append(event.mid)
+        if len(calls) == 1:
+            gate.wait(LONG)
+        return event.text
+
+    road = tools.road(ask, slow=True)
+    store(*people, times=3)
+    work(road, slow_threads=1)
+    incoming = models.Lane.objects.filter(kind=tools.IN)
+    until(lambda: incoming.filter(is_slow=True, leased_until=None).count() == 3, "the waiting")
+    assert incoming.exclude(leased_until=None).count() == 1
+    assert len(calls) == 1
+    work(road, slow_threads=1)
+    until(lambda: sum(person.texts == list("012") for person in people) == 3, "three answers by the other")
+    gate.set()
+    until(lambda: all(person.texts == list("012") for person in people), "every answer")
+    assert len(calls) == 12
+
+
+def test_many_who_wait_for_slow_work_are_answered_in_turn_by_few_threads(work, people, settings):
+    # What a thread leaves free is looked for at once, not at the next poll.
+    settings.DJM_POLL = LONG
+    store(*people, times=5)
+    work(tools.road(lambda event: event.text, slow=True), slow_threads=1)
+    until(lambda: all(person.texts == list("01234") for person in people), "every answer")
+    assert not models.Lane.objects.filter(is_slow=True).exists()
 
 
 def test_slow_work_begins_without_a_database_connection(file_database):
@@ -232,8 +288,10 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
         senders=pools[2],
         slow=SlowThreads(1, lambda: None),
         out_pace=types.SimpleNamespace(pause=lambda: 1.0),
-        events=types.SimpleNamespace(write_here=lambda done: road.inbox.write_down([done])),
-        answers=types.SimpleNamespace(put=answers.append),
+        events=types.SimpleNamespace(
+            write_here=lambda done: road.inbox.write_down([done]), waiting=lambda: 0
+        ),
+        answers=types.SimpleNamespace(put=answers.append, waiting=lambda: len(answers)),
     )
     pools[1].free = pools[2].free = lambda ahead=0.0: 1  # as it was a moment ago
     assert worker._round_in(crew)
@@ -459,3 +517,20 @@ def test_a_forked_child_starts_threads_of_its_own(work, people):
     made._lock.release()
     gate.set()
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+def test_no_more_is_taken_on_than_can_be_written_down(file_database):
+    """Where the database is slower than rules and Graph, what waits for it waits there and not in the memory."""
+    asked = []
+    worker = Worker(lambda: None, threads=2, slow_threads=1)
+    worker._claim = lambda kind, limit, **options: asked.append(limit) or (None, [])
+    crew = types.SimpleNamespace(
+        handlers=types.SimpleNamespace(free=lambda ahead=0.0: 50),
+        senders=types.SimpleNamespace(free=lambda: 32),
+        events=types.SimpleNamespace(waiting=lambda: 50),
+        answers=types.SimpleNamespace(waiting=lambda: 200),
+    )
+    worker._round_in(crew)
+    worker._round_out(crew)
+    assert asked == [0, 0]
+    assert worker._is_behind

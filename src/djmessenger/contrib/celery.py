@@ -138,21 +138,35 @@ def _work(end: Deadline) -> bool:
             busy = bool(todo)
             for kind in (Kind.OUT, Kind.IN):
                 deadline = Deadline(settings.DJM_LEASE)
-                for lease in models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE):
+                for lease in _claim(kind, slow):
                     busy = True
                     try:
                         road.work(lease, deadline, slow)
                     except Exception:
                         # The lane was given back, and comes up again in a moment.
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
+                    finally:
+                        slow.expect_no_more(lease)
             if not busy:
                 return False
     return True
 
 
+def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
+    """Claim a conversation queue; where a thread for slow work is free, one that waits for it comes first."""
+    if kind == Kind.IN and slow.room():
+        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, is_slow=True)
+        slow.expect(leases, more=bool(leases))
+        if leases:
+            return leases
+    return models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE)
+
+
 def _soon(end: Deadline) -> bool:
     """Wait until a conversation queue is due, if one is before the end; false when none is."""
-    ready = models.Lane.objects.filter(ready_at__isnull=False).aggregate(at=Min("ready_at"))["at"]
+    # Who ends slow work tells by himself that a thread is free.
+    waiting = models.Lane.objects.filter(ready_at__isnull=False, is_slow=False)
+    ready = waiting.aggregate(at=Min("ready_at"))["at"]
     if ready is None:
         return False
     seconds = (ready - timezone.now()).total_seconds()

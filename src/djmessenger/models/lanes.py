@@ -42,7 +42,7 @@ class LeaseLost(DJMException):
 
 
 _TAKE = (
-    "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later} "
+    "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later}, is_slow = false "
     "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
 )
 """The end of a claim: with its name, and twice the seconds."""
@@ -118,15 +118,26 @@ class LaneManager(models.Manager["Lane"]):
         return [pk for (pk,) in found]
 
     def claim(
-        self, kind: str, *, seconds: float, limit: int = 1, conversation_id: int | None = None
+        self,
+        kind: str,
+        *,
+        seconds: float,
+        limit: int = 1,
+        conversation_id: int | None = None,
+        is_slow: bool = False,
     ) -> list[Lease]:
-        """Take up to ``limit`` lanes in which something waits, the longest waiting first, for ``seconds``."""
+        """Take up to ``limit`` lanes in which something waits, the longest waiting first, for ``seconds``.
+
+        Those that wait for a thread for slow work are taken with ``is_slow``, and by whoever names a conversation.
+        """
         alias = router.db_for_write(Lane)
         waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
         values: list[Any] = [kind]
         if conversation_id is not None:
             waiting += " AND conversation_id = %s"
             values.append(conversation_id)
+        else:
+            waiting += f" AND is_slow = {str(is_slow).lower()}"
         known = dialect(Lane, alias)
         if not known["skip_locked"]:
             # One writer at a time: whoever finds nothing should not have kept the others waiting.
@@ -203,10 +214,13 @@ class LaneManager(models.Manager["Lane"]):
         if not mine.update(leased_until=until, ready_at=until):
             raise LeaseLost(lease)
 
-    def give_back(self, lease: Lease, *, after: float = 0.0) -> None:
-        """Let go of a lane whose work broke off, to be looked at again; nothing where it is another's by now."""
+    def give_back(self, lease: Lease, *, after: float = 0.0, is_slow: bool = False) -> None:
+        """Let go of a lane whose work broke off, to be looked at again; nothing where it is another's by now.
+
+        With ``is_slow`` by whoever has a thread for slow work.
+        """
         mine = self.filter(pk=lease.lane_id, epoch=lease.epoch, leased_until__isnull=False)
-        mine.update(ready_at=in_seconds(after), leased_until=None, owner="")
+        mine.update(ready_at=in_seconds(after), leased_until=None, owner="", is_slow=is_slow)
 
     def release(self, lane: Lane, *, after: float | None) -> None:
         """Let go of a lane that ``fence`` locked; ``after`` seconds something waits in it, None: nothing does."""
@@ -249,6 +263,13 @@ class Lane(models.Model):
     leased_until = models.DateTimeField(_("held until"), null=True, blank=True)
     epoch = models.BigIntegerField(_("number of claims"), default=0)
     owner = models.CharField(_("held by"), max_length=64, blank=True)
+    is_slow = models.BooleanField(
+        _("slow"),
+        default=False,
+        # Processes of the version before make lanes too while a site is brought up to date.
+        db_default=False,
+        help_text=_("Waits for a thread for slow work."),
+    )
 
     objects: ClassVar[LaneManager] = LaneManager()
 
@@ -260,7 +281,9 @@ class Lane(models.Model):
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
-                fields=["kind", "ready_at"], name="djm_lane_ready", condition=Q(ready_at__isnull=False)
+                fields=["kind", "is_slow", "ready_at"],
+                name="djm_lane_waiting",
+                condition=Q(ready_at__isnull=False),
             )
         ]
 

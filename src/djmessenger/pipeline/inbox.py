@@ -105,11 +105,18 @@ def _insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
     return _nothing
 
 
+class NoRoom(Exception):
+    """All threads for slow work are busy."""
+
+
 class SlowPool(Protocol):
     """Where slow handlers run while the lane stays leased."""
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
-        """Run the job now and give true, or in a thread of its own, that releases the lane, and give false."""
+        """Run the job now and give true, or in a thread of its own, that releases the lane, and give false.
+
+        Raises ``NoRoom`` where others are to be waited for.
+        """
 
 
 class RunHere:
@@ -227,7 +234,12 @@ class Inbox:
                 timeout=min(timeouts, default=None),
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
-            return Fate.HELD if slow.run(lease, job) else Fate.WITH_OTHERS
+            try:
+                return Fate.HELD if slow.run(lease, job) else Fate.WITH_OTHERS
+            except NoRoom:
+                # Kept here it would fill the memory, and no other process could have it.
+                models.Lane.objects.give_back(lease, is_slow=True)
+                return Fate.WITH_OTHERS
         return self._act(row, lease, messaging, decision, client, first_alone=first_alone)
 
     def _tries_for(self, decision: Decision) -> int:
@@ -247,9 +259,9 @@ class Inbox:
         self, row: models.Messaging, messaging: Messaging, decision: Decision
     ) -> list[models.Messaging]:
         """Give the rows that wait behind this one and go to the same gathering rules; one call serves them all."""
-        messaging.context["gathered"] = [messaging]
         if not any(rule.gather for rule in decision.applied):
             return []
+        messaging.context["gathered"] = [messaging]
         followers = []
         for other in _in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]:
             event = _bound(other)

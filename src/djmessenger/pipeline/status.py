@@ -45,6 +45,8 @@ class Status:
     """Seconds that the oldest callback, event or reply waits that nothing holds back; 0.0 where none does."""
     blocked: int
     """Conversations that wait for another try, for an echo, or for a time that Meta named."""
+    slow_waiting: int
+    """Conversations that wait for a thread for slow work; more of these than usual want more ``--slow-threads``."""
     overdue_lanes: int
     """Conversation queues whose holder went away with them: they come back by themselves."""
     unknown: int
@@ -116,6 +118,7 @@ def read_status(hours: float = 24.0) -> Status:
         replies_waiting=replies.count(),
         oldest_wait=oldest_wait(now),
         blocked=len(_blocked(events, replies)),
+        slow_waiting=models.Lane.objects.filter(is_slow=True, ready_at__isnull=False).count(),
         overdue_lanes=models.Lane.objects.filter(leased_until__lte=Now()).count(),
         unknown=replies.filter(state=states.UNKNOWN).count(),
         quarantined=models.Callback.objects.filter(state=models.Callback.State.QUARANTINED).count(),

@@ -32,12 +32,16 @@ class Threads:
     Those of ``concurrent.futures`` are joined before any exit handler runs, and refuse work from then on.
     """
 
-    def __init__(self, count: int, name: str) -> None:
+    def __init__(
+        self, count: int, name: str, *, usual: float = 0.01, free: Callable[[], object] = lambda: None
+    ) -> None:
+        """``usual`` seconds are what a job is thought to take at first; ``free`` is called when a thread is free."""
         self.count = count
         self._name = name
+        self._say_free = free
         self._jobs: deque[Job] = deque()
         self._busy = 0
-        self._usual = 0.01
+        self._usual = usual
         self._closed = False
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
@@ -99,6 +103,7 @@ class Threads:
                     with self._changed:
                         self._busy -= 1
                         self._usual += (seconds() - began - self._usual) * 0.1
+                    self._say_free()
         finally:
             connections.close_all()
 

@@ -20,7 +20,7 @@ from django.db.backends.signals import connection_created
 from djmessenger import models, settings
 from djmessenger.pipeline import clock
 from djmessenger.pipeline.clock import Deadline
-from djmessenger.pipeline.inbox import Handled, Slow
+from djmessenger.pipeline.inbox import Handled, NoRoom, Slow
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.listening import CALLBACK, LANES, Listener
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
@@ -56,25 +56,54 @@ _RENEWALS = 3
 
 
 class SlowThreads:
-    """A pool for slow handlers; the leases of their lanes are renewed while they wait or run."""
+    """A pool for slow handlers; the leases of their lanes are renewed while they run.
+
+    What finds all threads busy waits in the database, where any process may have it, and comes before what is new.
+    """
 
     def __init__(self, threads: int, done: Callable[[], None]) -> None:
         self._done = done
-        self._pool = Threads(threads, "slow")
+        # Until it is known how slow they are, nothing is held for a thread that is busy.
+        self._pool = Threads(threads, "slow", usual=2 * _AHEAD, free=done)
         self._lock = threading.Lock()
         self._leases: set[models.Lease] = set()
+        self._expected: set[models.Lease] = set()
+        self._is_behind = False
         self._limits: dict[models.Lease, tuple[Deadline, Callable[[], None]]] = {}
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
-    def run(self, lease: models.Lease, job: Slow) -> bool:
-        """Run the job in a thread of its own, which then lets go of the lane."""
+    def room(self) -> int:
+        """How many threads are free for what waits in the database, or will be in a moment."""
         with self._lock:
+            return max(0, self._pool.free(ahead=_AHEAD) - len(self._expected))
+
+    def expect(self, leases: Sequence[models.Lease], *, more: bool) -> None:
+        """Keep a thread for each of these, which waited for one; ``more`` may wait."""
+        with self._lock:
+            self._expected.update(leases)
+            self._is_behind = more
+
+    def expect_no_more(self, lease: models.Lease) -> None:
+        """Say that a lease is worked on, or never will be: its thread is for others, unless it has it."""
+        with self._lock:
+            self._expected.discard(lease)
+
+    def run(self, lease: models.Lease, job: Slow) -> bool:
+        """Run the job in a thread of its own, which then lets go of the lane; ``NoRoom`` when others come first."""
+        with self._lock:
+            expected = lease in self._expected
+            self._expected.discard(lease)
+            others_first = not expected and self._is_behind
+            if others_first or self._pool.free(ahead=_AHEAD) <= len(self._expected):
+                self._is_behind = True
+                raise NoRoom
             self._leases.add(lease)
             if self._renewer is None:
                 self._renewer = threading.Thread(target=self._renew, name=f"{NAME}-renewals", daemon=True)
                 self._renewer.start()
-        if not self._pool.submit(lambda: self._run(lease, job)):
+            begun = self._pool.submit(lambda: self._run(lease, job))
+        if not begun:
             self._forget(lease)
             give_back(lease)
         return False
@@ -96,7 +125,6 @@ class SlowThreads:
             give_back(lease)
         finally:
             self._forget(lease)
-            self._done()
 
     def _forget(self, lease: models.Lease) -> None:
         with self._lock:
@@ -203,6 +231,10 @@ class Clerk(Generic[T]):
 
     def put(self, work: T) -> None:
         self._work.put(work)
+
+    def waiting(self) -> int:
+        """How much was put and not begun."""
+        return self._work.qsize()
 
     def write_here(self, work: T) -> None:
         """Write it down in the caller's thread, when little is to do; else leave it to the clerk."""
@@ -411,7 +443,7 @@ class Worker:
 
     def _round(self, crew: _Crew) -> bool:
         """Claim what waits, as much as there are threads for; whether there was any."""
-        return self._round_out(crew) | bool(self._round_in(crew))
+        return self._round_out(crew) | bool(self._round_in(crew)) | self._round_slow(crew)
 
     def _have_split(self, crew: _Crew) -> None:
         # One more may queue behind one that runs: that one may have looked too early.
@@ -446,12 +478,27 @@ class Worker:
 
     def _round_in(self, crew: _Crew) -> int:
         """Claim waiting conversations, as many as there are threads for, and hand them on; give how many."""
-        limit = crew.handlers.free(ahead=_AHEAD)
+        # What is handled and not written down is still at hand.
+        limit = crew.handlers.free(ahead=_AHEAD) - crew.events.waiting()
         deadline, leases = self._claim(Kind.IN, limit)
         self._is_behind = len(leases) >= limit
         if leases:
             self._begin(crew, deadline, leases, {})
         return len(leases)
+
+    def _round_slow(self, crew: _Crew) -> bool:
+        """Claim conversations that wait for a thread for slow work, as many as are free; whether there were any."""
+        room = crew.slow.room()
+        deadline, leases = self._claim(Kind.IN, room, is_slow=True)
+        crew.slow.expect(leases, more=len(leases) >= room)
+        if leases:
+            try:
+                self._begin(crew, deadline, leases, {})
+            except Exception:
+                for lease in leases:
+                    crew.slow.expect_no_more(lease)
+                raise
+        return bool(leases)
 
     def _begin(
         self,
@@ -469,7 +516,7 @@ class Worker:
             _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
 
     def _round_out(self, crew: _Crew) -> bool:
-        deadline, leases = self._claim(Kind.OUT, min(crew.senders.free(), _MOST_LANES))
+        deadline, leases = self._claim(Kind.OUT, self._room_out(crew))
         if not leases:
             return False
         outbox = self._road().outbox
@@ -480,17 +527,22 @@ class Worker:
             _hand(crew.handlers, partial(self._look, lease, deadline))
         return True
 
+    @staticmethod
+    def _room_out(crew: _Crew) -> int:
+        """How many calls may be begun at once; none while what others came to is not written down."""
+        return max(0, min(crew.senders.free(), _MOST_LANES, 2 * _MOST_LANES - crew.answers.waiting()))
+
     def _fly(self, crew: _Crew, flights: list[Flight]) -> None:
         outbox = self._road().outbox
         for flight in flights:
             _hand(crew.senders, partial(self._call, outbox, flight, crew.answers))
 
-    def _claim(self, kind: Kind, limit: int) -> tuple[Deadline, list[models.Lease]]:
+    def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
         # Made before the leases, so that it never ends after them.
         deadline = Deadline(settings.DJM_LEASE)
         if limit <= 0 or self._stopping.is_set():
             return deadline, []
-        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=limit)
+        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=limit, is_slow=is_slow)
         if leases:
             self._watch(deadline)
         return deadline, leases
@@ -536,6 +588,7 @@ class Worker:
                     with crew.out_pace.round():
                         self._round_out(crew)
         finally:
+            crew.slow.expect_no_more(lease)
             self._looks_itself.soon = False
             self._wakeup.set()
 
@@ -544,7 +597,7 @@ class Worker:
         deadline = Deadline(settings.DJM_LEASE)
         self._watch(deadline)
         outbox = self._road().outbox
-        limit = 0 if self._stopping.is_set() else max(0, min(crew.senders.free(), _MOST_LANES))
+        limit = 0 if self._stopping.is_set() else self._room_out(crew)
 
         def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
             flights = outbox.start(replies, deadline, limit)
