@@ -89,6 +89,18 @@ class TestTasks:
         assert fates() == ["sent", "sent"]
         assert len(sent) == 1, "what the task queued itself needs no other"
 
+    def test_what_waits_for_a_thread_for_slow_work_is_done_beside_all_else(
+        self, tasks, sent, person, emulator
+    ):
+        other = emulator.add_person(tools.PAGE, person_id="7012345678901299")
+        post(tools.text("m_1"), tools.text("m_2", psid=other.id))
+        bot.get_road().split_waiting()
+        models.Lane.objects.filter(kind="in", conversation__person=tools.PSID).update(is_slow=True)
+        tasks.work()
+        assert fates() == ["sent", "sent"]
+        assert not models.Lane.objects.filter(is_slow=True).exists()
+        assert tasks._slow().room() == tasks.SLOW_THREADS
+
     def test_repeated_tasks_do_it_once(self, tasks, sent, person, emulator):
         post(tools.text("m_1"))
         for _ in range(3):

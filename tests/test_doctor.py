@@ -173,6 +173,15 @@ class TestWithoutTheNetwork:
         assert found == status
         assert ("worker" in cure) == (status != "ok")
 
+    def test_what_waits_for_slow_threads_wants_more_of_them_and_no_other_worker(self, bot_):
+        assert "slow" not in run("--offline")[1]
+        conversation = models.Conversation.objects.between(PAGE, "7001")
+        since = timezone.now() - datetime.timedelta(hours=1)
+        models.Lane.objects.create(conversation=conversation, kind="in", ready_at=since, is_slow=True)
+        text = run("--offline")[1]
+        assert "--slow-threads" in line(text, "queue", "events for slow rules wait")[1]
+        assert line(text, "queue", "no events wait")[0] == "ok"
+
     def test_a_page_that_is_paused(self, bot_):
         models.Page.objects.update(
             paused_until=timezone.now() + datetime.timedelta(hours=1), pause_reason="Generate a new token."

@@ -159,3 +159,9 @@ def test_who_names_the_conversation_has_its_lane_whatever_it_waits_for(conversat
     Lane.objects.give_back(claim()[0], is_slow=True)
     assert claim(conversation_id=conversations[1]) == []
     assert len(claim(conversation_id=conversations[0])) == 1
+
+
+def test_a_mark_that_a_process_of_the_version_before_left_is_taken_away(conversations):
+    Lane.objects.update(is_slow=True)
+    Lane.objects.wake(conversations[:1], IN)
+    assert len(claim()) == 1

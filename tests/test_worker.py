@@ -15,6 +15,7 @@ from django.utils import timezone
 from djmessenger import models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake
+from djmessenger.pipeline import worker as worker_module
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.outbox import Answer, Outbox
@@ -206,6 +207,83 @@ def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     assert freed.wait(LONG)
     pool.stop(LONG)
     assert ran == ["waited", "later"]
+
+
+def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, monkeypatch):
+    """Quick jobs before it say nothing about a model that hangs now."""
+    monkeypatch.setattr(worker_module, "_AHEAD", 0.2)
+    monkeypatch.setattr(worker_module, "_LOOK", 0.02)
+    people = [tools.conversation(f"70{number}") for number in range(3)]
+    models.Lane.objects.wake([made.pk for made in people], tools.IN)
+    leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=3)
+    gate, begun = threading.Event(), threading.Event()
+    pool = SlowThreads(1, lambda: None)
+    for number in range(30):
+        quick = models.Lease(lane_id=1000 + number, conversation_id=1000, kind="in", epoch=1)
+        done = threading.Event()
+        pool.run(quick, Slow(work=lambda: None, release=done.set))
+        assert done.wait(LONG)
+        until(lambda: pool.room() > 0, "a free thread")
+    assert pool.room() > 1
+
+    def hang():
+        begun.set()
+        gate.wait(LONG)
+
+    pool.run(leases[0], Slow(work=hang, release=lambda: None))
+    assert begun.wait(LONG)
+    pool.run(leases[1], Slow(work=lambda: None, release=lambda: None))
+    until(lambda: tools.lane(people[1]).is_slow, "the giving back")
+    assert tools.lane(people[1]).leased_until is None
+    assert tools.lane(people[0]).leased_until is not None
+    assert pool.room() == 0
+    with pytest.raises(NoRoom):
+        pool.run(leases[2], Slow(work=lambda: None, release=lambda: None))
+    gate.set()
+    pool.stop(LONG)
+
+
+def test_a_thread_outlives_whoever_is_told_that_it_is_free(caplog):
+    def broken():
+        raise ZeroDivisionError
+
+    ran = threading.Event()
+    pool = Threads(1, "x", free=broken)
+    pool.submit(lambda: None)
+    pool.submit(ran.set)
+    assert ran.wait(LONG)
+    pool.close()
+    assert pool.join(LONG)
+
+
+def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_database):
+    leases = [models.Lease(lane_id=number, conversation_id=number, kind="in", epoch=1) for number in range(2)]
+    worker = Worker(lambda: None, threads=1, slow_threads=2)
+    worker._claim = lambda kind, limit, **options: (None, leases[:limit])
+    worker._begin = lambda *args: None
+    crew = types.SimpleNamespace(slow=SlowThreads(2, lambda: None))
+    assert worker._round_slow(crew)
+    assert crew.slow.room() == 0
+    assert crew.slow._is_behind
+    worker._begin = lambda *args: 1 / 0
+    crew.slow = SlowThreads(2, lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        worker._round_slow(crew)
+    assert crew.slow.room() == 2
+
+
+def test_a_place_is_not_kept_for_what_turns_out_to_be_quick(work, people):
+    road = tools.road(lambda event: "quick")
+    slow = tools.policy(lambda event: "slow", slow=True)
+    store(people[0], people[1])
+    while road.split_waiting():
+        pass
+    models.Lane.objects.filter(kind=tools.IN).update(is_slow=True)
+    work(road, slow_threads=1)
+    until(lambda: people[0].texts == people[1].texts == ["quick"], "the quick answers")
+    road.inbox._policy_for = lambda page: slow
+    store(people[2], people[3])
+    until(lambda: people[2].texts == people[3].texts == ["slow"], "the slow answers")
 
 
 def test_what_waits_for_a_thread_for_slow_work_is_held_by_nobody_and_any_worker_may_have_it(work, people):

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from djmessenger import models
 from djmessenger.emulator.server import serve
@@ -125,3 +126,10 @@ def test_a_process_that_dies_is_started_again(command, emulator):
     post(tools.text("m_1"))
     until(lambda: sent() == 1, "answering", command.log.read_text)
     assert ends(process) == 0, command.log.read_text()
+
+
+@pytest.mark.parametrize("option", ["--threads", "--slow-threads", "--senders", "--processes"])
+@pytest.mark.parametrize("number", ["0", "-1", "many"])
+def test_none_of_what_works_is_too_few(option, number):
+    with pytest.raises(CommandError, match="whole number of 1 or more"):
+        call_command("djmessenger", "worker", option, number)

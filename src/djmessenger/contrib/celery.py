@@ -153,13 +153,14 @@ def _work(end: Deadline) -> bool:
 
 
 def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
-    """Claim a conversation queue; where a thread for slow work is free, one that waits for it comes first."""
+    """Claim a conversation queue; and one that waits for a thread for slow work, where one is free."""
+    leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE)
     if kind == Kind.IN and slow.room():
-        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, is_slow=True)
-        slow.expect(leases, more=bool(leases))
-        if leases:
-            return leases
-    return models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE)
+        waited = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, is_slow=True)
+        slow.expect(waited, more=bool(waited))
+        # Those first: handing them on takes a moment.
+        return waited + leases
+    return leases
 
 
 def _soon(end: Deadline) -> bool:

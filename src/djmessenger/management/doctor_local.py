@@ -113,10 +113,22 @@ class LocalDoctor:
             "stored callbacks", new.order_by("date_received").values_list("date_received", flat=True)
         )
         for kind, name in ((models.Lane.Kind.IN, "events"), (models.Lane.Kind.OUT, "replies")):
-            due = models.Lane.objects.filter(kind=kind, ready_at__lte=self.now())
+            due = models.Lane.objects.filter(kind=kind, ready_at__lte=self.now(), is_slow=False)
             yield self._lag(name, due.order_by("ready_at").values_list("ready_at", flat=True))
+        slow = models.Lane.objects.filter(is_slow=True, ready_at__lte=self.now()).order_by("ready_at")
+        if slow:
+            yield self._lag(
+                "events for slow rules",
+                slow.values_list("ready_at", flat=True),
+                "Give manage.py djmessenger worker more --slow-threads; a rule's timeout ends what hangs.",
+            )
 
-    def _lag(self, name: str, moments: Any) -> Finding:
+    def _lag(
+        self,
+        name: str,
+        moments: Any,
+        advice: str = "Start manage.py djmessenger worker, or one more; look into the log for what holds it up.",
+    ) -> Finding:
         first = moments.first()
         if first is None:
             return Finding(OK, "queue", f"no {name} wait")
@@ -126,9 +138,7 @@ class LocalDoctor:
             status,
             "queue",
             f"{name} wait, {moments.count()} of them, the first for {span(lag)}",
-            "Start manage.py djmessenger worker, or one more; look into the log for what holds it up."
-            if status != OK
-            else "",
+            advice if status != OK else "",
         )
 
     def _pages(self) -> Iterator[Finding]:

@@ -7,7 +7,8 @@ import functools
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from django.db import models, router
+from django.conf import settings as django_settings
+from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -35,11 +36,15 @@ class CallbackManager(models.Manager["Callback"]):
 @functools.cache
 def _put_statement(alias: str) -> str:
     """Give the statement for a database; what is the same of all new rows stands in it."""
+    known = dialect(Callback, alias)
+    if connections[alias].vendor == "sqlite" and not django_settings.USE_TZ:
+        # Now() is UTC there, also for a project that keeps local times.
+        known = known | {"now": known["now"].replace("'NOW'", "'NOW', 'localtime'")}
     return (
         "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies) "  # noqa: S608 - no input
         f"VALUES (%s, %s, %s, {{now}}, '{Callback.State.NEW.value}', '', 1) "
         "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
-    ).format_map(dialect(Callback, alias))
+    ).format_map(known)
 
 
 class Callback(models.Model):

@@ -97,7 +97,9 @@ class LaneManager(models.Manager["Lane"]):
         alias = router.db_for_write(Lane)
         due = "{greatest}({later}, COALESCE(leased_until, {later}))"
         text = (
-            f"UPDATE {{table}} SET ready_at = {{least}}(COALESCE(ready_at, {due}), {due}) "  # noqa: S608 - no input
+            f"UPDATE {{table}} SET ready_at = {{least}}(COALESCE(ready_at, {due}), {due}), "  # noqa: S608 - no input
+            # A process of the version before may have left the mark where nothing waited any more.
+            "is_slow = (is_slow AND ready_at IS NOT NULL) "
             f"WHERE kind = %s AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))})"
         ).format_map(dialect(Lane, alias))
         values = [*[after] * 4, kind, *conversation_ids]

@@ -19,9 +19,12 @@ def log_lost(lost: models.LeaseLost) -> None:
     logger.warning("Work was given up: %s", lost, extra={"action": "lease_lost", "lane": lost.lease.lane_id})
 
 
-def give_back(lease: models.Lease) -> None:
-    """Let go of a lane after a failure, so that it need not wait for the end of the lease."""
+def give_back(lease: models.Lease, *, is_slow: bool = False) -> None:
+    """Let go of a lane after a failure, so that it need not wait for the end of the lease.
+
+    With ``is_slow`` nothing failed: whoever has a thread for slow work may have it at once.
+    """
     try:
-        models.Lane.objects.give_back(lease, after=_BREATH)
+        models.Lane.objects.give_back(lease, after=0.0 if is_slow else _BREATH, is_slow=is_slow)
     except DatabaseError:
         logger.warning("A lane waits for the end of its lease", extra={"action": "lane_waits"})

@@ -43,6 +43,7 @@ class Threads:
         self._busy = 0
         self._usual = usual
         self._closed = False
+        self._begun: dict[int, float] = {}
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
 
@@ -51,8 +52,22 @@ class Threads:
         with self._changed:
             if self._closed:
                 return 0
-            more = min(int(ahead / self._usual), _MOST_AHEAD) * self.count if ahead else 0
+            more = min(int(ahead / self._usual), _MOST_AHEAD) * self._moving(ahead) if ahead else 0
             return self.count + more - self._busy - len(self._jobs)
+
+    def _moving(self, within: float) -> int:
+        """How many threads are not at a job that takes longer than that already."""
+        late = seconds() - within
+        return self.count - sum(began < late for began in self._begun.values())
+
+    def withdraw(self, after: float) -> list[Job]:
+        """Take back the jobs that have not begun, where no thread has come free for so many seconds."""
+        with self._changed:
+            if self._moving(after):
+                return []
+            left = list(self._jobs)
+            self._jobs.clear()
+            return left
 
     def submit(self, job: Job) -> bool:
         """Have a job done by the next thread that is free; false when the pool is closed."""
@@ -94,7 +109,7 @@ class Threads:
                         self._changed.wait()
                     job = self._jobs.popleft()
                     self._busy += 1
-                began = seconds()
+                    began = self._begun[threading.get_ident()] = seconds()
                 try:
                     job()
                 except Exception:
@@ -102,8 +117,12 @@ class Threads:
                 finally:
                     with self._changed:
                         self._busy -= 1
+                        del self._begun[threading.get_ident()]
                         self._usual += (seconds() - began - self._usual) * 0.1
-                    self._say_free()
+                    try:
+                        self._say_free()
+                    except Exception:
+                        logger.exception("A free thread told nobody", extra={"action": "wake_up_failed"})
         finally:
             connections.close_all()
 

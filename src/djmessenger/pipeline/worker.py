@@ -102,7 +102,7 @@ class SlowThreads:
             if self._renewer is None:
                 self._renewer = threading.Thread(target=self._renew, name=f"{NAME}-renewals", daemon=True)
                 self._renewer.start()
-            begun = self._pool.submit(lambda: self._run(lease, job))
+            begun = self._pool.submit(partial(self._run, lease, job))
         if not begun:
             self._forget(lease)
             give_back(lease)
@@ -136,9 +136,17 @@ class SlowThreads:
         while not self._ended.wait(min(_LOOK, max(0.0, due.remaining()))):
             with no_connection():
                 self._end_late_ones()
+                self._leave_to_others()
                 if due.remaining() <= 0:
                     due = Deadline(settings.DJM_LEASE / _RENEWALS)
                     self.renew()
+
+    def _leave_to_others(self) -> None:
+        """Give back what was taken on for a moment ahead, when no thread came free."""
+        for job in self._pool.withdraw(_AHEAD):
+            lease: models.Lease = job.args[0]  # type: ignore[attr-defined]
+            self._forget(lease)
+            give_back(lease, is_slow=True)
 
     def _end_late_ones(self) -> None:
         """Give up what takes longer than it may; its thread is free when it comes back by itself."""

@@ -28,6 +28,13 @@ def moment(text: str) -> datetime.datetime:
     return read if timezone.is_aware(read) else timezone.make_aware(read)
 
 
+def at_least_one(text: str) -> int:
+    """Read a whole number of which none would be too few."""
+    if not (text.isascii() and text.isdecimal() and int(text) > 0):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of 1 or more")
+    return int(text)
+
+
 def above_zero(text: str) -> float:
     """Read a number above zero."""
     try:

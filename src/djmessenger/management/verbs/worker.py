@@ -13,6 +13,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
 from djmessenger import bot
+from djmessenger.management.verbs._options import at_least_one
 from djmessenger.pipeline.dispatch import OwnThreads
 from djmessenger.pipeline.worker import Worker
 
@@ -30,18 +31,21 @@ help = (  # noqa: A001 - as every verb names it
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--processes", type=int, default=1, help="processes to start (1)")
+    parser.add_argument("--processes", type=at_least_one, default=1, help="processes to start (1)")
     parser.add_argument(
         "--threads",
-        type=int,
+        type=at_least_one,
         default=8,
         help="conversations handled at once, each with a database connection, in each process (8)",
     )
     parser.add_argument(
-        "--senders", type=int, default=100, help="calls of Graph under way at once, in each process (100)"
+        "--senders",
+        type=at_least_one,
+        default=100,
+        help="calls of Graph under way at once, in each process (100)",
     )
     parser.add_argument(
-        "--slow-threads", type=int, default=32, help="slow rules at once, in each process (32)"
+        "--slow-threads", type=at_least_one, default=32, help="slow rules at once, in each process (32)"
     )
 
 
