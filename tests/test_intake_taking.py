@@ -83,7 +83,7 @@ def test_no_more_are_taken_than_there_is_room_for(someone):
     assert len(models.Lane.objects.claim(tools.IN, seconds=60, limit=5)) == 1
 
 
-def test_a_conversation_that_somebody_works_on_is_left_to_him(someone):
+def test_a_conversation_that_somebody_works_on_is_left_to_them(someone):
     models.Lane.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
     todo = taken(tools.text("m_1"))
@@ -125,12 +125,12 @@ def test_what_was_let_go_of_between_the_reading_and_the_lock_is_not_forgotten(so
     models.Lane.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
 
-    def finish():
+    def let_go():
         models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
         with transaction.atomic():
             models.Lane.objects.release(models.Lane.objects.fence(lease), after=None)
 
-    between_reading_and_locking(monkeypatch, finish)
+    between_reading_and_locking(monkeypatch, let_go)
     todo = taken(tools.text("m_1"))
     assert len(todo.leases) == 1
     assert todo.heads == {}
@@ -197,6 +197,6 @@ def test_who_has_waited_longer_comes_first():
     assert asked == [3, 0]
     for lacking, behind in ((0, True), (1, False)):
         worker._claim = lambda kind, limit, lacking=lacking: (Deadline(60), [None] * (limit - lacking))
-        worker._begin = lambda *args: None
+        worker._hand_on = lambda *args: None
         worker._round_in(crew)
         assert worker._is_behind is behind

@@ -191,7 +191,7 @@ def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     ran = []
     freed = threading.Event()
     pool = SlowThreads(1, freed.set)
-    pool.expect([waited], more=False)
+    pool.reserve([waited], more=False)
     assert pool.room() == 0
     with pytest.raises(NoRoom):
         pool.run(new, Slow(work=lambda: None, release=lambda: None))
@@ -201,7 +201,7 @@ def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     # The one that was refused is known to wait, until a look for it finds none.
     with pytest.raises(NoRoom):
         pool.run(later, Slow(work=lambda: None, release=lambda: None))
-    pool.expect([], more=False)
+    pool.reserve([], more=False)
     freed.clear()
     pool.run(later, Slow(work=lambda: ran.append("later"), release=lambda: None))
     assert freed.wait(LONG)
@@ -248,24 +248,25 @@ def test_a_thread_outlives_whoever_is_told_that_it_is_free(caplog):
         raise ZeroDivisionError
 
     ran = threading.Event()
-    pool = Threads(1, "x", free=broken)
+    pool = Threads(1, "x", freed=broken)
     pool.submit(lambda: None)
     pool.submit(ran.set)
     assert ran.wait(LONG)
     pool.close()
     assert pool.join(LONG)
+    assert "told nobody" in caplog.text
 
 
 def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_database):
     leases = [models.Lease(lane_id=number, conversation_id=number, kind="in", epoch=1) for number in range(2)]
     worker = Worker(lambda: None, threads=1, slow_threads=2)
     worker._claim = lambda kind, limit, **options: (None, leases[:limit])
-    worker._begin = lambda *args: None
+    worker._hand_on = lambda *args: None
     crew = types.SimpleNamespace(slow=SlowThreads(2, lambda: None))
     assert worker._round_slow(crew)
     assert crew.slow.room() == 0
     assert crew.slow._is_behind
-    worker._begin = lambda *args: 1 / 0
+    worker._hand_on = lambda *args: 1 / 0
     crew.slow = SlowThreads(2, lambda: None)
     with pytest.raises(ZeroDivisionError):
         worker._round_slow(crew)

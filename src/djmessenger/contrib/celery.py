@@ -146,7 +146,7 @@ def _work(end: Deadline) -> bool:
                         # The lane was given back, and comes up again in a moment.
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
                     finally:
-                        slow.expect_no_more(lease)
+                        slow.drop_reservation(lease)
             if not busy:
                 return False
     return True
@@ -157,7 +157,7 @@ def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
     leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE)
     if kind == Kind.IN and slow.room():
         waited = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, is_slow=True)
-        slow.expect(waited, more=bool(waited))
+        slow.reserve(waited, more=bool(waited))
         # Those first: handing them on takes a moment.
         return waited + leases
     return leases
@@ -165,7 +165,7 @@ def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
 
 def _soon(end: Deadline) -> bool:
     """Wait until a conversation queue is due, if one is before the end; false when none is."""
-    # Who ends slow work tells by himself that a thread is free.
+    # Slow work that ends says itself that a thread is free.
     waiting = models.Lane.objects.filter(ready_at__isnull=False, is_slow=False)
     ready = waiting.aggregate(at=Min("ready_at"))["at"]
     if ready is None:

@@ -116,7 +116,7 @@ class LocalDoctor:
             due = models.Lane.objects.filter(kind=kind, ready_at__lte=self.now(), is_slow=False)
             yield self._lag(name, due.order_by("ready_at").values_list("ready_at", flat=True))
         slow = models.Lane.objects.filter(is_slow=True, ready_at__lte=self.now()).order_by("ready_at")
-        if slow:
+        if slow.exists():
             yield self._lag(
                 "events for slow rules",
                 slow.values_list("ready_at", flat=True),

@@ -139,7 +139,8 @@ class LaneManager(models.Manager["Lane"]):
             waiting += " AND conversation_id = %s"
             values.append(conversation_id)
         else:
-            waiting += f" AND is_slow = {str(is_slow).lower()}"
+            waiting += " AND is_slow = %s"
+            values.append(is_slow)
         known = dialect(Lane, alias)
         if not known["skip_locked"]:
             # One writer at a time: whoever finds nothing should not have kept the others waiting.

@@ -493,7 +493,11 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
     for conversation_id, lease in leases.items():
         if conversation_id in firsts:
             todo.leases.append(lease)
-            if _is_known(head := firsts[conversation_id], lease):
+            head = firsts[conversation_id]
+            if _is_as_read_now(head, lease):
+                # Each event has its Page to itself, and does not keep the bytes of its callback in memory.
+                head.page = head.conversation.page if head.conversation else None
+                head._state.fields_cache.pop("callback", None)
                 todo.heads[lease.lane_id] = head
     # Of some all that came was there already.
     vain = [lease.lane_id for lease in leases.values() if lease.conversation_id not in firsts]
@@ -501,15 +505,10 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
     return todo
 
 
-def _is_known(row: models.Messaging, lease: models.Lease) -> bool:
+def _is_as_read_now(row: models.Messaging, lease: models.Lease) -> bool:
     """Whether a row is as one read under its lease would be: since its conversation was read, nobody had the lane."""
     conversation: Any = row.conversation
-    if conversation.free_epoch != lease.epoch - 1:
-        return False
-    # Each event has its Page to itself, and does not keep the bytes of its callback in memory.
-    row.page = conversation.page
-    row._state.fields_cache.pop("callback", None)
-    return True
+    return bool(conversation.free_epoch == lease.epoch - 1)
 
 
 def _note_activity(rows: list[models.Messaging], places: _Places) -> None:

@@ -33,12 +33,12 @@ class Threads:
     """
 
     def __init__(
-        self, count: int, name: str, *, usual: float = 0.01, free: Callable[[], object] = lambda: None
+        self, count: int, name: str, *, usual: float = 0.01, freed: Callable[[], object] = lambda: None
     ) -> None:
-        """``usual`` seconds are what a job is thought to take at first; ``free`` is called when a thread is free."""
+        """``usual`` seconds are what a job is thought to take at first; ``freed`` is called when a thread is free."""
         self.count = count
         self._name = name
-        self._say_free = free
+        self._say_freed = freed
         self._jobs: deque[Job] = deque()
         self._busy = 0
         self._usual = usual
@@ -120,7 +120,7 @@ class Threads:
                         del self._begun[threading.get_ident()]
                         self._usual += (seconds() - began - self._usual) * 0.1
                     try:
-                        self._say_free()
+                        self._say_freed()
                     except Exception:
                         logger.exception("A free thread told nobody", extra={"action": "wake_up_failed"})
         finally:

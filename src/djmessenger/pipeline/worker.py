@@ -64,10 +64,10 @@ class SlowThreads:
     def __init__(self, threads: int, done: Callable[[], None]) -> None:
         self._done = done
         # Until it is known how slow they are, nothing is held for a thread that is busy.
-        self._pool = Threads(threads, "slow", usual=2 * _AHEAD, free=done)
+        self._pool = Threads(threads, "slow", usual=2 * _AHEAD, freed=done)
         self._lock = threading.Lock()
         self._leases: set[models.Lease] = set()
-        self._expected: set[models.Lease] = set()
+        self._reserved: set[models.Lease] = set()
         self._is_behind = False
         self._limits: dict[models.Lease, tuple[Deadline, Callable[[], None]]] = {}
         self._ended = threading.Event()
@@ -76,26 +76,26 @@ class SlowThreads:
     def room(self) -> int:
         """How many threads are free for what waits in the database, or will be in a moment."""
         with self._lock:
-            return max(0, self._pool.free(ahead=_AHEAD) - len(self._expected))
+            return max(0, self._pool.free(ahead=_AHEAD) - len(self._reserved))
 
-    def expect(self, leases: Sequence[models.Lease], *, more: bool) -> None:
+    def reserve(self, leases: Sequence[models.Lease], *, more: bool) -> None:
         """Keep a thread for each of these, which waited for one; ``more`` may wait."""
         with self._lock:
-            self._expected.update(leases)
+            self._reserved.update(leases)
             self._is_behind = more
 
-    def expect_no_more(self, lease: models.Lease) -> None:
+    def drop_reservation(self, lease: models.Lease) -> None:
         """Say that a lease is worked on, or never will be: its thread is for others, unless it has it."""
         with self._lock:
-            self._expected.discard(lease)
+            self._reserved.discard(lease)
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
         """Run the job in a thread of its own, which then lets go of the lane; ``NoRoom`` when others come first."""
         with self._lock:
-            expected = lease in self._expected
-            self._expected.discard(lease)
-            others_first = not expected and self._is_behind
-            if others_first or self._pool.free(ahead=_AHEAD) <= len(self._expected):
+            reserved = lease in self._reserved
+            self._reserved.discard(lease)
+            others_first = not reserved and self._is_behind
+            if others_first or self._pool.free(ahead=_AHEAD) <= len(self._reserved):
                 self._is_behind = True
                 raise NoRoom
             self._leases.add(lease)
@@ -471,7 +471,7 @@ class Worker:
                     self._loose(crew, todo.loose)
                     if todo.leases:
                         self._watch(deadline)
-                        self._begin(crew, deadline, todo.leases, todo.heads)
+                        self._hand_on(crew, deadline, todo.leases, todo.heads)
                     if todo.conversations and self._round_in(crew) < len(todo.conversations) and self._listen:
                         # Here the rest is found when a thread is free; others may have one.
                         self._road().notify(LANES)
@@ -491,24 +491,24 @@ class Worker:
         deadline, leases = self._claim(Kind.IN, limit)
         self._is_behind = len(leases) >= limit
         if leases:
-            self._begin(crew, deadline, leases, {})
+            self._hand_on(crew, deadline, leases, {})
         return len(leases)
 
     def _round_slow(self, crew: _Crew) -> bool:
         """Claim conversations that wait for a thread for slow work, as many as are free; whether there were any."""
         room = crew.slow.room()
         deadline, leases = self._claim(Kind.IN, room, is_slow=True)
-        crew.slow.expect(leases, more=len(leases) >= room)
+        crew.slow.reserve(leases, more=len(leases) >= room)
         if leases:
             try:
-                self._begin(crew, deadline, leases, {})
+                self._hand_on(crew, deadline, leases, {})
             except Exception:
                 for lease in leases:
-                    crew.slow.expect_no_more(lease)
+                    crew.slow.drop_reservation(lease)
                 raise
         return bool(leases)
 
-    def _begin(
+    def _hand_on(
         self,
         crew: _Crew,
         deadline: Deadline,
@@ -596,7 +596,7 @@ class Worker:
                     with crew.out_pace.round():
                         self._round_out(crew)
         finally:
-            crew.slow.expect_no_more(lease)
+            crew.slow.drop_reservation(lease)
             self._looks_itself.soon = False
             self._wakeup.set()
 
