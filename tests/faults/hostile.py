@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 PAGE = "104233987650012"
 PERSON = "7215540983316204"
-NOW = 1_795_425_304_000
+NOW = int(time.time()) * 1000
+"""Milliseconds. A fixed time would become older than ``DJM_MAX_EVENT_AGE``, and its events would be ignored."""
 
 
 def callback(*items: Any, page: Any = PAGE, container: str = "messaging", **entry: Any) -> dict[str, Any]:
