@@ -12,13 +12,13 @@ from djmessenger.graph.errors import UnknownFate, error_from
 from djmessenger.graph.results import Answer
 from djmessenger.graph.wire import Call
 
-SIZE = 50
+BATCH_SIZE = 50
 """Calls in one batch."""
 
 FIRST_FAILURE = 300
 
 
-def entry(call: Call) -> dict[str, str]:
+def batch_entry(call: Call) -> dict[str, str]:
     """Write a call for a batch; ``DJMInvalidValueException`` for one with files."""
     if call.files:
         raise DJMInvalidValueException("A call with files does not go into a batch; upload the file first")
@@ -38,7 +38,7 @@ def _form(values: Mapping[str, Any] | None) -> str:
     return urlencode(pairs, errors="replace")
 
 
-def answer(call: Call, slot: Any) -> Answer:
+def batch_answer(call: Call, slot: Any) -> Answer:
     """Read one slot of the answer to a batch."""
     status = slot.get("code") if isinstance(slot, Mapping) else None
     body = slot.get("body") if isinstance(slot, Mapping) else None

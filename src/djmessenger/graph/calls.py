@@ -1,17 +1,65 @@
-"""What the calls to Graph share: paths, ids, lists."""
+"""Every call to Graph that a bot makes, as methods over one ``execute``.
+
+Sources: the Messenger Platform's pages on each subject, read in 2026; where a page disagrees with Meta's own
+specification of the Page object (v25), the docstring says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from djmessenger.exceptions import DJMInvalidValueException
-from djmessenger.graph import results
-from djmessenger.graph.results import Paged
-from djmessenger.graph.wire import Call
+from djmessenger.exceptions import DJMInvalidValueException, LimitExceeded
+from djmessenger.graph.batches import BATCH_SIZE, batch_answer, batch_entry
+from djmessenger.graph.errors import (
+    GraphError,
+    MessageRejected,
+    PermissionMissing,
+    PersonUnreachable,
+    ProfileRefused,
+)
+from djmessenger.graph.results import (
+    Answer,
+    AppSubscription,
+    ConversationInfo,
+    Done,
+    Label,
+    MessageInfo,
+    MessageTemplate,
+    MessengerProfile,
+    Metric,
+    Paged,
+    Persona,
+    Profile,
+    Sent,
+    Subscription,
+    ThreadOwner,
+    UserSettings,
+    after_of,
+    items_of,
+    text_of,
+    time_of,
+)
+from djmessenger.graph.wire import Call, Upload
 
 Item = TypeVar("Item")
+
+MESSENGER_PROFILE_FIELDS = (
+    "greeting",
+    "get_started",
+    "persistent_menu",
+    "ice_breakers",
+    "commands",
+    "whitelisted_domains",
+    "account_linking_url",
+)
+
+NAME_FIELDS = ("id", "name", "first_name", "last_name", "profile_pic")
+
+PROFILE_FIELDS = (*NAME_FIELDS, "locale", "timezone", "gender")
+
+NO_FIELD_PERMISSION, BAD_PARAMETER = 2018247, 100
 
 
 def segment(value: str) -> str:
@@ -25,6 +73,13 @@ def segment(value: str) -> str:
 def person(psid: str) -> dict[str, str]:
     """Give the recipient that is a person known by page-scoped id."""
     return {"id": str(psid)}
+
+
+def _for_its_fields(error: GraphError) -> bool:
+    """Whether Graph refused the fields asked for, not the person."""
+    return NO_FIELD_PERMISSION in (error.code, error.subcode) or (
+        error.code == BAD_PARAMETER and error.subcode is None
+    )
 
 
 class Calls:
@@ -52,7 +107,353 @@ class Calls:
 
     def _paged(self, path: str, read: Callable[[Any], Item], **params: Any) -> Paged[Item]:
         data = self._get(path, **params)
-        return Paged(tuple(map(read, results.items_of(data))), results.after_of(data))
+        return Paged(tuple(map(read, items_of(data))), after_of(data))
 
     def _id(self, call: Call, key: str = "id") -> str:
-        return results.text_of(self._answer(call, needs=key)[1][key])
+        return text_of(self._answer(call, needs=key)[1][key])
+
+    # Sending.
+
+    def send(
+        self, recipient: Mapping[str, Any], body: Mapping[str, Any], *, file: Upload | None = None
+    ) -> Sent:
+        """Send one message or sender action: ``body`` is the call's JSON without the recipient.
+
+        ``file`` goes along as ``filedata``. An answer to a message without an id is ``UnknownFate``.
+        """
+        call = Call(
+            "POST",
+            self._page("messages"),
+            {"recipient": dict(recipient), **body},
+            files={"filedata": file} if file else None,
+        )
+        status, data = self._answer(call, needs="message_id" if "message" in body else "")
+        given = data if isinstance(data, Mapping) else {}
+        return Sent(
+            recipient_id=text_of(given.get("recipient_id")),
+            message_id=text_of(given.get("message_id")),
+            attachment_id=text_of(given.get("attachment_id")),
+            status_code=status,
+            data=given,
+        )
+
+    def private_reply(
+        self, body: Mapping[str, Any], *, comment_id: str | None = None, post_id: str | None = None
+    ) -> Sent:
+        """Answer a comment or a visitor's post in private: once, within 7 days.
+
+        Further messages go out once the person has answered ("Private Replies", 16 Apr 2026).
+        """
+        if (comment_id is None) == (post_id is None):
+            raise DJMInvalidValueException("A private reply answers either a comment or a post")
+        recipient = {"comment_id": comment_id} if comment_id is not None else {"post_id": post_id}
+        return self.send(recipient, body)
+
+    # People.
+
+    def profile(self, psid: str, fields: Iterable[str] = PROFILE_FIELDS) -> Profile:
+        """Ask who a person is. ``ProfileRefused`` when Graph does not tell, which is worth remembering.
+
+        No access shows as an empty object, as 100/33 or as 100/2018218; a field that the app may not see, or
+        that is retired, fails the whole call: then the names alone are asked for ("User Profile API", 2026).
+        """
+        fields = tuple(fields)
+        data, refused = self._profile(psid, fields)
+        if refused is not None and _for_its_fields(refused) and set(fields) - set(NAME_FIELDS):
+            data, refused = self._profile(psid, NAME_FIELDS)
+        if refused is not None:
+            raise ProfileRefused(
+                refused.message,
+                code=refused.code,
+                subcode=refused.subcode,
+                type=refused.type,
+                fbtrace_id=refused.fbtrace_id,
+                status=refused.status,
+                meaning=refused.meaning,
+                call=refused.call,
+            )
+        if not isinstance(data, Mapping) or not data.keys() - {"id"}:
+            raise ProfileRefused(meaning="Graph answered with an empty profile")
+        return Profile.read(data)
+
+    def _profile(self, psid: str, fields: Iterable[str]) -> tuple[Any, GraphError | None]:
+        try:
+            return self._get(segment(psid), fields=",".join(fields)), None
+        except (MessageRejected, PermissionMissing, PersonUnreachable) as error:
+            return None, error
+
+    def linked_person(self, account_linking_token: str) -> str:
+        """Give the page-scoped id behind an account linking token, which lives 5 minutes."""
+        params = {"fields": "recipient", "account_linking_token": account_linking_token}
+        return self._id(Call("GET", "me", params=params), "recipient")
+
+    def unlink_account(self, psid: str) -> Done:
+        """Forget the link between a person and an account of the site."""
+        return Done.read(self._post("me/unlink_accounts", {"psid": psid}))
+
+    def moderate(self, psids: Sequence[str], actions: Sequence[str]) -> Done:
+        """Block, ban or file people.
+
+        Actions are ``block_user``, ``unblock_user``, ``ban_user``, ``unban_user`` and ``move_to_spam``.
+        """
+        body = {"user_ids": [person(psid) for psid in psids], "actions": list(actions)}
+        return Done.read(self._post(self._page("moderate_conversations"), body))
+
+    # Conversations as Graph keeps them. 2 calls a second for each Page; only the 20 newest messages.
+
+    def conversations(
+        self,
+        *,
+        user_id: str | None = None,
+        platform: str | None = None,
+        folder: str | None = None,
+        fields: Iterable[str] = ("id", "updated_time", "link", "message_count", "unread_count", "can_reply"),
+        after: str | None = None,
+    ) -> Paged[ConversationInfo]:
+        """List conversations, newest first; ``user_id`` leaves the one with that person."""
+        return self._paged(
+            self._page("conversations"),
+            ConversationInfo.read,
+            user_id=user_id,
+            platform=platform,
+            folder=folder,
+            fields=",".join(fields),
+            after=after,
+        )
+
+    def recent_messages(
+        self, psid: str, *, limit: int = 20, platform: str | None = None
+    ) -> tuple[MessageInfo, ...]:
+        """Give the newest messages with one person, newest first, in one call; empty when there are none."""
+        fields = f"messages.limit({limit}){{id,created_time,from,to,message,attachments}}"
+        data = self._get(self._page("conversations"), user_id=psid, platform=platform, fields=fields)
+        return tuple(
+            MessageInfo.read(item)
+            for conversation in items_of(data)
+            for item in items_of(conversation.get("messages"))
+        )
+
+    def message(
+        self,
+        message_id: str,
+        fields: Iterable[str] = ("id", "created_time", "from", "to", "message", "attachments"),
+    ) -> MessageInfo:
+        """Read one message."""
+        return MessageInfo.read(self._get(segment(message_id), fields=",".join(fields)))
+
+    # Conversation routing ("Conversation Routing", 24 Sep 2025). Control lapses after 24 hours of silence.
+
+    def pass_thread(self, psid: str, target_app_id: str, metadata: str | None = None) -> Done:
+        """Hand a conversation to another app; 263902037430900 is the Page's inbox."""
+        return self._route("pass", psid, target_app_id=target_app_id, metadata=metadata)
+
+    def take_thread(self, psid: str, metadata: str | None = None) -> Done:
+        """Take a conversation; works only where a default app is set."""
+        return self._route("take", psid, metadata=metadata)
+
+    def request_thread(self, psid: str, metadata: str | None = None) -> Done:
+        """Ask the app that has the conversation for it."""
+        return self._route("request", psid, metadata=metadata)
+
+    def release_thread(self, psid: str) -> Done:
+        """Give a conversation back to nobody."""
+        return self._route("release", psid)
+
+    def extend_thread(self, psid: str, duration: int) -> Done:
+        """Keep a conversation for so many seconds, at most 7 days."""
+        return self._route("extend", psid, duration=duration)
+
+    def _route(self, verb: str, psid: str, **body: Any) -> Done:
+        return Done.read(
+            self._post(self._page(f"{verb}_thread_control"), {"recipient": person(psid), **body})
+        )
+
+    def thread_owner(self, psid: str) -> ThreadOwner:
+        """Say which app has a conversation."""
+        items = items_of(self._get(self._page("thread_owner"), recipient=psid))
+        owner = items[0].get("thread_owner") if items else None
+        if not isinstance(owner, Mapping):
+            return ThreadOwner()
+        return ThreadOwner(text_of(owner.get("app_id")), time_of(owner.get("expiration")))
+
+    # Labels.
+
+    def create_label(self, name: str) -> str:
+        """Make a label and give its id."""
+        return self._id(Call("POST", self._page("custom_labels"), {"page_label_name": name}))
+
+    def labels(self, *, psid: str | None = None, after: str | None = None) -> Paged[Label]:
+        """List the labels of the Page, or those on one person."""
+        path = self._page("custom_labels") if psid is None else f"{segment(psid)}/custom_labels"
+        return self._paged(path, Label.read, fields="id,page_label_name", after=after)
+
+    def put_label(self, label_id: str, psid: str) -> Done:
+        """Put a label on a person."""
+        return Done.read(self._post(f"{segment(label_id)}/label", {"user": psid}))
+
+    def take_label(self, label_id: str, psid: str) -> Done:
+        """Take a label off a person."""
+        return Done.read(self.execute(Call("DELETE", f"{segment(label_id)}/label", params={"user": psid})))
+
+    def delete_label(self, label_id: str) -> Done:
+        """Remove a label from the Page."""
+        return Done.read(self.execute(Call("DELETE", segment(label_id))))
+
+    # The Messenger Profile. 10 calls in 10 minutes for each Page.
+
+    def get_messenger_profile(
+        self, fields: Iterable[str] = MESSENGER_PROFILE_FIELDS, *, platform: str | None = None
+    ) -> MessengerProfile:
+        """Read properties of the Messenger Profile; those that are not set are ``None``."""
+        data = self._get(self._page("messenger_profile"), fields=",".join(fields), platform=platform)
+        merged: dict[str, Any] = {}
+        for item in items_of(data):
+            merged.update(item)
+        return MessengerProfile.read(merged)
+
+    def set_messenger_profile(self, properties: Mapping[str, Any], *, platform: str | None = None) -> Done:
+        """Overwrite the given properties, and only those."""
+        return Done.read(self._post(self._page("messenger_profile"), {**properties, "platform": platform}))
+
+    def delete_messenger_profile(self, fields: Iterable[str], *, platform: str | None = None) -> Done:
+        """Remove properties."""
+        body = {"fields": list(fields), **({"platform": platform} if platform else {})}
+        return Done.read(self.execute(Call("DELETE", self._page("messenger_profile"), body)))
+
+    def get_user_settings(self, psid: str) -> UserSettings:
+        """Read the menu of one person, beside that of the Page."""
+        data = self._get(self._page("custom_user_settings"), psid=psid)
+        items = items_of(data)
+        return UserSettings.read(items[0] if items else {})
+
+    def set_user_settings(self, psid: str, persistent_menu: Sequence[Mapping[str, Any]]) -> Done:
+        """Give one person a menu of their own, at once. 10 calls in 10 minutes for each person."""
+        body = {"psid": psid, "persistent_menu": list(persistent_menu)}
+        return Done.read(self._post(self._page("custom_user_settings"), body))
+
+    def delete_user_settings(self, psid: str) -> Done:
+        """Give one person the menu of the Page again."""
+        return Done.read(
+            self.execute(
+                Call(
+                    "DELETE",
+                    self._page("custom_user_settings"),
+                    params={"psid": psid, "params": ["persistent_menu"]},
+                )
+            )
+        )
+
+    # What the Page owns.
+
+    def upload(
+        self,
+        kind: str,
+        source: str | Upload,
+        *,
+        reusable: bool = True,
+        platform: str | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Upload an attachment from a URL or a local file; give its id, good for 90 days on this Page.
+
+        ``kind`` is ``image``, ``audio``, ``video`` or ``file``; ``timeout`` is in seconds, for a large file.
+        """
+        payload: dict[str, Any] = {"is_reusable": reusable}
+        if isinstance(source, str):
+            payload["url"] = source
+        body: dict[str, Any] = {"message": {"attachment": {"type": kind, "payload": payload}}}
+        if platform:
+            body["platform"] = platform
+        files = {"filedata": source} if isinstance(source, Upload) else None
+        call = Call("POST", self._page("message_attachments"), body, files=files, timeout=timeout)
+        return self._id(call, "attachment_id")
+
+    def create_persona(self, name: str, profile_picture_url: str) -> str:
+        """Make a persona and give its id."""
+        body = {"name": name, "profile_picture_url": profile_picture_url}
+        return self._id(Call("POST", self._page("personas"), body))
+
+    def personas(self, *, after: str | None = None) -> Paged[Persona]:
+        """List the personas of the Page."""
+        return self._paged(self._page("personas"), Persona.read, after=after)
+
+    def persona(self, persona_id: str) -> Persona:
+        """Read one persona."""
+        return Persona.read(self._get(segment(persona_id), fields="id,name,profile_picture_url"))
+
+    def delete_persona(self, persona_id: str) -> Done:
+        """Remove a persona; its old messages stay, new ones under it fail."""
+        return Done.read(self.execute(Call("DELETE", segment(persona_id))))
+
+    def subscriptions(self) -> tuple[Subscription, ...]:
+        """List the apps that receive the Page's webhooks, with their fields."""
+        return tuple(map(Subscription.read, items_of(self._get(self._page("subscribed_apps")))))
+
+    def subscribe(self, fields: Iterable[str]) -> Done:
+        """Subscribe this app to the Page's webhooks, for these fields only."""
+        return Done.read(self._post(self._page("subscribed_apps"), {"subscribed_fields": ",".join(fields)}))
+
+    def unsubscribe(self) -> Done:
+        """Stop the Page's webhooks to this app."""
+        return Done.read(self.execute(Call("DELETE", self._page("subscribed_apps"))))
+
+    def insights(self, metrics: Iterable[str], **params: Any) -> tuple[Metric, ...]:
+        """Read metrics of the Page; ``period``, ``since`` and ``until`` go through."""
+        data = self._get(self._page("insights"), metric=",".join(metrics), **params)
+        return tuple(map(Metric.read, items_of(data)))
+
+    def page_fields(self, fields: Iterable[str] = ("id", "name")) -> Mapping[str, Any]:
+        """Read fields of the Page itself, such as ``messaging_feature_status``."""
+        data = self._get(self._page(), fields=",".join(fields))
+        return data if isinstance(data, Mapping) else {}
+
+    # Templates of utility messages ("Utility messages", 2026).
+
+    def create_message_template(self, template: Mapping[str, Any]) -> MessageTemplate:
+        """Hand a template in for review.
+
+        It holds name, language, category and components, or the name of one in Meta's library.
+        """
+        call = Call("POST", self._page("message_templates"), template)
+        return MessageTemplate.read(self._answer(call, needs="id")[1])
+
+    def message_templates(self, *, after: str | None = None, **filters: Any) -> Paged[MessageTemplate]:
+        """List templates; filters are ``name``, ``content``, ``language``, ``status``, ``category``."""
+        return self._paged(self._page("message_templates"), MessageTemplate.read, after=after, **filters)
+
+    def delete_message_template(self, name: str, template_id: str | None = None) -> Done:
+        """Remove a template in all languages, or the one that the id names."""
+        params = {"name": name, "template_id": template_id}
+        return Done.read(self.execute(Call("DELETE", self._page("message_templates"), params=params)))
+
+    # Batches.
+
+    def batch(self, calls: Sequence[Call]) -> tuple[Answer, ...]:
+        """Execute up to 50 calls in one request, in order; each gets its own answer or error.
+
+        A slot that Graph leaves empty timed out there and may have been executed: ``UnknownFate``. Each call
+        counts towards the limits.
+        """
+        if len(calls) > BATCH_SIZE:
+            raise LimitExceeded("batch", f"at most {BATCH_SIZE} calls", "Graph API, Batch Requests")
+        if not calls:
+            return ()
+        body = {"batch": [batch_entry(call) for call in calls], "include_headers": False}
+        data = self.execute(Call("POST", "", body))
+        slots: list[Any] = data if isinstance(data, list) else []
+        return tuple(
+            batch_answer(call, slots[index] if index < len(slots) else None)
+            for index, call in enumerate(calls)
+        )
+
+    # About the app itself: the client's token is the app's, and its ``page_id`` is the app's id.
+
+    def app_subscriptions(self) -> tuple[AppSubscription, ...]:
+        """List the objects whose changes Meta posts to the app, with fields and address."""
+        data = self._get(self._page("subscriptions"))
+        return tuple(map(AppSubscription.read, items_of(data)))
+
+    def app_permissions(self) -> dict[str, str]:
+        """Give the permissions that went through App Review, with their status (Graph API, v26.0)."""
+        found = items_of(self._get(self._page("permissions")))
+        return {text_of(item.get("permission")): text_of(item.get("status")).lower() for item in found}

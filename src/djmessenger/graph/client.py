@@ -18,11 +18,9 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.graph import batches
-from djmessenger.graph.apps import AppCalls
+from djmessenger.graph.batches import batch_answer
+from djmessenger.graph.calls import Calls
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from
-from djmessenger.graph.page import PageCalls
-from djmessenger.graph.people import PeopleCalls
 from djmessenger.graph.results import TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
@@ -57,7 +55,7 @@ class LoggedCall:
     fbtrace_id: str
 
 
-class Client(PeopleCalls, PageCalls, AppCalls):
+class Client(Calls):
     """Speaks to Graph for one Page; threads share it.
 
     ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
@@ -109,7 +107,7 @@ class Client(PeopleCalls, PageCalls, AppCalls):
         slot = {"method": "GET", "relative_url": query}
         answers = self.execute(Call("POST", "", {"batch": [slot], "include_headers": False}))
         first = answers[0] if isinstance(answers, list) and answers else None
-        data = batches.answer(Call("GET", "debug_token"), first).get()
+        data = batch_answer(Call("GET", "debug_token"), first).get()
         return TokenInfo.read(data.get("data") if isinstance(data, Mapping) else {})
 
     @property

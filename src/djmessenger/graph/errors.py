@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from djmessenger.exceptions import DJMException
-from djmessenger.graph import codes
+from djmessenger.graph.codes import NEW_TOKEN, find
 from djmessenger.graph.usage import parse_usage
 from djmessenger.graph.wire import find_header
 
@@ -166,7 +166,7 @@ class PageRestricted(RetryLater):
 class TokenError(GraphError):
     """The access token is not valid any more; the messages wait for a new one."""
 
-    action = codes.NEW_TOKEN
+    action = NEW_TOKEN
     fate = "unsent"
     pauses_page = True
 
@@ -241,7 +241,7 @@ def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str 
     envelope = _envelope(body)
     code, subcode = _number(envelope.get("code")), _number(envelope.get("error_subcode"))
     transient = envelope.get("is_transient") is True
-    row = codes.find(code, subcode)
+    row = find(code, subcode)
     cls = CLASSES[row.kind] if row else UnknownFate
     if transient and not issubclass(cls, (RetryLater, TokenError)):
         row, cls = None, UnknownFate
