@@ -128,14 +128,14 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
 
 
 def test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone(monkeypatch):
-    insert = models.insert_each
+    insert = intake.insert_each
 
     def refuse(rows, by, **options):
         if any(row.mid == "m_2" for row in rows):
             raise DataError("it does not fit")
         insert(rows, by, **options)
 
-    monkeypatch.setattr(models, "insert_each", refuse)
+    monkeypatch.setattr(intake, "insert_each", refuse)
     items = [tools.text("m_1"), tools.text("m_1"), tools.text("m_2"), tools.text("m_3")]
     todo = intake.split(intake.store(tools.body(*items)))
     assert sorted(models.Messaging.objects.values_list("mid", flat=True)) == ["m_1", "m_3"]
@@ -159,7 +159,7 @@ def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
         asked.append(1)
         raise OperationalError("lock timeout")
 
-    monkeypatch.setattr(models, "insert_each", busy)
+    monkeypatch.setattr(intake, "insert_each", busy)
     callback = intake.store(tools.body(tools.text("m_1")))
     with pytest.raises(OperationalError):
         intake.split(callback)

@@ -160,14 +160,14 @@ def test_a_flood_into_an_idle_conversation_is_bounded_too(someone, settings):
 
 
 def test_where_the_database_refuses_a_row_nothing_is_taken(someone, monkeypatch):
-    insert = models.insert_each
+    insert = intake.insert_each
 
     def refuse(rows, by, **options):
         if any(isinstance(row, models.Messaging) and row.mid == "m_2" for row in rows):
             raise DataError("it does not fit")
         return insert(rows, by, **options)
 
-    monkeypatch.setattr(models, "insert_each", refuse)
+    monkeypatch.setattr(intake, "insert_each", refuse)
     todo = taken(tools.text("m_1"), tools.text("m_2"))
     assert (todo.leases, todo.conversations) == ([], [someone.pk])
 

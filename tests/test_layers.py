@@ -31,7 +31,7 @@ LAYERS: dict[str, list[str]] = {
         "utils.utils",
     ],
     "words": ["settings", "payload", "receiving", "outgoing"],
-    "memory": ["models"],
+    "memory": ["sql", "signals", "models"],
     "voice": ["graph"],
     "stages": ["filtering", "handling", "replying"],
     "judgement": ["routing", "rules"],

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import models
-from djmessenger.models.bulk import insert_each, update_each
+from djmessenger.sql import Among, Given, Prepared, Several, insert_each, update_each
 from tests import road_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -112,11 +112,11 @@ def test_a_row_that_is_there_is_left_as_it_is_and_has_no_key():
     assert models.Messaging.objects.count() == 3
 
 
-PEOPLE = models.Prepared(
+PEOPLE = Prepared(
     models.FBUserProfile,
     lambda: (
         models.FBUserProfile.objects.filter(
-            models.Among("pk", models.Several("ids", fields.TextField())), page=models.Given("page")
+            Among("pk", Several("ids", fields.TextField())), page=Given("page")
         )
         .order_by("pk")
         .annotate(many=fields.Count("conversations"))

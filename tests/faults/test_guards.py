@@ -23,6 +23,7 @@ from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
 from djmessenger.receiving import Messaging
+from djmessenger.sql import Prepared
 from tests import road_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -398,5 +399,5 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
     assert head() == "m_early"
     waiting = inbox._waiting
     without(inbox, "_waiting", lambda: waiting().order_by("id"))
-    without(inbox, "_HEADS", models.Prepared(models.Messaging, inbox._heads))
+    without(inbox, "_HEADS", Prepared(models.Messaging, inbox._heads))
     assert head() == "m_late"

@@ -43,6 +43,7 @@ from djmessenger.pipeline.dispatch import (
 from djmessenger.pipeline.inbox import Inbox
 from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.road import Road
+from djmessenger.signals import reply_queued
 
 __all__ = [
     "all_pages",
@@ -354,7 +355,7 @@ def install() -> None:
             get_dispatcher_class()
     graph.set_default(get_client)
     speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
-    models.reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
+    reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
 
 

@@ -12,9 +12,9 @@ from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.models.bulk import dialect, fetch
 from djmessenger.models.lanes import Lane, Lease
 from djmessenger.models.people import Conversation, Page
+from djmessenger.sql import dialect, fetch
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager

@@ -16,9 +16,8 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.exceptions import DJMException
-from djmessenger.models.bulk import dialect, execute, fetch
 from djmessenger.models.people import Conversation
-from djmessenger.models.prepared import Among, Given, Prepared, Several
+from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute, fetch
 
 
 @dataclass(frozen=True, kw_only=True)

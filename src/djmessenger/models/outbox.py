@@ -14,11 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.models import speaking
-from djmessenger.models.bulk import insert_each
 from djmessenger.models.inbox import Messaging
 from djmessenger.models.lanes import Lane
 from djmessenger.models.people import Conversation, FBUserProfile
-from djmessenger.models.signals import reply_queued
+from djmessenger.signals import reply_queued
+from djmessenger.sql import insert_each
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager

@@ -22,11 +22,14 @@ from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
 from djmessenger.logs import hidden
+from djmessenger.models.outbox import Held
 from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.receiving import Messaging, ReceivingType, cleaned
 from djmessenger.routing import Decision, Policy
+from djmessenger.signals import messaging_failed
+from djmessenger.sql import Among, Prepared, Several, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -84,12 +87,12 @@ def _due() -> Q:
 def _heads() -> QuerySet[models.Messaging]:
     """The first waiting event of each of ``lanes``, where it is due."""
     first = _waiting().filter(conversation=OuterRef("conversation"))
-    lanes = models.Lane.objects.filter(models.Among("pk", models.Several("lanes")))
+    lanes = models.Lane.objects.filter(Among("pk", Several("lanes")))
     heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
-    return _in_full().filter(_due(), models.Among("pk", heads))
+    return _in_full().filter(_due(), Among("pk", heads))
 
 
-_HEADS = models.Prepared(models.Messaging, _heads)
+_HEADS = Prepared(models.Messaging, _heads)
 
 
 Insert = Callable[[Sequence[models.Reply]], Callable[[], None]]
@@ -392,7 +395,7 @@ class Inbox:
                 conversation.save(update_fields=["state"])
         names = ["outcome", "error", "state", "date_handled", "is_kept"]
         rows = (one.row for one in handled)
-        models.update_each(
+        update_each(
             models.Messaging, names, [(row.pk, *(getattr(row, name) for name in names)) for row in rows]
         )
         if release:
@@ -501,7 +504,7 @@ class _Transaction:
         self._hold = hold
         self._refusal: Exception | None = None
         self.is_begun = False
-        self.held = models.Held()
+        self.held = Held()
 
     def begin(self) -> None:
         """Lock what the event needs, unless that is done, and insert what was held back; raises where it cannot."""
@@ -576,7 +579,7 @@ def _bound(row: models.Messaging) -> Messaging:
 
 def _tell_failed(row: models.Messaging) -> None:
     # What a receiver of the signal raises is logged, and is no business of the road.
-    transaction.on_commit(lambda: models.messaging_failed.send_robust(models.Messaging, messaging=row))
+    transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
 
 
 def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:

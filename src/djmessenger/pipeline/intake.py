@@ -23,6 +23,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
 from djmessenger.receiving import split as split_document
+from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -148,13 +149,13 @@ def _split_many(
 def _callbacks() -> QuerySet[models.Callback]:
     """Those of ``callbacks`` that are to be split and that nobody is splitting; locked, where rows can be."""
     waiting = models.Callback.objects.filter(
-        models.Among("pk", models.Several("callbacks")), state=models.Callback.State.NEW
+        Among("pk", Several("callbacks")), state=models.Callback.State.NEW
     ).order_by("pk")
     can = connection.features.has_select_for_update_skip_locked
     return waiting.select_for_update(skip_locked=True) if can else waiting
 
 
-_CALLBACKS = models.Prepared(models.Callback, _callbacks)
+_CALLBACKS = Prepared(models.Callback, _callbacks)
 
 
 def _conversations() -> QuerySet[models.Conversation]:
@@ -162,20 +163,20 @@ def _conversations() -> QuerySet[models.Conversation]:
     free = models.Lane.objects.filter(
         conversation=OuterRef("pk"), kind=models.Lane.Kind.IN, leased_until=None
     )
-    found = models.Conversation.objects.filter(models.Among("person", models.Several("persons", TextField())))
+    found = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
     return found.select_related("page", "person").annotate(free_epoch=Subquery(free.values("epoch")))
 
 
-_CONVERSATIONS = models.Prepared(models.Conversation, _conversations)
-_PAGES = models.Prepared(
+_CONVERSATIONS = Prepared(models.Conversation, _conversations)
+_PAGES = Prepared(
     models.Page,
-    lambda: models.Page.objects.filter(models.Among("page_id", models.Several("pages", TextField()))),
+    lambda: models.Page.objects.filter(Among("page_id", Several("pages", TextField()))),
 )
-_WAITING = models.Prepared(
+_WAITING = Prepared(
     models.Messaging,
     lambda: (
         models.Messaging.objects.filter(
-            models.Among("conversation", models.Several("conversations")), state=models.Messaging.State.NEW
+            Among("conversation", Several("conversations")), state=models.Messaging.State.NEW
         )
         .values_list("conversation")
         .annotate(Count("id"))
@@ -209,7 +210,7 @@ def _note_split(errors: Mapping[int, list[str]]) -> None:
     state = models.Callback.State.SPLIT
     texts = {pk: "\n".join(found).replace("\0", "")[:_LONGEST_ERROR] for pk, found in errors.items()}
     rows = [(pk, state, text) for pk, text in texts.items()]
-    models.update_each(models.Callback, ["state", "error"], rows)
+    update_each(models.Callback, ["state", "error"], rows)
 
 
 def quarantine(callback_id: int, error: str) -> None:
@@ -431,7 +432,7 @@ def _cap(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
     """Insert what is not there yet; give what was refused, by callback: nothing."""
-    models.insert_each(rows, "key", unless_there=True)
+    insert_each(rows, "key", unless_there=True)
     return []
 
 
@@ -440,7 +441,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
     for number, row in enumerate(rows):
         try:
             with transaction.atomic():
-                models.insert_each([row], "key", unless_there=True)
+                insert_each([row], "key", unless_there=True)
         except _REFUSED as error:
             logger.exception(
                 "The database refused event %s of callback %s",
@@ -528,7 +529,7 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
     now = timezone.now()
     # Their lanes are locked, so no other split waits for these rows crosswise.
-    models.update_each(
+    update_each(
         models.Conversation,
         ["date_last_inbound", "date_last_activity"],
         [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],

@@ -33,6 +33,8 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import log_lost
 from djmessenger.pipeline.second_opinion import second_opinion
 from djmessenger.pipeline.tokens import token_of, with_token
+from djmessenger.signals import page_paused, reply_failed, reply_sent
+from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -54,10 +56,10 @@ _NO_BODY = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 _NO_TOKEN = "none"  # noqa: S105 - the absence of one
 
 _SIGNALS = {
-    State.SENT: models.reply_sent,
-    State.FAILED: models.reply_failed,
-    State.PARKED: models.reply_failed,
-    State.EXPIRED: models.reply_failed,
+    State.SENT: reply_sent,
+    State.FAILED: reply_failed,
+    State.PARKED: reply_failed,
+    State.EXPIRED: reply_failed,
 }
 
 
@@ -67,19 +69,17 @@ _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)
 def _heads() -> Any:
     """The first open reply of each of ``lanes``, with all that is asked of it."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
-    lanes = models.Lane.objects.filter(models.Among("pk", models.Several("lanes")))
+    lanes = models.Lane.objects.filter(Among("pk", Several("lanes")))
     heads = lanes.annotate(head=Subquery(first.order_by("id").values("pk")[:1])).values("head")
     last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
-    replies = models.Reply.objects.filter(models.Among("pk", heads)).select_related("conversation__page")
+    replies = models.Reply.objects.filter(Among("pk", heads)).select_related("conversation__page")
     return replies.annotate(now=Now(), last_number=Subquery(last))
 
 
-_HEADS = models.Prepared(models.Reply, _heads)
-_TAKEN = models.Prepared(
+_HEADS = Prepared(models.Reply, _heads)
+_TAKEN = Prepared(
     models.Reply,
-    lambda: models.Reply.objects.filter(models.Among("mid", models.Several("mids", TextField()))).values_list(
-        "mid", "pk"
-    ),
+    lambda: models.Reply.objects.filter(Among("mid", Several("mids", TextField()))).values_list("mid", "pk"),
 )
 
 
@@ -443,7 +443,7 @@ class Outbox:
         with transaction.atomic():
             held = models.Lane.objects.fence_many([answer.flight.lease for answer in answers])
             # Not fenced: only the process that began an attempt knows its outcome.
-            models.update_each(
+            update_each(
                 models.Attempt,
                 ["outcome", "date_ended", "mid", "status_code"],
                 [
@@ -468,7 +468,7 @@ class Outbox:
                 rows.append((reply.pk, State.SENT, "", own, response, status_code, now))
             names = ["state", "error", "mid", "response", "status_code", "date_sent"]
             # Where a row was changed by hand meanwhile, what it is now counts.
-            settled = models.update_each(models.Reply, names, rows, where="state = 'sending'")
+            settled = update_each(models.Reply, names, rows, where="state = 'sending'")
             for reply, row in zip(replies, rows, strict=True):
                 if reply.pk in settled:
                     for name, value in zip(names, row[1:], strict=True):
@@ -490,7 +490,7 @@ class Outbox:
             replies = [reply for _, reply in pairs]
             rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
             names = ["state", "vouched_wait", "not_before"]
-            if len(models.update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
+            if len(update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
                 transaction.set_rollback(True)
                 return []
             flights = Outbox._with_attempts(pairs, deadline)
@@ -516,7 +516,7 @@ class Outbox:
             )
             for lease, reply in pairs
         ]
-        models.insert_each([flight.attempt for flight in flights], "token")
+        insert_each([flight.attempt for flight in flights], "token")
         return flights
 
     def _fail(self, lease: models.Lease, reply: Any, error: Exception) -> None:
@@ -584,7 +584,7 @@ class Outbox:
             f"{fault(error)}. {error.action}",
             extra={"action": "page_paused", "page": hidden(page.page_id), "seconds": round(seconds)},
         )
-        models.page_paused.send_robust(models.Page, page=page)
+        page_paused.send_robust(models.Page, page=page)
 
     def _token_of(self, page: models.Page) -> str:
         try:
@@ -714,7 +714,7 @@ class Outbox:
             passed = 0.0 if due is None or unseen else _POLL
             rows.append((reply.pk, reply.vouched_wait + passed, reply.not_before))
         # Where a row was changed by hand meanwhile, what it is now counts.
-        models.update_each(models.Reply, ["vouched_wait", "not_before"], rows, where="state = 'unknown'")
+        update_each(models.Reply, ["vouched_wait", "not_before"], rows, where="state = 'unknown'")
 
     @staticmethod
     def _proofs(replies: Sequence[Any]) -> dict[int, str]:

@@ -20,6 +20,7 @@ from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.pipeline.listening import CHANNEL
 from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.patience import at_most
+from djmessenger.sql import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +32,7 @@ MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """What is split in one transaction: as many callbacks as together have no more bytes."""
 
 
-_WAITING = models.Prepared(
+_WAITING = Prepared(
     models.Callback,
     lambda: (
         models.Callback.objects.filter(state=models.Callback.State.NEW)

@@ -14,6 +14,7 @@ from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.logs import fault, hidden
 from djmessenger.models import speaking
+from djmessenger.models.outbox import Held
 from djmessenger.models.speaking import Words, answering
 from djmessenger.receiving import Messaging
 
@@ -37,7 +38,7 @@ def speaking_to(person: models.FBUserProfile | None, page: models.Page | None = 
 
 
 def queue(
-    messaging: Messaging, message: Any, *, rule: str = "", held: models.Held | None = None
+    messaging: Messaging, message: Any, *, rule: str = "", held: Held | None = None
 ) -> list[models.Reply]:
     """Queue an answer to the sender of a messaging, inside the caller's transaction: a row for each call.
 
@@ -62,7 +63,7 @@ def queue_body(
     kind: str,
     *,
     rule: str = "",
-    held: models.Held | None = None,
+    held: Held | None = None,
 ) -> models.Reply:
     """Queue one call of the Send API as it is."""
     return models.Reply.objects.queue(

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 from django.db import transaction
 from django.utils import timezone, translation
 
-from djmessenger import models
 from djmessenger.facebook_locales import language_code
+from djmessenger.models.outbox import Held
 from djmessenger.outgoing import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier, answering, queue
@@ -56,7 +56,7 @@ class Decision:
         self._broken_while_slow: frozenset[int] = frozenset()
         self._error_while_slow = ""
         self._deciding_seconds = outcome.seconds
-        self._held: models.Held | None = None
+        self._held: Held | None = None
 
     @property
     def applied(self) -> list[Rule]:
@@ -108,7 +108,7 @@ class Decision:
             self._deciding_seconds += perf_counter() - started
             self.outcome.seconds = self._deciding_seconds
 
-    def act(self, messaging: Messaging, savepoints: bool = False, held: models.Held | None = None) -> None:
+    def act(self, messaging: Messaging, savepoints: bool = False, held: Held | None = None) -> None:
         """Run the other handlers and the repliers; queue the answers, which may be left in ``held``.
 
         An exception propagates. With ``savepoints`` each rule has its own: what a broken rule did is taken

@@ -21,6 +21,7 @@ from django.utils import timezone
 from djmessenger import bot, models, settings
 from djmessenger.emulator import Emulator, EmulatorTransport, Fault, Page
 from djmessenger.receiving import ReceivingType
+from djmessenger.signals import messaging_failed, reply_failed
 from djmessenger.testing import failures, road, travel
 from djmessenger.testing.explanation import LastOutcome
 from djmessenger.testing.person import Person
@@ -92,10 +93,10 @@ class Messenger:
         self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")
         bot.use_transport(EmulatorTransport(self.emulator))
         self._stack.callback(bot.use_transport, None)
-        models.messaging_failed.connect(self._messaging_failed)
-        self._stack.callback(models.messaging_failed.disconnect, self._messaging_failed)
-        models.reply_failed.connect(self._reply_failed)
-        self._stack.callback(models.reply_failed.disconnect, self._reply_failed)
+        messaging_failed.connect(self._messaging_failed)
+        self._stack.callback(messaging_failed.disconnect, self._messaging_failed)
+        reply_failed.connect(self._reply_failed)
+        self._stack.callback(reply_failed.disconnect, self._reply_failed)
         post_save.connect(self._reply_saved, sender=models.Reply)
         self._stack.callback(post_save.disconnect, self._reply_saved, sender=models.Reply)
         filters = logging.getLogger("djmessenger.filtering")

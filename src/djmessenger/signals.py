@@ -1,4 +1,4 @@
-"""What the road tells a project; each is sent after the commit, in the process that did the work."""
+"""Signals of djmessenger: each is sent after the commit, in the process that did the work."""
 
 from __future__ import annotations
 
