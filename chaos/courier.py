@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 from chaos.faults import ECHOES
 from chaos.storm import PAGE, Storm
-from djmessenger.emulator.server import Callback
-from djmessenger.emulator.webhook import sign_sha1
-from djmessenger.emulator.world import Pending
 from djmessenger.signatures import sign
+from messenger_emulator.server import Callback
+from messenger_emulator.webhook import sign_sha1
+from messenger_emulator.world import Pending
 
 DELAY = 0.7
 """Seconds at most by which a callback is late."""

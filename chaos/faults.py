@@ -6,7 +6,7 @@ import email.utils
 import time
 from dataclasses import dataclass, field
 
-from djmessenger.emulator.core import Answer
+from messenger_emulator.core import Answer
 
 SILENCE = 0.4
 """Seconds of silence beyond the time that the client has for a call."""

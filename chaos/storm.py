@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.faults import FAULTS, FORGED, SILENCE, TAKEN
-from djmessenger.emulator import Emulator
-from djmessenger.emulator.core import Answer
-from djmessenger.emulator.world import Pending
+from messenger_emulator import Emulator
+from messenger_emulator.core import Answer
+from messenger_emulator.world import Pending
 
 PAGE = "104233987650012"
 APP = "883041772661055"

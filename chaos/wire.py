@@ -8,8 +8,8 @@ import struct
 import time
 from typing import Any
 
-from djmessenger.emulator import Emulator
-from djmessenger.emulator.server import GraphServer, _Handler
+from messenger_emulator import Emulator
+from messenger_emulator.server import GraphServer, _Handler
 
 _DROP = 0.05
 """Seconds between two bytes."""

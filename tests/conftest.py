@@ -18,7 +18,8 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 
 from djmessenger import bot
-from djmessenger.emulator import Emulator, EmulatorTransport
+from djmessenger.emulator import EmulatorTransport
+from messenger_emulator import Emulator
 from tests import postgresql
 from tests.settings import postgresql_database, sqlite_file_database
 

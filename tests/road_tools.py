@@ -14,7 +14,6 @@ from django.db import connections
 from django.test import Client
 
 from djmessenger import bot, models, signatures
-from djmessenger.emulator import Emulator, Person
 from djmessenger.handling import BaseHandler
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.clock import Deadline
@@ -22,6 +21,7 @@ from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.road import Road
 from djmessenger.routing import Policy, Rule
+from messenger_emulator import Emulator, Person
 
 PAGE = "104233987650012"
 APP = "883041772661055"

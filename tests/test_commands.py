@@ -16,10 +16,10 @@ from django.utils import translation
 from django.utils.functional import lazy
 
 from djmessenger import bot, graph, payload
-from djmessenger.emulator import Emulator, VirtualClock
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
 from djmessenger.management import profile
 from djmessenger.outgoing import thread
+from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db
 

@@ -15,7 +15,7 @@ import pytest
 from django.core.checks import run_checks
 
 from djmessenger import bot, models
-from djmessenger.emulator.server import serve
+from messenger_emulator.server import serve
 from tests import road_tools as tools
 from tests.road_tools import LONG, post, until
 

@@ -15,9 +15,10 @@ from django.test import Client
 from django.utils import timezone
 
 from djmessenger import bot, graph, models
-from djmessenger.emulator import Emulator, EmulatorTransport, VirtualClock
+from djmessenger.emulator import EmulatorTransport
 from djmessenger.management import doctor_local, doctor_remote
 from djmessenger.management.verbs import doctor as verb
+from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db
 

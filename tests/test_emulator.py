@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger.emulator import Emulator, EmulatorTransport, Fetched, NoAnswer, VirtualClock
+from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.wire import Request
+from messenger_emulator import Emulator, Fetched, NoAnswer, VirtualClock
 
 PAGE = "104233987650012"
 TOKEN = "made-up-page-token"

@@ -6,7 +6,7 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from djmessenger.emulator import NotOnScreen
+from messenger_emulator import NotOnScreen
 from tests.test_emulator import Bench
 from tests.test_emulator_limits import buttons, card, generic, postback, replies, reply, template
 from tests.test_emulator_webhook import Bot

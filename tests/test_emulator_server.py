@@ -16,11 +16,11 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from djmessenger.__main__ import main as djmessenger
-from djmessenger.emulator.control import Control
-from djmessenger.emulator.run import add_arguments, main, run
-from djmessenger.emulator.server import Callback, Courier, GraphServer, serve
-from djmessenger.emulator.webhook import items_in
 from djmessenger.signatures import verify
+from messenger_emulator.control import Control
+from messenger_emulator.run import add_arguments, main, run
+from messenger_emulator.server import Callback, Courier, GraphServer, serve
+from messenger_emulator.webhook import items_in
 from tests.test_emulator import SECRET, TOKEN, Bench
 
 

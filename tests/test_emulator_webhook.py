@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger.emulator import WEBHOOK_FAULTS, Emulator, VirtualClock, encode_like_meta
-from djmessenger.emulator.webhook import items_in
+from messenger_emulator import WEBHOOK_FAULTS, Emulator, VirtualClock, encode_like_meta
+from messenger_emulator.webhook import items_in
 from tests.test_emulator import SECRET, Bench
 
 VECTORS = json.loads((Path(__file__).parent / "wire" / "signature_vectors.json").read_text(encoding="utf-8"))

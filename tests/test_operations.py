@@ -18,7 +18,6 @@ from django.test import Client
 from django.utils import timezone
 
 from djmessenger import bot, models, signatures
-from djmessenger.emulator import Emulator
 from djmessenger.handling import BaseHandler
 from djmessenger.logs import hidden
 from djmessenger.management.verbs import replay as replay_verb
@@ -28,6 +27,7 @@ from djmessenger.pipeline.forgetting import forget
 from djmessenger.pipeline.status import read_status
 from djmessenger.pipeline.tokens import token_of
 from djmessenger.replying import queue
+from messenger_emulator import Emulator
 from tests.faults import hostile
 
 pytestmark = pytest.mark.django_db

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger import outgoing as o
-from djmessenger.emulator import Emulator
 from djmessenger.exceptions import LimitExceeded
+from messenger_emulator import Emulator
 
 URL = "https://example.com/a.png"
 PAGE, TOKEN = "104233987650012", "made-up-page-token"

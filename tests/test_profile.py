@@ -15,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger import bot, graph, models
-from djmessenger.emulator import Emulator, EmulatorTransport, VirtualClock
+from djmessenger.emulator import EmulatorTransport
 from djmessenger.exceptions import DJMInvalidConfigException, InvalidField, LimitExceeded
 from djmessenger.management import profile, profile_plan
 from djmessenger.outgoing import declaration
 from djmessenger.utils.utils import LocalizedString
+from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db
 

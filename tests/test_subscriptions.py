@@ -8,13 +8,13 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from djmessenger import bot, models
-from djmessenger.emulator.state import FIELDS as PAGE_FIELDS
-from djmessenger.emulator.state import INSTAGRAM_FIELDS
 from djmessenger.filtering import FunctionFilter, ReferralFilter, TypeFilter
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.subscriptions import FIELDS, fields_for
 from djmessenger.routing import Policy, Rule
 from djmessenger.routing.wants import wanted_types
+from messenger_emulator.state import FIELDS as PAGE_FIELDS
+from messenger_emulator.state import INSTAGRAM_FIELDS
 
 BASE = {"messages", "messaging_postbacks", "message_echoes", "message_deliveries", "message_reads"}
 PAGE, ACCOUNT = "104233987650012", "17841400000000000"

@@ -17,7 +17,6 @@ from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
 from djmessenger import graph, models, rules
-from djmessenger.emulator import FAULTS, NotOnScreen
 from djmessenger.filtering import FunctionFilter
 from djmessenger.handling import UserProfileHandler
 from djmessenger.outgoing import (
@@ -33,6 +32,7 @@ from djmessenger.outgoing import (
 from djmessenger.routing import Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.routing.functions import FunctionHandler
 from djmessenger.testing import MessengerTestMixin, ReplyRefused, RuleFailed, containing
+from messenger_emulator import FAULTS, NotOnScreen
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = "djmessenger.testing.plugin"

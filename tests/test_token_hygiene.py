@@ -17,11 +17,12 @@ from django.views.debug import ExceptionReporter
 
 from djmessenger import bot, checks, graph, models, signatures
 from djmessenger.bot import tokens
-from djmessenger.emulator import Emulator, EmulatorTransport
+from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import Response, Secret
 from djmessenger.outgoing import Image
 from djmessenger.pipeline import intake
 from djmessenger.rules import policy_from_modules, rule, text
+from messenger_emulator import Emulator
 from tests.graph_tools import Recorder, frames_of, refusal
 from tests.road_tools import PSID, body, now_ms, pass_time
 

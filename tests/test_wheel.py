@@ -30,7 +30,8 @@ def test_every_file_of_the_source_is_packed(wheel):
         names = set(packed.namelist())
     mine = {
         str(path.relative_to(SOURCE))
-        for path in (SOURCE / "djmessenger").rglob("*")
+        for package in ("djmessenger", "messenger_emulator")
+        for path in (SOURCE / package).rglob("*")
         if path.is_file() and path.suffix not in {".pyc", ".orig", ".rej"}
     }
     assert mine - names == set()

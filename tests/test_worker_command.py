@@ -13,7 +13,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from djmessenger import models
-from djmessenger.emulator.server import serve
+from messenger_emulator.server import serve
 from tests import road_tools as tools
 from tests.road_tools import LONG, post, until
 

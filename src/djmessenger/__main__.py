@@ -10,7 +10,7 @@ from pathlib import Path
 
 from django.core.management import execute_from_command_line
 
-from djmessenger.emulator import run as emulator
+from messenger_emulator import run as emulator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,8 +13,8 @@ from django.db import connections
 from django.test import Client
 
 from djmessenger import bot, models, signatures
-from djmessenger.emulator import Emulator
 from djmessenger.handling import SaveMessagingHandler
+from messenger_emulator import Emulator
 from tests.faults import hostile
 
 SECRET = "0123456789abcdef0123456789abcdef"

@@ -14,7 +14,7 @@ from fbmessenger import MessengerClient
 from fbmessenger import thread_settings as profile
 from pymessenger.bot import Bot
 
-from djmessenger.emulator.server import GraphServer, serve
+from messenger_emulator.server import GraphServer, serve
 from tests.test_emulator import SECRET, TOKEN, Bench
 
 POSTBACK = {"type": "postback", "title": "Go", "payload": "GO"}

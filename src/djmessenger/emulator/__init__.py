@@ -1,50 +1,8 @@
-"""A strict, stateful stand-in for graph.facebook.com and for Meta's webhook sender.
-
-    emulator = Emulator(VirtualClock())
-    page = emulator.add_page("104233987650012", "made-up-token", app_secret="made-up-secret")
-    ana = emulator.add_person(page, "Ana Torres", locale="de_DE")
-    ana.says("hallo")
-    emulator.deliver(post)                # post(body, headers) -> status
-    ana.texts                             # what the bot has answered through emulator.handle(...)
-
-Plain Python: a request in, an answer out, a clock it is given. It runs inside a test, inside a site, or as a
-server (``python -m djmessenger.emulator``).
-"""
+"""The stand-in for Meta under its documented names; the package itself is ``messenger_emulator``."""
 
 from __future__ import annotations
 
-from djmessenger.emulator.calls import LoggedCall
-from djmessenger.emulator.core import Answer, Emulator, NoAnswer
-from djmessenger.emulator.encoding import encode_like_meta
-from djmessenger.emulator.faults import FAULTS, GRAPH_FAULTS, WEBHOOK_FAULTS, Fault, Faults
-from djmessenger.emulator.person import Act, NotOnScreen, Person
-from djmessenger.emulator.refusals import Refusal
-from djmessenger.emulator.state import App, Bubble, Page, VirtualClock
 from djmessenger.emulator.transport import EmulatorTransport
-from djmessenger.emulator.webhook import Delivery, Verification
-from djmessenger.emulator.world import Fetched
+from messenger_emulator import FAULTS, Emulator, VirtualClock
 
-__all__ = [
-    "FAULTS",
-    "GRAPH_FAULTS",
-    "WEBHOOK_FAULTS",
-    "Act",
-    "Answer",
-    "App",
-    "Bubble",
-    "Delivery",
-    "Emulator",
-    "EmulatorTransport",
-    "Fault",
-    "Faults",
-    "Fetched",
-    "LoggedCall",
-    "NoAnswer",
-    "NotOnScreen",
-    "Page",
-    "Person",
-    "Refusal",
-    "Verification",
-    "VirtualClock",
-    "encode_like_meta",
-]
+__all__ = ["FAULTS", "Emulator", "EmulatorTransport", "VirtualClock"]

@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from djmessenger.emulator.run import main
+from messenger_emulator.run import main
 
 sys.exit(main())

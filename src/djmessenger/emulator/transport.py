@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from djmessenger.emulator.core import Emulator, NoAnswer
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.wire import Request, Response
+from messenger_emulator.core import Emulator, NoAnswer
 
 
 class EmulatorTransport:

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from djmessenger.emulator import Bubble, Person
 from djmessenger.simulator.stage import Entry, Stage
+from messenger_emulator import Bubble, Person
 
 _AS_THEY_ARE = frozenset(
     {"gets_started", "says", "taps", "sends_sticker", "sends_location", "opens_link", "edits", "reacts"}

@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 from django.urls import NoReverseMatch, reverse
 
 from djmessenger import bot, settings
-from djmessenger.emulator import Answer, NoAnswer
 from djmessenger.graph import NotSent, UnknownFate, default_transport
 from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import keeper
 from djmessenger.simulator.access import is_enabled
 from djmessenger.simulator.stage import PREFIX, get_stage, is_configuring
+from messenger_emulator import Answer, NoAnswer
 
 _SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
 

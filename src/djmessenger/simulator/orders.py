@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from djmessenger.emulator import NotOnScreen, Person
-from djmessenger.emulator.control import Control
 from djmessenger.simulator.stage import Entry, Stage
+from messenger_emulator import NotOnScreen, Person
+from messenger_emulator.control import Control
 
 Values = Mapping[str, Any]
 

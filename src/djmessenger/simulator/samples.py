@@ -7,7 +7,7 @@ import json
 from importlib import resources
 from typing import Any
 
-from djmessenger.emulator import Person
+from messenger_emulator import Person
 
 _CONTAINERS = ("messaging", "standby")
 

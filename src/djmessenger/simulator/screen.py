@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger.emulator import Person, VirtualClock
-from djmessenger.emulator.control import screen_of
-from djmessenger.emulator.state import DAY
 from djmessenger.simulator.stage import Stage
+from messenger_emulator import Person, VirtualClock
+from messenger_emulator.control import screen_of
+from messenger_emulator.state import DAY
 
 _SHOWN = 300
 """Messages of one conversation that the page draws."""

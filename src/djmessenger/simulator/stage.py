@@ -18,9 +18,9 @@ from django.core.management import CommandError, call_command
 from django.db import connections
 
 from djmessenger import bot, models, settings
-from djmessenger.emulator import Delivery, Emulator, Page, Person, VirtualClock
-from djmessenger.emulator.server import Callback
 from djmessenger.exceptions import DJMException
+from messenger_emulator import Delivery, Emulator, Page, Person, VirtualClock
+from messenger_emulator.server import Callback
 
 logger = logging.getLogger(__name__)
 

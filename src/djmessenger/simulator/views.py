@@ -17,7 +17,6 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
 from djmessenger import settings
-from djmessenger.emulator import FAULTS, GRAPH_FAULTS, NoAnswer
 from djmessenger.facebook_locales import FacebookLocale
 from djmessenger.simulator import export as exporting
 from djmessenger.simulator import gate, panel, screen
@@ -26,6 +25,7 @@ from djmessenger.simulator.files import FILES
 from djmessenger.simulator.orders import Orders
 from djmessenger.simulator.samples import sample_for, samples
 from djmessenger.simulator.stage import Stage, get_stage
+from messenger_emulator import FAULTS, GRAPH_FAULTS, NoAnswer
 
 ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js", "forms.js")
 _MOST_BODY = 8 * 1024 * 1024

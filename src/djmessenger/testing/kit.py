@@ -19,12 +19,13 @@ from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
 from djmessenger import bot, models, settings
-from djmessenger.emulator import Emulator, EmulatorTransport, Fault, Page
+from djmessenger.emulator import EmulatorTransport
 from djmessenger.receiving import ReceivingType
 from djmessenger.signals import messaging_failed, reply_failed
 from djmessenger.testing import failures, road, travel
 from djmessenger.testing.explanation import LastOutcome
 from djmessenger.testing.person import Person
+from messenger_emulator import Emulator, Fault, Page
 
 PAGE_ID = "104233987650012"
 APP_ID = "883041772661055"
@@ -283,7 +284,7 @@ class Messenger:
 
     @contextlib.contextmanager
     def fault(self, name: str, **options: Any) -> Iterator[Fault]:
-        """Have Meta, or the way to it, misbehave; ``djmessenger.emulator.FAULTS`` has the names.
+        """Have Meta, or the way to it, misbehave; ``messenger_emulator.FAULTS`` has the names.
 
         What is refused because of it fails no test. ``times`` limits how often it strikes.
         """

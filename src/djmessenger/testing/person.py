@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from djmessenger import models
-from djmessenger.emulator import Act, Bubble
-from djmessenger.emulator import Person as EmulatedPerson
-from djmessenger.emulator.state import LIKE_STICKER
 from djmessenger.testing.explanation import LastOutcome, line_of, transcript
 from djmessenger.testing.looking import Expected, differences, shown
+from messenger_emulator import Act, Bubble
+from messenger_emulator import Person as EmulatedPerson
+from messenger_emulator.state import LIKE_STICKER
 
 if TYPE_CHECKING:
     from djmessenger.testing.kit import Messenger

@@ -13,7 +13,7 @@ from django.apps import apps
 from django.db.models import DateTimeField, F, Min, Model
 
 from djmessenger import models
-from djmessenger.emulator import Emulator
+from messenger_emulator import Emulator
 
 
 class Clock:

@@ -20,9 +20,9 @@ from django.core.wsgi import get_wsgi_application
 
 from djmessenger import bot, models, settings
 from djmessenger.demo import messenger
-from djmessenger.emulator import Act, Person
-from djmessenger.emulator.server import Callback
 from djmessenger.simulator.stage import Stage, get_stage
+from messenger_emulator import Act, Person
+from messenger_emulator.server import Callback
 
 WIDTH, BUBBLE = 60, 44
 PATIENCE = 30.0

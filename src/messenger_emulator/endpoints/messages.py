@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.content import MEDIA, check_message
-from djmessenger.emulator.drawing import draw, echo_of
-from djmessenger.emulator.endpoints.context import Context, numeric_id
-from djmessenger.emulator.person import Person
-from djmessenger.emulator.state import DAY, HOUR, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
-from djmessenger.emulator.validation import as_object, inner, one_of, required, required_text
 from djmessenger.rulebook import limit, retirement
+from messenger_emulator import refusals
+from messenger_emulator.content import MEDIA, check_message
+from messenger_emulator.drawing import draw, echo_of
+from messenger_emulator.endpoints.context import Context, numeric_id
+from messenger_emulator.person import Person
+from messenger_emulator.state import DAY, HOUR, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
+from messenger_emulator.validation import as_object, inner, one_of, required, required_text
 
 ACTIONS = frozenset({"typing_on", "typing_off", "mark_seen", "react", "unreact"})
 RECIPIENTS = (

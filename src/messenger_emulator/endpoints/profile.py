@@ -11,11 +11,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.buttons import PLAIN_BUTTON, check_buttons
-from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.state import Page
-from djmessenger.emulator.validation import (
+from djmessenger.rulebook import limit
+from messenger_emulator import refusals
+from messenger_emulator.buttons import PLAIN_BUTTON, check_buttons
+from messenger_emulator.endpoints.context import Context
+from messenger_emulator.state import Page
+from messenger_emulator.validation import (
     as_flag,
     as_list,
     as_object,
@@ -26,7 +27,6 @@ from djmessenger.emulator.validation import (
     required,
     required_text,
 )
-from djmessenger.rulebook import limit
 
 TEN_MINUTES = 600.0
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.emulator.state import Bubble
+from messenger_emulator.state import Bubble
 
 
 def echo_of(bubble: Bubble, *, instagram: bool = False) -> dict[str, Any]:

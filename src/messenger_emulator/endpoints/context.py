@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.encoding import Upload
-from djmessenger.emulator.person import Person
-from djmessenger.emulator.state import Page
-from djmessenger.emulator.validation import as_object, required
-from djmessenger.emulator.world import World
+from messenger_emulator import refusals
+from messenger_emulator.encoding import Upload
+from messenger_emulator.person import Person
+from messenger_emulator.state import Page
+from messenger_emulator.validation import as_object, required
+from messenger_emulator.world import World
 
 
 @dataclass

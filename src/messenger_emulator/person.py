@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from djmessenger.emulator.screen import Screen
-from djmessenger.emulator.state import LIKE_STICKER, Bubble
+from messenger_emulator.screen import Screen
+from messenger_emulator.state import LIKE_STICKER, Bubble
 
 REACTIONS = {
     "\u2764\ufe0f": "love",

@@ -1,4 +1,4 @@
-"""``python -m djmessenger.emulator``: the emulator as a server, for bots in any language."""
+"""``python -m messenger_emulator``: the emulator as a server, for bots in any language."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from djmessenger.emulator.control import Control
-from djmessenger.emulator.core import Emulator
-from djmessenger.emulator.faults import FAULTS
-from djmessenger.emulator.person import NotOnScreen, Person
-from djmessenger.emulator.server import Callback, Courier, GraphServer, serve
-from djmessenger.emulator.state import VirtualClock
+from messenger_emulator.control import Control
+from messenger_emulator.core import Emulator
+from messenger_emulator.faults import FAULTS
+from messenger_emulator.person import NotOnScreen, Person
+from messenger_emulator.server import Callback, Courier, GraphServer, serve
+from messenger_emulator.state import VirtualClock
 
 HELP = """What you type is what the person says. Further:
   /start            Get Started          /tap TITLE     tap a quick reply, button or menu item
@@ -134,6 +134,6 @@ def obey(emulator: Emulator, person: Person, line: str, say: Callable[[str], obj
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m djmessenger.emulator", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m messenger_emulator", description=__doc__)
     add_arguments(parser)
     return run(parser.parse_args(arguments))

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.faults import Faults
-from djmessenger.emulator.person import Person
-from djmessenger.emulator.state import (
+from messenger_emulator import refusals
+from messenger_emulator.faults import Faults
+from messenger_emulator.person import Person
+from messenger_emulator.state import (
     DAY,
     FIELDS,
     INSTAGRAM_FIELDS,

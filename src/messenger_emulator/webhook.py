@@ -15,10 +15,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from djmessenger.emulator.encoding import encode_like_meta
-from djmessenger.emulator.state import Page
-from djmessenger.emulator.world import Pending, World
 from djmessenger.signatures import sign
+from messenger_emulator.encoding import encode_like_meta
+from messenger_emulator.state import Page
+from messenger_emulator.world import Pending, World
 
 TIME_LIMIT = 5.0
 """Seconds that the receiver has."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from djmessenger.emulator.state import DAY, Bubble, Page
+from messenger_emulator.state import DAY, Bubble, Page
 
 
 class Sink(Protocol):

@@ -11,12 +11,12 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.person import Person
-from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
-from djmessenger.emulator.validation import as_number, as_url, required, required_text
 from djmessenger.rulebook import limit
+from messenger_emulator import refusals
+from messenger_emulator.endpoints.context import Context
+from messenger_emulator.person import Person
+from messenger_emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
+from messenger_emulator.validation import as_number, as_url, required, required_text
 
 
 def page_node(context: Context) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.state import FIELDS, INSTAGRAM_FIELDS, App, Page
-from djmessenger.emulator.validation import as_text, required_text
-from djmessenger.emulator.world import World
+from messenger_emulator import refusals
+from messenger_emulator.state import FIELDS, INSTAGRAM_FIELDS, App, Page
+from messenger_emulator.validation import as_text, required_text
+from messenger_emulator.world import World
 
 _SMALL = 120
 """Width and height of a sticker in pixels."""

@@ -11,10 +11,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.buttons import ANY_BUTTON, PLAIN_BUTTON, URL_KEYS, check_buttons, check_web_url
-from djmessenger.emulator.state import Page
-from djmessenger.emulator.validation import (
+from djmessenger.rulebook import limit
+from messenger_emulator import refusals
+from messenger_emulator.buttons import ANY_BUTTON, PLAIN_BUTTON, URL_KEYS, check_buttons, check_web_url
+from messenger_emulator.state import Page
+from messenger_emulator.validation import (
     as_list,
     as_number,
     as_object,
@@ -27,7 +28,6 @@ from djmessenger.emulator.validation import (
     required,
     required_text,
 )
-from djmessenger.rulebook import limit
 
 PLACEHOLDER = "name_placeholder"
 """What Graph's validator calls the payload of a template."""

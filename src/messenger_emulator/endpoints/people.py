@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.endpoints.context import Context, numeric_id
-from djmessenger.emulator.endpoints.messages import is_known_app
-from djmessenger.emulator.person import Person
-from djmessenger.emulator.validation import as_list, as_number, as_object, one_of, required
 from djmessenger.rulebook import limit
+from messenger_emulator import refusals
+from messenger_emulator.endpoints.context import Context, numeric_id
+from messenger_emulator.endpoints.messages import is_known_app
+from messenger_emulator.person import Person
+from messenger_emulator.validation import as_list, as_number, as_object, one_of, required
 
 NAMES = ("name", "first_name", "last_name", "profile_pic", "id")
 _PERMISSIONS = {

@@ -11,14 +11,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.calls import LoggedCall, redact
-from djmessenger.emulator.encoding import Parameters, read_parameters
-from djmessenger.emulator.endpoints import apps, messages, pages, people, profile
-from djmessenger.emulator.endpoints.context import Context
-from djmessenger.emulator.state import DAY, App, Page
-from djmessenger.emulator.webhook import Webhook
 from djmessenger.rulebook import limit, retirement, rows
+from messenger_emulator import refusals
+from messenger_emulator.calls import LoggedCall, redact
+from messenger_emulator.encoding import Parameters, read_parameters
+from messenger_emulator.endpoints import apps, messages, pages, people, profile
+from messenger_emulator.endpoints.context import Context
+from messenger_emulator.state import DAY, App, Page
+from messenger_emulator.webhook import Webhook
 
 Answer = tuple[int, dict[str, str], bytes]
 Edge = Callable[[Context], Any]

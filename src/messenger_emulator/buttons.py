@@ -10,9 +10,10 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.state import Page
-from djmessenger.emulator.validation import (
+from djmessenger.rulebook import limit
+from messenger_emulator import refusals
+from messenger_emulator.state import Page
+from messenger_emulator.validation import (
     as_flag,
     as_list,
     as_number,
@@ -23,7 +24,6 @@ from djmessenger.emulator.validation import (
     required,
     required_text,
 )
-from djmessenger.rulebook import limit
 
 URL_KEYS = {
     "type",

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.emulator import refusals
+from messenger_emulator import refusals
 
 
 def as_object(value: Any, path: str) -> dict[str, Any]:

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.emulator import refusals
-from djmessenger.emulator.state import Page
-from djmessenger.emulator.templates import check_template, check_utility
-from djmessenger.emulator.validation import (
+from djmessenger.rulebook import limit
+from messenger_emulator import refusals
+from messenger_emulator.state import Page
+from messenger_emulator.templates import check_template, check_utility
+from messenger_emulator.validation import (
     as_flag,
     as_list,
     as_number,
@@ -23,7 +24,6 @@ from djmessenger.emulator.validation import (
     only_keys,
     required,
 )
-from djmessenger.rulebook import limit
 
 MEDIA = frozenset({"image", "audio", "video", "file"})
 _MESSAGE_KEYS = {

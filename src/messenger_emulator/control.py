@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from djmessenger.emulator.core import Emulator
-from djmessenger.emulator.faults import FAULTS
-from djmessenger.emulator.person import Act, NotOnScreen, Person
-from djmessenger.emulator.state import Page, VirtualClock
+from messenger_emulator.core import Emulator
+from messenger_emulator.faults import FAULTS
+from messenger_emulator.person import Act, NotOnScreen, Person
+from messenger_emulator.state import Page, VirtualClock
 
 ACTS = frozenset(
     {

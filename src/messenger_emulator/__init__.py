@@ -1,0 +1,48 @@
+"""A strict, stateful stand-in for graph.facebook.com and for Meta's webhook sender.
+
+    emulator = Emulator(VirtualClock())
+    page = emulator.add_page("104233987650012", "made-up-token", app_secret="made-up-secret")
+    ana = emulator.add_person(page, "Ana Torres", locale="de_DE")
+    ana.says("hallo")
+    emulator.deliver(post)                # post(body, headers) -> status
+    ana.texts                             # what the bot has answered through emulator.handle(...)
+
+Plain Python: a request in, an answer out, a clock it is given. It runs inside a test, inside a site, or as a
+server (``python -m messenger_emulator``).
+"""
+
+from __future__ import annotations
+
+from messenger_emulator.calls import LoggedCall
+from messenger_emulator.core import Answer, Emulator, NoAnswer
+from messenger_emulator.encoding import encode_like_meta
+from messenger_emulator.faults import FAULTS, GRAPH_FAULTS, WEBHOOK_FAULTS, Fault, Faults
+from messenger_emulator.person import Act, NotOnScreen, Person
+from messenger_emulator.refusals import Refusal
+from messenger_emulator.state import App, Bubble, Page, VirtualClock
+from messenger_emulator.webhook import Delivery, Verification
+from messenger_emulator.world import Fetched
+
+__all__ = [
+    "FAULTS",
+    "GRAPH_FAULTS",
+    "WEBHOOK_FAULTS",
+    "Act",
+    "Answer",
+    "App",
+    "Bubble",
+    "Delivery",
+    "Emulator",
+    "Fault",
+    "Faults",
+    "Fetched",
+    "LoggedCall",
+    "NoAnswer",
+    "NotOnScreen",
+    "Page",
+    "Person",
+    "Refusal",
+    "Verification",
+    "VirtualClock",
+    "encode_like_meta",
+]

@@ -1,0 +1,9 @@
+"""Entry of ``python -m messenger_emulator``."""
+
+from __future__ import annotations
+
+import sys
+
+from messenger_emulator.run import main
+
+sys.exit(main())
