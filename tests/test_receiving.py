@@ -39,7 +39,7 @@ from djmessenger.receiving import (
     Recipient,
     Sender,
     checker,
-    checkers,
+    classify,
     split,
 )
 
@@ -464,7 +464,7 @@ def test_standby_is_a_type_of_its_own_and_knows_what_it_would_be():
 
 @pytest.fixture
 def own(monkeypatch):
-    monkeypatch.setattr(checkers, "own_checkers", [])
+    monkeypatch.setattr(classify, "own_checkers", [])
     made = ReceivingType("TEST_OWN")
     yield made
     del ReceivingType.members["TEST_OWN"]
@@ -477,7 +477,7 @@ def test_a_checker_joins_by_the_decorator_never_by_being_a_subclass(own):
 
     assert message(text="HI").type is ReceivingType.SIMPLE_TEXT
     assert checker(Shouting) is checker(Shouting) is Shouting
-    assert checkers.own_checkers == [Shouting]
+    assert classify.own_checkers == [Shouting]
     assert message(text="HI").type is own
     assert message(text="hi").type is ReceivingType.SIMPLE_TEXT
     assert message(text="HI", is_echo=True).type is ReceivingType.ECHO

@@ -17,7 +17,7 @@ from djmessenger import rulebook, settings
 from djmessenger.outgoing import OutgoingMessage
 from djmessenger.outgoing.data import MESSAGES
 from djmessenger.receiving import Messaging, ReceivingType
-from djmessenger.receiving.checkers import EVENT_KEYS
+from djmessenger.receiving.classify import EVENT_KEYS
 from djmessenger.receiving.parsing import split
 from djmessenger.receiving.subscriptions import FIELDS
 from djmessenger.rulebook.facts import READ

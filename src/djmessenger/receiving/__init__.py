@@ -9,7 +9,7 @@ from djmessenger.receiving.attachments import (
     MultimediaAttachmentPayload,
 )
 from djmessenger.receiving.callbacks import Callback, Entry
-from djmessenger.receiving.checkers import (
+from djmessenger.receiving.classify import (
     AccountLinkingChecker,
     AuthenticationChecker,
     EventKeyChecker,

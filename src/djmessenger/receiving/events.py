@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
 from djmessenger.receiving.attachments import Attachment, Coordinates
-from djmessenger.receiving.checkers import (
+from djmessenger.receiving.classify import (
     CONTAINERS,
     ENTRY,
     find_inner_type,

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
+from djmessenger.receiving.messages import MessagingLike
 from djmessenger.receiving.parts import read_milliseconds
-
-if TYPE_CHECKING:
-    from djmessenger.receiving.events import Messaging
 
 LONGEST = 128
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def dedup_key(messaging: Messaging) -> str:
+def dedup_key(messaging: MessagingLike) -> str:
     """Give the key: page, container, kind and what identifies it; a hash where that is too long or missing.
 
     The kind is part of it: an echo, an edit and a taken-back message bear the ``mid`` of the message they
@@ -38,7 +36,7 @@ def dedup_key(messaging: Messaging) -> str:
     return key
 
 
-def _identity(messaging: Messaging) -> tuple[str, ...] | None:
+def _identity(messaging: MessagingLike) -> tuple[str, ...] | None:
     message = messaging.message
     if message is not None:
         if not message.mid:

@@ -7,9 +7,9 @@ Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "W
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
-from djmessenger.receiving.attachments import Attachment
+from djmessenger.receiving.attachments import Attachment, Coordinates
 from djmessenger.receiving.parts import (
     Field,
     Part,
@@ -303,3 +303,80 @@ class ThreadControl(Part):
         self.previous_owner_app_id = previous_owner_app_id
         self.requested_owner_app_id = ""
         self.metadata = metadata
+
+
+class MessagingLike(Protocol):
+    """An event as checkers and keys see it: its parts, its surroundings and the values read from them.
+
+    ``djmessenger.receiving.Messaging`` has all of it. The modules that ``Messaging`` calls need this class alone, so
+    that no import leads back.
+    """
+
+    sender: Sender | None
+    recipient: Recipient | None
+    timestamp: int
+    message: Message | None
+    postback: Postback | None
+    optin: Optin | None
+    account_linking: AccountLinking | None
+    delivery: Delivery | None
+    read: Read | None
+    reaction: Reaction | None
+    message_edit: MessageEdit | None
+    pass_thread_control: ThreadControl | None
+    take_thread_control: ThreadControl | None
+    request_thread_control: ThreadControl | None
+
+    @property
+    def raw(self) -> dict[str, Any]: ...
+
+    @property
+    def entry_id(self) -> str: ...
+
+    @property
+    def channel(self) -> str: ...
+
+    @property
+    def container(self) -> str: ...
+
+    @property
+    def is_standby(self) -> bool: ...
+
+    @property
+    def is_echo(self) -> bool: ...
+
+    @property
+    def mid(self) -> str: ...
+
+    @property
+    def text(self) -> str: ...
+
+    @property
+    def payload(self) -> str: ...
+
+    @property
+    def referral(self) -> Referral | None: ...
+
+    @property
+    def attachments(self) -> list[Attachment]: ...
+
+    @property
+    def user_ref(self) -> str: ...
+
+    def get_psid(self) -> str: ...
+
+    def get_page_id(self) -> str: ...
+
+    def get_text(self) -> str: ...
+
+    def get_postback_payload(self) -> str: ...
+
+    def get_quick_reply_payload(self) -> str: ...
+
+    def get_sticker_id(self) -> str | None: ...
+
+    def get_coordinates(self) -> Coordinates | None: ...
+
+    def get_url(self) -> str: ...
+
+    def get_watermark(self) -> int | None: ...

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from djmessenger import payload
+from djmessenger.receiving.attachments import Attachment
+from djmessenger.receiving.messages import MessagingLike
 from djmessenger.receiving.types import AttachmentType, ReceivingType
-
-if TYPE_CHECKING:
-    from djmessenger.receiving.attachments import Attachment
-    from djmessenger.receiving.events import Messaging
 
 logger = logging.getLogger(__name__)
 
@@ -19,7 +17,7 @@ logger = logging.getLogger(__name__)
 class MessagingChecker(ABC):
     """Parent of what recognises one family of events. One of a project's own joins by ``@checker``."""
 
-    def __init__(self, messaging: Messaging) -> None:
+    def __init__(self, messaging: MessagingLike) -> None:
         self.messaging = messaging
 
     @abstractmethod
@@ -275,7 +273,7 @@ BUILT_IN: tuple[type[MessagingChecker], ...] = (
 )
 
 
-def is_from_page(messaging: Messaging) -> bool:
+def is_from_page(messaging: MessagingLike) -> bool:
     """Tell whether the page itself is the sender, so that an answer to it would be answered for ever."""
     sender = messaging.sender
     if not messaging.entry_id or sender is None or sender.id != messaging.entry_id:
@@ -283,7 +281,7 @@ def is_from_page(messaging: Messaging) -> bool:
     return _THREAD_CONTROL.isdisjoint(messaging.raw)
 
 
-def find_type(messaging: Messaging) -> ReceivingType:
+def find_type(messaging: MessagingLike) -> ReceivingType:
     """Work out the type; the first checker that recognises the event decides. Never raises."""
     if messaging.is_echo:
         return ReceivingType.ECHO
@@ -292,7 +290,7 @@ def find_type(messaging: Messaging) -> ReceivingType:
     return find_inner_type(messaging)
 
 
-def find_inner_type(messaging: Messaging) -> ReceivingType:
+def find_inner_type(messaging: MessagingLike) -> ReceivingType:
     """Work out the type without regard to standby."""
     for cls in own_checkers:
         try:
