@@ -19,7 +19,6 @@ from django.db import DatabaseError, transaction
 from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import graph, models, routing, rules, settings
-from djmessenger.bot import tokens
 from djmessenger.bot.pages import (
     Speaker,
     all_pages,
@@ -31,7 +30,8 @@ from djmessenger.bot.pages import (
     speaker_of,
     token_of,
 )
-from djmessenger.bot.tokens import key_problems, new_key
+from djmessenger.bot.tokens import decrypt, encrypt, key_problems, new_key
+from djmessenger.bot.tokens import is_under_newest_key as is_ciphertext_under_newest_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
 from djmessenger.models import speaking
 from djmessenger.pipeline.dispatch import (
@@ -243,20 +243,20 @@ def _log_call(page_pk: int, call: graph.LoggedCall) -> None:
 
 def set_token(page: models.Page, token: graph.Secret) -> None:
     """Put a token into a Page's row, encrypted and not saved; an empty one removes what is there."""
-    page.token_ciphertext = tokens.encrypt(page.page_id, token) if token else ""
+    page.token_ciphertext = encrypt(page.page_id, token) if token else ""
 
 
 def token_hint(page: models.Page) -> str:
     """Tell staff which token a row holds by its last four letters; empty where it holds none."""
     if not page.token_ciphertext:
         return ""
-    token = tokens.decrypt(page.page_id, page.token_ciphertext)
+    token = decrypt(page.page_id, page.token_ciphertext)
     return token.reveal()[-4:] if len(token.reveal()) >= _LONG_ENOUGH else "…"
 
 
 def is_under_newest_key(page: models.Page) -> bool:
     """Tell whether the newest of ``DJM_TOKEN_KEYS`` opens the token of a row, so that the older ones can go."""
-    return tokens.is_under_newest_key(page.token_ciphertext)
+    return is_ciphertext_under_newest_key(page.token_ciphertext)
 
 
 def rotate_tokens() -> int:
@@ -268,13 +268,13 @@ def rotate_tokens() -> int:
     for page in models.Page.objects.exclude(token_ciphertext="").order_by("pk"):
         before = page.token_ciphertext
         try:
-            set_token(page, tokens.decrypt(page.page_id, before))
+            set_token(page, decrypt(page.page_id, before))
         except TokenKeyError:
-            if tokens.key_problems():
+            if key_problems():
                 raise
             unread.append(page.page_id)
             continue
-        if not tokens.is_under_newest_key(before):
+        if not is_ciphertext_under_newest_key(before):
             # Whoever typed a new token meanwhile keeps it.
             rows = models.Page.objects.filter(pk=page.pk, token_ciphertext=before)
             changed += rows.update(token_ciphertext=page.token_ciphertext)
@@ -369,5 +369,5 @@ def _forget(setting: str, **kwargs: Any) -> None:
         return
     if _named_dispatcher.cache_info().currsize:
         _named_dispatcher().stop()
-    for made in (_project_policy, _policy_at, _client, tokens.decrypt, get_road, _named_dispatcher):
+    for made in (_project_policy, _policy_at, _client, decrypt, get_road, _named_dispatcher):
         made.cache_clear()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.conf import settings as django_settings
 
 from djmessenger import models, settings
-from djmessenger.bot import tokens
+from djmessenger.bot.tokens import decrypt
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
 from djmessenger.graph import Secret
 
@@ -122,7 +122,7 @@ def token_of(page: models.Page) -> Secret:
     if settings.page_setting(page.page_id, "token"):
         return _secret(page, settings.page_setting(page.page_id, "token"))
     if page.token_ciphertext:
-        return tokens.decrypt(page.page_id, page.token_ciphertext)
+        return decrypt(page.page_id, page.token_ciphertext)
     if is_default(page) and page_access_token():
         return _secret(page, page_access_token())
     if is_default(page) and not page.page_id:

@@ -13,8 +13,8 @@ from django.utils.functional import Promise
 
 from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.filtering import patterns
 from djmessenger.filtering.base import BaseFilter, Verdict, literal_key
+from djmessenger.filtering.patterns import PatternTimeout, compiled, literals_of, search
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.utils.utils import LocalizedString
 
@@ -34,7 +34,7 @@ class SimpleTextRegexFilter(BaseFilter):
     def __init__(self, regex: str | None = None) -> None:
         self.regex = regex
         if regex is not None:
-            patterns.compiled(settings.DJM_REGEX_ENGINE, regex)
+            compiled(settings.DJM_REGEX_ENGINE, regex)
 
     def should_pass(self, messaging: Messaging) -> bool:
         return self.check(messaging).passed
@@ -45,7 +45,7 @@ class SimpleTextRegexFilter(BaseFilter):
             return super().check(messaging)
         try:
             return Verdict(self._search(messaging), self._name())
-        except patterns.PatternTimeout as error:
+        except PatternTimeout as error:
             return Verdict(False, self._name(), error=str(error))
         except Exception as error:  # noqa: BLE001 - as in every filter
             return self._failed(error)
@@ -54,7 +54,7 @@ class SimpleTextRegexFilter(BaseFilter):
         text = messaging.text
         if not text or self.regex is None:
             return False
-        found = patterns.search(self.regex, text)
+        found = search(self.regex, text)
         if found is None:
             return False
         messaging.context.update(found)
@@ -63,7 +63,7 @@ class SimpleTextRegexFilter(BaseFilter):
     def literals(self) -> frozenset[str] | None:
         if type(self).should_pass not in _OWN:
             return None
-        found = patterns.literals_of(self.regex)
+        found = literals_of(self.regex)
         return None if found is None else frozenset(map(literal_key, found))
 
 

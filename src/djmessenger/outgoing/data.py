@@ -15,64 +15,93 @@ from django.utils.functional import Promise
 
 from djmessenger import rulebook
 from djmessenger.exceptions import InvalidField
-from djmessenger.outgoing import actions, attachments, buttons, commerce, forms, templates, utility
+from djmessenger.outgoing.actions import Reaction, SenderAction, Typing
+from djmessenger.outgoing.attachments import Audio, File, Image, Images, Sticker, Video
 from djmessenger.outgoing.base import Localized, OutgoingMessage, Part
+from djmessenger.outgoing.buttons import (
+    AudioCallButton,
+    CallButton,
+    GamePlayButton,
+    LogInButton,
+    LogOutButton,
+    PostbackButton,
+    UrlAction,
+    UrlButton,
+)
+from djmessenger.outgoing.commerce import (
+    Address,
+    Adjustment,
+    CouponTemplate,
+    ProductTemplate,
+    ReceiptItem,
+    ReceiptTemplate,
+)
+from djmessenger.outgoing.forms import CustomerFeedback, CustomerInformation, InstantForm, Question
 from djmessenger.outgoing.message import ThreadControl
 from djmessenger.outgoing.quick_replies import EmailQuickReply, PhoneQuickReply, QuickReply
+from djmessenger.outgoing.templates import (
+    ButtonTemplate,
+    Element,
+    GenericTemplate,
+    GridImage,
+    ImageGrid,
+    MediaTemplate,
+)
 from djmessenger.outgoing.text import Text
+from djmessenger.outgoing.utility import Utility, UtilityPostback, UtilityUrl
 from djmessenger.utils.utils import LocalizedString
 
 MESSAGES: dict[str, type[OutgoingMessage]] = {
     "text": Text,
     "simple_text": Text,
-    "image": attachments.Image,
-    "audio": attachments.Audio,
-    "video": attachments.Video,
-    "file": attachments.File,
-    "images": attachments.Images,
-    "sticker": attachments.Sticker,
-    "button": templates.ButtonTemplate,
-    "generic": templates.GenericTemplate,
-    "media": templates.MediaTemplate,
-    "image_grid": templates.ImageGrid,
-    "receipt": commerce.ReceiptTemplate,
-    "product": commerce.ProductTemplate,
-    "coupon": commerce.CouponTemplate,
-    "customer_feedback": forms.CustomerFeedback,
-    "customer_information": forms.CustomerInformation,
-    "instant_form": forms.InstantForm,
-    "utility": utility.Utility,
-    "sender_action": actions.SenderAction,
-    "typing": actions.Typing,
-    "reaction": actions.Reaction,
+    "image": Image,
+    "audio": Audio,
+    "video": Video,
+    "file": File,
+    "images": Images,
+    "sticker": Sticker,
+    "button": ButtonTemplate,
+    "generic": GenericTemplate,
+    "media": MediaTemplate,
+    "image_grid": ImageGrid,
+    "receipt": ReceiptTemplate,
+    "product": ProductTemplate,
+    "coupon": CouponTemplate,
+    "customer_feedback": CustomerFeedback,
+    "customer_information": CustomerInformation,
+    "instant_form": InstantForm,
+    "utility": Utility,
+    "sender_action": SenderAction,
+    "typing": Typing,
+    "reaction": Reaction,
 }
 """Type of a message as plain data to its class."""
 
 BUTTONS: dict[str, type[Part]] = {
-    "web_url": buttons.UrlButton,
-    "postback": buttons.PostbackButton,
-    "phone_number": buttons.CallButton,
-    "account_link": buttons.LogInButton,
-    "account_unlink": buttons.LogOutButton,
-    "game_play": buttons.GamePlayButton,
-    "audio_call": buttons.AudioCallButton,
+    "web_url": UrlButton,
+    "postback": PostbackButton,
+    "phone_number": CallButton,
+    "account_link": LogInButton,
+    "account_unlink": LogOutButton,
+    "game_play": GamePlayButton,
+    "audio_call": AudioCallButton,
 }
 QUICK_REPLIES: dict[str, type[Part]] = {
     "text": QuickReply,
     "user_phone_number": PhoneQuickReply,
     "user_email": EmailQuickReply,
 }
-UTILITY_BUTTONS: dict[str, type[Part]] = {"POSTBACK": utility.UtilityPostback, "URL": utility.UtilityUrl}
+UTILITY_BUTTONS: dict[str, type[Part]] = {"POSTBACK": UtilityPostback, "URL": UtilityUrl}
 
 _INSIDE: dict[tuple[type[Part], str], type[Part] | tuple[str, str, dict[str, type[Part]]]] = {
-    (templates.GenericTemplate, "elements"): templates.Element,
-    (templates.Element, "default_action"): buttons.UrlAction,
-    (templates.ImageGrid, "images"): templates.GridImage,
-    (commerce.ReceiptTemplate, "elements"): commerce.ReceiptItem,
-    (commerce.ReceiptTemplate, "address"): commerce.Address,
-    (commerce.ReceiptTemplate, "adjustments"): commerce.Adjustment,
-    (forms.CustomerFeedback, "question"): forms.Question,
-    (utility.Utility, "buttons"): ("type", "", UTILITY_BUTTONS),
+    (GenericTemplate, "elements"): Element,
+    (Element, "default_action"): UrlAction,
+    (ImageGrid, "images"): GridImage,
+    (ReceiptTemplate, "elements"): ReceiptItem,
+    (ReceiptTemplate, "address"): Address,
+    (ReceiptTemplate, "adjustments"): Adjustment,
+    (CustomerFeedback, "question"): Question,
+    (Utility, "buttons"): ("type", "", UTILITY_BUTTONS),
 }
 """What a key holds where its name alone does not tell."""
 _EVERYWHERE: dict[str, type[Part] | tuple[str, str, dict[str, type[Part]]]] = {

@@ -10,8 +10,7 @@ from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.outgoing import Audio, File, Image, MediaMessage, OutgoingMessage, Text, Video, as_messages
 from djmessenger.receiving import Messaging
-from djmessenger.replying import sending
-from djmessenger.replying.sending import Words
+from djmessenger.replying.sending import Words, act, queue, queue_body, render_for, speaking_to
 from djmessenger.replying.types import NotificationType, ReplyAction, ReplyingType
 from djmessenger.utils.serializable import Serializable
 from djmessenger.utils.utils import LocalizedString
@@ -50,8 +49,8 @@ class CommonReplier(Serializable, abc.ABC):
         ``DJMInvalidConfigException`` for a message that Meta would refuse.
         """
         if self.sender_action is not None:
-            sending.act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
-        with sending.speaking_to(messaging.person, messaging.page):
+            act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
+        with speaking_to(messaging.person, messaging.page):
             message: Any = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
             raise DJMInvalidConfigException(
@@ -61,12 +60,12 @@ class CommonReplier(Serializable, abc.ABC):
         beside = {} if told is NotificationType.REGULAR else {"notification_type": told.wire}
         for part in _parts(dict(message), messaging.channel):
             body = {"messaging_type": "RESPONSE", **beside, "message": part}
-            sending.queue_body(messaging, body, str(self.get_reply_type()))
+            queue_body(messaging, body, str(self.get_reply_type()))
 
     @staticmethod
     def preprocess_outgoing_string(psid: str, localized_text: Words, add_prefix: bool = True) -> str:
         """Give the text in the person's language where there is a translation, after ``DJM_BOT_PREFIX``."""
-        return sending.render_for(psid, localized_text, add_prefix)
+        return render_for(psid, localized_text, add_prefix)
 
 
 def _member(enumeration: Any, given: Any) -> Any:
@@ -193,7 +192,7 @@ class ReplyActionReplier(CommonReplier):
 
     def reply(self, messaging: Messaging) -> None:
         """Send the action after the commit of the transaction that is open, or at once; a failure is logged."""
-        sending.act(messaging, self.get_message(messaging))
+        act(messaging, self.get_message(messaging))
 
 
 class MessageReplier(CommonReplier):
@@ -227,9 +226,9 @@ class MessageReplier(CommonReplier):
         """Give the message part of the first call; a sender action's whole call."""
         psid = messaging.get_psid()
         body = self._messages[0].requests(
-            lambda text: sending.render_for(psid, text, add_prefix=False),
+            lambda text: render_for(psid, text, add_prefix=False),
             channel=messaging.channel,
-            prefix=sending.render_for(psid, "", add_prefix=True),
+            prefix=render_for(psid, "", add_prefix=True),
         )[0]
         message: dict[str, Any] = body.get("message", body)
         return message
@@ -238,4 +237,4 @@ class MessageReplier(CommonReplier):
         return ReplyingType(self._messages[0].kind)
 
     def reply(self, messaging: Messaging) -> None:
-        sending.queue(messaging, self._messages)
+        queue(messaging, self._messages)

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator
+from dataclasses import fields
 from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from djmessenger import rulebook
 from djmessenger.outgoing import OutgoingMessage
-from djmessenger.outgoing.dated import dated_keys
+from djmessenger.outgoing.attachments import Sticker
+from djmessenger.outgoing.base import Part
+from djmessenger.outgoing.data import BUTTONS, QUICK_REPLIES
+from djmessenger.outgoing.templates import Template
 from djmessenger.replying import MessageReplier
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.policy import Policy
 
 _TAG = "tag."
+
+_OF_PARTS: dict[type, str] = {
+    **{kind: f"button.{name}" for name, kind in BUTTONS.items()},
+    **{kind: f"quick_reply.{name}" for name, kind in QUICK_REPLIES.items()},
+}
 
 
 class Use(NamedTuple):
@@ -95,3 +104,26 @@ def _look_through(code: CodeType, constants: set[Any], names: set[str]) -> None:
         elif isinstance(constant, tuple):
             # Names of keyword arguments stand together.
             constants.update(inner for inner in constant if isinstance(inner, str))
+
+
+def dated_keys(message: Any) -> frozenset[str]:
+    """Give the keys of the rows that a message, or a class of messages, depends on: tag, template, kind of button."""
+    return frozenset(key for key in _keys_of(message) if key in rulebook.table)
+
+
+def _keys_of(value: Any) -> Iterator[str]:
+    kind = value if isinstance(value, type) else type(value)
+    if issubclass(kind, Template):
+        yield f"template.{kind.template_type}"
+    if issubclass(kind, Sticker):
+        yield "sticker"
+    if kind in _OF_PARTS:
+        yield _OF_PARTS[kind]
+    if isinstance(value, Part):
+        if tag := getattr(value, "tag", ""):
+            yield f"tag.{tag}"
+        for field in fields(value):  # type: ignore[arg-type]
+            inner = getattr(value, field.name)
+            for item in inner if isinstance(inner, tuple) else (inner,):
+                if isinstance(item, Part):
+                    yield from _keys_of(item)
