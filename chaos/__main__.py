@@ -11,7 +11,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from chaos.drive import Plan, run
+from chaos.drive import run
+from chaos.plan import Plan
 
 
 def main() -> int:

@@ -8,9 +8,9 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 
 from chaos.courier import STRANGER, Courier
-from chaos.drive import SECRET, TOKEN, Plan
 from chaos.faults import FAULTS, SILENCE, TAKEN
 from chaos.messenger import REPLIES, STUCK
+from chaos.plan import SECRET, TOKEN, Plan
 from chaos.storm import Storm
 from djmessenger import models
 from djmessenger.pipeline.status import read_status

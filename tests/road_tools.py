@@ -14,9 +14,9 @@ from django.db import connections
 from django.test import Client
 
 from djmessenger import bot, models, signatures
+from djmessenger.clock import Deadline
 from djmessenger.handling import BaseHandler
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.road import Road

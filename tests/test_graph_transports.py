@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from djmessenger import clock as clock_module
 from djmessenger.graph import Call, Client, NotSent, PooledTransport, Request, UnknownFate, transports
 from tests.graph_tools import APP_SECRET, TOKEN, Connection, answer, frames_of, serving
 
@@ -28,7 +29,7 @@ class Clock:
 
     def __init__(self) -> None:
         self.shift = 0.0
-        self.real = transports._clock
+        self.real = clock_module.seconds
 
     def __call__(self) -> float:
         return self.real() + self.shift
@@ -40,7 +41,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(transports, "_clock", made)
+    monkeypatch.setattr(clock_module, "seconds", made)
     return made
 
 

@@ -16,9 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
+from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.models import LeaseLost
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
 from tests import road_tools as tools
 

@@ -8,11 +8,12 @@ import pytest
 from django.db import DataError, transaction
 
 from djmessenger import models
+from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline.pools import Pace
 from djmessenger.pipeline.threads import Threads
-from djmessenger.pipeline.worker import Pace, Worker
+from djmessenger.pipeline.worker import Worker
 from tests import road_tools as tools
 
 pytestmark = pytest.mark.django_db

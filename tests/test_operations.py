@@ -24,8 +24,8 @@ from djmessenger.management.verbs import replay as replay_verb
 from djmessenger.outgoing import Text
 from djmessenger.pipeline import intake, replay, retention
 from djmessenger.pipeline.forgetting import forget
+from djmessenger.pipeline.send_tokens import token_of
 from djmessenger.pipeline.status import read_status
-from djmessenger.pipeline.tokens import token_of
 from djmessenger.replying import queue
 from messenger_emulator import Emulator
 from tests.faults import hostile

@@ -10,11 +10,11 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from djmessenger import bot, models
+from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import Client, Response, errors
 from djmessenger.models import LeaseLost
 from djmessenger.outgoing.attachments import PATH_KEY
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
 from tests import road_tools as tools
 

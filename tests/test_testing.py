@@ -35,7 +35,7 @@ from djmessenger.testing import MessengerTestMixin, ReplyRefused, RuleFailed, co
 from messenger_emulator import FAULTS, NotOnScreen
 
 ROOT = Path(__file__).parent.parent
-PLUGIN = "djmessenger.testing.plugin"
+PLUGIN = "djmessenger.pytest_plugin"
 PICTURE = "https://cdn.example.com/cup.jpg"
 
 

@@ -56,7 +56,7 @@ def test_every_file_of_the_source_is_packed(wheel):
         "demo/locale/de/LC_MESSAGES/django.mo",
         "demo/locale/zh_Hant/LC_MESSAGES/django.mo",
         "management/commands/djmessenger.py",
-        "testing/plugin.py",
+        "pytest_plugin.py",
     ],
 )
 def test_what_is_no_module_is_packed_too(wheel, name):

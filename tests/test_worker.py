@@ -14,13 +14,14 @@ from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.pipeline import intake
-from djmessenger.pipeline import worker as worker_module
+from djmessenger.pipeline import intake, pools
+from djmessenger.pipeline.connections import connection_hygiene
 from djmessenger.pipeline.inbox import NoRoom, Slow
-from djmessenger.pipeline.listening import CHANNEL
+from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.outbox import Answer, Outbox
-from djmessenger.pipeline.threads import Threads, connection_hygiene
-from djmessenger.pipeline.worker import SlowThreads, Worker
+from djmessenger.pipeline.pools import SlowThreads
+from djmessenger.pipeline.threads import Threads
+from djmessenger.pipeline.worker import Worker
 from djmessenger.routing import Policy
 from tests import road_tools as tools
 
@@ -211,8 +212,8 @@ def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
 
 def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, monkeypatch):
     """Quick jobs before it say nothing about a model that hangs now."""
-    monkeypatch.setattr(worker_module, "_AHEAD", 0.2)
-    monkeypatch.setattr(worker_module, "_LOOK", 0.02)
+    monkeypatch.setattr(pools, "AHEAD", 0.2)
+    monkeypatch.setattr(pools, "_LOOK", 0.02)
     people = [tools.conversation(f"70{number}") for number in range(3)]
     models.Lane.objects.wake([made.pk for made in people], tools.IN)
     leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=3)

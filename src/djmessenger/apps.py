@@ -22,7 +22,7 @@ class DjmessengerConfig(AppConfig):
         # By name: these modules need the models, which are not there while this one is imported.
         importlib.import_module("djmessenger.checks")
         importlib.import_module("djmessenger.bot").install()
-        begin_as_writer = importlib.import_module("djmessenger.pipeline.sqlite").begin_as_writer
+        begin_as_writer = importlib.import_module("djmessenger.pipeline.connections").begin_as_writer
         connection_created.connect(begin_as_writer, dispatch_uid="djmessenger.sqlite")
         auto_configure = importlib.import_module("djmessenger.management.profile").auto_configure
         post_migrate.connect(auto_configure, sender=self, dispatch_uid="djmessenger.auto_configure")

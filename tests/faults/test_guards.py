@@ -15,11 +15,11 @@ from django.db import IntegrityError, transaction
 from django.test import Client
 
 from djmessenger import bot, models, signatures
+from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import UnknownFate
 from djmessenger.graph.errors import MessageRejected
 from djmessenger.pipeline import inbox, intake, outbox
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
 from djmessenger.receiving import Messaging

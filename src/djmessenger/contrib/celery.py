@@ -21,9 +21,9 @@ from django.db.models import Min
 from django.utils import timezone
 
 from djmessenger import bot, models, settings
-from djmessenger.pipeline.clock import Deadline
+from djmessenger.clock import Deadline
+from djmessenger.pipeline.pools import SlowThreads
 from djmessenger.pipeline.road import Road
-from djmessenger.pipeline.worker import SlowThreads
 
 logger = logging.getLogger(__name__)
 

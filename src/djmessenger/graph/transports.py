@@ -15,7 +15,6 @@ import re
 import socket
 import ssl
 import threading
-import time
 import zlib
 from contextvars import ContextVar
 from typing import Any
@@ -26,6 +25,7 @@ from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.exceptions import EmptyPoolError, HTTPError, NameResolutionError, SSLError
 from urllib3.exceptions import TimeoutError as PoolTimeoutError
 
+from djmessenger import clock
 from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
 from djmessenger.graph.wire import Request, Response
 
@@ -39,29 +39,24 @@ and a request written then has an unknown fate."""
 CHUNK = 64 * 1024
 
 
-def _clock() -> float:
-    """Seconds that go on while the machine sleeps, where the system has such a clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
-
-
-class _Flight:
+class _CallDeadline:
     """One call under way in this thread."""
 
     __slots__ = ("deadline", "started")
 
     def __init__(self, timeout: float) -> None:
-        self.deadline = _clock() + timeout
+        self.deadline = clock.seconds() + timeout
         self.started = False
 
     def left(self) -> float:
         """Give the seconds left; ``TimeoutError`` when there are none."""
-        left = self.deadline - _clock()
+        left = self.deadline - clock.seconds()
         if left <= 0:
             raise TimeoutError("the call's time is over")
         return left
 
 
-_flight: ContextVar[_Flight] = ContextVar("djmessenger_graph_flight")
+_call_deadline: ContextVar[_CallDeadline] = ContextVar("djmessenger_graph_call_deadline")
 
 
 class _TimedReader(io.RawIOBase):
@@ -75,7 +70,7 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_flight.get().left())
+        self._sock.settimeout(_call_deadline.get().left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -105,11 +100,11 @@ class _Timed(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        return super().is_connected and _clock() - self._last_used < IDLE
+        return super().is_connected and clock.seconds() - self._last_used < IDLE
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that answers, all of them within the time of the call."""
-        flight = _flight.get()
+        flight = _call_deadline.get()
         try:
             addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
@@ -135,10 +130,10 @@ class _Timed(HTTPConnection):
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        flight = _flight.get()
+        flight = _call_deadline.get()
         self.sock.settimeout(flight.left())
         flight.started = True
-        self._last_used = _clock()
+        self._last_used = clock.seconds()
         super().send(data)
 
 
@@ -189,22 +184,22 @@ class PooledTransport:
             with self._lock:
                 if self._pid != os.getpid():
                     self._open()
-        flight = _Flight(request.timeout)
+        flight = _CallDeadline(request.timeout)
         answer: Response | None = None
         failure: BaseException
-        token = _flight.set(flight)
+        token = _call_deadline.set(flight)
         try:
             answer = self._exchange(request, flight)
         except BaseException as error:  # noqa: BLE001
             failure = error
         finally:
-            _flight.reset(token)
+            _call_deadline.reset(token)
         if answer is not None:
             return answer
         # Raised out here, without frame, cause or context of urllib3: those hold the headers and the token.
         raise _translated(failure, started=flight.started)
 
-    def _exchange(self, request: Request, flight: _Flight) -> Response:
+    def _exchange(self, request: Request, flight: _CallDeadline) -> Response:
         response = self._manager.request(
             request.method,
             request.url,

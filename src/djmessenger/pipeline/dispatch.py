@@ -9,7 +9,7 @@ from typing import Protocol
 
 from django.db import connection
 
-from djmessenger.pipeline.listening import CALLBACK, LANES
+from djmessenger.pipeline.notifications import CALLBACK, LANES
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.worker import Worker
 

@@ -19,11 +19,11 @@ from django.db.models.functions import Now
 from django.utils import timezone, translation
 
 from djmessenger import graph, models, settings
+from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
 from djmessenger.logs import hidden
 from djmessenger.models.outbox import Held
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.receiving import Messaging, ReceivingType, cleaned

@@ -20,7 +20,7 @@ from djmessenger import models, settings
 from djmessenger.logs import hidden
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.pipeline.tokens import split_token
+from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
 from djmessenger.receiving import split as split_document
 from djmessenger.sql import Among, Prepared, Several, insert_each, update_each

@@ -23,16 +23,16 @@ from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
 from djmessenger import graph, models, settings
+from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.logs import fault, hidden
 from djmessenger.models.lanes import in_seconds
 from djmessenger.pipeline import uploads
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import log_lost
 from djmessenger.pipeline.second_opinion import second_opinion
-from djmessenger.pipeline.tokens import token_of, with_token
+from djmessenger.pipeline.send_tokens import token_of, with_token
 from djmessenger.signals import page_paused, reply_failed, reply_sent
 from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 

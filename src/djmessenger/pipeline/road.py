@@ -13,13 +13,13 @@ from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Length, Now
 
 from djmessenger import models, settings
+from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.clock import Deadline
+from djmessenger.pipeline.connections import at_most
 from djmessenger.pipeline.inbox import Handled, Inbox, RunHere, SlowPool
 from djmessenger.pipeline.leases import give_back, log_lost
-from djmessenger.pipeline.listening import CHANNEL
+from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.outbox import Outbox
-from djmessenger.pipeline.patience import at_most
 from djmessenger.sql import Prepared
 
 logger = logging.getLogger(__name__)

@@ -1,18 +1,15 @@
-"""Threads of the road: a small pool that ends with its process, and how they treat database connections."""
+"""Threads of the road: a small pool that ends with its process."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Callable
 
 from django.db import connections
 
-from djmessenger import settings
-from djmessenger.pipeline.clock import seconds
+from djmessenger.clock import seconds
 
 logger = logging.getLogger(__name__)
 
@@ -20,8 +17,6 @@ NAME = "djmessenger"
 """What the names of all threads of the road begin with."""
 _MOST_AHEAD = 25
 """Jobs for each thread that wait at most."""
-_IDLE = 5.0
-"""Seconds after which a connection is asked whether it still lives before it is used."""
 
 Job = Callable[[], None]
 
@@ -125,47 +120,3 @@ class Threads:
                         logger.exception("A free thread told nobody", extra={"action": "wake_up_failed"})
         finally:
             connections.close_all()
-
-
-_used = threading.local()
-
-
-@contextmanager
-def connection_hygiene() -> Iterator[None]:
-    """Keep this thread's connections open from one job to the next, but use none that is broken."""
-    idle = seconds() - getattr(_used, "at", 0.0) > _IDLE
-    for connection in connections.all(initialized_only=True):
-        if connection.connection is None or connection.in_atomic_block:
-            continue
-        if connection.errors_occurred or idle:
-            if connection.is_usable():
-                connection.errors_occurred = False
-            else:
-                connection.close()
-    try:
-        yield
-    finally:
-        _used.at = seconds()
-
-
-@contextmanager
-def no_connection() -> Iterator[None]:
-    """Hold no connection of this thread before and after: for work that mostly waits for others."""
-    connections.close_all()
-    try:
-        yield
-    finally:
-        connections.close_all()
-
-
-def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
-    """Have PostgreSQL end the transaction of a thread of the road that is frozen in it, with its locks.
-
-    Connected to ``connection_created``; the connections of requests are left alone.
-    """
-    if connection.vendor == "postgresql" and threading.current_thread().name.startswith(NAME):
-        with connection.cursor() as cursor:
-            milliseconds = int(settings.DJM_LEASE * 500)
-            cursor.execute(
-                "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", [str(milliseconds)]
-            )

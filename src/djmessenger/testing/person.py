@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from djmessenger import models
 from djmessenger.testing.explanation import LastOutcome, line_of, transcript
 from djmessenger.testing.looking import Expected, differences, shown
-from messenger_emulator import Act, Bubble
+from messenger_emulator import Act, Bubble, Emulator
 from messenger_emulator import Person as EmulatedPerson
 from messenger_emulator.state import LIKE_STICKER
 
-if TYPE_CHECKING:
-    from djmessenger.testing.kit import Messenger
+
+class Kit(Protocol):
+    """The part of ``Messenger`` that a person uses."""
+
+    @property
+    def emulator(self) -> Emulator: ...
+
+    def settle(self) -> None: ...
+
+    def run(self) -> None: ...
+
+    def outcome(self, person: Person) -> LastOutcome: ...
+
+    def waiting(self, person: Person) -> list[str]: ...
 
 
 class Window:
@@ -40,7 +52,7 @@ class Person:
     ``NotOnScreen`` for a tap on what the person does not see.
     """
 
-    def __init__(self, messenger: Messenger, screen: EmulatedPerson) -> None:
+    def __init__(self, messenger: Kit, screen: EmulatedPerson) -> None:
         self.messenger = messenger
         self.screen = screen
         """The person in the emulator: thread, quick replies, menu, what the person opened."""

@@ -9,8 +9,8 @@ from django.db import connections, router
 from django.test import TestCase
 
 from djmessenger import bot, models, settings
+from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.clock import Deadline
 from djmessenger.pipeline.inbox import RunHere
 from djmessenger.pipeline.road import Road
 

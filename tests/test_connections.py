@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, connections, transaction
 
 from djmessenger import models
 from djmessenger.pipeline import road
-from djmessenger.pipeline.patience import at_most
+from djmessenger.pipeline.connections import at_most
 from tests import road_tools as tools
 
 pytestmark = pytest.mark.django_db

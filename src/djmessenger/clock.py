@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import time
 
-_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
 
 def seconds() -> float:
-    """Give seconds since boot, time asleep included where the system can tell."""
-    return time.clock_gettime(_CLOCK)
+    """Return seconds since boot; the time that the machine slept counts if the system can tell it."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Deadline:
