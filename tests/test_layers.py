@@ -63,7 +63,7 @@ PLAIN = {"", "utils"}
 
 CLOSED_ROOM = {"__init__.py", "default_routing_policy.py", "serializable.py", "utils.py"}
 LOADS_BY_NAME = {"apps", "bot", "checks", "management", "pytest_plugin", "simulator", "utils.utils"}
-"""Modules that load by dotted name: the apps' start, the dispatcher, its check, the verbs, the pytest plugin, policies."""
+"""Modules that load others by dotted name: apps, the dispatcher and its check, verbs, the pytest plugin, policies."""
 BUILT_FROM_SETTINGS = ("Client", "Policy", "Page", "Dispatcher", "Transport")
 BUILDERS = {"from_dict", "from_file", "policy_from_modules"}
 
