@@ -296,7 +296,7 @@ def test_an_event_for_a_known_person_wakes_the_lane_in_the_same_transaction():
 
 def test_where_a_project_keeps_local_times_a_callback_has_one_too(settings):
     """SQLite's Now() is UTC whatever the project keeps; PostgreSQL's follows the connection."""
-    statement = models.inbox._put_statement.__wrapped__
+    statement = models.callbacks._put_statement.__wrapped__
     assert "localtime" not in statement("default")
     settings.USE_TZ = False
     assert ("localtime" in statement("default")) == (connection.vendor == "sqlite")

@@ -37,13 +37,13 @@ def finish(road, todo: intake.Split) -> None:
 
 
 def between_reading_and_locking(monkeypatch, what) -> None:
-    lock = models.lanes.LaneManager.lock
+    lock = models.queues.LaneManager.lock
 
     def later(manager, conversation_ids, kind):
         what()
         return lock(manager, conversation_ids, kind)
 
-    monkeypatch.setattr(models.lanes.LaneManager, "lock", later)
+    monkeypatch.setattr(models.queues.LaneManager, "lock", later)
 
 
 def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_have_it(someone):

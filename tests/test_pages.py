@@ -621,7 +621,7 @@ class TestRequestLog:
         assert set(models.GraphCall.objects.values_list("id", flat=True)) == newest
 
     def test_trims_itself(self, two_apps, meta, monkeypatch):
-        monkeypatch.setattr("djmessenger.models.calls._TRIM_EVERY", 2)
+        monkeypatch.setattr("djmessenger.models.pages._TRIM_EVERY", 2)
         two_apps.DJM_REQUEST_LOG = 3
         page = models.Page.objects.create(page_id=A, is_logged=True)
         for _ in range(9):

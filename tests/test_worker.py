@@ -452,7 +452,7 @@ def test_what_no_wake_up_announced_is_found(work, people, settings):
 def test_of_many_processes_one_sweeps(work, people, settings, monkeypatch):
     settings.DJM_SWEEP = 600
     turns, swept = [], []
-    claim = models.sweeps.SweepManager.claim
+    claim = models.queues.SweepManager.claim
 
     def noted(manager, seconds):
         turns.append(claim(manager, seconds))
@@ -461,7 +461,7 @@ def test_of_many_processes_one_sweeps(work, people, settings, monkeypatch):
     def sweep(road):
         swept.append(road)
 
-    monkeypatch.setattr(models.sweeps.SweepManager, "claim", noted)
+    monkeypatch.setattr(models.queues.SweepManager, "claim", noted)
     monkeypatch.setattr("djmessenger.pipeline.road.Road.sweep", sweep)
     road = tools.road(lambda event: event.text)
     for _process in range(3):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from djmessenger.models.calls import GraphCall, UploadedFile
+from djmessenger.models.callbacks import Callback
 from djmessenger.models.history import Line
-from djmessenger.models.inbox import Callback, Messaging
-from djmessenger.models.lanes import Lane, Lease, LeaseLost
+from djmessenger.models.inbox import Messaging
 from djmessenger.models.outbox import Attempt, Reply
-from djmessenger.models.people import Conversation, FBUserProfile, Page, UserLocation
-from djmessenger.models.profiles import ProfileSnapshot
-from djmessenger.models.sweeps import Sweep
+from djmessenger.models.pages import GraphCall, Page, ProfileSnapshot, UploadedFile
+from djmessenger.models.people import Conversation, FBUserProfile, UserLocation
+from djmessenger.models.queues import Lane, Lease, LeaseLost, Sweep
 from djmessenger.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 
 __all__ = [

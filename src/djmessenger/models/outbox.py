@@ -15,8 +15,8 @@ from django.utils.translation import gettext_lazy as _
 
 from djmessenger.models import speaking
 from djmessenger.models.inbox import Messaging
-from djmessenger.models.lanes import Lane
 from djmessenger.models.people import Conversation, FBUserProfile
+from djmessenger.models.queues import Lane
 from djmessenger.signals import reply_queued
 from djmessenger.sql import insert_each
 

@@ -1,4 +1,4 @@
-"""Who talks: Pages, persons, their conversations and the places they shared."""
+"""Who talks: persons, their conversations and the places they shared."""
 
 from __future__ import annotations
 
@@ -9,117 +9,16 @@ from django.db import models, transaction
 from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.models import speaking
 from djmessenger.models.history import SPOKEN, Line, said, told
+from djmessenger.models.pages import Page
 
 if TYPE_CHECKING:
     from django.db.models.fields.related_descriptors import RelatedManager
 
     from djmessenger.models.inbox import Messaging
     from djmessenger.models.outbox import Reply
-
-
-class Page(models.Model):
-    """A Facebook Page (or Instagram account) that the bot speaks for."""
-
-    class Channel(models.TextChoices):
-        MESSENGER = "messenger", _("Messenger")
-        INSTAGRAM = "instagram", _("Instagram")
-
-    class Login(models.TextChoices):
-        FACEBOOK = "facebook", _("Facebook Login")
-        INSTAGRAM = "instagram", _("Instagram Login")
-
-    page_id = models.CharField(_("page id"), max_length=64, unique=True)
-    name = models.CharField(_("name"), max_length=255, blank=True)
-    channel = models.CharField(_("channel"), max_length=16, choices=Channel, default=Channel.MESSENGER)
-    login = models.CharField(
-        _("login"),
-        max_length=16,
-        choices=Login,
-        default=Login.FACEBOOK,
-        help_text=_("How an Instagram account gave its token; it decides which host is spoken to."),
-    )
-    token_ciphertext = models.TextField(
-        _("access token"), blank=True, editable=False, help_text=_("Encrypted with DJM_TOKEN_KEYS.")
-    )
-    app_id = models.CharField(
-        _("app id"),
-        max_length=64,
-        blank=True,
-        help_text=_(
-            "The Meta app of the Page; callbacks that another app signed are ignored. Its secret is set."
-        ),
-    )
-    version = models.CharField(
-        _("Graph version"),
-        max_length=16,
-        blank=True,
-        help_text=_("Such as v26.0; empty: as the settings say."),
-    )
-    policy = models.CharField(
-        _("policy"),
-        max_length=255,
-        blank=True,
-        help_text=_("A dotted path of rules or of a dict, or a JSON file; empty: the project's policy."),
-    )
-    language = models.CharField(
-        _("language"),
-        max_length=16,
-        blank=True,
-        help_text=_("For persons whose own is not known, such as de; empty: the project's."),
-    )
-    is_logged = models.BooleanField(
-        _("request log"), default=False, help_text=_("Keep a line for each call to Graph, without texts.")
-    )
-    date_created = models.DateTimeField(_("first seen"), default=now, editable=False)
-    paused_until = models.DateTimeField(
-        _("paused until"), null=True, blank=True, help_text=_("Nothing is sent for this Page before.")
-    )
-    pause_reason = models.TextField(_("why paused"), blank=True)
-    paused_token = models.CharField(
-        _("dead token"),
-        max_length=16,
-        blank=True,
-        editable=False,
-        help_text=_("A hash of the token that Graph refused; another token ends the pause."),
-    )
-    date_last_echo = models.DateTimeField(_("last echo of ours"), null=True, blank=True, editable=False)
-    echo_lag = models.FloatField(
-        _("echo lag"), null=True, blank=True, editable=False, help_text=_("Seconds; a slow maximum.")
-    )
-    date_last_callback = models.DateTimeField(_("last callback"), null=True, blank=True, editable=False)
-
-    objects: ClassVar[models.Manager[Page]] = models.Manager()
-
-    class Meta:
-        verbose_name = _("page")
-        verbose_name_plural = _("pages")
-
-    def __str__(self) -> str:
-        return self.name or self.page_id
-
-    def configured(self, name: str) -> str:
-        """Give what its entry in ``DJM_PAGES`` says, else this row; empty where neither says anything.
-
-        ``name`` is channel, login, app_id, version, policy or language.
-        """
-        return str(settings.page_setting(self.page_id, name) or getattr(self, name))
-
-    def has_instagram_login(self) -> bool:
-        return (
-            self.configured("channel") == self.Channel.INSTAGRAM
-            and self.configured("login") == self.Login.INSTAGRAM
-        )
-
-    def get_app_id(self) -> str:
-        """Give the id of the Meta app that serves it; empty where it is not known.
-
-        With Instagram Login the app has another id and secret than the one of ``DJM_APP_ID``.
-        """
-        return self.configured("app_id") or ("" if self.has_instagram_login() else settings.DJM_APP_ID)
 
 
 class FBUserProfile(models.Model):

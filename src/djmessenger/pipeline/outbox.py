@@ -27,7 +27,7 @@ from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.logs import fault, hidden
-from djmessenger.models.lanes import in_seconds
+from djmessenger.models.queues import in_seconds
 from djmessenger.pipeline import uploads
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import log_lost

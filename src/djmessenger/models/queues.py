@@ -1,4 +1,4 @@
-"""Conversation queues: who may work on a conversation now, and since when something waits in it."""
+"""Conversation queues with their leases, and the sweep that finds forgotten work."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.exceptions import DJMException
-from djmessenger.models.people import Conversation
 from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute, fetch
 
 
@@ -256,7 +255,10 @@ class Lane(models.Model):
         OUT = "out", _("outgoing")
 
     conversation = models.ForeignKey(
-        Conversation, verbose_name=_("conversation"), on_delete=models.CASCADE, related_name="lanes"
+        "djmessenger.Conversation",
+        verbose_name=_("conversation"),
+        on_delete=models.CASCADE,
+        related_name="lanes",
     )
     kind = models.CharField(_("direction"), max_length=3, choices=Kind)
     ready_at = models.DateTimeField(
@@ -305,3 +307,33 @@ _LOCKED = Prepared(
     lambda: _locked(Among("conversation", Several("conversations")), kind=Given("kind")).values_list("pk"),
 )
 _FENCED = Prepared(Lane, lambda: _locked(Among("pk", Several("lanes"))).values_list("pk", "epoch"))
+
+
+class SweepManager(models.Manager["Sweep"]):
+    """Gives the turn to one process at a time, by the clock of the database."""
+
+    def claim(self, seconds: float) -> bool:
+        """Take the turn for so many seconds; false when another has it.
+
+        It is not given back: when its holder dies, the others wait no longer than they do anyway.
+        """
+        if self.filter(pk=Sweep.ONLY, date_free__lte=Now()).update(date_free=in_seconds(seconds)):
+            return True
+        return self.get_or_create(pk=Sweep.ONLY, defaults={"date_free": in_seconds(seconds)})[1]
+
+
+class Sweep(models.Model):
+    """The one row that says until when nobody else needs to sweep: many processes do, and once is enough."""
+
+    ONLY = 1
+
+    date_free = models.DateTimeField(_("free from"))
+
+    objects: ClassVar[SweepManager] = SweepManager()
+
+    class Meta:
+        verbose_name = _("sweep")
+        verbose_name_plural = _("sweeps")
+
+    def __str__(self) -> str:
+        return f"{self.date_free:%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,73 @@
+"""Callbacks: the raw body of each correctly signed POST from Meta."""
+
+from __future__ import annotations
+
+import functools
+from typing import ClassVar
+
+from django.conf import settings as django_settings
+from django.db import connections, models, router
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger.sql import dialect, fetch
+
+
+class CallbackManager(models.Manager["Callback"]):
+    def put(self, body: bytes, sha256: str, app_id: str) -> int:
+        """Insert a row in one statement and give its key; the same bytes again are counted on the row that is there.
+
+        The statement is a transaction of its own where none is open. When it came is told by the database's clock.
+        """
+        alias = router.db_for_write(Callback)
+        ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id])
+        return int(pk)
+
+
+@functools.cache
+def _put_statement(alias: str) -> str:
+    """Give the statement for a database; what is the same of all new rows stands in it."""
+    known = dialect(Callback, alias)
+    if connections[alias].vendor == "sqlite" and not django_settings.USE_TZ:
+        # Now() is UTC there, also for a project that keeps local times.
+        known = known | {"now": known["now"].replace("'NOW'", "'NOW', 'localtime'")}
+    return (
+        "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies) "  # noqa: S608 - no input
+        f"VALUES (%s, %s, %s, {{now}}, '{Callback.State.NEW.value}', '', 1) "
+        "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
+    ).format_map(known)
+
+
+class Callback(models.Model):
+    """One correctly signed POST from Meta, as its bytes came."""
+
+    class State(models.TextChoices):
+        NEW = "new", _("to be split")
+        SPLIT = "split", _("split")
+        QUARANTINED = "quarantined", _("not understood")
+
+    sha256 = models.CharField(_("hash of the body"), max_length=64, unique=True)
+    body = models.BinaryField(_("body"))
+    app_id = models.CharField(
+        _("app id"), max_length=64, blank=True, help_text=_("The app whose secret signed it, where known.")
+    )
+    state = models.CharField(_("state"), max_length=12, choices=State, default=State.NEW)
+    error = models.TextField(_("error"), blank=True)
+    copies = models.PositiveIntegerField(
+        _("copies"), default=1, help_text=_("How often Meta sent the same bytes.")
+    )
+    date_received = models.DateTimeField(_("received"), default=timezone.now)
+
+    objects: ClassVar[CallbackManager] = CallbackManager()
+
+    class Meta:
+        verbose_name = _("callback")
+        verbose_name_plural = _("callbacks")
+        permissions = [("replay_callback", "Can have callbacks split again")]  # noqa: RUF012 - as Django declares it
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["date_received"], name="djm_callback_received"),
+            models.Index(fields=["id"], name="djm_callback_new", condition=models.Q(state="new")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.sha256[:12]} ({self.get_state_display()})"

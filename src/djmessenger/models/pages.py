@@ -1,0 +1,247 @@
+"""Pages, and the records of the calls to Graph for a Page: uploaded files, request log, former profiles."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any, ClassVar
+
+from django.db import models
+from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger import rulebook, settings
+
+_EARLY = datetime.timedelta(days=1)
+"""How long before Meta drops an attachment we stop to use it: a message may wait a while."""
+_TRIM_EVERY = 50
+_LOG_AGE = datetime.timedelta(days=7)
+
+
+class Page(models.Model):
+    """A Facebook Page (or Instagram account) that the bot speaks for."""
+
+    class Channel(models.TextChoices):
+        MESSENGER = "messenger", _("Messenger")
+        INSTAGRAM = "instagram", _("Instagram")
+
+    class Login(models.TextChoices):
+        FACEBOOK = "facebook", _("Facebook Login")
+        INSTAGRAM = "instagram", _("Instagram Login")
+
+    page_id = models.CharField(_("page id"), max_length=64, unique=True)
+    name = models.CharField(_("name"), max_length=255, blank=True)
+    channel = models.CharField(_("channel"), max_length=16, choices=Channel, default=Channel.MESSENGER)
+    login = models.CharField(
+        _("login"),
+        max_length=16,
+        choices=Login,
+        default=Login.FACEBOOK,
+        help_text=_("How an Instagram account gave its token; it decides which host is spoken to."),
+    )
+    token_ciphertext = models.TextField(
+        _("access token"), blank=True, editable=False, help_text=_("Encrypted with DJM_TOKEN_KEYS.")
+    )
+    app_id = models.CharField(
+        _("app id"),
+        max_length=64,
+        blank=True,
+        help_text=_(
+            "The Meta app of the Page; callbacks that another app signed are ignored. Its secret is set."
+        ),
+    )
+    version = models.CharField(
+        _("Graph version"),
+        max_length=16,
+        blank=True,
+        help_text=_("Such as v26.0; empty: as the settings say."),
+    )
+    policy = models.CharField(
+        _("policy"),
+        max_length=255,
+        blank=True,
+        help_text=_("A dotted path of rules or of a dict, or a JSON file; empty: the project's policy."),
+    )
+    language = models.CharField(
+        _("language"),
+        max_length=16,
+        blank=True,
+        help_text=_("For persons whose own is not known, such as de; empty: the project's."),
+    )
+    is_logged = models.BooleanField(
+        _("request log"), default=False, help_text=_("Keep a line for each call to Graph, without texts.")
+    )
+    date_created = models.DateTimeField(_("first seen"), default=timezone.now, editable=False)
+    paused_until = models.DateTimeField(
+        _("paused until"), null=True, blank=True, help_text=_("Nothing is sent for this Page before.")
+    )
+    pause_reason = models.TextField(_("why paused"), blank=True)
+    paused_token = models.CharField(
+        _("dead token"),
+        max_length=16,
+        blank=True,
+        editable=False,
+        help_text=_("A hash of the token that Graph refused; another token ends the pause."),
+    )
+    date_last_echo = models.DateTimeField(_("last echo of ours"), null=True, blank=True, editable=False)
+    echo_lag = models.FloatField(
+        _("echo lag"), null=True, blank=True, editable=False, help_text=_("Seconds; a slow maximum.")
+    )
+    date_last_callback = models.DateTimeField(_("last callback"), null=True, blank=True, editable=False)
+
+    objects: ClassVar[models.Manager[Page]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("page")
+        verbose_name_plural = _("pages")
+
+    def __str__(self) -> str:
+        return self.name or self.page_id
+
+    def configured(self, name: str) -> str:
+        """Give what its entry in ``DJM_PAGES`` says, else this row; empty where neither says anything.
+
+        ``name`` is channel, login, app_id, version, policy or language.
+        """
+        return str(settings.page_setting(self.page_id, name) or getattr(self, name))
+
+    def has_instagram_login(self) -> bool:
+        return (
+            self.configured("channel") == self.Channel.INSTAGRAM
+            and self.configured("login") == self.Login.INSTAGRAM
+        )
+
+    def get_app_id(self) -> str:
+        """Give the id of the Meta app that serves it; empty where it is not known.
+
+        With Instagram Login the app has another id and secret than the one of ``DJM_APP_ID``.
+        """
+        return self.configured("app_id") or ("" if self.has_instagram_login() else settings.DJM_APP_ID)
+
+
+class UploadedFileManager(models.Manager["UploadedFile"]):
+    def find(self, page: Page, sha256: str, kind: str) -> UploadedFile | None:
+        """Give the row of a file that this Page can still send without uploading it."""
+        return self.filter(page=page, sha256=sha256, kind=kind, date_expires__gt=timezone.now()).first()
+
+    def keep(self, page: Page, sha256: str, kind: str, attachment_id: str) -> UploadedFile:
+        """Write down what an upload gave; rows of this Page that have expired go."""
+        now = timezone.now()
+        self.filter(page=page, date_expires__lte=now).delete()
+        expires = now + datetime.timedelta(days=rulebook.limit("attachment.days")) - _EARLY
+        row, _made = self.update_or_create(
+            page=page,
+            sha256=sha256,
+            kind=kind,
+            defaults={"attachment_id": attachment_id, "date_created": now, "date_expires": expires},
+        )
+        return row
+
+
+class UploadedFile(models.Model):
+    """A file that Meta has: it is sent again by its id until that expires, and by this Page alone."""
+
+    page = models.ForeignKey(
+        "djmessenger.Page", verbose_name=_("page"), on_delete=models.CASCADE, related_name="uploaded_files"
+    )
+    sha256 = models.CharField(_("hash of the content"), max_length=64)
+    kind = models.CharField(
+        _("kind"), max_length=16, help_text=_("As Meta calls it: image, audio, video or file.")
+    )
+    attachment_id = models.CharField(_("attachment id"), max_length=64)
+    date_created = models.DateTimeField(_("uploaded"), default=timezone.now)
+    date_expires = models.DateTimeField(_("expires"), db_index=True)
+
+    objects: ClassVar[UploadedFileManager] = UploadedFileManager()
+
+    class Meta:
+        verbose_name = _("uploaded file")
+        verbose_name_plural = _("uploaded files")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["page", "sha256", "kind"], name="djm_uploaded_page_hash_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.sha256[:12]}"
+
+
+class GraphCallManager(models.Manager["GraphCall"]):
+    def note(self, page_pk: int, **facts: Any) -> None:
+        """Write one call down, and now and then drop what is too much."""
+        row = self.create(page_id=page_pk, **facts)
+        if row.pk % _TRIM_EVERY == 0:
+            self.trim()
+
+    def old(self) -> models.QuerySet[GraphCall]:
+        """Give the lines that have been there for a week, also of Pages whose log is off by now."""
+        return self.filter(date__lt=timezone.now() - _LOG_AGE)
+
+    def trim(self) -> int:
+        """Drop, of each Page, the lines over ``DJM_REQUEST_LOG`` and those older than a week; give how many."""
+        dropped = self.old().delete()[0]
+        for page_pk in list(self.order_by().values_list("page_id", flat=True).distinct()):
+            lines = self.filter(page_id=page_pk)
+            newest_over = lines.order_by("-id").values_list("id", flat=True)[settings.DJM_REQUEST_LOG :][:1]
+            for pk in list(newest_over):
+                dropped += lines.filter(id__lte=pk).delete()[0]
+        return dropped
+
+
+class GraphCall(models.Model):
+    """One line of a Page's request log: no secret, no text, ids as short hashes."""
+
+    page = models.ForeignKey(
+        "djmessenger.Page", verbose_name=_("page"), on_delete=models.CASCADE, related_name="graph_calls"
+    )
+    date = models.DateTimeField(_("time"), default=timezone.now)
+    method = models.CharField(_("method"), max_length=8)
+    path = models.CharField(_("path"), max_length=255, help_text=_("Ids are hashed."))
+    status = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    outcome = models.CharField(_("outcome"), max_length=64, help_text=_("ok, or the kind of error."))
+    code = models.BigIntegerField(_("code"), null=True, blank=True)
+    subcode = models.BigIntegerField(_("subcode"), null=True, blank=True)
+    ms = models.FloatField(_("duration"), help_text=_("Milliseconds."))
+    fbtrace_id = models.CharField(_("trace id"), max_length=64, blank=True)
+
+    objects: ClassVar[GraphCallManager] = GraphCallManager()
+
+    class Meta:
+        verbose_name = _("Graph call")
+        verbose_name_plural = _("Graph calls")
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["page", "id"], name="djm_graphcall_page")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.method} {self.path}: {self.outcome}"
+
+
+class ProfileSnapshot(models.Model):
+    """The properties that one change touches, as they were before; what ``profile rollback`` restores.
+
+    A row, and no file: who takes a change back may sit at another machine, and a container keeps no files.
+    """
+
+    KEPT = 20
+    """Changes of a Page that can be taken back."""
+
+    page_id = models.CharField(_("page id"), max_length=64)
+    platform = models.CharField(_("platform"), max_length=16)
+    before = models.JSONField(_("before"), help_text=_("Property to its value; null where it was not set."))
+    is_complete = models.BooleanField(
+        _("complete"),
+        default=False,
+        help_text=_("Not when the change was interrupted; the next one goes on."),
+    )
+    date_created = models.DateTimeField(_("begun"), default=timezone.now)
+
+    objects: ClassVar[models.Manager[ProfileSnapshot]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("former profile")
+        verbose_name_plural = _("former profiles")
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["page_id", "platform", "id"], name="djm_profile_page")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.page_id} {self.date_created:%Y-%m-%d %H:%M:%S}"
