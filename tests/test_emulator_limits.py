@@ -1,6 +1,6 @@
 """Every limit of messages and of the Messenger Profile: at it accepted, one over refused.
 
-The numbers are typed from Meta's pages, on purpose not read from the rulebook that the emulator uses.
+The numbers are typed from Meta's pages, on purpose not read from the emulator's own table.
 """
 
 from __future__ import annotations

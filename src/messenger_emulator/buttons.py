@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.rulebook import limit
 from messenger_emulator import refusals
 from messenger_emulator.state import Page
 from messenger_emulator.validation import (
@@ -59,7 +58,7 @@ def check_buttons(
 ) -> None:
     """Check a list of buttons; a menu allows more of them, and longer titles."""
     for number, button in enumerate(
-        as_list(buttons, path, least=least, most=limit("buttons.count") if most is None else most)
+        as_list(buttons, path, least=least, most=page.limits["buttons.count"] if most is None else most)
     ):
         check_button(button, f"{path}[{number}]", page, kinds=kinds, title=title)
 
@@ -71,9 +70,9 @@ def check_button(
     kind = one_of(required(button, "type", path), kinds, f"{path}[type]")
     only_keys(button, _BUTTON_KEYS[kind], path)
     if "title" in _BUTTON_KEYS[kind]:
-        required_text(button, "title", path, most=limit("button.title") if title is None else title)
+        required_text(button, "title", path, most=page.limits["button.title"] if title is None else title)
     if kind == "postback":
-        required_text(button, "payload", path, most=limit("button.payload"))
+        required_text(button, "payload", path, most=page.limits["button.payload"])
     elif kind == "phone_number":
         number = required_text(button, "payload", path)
         if not re.fullmatch(r"\+[0-9]{5,15}", re.sub(r"[ ()\-.]", "", number)):
@@ -87,7 +86,12 @@ def check_button(
         if len([key for key in ("player_id", "context_id") if metadata.get(key)]) != 1:
             raise refusals.bad(f"Param {path}[game_metadata] must hold either player_id or context_id")
     elif kind == "audio_call" and button.get("expires_in_days") is not None:
-        as_number(button["expires_in_days"], f"{path}[expires_in_days]", least=1, most=7)
+        as_number(
+            button["expires_in_days"],
+            f"{path}[expires_in_days]",
+            least=1,
+            most=page.limits["audio_call.days"],
+        )
 
 
 def check_web_url(button: Mapping[str, Any], path: str, page: Page) -> None:

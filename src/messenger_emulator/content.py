@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.rulebook import limit
 from messenger_emulator import refusals
 from messenger_emulator.state import Page
 from messenger_emulator.templates import check_template, check_utility
@@ -66,22 +65,22 @@ def check_message(given: Any, page: Page, *, has_file: bool = False) -> dict[str
     if message.get("quick_replies") is not None:
         check_quick_replies(message["quick_replies"], page)
     if message.get("metadata") is not None:
-        as_text(message["metadata"], "message[metadata]", most=limit("metadata.length"))
+        as_text(message["metadata"], "message[metadata]", most=page.limits["metadata.length"])
     return message
 
 
 def check_text(text: Any, page: Page) -> None:
     as_text(text, "message[text]")
     if page.is_instagram:
-        most = limit("text.bytes.instagram")
+        most = page.limits["text.bytes.instagram"]
         if len(text.encode("utf-8", "surrogatepass")) > most:
             raise refusals.too_long("message[text]", most)
     else:
-        as_text(text, "message[text]", most=limit("text.length"))
+        as_text(text, "message[text]", most=page.limits["text.length"])
 
 
 def check_images(attachments: Any, page: Page) -> None:
-    images = as_list(attachments, "message[attachments]", least=1, most=limit("images.count"))
+    images = as_list(attachments, "message[attachments]", least=1, most=page.limits["images.count"])
     for number, image in enumerate(images):
         path = f"message[attachments][{number}]"
         as_object(image, path)
@@ -128,7 +127,7 @@ def _check_media(attachment: Mapping[str, Any], path: str, page: Page, *, has_fi
 def check_quick_replies(replies: Any, page: Page) -> None:
     """Check the quick replies; Instagram cuts long titles instead of refusing them."""
     path = "message[quick_replies]"
-    for number, reply in enumerate(as_list(replies, path, least=1, most=limit("quick_replies.count"))):
+    for number, reply in enumerate(as_list(replies, path, least=1, most=page.limits["quick_replies.count"])):
         at = f"{path}[{number}]"
         as_object(reply, at)
         kinds = {"text", "user_phone_number", "user_email"}
@@ -146,4 +145,4 @@ def check_quick_replies(replies: Any, page: Page) -> None:
             if value is None or (value == "" and not reply.get("image_url")):
                 raise refusals.missing(f"{at}[{key}]")
             cut = key == "title" and page.is_instagram
-            as_text(value, f"{at}[{key}]", most=None if cut else limit(f"quick_reply.{key}"))
+            as_text(value, f"{at}[{key}]", most=None if cut else page.limits[f"quick_reply.{key}"])

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from djmessenger.rulebook import limit, retirement, rows
 from messenger_emulator import refusals
 from messenger_emulator.calls import LoggedCall, redact
 from messenger_emulator.encoding import Parameters, read_parameters
@@ -26,7 +25,7 @@ Edge = Callable[[Context], Any]
 GRAPH_VERSION = "v26.0"
 """The version of 29 July 2026 (Graph API changelog)."""
 FIRST_LISTED = 20
-"""The major version with which the rulebook's list begins; all older ones have ended."""
+"""The major version with which the table of limits begins; all older ones have ended."""
 KEPT_CALLS = 50_000
 """Calls that the log keeps at least; a server that runs for weeks must not fill the memory."""
 _VERSION = re.compile(r"v\d+\.\d+")
@@ -155,7 +154,7 @@ class Emulator(Webhook):
         if page is None or parts == ["debug_token"]:
             raise apps.debug_token_of_a_page()
         if self.enforce_business_limit:
-            most = limit("rate.calls_per_engaged_user") * self.engaged(page)
+            most = self.limits["rate.calls_per_engaged_user"] * self.engaged(page)
             if not self.has_left(f"{page.id}:business", most, DAY):
                 raise refusals.business_throttled(self._full_usage(page.id))
         target = page.id if parts[0] == "me" else parts[0]
@@ -168,12 +167,12 @@ class Emulator(Webhook):
         """Give the version that answers: the oldest that still works where the one asked for has ended."""
         if not version or not self._has_ended(version):
             return version or GRAPH_VERSION
-        listed = [key.removeprefix("graph.") for key in rows() if key.startswith("graph.")]
+        listed = self.limits.versions()
         return next((known for known in listed if not self._has_ended(known)), GRAPH_VERSION)
 
     def _has_ended(self, version: str) -> bool:
         older = int(version[1:].partition(".")[0]) < FIRST_LISTED
-        return older or retirement(f"graph.{version}", self.today()) is not None
+        return older or self.limits.has_ended(f"graph.{version}", self.today())
 
     def _app_of(self, token: str, proof: Any) -> App | None:
         """Give the app whose own token it is: id and secret with a bar between."""
@@ -282,7 +281,7 @@ class Emulator(Webhook):
         parts = params["batch"]
         if not isinstance(parts, list):
             raise refusals.not_a("an array", "batch")
-        most = limit("batch.count")
+        most = self.limits["batch.count"]
         if len(parts) > most:
             message = f"Too many requests in batch message. Maximum batch size is {most}"
             raise refusals.Refusal(1, message, type="GraphBatchException", numbered=False)

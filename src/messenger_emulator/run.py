@@ -25,7 +25,7 @@ HELP = """What you type is what the person says. Further:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the server needs to know, for this command line and for that of ``djmessenger``."""
+    """Add what the server needs to know, for this command line and for another that has the server as a command."""
     parser.add_argument(
         "--port", type=int, default=8001, help="port for the calls to Graph; 0 takes a free one"
     )

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from messenger_emulator.limits import Limits
+
 HOUR = 3600.0
 DAY = 24 * HOUR
 
@@ -258,6 +260,8 @@ class Page:
     token_error: int | None = None
     """Subcode with which the token is refused; None while it works."""
     restricted: bool = False
+    limits: Limits = field(default_factory=Limits, repr=False)
+    """The emulator's limits, shared by its Pages."""
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Id to utility template."""
     other_apps: set[str] = field(default_factory=set)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.rulebook import limit
 from messenger_emulator import refusals
 from messenger_emulator.buttons import ANY_BUTTON, PLAIN_BUTTON, URL_KEYS, check_buttons, check_web_url
 from messenger_emulator.state import Page
@@ -48,17 +47,20 @@ def check_template(payload: Any, page: Page) -> None:
 def _generic(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, {"template_type", "elements", "sharable", "image_aspect_ratio"}, path)
     elements = as_list(
-        required(payload, "elements", path), f"{path}[elements]", least=1, most=limit("generic.elements")
+        required(payload, "elements", path),
+        f"{path}[elements]",
+        least=1,
+        most=page.limits["generic.elements"],
     )
     properties = {"subtitle", "image_url", "default_action", "buttons"}
     for number, element in enumerate(elements):
         at = f"{path}[elements][{number}]"
         as_object(element, at)
         only_keys(element, properties | {"title"}, at)
-        required_text(element, "title", at, most=limit("generic.title"))
+        required_text(element, "title", at, most=page.limits["generic.title"])
         if not any(element.get(key) for key in properties):
             raise refusals.bad(f"Param {at} must have at least one property besides title", path=at)
-        optional_text(element, "subtitle", at, most=limit("generic.subtitle"))
+        optional_text(element, "subtitle", at, most=page.limits["generic.subtitle"])
         if element.get("image_url"):
             as_url(element["image_url"], f"{at}[image_url]")
         if element.get("default_action") is not None:
@@ -77,14 +79,15 @@ def _default_action(action: Any, path: str, page: Page) -> None:
 
 def _button(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, {"template_type", "text", "buttons", "sharable"}, path)
-    required_text(payload, "text", path, most=limit("button_template.text"))
+    required_text(payload, "text", path, most=page.limits["button_template.text"])
     kinds = PLAIN_BUTTON if page.is_instagram else ANY_BUTTON
     check_buttons(required(payload, "buttons", path), f"{path}[buttons]", page, kinds=kinds, least=1)
 
 
 def _media(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, {"template_type", "elements", "sharable"}, path)
-    elements = as_list(required(payload, "elements", path), f"{path}[elements]", least=1, most=1)
+    most = page.limits["media.elements"]
+    elements = as_list(required(payload, "elements", path), f"{path}[elements]", least=1, most=most)
     at = f"{path}[elements][0]"
     element = as_object(elements[0], at)
     only_keys(element, {"media_type", "attachment_id", "url", "buttons"}, at)
@@ -136,7 +139,9 @@ def _receipt(payload: Mapping[str, Any], path: str, page: Page) -> None:
         only_keys(address, {*needed, "street_2"}, f"{path}[address]")
         for key in needed:
             required_text(address, key, f"{path}[address]")
-    elements = as_list(payload.get("elements") or [], f"{path}[elements]", most=limit("receipt.elements"))
+    elements = as_list(
+        payload.get("elements") or [], f"{path}[elements]", most=page.limits["receipt.elements"]
+    )
     for number, element in enumerate(elements):
         at = f"{path}[elements][{number}]"
         as_object(element, at)
@@ -150,7 +155,7 @@ def _receipt(payload: Mapping[str, Any], path: str, page: Page) -> None:
 
 def _product(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, {"template_type", "elements", "sharable"}, path)
-    most = limit("product.elements")
+    most = page.limits["product.elements"]
     elements = as_list(required(payload, "elements", path), f"{path}[elements]", least=1, most=most)
     for number, element in enumerate(elements):
         at = f"{path}[elements][{number}]"
@@ -174,8 +179,8 @@ _COUPON_KEYS = {
 
 def _coupon(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, _COUPON_KEYS, path)
-    required_text(payload, "title", path, most=limit("coupon.title"))
-    optional_text(payload, "subtitle", path, most=limit("coupon.subtitle"))
+    required_text(payload, "title", path, most=page.limits["coupon.title"])
+    optional_text(payload, "subtitle", path, most=page.limits["coupon.subtitle"])
     if not payload.get("coupon_code") and not payload.get("coupon_url"):
         raise refusals.missing(f"{path}[coupon_code]")
     if re.search(r"\s", optional_text(payload, "coupon_code", path)):
@@ -196,24 +201,27 @@ _LABELS = {"neg_pos", "hard_easy", "dis_sat", "unlike_like", "poor_great", "none
 def _feedback(payload: Mapping[str, Any], path: str, page: Page) -> None:
     keys = {"title", "subtitle", "button_title", "feedback_screens", "business_privacy", "expires_in_days"}
     only_keys(payload, keys | {"template_type"}, path)
-    required_text(payload, "title", path, most=limit("feedback.title"))
-    optional_text(payload, "subtitle", path, most=limit("feedback.subtitle"))
-    button = optional_text(payload, "button_title", path, most=limit("feedback.button_title"))
+    required_text(payload, "title", path, most=page.limits["feedback.title"])
+    optional_text(payload, "subtitle", path, most=page.limits["feedback.subtitle"])
+    button = optional_text(payload, "button_title", path, most=page.limits["feedback.button_title"])
     if "://" in button:
         raise refusals.bad(f"Param {path}[button_title] must not contain a URL", path=path)
     screens = as_list(
-        required(payload, "feedback_screens", path), f"{path}[feedback_screens]", least=1, most=1
+        required(payload, "feedback_screens", path),
+        f"{path}[feedback_screens]",
+        least=1,
+        most=page.limits["feedback.screens"],
     )
     at = f"{path}[feedback_screens][0]"
     questions = required(as_object(screens[0], at), "questions", at)
-    for question in as_list(questions, f"{at}[questions]", least=1, most=1):
-        _question(question, f"{at}[questions][0]")
-    _privacy_and_expiry(payload, path)
+    for question in as_list(questions, f"{at}[questions]", least=1, most=page.limits["feedback.questions"]):
+        _question(question, f"{at}[questions][0]", page)
+    _privacy_and_expiry(payload, path, page.limits["feedback.days"])
 
 
-def _question(question: Any, path: str) -> None:
+def _question(question: Any, path: str, page: Page) -> None:
     as_object(question, path)
-    name = required_text(question, "id", path, most=limit("feedback.question.id"))
+    name = required_text(question, "id", path, most=page.limits["feedback.question.id"])
     if not re.fullmatch(r"[A-Za-z0-9_]+", name, re.ASCII):
         raise refusals.bad(f"Param {path}[id] may only contain letters, digits and underscores", path=path)
     kind = one_of(required(question, "type", path), {*_SCORES, "free_form"}, f"{path}[type]")
@@ -221,8 +229,8 @@ def _question(question: Any, path: str) -> None:
         as_text(
             question["title"],
             f"{path}[title]",
-            least=limit("feedback.question.title.least"),
-            most=limit("feedback.question.title"),
+            least=page.limits["feedback.question.title.least"],
+            most=page.limits["feedback.question.title"],
         )
     if question.get("score_label") is not None:
         one_of(question["score_label"], _LABELS, f"{path}[score_label]")
@@ -231,14 +239,16 @@ def _question(question: Any, path: str) -> None:
     if question.get("follow_up") is not None:
         follow_up = as_object(question["follow_up"], f"{path}[follow_up]")
         one_of(required(follow_up, "type", f"{path}[follow_up]"), {"free_form"}, f"{path}[follow_up][type]")
-        optional_text(follow_up, "placeholder", f"{path}[follow_up]", most=limit("feedback.placeholder"))
+        optional_text(
+            follow_up, "placeholder", f"{path}[follow_up]", most=page.limits["feedback.placeholder"]
+        )
 
 
-def _privacy_and_expiry(payload: Mapping[str, Any], path: str) -> None:
+def _privacy_and_expiry(payload: Mapping[str, Any], path: str, most: int) -> None:
     privacy = as_object(required(payload, "business_privacy", path), f"{path}[business_privacy]")
     as_url(required(privacy, "url", f"{path}[business_privacy]"), f"{path}[business_privacy][url]")
     if payload.get("expires_in_days") is not None:
-        as_number(payload["expires_in_days"], f"{path}[expires_in_days]", least=1, most=7)
+        as_number(payload["expires_in_days"], f"{path}[expires_in_days]", least=1, most=most)
 
 
 def _image_grid(payload: Mapping[str, Any], path: str, page: Page) -> None:
@@ -247,34 +257,34 @@ def _image_grid(payload: Mapping[str, Any], path: str, page: Page) -> None:
     at = f"{path}[elements][0]"
     element = as_object(elements[0], at)
     only_keys(element, {"images", "title", "subtitle", "buttons"}, at)
-    optional_text(element, "title", at, most=limit("image_grid.title"))
-    optional_text(element, "subtitle", at, most=limit("image_grid.subtitle"))
+    optional_text(element, "title", at, most=page.limits["image_grid.title"])
+    optional_text(element, "subtitle", at, most=page.limits["image_grid.subtitle"])
     images = as_list(
         required(element, "images", at),
         f"{at}[images]",
-        least=limit("image_grid.images.least"),
-        most=limit("image_grid.images"),
+        least=page.limits["image_grid.images.least"],
+        most=page.limits["image_grid.images"],
     )
     for number, image in enumerate(images):
         spot = f"{at}[images][{number}]"
         only_keys(as_object(image, spot), {"url", "is_hero_image", "action"}, spot)
         as_url(required(image, "url", spot), f"{spot}[url]")
         if image.get("action") is not None:
-            _grid_action(image["action"], f"{spot}[action]")
+            _grid_action(image["action"], f"{spot}[action]", page)
     if len([image for image in images if image.get("is_hero_image")]) > 1:
         raise refusals.bad(f"Param {at}[images] may have at most one hero image", path=at)
     if element.get("buttons") is not None:
         check_buttons(element["buttons"], f"{at}[buttons]", page, kinds=PLAIN_BUTTON)
 
 
-def _grid_action(action: Any, path: str) -> None:
+def _grid_action(action: Any, path: str, page: Page) -> None:
     as_object(action, path)
     if one_of(required(action, "type", path), PLAIN_BUTTON, f"{path}[type]") == "web_url":
         only_keys(action, {"type", "url"}, path)
         as_url(required(action, "url", path), f"{path}[url]")
     else:
         only_keys(action, {"type", "payload", "text"}, path)
-        required_text(action, "payload", path, most=limit("button.payload"))
+        required_text(action, "payload", path, most=page.limits["button.payload"])
         required_text(action, "text", path)
 
 
@@ -287,7 +297,7 @@ def _customer_information(payload: Mapping[str, Any], path: str, page: Page) -> 
             )
     if payload.get("purpose") is not None:
         one_of(payload["purpose"], {"shipping"}, f"{path}[purpose]")
-    _privacy_and_expiry(payload, path)
+    _privacy_and_expiry(payload, path, page.limits["information.days"])
 
 
 def _instant_form(payload: Mapping[str, Any], path: str, page: Page) -> None:
@@ -297,8 +307,8 @@ def _instant_form(payload: Mapping[str, Any], path: str, page: Page) -> None:
 
 def _one_time(payload: Mapping[str, Any], path: str, page: Page) -> None:
     only_keys(payload, {"template_type", "title", "payload"}, path)
-    required_text(payload, "title", path, most=limit("opt_in.title"))
-    required_text(payload, "payload", path, most=limit("button.payload"))
+    required_text(payload, "title", path, most=page.limits["opt_in.title"])
+    required_text(payload, "payload", path, most=page.limits["button.payload"])
 
 
 _TEMPLATES: Mapping[str, Callable[[Mapping[str, Any], str, Page], None]] = {

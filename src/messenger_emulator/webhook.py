@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from djmessenger.signatures import sign
 from messenger_emulator.encoding import encode_like_meta
 from messenger_emulator.state import Page
 from messenger_emulator.world import Pending, World
@@ -60,6 +59,11 @@ class Verification:
 
     accepted: bool
     reason: str = ""
+
+
+def sign(secret: str, body: bytes) -> str:
+    """Return the value of the header ``X-Hub-Signature-256``."""
+    return f"sha256={hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}"
 
 
 def sign_sha1(secret: str, body: bytes) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from messenger_emulator import refusals
 from messenger_emulator.faults import Faults
+from messenger_emulator.limits import Limits, Value
 from messenger_emulator.person import Person
 from messenger_emulator.state import (
     DAY,
@@ -69,12 +70,14 @@ class World:
         enforce_window: bool = True,
         enforce_business_limit: bool = False,
         fetch: Callable[[str], Fetched | None] | None = None,
+        limits: Mapping[str, Value] | None = None,
     ) -> None:
         """Take the clock (seconds since 1970) and the switches.
 
         ``seed`` makes ids repeatable. ``fetch`` says what is behind the URL of an attachment, None for nothing;
         without it every URL is taken to be good. ``enforce_business_limit`` makes a Page's calls of 24 hours
-        count against 200 for each person who has written to it.
+        count against 200 for each person who has written to it. ``limits`` replaces single rows of the table of
+        limits, such as ``{"buttons.count": 4}``.
         """
         self.clock = clock
         self.faults = Faults()
@@ -85,6 +88,7 @@ class World:
         self.enforce_window = enforce_window
         self.enforce_business_limit = enforce_business_limit
         self.fetch = fetch
+        self.limits = Limits(limits)
         self.linking_page = "https://www.facebook.com/messenger_platform/account_linking"
         """Where a log-in page sends the browser back to; the simulator has a page of its own for it."""
         self.lock = threading.RLock()
@@ -140,6 +144,7 @@ class World:
             subscribed_fields=fields,
             permissions=set(permissions),
             require_proof=require_proof,
+            limits=self.limits,
         )
         self.pages[page.id] = page
         self.apps.setdefault(page.app_id, App(page.app_id))

@@ -1,8 +1,8 @@
 """The dated rulebook: what Meta allows, since when, until when, and where that is written.
 
-Messages, checks, emulator and docs read one table. A project overrides a row in ``DJM_RULEBOOK``
-without waiting for a release: a limit by its new number, something that ends by its new date, or by ``None``
-when it does not end::
+Messages, checks and docs read one table; the emulator has a table of its own. A project overrides a row in
+``DJM_RULEBOOK`` without waiting for a release: a limit by its new number, something that ends by its new date,
+or by ``None`` when it does not end::
 
     DJM_RULEBOOK = {"buttons.count": 4, "tag.ACCOUNT_UPDATE": None, "graph.v21.0": "2027-03-01"}
 """

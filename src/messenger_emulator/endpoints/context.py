@@ -7,6 +7,7 @@ from typing import Any
 
 from messenger_emulator import refusals
 from messenger_emulator.encoding import Upload
+from messenger_emulator.limits import Limits
 from messenger_emulator.person import Person
 from messenger_emulator.state import Page
 from messenger_emulator.validation import as_object, required
@@ -26,6 +27,11 @@ class Context:
     params: dict[str, Any]
     files: list[Upload] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+
+    @property
+    def limits(self) -> Limits:
+        """The limits of the emulator that answers."""
+        return self.world.limits
 
     def need(self, permission: str) -> None:
         """Refuse with 200 when the token lacks a permission."""

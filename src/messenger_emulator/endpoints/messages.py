@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.rulebook import limit, retirement
 from messenger_emulator import refusals
 from messenger_emulator.content import MEDIA, check_message
 from messenger_emulator.drawing import draw, echo_of
@@ -47,7 +46,7 @@ def send(context: Context) -> dict[str, Any]:
     control = _thread_control(params.get("thread_control"), context)
     person = _resolve(context, kind, holder)
     _check_reachable(context, person)
-    if tag and retirement(f"tag.{tag.upper()}", context.world.today()) is not None:
+    if tag and context.limits.has_ended(f"tag.{tag.upper()}", context.world.today()):
         raise refusals.retired_tag()
     if kind == "id":
         _check_window(context, person, tag, messaging_type, message)
@@ -101,7 +100,7 @@ def _check_reachable(context: Context, person: Person) -> None:
 def _check_rate(context: Context, message: Mapping[str, Any]) -> None:
     slow = bool(_media_kinds(message) & {"audio", "video"})
     key = f"{context.page.id}:{'media' if slow else 'text'}"
-    context.world.spend(key, limit("rate.media" if slow else "rate.text"), 1.0)
+    context.world.spend(key, context.limits["rate.media" if slow else "rate.text"], 1.0)
 
 
 def _recipient_kind(holder: Mapping[str, Any]) -> str:
@@ -169,7 +168,7 @@ def _resolve(context: Context, kind: str, holder: Mapping[str, Any]) -> Person:
             raise refusals.no_such_object(context.method, name)
         if comment.answered:
             raise refusals.Refusal(10900, "Activity already replied to")
-        if world.clock() - comment.time > limit("private_reply.days") * DAY:
+        if world.clock() - comment.time > context.limits["private_reply.days"] * DAY:
             raise refusals.Refusal(10903, "This user cannot reply to this activity")
         return context.person(comment.psid)
     if kind == "one_time_notif_token":
@@ -207,8 +206,8 @@ def _check_window(
         raise closed()
     if not world.enforce_window:
         return
-    days = limit(f"window.{tag}") if tag in {"human_agent", "customer_feedback"} else 0
-    span = days * DAY if days else limit("window.standard") * HOUR
+    days = context.limits[f"window.{tag}"] if tag in {"human_agent", "customer_feedback"} else 0
+    span = days * DAY if days else context.limits["window.standard"] * HOUR
     if tag and not days:
         return
     if person.last_seen is None or world.clock() - person.last_seen > span:
@@ -277,7 +276,7 @@ def _media_kinds(message: Mapping[str, Any] | None) -> set[str]:
 def forget_old_attachments(context: Context) -> None:
     """Forget the attachments that are older than 90 days."""
     page = context.page
-    oldest = context.world.clock() - limit("attachment.days") * DAY
+    oldest = context.world.clock() - context.limits["attachment.days"] * DAY
     page.attachments = {key: value for key, value in page.attachments.items() if value["time"] >= oldest}
 
 
@@ -309,7 +308,7 @@ def look_at(context: Context, kind: str, payload: Mapping[str, Any]) -> None:
         return
     if kind != "file" and not content_type.startswith(f"{kind}/"):
         raise refusals.bad("Upload attachment failure: the type of the file does not match", 2018047)
-    if size > limit("attachment.bytes.image" if kind == "image" else "attachment.bytes"):
+    if size > context.limits["attachment.bytes.image" if kind == "image" else "attachment.bytes"]:
         raise refusals.bad("The attachment is too large", 2018109)
 
 
@@ -342,7 +341,7 @@ def _deliver(
     mid = world.mid_for(page)
     bubble = draw(mid, message, world.clock(), page.attachments)
     if page.is_instagram:
-        most = limit("quick_reply.title")
+        most = context.limits["quick_reply.title"]
         bubble.quick_replies = [
             {**reply, "title": reply["title"][:most]} if "title" in reply else reply
             for reply in bubble.quick_replies

@@ -11,7 +11,6 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from djmessenger.rulebook import limit
 from messenger_emulator import refusals
 from messenger_emulator.endpoints.context import Context
 from messenger_emulator.person import Person
@@ -45,7 +44,7 @@ def personas(context: Context) -> dict[str, Any]:
         return paged(context, data)
     if page.is_instagram:
         raise refusals.no_such_object(context.method, page.id)
-    name = required_text(context.params, "name", "", most=limit("persona.name"))
+    name = required_text(context.params, "name", "", most=context.limits["persona.name"])
     picture = as_url(required(context.params, "profile_picture_url", ""), "profile_picture_url")
     persona_id = context.world.number("persona")
     entry = {"id": persona_id, "name": name, "profile_picture_url": picture, "deleted": False}
@@ -174,7 +173,7 @@ def conversations(context: Context) -> dict[str, Any]:
             continue
         found: dict[str, Any] = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
         if asked is not None:
-            most = min(int(asked[1] or 25), limit("conversation.messages"))
+            most = min(int(asked[1] or 25), context.limits["conversation.messages"])
             names = asked[2].split(",")
             newest = [_message(context, person, bubble, names) for bubble in person.thread[: -most - 1 : -1]]
             found["messages"] = {"data": newest}
@@ -195,7 +194,7 @@ def conversation_messages(context: Context) -> dict[str, Any]:
 
 def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
     """Answer ``GET /{message}``; only the 20 newest of a conversation can be read."""
-    if bubble not in person.thread[-limit("conversation.messages") :]:
+    if bubble not in person.thread[-context.limits["conversation.messages"] :]:
         raise refusals.Refusal(9000001, "This message has been deleted", numbered=False)
     return _message(
         context, person, bubble, str(context.params.get("fields") or "id,created_time").split(",")

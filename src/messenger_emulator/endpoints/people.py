@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger.rulebook import limit
 from messenger_emulator import refusals
 from messenger_emulator.endpoints.context import Context, numeric_id
 from messenger_emulator.endpoints.messages import is_known_app
@@ -86,7 +85,7 @@ def thread_control(context: Context) -> dict[str, Any]:
             required(context.params, "duration", ""),
             "duration",
             least=1,
-            most=limit("thread_control.seconds"),
+            most=context.limits["thread_control.seconds"],
         )
         world.give_control(person, page.app_id, seconds=span)
     return {"success": True}
@@ -108,9 +107,11 @@ _MODERATION = {"block_user", "unblock_user", "ban_user", "unban_user", "move_to_
 def moderate(context: Context) -> dict[str, Any]:
     """Answer ``POST /{page}/moderate_conversations``; success is a string there."""
     context.need("pages_messaging")
-    ids = as_list(required(context.params, "user_ids", ""), "user_ids", least=1, most=limit("moderation.ids"))
+    ids = as_list(
+        required(context.params, "user_ids", ""), "user_ids", least=1, most=context.limits["moderation.ids"]
+    )
     actions = as_list(
-        required(context.params, "actions", ""), "actions", least=1, most=limit("moderation.actions")
+        required(context.params, "actions", ""), "actions", least=1, most=context.limits["moderation.actions"]
     )
     wanted = {one_of(action, _MODERATION, f"actions[{number}]") for number, action in enumerate(actions)}
     for pair in ({"block_user", "unblock_user"}, {"ban_user", "unban_user"}):

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from djmessenger.rulebook import limit
 from messenger_emulator import refusals
 from messenger_emulator.buttons import PLAIN_BUTTON, check_buttons
 from messenger_emulator.endpoints.context import Context
@@ -38,7 +37,7 @@ def profile(context: Context) -> dict[str, Any]:
     platform = page.channel
     if params.get("platform") is not None:
         platform = one_of(params["platform"], {"messenger", "instagram"}, "platform")
-    context.world.spend(f"{page.id}:profile", limit("rate.profile"), TEN_MINUTES)
+    context.world.spend(f"{page.id}:profile", page.limits["rate.profile"], TEN_MINUTES)
     settings = page.platform(platform)
     if context.method == "GET":
         wanted = _names(params.get("fields"), READABLE)
@@ -84,12 +83,12 @@ def _names(value: Any, allowed: Mapping[str, Any]) -> list[str]:
 
 def _get_started(value: Any, path: str, page: Page) -> None:
     only_keys(as_object(value, path), {"payload"}, path)
-    required_text(value, "payload", path, most=limit("get_started.payload"))
+    required_text(value, "payload", path, most=page.limits["get_started.payload"])
 
 
 def _greeting(value: Any, path: str, page: Page) -> None:
     for at, entry in _entries(value, path, {"locale", "text"}):
-        required_text(entry, "text", at, most=limit("greeting.text"))
+        required_text(entry, "text", at, most=page.limits["greeting.text"])
 
 
 def _entries(value: Any, path: str, keys: set[str]) -> list[tuple[str, dict[str, Any]]]:
@@ -120,14 +119,19 @@ def _menu(value: Any, path: str, page: Page) -> None:
                 raise refusals.missing(f"{at}[call_to_actions]")
             continue
         where = f"{at}[call_to_actions]"
-        if len(as_list(items, where, least=1)) > limit("menu.items"):
+        if len(as_list(items, where, least=1)) > page.limits["menu.items"]:
             raise refusals.Refusal(105, "Number of call to actions exceeds the maximum allowed number")
         check_buttons(
-            items, where, page, kinds=PLAIN_BUTTON, most=limit("menu.items"), title=limit("menu.title")
+            items,
+            where,
+            page,
+            kinds=PLAIN_BUTTON,
+            most=page.limits["menu.items"],
+            title=page.limits["menu.title"],
         )
         for number, item in enumerate(items):
             if item["type"].lower() == "postback":
-                as_text(item["payload"], f"{where}[{number}][payload]", most=limit("menu.payload"))
+                as_text(item["payload"], f"{where}[{number}][payload]", most=page.limits["menu.payload"])
 
 
 def _ice_breakers(value: Any, path: str, page: Page) -> None:
@@ -136,36 +140,40 @@ def _ice_breakers(value: Any, path: str, page: Page) -> None:
     if any(old) and not all(old):
         raise refusals.bad(f"Param {path} mixes two formats", path=path)
     if all(old):
-        _questions(entries, path)
+        _questions(entries, path, page)
         return
     for at, entry in _entries(value, path, {"locale", "call_to_actions"}):
-        _questions(as_list(required(entry, "call_to_actions", at), f"{at}[call_to_actions]", least=1), at)
+        _questions(
+            as_list(required(entry, "call_to_actions", at), f"{at}[call_to_actions]", least=1), at, page
+        )
 
 
-def _questions(questions: list[Any], path: str) -> None:
-    as_list(questions, path, least=1, most=limit("ice_breakers.count"))
+def _questions(questions: list[Any], path: str, page: Page) -> None:
+    as_list(questions, path, least=1, most=page.limits["ice_breakers.count"])
     for number, question in enumerate(questions):
         at = f"{path}[{number}]"
         only_keys(as_object(question, at), {"question", "payload"}, at)
         required_text(question, "question", at)
-        required_text(question, "payload", at, most=limit("ice_breakers.payload"))
+        required_text(question, "payload", at, most=page.limits["ice_breakers.payload"])
 
 
 def _commands(value: Any, path: str, page: Page) -> None:
     for at, entry in _entries(value, path, {"locale", "commands"}):
         where = f"{at}[commands]"
-        commands = as_list(required(entry, "commands", at), where, least=1, most=limit("commands.count"))
+        commands = as_list(
+            required(entry, "commands", at), where, least=1, most=page.limits["commands.count"]
+        )
         for number, command in enumerate(commands):
             spot = f"{where}[{number}]"
             only_keys(as_object(command, spot), {"name", "description"}, spot)
-            name = required_text(command, "name", spot, most=limit("command.name"))
+            name = required_text(command, "name", spot, most=page.limits["command.name"])
             if name.startswith("/"):
                 raise refusals.bad(f"Param {spot}[name] must not start with /", path=path)
-            required_text(command, "description", spot, most=limit("command.description"))
+            required_text(command, "description", spot, most=page.limits["command.description"])
 
 
 def _domains(value: Any, path: str, page: Page) -> None:
-    for number, domain in enumerate(as_list(value, path, most=limit("domains.count"))):
+    for number, domain in enumerate(as_list(value, path, most=page.limits["domains.count"])):
         at = f"{path}[{number}]"
         host = urlsplit(as_url(domain, at, https=True)).hostname or ""
         if "." not in host or host.endswith("localhost") or _is_address(host):
@@ -201,7 +209,7 @@ def user_settings(context: Context) -> dict[str, Any]:
     page, params = context.page, context.params
     context.need("pages_messaging")
     person = context.person(required(params, "psid", ""))
-    context.world.spend(f"{page.id}:settings:{person.id}", limit("rate.user_menu"), TEN_MINUTES)
+    context.world.spend(f"{page.id}:settings:{person.id}", page.limits["rate.user_menu"], TEN_MINUTES)
     if context.method == "GET":
         found: dict[str, Any] = {}
         if page.user_menus.get(person.id):
