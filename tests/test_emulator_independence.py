@@ -88,11 +88,15 @@ MODULES = {name_of(path): path for path in FILES}
 
 
 def inner_imports(name: str) -> set[str]:
-    """Return the modules of the package that a module imports, the deepest that exist."""
+    """Return the modules of the package that a module imports, and the packages whose faces it reads.
+
+    ``from package import module`` counts as both, because it runs the package's ``__init__`` first.
+    """
     found = set()
     for _line, target in imports_of(MODULES[name]):
         if target.partition(".")[0] == PACKAGE:
-            found.add(target if target in MODULES else target.rpartition(".")[0])
+            face = target.rpartition(".")[0]
+            found |= {target, face} & MODULES.keys() if "." in target else {target}
     return found
 
 

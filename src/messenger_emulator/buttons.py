@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from messenger_emulator import refusals
+from messenger_emulator.refusals import bad
 from messenger_emulator.state import Page
 from messenger_emulator.validation import (
     as_flag,
@@ -76,7 +76,7 @@ def check_button(
     elif kind == "phone_number":
         number = required_text(button, "payload", path)
         if not re.fullmatch(r"\+[0-9]{5,15}", re.sub(r"[ ()\-.]", "", number)):
-            raise refusals.bad(f"Param {path}[payload] must be a valid phone number", path=path)
+            raise bad(f"Param {path}[payload] must be a valid phone number", path=path)
     elif kind == "account_link":
         as_url(required(button, "url", path), f"{path}[url]", https=True)
     elif kind == "web_url":
@@ -84,7 +84,7 @@ def check_button(
     elif kind == "game_play" and button.get("game_metadata") is not None:
         metadata = as_object(button["game_metadata"], f"{path}[game_metadata]")
         if len([key for key in ("player_id", "context_id") if metadata.get(key)]) != 1:
-            raise refusals.bad(f"Param {path}[game_metadata] must hold either player_id or context_id")
+            raise bad(f"Param {path}[game_metadata] must hold either player_id or context_id")
     elif kind == "audio_call" and button.get("expires_in_days") is not None:
         as_number(
             button["expires_in_days"],
@@ -106,9 +106,9 @@ def check_web_url(button: Mapping[str, Any], path: str, page: Page) -> None:
     if extensions:
         as_url(url, f"{path}[url]", https=True)
         if not _is_whitelisted(url, page):
-            raise refusals.bad("The URL provided is not whitelisted for messenger extensions", path=path)
+            raise bad("The URL provided is not whitelisted for messenger extensions", path=path)
     elif button.get("fallback_url"):
-        raise refusals.bad(f"Param {path}[fallback_url] needs messenger_extensions", path=path)
+        raise bad(f"Param {path}[fallback_url] needs messenger_extensions", path=path)
 
 
 def _is_whitelisted(url: str, page: Page) -> bool:

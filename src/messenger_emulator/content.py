@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from messenger_emulator import refusals
+from messenger_emulator.refusals import bad, missing, too_long
 from messenger_emulator.state import Page
 from messenger_emulator.templates import check_template, check_utility
 from messenger_emulator.validation import (
@@ -45,17 +45,15 @@ def check_message(given: Any, page: Page, *, has_file: bool = False) -> dict[str
         key for key in ("text", "attachment", "attachments", "sticker_id", "template") if message.get(key)
     ]
     if not content and not (has_file or message.get("dynamic_text")):
-        raise refusals.bad(
-            "Message cannot be empty, must provide valid attachment or text", 2018034, "message"
-        )
+        raise bad("Message cannot be empty, must provide valid attachment or text", 2018034, "message")
     if len([key for key in content if key != "text"]) > 1 or ("text" in content and len(content) > 1):
-        raise refusals.bad(f"Only one of {', '.join(content)} may be given in param message", path="message")
+        raise bad(f"Only one of {', '.join(content)} may be given in param message", path="message")
     if message.get("text") is not None:
         check_text(message["text"], page)
     if message.get("attachment") is not None:
         check_attachment(message["attachment"], page, has_file=has_file)
     elif has_file:
-        raise refusals.missing("message[attachment]")
+        raise missing("message[attachment]")
     if message.get("attachments") is not None:
         check_images(message["attachments"], page)
     if message.get("sticker_id") is not None:
@@ -74,7 +72,7 @@ def check_text(text: Any, page: Page) -> None:
     if page.is_instagram:
         most = page.limits["text.bytes.instagram"]
         if len(text.encode("utf-8", "surrogatepass")) > most:
-            raise refusals.too_long("message[text]", most)
+            raise too_long("message[text]", most)
     else:
         as_text(text, "message[text]", most=page.limits["text.length"])
 
@@ -85,7 +83,7 @@ def check_images(attachments: Any, page: Page) -> None:
         path = f"message[attachments][{number}]"
         as_object(image, path)
         if image.get("type") != "image":
-            raise refusals.bad(f"Param {path}[type] must be one of {{IMAGE}}", path=path)
+            raise bad(f"Param {path}[type] must be one of {{IMAGE}}", path=path)
         _check_media(image, path, page, has_file=False)
 
 
@@ -110,18 +108,18 @@ def _check_media(attachment: Mapping[str, Any], path: str, page: Page, *, has_fi
     given = [key for key in ("url", "attachment_id") if payload.get(key)]
     if has_file:
         if given:
-            raise refusals.bad(f"Param {path} must not hold {given[0]} beside an uploaded file", path=path)
+            raise bad(f"Param {path} must not hold {given[0]} beside an uploaded file", path=path)
         return
     if len(given) != 1:
-        raise refusals.bad(f"Param {path} must hold either url or attachment_id", path=path)
+        raise bad(f"Param {path} must hold either url or attachment_id", path=path)
     if payload.get("url"):
         as_url(payload["url"], f"{path}[url]")
     else:
         stored = page.attachments.get(str(payload["attachment_id"]))
         if stored is None:
-            raise refusals.bad("Invalid attachment ID", 2018074, path)
+            raise bad("Invalid attachment ID", 2018074, path)
         if stored["type"] != attachment["type"]:
-            raise refusals.bad("The type of the attachment does not match", 2018047, path)
+            raise bad("The type of the attachment does not match", 2018047, path)
 
 
 def check_quick_replies(replies: Any, page: Page) -> None:
@@ -143,6 +141,6 @@ def check_quick_replies(replies: Any, page: Page) -> None:
             if key == "payload" and isinstance(value, (int, float)) and not isinstance(value, bool):
                 value = str(value)
             if value is None or (value == "" and not reply.get("image_url")):
-                raise refusals.missing(f"{at}[{key}]")
+                raise missing(f"{at}[{key}]")
             cut = key == "title" and page.is_instagram
             as_text(value, f"{at}[{key}]", most=None if cut else page.limits[f"quick_reply.{key}"])

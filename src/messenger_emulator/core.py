@@ -11,11 +11,26 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
-from messenger_emulator import refusals
 from messenger_emulator.calls import LoggedCall, redact
 from messenger_emulator.encoding import Parameters, read_parameters
 from messenger_emulator.endpoints import apps, messages, pages, people, profile
 from messenger_emulator.endpoints.context import Context
+from messenger_emulator.refusals import (
+    METHOD_EXCEPTION,
+    Refusal,
+    business_throttled,
+    malformed_body,
+    no_such_object,
+    not_a,
+    proof_missing,
+    proof_wrong,
+    temporary,
+    throttled,
+    token_dead,
+    token_required,
+    token_unknown,
+    unknown_path,
+)
 from messenger_emulator.state import DAY, App, Page
 from messenger_emulator.webhook import Webhook
 
@@ -124,7 +139,7 @@ class Emulator(Webhook):
     ) -> tuple[int, Any, dict[str, str]]:
         try:
             return 200, self._dispatch(call, path, parameters, headers), {}
-        except refusals.Refusal as refusal:
+        except Refusal as refusal:
             return refusal.status, refusal.envelope(self.ids.trace()), refusal.headers
 
     def _dispatch(
@@ -143,11 +158,11 @@ class Emulator(Webhook):
         page = self._authenticate(token, proof, path) if app is None else None
         call.page_id = "" if page is None else page.id
         if parameters.malformed:
-            raise refusals.malformed_body()
+            raise malformed_body()
         if not parts and "batch" in params and method == "POST":
             return self._batch(call, params, token, proof)
         if not parts or method not in _MODES:
-            raise refusals.Refusal(100, "Unsupported request", type=refusals.METHOD_EXCEPTION)
+            raise Refusal(100, "Unsupported request", type=METHOD_EXCEPTION)
         self._strike_whole_calls(call, path)
         if app is not None:
             return apps.answer(self, app, method, parts, params)
@@ -156,7 +171,7 @@ class Emulator(Webhook):
         if self.enforce_business_limit:
             most = self.limits["rate.calls_per_engaged_user"] * self.engaged(page)
             if not self.has_left(f"{page.id}:business", most, DAY):
-                raise refusals.business_throttled(self._full_usage(page.id))
+                raise business_throttled(self._full_usage(page.id))
         target = page.id if parts[0] == "me" else parts[0]
         context = Context(
             self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
@@ -185,17 +200,17 @@ class Emulator(Webhook):
 
     def _authenticate(self, token: str, proof: Any, path: str) -> Page:
         if not token:
-            raise refusals.token_required()
+            raise token_required()
         page = self._page_of(token, path)
         if page is None:
-            raise refusals.token_unknown()
+            raise token_unknown()
         fault = self.faults.strike("token_dead", path)
         if fault is not None:
-            raise refusals.token_dead(int(fault.options.get("subcode", 463)))
+            raise token_dead(int(fault.options.get("subcode", 463)))
         if page.token_error is not None:
-            raise refusals.token_dead(page.token_error)
+            raise token_dead(page.token_error)
         if proof is None and page.require_proof:
-            raise refusals.proof_missing()
+            raise proof_missing()
         _check_proof(proof, token, page.app_secret)
         return page
 
@@ -211,18 +226,18 @@ class Emulator(Webhook):
     def _strike_whole_calls(self, call: LoggedCall, path: str) -> None:
         if self.faults.strike("throttled", path):
             call.fault = "throttled"
-            raise refusals.throttled(self._full_usage(call.page_id))
+            raise throttled(self._full_usage(call.page_id))
         if self.faults.strike("business_throttled", path):
             call.fault = "business_throttled"
-            raise refusals.business_throttled(self._full_usage(call.page_id))
+            raise business_throttled(self._full_usage(call.page_id))
         if self.faults.strike("server_error", path):
             call.fault = "server_error"
-            raise refusals.temporary()
+            raise temporary()
         refused = self.faults.strike("refused", path)
         if refused is not None:
             call.fault = "refused"
             options = {"code": 1, "message": "An unknown error occurred", **refused.options}
-            raise refusals.Refusal(**options)
+            raise Refusal(**options)
 
     def _usage(self, call: LoggedCall) -> dict[str, str]:
         fault = self.faults.strike("usage_headers", call.path)
@@ -242,16 +257,16 @@ class Emulator(Webhook):
         page, target = context.page, context.target
         edge = parts[1] if len(parts) > 1 else ""
         if len(parts) > 2:
-            raise refusals.unknown_path("/" + "/".join(parts[2:]))
+            raise unknown_path("/" + "/".join(parts[2:]))
         if target in {page.id, page.account_id}:
             if not edge:
                 linking = "account_linking_token" in context.params
                 return people.linked_person(context) if linking else pages.page_node(context)
             methods, answer = _EDGES.get(edge, ("", None))
             if answer is None:
-                raise refusals.unknown_path(f"/{edge}")
+                raise unknown_path(f"/{edge}")
             if context.method not in methods.split():
-                raise refusals.no_such_object(context.method, target)
+                raise no_such_object(context.method, target)
             return answer(context)
         return self._route_node(context, target, edge)
 
@@ -275,16 +290,16 @@ class Emulator(Webhook):
             for bubble in someone.thread:
                 if bubble.mid == target and someone.page is page and context.method == "GET" and not edge:
                     return pages.message_node(context, someone, bubble)
-        raise refusals.no_such_object(context.method, target)
+        raise no_such_object(context.method, target)
 
     def _batch(self, call: LoggedCall, params: Mapping[str, Any], token: str, proof: Any) -> list[Any]:
         parts = params["batch"]
         if not isinstance(parts, list):
-            raise refusals.not_a("an array", "batch")
+            raise not_a("an array", "batch")
         most = self.limits["batch.count"]
         if len(parts) > most:
             message = f"Too many requests in batch message. Maximum batch size is {most}"
-            raise refusals.Refusal(1, message, type="GraphBatchException", numbered=False)
+            raise Refusal(1, message, type="GraphBatchException", numbered=False)
         return [self._batched(part, token, proof, params) for part in parts]
 
     def _batched(self, part: Any, token: str, proof: Any, params: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -319,7 +334,7 @@ def _check_proof(proof: Any, token: str, secret: str) -> None:
         return
     right = hmac.new(_b(secret), _b(token), hashlib.sha256).hexdigest()
     if not hmac.compare_digest(_b(right), _b(str(proof))):
-        raise refusals.proof_wrong()
+        raise proof_wrong()
 
 
 def _bearer(headers: Mapping[str, str]) -> str:

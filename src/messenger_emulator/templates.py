@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from messenger_emulator import refusals
 from messenger_emulator.buttons import ANY_BUTTON, PLAIN_BUTTON, URL_KEYS, check_buttons, check_web_url
+from messenger_emulator.refusals import Refusal, bad, missing
 from messenger_emulator.state import Page
 from messenger_emulator.validation import (
     as_list,
@@ -34,12 +34,12 @@ PLACEHOLDER = "name_placeholder"
 
 def check_template(payload: Any, page: Page) -> None:
     if payload is None:
-        raise refusals.missing("message[attachment][payload]")
+        raise missing("message[attachment][payload]")
     as_object(payload, "message[attachment][payload]")
     path = "message[attachment][payload][template_type]"
     name = required(payload, "template_type", "message[attachment][payload]")
     if name in {"list", "open_graph"}:
-        raise refusals.bad(f"The {name} template is deprecated on API version 4.0 and later", path=path)
+        raise bad(f"The {name} template is deprecated on API version 4.0 and later", path=path)
     allowed = _INSTAGRAM_TEMPLATES if page.is_instagram else _TEMPLATES.keys()
     _TEMPLATES[one_of(name, allowed, path)](payload, PLACEHOLDER, page)
 
@@ -59,7 +59,7 @@ def _generic(payload: Mapping[str, Any], path: str, page: Page) -> None:
         only_keys(element, properties | {"title"}, at)
         required_text(element, "title", at, most=page.limits["generic.title"])
         if not any(element.get(key) for key in properties):
-            raise refusals.bad(f"Param {at} must have at least one property besides title", path=at)
+            raise bad(f"Param {at} must have at least one property besides title", path=at)
         optional_text(element, "subtitle", at, most=page.limits["generic.subtitle"])
         if element.get("image_url"):
             as_url(element["image_url"], f"{at}[image_url]")
@@ -94,15 +94,15 @@ def _media(payload: Mapping[str, Any], path: str, page: Page) -> None:
     one_of(required(element, "media_type", at), {"image", "video"}, f"{at}[media_type]")
     given = [key for key in ("attachment_id", "url") if element.get(key)]
     if not given:
-        raise refusals.bad("Neither an attachment ID nor a URL was given for the media template", 2018187, at)
+        raise bad("Neither an attachment ID nor a URL was given for the media template", 2018187, at)
     if len(given) > 1:
-        raise refusals.bad(f"Param {at} must hold either attachment_id or url", path=at)
+        raise bad(f"Param {at} must hold either attachment_id or url", path=at)
     if element.get("url"):
         host = urlsplit(as_url(element["url"], f"{at}[url]")).hostname or ""
         if host != "facebook.com" and not host.endswith(".facebook.com"):
-            raise refusals.bad("The URL of a media template must be a Facebook URL", 2018188, at)
+            raise bad("The URL of a media template must be a Facebook URL", 2018188, at)
     elif str(element["attachment_id"]) not in page.attachments:
-        raise refusals.bad("Invalid attachment ID", 2018074, at)
+        raise bad("Invalid attachment ID", 2018074, at)
     if element.get("buttons") is not None:
         check_buttons(element["buttons"], f"{at}[buttons]", page)
 
@@ -129,7 +129,7 @@ def _receipt(payload: Mapping[str, Any], path: str, page: Page) -> None:
     for key in ("recipient_name", "order_number", "currency", "payment_method"):
         required_text(payload, key, path)
     if not re.fullmatch(r"[A-Z]{3}", str(payload["currency"])):
-        raise refusals.bad(f"Param {path}[currency] must be a valid ISO 4217 currency code", path=path)
+        raise bad(f"Param {path}[currency] must be a valid ISO 4217 currency code", path=path)
     summary = as_object(required(payload, "summary", path), f"{path}[summary]")
     only_keys(summary, {"subtotal", "shipping_cost", "total_tax", "total_cost"}, f"{path}[summary]")
     required(summary, "total_cost", f"{path}[summary]")
@@ -161,7 +161,7 @@ def _product(payload: Mapping[str, Any], path: str, page: Page) -> None:
         at = f"{path}[elements][{number}]"
         only_keys(as_object(element, at), {"id"}, at)
         if not str(element.get("id", "")).isdigit():
-            raise refusals.bad("Invalid product ID", 2018320, at)
+            raise bad("Invalid product ID", 2018320, at)
 
 
 _COUPON_KEYS = {
@@ -182,9 +182,9 @@ def _coupon(payload: Mapping[str, Any], path: str, page: Page) -> None:
     required_text(payload, "title", path, most=page.limits["coupon.title"])
     optional_text(payload, "subtitle", path, most=page.limits["coupon.subtitle"])
     if not payload.get("coupon_code") and not payload.get("coupon_url"):
-        raise refusals.missing(f"{path}[coupon_code]")
+        raise missing(f"{path}[coupon_code]")
     if re.search(r"\s", optional_text(payload, "coupon_code", path)):
-        raise refusals.bad(f"Param {path}[coupon_code] must not contain spaces", path=path)
+        raise bad(f"Param {path}[coupon_code] must not contain spaces", path=path)
     for key in ("coupon_url", "image_url"):
         if payload.get(key):
             as_url(payload[key], f"{path}[{key}]")
@@ -205,7 +205,7 @@ def _feedback(payload: Mapping[str, Any], path: str, page: Page) -> None:
     optional_text(payload, "subtitle", path, most=page.limits["feedback.subtitle"])
     button = optional_text(payload, "button_title", path, most=page.limits["feedback.button_title"])
     if "://" in button:
-        raise refusals.bad(f"Param {path}[button_title] must not contain a URL", path=path)
+        raise bad(f"Param {path}[button_title] must not contain a URL", path=path)
     screens = as_list(
         required(payload, "feedback_screens", path),
         f"{path}[feedback_screens]",
@@ -223,7 +223,7 @@ def _question(question: Any, path: str, page: Page) -> None:
     as_object(question, path)
     name = required_text(question, "id", path, most=page.limits["feedback.question.id"])
     if not re.fullmatch(r"[A-Za-z0-9_]+", name, re.ASCII):
-        raise refusals.bad(f"Param {path}[id] may only contain letters, digits and underscores", path=path)
+        raise bad(f"Param {path}[id] may only contain letters, digits and underscores", path=path)
     kind = one_of(required(question, "type", path), {*_SCORES, "free_form"}, f"{path}[type]")
     if question.get("title") is not None:
         as_text(
@@ -272,7 +272,7 @@ def _image_grid(payload: Mapping[str, Any], path: str, page: Page) -> None:
         if image.get("action") is not None:
             _grid_action(image["action"], f"{spot}[action]", page)
     if len([image for image in images if image.get("is_hero_image")]) > 1:
-        raise refusals.bad(f"Param {at}[images] may have at most one hero image", path=at)
+        raise bad(f"Param {at}[images] may have at most one hero image", path=at)
     if element.get("buttons") is not None:
         check_buttons(element["buttons"], f"{at}[buttons]", page, kinds=PLAIN_BUTTON)
 
@@ -292,9 +292,7 @@ def _customer_information(payload: Mapping[str, Any], path: str, page: Page) -> 
     countries = as_list(payload.get("countries") or [], f"{path}[countries]")
     for number, country in enumerate(countries):
         if not re.fullmatch(r"[A-Z]{2}", str(country)):
-            raise refusals.bad(
-                f"Param {path}[countries][{number}] must be a two-letter country code", path=path
-            )
+            raise bad(f"Param {path}[countries][{number}] must be a two-letter country code", path=path)
     if payload.get("purpose") is not None:
         one_of(payload["purpose"], {"shipping"}, f"{path}[purpose]")
     _privacy_and_expiry(payload, path, page.limits["information.days"])
@@ -302,7 +300,7 @@ def _customer_information(payload: Mapping[str, Any], path: str, page: Page) -> 
 
 def _instant_form(payload: Mapping[str, Any], path: str, page: Page) -> None:
     if not str(payload.get("form_id", "")).isdigit():
-        raise refusals.Refusal(1, "The form is not eligible", subcode=2018382)
+        raise Refusal(1, "The form is not eligible", subcode=2018382)
 
 
 def _one_time(payload: Mapping[str, Any], path: str, page: Page) -> None:
@@ -336,4 +334,4 @@ def check_utility(template: Any, page: Page) -> None:
     required_text(language, "code", f"{path}[language]")
     as_list(template.get("components") or [], f"{path}[components]")
     if not page.has_template(name):
-        raise refusals.bad(f"The template {name} does not exist or is not approved", path=path)
+        raise bad(f"The template {name} does not exist or is not approved", path=path)

@@ -6,34 +6,44 @@ from collections.abc import Collection, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from messenger_emulator import refusals
+from messenger_emulator.refusals import (
+    bad,
+    invalid_keys,
+    missing,
+    not_a,
+    not_one_of,
+    too_few,
+    too_long,
+    too_many,
+    too_short,
+)
 
 
 def as_object(value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
-        raise refusals.not_a("an object", path)
+        raise not_a("an object", path)
     return value
 
 
 def as_list(value: Any, path: str, *, least: int = 0, most: int | None = None) -> list[Any]:
     """Give the list; refuses one that has too few (194) or too many (105) elements."""
     if not isinstance(value, list):
-        raise refusals.not_a("an array", path)
+        raise not_a("an array", path)
     if len(value) < least:
-        raise refusals.too_few(path)
+        raise too_few(path)
     if most is not None and len(value) > most:
-        raise refusals.too_many(path)
+        raise too_many(path)
     return value
 
 
 def as_text(value: Any, path: str, *, most: int | None = None, least: int = 0) -> str:
     """Give the text; refuses one that is too long or too short, counted in code points."""
     if not isinstance(value, str):
-        raise refusals.not_a("a string", path)
+        raise not_a("a string", path)
     if most is not None and len(value) > most:
-        raise refusals.too_long(path, most)
+        raise too_long(path, most)
     if len(value) < least:
-        raise refusals.too_short(path, least)
+        raise too_short(path, least)
     return value
 
 
@@ -41,7 +51,7 @@ def required(holder: Mapping[str, Any], key: str, path: str) -> Any:
     """Give the value of a key that must be there and not be empty text."""
     value = holder.get(key)
     if value is None or value == "":
-        raise refusals.missing(inner(path, key))
+        raise missing(inner(path, key))
     return value
 
 
@@ -56,14 +66,14 @@ def optional_text(holder: Mapping[str, Any], key: str, path: str, *, most: int |
 
 def one_of(value: Any, allowed: Collection[str], path: str) -> str:
     if not isinstance(value, str) or value.lower() not in allowed:
-        raise refusals.not_one_of(path, allowed)
+        raise not_one_of(path, allowed)
     return value.lower()
 
 
 def only_keys(holder: Mapping[str, Any], allowed: Collection[str], path: str) -> None:
     unknown = [str(key) for key in holder if key not in allowed]
     if unknown:
-        raise refusals.invalid_keys(unknown, path)
+        raise invalid_keys(unknown, path)
 
 
 def as_url(value: Any, path: str, *, https: bool = False) -> str:
@@ -75,7 +85,7 @@ def as_url(value: Any, path: str, *, https: bool = False) -> str:
     except ValueError:
         fine = False
     if not fine:
-        raise refusals.bad(f"Param {path} must be a valid {'https ' if https else ''}URL", path=path)
+        raise bad(f"Param {path} must be a valid {'https ' if https else ''}URL", path=path)
     return text
 
 
@@ -84,7 +94,7 @@ def as_flag(value: Any, path: str) -> bool:
         return value
     if isinstance(value, str) and value.lower() in {"true", "false", "1", "0"}:
         return value.lower() in {"true", "1"}
-    raise refusals.not_a("a boolean", path)
+    raise not_a("a boolean", path)
 
 
 def as_number(value: Any, path: str, *, least: int | None = None, most: int | None = None) -> int:
@@ -93,9 +103,9 @@ def as_number(value: Any, path: str, *, least: int | None = None, most: int | No
             raise ValueError
         number = int(value)
     except (TypeError, ValueError):
-        raise refusals.not_a("an integer", path) from None
+        raise not_a("an integer", path) from None
     if (least is not None and number < least) or (most is not None and number > most):
-        raise refusals.bad(f"Param {path} must be between {least} and {most}", path=path)
+        raise bad(f"Param {path} must be between {least} and {most}", path=path)
     return number
 
 

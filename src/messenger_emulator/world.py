@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from messenger_emulator import refusals
 from messenger_emulator.faults import Faults
 from messenger_emulator.limits import Limits, Value
 from messenger_emulator.person import Person
+from messenger_emulator.refusals import throttled
 from messenger_emulator.state import (
     DAY,
     FIELDS,
@@ -327,7 +327,7 @@ class World:
     def spend(self, key: str, most: int, span: float) -> None:
         """Count a call against a budget of so many in a span of seconds; refuses with 613 when it is used up."""
         if self.enforce_rates and not self.has_left(key, most, span):
-            raise refusals.throttled()
+            raise throttled()
 
     def has_left(self, key: str, most: int, span: float) -> bool:
         """Count a call against a budget; False when the budget is used up."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from messenger_emulator import refusals
+from messenger_emulator.refusals import Refusal, bad, no_such_object, token_dead, token_unknown, unknown_path
 from messenger_emulator.state import FIELDS, INSTAGRAM_FIELDS, App, Page
 from messenger_emulator.validation import as_text, required_text
 from messenger_emulator.world import World
@@ -30,20 +30,20 @@ def answer(world: World, app: App, method: str, parts: list[str], params: dict[s
     """Answer a call that was made with the token of an app."""
     target, edge = parts[0], "/".join(parts[1:])
     if method != "GET":
-        raise refusals.no_such_object(method, target)
+        raise no_such_object(method, target)
     if target == "debug_token" and not edge:
         return {"data": _token(world, app, required_text(params, "input_token", ""))}
     if target in {"sticker_packs", "sticker_search"}:
         return {"data": _stickers(target, parts[1:], params)}
     if target not in {app.id, "app"}:
-        raise refusals.no_such_object(method, target)
+        raise no_such_object(method, target)
     if not edge:
         return {"id": app.id, "name": app.name}
     if edge == "permissions":
         return {"data": [{"permission": name, "status": status} for name, status in app.reviewed.items()]}
     if edge == "subscriptions":
         return {"data": _subscriptions(app, [page for page in world.pages.values() if page.app_id == app.id])}
-    raise refusals.unknown_path(f"/{edge}")
+    raise unknown_path(f"/{edge}")
 
 
 def _stickers(target: str, rest: list[str], params: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -55,7 +55,7 @@ def _stickers(target: str, rest: list[str], params: Mapping[str, Any]) -> list[d
         return [_pack(pack_id, name, len(stickers)) for pack_id, (name, stickers) in _PACKS.items()]
     if target == "sticker_packs" and rest[1:] == ["stickers"] and rest[0] in _PACKS:
         return [_sticker(number, name) for number, name in _PACKS[rest[0]][1].items()]
-    raise refusals.no_such_object("get", "/".join([target, *rest]))
+    raise no_such_object("get", "/".join([target, *rest]))
 
 
 def _pack(pack_id: str, name: str, count: int) -> dict[str, Any]:
@@ -68,9 +68,9 @@ def _sticker(number: int, name: str) -> dict[str, Any]:
     return {"id": str(number), "name": name, "image_url": url, "width": _SMALL, "height": _SMALL}
 
 
-def debug_token_of_a_page() -> refusals.Refusal:
+def debug_token_of_a_page() -> Refusal:
     """Refuse the question of one who is not the app."""
-    return refusals.Refusal(
+    return Refusal(
         100,
         "You must provide an app access token, or a user access token that is an owner or developer of the app",
     )
@@ -79,10 +79,10 @@ def debug_token_of_a_page() -> refusals.Refusal:
 def _token(world: World, app: App, token: str) -> dict[str, Any]:
     page = next((page for page in world.pages.values() if page.token == token), None)
     if page is None:
-        message = refusals.token_unknown().message
+        message = token_unknown().message
         return {"error": {"code": 190, "message": message}, "is_valid": False, "scopes": []}
     if page.app_id != app.id:
-        raise refusals.bad("The App_id in the input_token did not match the Viewing App")
+        raise bad("The App_id in the input_token did not match the Viewing App")
     found: dict[str, Any] = {
         "app_id": app.id,
         "type": "PAGE",
@@ -94,7 +94,7 @@ def _token(world: World, app: App, token: str) -> dict[str, Any]:
         "scopes": sorted(page.permissions),
     }
     if page.token_error is not None:
-        dead = refusals.token_dead(page.token_error)
+        dead = token_dead(page.token_error)
         found["error"] = {"code": dead.code, "message": dead.message, "subcode": dead.subcode}
     return found
 

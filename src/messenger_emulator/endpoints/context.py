@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from messenger_emulator import refusals
 from messenger_emulator.encoding import Upload
 from messenger_emulator.limits import Limits
 from messenger_emulator.person import Person
+from messenger_emulator.refusals import bad, missing, no_matching_user, permission_missing
 from messenger_emulator.state import Page
 from messenger_emulator.validation import as_object, required
 from messenger_emulator.world import World
@@ -36,13 +36,13 @@ class Context:
     def need(self, permission: str) -> None:
         """Refuse with 200 when the token lacks a permission."""
         if permission not in self.page.permissions:
-            raise refusals.permission_missing(permission)
+            raise permission_missing(permission)
 
     def person(self, psid: Any) -> Person:
         """Give the person of this Page; refuses with 100/2018001."""
         person = self.world.persons.get(str(psid))
         if person is None or person.page is not self.page:
-            raise refusals.no_matching_user()
+            raise no_matching_user()
         return person
 
     def recipient(self) -> Person:
@@ -58,8 +58,8 @@ class Context:
 def numeric_id(value: Any) -> str:
     """Give an id; refuses what is no string of digits."""
     if value is None:
-        raise refusals.missing("recipient[id]")
+        raise missing("recipient[id]")
     text = str(value)
     if isinstance(value, bool) or not (text.isascii() and text.isdigit()):
-        raise refusals.bad('Param recipient[id] must be a valid ID string (e.g., "123")', path="recipient")
+        raise bad('Param recipient[id] must be a valid ID string (e.g., "123")', path="recipient")
     return text

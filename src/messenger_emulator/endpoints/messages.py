@@ -10,11 +10,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from messenger_emulator import refusals
 from messenger_emulator.content import MEDIA, check_message
 from messenger_emulator.drawing import draw, echo_of
 from messenger_emulator.endpoints.context import Context, numeric_id
 from messenger_emulator.person import Person
+from messenger_emulator.refusals import (
+    Refusal,
+    bad,
+    instagram_other_app_controls,
+    instagram_window_closed,
+    missing,
+    no_such_object,
+    other_app_controls,
+    page_restricted,
+    permission_missing,
+    person_unavailable,
+    retired_tag,
+    window_closed,
+)
 from messenger_emulator.state import DAY, HOUR, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
 from messenger_emulator.validation import as_object, inner, one_of, required, required_text
 
@@ -47,7 +60,7 @@ def send(context: Context) -> dict[str, Any]:
     person = _resolve(context, kind, holder)
     _check_reachable(context, person)
     if tag and context.limits.has_ended(f"tag.{tag.upper()}", context.world.today()):
-        raise refusals.retired_tag()
+        raise retired_tag()
     if kind == "id":
         _check_window(context, person, tag, messaging_type, message)
     if message is None:
@@ -73,28 +86,26 @@ def _content(context: Context) -> tuple[dict[str, Any] | None, str]:
     """Give the message, or None and the sender action."""
     message, action = context.params.get("message"), context.params.get("sender_action")
     if message is not None and action is not None:
-        raise refusals.bad("message and sender_action may not be sent together", 2018014)
+        raise bad("message and sender_action may not be sent together", 2018014)
     if action is not None:
         return None, one_of(action, ACTIONS, "sender_action")
     if message is None:
-        raise refusals.bad(
-            "Message cannot be empty, must provide valid attachment or text", 2018034, "message"
-        )
+        raise bad("Message cannot be empty, must provide valid attachment or text", 2018034, "message")
     checked = check_message(message, context.page, has_file=bool(context.files))
     if len(context.files) > 1:
-        raise refusals.bad("An incorrect number of files uploaded. Must upload exactly one file")
+        raise bad("An incorrect number of files uploaded. Must upload exactly one file")
     return checked, ""
 
 
 def _check_reachable(context: Context, person: Person) -> None:
     page, world = context.page, context.world
     if person.blocked or world.faults.strike("blocked", context.path):
-        raise refusals.person_unavailable()
+        raise person_unavailable()
     taken = world.owner(person) not in {"", page.app_id}
     if taken or world.faults.strike("other_app", context.path):
-        raise refusals.instagram_other_app_controls() if page.is_instagram else refusals.other_app_controls()
+        raise instagram_other_app_controls() if page.is_instagram else other_app_controls()
     if page.restricted or world.faults.strike("page_restricted", context.path):
-        raise refusals.page_restricted()
+        raise page_restricted()
 
 
 def _check_rate(context: Context, message: Mapping[str, Any]) -> None:
@@ -106,7 +117,7 @@ def _check_rate(context: Context, message: Mapping[str, Any]) -> None:
 def _recipient_kind(holder: Mapping[str, Any]) -> str:
     given = [key for key in holder if key in RECIPIENTS]
     if len(given) != 1:
-        raise refusals.bad(
+        raise bad(
             "Param recipient must hold exactly one of id, user_ref, comment_id, post_id", path="recipient"
         )
     return given[0]
@@ -124,11 +135,11 @@ def _options(context: Context, message: Mapping[str, Any] | None) -> tuple[str, 
     if tag is not None:
         tag = str(tag).lower()
         if tag not in TAGS:
-            raise refusals.bad("Invalid tag.", path="tag")
+            raise bad("Invalid tag.", path="tag")
         if messaging_type not in {"", "message_tag"}:
-            raise refusals.bad("Param tag may only be used with messaging_type MESSAGE_TAG", path="tag")
+            raise bad("Param tag may only be used with messaging_type MESSAGE_TAG", path="tag")
     elif messaging_type == "message_tag":
-        raise refusals.missing("tag")
+        raise missing("tag")
     if params.get("notification_type") is not None:
         one_of(params["notification_type"], {"regular", "silent_push", "no_push"}, "notification_type")
     return tag or "", messaging_type
@@ -143,7 +154,7 @@ def _thread_control(value: Any, context: Context) -> str | None:
         return ""
     app_id = str(required(control, "app_id", "thread_control"))
     if not is_known_app(context, app_id):
-        raise refusals.bad("Wrong app ID", 2018164, "thread_control")
+        raise bad("Wrong app ID", 2018164, "thread_control")
     return app_id
 
 
@@ -165,20 +176,20 @@ def _resolve(context: Context, kind: str, holder: Mapping[str, Any]) -> Person:
     if kind in {"comment_id", "post_id"}:
         comment = page.comments.get(name)
         if comment is None or comment.is_post != (kind == "post_id"):
-            raise refusals.no_such_object(context.method, name)
+            raise no_such_object(context.method, name)
         if comment.answered:
-            raise refusals.Refusal(10900, "Activity already replied to")
+            raise Refusal(10900, "Activity already replied to")
         if world.clock() - comment.time > context.limits["private_reply.days"] * DAY:
-            raise refusals.Refusal(10903, "This user cannot reply to this activity")
+            raise Refusal(10903, "This user cannot reply to this activity")
         return context.person(comment.psid)
     if kind == "one_time_notif_token":
         psid, issued = page.one_time_tokens.get(name, ("", 0.0))
         if not psid or world.clock() - issued > 365 * DAY:
-            raise refusals.bad("The token is invalid or has expired", path="recipient")
+            raise bad("The token is invalid or has expired", path="recipient")
         return context.person(psid)
     if kind == "phone_number":
-        raise refusals.Refusal(200, "Missing permission to match by phone number", subcode=2018027)
-    raise refusals.bad("The token is invalid or has expired", path="recipient")
+        raise Refusal(200, "Missing permission to match by phone number", subcode=2018027)
+    raise bad("The token is invalid or has expired", path="recipient")
 
 
 def _spend_recipient(context: Context, kind: str, holder: Mapping[str, Any]) -> None:
@@ -193,15 +204,15 @@ def _check_window(
 ) -> None:
     world, page = context.world, context.page
     if tag == "human_agent" and "human_agent" not in page.permissions:
-        raise refusals.permission_missing("human_agent")
+        raise permission_missing("human_agent")
     if tag == "customer_feedback" and _template(message) != "customer_feedback":
-        raise refusals.bad("The tag CUSTOMER_FEEDBACK needs the customer feedback template", path="tag")
+        raise bad("The tag CUSTOMER_FEEDBACK needs the customer feedback template", path="tag")
     if messaging_type == "utility":
         context.need("page_utility_messaging")
         if not (message or {}).get("template"):
-            raise refusals.missing("message[template]")
+            raise missing("message[template]")
         return
-    closed = refusals.instagram_window_closed if page.is_instagram else refusals.window_closed
+    closed = instagram_window_closed if page.is_instagram else window_closed
     if world.faults.strike("window_closed", context.path):
         raise closed()
     if not world.enforce_window:
@@ -224,7 +235,7 @@ def _template(message: Mapping[str, Any] | None) -> str:
 def _check_reply_to(reply_to: Any, person: Person) -> None:
     mid = required_text(as_object(reply_to, "reply_to"), "mid", "reply_to")
     if not any(bubble.mid == mid for bubble in person.thread):
-        raise refusals.bad("Param reply_to[mid] must be a message of this conversation", path="reply_to")
+        raise bad("Param reply_to[mid] must be a message of this conversation", path="reply_to")
 
 
 def _persona(context: Context) -> dict[str, Any] | None:
@@ -233,7 +244,7 @@ def _persona(context: Context) -> dict[str, Any] | None:
         return None
     persona = context.page.personas.get(str(persona_id))
     if persona is None or persona["deleted"]:
-        raise refusals.bad("Param persona_id must be a valid persona of this Page", path="persona_id")
+        raise bad("Param persona_id must be a valid persona of this Page", path="persona_id")
     return persona
 
 
@@ -257,9 +268,7 @@ def _act(context: Context, person: Person, action: str) -> dict[str, Any]:
         mid = required_text(payload, "message_id", "payload")
         bubble = next((bubble for bubble in person.thread if bubble.mid == mid), None)
         if bubble is None:
-            raise refusals.bad(
-                "Param payload[message_id] must be a message of this conversation", path="payload"
-            )
+            raise bad("Param payload[message_id] must be a message of this conversation", path="payload")
         if action == "unreact":
             bubble.reactions.pop("page", None)
         else:
@@ -302,14 +311,14 @@ def look_at(context: Context, kind: str, payload: Mapping[str, Any]) -> None:
         fetched = context.world.fetch(str(payload["url"]))
         if fetched is None:
             message = "Failed to fetch the file from the url"
-            raise refusals.bad(message, 2018008, inner("message", "attachment"))
+            raise bad(message, 2018008, inner("message", "attachment"))
         content_type, size = fetched.content_type, fetched.size
     else:
         return
     if kind != "file" and not content_type.startswith(f"{kind}/"):
-        raise refusals.bad("Upload attachment failure: the type of the file does not match", 2018047)
+        raise bad("Upload attachment failure: the type of the file does not match", 2018047)
     if size > context.limits["attachment.bytes.image" if kind == "image" else "attachment.bytes"]:
-        raise refusals.bad("The attachment is too large", 2018109)
+        raise bad("The attachment is too large", 2018109)
 
 
 def keep(context: Context, kind: str, payload: Mapping[str, Any]) -> str:
@@ -328,7 +337,7 @@ def upload(context: Context) -> dict[str, Any]:
     kind = one_of(required(attachment, "type", "message[attachment]"), MEDIA, "message[attachment][type]")
     check_message({"attachment": attachment}, context.page, has_file=bool(context.files))
     if len(context.files) > 1:
-        raise refusals.bad("An incorrect number of files uploaded. Must upload exactly one file")
+        raise bad("An incorrect number of files uploaded. Must upload exactly one file")
     payload = attachment.get("payload") or {}
     look_at(context, kind, payload)
     return {"attachment_id": keep(context, kind, payload)}

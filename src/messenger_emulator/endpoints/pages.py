@@ -11,9 +11,9 @@ import re
 from collections.abc import Collection
 from typing import Any
 
-from messenger_emulator import refusals
 from messenger_emulator.endpoints.context import Context
 from messenger_emulator.person import Person
+from messenger_emulator.refusals import Refusal, bad, no_such_object, not_one_of
 from messenger_emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
 from messenger_emulator.validation import as_number, as_url, required, required_text
 
@@ -32,7 +32,7 @@ def page_node(context: Context) -> dict[str, Any]:
     names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else ["name", "id"]
     for name in names:
         if name not in values and name != "instagram_business_account":
-            raise refusals.bad(f"Tried accessing nonexisting field ({name}) on node type (Page)")
+            raise bad(f"Tried accessing nonexisting field ({name}) on node type (Page)")
     return {**{name: values[name] for name in names if name in values}, "id": page.id}
 
 
@@ -43,7 +43,7 @@ def personas(context: Context) -> dict[str, Any]:
         data = [_persona(entry) for entry in page.personas.values() if not entry["deleted"]]
         return paged(context, data)
     if page.is_instagram:
-        raise refusals.no_such_object(context.method, page.id)
+        raise no_such_object(context.method, page.id)
     name = required_text(context.params, "name", "", most=context.limits["persona.name"])
     picture = as_url(required(context.params, "profile_picture_url", ""), "profile_picture_url")
     persona_id = context.world.number("persona")
@@ -55,7 +55,7 @@ def personas(context: Context) -> dict[str, Any]:
 def persona_node(context: Context) -> dict[str, Any]:
     entry = context.page.personas[context.target]
     if entry["deleted"] or context.method == "POST":
-        raise refusals.no_such_object(context.method, context.target)
+        raise no_such_object(context.method, context.target)
     if context.method == "DELETE":
         entry["deleted"] = True
         return {"success": True}
@@ -76,7 +76,7 @@ def paged(context: Context, data: list[dict[str, Any]]) -> dict[str, Any]:
     after = context.params.get("after")
     start = next((number + 1 for number, entry in enumerate(data) if entry["id"] == after), None)
     if after is not None and start is None:
-        raise refusals.bad("Invalid cursor", path="after")
+        raise bad("Invalid cursor", path="after")
     part = data[start or 0 :][:size]
     if not part:
         return {"data": []}
@@ -104,7 +104,7 @@ def label_node(context: Context) -> dict[str, Any]:
         del context.page.labels[context.target]
         return {"success": True}
     if context.method == "POST":
-        raise refusals.no_such_object(context.method, context.target)
+        raise no_such_object(context.method, context.target)
     return _label(context.page.labels[context.target], context)
 
 
@@ -147,9 +147,7 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
     for number, name in enumerate(names):
         if name not in known:
             allowed = ", ".join(sorted(known))
-            raise refusals.bad(
-                f"Param subscribed_fields[{number}] must be one of {{{allowed}}} - got {name!r}."
-            )
+            raise bad(f"Param subscribed_fields[{number}] must be one of {{{allowed}}} - got {name!r}.")
     page.subscribed_fields = set(names)
     page.failing_since = None
     return {"success": True}
@@ -195,7 +193,7 @@ def conversation_messages(context: Context) -> dict[str, Any]:
 def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
     """Answer ``GET /{message}``; only the 20 newest of a conversation can be read."""
     if bubble not in person.thread[-context.limits["conversation.messages"] :]:
-        raise refusals.Refusal(9000001, "This message has been deleted", numbered=False)
+        raise Refusal(9000001, "This message has been deleted", numbered=False)
     return _message(
         context, person, bubble, str(context.params.get("fields") or "id,created_time").split(",")
     )
@@ -239,7 +237,7 @@ def insights(context: Context) -> dict[str, Any]:
     data = []
     for name in names:
         if name not in _METRICS:
-            raise refusals.bad("The value must be a valid insights metric", path="metric")
+            raise bad("The value must be a valid insights metric", path="metric")
         value = {"value": counts.get(name, 0), "end_time": _moment(context.world.clock())}
         metric_id = f"{context.page.id}/insights/{name}/day"
         data.append({"name": name, "period": "day", "values": [value], "title": name, "id": metric_id})
@@ -254,7 +252,7 @@ def message_templates(context: Context) -> dict[str, Any]:
         name = required_text(params, "name", "")
         language = required_text(params, "language", "")
         if str(params.get("category", "UTILITY")).upper() != "UTILITY":
-            raise refusals.not_one_of("category", {"utility"})
+            raise not_one_of("category", {"utility"})
         entry = context.world.add_template(page, name, language, components=params.get("components") or [])
         return {key: entry[key] for key in ("id", "status", "category")}
     wanted = {key: str(params[key]) for key in ("name", "language", "status", "category") if params.get(key)}
@@ -271,7 +269,7 @@ def message_templates(context: Context) -> dict[str, Any]:
     if context.method == "GET":
         return paged(context, list(found.values()))
     if not found:
-        raise refusals.no_such_object("delete", str(params.get("template_id") or params["name"]))
+        raise no_such_object("delete", str(params.get("template_id") or params["name"]))
     for key in found:
         del page.templates[key]
     return {"success": True}

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from messenger_emulator import refusals
 from messenger_emulator.endpoints.context import Context, numeric_id
 from messenger_emulator.endpoints.messages import is_known_app
 from messenger_emulator.person import Person
+from messenger_emulator.refusals import Refusal, bad, no_such_object, other_app_controls
 from messenger_emulator.validation import as_list, as_number, as_object, one_of, required
 
 NAMES = ("name", "first_name", "last_name", "profile_pic", "id")
@@ -26,14 +26,14 @@ def user_profile(context: Context, person: Person) -> dict[str, Any]:
     """Answer ``GET /{psid}``: only what permissions and consent allow, an empty object without any."""
     if person.profile_error is not None:
         if person.profile_error == 33:
-            raise refusals.no_such_object("get", person.id)
-        raise refusals.bad("No profile available for this user.", person.profile_error)
+            raise no_such_object("get", person.id)
+        raise bad("No profile available for this user.", person.profile_error)
     fields = context.params.get("fields")
     names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else list(NAMES)
     known = {*NAMES, *_PERMISSIONS}
     for name in names:
         if name not in known:
-            raise refusals.bad(f"Tried accessing nonexisting field ({name}) on node type (User)")
+            raise bad(f"Tried accessing nonexisting field ({name}) on node type (User)")
     if not person.consented:
         return {}
     values: dict[str, Any] = {
@@ -66,21 +66,21 @@ def thread_control(context: Context) -> dict[str, Any]:
     if verb == "pass":
         target = context.text("target_app_id")
         if not is_known_app(context, target):
-            raise refusals.bad("Wrong app ID", 2018164, "target_app_id")
+            raise bad("Wrong app ID", 2018164, "target_app_id")
         if others:
-            raise refusals.other_app_controls()
+            raise other_app_controls()
         world.hand_over(person, target, metadata)
     elif verb == "take":
         if not page.default_app:
-            raise refusals.Refusal(10, "No default app is set for this Page.")
+            raise Refusal(10, "No default app is set for this Page.")
         world.give_control(person, page.app_id)
     elif verb == "release":
         if others:
-            raise refusals.other_app_controls()
+            raise other_app_controls()
         world.give_control(person, "")
     elif verb == "extend":
         if owner != page.app_id:
-            raise refusals.other_app_controls()
+            raise other_app_controls()
         span = as_number(
             required(context.params, "duration", ""),
             "duration",
@@ -116,7 +116,7 @@ def moderate(context: Context) -> dict[str, Any]:
     wanted = {one_of(action, _MODERATION, f"actions[{number}]") for number, action in enumerate(actions)}
     for pair in ({"block_user", "unblock_user"}, {"ban_user", "unban_user"}):
         if pair <= wanted:
-            raise refusals.bad("Param actions must not hold opposite actions", path="actions")
+            raise bad("Param actions must not hold opposite actions", path="actions")
     persons = [context.person(as_object(entry, "user_ids").get("id")) for entry in ids]
     for person in persons:
         if wanted & {"block_user", "ban_user"}:
@@ -130,7 +130,7 @@ def linked_person(context: Context) -> dict[str, Any]:
     """Answer ``/me?fields=recipient&account_linking_token=...``."""
     psid = context.page.linking_psid(str(context.params["account_linking_token"]), context.world.clock())
     if not psid:
-        raise refusals.Refusal(10303, "The account_linking_token is invalid")
+        raise Refusal(10303, "The account_linking_token is invalid")
     return {"id": context.page.id, "recipient": psid}
 
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from messenger_emulator import refusals
 from messenger_emulator.buttons import PLAIN_BUTTON, check_buttons
 from messenger_emulator.endpoints.context import Context
+from messenger_emulator.refusals import Refusal, bad, missing, not_one_of
 from messenger_emulator.state import Page
 from messenger_emulator.validation import (
     as_flag,
@@ -52,9 +52,9 @@ def profile(context: Context) -> dict[str, Any]:
     given = {name: params[name] for name in _PROPERTIES if params.get(name) is not None}
     retired = [name for name in ("home_url", "target_audience", "payment_settings") if name in params]
     if retired:
-        raise refusals.bad(f"The property {retired[0]} is no longer supported", path=retired[0])
+        raise bad(f"The property {retired[0]} is no longer supported", path=retired[0])
     if not given:
-        raise refusals.bad(f"You must set at least one of {', '.join(_PROPERTIES)}")
+        raise bad(f"You must set at least one of {', '.join(_PROPERTIES)}")
     for name, value in given.items():
         _PROPERTIES[name](value, name, page)
     _check_menu_needs_start(settings, given)
@@ -66,18 +66,18 @@ def _check_menu_needs_start(settings: Mapping[str, Any], change: Mapping[str, An
     after = {**settings, **change}
     if after.get("persistent_menu") and not after.get("get_started"):
         message = "You must set a Get Started button if you also wish to use persistent menu."
-        raise refusals.bad(message, 2018145)
+        raise bad(message, 2018145)
 
 
 def _names(value: Any, allowed: Mapping[str, Any]) -> list[str]:
     if isinstance(value, str):
         value = [name.strip() for name in value.split(",") if name.strip()]
     if not value:
-        raise refusals.missing("fields")
+        raise missing("fields")
     names = as_list(value, "fields")
     for number, name in enumerate(names):
         if not isinstance(name, str) or name not in allowed:
-            raise refusals.not_one_of(f"fields[{number}]", allowed)
+            raise not_one_of(f"fields[{number}]", allowed)
     return [str(name) for name in names]
 
 
@@ -102,9 +102,9 @@ def _entries(value: Any, path: str, keys: set[str]) -> list[tuple[str, dict[str,
         locales.append(required_text(entry, "locale", at))
         found.append((at, entry))
     if "default" not in locales:
-        raise refusals.bad(f"Param {path} must have an entry with locale default", path=path)
+        raise bad(f"Param {path} must have an entry with locale default", path=path)
     if len(set(locales)) != len(locales):
-        raise refusals.bad(f"Param {path} has two entries for one locale", path=path)
+        raise bad(f"Param {path} has two entries for one locale", path=path)
     return found
 
 
@@ -116,11 +116,11 @@ def _menu(value: Any, path: str, page: Page) -> None:
         items = entry.get("call_to_actions")
         if items is None:
             if closed:
-                raise refusals.missing(f"{at}[call_to_actions]")
+                raise missing(f"{at}[call_to_actions]")
             continue
         where = f"{at}[call_to_actions]"
         if len(as_list(items, where, least=1)) > page.limits["menu.items"]:
-            raise refusals.Refusal(105, "Number of call to actions exceeds the maximum allowed number")
+            raise Refusal(105, "Number of call to actions exceeds the maximum allowed number")
         check_buttons(
             items,
             where,
@@ -138,7 +138,7 @@ def _ice_breakers(value: Any, path: str, page: Page) -> None:
     entries = as_list(value, path, least=1)
     old = ["call_to_actions" not in as_object(entry, path) for entry in entries]
     if any(old) and not all(old):
-        raise refusals.bad(f"Param {path} mixes two formats", path=path)
+        raise bad(f"Param {path} mixes two formats", path=path)
     if all(old):
         _questions(entries, path, page)
         return
@@ -168,7 +168,7 @@ def _commands(value: Any, path: str, page: Page) -> None:
             only_keys(as_object(command, spot), {"name", "description"}, spot)
             name = required_text(command, "name", spot, most=page.limits["command.name"])
             if name.startswith("/"):
-                raise refusals.bad(f"Param {spot}[name] must not start with /", path=path)
+                raise bad(f"Param {spot}[name] must not start with /", path=path)
             required_text(command, "description", spot, most=page.limits["command.description"])
 
 
@@ -177,7 +177,7 @@ def _domains(value: Any, path: str, page: Page) -> None:
         at = f"{path}[{number}]"
         host = urlsplit(as_url(domain, at, https=True)).hostname or ""
         if "." not in host or host.endswith("localhost") or _is_address(host):
-            raise refusals.bad(f"Param {at} must be a fully qualified domain name", path=path)
+            raise bad(f"Param {at} must be a fully qualified domain name", path=path)
 
 
 def _is_address(host: str) -> bool:
