@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from messenger_emulator.buttons import PLAIN_BUTTON, check_buttons
 from messenger_emulator.endpoints.context import Context
 from messenger_emulator.refusals import Refusal, bad, missing, not_one_of
 from messenger_emulator.state import Page
+from messenger_emulator.templates import PLAIN_BUTTON, check_buttons
 from messenger_emulator.validation import (
     as_flag,
     as_list,
