@@ -13,7 +13,7 @@ from chaos.messenger import REPLIES, STUCK
 from chaos.plan import SECRET, TOKEN, Plan
 from chaos.storm import Storm
 from djmessenger import models
-from djmessenger.pipeline.status import read_status
+from djmessenger.operations.status import read_status
 from djmessenger.receiving import decode, split
 
 State = models.Reply.State

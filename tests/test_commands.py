@@ -17,8 +17,8 @@ from django.utils.functional import lazy
 
 from djmessenger import bot, graph, payload
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
-from djmessenger.management import profile
-from djmessenger.outgoing import thread
+from djmessenger.operations import profile_apply as profile
+from djmessenger.operations import profile_thread_settings as thread
 from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db

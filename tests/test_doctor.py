@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from djmessenger import bot, graph, models
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.management import doctor_local, doctor_remote
 from djmessenger.management.verbs import doctor as verb
+from djmessenger.operations import doctor_local, doctor_remote
 from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db

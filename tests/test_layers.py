@@ -40,8 +40,8 @@ LAYERS: dict[str, list[str]] = {
     "processing": ["pipeline"],
     "composition": ["bot"],
     "entry points": [
-        "views",
         "operations",
+        "views",
         "admin",
         "checks",
         "emulator",

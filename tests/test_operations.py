@@ -21,11 +21,12 @@ from djmessenger import bot, models, signatures
 from djmessenger.handling import BaseHandler
 from djmessenger.logs import hidden
 from djmessenger.management.verbs import replay as replay_verb
+from djmessenger.operations import replay
+from djmessenger.operations.erasure import forget
+from djmessenger.operations.status import read_status
 from djmessenger.outgoing import Text
-from djmessenger.pipeline import intake, replay, retention
-from djmessenger.pipeline.forgetting import forget
+from djmessenger.pipeline import intake, retention
 from djmessenger.pipeline.send_tokens import token_of
-from djmessenger.pipeline.status import read_status
 from djmessenger.replying import queue
 from messenger_emulator import Emulator
 from tests.faults import hostile

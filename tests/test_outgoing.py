@@ -216,10 +216,10 @@ def test_errors_are_of_both_documented_kinds() -> None:
 def test_works_without_django_configured() -> None:
     code = (
         "from djmessenger.outgoing import *\n"
-        "from djmessenger.outgoing import profile\n"
+        "from djmessenger.operations import profile_properties\n"
         "assert len(Text('word ' * 500, quick_replies=[QuickReply('a', 'b')]).requests()) == 2\n"
         "from_data({'type': 'text', 'text': {'base_string': 'a'}}).requests()\n"
-        "profile.greeting({'default': 'Hi'})\n"
+        "profile_properties.greeting({'default': 'Hi'})\n"
         "from django.conf import settings\n"
         "assert not settings.configured\n"
     )

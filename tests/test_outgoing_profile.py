@@ -8,7 +8,7 @@ import pytest
 from django.utils.translation import gettext_lazy
 
 from djmessenger.exceptions import InvalidField, LimitExceeded
-from djmessenger.outgoing import profile
+from djmessenger.operations import profile_properties as profile
 from djmessenger.utils.utils import LocalizedString
 
 if TYPE_CHECKING:

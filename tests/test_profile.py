@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from djmessenger import bot, graph, models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.exceptions import DJMInvalidConfigException, InvalidField, LimitExceeded
-from djmessenger.management import profile, profile_plan
-from djmessenger.outgoing import declaration
+from djmessenger.operations import profile_apply as profile
+from djmessenger.operations import profile_declaration as declaration
+from djmessenger.operations import profile_plan
 from djmessenger.utils.utils import LocalizedString
 from messenger_emulator import Emulator, VirtualClock
 

@@ -9,8 +9,8 @@ from django.core.management import CommandError, call_command
 
 from djmessenger import bot, models
 from djmessenger.filtering import FunctionFilter, ReferralFilter, TypeFilter
+from djmessenger.operations.subscriptions import FIELDS, fields_for
 from djmessenger.receiving import ReceivingType
-from djmessenger.receiving.subscriptions import FIELDS, fields_for
 from djmessenger.routing import Policy, Rule
 from djmessenger.routing.wants import wanted_types
 from messenger_emulator.state import FIELDS as PAGE_FIELDS

@@ -14,12 +14,12 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from djmessenger import rulebook, settings
+from djmessenger.operations.subscriptions import FIELDS
 from djmessenger.outgoing import OutgoingMessage
 from djmessenger.outgoing.data import MESSAGES
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.receiving.classify import EVENT_KEYS
 from djmessenger.receiving.parsing import split
-from djmessenger.receiving.subscriptions import FIELDS
 from djmessenger.rulebook.facts import READ
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
 

@@ -24,5 +24,5 @@ class DjmessengerConfig(AppConfig):
         importlib.import_module("djmessenger.bot").install()
         begin_as_writer = importlib.import_module("djmessenger.pipeline.connections").begin_as_writer
         connection_created.connect(begin_as_writer, dispatch_uid="djmessenger.sqlite")
-        auto_configure = importlib.import_module("djmessenger.management.profile").auto_configure
+        auto_configure = importlib.import_module("djmessenger.operations.profile_apply").auto_configure
         post_migrate.connect(auto_configure, sender=self, dispatch_uid="djmessenger.auto_configure")

@@ -24,7 +24,9 @@ from django.utils.functional import Promise
 
 from djmessenger import bot, models, rulebook, settings
 from djmessenger.exceptions import DJMException
-from djmessenger.outgoing import declaration, profile, thread
+from djmessenger.operations import profile_declaration as declaration
+from djmessenger.operations import profile_properties as profile
+from djmessenger.operations import profile_thread_settings as thread
 from djmessenger.routing import dated
 
 DOCS = "docs/"

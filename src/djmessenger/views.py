@@ -18,8 +18,8 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from djmessenger import bot, settings, signatures
+from djmessenger.operations.status import read_health
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.status import read_health
 
 logger = logging.getLogger(__name__)
 

@@ -16,7 +16,7 @@ from djmessenger.admin.again import do_over, may
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.outcome import as_tree, in_short
 from djmessenger.models import Callback, Conversation, Messaging, Reply
-from djmessenger.pipeline import replay
+from djmessenger.operations import replay
 from djmessenger.receiving.types import ReceivingType
 
 if TYPE_CHECKING:

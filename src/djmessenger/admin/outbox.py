@@ -15,7 +15,7 @@ from djmessenger.admin.again import do_over, may
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.dialogue import read_reply
 from djmessenger.models import Attempt, Conversation, FBUserProfile, Messaging, Reply
-from djmessenger.pipeline import replay
+from djmessenger.operations import replay
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString

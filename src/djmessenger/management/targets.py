@@ -10,7 +10,7 @@ from django.core.management.base import CommandError, CommandParser
 
 from djmessenger import bot, graph
 from djmessenger.exceptions import DJMException
-from djmessenger.management.profile import explained
+from djmessenger.operations.profile_apply import explained
 
 COULD_NOT_ASK = 2
 """Exit code where there is no verdict, for Graph or the settings did not let the command come to one."""

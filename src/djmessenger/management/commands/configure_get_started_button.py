@@ -8,10 +8,11 @@ from typing import Any
 from django.core.management.base import CommandError
 
 from djmessenger import settings
-from djmessenger.management import profile
+from djmessenger.management.profile_command import ProfileCommand
+from djmessenger.operations import profile_apply
 
 
-class Command(profile.ProfileCommand):
+class Command(ProfileCommand):
     what = "get-started button"
     field = "get_started"
     help = (
@@ -26,7 +27,9 @@ class Command(profile.ProfileCommand):
     @staticmethod
     def _of_the_setting() -> Mapping[str, Any]:
         return (
-            profile.get_started() if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON else {"get_started": None}
+            profile_apply.get_started()
+            if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON
+            else {"get_started": None}
         )
 
     def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:

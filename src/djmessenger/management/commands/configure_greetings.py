@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from djmessenger.management import profile
+from djmessenger.management.profile_command import ProfileCommand
+from djmessenger.operations import profile_apply
 
 
-class Command(profile.ProfileCommand):
+class Command(ProfileCommand):
     what = "greeting"
     field = "greeting"
     help = (
@@ -15,4 +16,4 @@ class Command(profile.ProfileCommand):
     )
 
     def configure(self) -> None:
-        self.change(self.declared_or(profile.greeting))
+        self.change(self.declared_or(profile_apply.greeting))

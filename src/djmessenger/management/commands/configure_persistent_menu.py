@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger.management import profile
+from djmessenger.management.profile_command import ProfileCommand
+from djmessenger.operations import profile_apply
 
 
-class Command(profile.ProfileCommand):
+class Command(ProfileCommand):
     what = "persistent menu"
     field = "persistent_menu"
     help = (
@@ -19,9 +20,9 @@ class Command(profile.ProfileCommand):
     )
 
     def configure(self) -> None:
-        self.change(self.declared_or(profile.persistent_menu))
+        self.change(self.declared_or(profile_apply.persistent_menu))
 
     def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
         if properties["persistent_menu"] is None or present.get("get_started"):
             return properties
-        return {**profile.get_started(), **properties}
+        return {**profile_apply.get_started(), **properties}

@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.management import targets
-from djmessenger.management.doctor import FAIL, OK, WARN, Finding
-from djmessenger.management.doctor_local import LocalDoctor
-from djmessenger.management.doctor_remote import RemoteDoctor
+from djmessenger.operations.doctor import FAIL, OK, WARN, Finding
+from djmessenger.operations.doctor_local import LocalDoctor
+from djmessenger.operations.doctor_remote import RemoteDoctor
 
 help = (  # noqa: A001 - as every verb names it
     "Examine the whole chain from a person to an answer: settings, Graph version, database, dispatcher, queues, last "

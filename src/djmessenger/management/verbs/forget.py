@@ -10,8 +10,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import ProtectedError
 
 from djmessenger.logs import hidden
-from djmessenger.management.verbs import _audit
-from djmessenger.pipeline.forgetting import forget
+from djmessenger.management import audit
+from djmessenger.operations.erasure import forget
 
 logger = logging.getLogger("djmessenger.operations")
 
@@ -26,13 +26,13 @@ needs_checks = False
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("psids", nargs="+", metavar="PSID", help="page-scoped id, as the admin shows it")
     parser.add_argument("--dry-run", action="store_true", help="count what would go, and remove nothing")
-    _audit.add_arguments(parser)
+    audit.add_arguments(parser)
 
 
 def handle(
     command: BaseCommand, *, psids: list[str], dry_run: bool, user: str | None, **options: Any
 ) -> None:
-    who = _audit.find_user(user)
+    who = audit.find_user(user)
     for psid in psids:
         if not (psid.isascii() and psid.isdigit()):
             raise CommandError("A page-scoped id is digits only.")
@@ -45,7 +45,7 @@ def handle(
         counts = ", ".join(f"{count} {what}" for what, count in erased.items())
         command.stdout.write(f"{counts}{' would go' if dry_run else ' erased'}")
         if not dry_run:
-            _audit.forget_entries(psid)
+            audit.forget_entries(psid)
             logger.info(
                 "erased: person %s",
                 hidden(psid),

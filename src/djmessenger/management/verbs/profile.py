@@ -9,10 +9,11 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger.management import profile, targets
-from djmessenger.management.profile_plan import PageProfile, Plan
-from djmessenger.outgoing import declaration
-from djmessenger.outgoing.profile import ORDER
+from djmessenger.management import targets
+from djmessenger.operations import profile_apply as profile
+from djmessenger.operations import profile_declaration as declaration
+from djmessenger.operations.profile_plan import PageProfile, Plan
+from djmessenger.operations.profile_properties import ORDER
 
 help = (  # noqa: A001 - as every verb names it
     "Compare and change what a person sees before the first message. Greeting, get-started button, menu, ice "

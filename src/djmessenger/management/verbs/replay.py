@@ -11,9 +11,9 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
 from djmessenger import bot, models
-from djmessenger.management.verbs import _audit
-from djmessenger.management.verbs._options import above_zero, moment
-from djmessenger.pipeline import replay
+from djmessenger.management import audit
+from djmessenger.management.options import above_zero, moment
+from djmessenger.operations import replay
 from djmessenger.pipeline.failpoints import failpoint
 
 help = (  # noqa: A001 - what the command asks a verb for
@@ -94,11 +94,11 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be replayed, and change nothing"
     )
-    _audit.add_arguments(parser)
+    audit.add_arguments(parser)
 
 
 def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | None:
-    who = _audit.find_user(user)
+    who = audit.find_user(user)
     if not options["ids"] and not any(options[name] for name in ("since", "until", "state", "type")):
         raise CommandError("Say what to replay: ids, or --since, --until, --state or --type.")
     kind = _kind(options)
@@ -165,6 +165,6 @@ def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
     if row is None:
         return False
     failpoint("replay_between_rows")
-    _audit.note("resent" if options["replies"] else "replayed", row, who)
+    audit.note("resent" if options["replies"] else "replayed", row, who)
     bot.wake(row)
     return True

@@ -10,8 +10,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from djmessenger.management.verbs._options import above_zero
-from djmessenger.pipeline.status import PageStatus, Status, read_status
+from djmessenger.management.options import above_zero
+from djmessenger.operations.status import PageStatus, Status, read_status
 
 help = (  # noqa: A001 - what the command asks a verb for
     "Show what waits, what is stuck and what went wrong. With thresholds it serves a monitor: it ends with 0 where all "

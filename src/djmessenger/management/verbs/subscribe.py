@@ -8,7 +8,9 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger import bot, models
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.management import profile, subscriptions, targets
+from djmessenger.management import targets
+from djmessenger.operations import profile_apply as profile
+from djmessenger.operations import subscriptions
 
 help = (  # noqa: A001 - as every verb names it
     "Subscribe the Page to the webhook fields that the rules need. Messages, postbacks, echoes and receipts always; "

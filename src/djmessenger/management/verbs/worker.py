@@ -13,7 +13,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from django.db import connections
 
 from djmessenger import bot
-from djmessenger.management.verbs._options import at_least_one
+from djmessenger.management.options import at_least_one
 from djmessenger.pipeline.dispatch import OwnThreads
 from djmessenger.pipeline.worker import Worker
 

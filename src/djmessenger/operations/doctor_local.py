@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from djmessenger import bot, models, rulebook, settings
 from djmessenger.exceptions import DJMException
-from djmessenger.management.doctor import FAIL, OK, WARN, Finding, span
+from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
 from djmessenger.pipeline.dispatch import InlineDispatcher, WorkerDispatcher
 
 LAG_WARN, LAG_FAIL = 60.0, 600.0

@@ -1,4 +1,4 @@
-"""Which webhook field brings which type of event.
+"""The webhook fields that the rules need, and those that a Page has.
 
 Messenger Platform, "Webhooks" and Graph API, "Page subscribed_apps" (v26.0); Instagram Platform, "Webhooks" (September
 2026), whose fields have names of their own, some of them in the singular.
@@ -7,9 +7,13 @@ Messenger Platform, "Webhooks" and Graph API, "Page subscribed_apps" (v26.0); In
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
-from djmessenger.receiving.types import ReceivingType
+from djmessenger import bot, graph, models, settings
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.receiving import ReceivingType
+from djmessenger.routing.wants import wanted_types
 
 
 class Field(NamedTuple):
@@ -84,8 +88,66 @@ FIELDS: Mapping[ReceivingType, tuple[Field, ...]] = {
 }  # fmt: skip
 """Type to the fields that bring it; a type that is not here comes with no field of its own."""
 
+SINGULAR = {
+    "message_edits": "message_edit",
+    "messaging_handovers": "messaging_handover",
+    "messaging_referrals": "messaging_referral",
+    "message_reads": "messaging_seen",
+}
+"""Names of the Page's fields to those of an Instagram account's."""
+
 
 def fields_for(types: Iterable[ReceivingType], channel: str = "messenger") -> frozenset[str]:
     """Give the fields that a bot with rules for these types has to be subscribed to."""
     wanted = {*ALWAYS, *(field for kind in types for field in FIELDS.get(kind, ()))}
     return frozenset(filter(None, (field.on(channel) for field in wanted)))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The fields of one Page: wanted, and there."""
+
+    wanted: frozenset[str]
+    present: frozenset[str]
+
+    @property
+    def missing(self) -> list[str]:
+        return sorted(self.wanted - self.present)
+
+    @property
+    def superfluous(self) -> list[str]:
+        return sorted(self.present - self.wanted)
+
+    @property
+    def agrees(self) -> bool:
+        return self.wanted == self.present
+
+
+def wanted_fields(page: models.Page) -> frozenset[str]:
+    """Give the fields that follow from the rules of a Page, and those of ``DJM_WEBHOOK_FIELDS``."""
+    channel = page.configured("channel")
+    more = settings.DJM_WEBHOOK_FIELDS
+    if channel == models.Page.Channel.INSTAGRAM:
+        more = [SINGULAR.get(name, name) for name in more]
+    return fields_for(wanted_types(bot.get_policy(page)), channel) | frozenset(more)
+
+
+def subscribed_fields(client: graph.Client, app_id: str) -> frozenset[str]:
+    """Give the fields to which this app is subscribed at the Page; one GET.
+
+    Raises ``DJMInvalidConfigException`` where several apps are and nobody says which is this one.
+    """
+    listed = client.subscriptions()
+    mine = [item for item in listed if str(item.id) == app_id] if app_id else list(listed)
+    if len(mine) > 1:
+        raise DJMInvalidConfigException(
+            "Several apps are subscribed to the Page; set DJM_APP_ID, so that this one can be told from them."
+        )
+    return frozenset(mine[0].subscribed_fields) if mine else frozenset()
+
+
+def app_fields(client: graph.Client, channel: str) -> frozenset[str] | None:
+    """Give the fields of the app itself, asked with its own client; None where the app has no webhook yet."""
+    wanted = "instagram" if channel == models.Page.Channel.INSTAGRAM else "page"
+    found = next((item for item in client.app_subscriptions() if item.object == wanted), None)
+    return None if found is None else frozenset(found.fields)

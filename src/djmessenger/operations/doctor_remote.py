@@ -14,8 +14,9 @@ from django.utils import timezone
 from djmessenger import bot, graph, models, settings
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.results import TokenInfo
-from djmessenger.management import profile, subscriptions
-from djmessenger.management.doctor import FAIL, OK, WARN, Finding, span
+from djmessenger.operations import profile_apply as profile
+from djmessenger.operations import subscriptions
+from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
 
 INSTAGRAM = models.Page.Channel.INSTAGRAM
 ON_MESSENGER = ("pages_messaging", "pages_manage_metadata")

@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 
 from djmessenger import graph, models
 from djmessenger.exceptions import DJMException, InvalidField
-from djmessenger.outgoing import profile
+from djmessenger.operations import profile_properties as profile
 from djmessenger.rulebook import limit
 
 TEN_MINUTES = 600.0

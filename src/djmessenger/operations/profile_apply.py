@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings as django_settings
-from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connections, router
 
 from djmessenger import bot, graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
-from djmessenger.management import profile_plan
-from djmessenger.management.profile_plan import Budget, PageProfile
-from djmessenger.outgoing import declaration, thread
+from djmessenger.operations import profile_declaration as declaration
+from djmessenger.operations import profile_plan
+from djmessenger.operations import profile_thread_settings as thread
+from djmessenger.operations.profile_plan import Budget, PageProfile
 
 logger = logging.getLogger(__name__)
 
 MESSENGER: str = models.Page.Channel.MESSENGER.value
-NAMES: Mapping[str, str] = {"get_started": "get-started button"}
 
 
 def greeting() -> dict[str, Any]:
@@ -107,85 +105,6 @@ def id_of(client: graph.Client) -> str:
 
 make_budget = Budget
 """Makes what counts the calls and waits; another clock comes in here."""
-
-
-class ProfileCommand(BaseCommand):
-    """Parent of the commands that change the Messenger Profile of a Page.
-
-    A refusal by Graph, a broken network and a wrong setting end the command with an exit status of 1.
-    """
-
-    what = ""
-    """The property, as the help names it."""
-    field = ""
-    """Its name in the Messenger Profile."""
-
-    def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument(
-            "--page",
-            default="",
-            metavar="PAGE_ID",
-            help="Page to change; the one of the settings when left out.",
-        )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="Print the JSON that would be sent, and send nothing."
-        )
-        parser.add_argument("--remove", action="store_true", help=f"Remove the {self.what} from the Page.")
-
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.is_dry: bool = options["dry_run"]
-        self.page_id: str = options["page"]
-        try:
-            if options["remove"]:
-                self.remove()
-            else:
-                self.configure()
-        except graph.GraphError as error:
-            raise CommandError(explained(error)) from error
-        except DJMException as error:
-            raise CommandError(str(error)) from error
-
-    def configure(self) -> None:
-        """Send what the settings say."""
-        raise NotImplementedError
-
-    def remove(self) -> None:
-        """Remove the property from the Page."""
-        self.change({self.field: None})
-
-    def change(self, properties: Mapping[str, Any]) -> None:
-        """Let the Page have the properties, and send nothing where it has them; ``None`` removes one."""
-        if self.is_dry:
-            gone = [name for name, value in properties.items() if value is None]
-            self.show({"fields": gone} if gone else properties)
-            return
-        page = page_profile(self.page_id, make_budget(say=self.stdout.write))
-        present = page.read()
-        plan = profile_plan.make_plan(self.completed(properties, present), present)
-        page.apply(plan)
-        for change in plan.changes:
-            if change.name != self.field:
-                self.say(f"The {NAMES[change.name]} is set, for the {self.what} needs it.")
-        is_removed = properties[self.field] is None
-        state = "removed" if is_removed else "set"
-        self.say(f"The {self.what} is {state}." if plan else f"The {self.what} was {state} already.")
-
-    def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Add what the property needs on a Page that has ``present``, or refuse the change."""
-        return properties
-
-    def declared_or(self, otherwise: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Give the property as ``DJM_PROFILE`` declares it, else what ``otherwise`` gives."""
-        page_id = self.page_id or settings.DJM_PAGE_ID
-        if self.field in declaration.for_page(declared(), page_id):
-            return {self.field: wanted(page_id)[self.field]}
-        return otherwise()
-
-    def show(self, body: Mapping[str, Any]) -> None:
-        self.stdout.write(json.dumps(body, indent=2, ensure_ascii=False))
-
-    def say(self, sentence: str) -> None:
-        self.stdout.write(self.style.SUCCESS(sentence))
 
 
 def explained(error: graph.GraphError) -> str:

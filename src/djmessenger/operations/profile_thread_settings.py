@@ -18,7 +18,7 @@ from django.utils.functional import Promise
 
 from djmessenger.exceptions import InvalidField
 from djmessenger.facebook_locales import FacebookLocale, language_code
-from djmessenger.outgoing import profile
+from djmessenger.operations import profile_properties as profile
 from djmessenger.payload import (
     GetStartedPayload,
     Payload,

@@ -21,7 +21,8 @@ from django.utils.translation import gettext_lazy
 
 from djmessenger.exceptions import DJMInvalidConfigException, InvalidField
 from djmessenger.facebook_locales import language_code
-from djmessenger.outgoing import profile, thread
+from djmessenger.operations import profile_properties as profile
+from djmessenger.operations import profile_thread_settings as thread
 from djmessenger.outgoing.base import Localized, given
 from djmessenger.utils.utils import LocalizedString
 

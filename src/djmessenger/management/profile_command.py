@@ -1,0 +1,96 @@
+"""The parent of the commands that change one property of the Messenger Profile."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from djmessenger import graph, settings
+from djmessenger.exceptions import DJMException
+from djmessenger.operations import profile_apply
+from djmessenger.operations.profile_declaration import for_page
+from djmessenger.operations.profile_plan import make_plan
+
+NAMES: Mapping[str, str] = {"get_started": "get-started button"}
+
+
+class ProfileCommand(BaseCommand):
+    """Parent of the commands that change the Messenger Profile of a Page.
+
+    A refusal by Graph, a broken network and a wrong setting end the command with an exit status of 1.
+    """
+
+    what = ""
+    """The property, as the help names it."""
+    field = ""
+    """Its name in the Messenger Profile."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--page",
+            default="",
+            metavar="PAGE_ID",
+            help="Page to change; the one of the settings when left out.",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="Print the JSON that would be sent, and send nothing."
+        )
+        parser.add_argument("--remove", action="store_true", help=f"Remove the {self.what} from the Page.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        self.is_dry: bool = options["dry_run"]
+        self.page_id: str = options["page"]
+        try:
+            if options["remove"]:
+                self.remove()
+            else:
+                self.configure()
+        except graph.GraphError as error:
+            raise CommandError(profile_apply.explained(error)) from error
+        except DJMException as error:
+            raise CommandError(str(error)) from error
+
+    def configure(self) -> None:
+        """Send what the settings say."""
+        raise NotImplementedError
+
+    def remove(self) -> None:
+        """Remove the property from the Page."""
+        self.change({self.field: None})
+
+    def change(self, properties: Mapping[str, Any]) -> None:
+        """Let the Page have the properties, and send nothing where it has them; ``None`` removes one."""
+        if self.is_dry:
+            gone = [name for name, value in properties.items() if value is None]
+            self.show({"fields": gone} if gone else properties)
+            return
+        page = profile_apply.page_profile(self.page_id, profile_apply.make_budget(say=self.stdout.write))
+        present = page.read()
+        plan = make_plan(self.completed(properties, present), present)
+        page.apply(plan)
+        for change in plan.changes:
+            if change.name != self.field:
+                self.say(f"The {NAMES[change.name]} is set, for the {self.what} needs it.")
+        is_removed = properties[self.field] is None
+        state = "removed" if is_removed else "set"
+        self.say(f"The {self.what} is {state}." if plan else f"The {self.what} was {state} already.")
+
+    def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Add what the property needs on a Page that has ``present``, or refuse the change."""
+        return properties
+
+    def declared_or(self, otherwise: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Give the property as ``DJM_PROFILE`` declares it, else what ``otherwise`` gives."""
+        page_id = self.page_id or settings.DJM_PAGE_ID
+        if self.field in for_page(profile_apply.declared(), page_id):
+            return {self.field: profile_apply.wanted(page_id)[self.field]}
+        return otherwise()
+
+    def show(self, body: Mapping[str, Any]) -> None:
+        self.stdout.write(json.dumps(body, indent=2, ensure_ascii=False))
+
+    def say(self, sentence: str) -> None:
+        self.stdout.write(self.style.SUCCESS(sentence))
