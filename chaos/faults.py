@@ -6,7 +6,7 @@ import email.utils
 import time
 from dataclasses import dataclass, field
 
-from messenger_emulator.core import Answer
+from messenger_emulator.core import GraphResponse
 
 SILENCE = 0.4
 """Seconds of silence beyond the time that the client has for a call."""
@@ -28,7 +28,7 @@ class Fault:
     slow: bool = False
     """Answered late, but in time; the echo comes first."""
 
-    def answer(self, usual: Answer | None) -> Answer:
+    def answer(self, usual: GraphResponse | None) -> GraphResponse:
         if self.status is None:
             status, headers, body = usual or (500, {}, b"")
         else:

@@ -12,7 +12,7 @@ from typing import Any
 
 from chaos.faults import FAULTS, FORGED, SILENCE, TAKEN
 from messenger_emulator import Emulator
-from messenger_emulator.core import Answer
+from messenger_emulator.core import GraphResponse
 from messenger_emulator.world import Pending
 
 PAGE = "104233987650012"
@@ -76,7 +76,7 @@ class Storm(Emulator):
 
     def handle(
         self, method: str, path: str, query: Any = "", headers: Any = None, body: bytes = b""
-    ) -> Answer:
+    ) -> GraphResponse:
         if not path.endswith("/messages") or b'"message"' not in body:
             return super().handle(method, path, query, headers, body)
         data = json.loads(body)

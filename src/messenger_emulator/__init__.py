@@ -14,7 +14,7 @@ server (``python -m messenger_emulator``).
 from __future__ import annotations
 
 from messenger_emulator.calls import LoggedCall
-from messenger_emulator.core import Answer, Emulator, NoAnswer
+from messenger_emulator.core import Emulator, GraphResponse, NoAnswer
 from messenger_emulator.encoding import encode_like_meta
 from messenger_emulator.faults import FAULTS, GRAPH_FAULTS, WEBHOOK_FAULTS, Fault, Faults
 from messenger_emulator.person import Act, NotOnScreen, Person
@@ -28,7 +28,6 @@ __all__ = [
     "GRAPH_FAULTS",
     "WEBHOOK_FAULTS",
     "Act",
-    "Answer",
     "App",
     "Bubble",
     "Delivery",
@@ -36,6 +35,7 @@ __all__ = [
     "Fault",
     "Faults",
     "Fetched",
+    "GraphResponse",
     "LoggedCall",
     "NoAnswer",
     "NotOnScreen",

@@ -34,7 +34,8 @@ from messenger_emulator.refusals import (
 from messenger_emulator.state import DAY, App, Page
 from messenger_emulator.webhook import Webhook
 
-Answer = tuple[int, dict[str, str], bytes]
+GraphResponse = tuple[int, dict[str, str], bytes]
+"""Status, headers and body of one answer."""
 Edge = Callable[[Context], Any]
 
 GRAPH_VERSION = "v26.0"
@@ -93,7 +94,7 @@ class Emulator(Webhook):
         query: str | Mapping[str, Any] = "",
         headers: Mapping[str, str] | None = None,
         body: bytes = b"",
-    ) -> Answer:
+    ) -> GraphResponse:
         """Answer one call of Graph: status, headers, body.
 
         ``path`` begins after the host, with or without a version. Raises ``NoAnswer`` for the faults that

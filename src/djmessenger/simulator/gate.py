@@ -14,7 +14,7 @@ from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import keeper
 from djmessenger.simulator.access import is_enabled
 from djmessenger.simulator.stage import PREFIX, get_stage, is_configuring
-from messenger_emulator import Answer, NoAnswer
+from messenger_emulator import GraphResponse, NoAnswer
 
 _SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
 
@@ -77,6 +77,6 @@ def is_simulated(request: Request) -> bool:
     return bool(_SIMULATED.search(request.url) or _SIMULATED.search(body))
 
 
-def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> Answer:
+def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> GraphResponse:
     """Answer a call to Graph; raises ``NoAnswer`` for the faults that leave the caller without an answer."""
     return get_stage().emulator.handle(method, path, query, headers, body)
