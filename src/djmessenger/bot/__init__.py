@@ -33,7 +33,6 @@ from djmessenger.bot.pages import (
 from djmessenger.bot.tokens import decrypt, encrypt, key_problems, new_key
 from djmessenger.bot.tokens import is_under_newest_key as is_ciphertext_under_newest_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
-from djmessenger.models import speaking
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -354,7 +353,6 @@ def install() -> None:
         with contextlib.suppress(DJMInvalidConfigException):
             get_dispatcher_class()
     graph.set_default(get_client)
-    speaking.read_prefix_from(lambda: settings.DJM_BOT_PREFIX)
     reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from djmessenger.models.callbacks import Callback
+from djmessenger.models.conversations import (
+    Attempt,
+    Conversation,
+    FBUserProfile,
+    Messaging,
+    Reply,
+    UserLocation,
+)
 from djmessenger.models.history import Line
-from djmessenger.models.inbox import Messaging
-from djmessenger.models.outbox import Attempt, Reply
 from djmessenger.models.pages import GraphCall, Page, ProfileSnapshot, UploadedFile
-from djmessenger.models.people import Conversation, FBUserProfile, UserLocation
 from djmessenger.models.queues import Lane, Lease, LeaseLost, Sweep
 from djmessenger.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 

@@ -6,6 +6,8 @@ import datetime
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from django.db import models
+
 from djmessenger.receiving import Messaging, ReceivingType
 
 
@@ -45,3 +47,25 @@ def told(data: Mapping[str, Any]) -> str:
     ]
     titles = [str(choice["title"]) for choice in choices if choice.get("title")]
     return " ".join([words or f"[{kind}]", *(f"[{title}]" for title in titles)])
+
+
+def last_lines(messagings: models.Manager[Any], replies: models.Manager[Any], n: int) -> list[Line]:
+    """Return the last ``n`` lines of a conversation with these events and replies, the oldest first."""
+    if n <= 0:
+        return []
+    spoken = messagings.filter(type__in=SPOKEN).order_by("-timestamp", "-id")[:n]
+    lines = [Line("person", said(row.body, row), _when(row)) for row in spoken]
+    answers = list(replies.exclude(state__in=["failed", "parked", "expired"]).order_by("-id")[:n])
+    lines += [Line("bot", told(reply.data), reply.date_sent) for reply in answers]
+    # Echoes without a token of ours: somebody else spoke for the Page.
+    others = messagings.filter(type="ECHO", echo_token=None).order_by("-timestamp", "-id")[:n]
+    ours = {reply.mid for reply in answers}
+    lines += [Line("staff", said(row.body, row), _when(row)) for row in others if row.mid not in ours]
+    return sorted(lines, key=lambda line: line.when)[-n:]
+
+
+def _when(row: Any) -> datetime.datetime:
+    """The latest moment at which an event can have been: Meta tells the millisecond, our clock when it was here."""
+    begun: datetime.datetime = row.date_event
+    received: datetime.datetime = row.date_received
+    return max(begun, min(received, begun + datetime.timedelta(microseconds=999)))

@@ -23,7 +23,7 @@ from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
 from djmessenger.logs import hidden
-from djmessenger.models.outbox import Held
+from djmessenger.models.conversations import Held
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.receiving import Messaging, ReceivingType, cleaned

@@ -13,9 +13,9 @@ from django.db import transaction
 from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.logs import fault, hidden
-from djmessenger.models import speaking
-from djmessenger.models.outbox import Held
-from djmessenger.models.speaking import Words, answering
+from djmessenger.models.conversations import Held
+from djmessenger.models.recording import answering
+from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
 from djmessenger.receiving import Messaging
 
 logger = logging.getLogger("djmessenger.replying")
@@ -49,7 +49,7 @@ def queue(
     there is nobody to answer.
     """
     rows: list[models.Reply] = []
-    for kind, body in speaking.bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
+    for kind, body in bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
         if "message" in body:
             rows.append(queue_body(messaging, body, kind, rule=rule, held=held))
         else:
@@ -110,7 +110,7 @@ def render_for(psid: str, text: Words, add_prefix: bool) -> str:
     else:
         locale = _stored_locale(psid)
     locale = locale or _page_language.get()
-    return f"{speaking.prefix_for(locale) if add_prefix else ''}{speaking.renderer(locale)(text)}"
+    return f"{prefix_for(locale) if add_prefix else ''}{renderer(locale)(text)}"
 
 
 def _locale_of(messaging: Messaging) -> str | None:

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone, translation
 
 from djmessenger.facebook_locales import language_code
-from djmessenger.models.outbox import Held
+from djmessenger.models.conversations import Held
 from djmessenger.outgoing import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier, answering, queue

@@ -1,0 +1,536 @@
+"""Persons, their conversations, and the events, replies and attempts of these."""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, ClassVar
+
+from django.db import models, router, transaction
+from django.db.models.signals import post_save, pre_save
+from django.utils.timezone import get_default_timezone, now
+from django.utils.translation import gettext_lazy as _
+
+from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.models.history import Line, last_lines
+from djmessenger.models.pages import Page
+from djmessenger.models.queues import Lane, Lease
+from djmessenger.models.recording import note, rule_that_runs
+from djmessenger.outgoing.rendering import bodies
+from djmessenger.signals import reply_queued
+from djmessenger.sql import dialect, fetch, insert_each
+
+
+class FBUserProfile(models.Model):
+    """A person who has written to the Page, with the details looked up for that person."""
+
+    class ProfileState(models.TextChoices):
+        NEW = "new", _("not asked yet")
+        FETCHED = "fetched", _("fetched")
+        REFUSED = "refused", _("refused by Meta")
+
+    psid = models.CharField(
+        _("page-scoped id"), max_length=64, primary_key=True, help_text=_("Known to this Page alone.")
+    )
+    page = models.ForeignKey(
+        "djmessenger.Page",
+        verbose_name=_("page"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="persons",
+    )
+    first_name = models.CharField(_("first name"), max_length=255, blank=True)
+    last_name = models.CharField(_("last name"), max_length=255, blank=True)
+    profile_pic = models.TextField(
+        _("profile picture"), blank=True, help_text=_("Address on Meta's servers; it expires.")
+    )
+    locale = models.CharField(
+        _("locale"), max_length=16, blank=True, help_text=_("As Facebook spells it, such as en_US.")
+    )
+    timezone = models.FloatField(
+        _("time zone"), null=True, blank=True, help_text=_("Hours from UTC, such as 5.75.")
+    )
+    gender = models.CharField(_("gender"), max_length=32, blank=True)
+    date_joined = models.DateTimeField(_("date joined"), default=now)
+    is_active = models.BooleanField(_("active"), default=True)
+    thumbups = models.PositiveIntegerField(_("thumbs up"), default=0)
+    profile_state = models.CharField(
+        _("profile"), max_length=8, choices=ProfileState, default=ProfileState.NEW, editable=False
+    )
+    date_profile = models.DateTimeField(_("profile asked"), null=True, blank=True, editable=False)
+    date_unreachable = models.DateTimeField(
+        _("unreachable since"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Meta said that this person receives nothing from the Page; a new message ends it."),
+    )
+
+    objects: ClassVar[models.Manager[FBUserProfile]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("person")
+        verbose_name_plural = _("persons")
+
+    def __str__(self) -> str:
+        return self.get_full_name() or self.psid
+
+    def get_full_name(self) -> str:
+        return f"{self.first_name} {self.last_name}".strip()
+
+    def get_tzinfo(self) -> datetime.tzinfo:
+        """Give the person's offset from UTC, or the project's time zone where it is not known or is none."""
+        if self.timezone is None or not -24 < self.timezone < 24:
+            return get_default_timezone()
+        return datetime.timezone(datetime.timedelta(hours=self.timezone))
+
+    def get_conversation(self) -> Conversation:
+        """Give the conversation with the person's Page, made where there is none.
+
+        Raises ``DJMInvalidValueException`` for a person of no Page.
+        """
+        conversation = self.conversations.select_related("page").order_by("-date_last_activity").first()
+        if conversation is None:
+            if self.page is None:
+                raise DJMInvalidValueException(
+                    f"person {self.psid} belongs to no Page, so nothing can be sent"
+                )
+            conversation = Conversation.objects.between(self.page.page_id, self.psid)
+        conversation.person = self
+        return conversation
+
+    def send(self, message: Any, *, rule: str = "") -> list[Reply]:
+        """Queue a message to the person inside the caller's transaction; see ``Conversation.send``."""
+        return self.get_conversation().send(message, rule=rule)
+
+    def history(self, n: int = 20) -> list[Line]:
+        """Give the last ``n`` lines of the conversation, the oldest first; see ``Conversation.history``."""
+        conversation = self.conversations.order_by("-date_last_activity").first()
+        return [] if conversation is None else conversation.history(n)
+
+
+class ConversationManager(models.Manager["Conversation"]):
+    def between(self, page_id: str, psid: str) -> Conversation:
+        """Give the conversation of a person with a Page; what is not there yet is made, rows for both included."""
+        conversation = (
+            self.select_related("person", "page").filter(page__page_id=page_id, person_id=psid).first()
+        )
+        if conversation is not None:
+            return conversation
+        page, _made = Page.objects.get_or_create(page_id=page_id)
+        person, _made = FBUserProfile.objects.get_or_create(psid=psid, defaults={"page": page})
+        return self.get_or_create(page=page, person=person)[0]
+
+
+class Conversation(models.Model):
+    """One person with one Page: the unit of order and of state."""
+
+    page = models.ForeignKey(
+        "djmessenger.Page", verbose_name=_("page"), on_delete=models.PROTECT, related_name="conversations"
+    )
+    person = models.ForeignKey(
+        "djmessenger.FBUserProfile",
+        verbose_name=_("person"),
+        on_delete=models.CASCADE,
+        related_name="conversations",
+    )
+    state = models.JSONField(
+        _("state"), default=dict, blank=True, help_text=_("What the rules remember; saved with the event.")
+    )
+    date_last_inbound = models.DateTimeField(
+        _("last message of the person"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Opens Meta's window of 24 hours."),
+    )
+    date_last_activity = models.DateTimeField(_("last activity"), default=now, editable=False, db_index=True)
+
+    objects: ClassVar[ConversationManager] = ConversationManager()
+
+    class Meta:
+        verbose_name = _("conversation")
+        verbose_name_plural = _("conversations")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["page", "person"], name="djm_conversation_page_person")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.person} – {self.page}"
+
+    def send(self, message: Any, *, rule: str = "") -> list[Reply]:
+        """Queue a message to the person, inside the caller's transaction: a row for each call that it needs.
+
+        ``message`` is an outgoing message, its plain data, a text, or several of these; texts are rendered in the
+        person's language, with ``DJM_BOT_PREFIX`` in front. ``rule`` names what sent it, in the admin and in logs.
+        It is sent after the commit, after what was queued before; a rollback takes it back. Raises
+        ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` for
+        a sender action, which is shown at once or never and so cannot be queued.
+        """
+        locale = self.person.locale or self.page.configured("language")
+        calls = list(bodies(message, locale=locale, channel=self.page.configured("channel")))
+        for kind, body in calls:
+            if "message" not in body:
+                raise DJMInvalidValueException(
+                    f"{kind} is no message: a rule may show it, but it cannot be queued"
+                )
+        with transaction.atomic():
+            return [self.replies.queue(self, body, type=kind, rule=rule) for kind, body in calls]
+
+    def history(self, n: int = 20) -> list[Line]:
+        """Give the last ``n`` lines that were said, both sides, the oldest first; also what is being handled now.
+
+        What was not sent for good is left out; what waits to be sent is in.
+        """
+        return last_lines(self.messagings, self.replies, n)
+
+
+class UserLocation(models.Model):
+    """A location that a person shared."""
+
+    user = models.ForeignKey("djmessenger.FBUserProfile", verbose_name=_("person"), on_delete=models.CASCADE)
+    latitude = models.DecimalField(_("latitude"), max_digits=19, decimal_places=16)
+    longitude = models.DecimalField(_("longitude"), max_digits=19, decimal_places=16)
+    title = models.CharField(_("title"), max_length=255, blank=True)
+    url = models.TextField(_("address of the map"), blank=True)
+    mid = models.CharField(_("message id"), max_length=255, blank=True)
+    seq = models.BigIntegerField(
+        _("sequence number"), null=True, blank=True, help_text=_("Sent by Meta until 2019 only.")
+    )
+    timestamp = models.DateTimeField(_("sent"), null=True, blank=True)
+    date_created = models.DateTimeField(_("stored"), default=now, editable=False)
+
+    objects: ClassVar[models.Manager[UserLocation]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("location")
+        verbose_name_plural = _("locations")
+
+    def __str__(self) -> str:
+        return self.title or f"{self.latitude}, {self.longitude}"
+
+
+_WAITS = "state = 'new'"
+"""In SQL: which events are to be handled."""
+
+
+class MessagingManager(models.Manager["Messaging"]):
+    """What the road does with each event, in plain SQL for it does it often."""
+
+    def hold(self, leases: Mapping[int, Lease]) -> set[int]:
+        """Lock lanes, each with the waiting event whose key leads to its lease, to the end of the transaction.
+
+        Gives the keys of the events whose lease is not lost and that are not handled already. In sorted order, so
+        that two batches never wait for each other.
+        """
+        alias = router.db_for_write(Messaging)
+        places = ", ".join(["%s"] * len(leases))
+        text = (
+            "SELECT row_.id, lane_.id, lane_.epoch FROM {lanes} lane_ JOIN {table} row_ "  # noqa: S608 - no input
+            f"ON row_.conversation_id = lane_.conversation_id WHERE lane_.id IN ({places}) "
+            f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY lane_.conversation_id {{for_update}}"
+        ).format_map(dialect(Messaging, alias) | {"lanes": dialect(Lane, alias)["table"]})
+        found = fetch(alias, text, [*(lease.lane_id for lease in leases.values()), *leases])
+        return {
+            pk for pk, lane_id, epoch in found if (leases[pk].lane_id, leases[pk].epoch) == (lane_id, epoch)
+        }
+
+    def claim_idle(self, conversation_ids: Collection[int], seconds: float) -> list[Lease]:
+        """Take, in the caller's transaction, the incoming lanes in which no event waits and that nobody holds."""
+        return Lane.objects.claim_idle(
+            Lane.Kind.IN, conversation_ids, Messaging, where=_WAITS, seconds=seconds
+        )
+
+    def release(self, lane_ids: Collection[int]) -> None:
+        """Let go of incoming lanes that are locked: each is due when its first waiting event is."""
+        Lane.objects.release_many(lane_ids, Messaging, where=_WAITS, order="timestamp, id")
+
+
+class Messaging(models.Model):
+    """One event: the inbox row until it is done, the record from then on."""
+
+    class State(models.TextChoices):
+        NEW = "new", _("waiting")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        IGNORED = "ignored", _("ignored")
+        PAUSED = "paused", _("paused")
+
+    type = models.CharField(_("type"), max_length=64)
+    body = models.JSONField(_("body"), help_text=_("The item as Meta sent it."))
+    key = models.CharField(  # noqa: DJ001 - unique where there is one
+        _("key"), max_length=128, unique=True, null=True, help_text=_("The same for the same event.")
+    )
+    mid = models.CharField(_("message id"), max_length=255, blank=True, db_index=True)
+    echo_token = models.CharField(  # noqa: DJ001  # null: most rows have none, and none is looked for
+        _("token of the echo"),
+        max_length=64,
+        null=True,
+        blank=True,
+        db_index=True,
+        help_text=_("Names the attempt that this echo proves."),
+    )
+    callback = models.ForeignKey(
+        "djmessenger.Callback",
+        verbose_name=_("callback"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="messagings",
+    )
+    page = models.ForeignKey(
+        "djmessenger.Page",
+        verbose_name=_("page"),
+        null=True,
+        blank=True,
+        on_delete=models.PROTECT,
+        related_name="messagings",
+    )
+    conversation = models.ForeignKey(
+        "djmessenger.Conversation",
+        verbose_name=_("conversation"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="messagings",
+    )
+    is_standby = models.BooleanField(
+        _("standby"), default=False, help_text=_("Another app has the conversation.")
+    )
+    timestamp = models.BigIntegerField(_("time of the event"), help_text=_("Milliseconds since 1970, UTC."))
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.NEW)
+    reason = models.CharField(_("reason"), max_length=255, blank=True)
+    outcome = models.JSONField(_("outcome"), null=True, blank=True)
+    error = models.TextField(_("traceback"), blank=True)
+    tries = models.PositiveSmallIntegerField(_("failed tries"), default=0)
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True)
+    is_kept = models.BooleanField(_("kept"), default=False, help_text=_("Not removed when old rows are."))
+    date_received = models.DateTimeField(_("received"), default=now)
+    date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
+
+    is_at_hand = False
+    """Whether whoever handles it now writes down afterwards what was changed of it."""
+
+    objects: ClassVar[MessagingManager] = MessagingManager()
+
+    class Meta:
+        verbose_name = _("messaging")
+        verbose_name_plural = _("messagings")
+        permissions = [  # noqa: RUF012 - as Django declares it
+            ("replay_messaging", "Can have messagings handled again")
+        ]
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["conversation", "timestamp", "id"], name="djm_messaging_dialogue"),
+            models.Index(
+                fields=["conversation", "timestamp", "id"],
+                name="djm_messaging_waiting",
+                condition=models.Q(state="new"),
+            ),
+            models.Index(fields=["date_received"], name="djm_messaging_received"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} {self.date_event:%Y-%m-%d %H:%M:%S}"
+
+    @property
+    def date_event(self) -> datetime.datetime:
+        """The time of the event; the time of arrival where Meta's cannot be one."""
+        try:
+            return datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC)
+        except (OverflowError, OSError, ValueError):
+            return self.date_received
+
+
+@dataclass(kw_only=True)
+class Held:
+    """Replies that wait to be inserted together with others'; once it is closed, each is inserted as it comes."""
+
+    replies: list[Reply] = field(default_factory=list)
+    is_open: bool = True
+
+
+class ReplyManager(models.Manager["Reply"]):
+    def queue(
+        self,
+        conversation: Conversation,
+        data: dict[str, Any],
+        *,
+        type: str,  # noqa: A002 - the documented name of the column
+        messaging: Messaging | None = None,
+        rule: str = "",
+        held: Held | None = None,
+    ) -> Reply:
+        """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
+
+        ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
+        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
+        it bears the name of the rule that runs. Given ``held``, the row is left there for ``insert``.
+        """
+        reply = Reply(
+            recipient_id=conversation.person_id,
+            conversation=conversation,
+            messaging=messaging,
+            rule=(rule or rule_that_runs())[:255],
+            type=type,
+            data=data,
+        )
+        if held is not None and held.is_open and not _is_listened_to():
+            held.replies.append(reply)
+        else:
+            self.insert([reply])
+        note(reply)
+        return reply
+
+    def insert(self, replies: Sequence[Reply], held: Collection[int] = ()) -> None:
+        """Insert replies in their order, and wake their lanes in the same transaction.
+
+        ``held`` are conversations whose lanes the caller holds, and looks at again before letting go.
+        """
+        if not replies:
+            return
+        for reply in replies:
+            # A transaction that was rolled back may have given it one.
+            reply.pk = None
+        with transaction.atomic(using=self.db, savepoint=False):
+            if _is_listened_to():
+                for reply in replies:
+                    reply.save(using=self.db, force_insert=True)
+            else:
+                insert_each(replies, "uuid")
+            known = {pk for reply in replies if (pk := reply.conversation_id) is not None}
+            conversations = sorted(known.difference(held))
+            if conversations:
+                Lane.objects.wake(conversations, Lane.Kind.OUT)
+            for conversation_id in conversations:
+                # A broker that is away is no reason to break the caller: the sweep finds the row.
+                transaction.on_commit(
+                    partial(reply_queued.send_robust, Reply, conversation_id=conversation_id),
+                    using=self.db,
+                    robust=True,
+                )
+
+
+def _is_listened_to() -> bool:
+    """Whether somebody expects Django's signals of each row, which many at once do not send."""
+    return pre_save.has_listeners(Reply) or post_save.has_listeners(Reply)
+
+
+class Reply(models.Model):
+    """One message to a person: the outbox row until it has its fate, the record from then on."""
+
+    class State(models.TextChoices):
+        QUEUED = "queued", _("queued")
+        SENDING = "sending", _("being sent")
+        SENT = "sent", _("sent")
+        FAILED = "failed", _("failed")
+        UNKNOWN = "unknown", _("Meta may have it")
+        PARKED = "parked", _("set aside")
+        EXPIRED = "expired", _("too late")
+
+    OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
+    """States that still have a future."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    recipient = models.ForeignKey(
+        "djmessenger.FBUserProfile", verbose_name=_("person"), on_delete=models.CASCADE
+    )
+    conversation = models.ForeignKey(
+        "djmessenger.Conversation",
+        verbose_name=_("conversation"),
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+        related_name="replies",
+    )
+    messaging = models.ForeignKey(
+        "djmessenger.Messaging",
+        verbose_name=_("answers"),
+        null=True,
+        blank=True,
+        on_delete=models.SET_NULL,
+        related_name="replies",
+    )
+    rule = models.CharField(_("rule"), max_length=255, blank=True)
+    type = models.CharField(_("type"), max_length=32)
+    data = models.JSONField(_("data"), help_text=_("The body of the call, without the recipient."))
+    state = models.CharField(_("fate"), max_length=8, choices=State, default=State.QUEUED)
+    is_parked_when_unsure = models.BooleanField(
+        _("set aside when unsure"),
+        null=True,
+        help_text=_("Rather than sent again. Unset: as DJM_WHEN_UNSURE says."),
+    )
+    not_before = models.DateTimeField(_("not before"), null=True, blank=True)
+    vouched_wait = models.FloatField(
+        _("waited for the echo"), default=0.0, help_text=_("In seconds that were watched, not by the clock.")
+    )
+    mid = models.CharField(_("message id"), max_length=255, null=True, blank=True, unique=True)
+    response = models.JSONField(_("Graph's answer"), null=True, blank=True)
+    status_code = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    error = models.TextField(_("error"), blank=True)
+    date_sent = models.DateTimeField(
+        _("sent"), default=now, help_text=_("Time of queueing until it is sent.")
+    )
+    date_delivered = models.DateTimeField(_("delivered"), null=True, blank=True)
+    date_read = models.DateTimeField(_("read"), null=True, blank=True)
+
+    objects: ClassVar[ReplyManager] = ReplyManager()
+
+    class Meta:
+        verbose_name = _("reply")
+        verbose_name_plural = _("replies")
+        permissions = [("resend_reply", "Can send replies again")]  # noqa: RUF012 - as Django declares it
+        indexes: ClassVar[list[models.Index]] = [
+            models.Index(fields=["conversation", "id"], name="djm_reply_dialogue"),
+            models.Index(
+                fields=["conversation", "id"],
+                name="djm_reply_open",
+                condition=models.Q(state__in=["queued", "sending", "unknown"]),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.type} ({self.get_state_display()})"
+
+
+class Attempt(models.Model):
+    """One try to send a reply, written down before the first byte leaves."""
+
+    class Outcome(models.TextChoices):
+        OPEN = "", _("not known")
+        ACCEPTED = "accepted", _("accepted")
+        UNSENT = "unsent", _("not sent")
+        REFUSED = "refused", _("refused")
+        UNKNOWN = "unknown", _("Meta may have it")
+
+    reply = models.ForeignKey(
+        "djmessenger.Reply", verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts"
+    )
+    number = models.PositiveSmallIntegerField(_("number"))
+    token = models.CharField(
+        _("token"), max_length=64, unique=True, help_text=_("Comes back in the echo of the message.")
+    )
+    epoch = models.BigIntegerField(_("claim of the lane"))
+    outcome = models.CharField(_("outcome"), max_length=8, choices=Outcome, default=Outcome.OPEN, blank=True)
+    status_code = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    code = models.BigIntegerField(_("code"), null=True, blank=True)
+    subcode = models.BigIntegerField(_("subcode"), null=True, blank=True)
+    fbtrace_id = models.CharField(_("trace id"), max_length=64, blank=True)
+    mid = models.CharField(_("message id"), max_length=255, blank=True)
+    date_started = models.DateTimeField(_("started"), default=now)
+    date_ended = models.DateTimeField(_("ended"), null=True, blank=True)
+
+    objects: ClassVar[models.Manager[Attempt]] = models.Manager()
+
+    class Meta:
+        verbose_name = _("attempt")
+        verbose_name_plural = _("attempts")
+        constraints: ClassVar[list[models.BaseConstraint]] = [
+            models.UniqueConstraint(fields=["reply", "number"], name="djm_attempt_reply_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.number}: {self.get_outcome_display()}"
