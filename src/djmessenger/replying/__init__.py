@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from djmessenger.models.recording import answering
 from djmessenger.replying.choices import BaseButtonReplier, BaseQuickReplyReplier
 from djmessenger.replying.kinds import (
     ButtonReplier,
@@ -31,7 +32,7 @@ from djmessenger.replying.repliers import (
     SimpleMessageReplier,
     VideoReplier,
 )
-from djmessenger.replying.sending import answering, queue
+from djmessenger.replying.sending import queue
 from djmessenger.replying.types import ButtonType, NotificationType, ReplyAction, ReplyingType
 
 __all__ = [

@@ -10,10 +10,10 @@ from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.outgoing import Button, ButtonTemplate, PostbackButton, Text, UrlButton
 from djmessenger.outgoing import QuickReply as OutgoingQuickReply
 from djmessenger.outgoing.quick_replies import AnyQuickReply
+from djmessenger.outgoing.rendering import Words
 from djmessenger.payload import Payload
 from djmessenger.receiving import Messaging
 from djmessenger.replying.repliers import SimpleMessageReplier
-from djmessenger.replying.sending import Words
 from djmessenger.replying.types import ButtonType, ReplyingType
 
 SOME_TEXT = "."

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.outgoing import Audio, File, Image, MediaMessage, OutgoingMessage, Text, Video, as_messages
+from djmessenger.outgoing.rendering import Words
 from djmessenger.receiving import Messaging
-from djmessenger.replying.sending import Words, act, queue, queue_body, render_for, speaking_to
+from djmessenger.replying.sending import act, queue, queue_body, render_for, speaking_to
 from djmessenger.replying.types import NotificationType, ReplyAction, ReplyingType
 from djmessenger.utils.serializable import Serializable
 from djmessenger.utils.utils import LocalizedString

@@ -14,13 +14,10 @@ from djmessenger import graph, models, settings
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.logs import fault, hidden
 from djmessenger.models.conversations import Held
-from djmessenger.models.recording import answering
 from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
 from djmessenger.receiving import Messaging
 
 logger = logging.getLogger("djmessenger.replying")
-
-__all__ = ["Words", "act", "answering", "queue", "queue_body", "render_for", "speaking_to"]
 
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
 _page_language: ContextVar[str] = ContextVar("djmessenger_page_language", default="")
