@@ -21,6 +21,7 @@ DJM_APP_ID = "883041772661055"
 DJM_TOKEN_KEYS = os.environ.get("CHAOS_TOKEN_KEY", "")
 DJM_GRAPH_URL = os.environ.get("CHAOS_GRAPH", "http://127.0.0.1:1")
 DJM_GRAPH_TIMEOUT = float(os.environ.get("CHAOS_GRAPH_TIMEOUT", "0.8"))
+DJM_UPLOAD_TIMEOUT = 1.5 * DJM_GRAPH_TIMEOUT
 DJM_LEASE = float(os.environ.get("CHAOS_LEASE", "3"))
 DJM_ECHO_WAIT = float(os.environ.get("CHAOS_ECHO_WAIT", "9"))
 DJM_POLL = 0.1

@@ -82,6 +82,23 @@ def test_all_are_registered():
         ("DJM_GRAPH_TIMEOUT", True, "E001"),
         ("DJM_MAX_BODY", -1, "E001"),
         ("DJM_MAX_EVENT_AGE", 7, "E001"),
+        ("DJM_MAX_EVENT_AGE", datetime.timedelta(0), "E001"),
+        ("DJM_MAX_EVENT_AGE", datetime.timedelta.max, "E001"),
+        ("DJM_KEEP_BODIES", datetime.timedelta(days=-1), "E001"),
+        ("DJM_KEEP_BODIES", None, "E001"),
+        ("DJM_WHEN_UNSURE", "parked", "E001"),
+        ("DJM_POLL", 0, "E001"),
+        ("DJM_POLL", float("nan"), "E001"),
+        ("DJM_POLL", float("inf"), "E001"),
+        ("DJM_SWEEP", -5, "E001"),
+        ("DJM_ECHO_WAIT", -1, "E001"),
+        ("DJM_TRIES", 0, "E001"),
+        ("DJM_TRIES", True, "E001"),
+        ("DJM_TRIES", 2.5, "E001"),
+        ("DJM_MAX_PENDING", 0, "E001"),
+        ("DJM_MAX_PENDING", None, "E001"),
+        ("DJM_WEBHOOK_FIELDS", ["feed", 7], "E001"),
+        ("DJM_TOKEN_KEYS", [b"key"], "E001"),
         ("DJM_RULEBOOK", {"button.count": 4}, "E011"),
         ("DJM_RULEBOOK", {"buttons.count": "four"}, "E011"),
         ("DJM_DISPATCHER", "embeded", "E008"),
@@ -132,6 +149,8 @@ def test_each_mistake_has_its_id_and_says_what_to_do(settings, name, value, expe
             [{"title": "One"}, {"type": "web_url", "title": "Two", "url": "https://x.example"}],
         ),
         ("DJM_GRAPH_TIMEOUT", 5),
+        ("DJM_KEEP_TEXTS", None),
+        ("DJM_KEEP_BODIES", datetime.timedelta(0)),
         ("DJM_DISPATCHER", "djmessenger.pipeline.dispatch.InlineDispatcher"),
     ],
 )
@@ -250,7 +269,7 @@ def test_problems_of_the_policy_keep_their_id_and_place(monkeypatch):
 
 
 def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
-    from djmessenger.settings import SETTINGS  # noqa: PLC0415
+    from djmessenger.settings.declared import SETTINGS  # noqa: PLC0415
 
     for name, row in SETTINGS.items():
         if not row.secret and name != "DJM_ENDPOINT":
@@ -397,9 +416,27 @@ def untagged(event):
 
 def test_a_lease_that_a_call_could_outlast_is_an_error(settings):
     settings.DJM_LEASE, settings.DJM_GRAPH_TIMEOUT = 15.0, 10.0
-    assert "djmessenger.E027" in {found.id for found in checks.check_dispatcher()}
+    settings.DJM_UPLOAD_TIMEOUT = 14.0
+    assert ids() == ["E027"]
     settings.DJM_LEASE = 20.0
-    assert "djmessenger.E027" not in {found.id for found in checks.check_dispatcher()}
+    assert ids() == []
+
+
+def test_an_upload_that_could_outlast_the_lease_is_an_error(settings):
+    settings.DJM_UPLOAD_TIMEOUT = settings.DJM_LEASE = 50.0
+    assert ids() == ["E019"]
+    settings.DJM_LEASE = 50.1
+    assert ids() == []
+
+
+def test_keys_that_are_kept_longer_than_set_are_a_warning(settings):
+    settings.DJM_KEEP_KEYS, settings.DJM_MAX_EVENT_AGE = (
+        datetime.timedelta(days=7),
+        datetime.timedelta(days=7),
+    )
+    assert ids() == ["W021"]
+    settings.DJM_KEEP_KEYS = datetime.timedelta(days=8)
+    assert ids() == []
 
 
 class TestWhoDoesTheWork:

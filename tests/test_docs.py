@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from djmessenger.settings import SETTINGS
+from djmessenger.settings.declared import PAGE_KEYS, SETTINGS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -80,6 +80,16 @@ def test_the_settings_table_is_generated_and_complete():
     assert [re.findall(r"`(DJM_\w+)`", line)[0] for line in lines[2:]] == list(SETTINGS)
     for line, row in zip(lines[2:], SETTINGS.values(), strict=True):
         assert row.meaning in line
+        assert row.bounds_text in line
+        assert row.type_text in line
+        assert ("| yes |" in line) == row.secret
+
+
+def test_the_keys_of_a_page_have_a_table_too():
+    assert "```{page-keys-table}" in (DOCS / "settings.md").read_text(encoding="utf-8")
+    lines = tables().page_keys_table().splitlines()
+    assert [line.split("`")[1] for line in lines[2:]] == list(PAGE_KEYS)
+    assert any("'messenger' or 'instagram'" in line for line in lines)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

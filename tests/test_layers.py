@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from djmessenger.settings import SETTINGS
+from djmessenger.settings.declared import SETTINGS
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = "djmessenger"
@@ -156,7 +156,7 @@ def test_every_module_has_its_place_in_the_table():
 def test_the_table_reads_the_imports():
     """Else the other tests would pass on nothing."""
     pairs = {(item.module, item.target) for item in all_imports()}
-    assert ("settings", "utils.default_routing_policy") in pairs
+    assert ("settings.declared", "utils.default_routing_policy") in pairs
     assert ("models.conversations", "models.pages") in pairs
     assert any(item.typing_only for item in all_imports())
 

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from django.utils.functional import Promise
 from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from djmessenger import rulebook, settings
+from djmessenger import rulebook
 from djmessenger.operations.subscriptions import FIELDS
 from djmessenger.outgoing import OutgoingMessage
 from djmessenger.outgoing.data import MESSAGES
@@ -21,6 +20,8 @@ from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.receiving.classify import EVENT_KEYS
 from djmessenger.receiving.parsing import split
 from djmessenger.rulebook.facts import READ
+from djmessenger.settings.declared import PAGE_KEYS, SETTINGS
+from djmessenger.settings.setting import Setting
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
 
 WIRE = Path(__file__).parents[2] / "tests" / "wire"
@@ -33,20 +34,28 @@ def table(head: list[str], rows: list[list[str]]) -> str:
 
 
 def settings_table() -> str:
+    return declarations_table("Setting", SETTINGS)
+
+
+def page_keys_table() -> str:
+    return declarations_table("Key", PAGE_KEYS)
+
+
+def declarations_table(head: str, rows: Mapping[str, Setting[Any]]) -> str:
+    """Return the declarations as a table; secret values are marked."""
     return table(
-        ["Setting", "Type", "Default", "Meaning"],
+        [head, "Type", "Accepted", "Default", "Secret", "Meaning"],
         [
-            [f"`{name}`", type_text(row.type), default_text(row.default), row.meaning]
-            for name, row in settings.SETTINGS.items()
+            [
+                f"`{name}`",
+                row.type_text,
+                row.bounds_text or "–",
+                default_text(row.default),
+                "yes" if row.secret else "",
+                row.meaning,
+            ]
+            for name, row in rows.items()
         ],
-    )
-
-
-def type_text(kind: type | tuple[type, ...]) -> str:
-    kinds = kind if isinstance(kind, tuple) else (kind,)
-    names = {Promise: "lazy text", datetime.timedelta: "timedelta"}
-    return " or ".join(
-        names.get(one, "path" if one.__name__ == "PathLike" else one.__name__) for one in kinds
     )
 
 
@@ -213,6 +222,7 @@ def value_text(row: Any) -> str:
 
 class GeneratedTable(SphinxDirective):
     tables: ClassVar[dict[str, Any]] = {
+        "page-keys-table": page_keys_table,
         "settings-table": settings_table,
         "events-table": events_table,
         "endings-table": endings_table,

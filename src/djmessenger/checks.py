@@ -10,7 +10,6 @@ import contextlib
 import datetime
 import difflib
 import importlib.util
-import os
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,14 +19,14 @@ from urllib.parse import urlsplit
 from django.conf import settings as django_settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
-from django.utils.functional import Promise
 
-from djmessenger import bot, models, rulebook, settings
+from djmessenger import bot, models, rulebook
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_properties as profile
 from djmessenger.operations import profile_thread_settings as thread
 from djmessenger.routing import dated
+from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
 
 DOCS = "docs/"
 """Where the hints point: the documentation in the repository."""
@@ -41,45 +40,30 @@ ENGINES: Mapping[str, str] = {"regex": "regex", "re2": "re2"}
 _ENDPOINT = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _VERSION = re.compile(r"v[1-9][0-9]*\.[0-9]+", re.ASCII)
 
-_OF_2016 = {
-    "DJM_POST_MESSAGE_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
-    "DJM_USER_DETAILS_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
-    "DJM_THREAD_SETTINGS_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
-    "DJM_BASE_DIR": "Nothing needs it.",
-}
-_CHOICES = {"DJM_OUTGOING_CHECKS": ("refuse", "warn"), "DJM_REGEX_ENGINE": tuple(ENGINES)}
-_OF_A_PAGE: Mapping[str, tuple[type, ...]] = {
-    "token": (str,),
-    "app_id": (str,),
-    "channel": (str,),
-    "login": (str,),
-    "version": (str,),
-    "policy": (str, os.PathLike),
-    "language": (str,),
-    "log": (bool,),
-}
-"""Keys of an entry of ``DJM_PAGES``, with their types."""
-_ABOVE_ZERO = ("DJM_GRAPH_TIMEOUT", "DJM_MAX_BODY", "DJM_REGEX_TIMEOUT", "DJM_UPLOAD_TIMEOUT")
+_ENTRIES_APART = "DJM_PAGES"
+"""The setting whose entries ``check_pages`` reports one by one."""
+
+_A_DAY = datetime.timedelta(days=1)
 
 
 @checks.register("djmessenger")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Every ``DJM_*`` of the project is one of the table and has its type."""
+    """Report each ``DJM_*`` of the project that is not declared, or whose value is refused."""
     found: list[CheckMessage] = []
     for name in _names_in_settings():
-        if name not in settings.SETTINGS:
-            found.append(_unknown(name))
-        elif complaint := _complaint(name):
-            found.append(_error("E001", f"{name} {complaint}.", settings.SETTINGS[name].meaning, "settings"))
-    return found
+        if name not in SETTINGS:
+            found.append(_undeclared(name))
+        elif problem := _problem(name):
+            found.append(_error("E001", f"{name} {problem}.", SETTINGS[name].meaning, "settings"))
+    return [*found, *_relations()]
 
 
 @checks.register("djmessenger")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Meta can find the endpoint."""
-    endpoint = settings.read("DJM_ENDPOINT")
-    if not isinstance(endpoint, str):
+    if not _are_right("DJM_ENDPOINT"):
         return []
+    endpoint = app_settings.DJM_ENDPOINT
     if not endpoint.strip("/"):
         return [
             _error(
@@ -117,8 +101,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    elsewhere = settings.DJM_PAGES or settings.DJM_TOKEN_KEYS
-    if not debug and not settings.DJM_PAGE_ACCESS_TOKEN and not elsewhere:
+    is_elsewhere = app_settings.DJM_PAGES or app_settings.DJM_TOKEN_KEYS
+    if not debug and not app_settings.DJM_PAGE_ACCESS_TOKEN and not is_elsewhere:
         found.append(
             _error(
                 "E005",
@@ -128,7 +112,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    if not settings.DJM_VERIFY_SIGNATURE:
+    if not app_settings.DJM_VERIFY_SIGNATURE:
         make = _warning if debug else _error
         found.append(
             make(
@@ -138,8 +122,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    default = settings.SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default
-    if not debug and settings.DJM_ENDPOINT_VERIFY_TOKEN in {default, ""}:
+    default = SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default
+    if not debug and app_settings.DJM_ENDPOINT_VERIFY_TOKEN in [default, ""]:
         found.append(
             _warning(
                 "W007",
@@ -155,10 +139,9 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The Graph version is one, and its end is not near; Graph's address is a safe one."""
     found: list[CheckMessage] = []
-    version, url = settings.read("DJM_GRAPH_VERSION"), settings.read("DJM_GRAPH_URL")
-    if isinstance(version, str):
-        found += _version(version, _today())
-    if isinstance(url, str) and not _is_safe(url):
+    if _are_right("DJM_GRAPH_VERSION"):
+        found += _version(app_settings.DJM_GRAPH_VERSION, _today())
+    if _are_right("DJM_GRAPH_URL") and not _is_safe(app_settings.DJM_GRAPH_URL):
         found.append(
             _warning(
                 "W010",
@@ -173,11 +156,12 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 @checks.register("djmessenger")
 def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every override of the dated rulebook can be used."""
+    if not _are_right("DJM_RULEBOOK"):
+        return []
     hint = "Give a limit its new number, an end its new date, or None where it does not end."
     return [
         _error("E011", f"DJM_RULEBOOK[{problem.key!r}]: {problem.message}.", hint, "rulebook")
         for problem in rulebook.problems()
-        if problem.key
     ]
 
 
@@ -208,8 +192,8 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 def policy_uses() -> list[dated.Use]:
     """Give what the policies use of the dated rulebook, those of ``DJM_PAGES`` included; nothing of a broken one."""
     found: dict[dated.Use, None] = {}
-    pages = settings.read("DJM_PAGES")
-    named = [models.Page(page_id=str(page_id)) for page_id in pages] if isinstance(pages, Mapping) else []
+    pages = app_settings.DJM_PAGES if _are_right("DJM_PAGES") else {}
+    named = [models.Page(page_id=str(page_id)) for page_id in pages]
     for page in (None, *named):
         # Whatever a policy of the project raises, its own check tells of it.
         with contextlib.suppress(Exception):
@@ -220,10 +204,9 @@ def policy_uses() -> list[dated.Use]:
 @checks.register("djmessenger")
 def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """``DJM_PROFILE`` can be sent as it is, for every Page that it names."""
-    source = settings.read("DJM_PROFILE")
-    is_readable = isinstance(source, settings.SETTINGS["DJM_PROFILE"].type)
-    if not is_readable:
+    if not _are_right("DJM_PROFILE"):
         return []
+    source = app_settings.DJM_PROFILE
     languages = [code for code, _name in django_settings.LANGUAGES]
     try:
         written = declaration.read(source, getattr(django_settings, "BASE_DIR", ""))
@@ -234,7 +217,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             # The get-started button is there by default, or stands on the Page already.
             profile.in_order(given, present=profile.ORDER)
     except DJMException as error:
-        return [_error("E018", f"{error}.", settings.SETTINGS["DJM_PROFILE"].meaning, "profile")]
+        return [_error("E018", f"{error}.", SETTINGS["DJM_PROFILE"].meaning, "profile")]
     return []
 
 
@@ -243,17 +226,18 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
     """Something handles stored callbacks, the regex engine is there, and the database bears the threads."""
     found: list[CheckMessage] = []
     kind: type | None = None
-    if isinstance(name := settings.read("DJM_DISPATCHER"), str):
+    if _are_right("DJM_DISPATCHER"):
+        name = app_settings.DJM_DISPATCHER
         try:
             kind = bot.get_dispatcher_class()
         except DJMException as error:
             close = difflib.get_close_matches(name, [*bot.DISPATCHERS, *bot.OTHER_DISPATCHERS], 1)
-            hint = f"Did you mean {close[0]!r}?" if close else settings.SETTINGS["DJM_DISPATCHER"].meaning
+            hint = f"Did you mean {close[0]!r}?" if close else SETTINGS["DJM_DISPATCHER"].meaning
             if name in bot.OTHER_DISPATCHERS:
                 hint = f"Install {name}: it is the extra of the same name of this package."
             found.append(_error("E008", f"{error}.", hint, "settings"))
-    engine = settings.read("DJM_REGEX_ENGINE")
-    if isinstance(engine, str) and engine in ENGINES and importlib.util.find_spec(ENGINES[engine]) is None:
+    engine = app_settings.DJM_REGEX_ENGINE
+    if _are_right("DJM_REGEX_ENGINE") and importlib.util.find_spec(ENGINES[engine]) is None:
         extra = ' Install the extra: python -m pip install "google-re2".' if engine == "re2" else ""
         found.append(
             _error(
@@ -261,17 +245,6 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 f"DJM_REGEX_ENGINE is {engine!r}, but the module {ENGINES[engine]} is not installed.",
                 f"Install it, or set another engine.{extra}",
                 "settings",
-            )
-        )
-    lease, call = settings.read("DJM_LEASE"), settings.read("DJM_GRAPH_TIMEOUT")
-    if isinstance(lease, (int, float)) and isinstance(call, (int, float)) and lease < 2 * call:
-        found.append(
-            _error(
-                "E027",
-                f"DJM_LEASE is {lease}, less than twice DJM_GRAPH_TIMEOUT ({call}): a call could outlast the lease "
-                "under which it was begun, and another process send the same.",
-                "Raise the one or lower the other.",
-                "reliability",
             )
         )
     database = getattr(django_settings, "DATABASES", {}).get("default") or {}
@@ -306,7 +279,7 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
                 "deployment",
             )
         )
-    is_elsewhere = settings.read("DJM_DISPATCHER") in {"worker", *bot.OTHER_DISPATCHERS}
+    is_elsewhere = app_settings.DJM_DISPATCHER in ["worker", *bot.OTHER_DISPATCHERS]
     in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
     if is_elsewhere and in_memory:
         found.append(
@@ -327,18 +300,16 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
         for problem in _key_problems()
     ]
-    if not isinstance(settings.DJM_PAGES, dict):
+    if not isinstance(app_settings.DJM_PAGES, dict):
         return found
     # No variable holds the setting: it would be in the frames of whatever fails below.
-    for page_id in settings.DJM_PAGES:
+    for page_id in app_settings.DJM_PAGES:
         name = f"DJM_PAGES[{page_id!r}]"
         if complaint := _complaint_of_page(page_id):
-            found.append(
-                _error("E020", f"{name} {complaint}.", settings.SETTINGS["DJM_PAGES"].meaning, "pages")
-            )
+            found.append(_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
             continue
         found += _check_page(page_id, name)
-    if settings.DJM_PAGES and settings.DJM_PAGE_ACCESS_TOKEN and not settings.DJM_PAGE_ID:
+    if app_settings.DJM_PAGES and app_settings.DJM_PAGE_ACCESS_TOKEN and not app_settings.DJM_PAGE_ID:
         found.append(
             _warning(
                 "W026",
@@ -351,12 +322,14 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 
 def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
-    if version := settings.page_setting(page_id, "version"):
+    if version := app_settings.page_setting(page_id, "version"):
         yield from _version(version, datetime.datetime.now(tz=datetime.UTC).date(), f"{name}['version']")
-    if policy := settings.page_setting(page_id, "policy"):
+    if policy := app_settings.page_setting(page_id, "policy"):
         yield from (_of_policy(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
-    apps = set(map(str, settings.DJM_APP_SECRET)) if isinstance(settings.DJM_APP_SECRET, dict) else set()
-    app_id = settings.page_setting(page_id, "app_id") or settings.DJM_APP_ID
+    apps = (
+        set(map(str, app_settings.DJM_APP_SECRET)) if isinstance(app_settings.DJM_APP_SECRET, dict) else set()
+    )
+    app_id = app_settings.page_setting(page_id, "app_id") or app_settings.DJM_APP_ID
     if app_id and apps and app_id not in apps:
         yield _warning(
             "W025",
@@ -374,28 +347,22 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
 
 
 def _complaint_of_page(page_id: Any) -> str:
-    """Say what is wrong with an entry of ``DJM_PAGES``, without showing its values: one is the token."""
+    """Return the reason why an entry of ``DJM_PAGES`` is refused, without its values: one of them is the token."""
     if not isinstance(page_id, str) or not re.fullmatch(r"[0-9]{1,32}", page_id, re.ASCII):
         return "has a key that is no page id, which is a text of digits"
-    if not isinstance(settings.DJM_PAGES[page_id], dict):
-        return f"must be dict, not {type(settings.DJM_PAGES[page_id]).__name__}"
-    for name in settings.DJM_PAGES[page_id]:
-        if name not in _OF_A_PAGE:
-            close = difflib.get_close_matches(str(name), _OF_A_PAGE, 1)
+    if not isinstance(app_settings.DJM_PAGES[page_id], dict):
+        return f"must be dict, not {type(app_settings.DJM_PAGES[page_id]).__name__}"
+    for name in app_settings.DJM_PAGES[page_id]:
+        if name not in PAGE_KEYS:
+            close = difflib.get_close_matches(str(name), PAGE_KEYS, 1)
             return f"has the key {name!r}, which does not exist{f'; did you mean {close[0]!r}?' if close else ''}"
-        kinds = _OF_A_PAGE[name]
-        if not isinstance(settings.page_setting(page_id, name), kinds):
-            return f"has under {name!r} what is no {' or '.join(kind.__name__ for kind in kinds)}"
-    for name, choices in (("channel", ("messenger", "instagram")), ("login", ("facebook", "instagram"))):
-        value = settings.page_setting(page_id, name)
-        if value and value not in choices:
-            return f"has the {name} {value!r}; it must be {_listed(choices)}"
+        if problem := PAGE_KEYS[name].problem(app_settings.page_setting(page_id, name)):
+            return f"has the key {name!r}, whose value {problem}"
     return ""
 
 
 def _key_problems() -> list[str]:
-    keys = settings.read("DJM_TOKEN_KEYS")
-    return bot.key_problems() if isinstance(keys, settings.SETTINGS["DJM_TOKEN_KEYS"].type) else []
+    return bot.key_problems() if _are_right("DJM_TOKEN_KEYS") else []
 
 
 @checks.register("djmessenger")
@@ -404,23 +371,22 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     languages = [code for code, _name in django_settings.LANGUAGES]
     code = django_settings.LANGUAGE_CODE
     found: list[CheckMessage] = []
-    text = settings.read("DJM_THREAD_GREETINGS_TEXT")
-    menu = settings.read("DJM_THREAD_PERSISTENT_MENUS")
-    if text and isinstance(text, (str, Promise)):
+    text, menu = app_settings.DJM_THREAD_GREETINGS_TEXT, app_settings.DJM_THREAD_PERSISTENT_MENUS
+    if _are_right("DJM_THREAD_GREETINGS_TEXT") and text:
         try:
             thread.greeting(text, languages, code)
         except DJMException as error:
             found.append(
                 _error("E013", f"{error}.", "Shorten the greeting; mind its translations.", "settings")
             )
-    if not menu or not isinstance(menu, (list, tuple)):
+    if not _are_right("DJM_THREAD_PERSISTENT_MENUS") or not menu:
         return found
     try:
         thread.persistent_menu(menu, languages, code)
     except DJMException as error:
-        meaning = settings.SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning
+        meaning = SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning
         found.append(_error("E014", f"{error}.", meaning, "settings"))
-    if not settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON:
+    if not app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON:
         found.append(
             _warning(
                 "W015",
@@ -436,8 +402,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 @checks.register("djmessenger")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Every mistake of the policy, with its place."""
-    policy = settings.read("DJM_ROUTING_POLICY")
-    if not isinstance(policy, settings.SETTINGS["DJM_ROUTING_POLICY"].type):
+    if not _are_right("DJM_ROUTING_POLICY"):
         return []
     return [_of_policy(problem) for problem in policy_problems()]
 
@@ -458,38 +423,73 @@ def _names_in_settings() -> Iterator[str]:
     return (name for name in sorted(set(dir(django_settings))) if name.startswith("DJM_"))
 
 
-def _unknown(name: str) -> CheckMessage:
-    if name in _OF_2016:
-        hint = f"Remove it. {_OF_2016[name]}"
-    elif close := difflib.get_close_matches(name, settings.SETTINGS, 1, 0.75):
+def _undeclared(name: str) -> CheckMessage:
+    if name in RENAMED:
+        return _error(
+            "E023",
+            f"{name} is now {RENAMED[name]}.",
+            f"Rename it in the settings. {SETTINGS[RENAMED[name]].meaning}",
+            "settings",
+        )
+    if name in GONE:
+        hint = f"Remove it. {GONE[name]}"
+    elif close := difflib.get_close_matches(name, SETTINGS, 1, 0.75):
         hint = f"Did you mean {close[0]}?"
     else:
         hint = "Remove it, or choose a name of your own that does not begin with DJM_."
     return _warning("W001", f"{name} is a setting that djmessenger does not know.", hint, "settings")
 
 
-def _complaint(name: str) -> str:
-    """Say what is wrong with a value, without showing it: it may be a secret."""
-    row = settings.SETTINGS[name]
-    value: Any = settings.read(name)
-    kinds = row.type if isinstance(row.type, tuple) else (row.type,)
-    of_a_kind = isinstance(value, kinds)
-    if not of_a_kind or (isinstance(value, bool) and bool not in kinds):
-        wanted = " or ".join("a lazy text" if kind is Promise else kind.__name__ for kind in kinds)
-        return f"must be {wanted}, not {type(value).__name__}"
-    if name in _CHOICES and value not in _CHOICES[name]:
-        return f"is {value!r}; it must be {_listed(_CHOICES[name])}"
-    if name in _ABOVE_ZERO and not value > 0:
-        return f"is {value!r}; it must be above zero"
-    if name == "DJM_APP_SECRET" and not isinstance(value, str):
-        inner = value.values() if isinstance(value, Mapping) else value
-        if not all(isinstance(secret, str) for secret in inner):
-            return "must hold texts only"
-    return ""
+def _problem(name: str) -> str:
+    value: Any = app_settings.read(name)
+    if name == _ENTRIES_APART and isinstance(value, dict):
+        return ""
+    return SETTINGS[name].problem(value)
+
+
+def _are_right(*names: str) -> bool:
+    """Return True if the values of these settings can be used; otherwise E001 reports them."""
+    return not any(map(_problem, names))
+
+
+def _relations() -> Iterator[CheckMessage]:
+    """Compare settings with each other, if each of them has a right value."""
+    if (
+        _are_right("DJM_LEASE", "DJM_GRAPH_TIMEOUT")
+        and app_settings.DJM_LEASE < 2 * app_settings.DJM_GRAPH_TIMEOUT
+    ):
+        yield _error(
+            "E027",
+            f"DJM_LEASE is {app_settings.DJM_LEASE}, less than twice DJM_GRAPH_TIMEOUT "
+            f"({app_settings.DJM_GRAPH_TIMEOUT}): a call could outlast the lease under which it was begun, and another "
+            "process send the same.",
+            "Raise the one or lower the other.",
+            "reliability",
+        )
+    if (
+        _are_right("DJM_LEASE", "DJM_UPLOAD_TIMEOUT")
+        and app_settings.DJM_UPLOAD_TIMEOUT >= app_settings.DJM_LEASE
+    ):
+        yield _error(
+            "E019",
+            f"DJM_UPLOAD_TIMEOUT is {app_settings.DJM_UPLOAD_TIMEOUT}, not below DJM_LEASE ({app_settings.DJM_LEASE}): "
+            "an upload could outlast the lease under which it was begun.",
+            "Lower DJM_UPLOAD_TIMEOUT or raise DJM_LEASE.",
+            "settings",
+        )
+    if app_settings.is_set("DJM_KEEP_KEYS") and _are_right("DJM_KEEP_KEYS", "DJM_MAX_EVENT_AGE"):
+        least = app_settings.DJM_MAX_EVENT_AGE + _A_DAY
+        if least > app_settings.DJM_KEEP_KEYS:
+            yield _warning(
+                "W021",
+                f"DJM_KEEP_KEYS is less than a day over DJM_MAX_EVENT_AGE; keys are kept for {least} all the same.",
+                SETTINGS["DJM_KEEP_KEYS"].meaning,
+                "settings",
+            )
 
 
 def _has_app_secret() -> bool:
-    configured = settings.DJM_APP_SECRET
+    configured = app_settings.DJM_APP_SECRET
     secrets = configured.values() if isinstance(configured, Mapping) else configured
     return any(secrets) if isinstance(configured, (Mapping, list, tuple)) else bool(configured)
 

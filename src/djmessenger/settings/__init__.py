@@ -1,0 +1,31 @@
+"""The ``DJM_*`` settings, read live from the Django settings.
+
+``djmessenger.settings.DJM_ENDPOINT`` is the documented access. Code with types reads
+``djmessenger.settings.app_settings.DJM_ENDPOINT``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from djmessenger import rulebook
+from djmessenger.settings.declared import SETTINGS, app_settings
+
+__all__ = ["app_settings"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in SETTINGS:
+        return app_settings.read(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *SETTINGS])
+
+
+is_set = app_settings.is_set
+page_setting = app_settings.page_setting
+read = app_settings.read
+
+rulebook.read_overrides_from(lambda: app_settings.DJM_RULEBOOK)

@@ -1,0 +1,389 @@
+"""Every ``DJM_*`` setting, each declared once; types, checks and documentation follow from these lines. Internal.
+
+The bounds refuse values with which the bot does not work. A comment gives the reason if the meaning does not.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.conf import settings
+from django.utils.functional import Promise
+
+from djmessenger.settings.setting import Setting, declared_in
+from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
+
+DAY = 24 * 60 * 60
+CENTURY = timedelta(days=36_500)
+"""The longest time that can be subtracted from the current time without leaving the calendar."""
+
+
+class AppSettings:
+    """The settings of the project, with their defaults; each attribute is read live.
+
+    A type has to be written in full: ``typing.get_type_hints`` reads it, and the check derives from it.
+    """
+
+    __slots__ = ()
+
+    # The least that a bot needs.
+    DJM_ENDPOINT: Setting[str] = Setting(
+        "",
+        "Path at which Meta posts callbacks, without the leading slash. Required.",
+        documented=True,
+    )
+    DJM_PAGE_ACCESS_TOKEN: Setting[str] = Setting(
+        "",
+        "Access token of the Page. Required outside DEBUG.",
+        documented=True,
+        secret=True,
+    )
+    DJM_APP_SECRET: Setting[str | list[str] | tuple[str, ...] | dict[str, str]] = Setting(
+        "",
+        "Secret of the Meta app, several secrets, or a dict of secrets by app id. It verifies callbacks and signs "
+        "calls. Required outside DEBUG.",
+        secret=True,
+    )
+    DJM_ENDPOINT_VERIFY_TOKEN: Setting[str] = Setting(
+        "djmessenger_verify_token",
+        "Verify token of the webhook. The same text is typed in the App Dashboard.",
+        documented=True,
+        secret=True,
+    )
+
+    # The answers of the bot.
+    DJM_ROUTING_POLICY: Setting[dict[str, Any] | str | os.PathLike[str]] = Setting(
+        RUNNABLE_ROUTING_POLICY,
+        "Rules for each type of event, as a dict or as the path of a JSON file. If the setting is left out, the "
+        "messenger.py modules of the installed apps are the policy. The default serves only if there is no such "
+        "module.",
+        documented=True,
+    )
+    DJM_DEFAULT_SENDER_TEXT: Setting[str | Promise] = Setting(
+        "Thanks for your message",
+        "Text that DefaultMessageReplier sends.",
+        documented=True,
+    )
+    DJM_BOT_PREFIX: Setting[str | Promise] = Setting(
+        "",
+        "Text in front of each text message of the bot.",
+        documented=True,
+    )
+    DJM_BUSINESS_ADDRESS: Setting[str | Promise] = Setting(
+        "",
+        "Address of the business. Only the project's own code and templates read it.",
+        documented=True,
+    )
+    DJM_SAVE_USER_PROFILE: Setting[bool] = Setting(
+        True,
+        "Fetch the profile of a person who writes from Graph and store it. Otherwise only the page-scoped id is "
+        "stored.",
+        documented=True,
+    )
+
+    # The view of a person before the first message.
+    DJM_THREAD_ENABLE_AUTO_CONFIG: Setting[bool] = Setting(
+        False,
+        "Send greeting, get-started button and menu to Meta after each migrate. Otherwise management commands send "
+        "them.",
+        documented=True,
+    )
+    DJM_THREAD_GREETINGS_TEXT: Setting[str | Promise] = Setting(
+        "",
+        "Greeting for first-time visitors; at most 160 characters.",
+        documented=True,
+    )
+    DJM_THREAD_ENABLE_GET_STARTED_BUTTON: Setting[bool] = Setting(
+        True,
+        "Show the get-started button.",
+        documented=True,
+    )
+    DJM_THREAD_PERSISTENT_MENUS: Setting[list[Any] | tuple[Any, ...]] = Setting(
+        (),
+        "Entries of the persistent menu: at most 20 dicts with type (postback or web_url), title, and url or payload. "
+        "A postback without payload gets the number of its place as payload.",
+    )
+    DJM_PROFILE: Setting[dict[str, Any] | str | os.PathLike[str]] = Setting(
+        {},
+        "Messenger Profile of the Page, as a dict by Meta's names of the properties or as the path of a TOML file. "
+        "The key pages holds the differences of single Pages. Its properties replace those of the DJM_THREAD settings.",
+    )
+
+    # The platform.
+    DJM_PAGE_ID: Setting[str] = Setting(
+        "",
+        "Id of the Page, if the project has one Page. Without it the first callback tells the id.",
+    )
+    DJM_APP_ID: Setting[str] = Setting(
+        "",
+        "Id of the Meta app. The bot distinguishes its own echoes from those of other apps on the Page by it.",
+    )
+    DJM_WEBHOOK_FIELDS: Setting[list[str] | tuple[str, ...]] = Setting(
+        (),
+        "Webhook fields to subscribe to in addition to those of the rules, such as standby, or feed for another part "
+        "of the project.",
+    )
+    DJM_PAGES: Setting[dict[str, dict[str, Any]]] = Setting(
+        {},
+        "Pages by page id, each with the keys of the second table. A key that is left out is read from the Page's "
+        "row in the database, then from the settings of the one Page.",
+        secret=True,
+    )
+    DJM_TOKEN_KEYS: Setting[str | list[str] | tuple[str, ...]] = Setting(
+        (),
+        "Keys that encrypt tokens in the database, newest first. manage.py djmessenger tokens --new-key makes one.",
+        secret=True,
+    )
+    DJM_GRAPH_URL: Setting[str] = Setting(
+        "https://graph.facebook.com",
+        "Address of the Graph API. Another address serves emulators and tests.",
+    )
+    DJM_INSTAGRAM_GRAPH_URL: Setting[str] = Setting(
+        "https://graph.instagram.com",
+        "Address of the Graph API for accounts with Instagram Login. If only DJM_GRAPH_URL is set, that address is "
+        "used.",
+    )
+    DJM_GRAPH_VERSION: Setting[str] = Setting(
+        "v26.0",
+        "Version of the Graph API in each call, such as v26.0.",
+    )
+    DJM_GRAPH_TIMEOUT: Setting[float] = Setting(
+        10.0,
+        "Seconds for one call to Graph, from connecting to the last byte; at most half of DJM_LEASE.",
+        above=0,
+        maximum=DAY,
+    )
+    DJM_UPLOAD_TIMEOUT: Setting[float] = Setting(
+        45.0,
+        "Seconds for the upload of one file to Graph; less than DJM_LEASE.",
+        above=0,
+        maximum=DAY,
+    )
+    DJM_REQUEST_LOG: Setting[int] = Setting(
+        1000,
+        "Number of calls to Graph that are kept for each Page with a request log.",
+        minimum=1,
+        # A slice of a query takes no larger number on SQLite.
+        maximum=1_000_000,
+    )
+    DJM_RULEBOOK: Setting[dict[str, Any]] = Setting(
+        {},
+        "Overrides of the dated rulebook by key of a row, for a limit or a date that Meta changed.",
+    )
+    DJM_OUTGOING_CHECKS: Setting[str] = Setting(
+        "refuse",
+        "Treatment of a message over a limit of the rulebook: refuse raises an error, warn sends it with a warning.",
+        choices=("refuse", "warn"),
+    )
+
+    # Receiving and handling.
+    DJM_VERIFY_SIGNATURE: Setting[bool] = Setting(
+        True,
+        "Require a valid X-Hub-Signature-256 of each callback. Leave it on.",
+    )
+    DJM_MAX_BODY: Setting[int] = Setting(
+        8 * 1024 * 1024,
+        "Largest body of a callback in bytes. A larger one is answered 413.",
+        # One text of 2,000 characters takes up to 24,000 bytes as escaped JSON.
+        minimum=32 * 1024,
+        maximum=1024 * 1024 * 1024,
+    )
+    DJM_MAX_EVENT_AGE: Setting[timedelta] = Setting(
+        timedelta(days=7),
+        "Age over which an event is stored and ignored.",
+        # A shorter time ignores messages because of the difference of two clocks.
+        minimum=timedelta(minutes=1),
+        maximum=CENTURY,
+    )
+    DJM_MAX_PENDING: Setting[int] = Setting(
+        500,
+        "Number of events of one conversation that may wait. Further events are stored and ignored.",
+        minimum=1,
+        maximum=1_000_000,
+    )
+    DJM_DISPATCHER: Setting[str] = Setting(
+        "embedded",
+        "Runner of the work on stored callbacks: inline, embedded, worker, celery, or the dotted path of a class.",
+    )
+    DJM_TRIES: Setting[int] = Setting(
+        8,
+        "Number of attempts to handle a failing event, with growing pauses, before its state is failed.",
+        minimum=1,
+        maximum=1_000,
+    )
+    DJM_WHEN_UNSURE: Setting[str] = Setting(
+        "resend",
+        "Treatment of a reply whose delivery is unknown because neither answer nor echo came in time: resend sends it "
+        "again, park leaves it to staff.",
+        choices=("resend", "park"),
+    )
+    DJM_SECOND_OPINION: Setting[bool] = Setting(
+        False,
+        "Look up the conversation at Meta before a reply of unknown delivery is sent again or parked. The token needs "
+        "pages_read_engagement for it.",
+    )
+    DJM_ECHO_WAIT: Setting[float] = Setting(
+        15.0,
+        "Seconds that a reply of unknown delivery waits for its echo while no delay of echoes is measured. "
+        "Afterwards the wait is four times the measured delay, between two thirds of this value and eight times this "
+        "value.",
+        above=0,
+        maximum=DAY,
+    )
+    DJM_LEASE: Setting[float] = Setting(
+        60.0,
+        "Seconds after which another worker may take over a conversation queue whose worker does not renew its lease.",
+        above=0,
+        maximum=DAY,
+    )
+    DJM_POLL: Setting[float] = Setting(
+        1.0,
+        "Seconds between two looks of an idle worker for new work.",
+        # Zero would query the database without a pause.
+        above=0,
+        maximum=DAY,
+    )
+    DJM_SWEEP: Setting[float] = Setting(
+        20.0,
+        "Seconds between two searches for work that no wake-up announced.",
+        above=0,
+        maximum=DAY,
+    )
+    DJM_SIMULATOR: Setting[bool] = Setting(
+        False,
+        "Open the simulator to staff while DEBUG is off. In DEBUG it is open to all visitors.",
+    )
+    DJM_SIMULATOR_CALLBACK: Setting[str] = Setting(
+        "",
+        "Address to which the simulator posts callbacks, if the server cannot reach the bot at the address that "
+        "browsers use.",
+    )
+
+    # Retention: manage.py djmessenger purge removes older rows.
+    DJM_KEEP_BODIES: Setting[timedelta] = Setting(
+        timedelta(days=7),
+        "Time for which raw callbacks are kept after they are split into events.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_KEYS: Setting[timedelta] = Setting(
+        timedelta(days=8),
+        "Time for which the key of a handled event is kept, so that a second delivery has no effect. Keys are always "
+        "kept for at least a day more than DJM_MAX_EVENT_AGE.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_TEXTS: Setting[timedelta | None] = Setting(
+        timedelta(days=30),
+        "Time for which handled events and finished replies are kept with their texts; None keeps them for ever. "
+        "Events that SaveMessagingHandler keeps are not removed.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_ATTEMPTS: Setting[timedelta] = Setting(
+        timedelta(days=30),
+        "Time for which the attempts of finished replies are kept.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_FAILED: Setting[timedelta] = Setting(
+        timedelta(days=90),
+        "Time for which failed events, failed and parked replies and callbacks that were not understood are kept.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+
+    # Monitoring and patterns.
+    DJM_HEALTH_TOKEN: Setting[str] = Setting(
+        "",
+        "Token that a monitor sends to read the health page. Without it only signed-in staff can read the page.",
+        secret=True,
+    )
+    DJM_HEALTH_MAX_WAIT: Setting[float] = Setting(
+        60.0,
+        "Seconds that the oldest event or reply may wait before the health page answers 503.",
+        above=0,
+        maximum=30 * DAY,
+    )
+    DJM_REGEX_ENGINE: Setting[str] = Setting(
+        "regex",
+        "Engine for patterns over texts of persons. re2 needs the extra djmessenger[re2].",
+        choices=("regex", "re2"),
+    )
+    DJM_REGEX_TIMEOUT: Setting[float] = Setting(
+        0.05,
+        "Seconds for one pattern on one text. A pattern that takes longer does not match.",
+        above=0,
+        maximum=60,
+    )
+
+    def read(self, name: str) -> Any:
+        """Return the value of the project, otherwise the default."""
+        default = SETTINGS[name].default
+        return getattr(settings, name, default) if _is_configured() else default
+
+    def is_set(self, name: str) -> bool:
+        """Return True if the project itself sets the setting."""
+        return _is_configured() and hasattr(settings, name)
+
+    def page_setting(self, page_id: str, name: str) -> Any:
+        """Return one value of the Page's entry in ``DJM_PAGES``, or an empty text."""
+        # One expression: no frame holds the entry, and with it the token.
+        return (self.read("DJM_PAGES").get(page_id) or {}).get(name, "")
+
+
+class PageEntry:
+    """The keys of one entry of ``DJM_PAGES``."""
+
+    token: Setting[str] = Setting("", "Access token of the Page.", secret=True)
+    app_id: Setting[str] = Setting("", "Id of the Meta app to which the Page belongs.")
+    channel: Setting[str] = Setting(
+        "",
+        "Channel of the Page.",
+        choices=("messenger", "instagram"),
+    )
+    login: Setting[str] = Setting(
+        "",
+        "Login of an Instagram account: through its Facebook Page, or Instagram Login.",
+        choices=("facebook", "instagram"),
+    )
+    version: Setting[str] = Setting("", "Version of the Graph API for the Page.")
+    policy: Setting[str | os.PathLike[str]] = Setting(
+        "",
+        "Policy of the Page: dotted path of a module or a dict, or path of a JSON file.",
+    )
+    language: Setting[str] = Setting("", "Language of a person without a known language.")
+    log: Setting[bool] = Setting(False, "Keep a request log of the Page.")
+
+
+SETTINGS: Mapping[str, Setting[Any]] = declared_in(AppSettings)
+"""The declarations by name, in the order of the source."""
+
+PAGE_KEYS: Mapping[str, Setting[Any]] = declared_in(PageEntry)
+"""The declarations of the keys of a ``DJM_PAGES`` entry."""
+
+RENAMED: Mapping[str, str] = {}
+"""Former names of settings to their new names."""
+
+GONE: Mapping[str, str] = {
+    "DJM_POST_MESSAGE_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
+    "DJM_USER_DETAILS_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
+    "DJM_THREAD_SETTINGS_URL": "Addresses are made from DJM_GRAPH_URL and DJM_GRAPH_VERSION.",
+    "DJM_BASE_DIR": "No part of the package needs it.",
+}
+"""Settings of the package of 2016 that have no successor, each with the reason."""
+
+app_settings = AppSettings()
+
+_seen_configured = False
+
+
+def _is_configured() -> bool:
+    """Return True if Django has settings, or if the environment names them; the defaults serve otherwise."""
+    global _seen_configured  # noqa: PLW0603 - each event asks several times, and it never becomes False again
+    if not _seen_configured:
+        _seen_configured = settings.configured or "DJANGO_SETTINGS_MODULE" in os.environ
+    return _seen_configured

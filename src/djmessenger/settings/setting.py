@@ -1,0 +1,192 @@
+"""One declaration of a setting: name, type, default, choices, bounds, secrecy and meaning. Internal."""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import math
+import os
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, Generic, Protocol, Self, TypeVar, overload
+
+from django.utils.functional import Promise
+
+T = TypeVar("T")
+
+_WORDS: Mapping[Any, str] = {float: "number", Promise: "lazy text", os.PathLike: "path", type(None): "None"}
+"""Names of types for people who do not read Python annotations."""
+
+
+class Reader(Protocol):
+    """Source of the current value of a setting."""
+
+    def read(self, name: str) -> Any: ...
+
+
+class Setting(Generic[T]):
+    """Typed descriptor of one setting; its type is the annotation ``Setting[...]`` of the attribute.
+
+    A class of settings declares ``DJM_POLL: Setting[float] = Setting(1.0, "...", above=0)``. An instance of that class
+    reads the value from its method ``read``; the class itself returns the declaration.
+    """
+
+    name = ""
+
+    def __init__(
+        self,
+        default: T,
+        meaning: str,
+        *,
+        choices: tuple[T, ...] = (),
+        minimum: T | None = None,
+        above: T | None = None,
+        maximum: T | None = None,
+        documented: bool = False,
+        secret: bool = False,
+    ) -> None:
+        self.default = default
+        self.meaning = meaning
+        self.choices = choices
+        self.minimum = minimum
+        self.above = above
+        self.maximum = maximum
+        self.documented = documented
+        self.secret = secret
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._owner, self.name = owner, name
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: Reader, owner: type) -> T: ...
+    def __get__(self, instance: Reader | None, owner: type) -> Self | T:
+        if instance is None:
+            return self
+        value: T = instance.read(self.name)
+        return value
+
+    @functools.cached_property
+    def type(self) -> Any:
+        """The argument of the annotation: ``float`` of ``Setting[float]``."""
+        (argument,) = typing.get_args(typing.get_type_hints(self._owner)[self.name])
+        return argument
+
+    @property
+    def type_text(self) -> str:
+        """The accepted types in words, such as ``str or list of str``."""
+        # None first: the bounds stand behind the last type.
+        members = sorted(_members(self.type), key=lambda member: member is not type(None))
+        return _joined(dict.fromkeys(map(_type_text, members)))
+
+    @property
+    def bounds_text(self) -> str:
+        """The choices or the bounds in words, or an empty text."""
+        if self.choices:
+            return _joined(f"{choice!r}" for choice in self.choices)
+        bounds = (("above", self.above), ("at least", self.minimum), ("at most", self.maximum))
+        return " and ".join(f"{word} {_amount(bound)}" for word, bound in bounds if bound is not None)
+
+    @property
+    def accepted(self) -> str:
+        """Types and bounds in words, such as ``number above 0``."""
+        return self.bounds_text if self.choices else f"{self.type_text} {self.bounds_text}".strip()
+
+    def problem(self, value: Any) -> str:
+        """Return the reason why the value is refused, or an empty text; never raises, never shows a secret."""
+        fits = _fits(value, self.type)
+        if fits and self._is_within(value):
+            return ""
+        shown = f"of type {type(value).__name__}" if self.secret else _shown(value)
+        return f"is {shown}; it must be {self.accepted}"
+
+    def _is_within(self, value: Any) -> bool:
+        if self.choices:
+            return value in self.choices or value == self.default
+        if value is None:
+            return True
+        return not (
+            (self.above is not None and not value > self.above)
+            or (self.minimum is not None and value < self.minimum)
+            or (self.maximum is not None and value > self.maximum)
+        )
+
+
+def declared_in(owner: type) -> Mapping[str, Setting[Any]]:
+    """Return the settings that a class declares, by name, in the order of the source."""
+    return types.MappingProxyType(
+        {name: row for name, row in vars(owner).items() if isinstance(row, Setting)}
+    )
+
+
+def _members(annotation: Any) -> tuple[Any, ...]:
+    is_union = typing.get_origin(annotation) in {typing.Union, types.UnionType}
+    return typing.get_args(annotation) if is_union else (annotation,)
+
+
+def _fits(value: Any, annotation: Any) -> bool:
+    """Compare a value with an annotation, items included; a bool is no number, and neither is NaN or infinity."""
+    return any(_fits_one(value, member) for member in _members(annotation))
+
+
+def _fits_one(value: Any, annotation: Any) -> bool:
+    if annotation is Any:
+        return True
+    if annotation is float:
+        return _is_number(value)
+    if annotation is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    kind = typing.get_origin(annotation) or annotation
+    if not isinstance(value, kind):
+        return False
+    arguments = [one for one in typing.get_args(annotation) if one is not Ellipsis]
+    if isinstance(value, dict):
+        key, item = arguments
+        return all(_fits(name, key) and _fits(inner, item) for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_fits(inner, arguments[0]) for inner in value)
+    return True
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _type_text(annotation: Any) -> str:
+    kind = typing.get_origin(annotation) or annotation
+    word = _WORDS.get(kind, kind.__name__)
+    item = [one for one in typing.get_args(annotation) if one is not Ellipsis][-1:]
+    is_plain = not item or item[0] is Any or kind is os.PathLike
+    return word if is_plain else f"{word} of {_joined(map(_type_text, _members(item[0])))}"
+
+
+def _amount(bound: Any) -> str:
+    if not isinstance(bound, datetime.timedelta):
+        return f"{bound}"
+    seconds = bound.total_seconds()
+    for unit, length in (("day", 86_400), ("hour", 3_600), ("minute", 60), ("second", 1)):
+        if seconds >= length and seconds % length == 0:
+            number = int(seconds // length)
+            return f"{number} {unit}{'' if number == 1 else 's'}"
+    return f"{seconds:g} seconds"
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, (bool, float, str, datetime.timedelta)):
+        return _shortened(repr(value))
+    # The text of a very long integer raises ValueError.
+    if isinstance(value, int) and value.bit_length() < 200:
+        return repr(value)
+    return f"of type {type(value).__name__}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:60]}..."
+
+
+def _joined(words: Iterable[str]) -> str:
+    return " or ".join(words)

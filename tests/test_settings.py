@@ -1,0 +1,156 @@
+"""Declarations of the settings: each is complete, each is read, and each value is judged without an exception."""
+
+from __future__ import annotations
+
+import ast
+import datetime
+import decimal
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import djmessenger.settings as documented
+from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
+from djmessenger.settings.setting import Setting
+
+SOURCE = Path(__file__).parent.parent / "src" / "djmessenger"
+FOR_PROJECTS_ONLY = {"DJM_BUSINESS_ADDRESS"}
+"""Documented since 2016; projects read it, this package does not."""
+ALL = [*SETTINGS.values(), *PAGE_KEYS.values()]
+
+
+class Odd:
+    """Value whose methods all fail."""
+
+    def _fail(self, *args: Any) -> Any:
+        raise RuntimeError("odd")
+
+    __repr__ = __str__ = __bool__ = __eq__ = __hash__ = __len__ = __iter__ = __lt__ = __gt__ = _fail
+
+
+plain: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.sampled_from([10**400, -(10**400)]),
+    st.floats(),
+    st.text(max_size=20),
+    st.sampled_from(["", " ", ".", "..", "a.b", "a..b", "\0", "\ud800", "/", "resend", "v26.0", "os.path"]),
+    st.binary(max_size=5),
+    st.timedeltas(),
+    st.sampled_from([datetime.timedelta.max, datetime.timedelta.min]),
+    st.datetimes(),
+    st.decimals(),
+    st.builds(Odd),
+    st.builds(object),
+    st.sampled_from([Path(), Path("no-such-file"), decimal.Decimal("NaN"), int, print]),
+)
+odd_values = st.recursive(
+    plain,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.lists(inner, max_size=3).map(tuple),
+        st.dictionaries(st.one_of(st.none(), st.integers(), st.text(max_size=10)), inner, max_size=3),
+        st.dictionaries(st.sampled_from([*PAGE_KEYS, "rules", "pages", "greeting"]), inner, max_size=3),
+    ),
+    max_leaves=5,
+)
+
+
+@pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
+class TestDeclaration:
+    def test_has_all_its_parts(self, row):
+        assert row.type_text
+        assert re.fullmatch(r"[A-Z].*\.", row.meaning)
+        assert row.problem(row.default) == ""
+
+    def test_a_number_or_a_time_has_bounds(self, row):
+        members = set(getattr(row.type, "__args__", (row.type,)))
+        if members & {int, float, datetime.timedelta}:
+            assert row.maximum is not None
+            assert (row.above is None) is not (row.minimum is None)
+
+    def test_a_bound_is_the_last_value_that_is_accepted(self, row):
+        for bound in (row.minimum, row.maximum):
+            assert bound is None or row.problem(bound) == ""
+        assert row.above is None or row.problem(row.above)
+        if row.minimum is not None:
+            smallest = datetime.timedelta.resolution if isinstance(row.minimum, datetime.timedelta) else 1
+            assert row.problem(row.minimum - smallest)
+            assert row.problem(row.maximum + smallest)
+
+    def test_a_choice_is_accepted_and_its_neighbour_is_not(self, row):
+        for choice in row.choices:
+            assert row.problem(choice) == ""
+            assert row.problem(f"{choice}x")
+
+    def test_a_token_or_a_secret_is_secret(self, row):
+        assert row.secret is bool(re.search(r"TOKEN|SECRET|^DJM_PAGES$|token", row.name))
+
+    def test_none_is_refused_where_its_meaning_is_not_documented(self, row):
+        assert (row.problem(None) == "") is ("None" in row.meaning)
+
+
+@given(value=odd_values)
+def test_any_value_is_judged_without_an_exception(value):
+    for row in ALL:
+        problem = row.problem(value)
+        assert not problem or row.accepted in problem
+        if problem and row.secret:
+            assert problem.startswith("is of type ")
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])
+def test_only_a_finite_number_is_a_number(value):
+    for row in ALL:
+        if row.type is float:
+            assert row.problem(value)
+
+
+def test_an_integer_too_long_for_a_text_is_judged():
+    assert SETTINGS["DJM_TRIES"].problem(10**5000).startswith("is of type int")
+
+
+def test_the_reading_is_typed_by_the_declaration_and_nothing_is_written():
+    assert SETTINGS["DJM_POLL"].default == app_settings.DJM_POLL
+    assert isinstance(type(app_settings).DJM_POLL, Setting)
+    with pytest.raises(AttributeError):
+        app_settings.DJM_POLL = 2.0
+
+
+def test_the_documented_module_has_every_name(settings):
+    settings.DJM_POLL = 7.0
+    assert documented.DJM_POLL == app_settings.DJM_POLL == 7.0
+    assert set(SETTINGS) <= set(dir(documented))
+    with pytest.raises(AttributeError):
+        documented.DJM_POL  # noqa: B018
+
+
+def names_read() -> set[str]:
+    """Return each ``DJM_`` name that the code of the package reads, as attribute or as text alone."""
+    found = set()
+    for path in SOURCE.rglob("*.py"):
+        if path.name in {"declared.py", "checks.py"} or path.parent.name == "migrations":
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and node.attr.startswith("DJM_"):
+                found.add(node.attr)
+            elif isinstance(node, ast.Constant) and re.fullmatch(r"DJM_[A-Z_]+[A-Z]", str(node.value)):
+                found.add(node.value)
+    return found
+
+
+def test_each_setting_that_is_read_is_declared_and_the_other_way_round():
+    environment = {"DJM_DEMO_FOLDER", "DJM_FAILPOINT", "DJM_FAILPOINT_HITS"}
+    assert names_read() - environment <= set(SETTINGS)
+    assert set(SETTINGS) - names_read() == FOR_PROJECTS_ONLY
+
+
+def test_former_names_lead_to_settings_that_exist():
+    assert set(RENAMED.values()) <= set(SETTINGS)
+    assert not {*RENAMED, *GONE} & set(SETTINGS)
