@@ -11,11 +11,11 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
-from djmessenger import settings
+from djmessenger.settings import app_settings
 
 
 def _is_signed(request: HttpRequest) -> bool:
-    secret = str(settings.DJM_APP_SECRET).encode()
+    secret = str(app_settings.DJM_APP_SECRET).encode()
     expected = "sha256=" + hmac.new(secret, request.body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, request.headers["X-Hub-Signature-256"])
 

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
@@ -207,12 +207,12 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     if not _are_right("DJM_PROFILE"):
         return []
     source = app_settings.DJM_PROFILE
-    languages = [code for code, _name in django_settings.LANGUAGES]
+    languages = [code for code, _name in settings.LANGUAGES]
     try:
-        written = declaration.read(source, getattr(django_settings, "BASE_DIR", ""))
+        written = declaration.read(source, getattr(settings, "BASE_DIR", ""))
         for page_id in ("", *map(str, written[declaration.PAGES])):
             of_page = declaration.for_page(written, page_id)
-            found = declaration.properties(of_page, languages, django_settings.LANGUAGE_CODE)
+            found = declaration.properties(of_page, languages, settings.LANGUAGE_CODE)
             given = {name: value for name, value in found.items() if value is not None}
             # The get-started button is there by default, or stands on the Page already.
             profile.in_order(given, present=profile.ORDER)
@@ -247,7 +247,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 "settings",
             )
         )
-    database = getattr(django_settings, "DATABASES", {}).get("default") or {}
+    database = getattr(settings, "DATABASES", {}).get("default") or {}
     works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
     found += _check_work(kind, database)
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
@@ -368,8 +368,8 @@ def _key_problems() -> list[str]:
 @checks.register("djmessenger")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Greeting and menu can be sent as they are."""
-    languages = [code for code, _name in django_settings.LANGUAGES]
-    code = django_settings.LANGUAGE_CODE
+    languages = [code for code, _name in settings.LANGUAGES]
+    code = settings.LANGUAGE_CODE
     found: list[CheckMessage] = []
     text, menu = app_settings.DJM_THREAD_GREETINGS_TEXT, app_settings.DJM_THREAD_PERSISTENT_MENUS
     if _are_right("DJM_THREAD_GREETINGS_TEXT") and text:
@@ -420,7 +420,7 @@ def policy_problems() -> Iterable[Any]:
 
 
 def _names_in_settings() -> Iterator[str]:
-    return (name for name in sorted(set(dir(django_settings))) if name.startswith("DJM_"))
+    return (name for name in sorted(set(dir(settings))) if name.startswith("DJM_"))
 
 
 def _undeclared(name: str) -> CheckMessage:
@@ -498,7 +498,7 @@ def _is_debug() -> bool:
     """Whether the project is in DEBUG; a test runner turns it off behind the project's back, before it checks."""
     test_utils = sys.modules.get("django.test.utils")
     saved = getattr(getattr(test_utils, "_TestState", None), "saved_data", None)
-    return bool(django_settings.DEBUG or getattr(saved, "debug", False))
+    return bool(settings.DEBUG or getattr(saved, "debug", False))
 
 
 def _is_test() -> bool:

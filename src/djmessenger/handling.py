@@ -12,11 +12,12 @@ from typing import Any, ClassVar, Final
 from django.db.models import F, Q
 from django.utils import timezone
 
-from djmessenger import graph, models, settings
+from djmessenger import graph, models
 from djmessenger.exceptions import DJMException
 from djmessenger.logs import fault, hidden
 from djmessenger.payload import Payload
 from djmessenger.receiving import Coordinates, Messaging
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +62,12 @@ class UserProfileHandler(BaseHandler):
         person = _person(messaging)
         if person is None:
             return
-        if settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
+        if app_settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
             self._fetch(person)
 
     def is_slow_for(self, messaging: Messaging) -> bool:
         """Only Graph is waited for, and only until the person is known."""
-        if not (settings.DJM_SAVE_USER_PROFILE and messaging.authored):
+        if not (app_settings.DJM_SAVE_USER_PROFILE and messaging.authored):
             return False
         person: models.FBUserProfile | None = messaging.person
         return person is None or self._is_unknown(person)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
-from django.conf import settings as django_settings
+from django.conf import settings
 
 _SIZE = 5
 """Bytes; enough to tell the people of one log apart."""
@@ -22,5 +22,5 @@ def hidden(identity: object) -> str:
     text = "" if identity is None else str(identity)
     if not text:
         return ""
-    key = django_settings.SECRET_KEY.encode()[:64] if django_settings.configured else b""
+    key = settings.SECRET_KEY.encode()[:64] if settings.configured else b""
     return hashlib.blake2b(text.encode("utf-8", "backslashreplace"), key=key, digest_size=_SIZE).hexdigest()

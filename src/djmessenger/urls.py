@@ -6,12 +6,12 @@ import re
 
 from django.urls import URLPattern, re_path
 
-from djmessenger import settings
+from djmessenger.settings import app_settings
 from djmessenger.views import DJMBotView, health
 
 urlpatterns: list[URLPattern] = []
 
-if settings.DJM_ENDPOINT:
-    endpoint = re.escape(settings.DJM_ENDPOINT.strip("/"))
+if app_settings.DJM_ENDPOINT:
+    endpoint = re.escape(app_settings.DJM_ENDPOINT.strip("/"))
     urlpatterns.append(re_path(rf"^{endpoint}/?$", DJMBotView.as_view(), name="djmessenger-webhook"))
     urlpatterns.append(re_path(rf"^{endpoint}/health/?$", health, name="djmessenger-health"))

@@ -17,9 +17,10 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
-from djmessenger import bot, settings, signatures
+from djmessenger import bot, signatures
 from djmessenger.operations.status import read_health
 from djmessenger.pipeline import intake
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -52,8 +53,8 @@ class DJMBotView(View):
         token = request.GET.get("hub.verify_token", "")
         if (
             request.GET["hub.mode"] == "subscribe"
-            and settings.DJM_ENDPOINT_VERIFY_TOKEN
-            and constant_time_compare(token, settings.DJM_ENDPOINT_VERIFY_TOKEN)
+            and app_settings.DJM_ENDPOINT_VERIFY_TOKEN
+            and constant_time_compare(token, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
             and _CHALLENGE.fullmatch(challenge)
         ):
             return _text(challenge, 200)
@@ -66,12 +67,12 @@ class DJMBotView(View):
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Take a callback in: cheap refusals first, then the body, its signature and its row."""
-        signed = settings.DJM_VERIFY_SIGNATURE
+        signed = app_settings.DJM_VERIFY_SIGNATURE
         signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
         if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it carries no X-Hub-Signature-256")
         try:
-            body = _read(request, settings.DJM_MAX_BODY)
+            body = _read(request, app_settings.DJM_MAX_BODY)
         except (RawPostDataException, OSError):
             return self._refuse("its body could not be read; a middleware may have read it before")
         if body is None:
@@ -96,7 +97,7 @@ class DJMBotView(View):
 
     @staticmethod
     def _refuse(why: str) -> HttpResponse:
-        if settings.DJM_VERIFY_SIGNATURE and not bot.app_secrets():
+        if app_settings.DJM_VERIFY_SIGNATURE and not bot.app_secrets():
             logger.error(
                 "DJM_APP_SECRET is empty, so no callback can be verified", extra={"action": "no_app_secret"}
             )
@@ -116,7 +117,7 @@ def health(request: HttpRequest) -> JsonResponse:
     For whoever sends ``Authorization: Bearer`` with ``DJM_HEALTH_TOKEN``, and for signed-in staff; 403 else. A
     paused Page is told and is no 503: restarting the bot would not mend it.
     """
-    most = settings.DJM_HEALTH_MAX_WAIT
+    most = app_settings.DJM_HEALTH_MAX_WAIT
     try:
         if not _may_see_health(request):
             return JsonResponse({}, status=403)
@@ -131,7 +132,7 @@ def health(request: HttpRequest) -> JsonResponse:
 
 def _may_see_health(request: HttpRequest) -> bool:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    wanted = settings.DJM_HEALTH_TOKEN
+    wanted = app_settings.DJM_HEALTH_TOKEN
     if wanted and scheme.lower() == "bearer" and constant_time_compare(token.strip(), wanted):
         return True
     user = getattr(request, "user", None)

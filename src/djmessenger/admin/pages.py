@@ -18,10 +18,11 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from djmessenger import bot, graph, settings
+from djmessenger import bot, graph
 from djmessenger.admin.base import RecordAdmin
 from djmessenger.exceptions import DJMException, TokenKeyError
 from djmessenger.models import GraphCall, Page, UploadedFile
+from djmessenger.settings import app_settings
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
@@ -164,7 +165,7 @@ class PageAdmin(RecordAdmin):
 
     @admin.display(description=_("access token"))
     def token(self, page: Page) -> str:
-        if settings.page_setting(page.page_id, "token"):
+        if app_settings.page_setting(page.page_id, "token"):
             return gettext("set in DJM_PAGES")
         if not page.token_ciphertext:
             return gettext("set in the settings") if _speaks_by_default(page) else gettext("not set")

@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 from django.db import DatabaseError, transaction
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from djmessenger import graph, models, routing, rules, settings
+from djmessenger import graph, models, routing, rules
 from djmessenger.bot.pages import (
     Speaker,
     all_pages,
@@ -42,6 +42,7 @@ from djmessenger.pipeline.dispatch import (
 from djmessenger.pipeline.inbox import Inbox
 from djmessenger.pipeline.outbox import Outbox
 from djmessenger.pipeline.road import Road
+from djmessenger.settings import app_settings
 from djmessenger.signals import reply_queued
 
 __all__ = [
@@ -100,13 +101,13 @@ def get_policy(page: models.Page | None = None) -> routing.Policy:
 
 @functools.lru_cache(maxsize=1)
 def _project_policy() -> routing.Policy:
-    if settings.is_set("DJM_ROUTING_POLICY"):
-        return routing.Policy.load(settings.DJM_ROUTING_POLICY)
+    if app_settings.is_set("DJM_ROUTING_POLICY"):
+        return routing.Policy.load(app_settings.DJM_ROUTING_POLICY)
     load_modules()
     written = rules.collect(config.name for config in apps.get_app_configs())
     if written is not None:
         return written
-    return routing.Policy.load(settings.DJM_ROUTING_POLICY)
+    return routing.Policy.load(app_settings.DJM_ROUTING_POLICY)
 
 
 @functools.lru_cache(maxsize=256)
@@ -161,10 +162,10 @@ def get_policy_problems() -> list[routing.Problem]:
     """Give every mistake in the policy that would serve; building it is not needed."""
     load_modules()
     names = [config.name for config in apps.get_app_configs()]
-    if settings.is_set("DJM_ROUTING_POLICY"):
-        return [*routing.Policy.problems_of(settings.DJM_ROUTING_POLICY), *rules.overruled(names)]
+    if app_settings.is_set("DJM_ROUTING_POLICY"):
+        return [*routing.Policy.problems_of(app_settings.DJM_ROUTING_POLICY), *rules.overruled(names)]
     problems = rules.problems(names)
-    return routing.Policy.problems_of(settings.DJM_ROUTING_POLICY) if problems is None else problems
+    return routing.Policy.problems_of(app_settings.DJM_ROUTING_POLICY) if problems is None else problems
 
 
 def load_modules() -> None:
@@ -191,7 +192,7 @@ def _client(speaker: Speaker) -> graph.Client:
         base_url=speaker.base_url,
         version=speaker.version,
         transport=_transport,
-        timeout=settings.DJM_GRAPH_TIMEOUT,
+        timeout=app_settings.DJM_GRAPH_TIMEOUT,
         on_call=None if speaker.logged_as is None else functools.partial(_log_call, speaker.logged_as),
     )
 
@@ -220,10 +221,10 @@ def get_app_client(page: models.Page | None = None) -> graph.Client:
         graph.Secret(f"{app_id}|{secret.reveal()}"),
         app_secret=secret,
         page_id=app_id,
-        base_url=settings.DJM_GRAPH_URL,
-        version=settings.DJM_GRAPH_VERSION,
+        base_url=app_settings.DJM_GRAPH_URL,
+        version=app_settings.DJM_GRAPH_VERSION,
         transport=_transport,
-        timeout=settings.DJM_GRAPH_TIMEOUT,
+        timeout=app_settings.DJM_GRAPH_TIMEOUT,
     )
 
 
@@ -289,13 +290,13 @@ def rotate_tokens() -> int:
 def get_road() -> Road:
     """Give the road, with what the settings say about policies and clients."""
     # Who works inline sees a failure at once; a pause would leave the event to a worker that is not there.
-    tries = 1 if settings.DJM_DISPATCHER == "inline" else settings.DJM_TRIES
+    tries = 1 if app_settings.DJM_DISPATCHER == "inline" else app_settings.DJM_TRIES
     return Road(inbox=Inbox(get_policy, get_client, tries=tries), outbox=Outbox(get_client))
 
 
 def get_dispatcher_class() -> type[Dispatcher]:
     """Give the class that ``DJM_DISPATCHER`` names; ``DJMInvalidConfigException`` says why there is none."""
-    name = settings.DJM_DISPATCHER
+    name = app_settings.DJM_DISPATCHER
     if name in DISPATCHERS:
         return DISPATCHERS[name]
     words = [*DISPATCHERS, *OTHER_DISPATCHERS]
@@ -337,18 +338,18 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
     if isinstance(row, models.Callback):
         get_dispatcher().callback_stored(row.pk)
     elif row.conversation_id is not None:
-        if settings.DJM_DISPATCHER == "inline":
+        if app_settings.DJM_DISPATCHER == "inline":
             get_road().conversation(row.conversation_id)
         else:
             get_dispatcher().replies_queued(row.conversation_id)
-    elif settings.DJM_DISPATCHER == "inline":
+    elif app_settings.DJM_DISPATCHER == "inline":
         get_road().inbox.handle_loose(row.pk)
 
 
 def install() -> None:
     """Connect the parts that know each other only here; called once by the app config."""
     load_modules()
-    if settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
+    if app_settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
         # So that a worker of Celery knows the tasks; what is not installed is the business of the check.
         with contextlib.suppress(DJMInvalidConfigException):
             get_dispatcher_class()

@@ -7,12 +7,13 @@ import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from django.conf import settings as django_settings
+from django.conf import settings
 
-from djmessenger import models, settings
+from djmessenger import models
 from djmessenger.bot.tokens import decrypt
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
 from djmessenger.graph import Secret
+from djmessenger.settings import app_settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,29 +35,29 @@ def app_secrets() -> dict[str, str]:
 
     In DEBUG without a secret it is one made of ``SECRET_KEY``: the simulator signs with it, strangers cannot.
     """
-    configured = settings.DJM_APP_SECRET
+    configured = app_settings.DJM_APP_SECRET
     if isinstance(configured, Mapping):
         found = {str(app_id): secret for app_id, secret in configured.items()}
     elif isinstance(configured, (list, tuple)):
         found = {f"#{number}": secret for number, secret in enumerate(configured, 1)}
     else:
-        found = {settings.DJM_APP_ID: configured}
+        found = {app_settings.DJM_APP_ID: configured}
     found = {app_id: secret for app_id, secret in found.items() if secret}
-    if not found and django_settings.DEBUG:
-        return {settings.DJM_APP_ID: _made_up("app secret")}
+    if not found and settings.DEBUG:
+        return {app_settings.DJM_APP_ID: _made_up("app secret")}
     return found
 
 
 def page_access_token() -> str:
     """Give the token of the one Page of the settings; in DEBUG without one, a made-up one for the emulator."""
-    token = settings.DJM_PAGE_ACCESS_TOKEN
-    if token or not django_settings.DEBUG:
+    token = app_settings.DJM_PAGE_ACCESS_TOKEN
+    if token or not settings.DEBUG:
         return token
     return _made_up("page access token")
 
 
 def _made_up(purpose: str) -> str:
-    key = django_settings.SECRET_KEY.encode()
+    key = settings.SECRET_KEY.encode()
     return hmac.new(key, f"djmessenger {purpose}".encode(), hashlib.sha256).hexdigest()[:32]
 
 
@@ -65,13 +66,13 @@ def default_page() -> models.Page:
 
     It is that of ``DJM_PAGE_ID``, else the only one of ``DJM_PAGES``, else whichever Page the token is of.
     """
-    page_id = settings.DJM_PAGE_ID
-    if not page_id and len(settings.DJM_PAGES) == 1 and not settings.DJM_PAGE_ACCESS_TOKEN:
-        page_id = next(iter(settings.DJM_PAGES))
+    page_id = app_settings.DJM_PAGE_ID
+    if not page_id and len(app_settings.DJM_PAGES) == 1 and not app_settings.DJM_PAGE_ACCESS_TOKEN:
+        page_id = next(iter(app_settings.DJM_PAGES))
     if not page_id:
-        if settings.DJM_PAGES and not settings.DJM_PAGE_ACCESS_TOKEN:
+        if app_settings.DJM_PAGES and not app_settings.DJM_PAGE_ACCESS_TOKEN:
             raise DJMInvalidConfigException(
-                f"Which Page? DJM_PAGES names {len(settings.DJM_PAGES)}; set DJM_PAGE_ID to the usual one, or name "
+                f"Which Page? DJM_PAGES names {len(app_settings.DJM_PAGES)}; set DJM_PAGE_ID to the usual one, or name "
                 "one (bot.get_client(page), or --page of a command)."
             )
         return models.Page()
@@ -87,20 +88,20 @@ def find_page(page_id: str) -> models.Page:
 def all_pages() -> list[models.Page]:
     """Give every Page that is set up to speak, by id: rows with a token, entries of ``DJM_PAGES``, the default one."""
     found = {page.page_id: page for page in models.Page.objects.all()}
-    for page_id in [*settings.DJM_PAGES, settings.DJM_PAGE_ID]:
+    for page_id in [*app_settings.DJM_PAGES, app_settings.DJM_PAGE_ID]:
         if page_id and page_id not in found:
             found[page_id] = models.Page(page_id=page_id, **_channel_of(page_id))
     return [page for _id, page in sorted(found.items()) if _has_token(page)]
 
 
 def _channel_of(page_id: str) -> dict[str, str]:
-    channel = settings.page_setting(page_id, "channel")
+    channel = app_settings.page_setting(page_id, "channel")
     return {"channel": channel} if channel else {}
 
 
 def _has_token(page: models.Page) -> bool:
     return bool(
-        settings.page_setting(page.page_id, "token")
+        app_settings.page_setting(page.page_id, "token")
         or page.token_ciphertext
         or (is_default(page) and page_access_token())
     )
@@ -112,15 +113,15 @@ def is_default(page: models.Page) -> bool:
     Without ``DJM_PAGE_ID`` they serve any Page that has nothing of its own, unless ``DJM_PAGES`` names some: then
     a guess could speak with the wrong token.
     """
-    if settings.DJM_PAGE_ID:
-        return page.page_id in {"", settings.DJM_PAGE_ID}
-    return not page.page_id or not settings.DJM_PAGES
+    if app_settings.DJM_PAGE_ID:
+        return page.page_id in {"", app_settings.DJM_PAGE_ID}
+    return not page.page_id or not app_settings.DJM_PAGES
 
 
 def token_of(page: models.Page) -> Secret:
     """Give the token of a Page; ``DJMInvalidConfigException`` says what to do where there is none."""
-    if settings.page_setting(page.page_id, "token"):
-        return _secret(page, settings.page_setting(page.page_id, "token"))
+    if app_settings.page_setting(page.page_id, "token"):
+        return _secret(page, app_settings.page_setting(page.page_id, "token"))
     if page.token_ciphertext:
         return decrypt(page.page_id, page.token_ciphertext)
     if is_default(page) and page_access_token():
@@ -143,8 +144,8 @@ def speaker_of(page: models.Page) -> Speaker:
         token=token_of(page),
         app_secret=_app_secret_of(page),
         base_url=_host_of(page),
-        version=page.configured("version") or settings.DJM_GRAPH_VERSION,
-        logged_as=page.pk if page.is_logged or settings.page_setting(page.page_id, "log") else None,
+        version=page.configured("version") or app_settings.DJM_GRAPH_VERSION,
+        logged_as=page.pk if page.is_logged or app_settings.page_setting(page.page_id, "log") else None,
     )
 
 
@@ -165,8 +166,12 @@ def _speaks_as(page: models.Page) -> str:
 
 def _host_of(page: models.Page) -> str:
     """Give Graph's address; an emulator set with ``DJM_GRAPH_URL`` alone stands for all hosts."""
-    own = settings.is_set("DJM_INSTAGRAM_GRAPH_URL") or not settings.is_set("DJM_GRAPH_URL")
-    return settings.DJM_INSTAGRAM_GRAPH_URL if page.has_instagram_login() and own else settings.DJM_GRAPH_URL
+    own = app_settings.is_set("DJM_INSTAGRAM_GRAPH_URL") or not app_settings.is_set("DJM_GRAPH_URL")
+    return (
+        app_settings.DJM_INSTAGRAM_GRAPH_URL
+        if page.has_instagram_login() and own
+        else app_settings.DJM_GRAPH_URL
+    )
 
 
 def _secret(page: models.Page, value: object) -> Secret:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidValueException, TokenKeyError
 from djmessenger.graph import Secret
+from djmessenger.settings import app_settings
 
 try:
     from cryptography.fernet import Fernet, InvalidToken, MultiFernet
@@ -70,15 +70,15 @@ def key_problems() -> list[str]:
 
 
 def _count() -> int:
-    configured = settings.DJM_TOKEN_KEYS
+    configured = app_settings.DJM_TOKEN_KEYS
     return (1 if configured else 0) if isinstance(configured, str) else len(configured)
 
 
 def _key(number: int) -> Secret:
     # Expressions, not variables: whoever collects frames collects those.
-    if isinstance(settings.DJM_TOKEN_KEYS, str):
-        return Secret(settings.DJM_TOKEN_KEYS)
-    return Secret(settings.DJM_TOKEN_KEYS[number])
+    if isinstance(app_settings.DJM_TOKEN_KEYS, str):
+        return Secret(app_settings.DJM_TOKEN_KEYS)
+    return Secret(app_settings.DJM_TOKEN_KEYS[number])
 
 
 def _fernet(number: int) -> Fernet | None:

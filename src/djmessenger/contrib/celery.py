@@ -20,10 +20,11 @@ from django.core.checks import CheckMessage, Warning  # noqa: A004
 from django.db.models import Min
 from django.utils import timezone
 
-from djmessenger import bot, models, settings
+from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline.pools import SlowThreads
 from djmessenger.pipeline.road import Road
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class CeleryDispatcher:
         try:
             work.apply_async(retry=False, expires=_EXPIRES, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and none may reach the request
-            self._again = Deadline(settings.DJM_SWEEP)
+            self._again = Deadline(app_settings.DJM_SWEEP)
             logger.error(
                 "The broker did not take a task (%s); the sweep finds what waits",
                 type(error).__name__,
@@ -118,7 +119,7 @@ def sweep() -> None:
 
     For the beat, every few seconds; it ends before ``DJM_SWEEP`` is over, and two at once do no harm.
     """
-    road, end = bot.get_road(), Deadline(settings.DJM_SWEEP * 0.8)
+    road, end = bot.get_road(), Deadline(app_settings.DJM_SWEEP * 0.8)
     road.sweep()
     for row_id in road.loose_waiting():
         road.inbox.handle_loose(row_id)
@@ -137,7 +138,7 @@ def _work(end: Deadline) -> bool:
                 road.inbox.handle_loose(row_id)
             busy = bool(todo)
             for kind in (Kind.OUT, Kind.IN):
-                deadline = Deadline(settings.DJM_LEASE)
+                deadline = Deadline(app_settings.DJM_LEASE)
                 for lease in _claim(kind, slow):
                     busy = True
                     try:
@@ -154,9 +155,9 @@ def _work(end: Deadline) -> bool:
 
 def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
     """Claim a conversation queue; and one that waits for a thread for slow work, where one is free."""
-    leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE)
+    leases = models.Lane.objects.claim(kind, seconds=app_settings.DJM_LEASE)
     if kind == Kind.IN and slow.room():
-        waited = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, is_slow=True)
+        waited = models.Lane.objects.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
         slow.reserve(waited, more=bool(waited))
         # Those first: handing them on takes a moment.
         return waited + leases
@@ -214,7 +215,7 @@ def _stop(**kwargs: Any) -> None:
     with _lock:
         pool = _pools.pop(os.getpid(), None)
     if pool is not None:
-        pool.stop(settings.DJM_GRAPH_TIMEOUT)
+        pool.stop(app_settings.DJM_GRAPH_TIMEOUT)
 
 
 worker_process_shutdown.connect(_stop, dispatch_uid="djmessenger.contrib.celery")

@@ -12,8 +12,8 @@ from typing import Any, Final
 
 import regex
 
-from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.settings import app_settings
 
 try:
     import re2  # type: ignore[import-untyped]
@@ -48,7 +48,7 @@ def search(pattern: str, text: str) -> Groups | None:
     name. Engine and time limit are ``DJM_REGEX_ENGINE`` and ``DJM_REGEX_TIMEOUT`` (seconds). Raises
     ``PatternTimeout`` after counting and logging it.
     """
-    found = compiled(settings.DJM_REGEX_ENGINE, pattern)(text[:MAX_LENGTH])
+    found = compiled(app_settings.DJM_REGEX_ENGINE, pattern)(text[:MAX_LENGTH])
     if found is None:
         return None
     return {"match": found.group(), "groups": found.groups(), **found.groupdict()}
@@ -77,7 +77,7 @@ def _for_regex(pattern: str) -> Callable[[str], Any]:
         raise DJMInvalidConfigException(f"the pattern {pattern!r} cannot be read: {error}") from error
 
     def find(text: str) -> Any:
-        limit = settings.DJM_REGEX_TIMEOUT
+        limit = app_settings.DJM_REGEX_TIMEOUT
         began = time.thread_time()
         for _ in range(_GOES):
             try:

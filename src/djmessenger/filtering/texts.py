@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.core.exceptions import ValidationError
 from django.core.validators import validate_email
 from django.utils import translation
 from django.utils.functional import Promise
 
-from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.filtering.base import BaseFilter, Verdict, literal_key
 from djmessenger.filtering.patterns import PatternTimeout, compiled, literals_of, search
 from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.settings import app_settings
 from djmessenger.utils.utils import LocalizedString
 
 Word = str | Promise | LocalizedString
@@ -34,7 +34,7 @@ class SimpleTextRegexFilter(BaseFilter):
     def __init__(self, regex: str | None = None) -> None:
         self.regex = regex
         if regex is not None:
-            compiled(settings.DJM_REGEX_ENGINE, regex)
+            compiled(app_settings.DJM_REGEX_ENGINE, regex)
 
     def should_pass(self, messaging: Messaging) -> bool:
         return self.check(messaging).passed
@@ -137,7 +137,7 @@ def _spellings(word: Word) -> set[str]:
     if not isinstance(word, Promise):
         return {word}
     found = set()
-    for code, _name in django_settings.LANGUAGES:
+    for code, _name in settings.LANGUAGES:
         with translation.override(code):
             found.add(str(word))
     return found

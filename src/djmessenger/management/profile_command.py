@@ -8,11 +8,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger import graph, settings
+from djmessenger import graph
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_apply
 from djmessenger.operations.profile_declaration import for_page
 from djmessenger.operations.profile_plan import make_plan
+from djmessenger.settings import app_settings
 
 NAMES: Mapping[str, str] = {"get_started": "get-started button"}
 
@@ -84,7 +85,7 @@ class ProfileCommand(BaseCommand):
 
     def declared_or(self, otherwise: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Give the property as ``DJM_PROFILE`` declares it, else what ``otherwise`` gives."""
-        page_id = self.page_id or settings.DJM_PAGE_ID
+        page_id = self.page_id or app_settings.DJM_PAGE_ID
         if self.field in for_page(profile_apply.declared(), page_id):
             return {self.field: profile_apply.wanted(page_id)[self.field]}
         return otherwise()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from typing import ClassVar
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.db import connections, models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
@@ -28,7 +28,7 @@ class CallbackManager(models.Manager["Callback"]):
 def _put_statement(alias: str) -> str:
     """Give the statement for a database; what is the same of all new rows stands in it."""
     known = dialect(Callback, alias)
-    if connections[alias].vendor == "sqlite" and not django_settings.USE_TZ:
+    if connections[alias].vendor == "sqlite" and not settings.USE_TZ:
         # Now() is UTC there, also for a project that keeps local times.
         known = known | {"now": known["now"].replace("'NOW'", "'NOW', 'localtime'")}
     return (

@@ -9,7 +9,8 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger import rulebook, settings
+from djmessenger import rulebook
+from djmessenger.settings import app_settings
 
 _EARLY = datetime.timedelta(days=1)
 """How long before Meta drops an attachment we stop to use it: a message may wait a while."""
@@ -102,7 +103,7 @@ class Page(models.Model):
 
         ``name`` is channel, login, app_id, version, policy or language.
         """
-        return str(settings.page_setting(self.page_id, name) or getattr(self, name))
+        return str(app_settings.page_setting(self.page_id, name) or getattr(self, name))
 
     def has_instagram_login(self) -> bool:
         return (
@@ -115,7 +116,7 @@ class Page(models.Model):
 
         With Instagram Login the app has another id and secret than the one of ``DJM_APP_ID``.
         """
-        return self.configured("app_id") or ("" if self.has_instagram_login() else settings.DJM_APP_ID)
+        return self.configured("app_id") or ("" if self.has_instagram_login() else app_settings.DJM_APP_ID)
 
 
 class UploadedFileManager(models.Manager["UploadedFile"]):
@@ -180,7 +181,9 @@ class GraphCallManager(models.Manager["GraphCall"]):
         dropped = self.old().delete()[0]
         for page_pk in list(self.order_by().values_list("page_id", flat=True).distinct()):
             lines = self.filter(page_id=page_pk)
-            newest_over = lines.order_by("-id").values_list("id", flat=True)[settings.DJM_REQUEST_LOG :][:1]
+            newest_over = lines.order_by("-id").values_list("id", flat=True)[app_settings.DJM_REQUEST_LOG :][
+                :1
+            ]
             for pk in list(newest_over):
                 dropped += lines.filter(id__lte=pk).delete()[0]
         return dropped

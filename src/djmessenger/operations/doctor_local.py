@@ -7,16 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.core import checks as system_checks
 from django.db import DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from djmessenger import bot, models, rulebook, settings
+from djmessenger import bot, models, rulebook
 from djmessenger.exceptions import DJMException
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
 from djmessenger.pipeline.dispatch import InlineDispatcher, WorkerDispatcher
+from djmessenger.settings import app_settings
 
 LAG_WARN, LAG_FAIL = 60.0, 600.0
 """Seconds for which something may wait."""
@@ -52,14 +53,14 @@ class LocalDoctor:
             yield Finding(status, "settings", f"{item.id}: {item.msg}", item.hint or "")
         if not found:
             yield Finding(OK, "settings", "the system checks find nothing")
-        if django_settings.DEBUG:
+        if settings.DEBUG:
             yield Finding(
                 WARN, "settings", "DEBUG is on: made-up secrets serve where none are set",
                 "Set DEBUG = False where people write to the bot.",
             )  # fmt: skip
 
     def _version(self) -> Finding:
-        version = settings.DJM_GRAPH_VERSION
+        version = app_settings.DJM_GRAPH_VERSION
         row = rulebook.rows().get(f"graph.{version}")
         cure = "Set DJM_GRAPH_VERSION; docs/graph-versions.md says how to move."
         if row is None:
@@ -89,7 +90,7 @@ class LocalDoctor:
         return Finding(OK, "database", "it answers and is migrated")
 
     def _dispatcher(self) -> Finding:
-        name = settings.DJM_DISPATCHER
+        name = app_settings.DJM_DISPATCHER
         try:
             kind = bot.get_dispatcher_class()
         except DJMException as error:

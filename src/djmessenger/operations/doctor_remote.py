@@ -11,12 +11,13 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import urllib3
 from django.utils import timezone
 
-from djmessenger import bot, graph, models, settings
+from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.results import TokenInfo
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import subscriptions
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
+from djmessenger.settings import app_settings
 
 INSTAGRAM = models.Page.Channel.INSTAGRAM
 ON_MESSENGER = ("pages_messaging", "pages_manage_metadata")
@@ -142,7 +143,7 @@ class RemoteDoctor:
                 f"Generate one for the app {page.get_app_id()}.",
             )
         needed: tuple[str, ...] = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
-        if settings.DJM_SECOND_OPINION:
+        if app_settings.DJM_SECOND_OPINION:
             needed = (*needed, "pages_read_engagement")
         missing = [scope for scope in needed if scope not in info.scopes]
         if missing:
@@ -221,9 +222,9 @@ class RemoteDoctor:
             )  # fmt: skip
         elif found.active is False:
             yield Finding(FAIL, "webhook", "Meta switched it off", "Save it again in the App Dashboard.")
-        elif urlsplit(found.callback_url).path.strip("/") != settings.DJM_ENDPOINT.strip("/"):
+        elif urlsplit(found.callback_url).path.strip("/") != app_settings.DJM_ENDPOINT.strip("/"):
             yield Finding(
-                WARN, "webhook", f"Meta posts to {found.callback_url}, and DJM_ENDPOINT is {settings.DJM_ENDPOINT}",
+                WARN, "webhook", f"Meta posts to {found.callback_url}, and DJM_ENDPOINT is {app_settings.DJM_ENDPOINT}",
                 "Fine where urls.py includes djmessenger below a prefix; else enter the right address.",
             )  # fmt: skip
         yield from self._callback(found.callback_url if found is not None else "")
@@ -243,7 +244,7 @@ class RemoteDoctor:
         query = {
             "hub.mode": "subscribe",
             "hub.challenge": challenge,
-            "hub.verify_token": settings.DJM_ENDPOINT_VERIFY_TOKEN,
+            "hub.verify_token": app_settings.DJM_ENDPOINT_VERIFY_TOKEN,
         }
         shown = urlunsplit(parts._replace(query=""))
         try:

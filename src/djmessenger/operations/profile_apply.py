@@ -7,15 +7,16 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.db import connections, router
 
-from djmessenger import bot, graph, models, settings
+from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_plan
 from djmessenger.operations import profile_thread_settings as thread
 from djmessenger.operations.profile_plan import Budget, PageProfile
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +27,7 @@ def greeting() -> dict[str, Any]:
     """Give the greeting as a property of the Messenger Profile."""
     return {
         "greeting": thread.greeting(
-            settings.DJM_THREAD_GREETINGS_TEXT, _languages(), django_settings.LANGUAGE_CODE
+            app_settings.DJM_THREAD_GREETINGS_TEXT, _languages(), settings.LANGUAGE_CODE
         )
     }
 
@@ -40,18 +41,18 @@ def persistent_menu() -> dict[str, Any]:
     """Give the persistent menu as a property of the Messenger Profile."""
     return {
         "persistent_menu": thread.persistent_menu(
-            settings.DJM_THREAD_PERSISTENT_MENUS, _languages(), django_settings.LANGUAGE_CODE
+            app_settings.DJM_THREAD_PERSISTENT_MENUS, _languages(), settings.LANGUAGE_CODE
         )
     }
 
 
 def _languages() -> list[str]:
-    return [code for code, _name in django_settings.LANGUAGES]
+    return [code for code, _name in settings.LANGUAGES]
 
 
 def declared() -> dict[str, Any]:
     """Give ``DJM_PROFILE`` as written; a relative path is looked for in ``BASE_DIR``."""
-    return declaration.read(settings.DJM_PROFILE, getattr(django_settings, "BASE_DIR", ""))
+    return declaration.read(app_settings.DJM_PROFILE, getattr(settings, "BASE_DIR", ""))
 
 
 def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
@@ -63,17 +64,17 @@ def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
     written = declared()
     of_page = declaration.for_page(written, page_id)
     found = {name: value for name, value in _of_thread_settings().items() if name not in of_page}
-    found |= declaration.properties(of_page, _languages(), django_settings.LANGUAGE_CODE)
+    found |= declaration.properties(of_page, _languages(), settings.LANGUAGE_CODE)
     own = {str(key): value for key, value in written[declaration.PAGES].items()}.get(page_id, {})
     return profile_plan.for_platform(found, platform, own)
 
 
 def _of_thread_settings() -> dict[str, Any]:
     found: dict[str, Any] = {}
-    if settings.DJM_THREAD_GREETINGS_TEXT:
+    if app_settings.DJM_THREAD_GREETINGS_TEXT:
         found |= greeting()
-    menu = persistent_menu() if settings.DJM_THREAD_PERSISTENT_MENUS else {}
-    if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON or menu:
+    menu = persistent_menu() if app_settings.DJM_THREAD_PERSISTENT_MENUS else {}
+    if app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON or menu:
         found |= get_started()
     else:
         found["get_started"] = None
@@ -125,7 +126,7 @@ def auto_configure(
 
     Does nothing for a test database, and whatever goes wrong is a warning in the log: ``migrate`` has done its part.
     """
-    if not settings.DJM_THREAD_ENABLE_AUTO_CONFIG or using != router.db_for_write(models.Page):
+    if not app_settings.DJM_THREAD_ENABLE_AUTO_CONFIG or using != router.db_for_write(models.Page):
         return
     if is_test_database(using):
         return

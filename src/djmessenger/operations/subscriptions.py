@@ -10,10 +10,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from djmessenger import bot, graph, models, settings
+from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.receiving import ReceivingType
 from djmessenger.routing.wants import wanted_types
+from djmessenger.settings import app_settings
 
 
 class Field(NamedTuple):
@@ -126,7 +127,7 @@ class Comparison:
 def wanted_fields(page: models.Page) -> frozenset[str]:
     """Give the fields that follow from the rules of a Page, and those of ``DJM_WEBHOOK_FIELDS``."""
     channel = page.configured("channel")
-    more = settings.DJM_WEBHOOK_FIELDS
+    more = app_settings.DJM_WEBHOOK_FIELDS
     if channel == models.Page.Channel.INSTAGRAM:
         more = [SINGULAR.get(name, name) for name in more]
     return fields_for(wanted_types(bot.get_policy(page)), channel) | frozenset(more)

@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 
 from django.utils.functional import Promise
 
-from djmessenger import rulebook, settings
+from djmessenger import rulebook
 from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger("djmessenger.outgoing")
 
@@ -111,7 +112,7 @@ class Writer:
     ) -> None:
         """Refuse what is over a row of the rulebook, or warn of it, as ``DJM_OUTGOING_CHECKS`` says."""
         error = kind(self.where(name), problem, f"{row.source}, read {row.date}")
-        if settings.DJM_OUTGOING_CHECKS != "warn":
+        if app_settings.DJM_OUTGOING_CHECKS != "warn":
             raise error
         if not self.making:
             logger.warning("%s", error)

@@ -6,13 +6,13 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.utils import translation
 from django.utils.functional import Promise
 
-from djmessenger import settings
 from djmessenger.facebook_locales import language_code
 from djmessenger.outgoing.data import as_messages
+from djmessenger.settings import app_settings
 from djmessenger.utils.utils import LocalizedString
 
 Words = str | Promise | LocalizedString
@@ -20,7 +20,7 @@ Words = str | Promise | LocalizedString
 
 def prefix_for(locale: str | None) -> str:
     """Give the bot's prefix in the language of a locale."""
-    return renderer(locale)(settings.DJM_BOT_PREFIX)
+    return renderer(locale)(app_settings.DJM_BOT_PREFIX)
 
 
 def bodies(message: Any, *, locale: str | None, channel: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -57,4 +57,4 @@ def _language_of(locale: str | None) -> str:
     if known is None and locale:
         with contextlib.suppress(LookupError):
             known = translation.get_supported_language_variant(locale.replace("_", "-").lower())
-    return known or django_settings.LANGUAGE_CODE
+    return known or settings.LANGUAGE_CODE

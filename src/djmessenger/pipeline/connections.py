@@ -9,9 +9,9 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
-from djmessenger import settings
 from djmessenger.clock import seconds
 from djmessenger.pipeline.threads import NAME
+from djmessenger.settings import app_settings
 
 _IDLE = 5.0
 """Seconds after which an idle connection is tested before it is used again."""
@@ -54,7 +54,7 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
     """
     if connection.vendor == "postgresql" and threading.current_thread().name.startswith(NAME):
         with connection.cursor() as cursor:
-            milliseconds = int(settings.DJM_LEASE * 500)
+            milliseconds = int(app_settings.DJM_LEASE * 500)
             cursor.execute(
                 "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", [str(milliseconds)]
             )

@@ -18,7 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
-from djmessenger import graph, models, settings
+from djmessenger import graph, models
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
@@ -28,6 +28,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.receiving import Messaging, ReceivingType, cleaned
 from djmessenger.routing import Decision, Policy
+from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed
 from djmessenger.sql import Among, Prepared, Several, update_each
 
@@ -547,7 +548,7 @@ class _Transaction:
 
 
 def _has_time(deadline: Deadline) -> bool:
-    return deadline.remaining() > settings.DJM_LEASE / _LEAST_SHARE
+    return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_SHARE
 
 
 def _told(row: models.Messaging) -> dict[str, Any]:

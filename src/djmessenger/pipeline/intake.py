@@ -16,13 +16,14 @@ from django.db.models import Count, F, OuterRef, QuerySet, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from djmessenger import models, settings
+from djmessenger import models
 from djmessenger.logs import hidden
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import Item, Messaging, ReceivingType, decode
 from djmessenger.receiving import split as split_document
+from djmessenger.settings import app_settings
 from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 
 logger = logging.getLogger(__name__)
@@ -316,10 +317,10 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
         is_standby=messaging.is_standby,
         timestamp=messaging.timestamp,
     )
-    oldest = timezone.now() - settings.DJM_MAX_EVENT_AGE
+    oldest = timezone.now() - app_settings.DJM_MAX_EVENT_AGE
     if messaging.timestamp < _milliseconds(oldest):
         row.state = models.Messaging.State.IGNORED
-        row.reason = f"older than {settings.DJM_MAX_EVENT_AGE}"
+        row.reason = f"older than {app_settings.DJM_MAX_EVENT_AGE}"
     return row
 
 
@@ -418,7 +419,7 @@ def _cap(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
 
     Nothing waits in the inbox of ``idle`` conversations.
     """
-    most = settings.DJM_MAX_PENDING
+    most = app_settings.DJM_MAX_PENDING
     fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
     waiting: Counter[int | None] = Counter()
     if busy := {row.conversation_id for row in fresh} - set(idle):
@@ -476,7 +477,7 @@ def _take(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Leas
     wanted = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
     if not wanted:
         return {}
-    leases = models.Messaging.objects.claim_idle(wanted, settings.DJM_LEASE)
+    leases = models.Messaging.objects.claim_idle(wanted, app_settings.DJM_LEASE)
     return {lease.conversation_id: lease for lease in leases}
 
 

@@ -22,7 +22,7 @@ from django.db.models import F, OuterRef, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
-from djmessenger import graph, models, settings
+from djmessenger import graph, models
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
@@ -33,6 +33,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import log_lost
 from djmessenger.pipeline.second_opinion import second_opinion
 from djmessenger.pipeline.send_tokens import token_of, with_token
+from djmessenger.settings import app_settings
 from djmessenger.signals import page_paused, reply_failed, reply_sent
 from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 
@@ -139,7 +140,7 @@ class Outbox:
         """
         while True:
             step = self._step(lease, deadline)
-            if step is Step.NEXT and deadline.remaining() > settings.DJM_GRAPH_TIMEOUT:
+            if step is Step.NEXT and deadline.remaining() > app_settings.DJM_GRAPH_TIMEOUT:
                 continue
             self._let_go(lease, step)
             return
@@ -185,7 +186,7 @@ class Outbox:
         ready = [pk for pk, reply in firsts.items() if self._can_leave(reply)][:limit]
         leases = (
             models.Lane.objects.claim_idle(
-                models.Lane.Kind.OUT, ready, models.Reply, where=_OPEN, seconds=settings.DJM_LEASE
+                models.Lane.Kind.OUT, ready, models.Reply, where=_OPEN, seconds=app_settings.DJM_LEASE
             )
             if ready
             else []
@@ -222,7 +223,7 @@ class Outbox:
     def call(self, flight: Flight) -> Answer:
         """Make the call of an attempt; touches no database and never raises an ``Exception``."""
         failpoint("outbox_attempt_committed")
-        if flight.deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
+        if flight.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the lane.
             return Answer(flight=flight)
         reply = flight.reply
@@ -643,7 +644,9 @@ class Outbox:
             return Step.NEXT
         parks = reply.is_parked_when_unsure
         if parks is None:
-            parks = settings.DJM_WHEN_UNSURE == "park" or (opinion is None and not self._echoes_come(page))
+            parks = app_settings.DJM_WHEN_UNSURE == "park" or (
+                opinion is None and not self._echoes_come(page)
+            )
         unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
         if parks or unsure >= _MOST_UNSURE:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
@@ -657,9 +660,9 @@ class Outbox:
         It is asked each ``_ASK_EVERY`` of the seconds ``beyond`` the wait, ``_ASKED`` times at most; that it has none
         counts when it says so again. ``Wait`` stands for: not yet.
         """
-        if not settings.DJM_SECOND_OPINION:
+        if not app_settings.DJM_SECOND_OPINION:
             return None
-        if beyond % _ASK_EVERY >= _POLL or deadline.remaining() < settings.DJM_GRAPH_TIMEOUT:
+        if beyond % _ASK_EVERY >= _POLL or deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
             return Wait(seconds=_POLL)
         asked = beyond // _ASK_EVERY + 1
         page = reply.conversation.page
@@ -736,12 +739,12 @@ class Outbox:
 
     def _limit(self, page: models.Page) -> float:
         """Seconds that an unsure reply waits: none where no echo can come and nobody else is asked."""
-        return self._wait(page) if settings.DJM_SECOND_OPINION or self._echoes_come(page) else 0.0
+        return self._wait(page) if app_settings.DJM_SECOND_OPINION or self._echoes_come(page) else 0.0
 
     @staticmethod
     def _wait(page: models.Page) -> float:
         """Seconds in which an echo may still come: four times the lag seen, within bounds."""
-        usual = float(settings.DJM_ECHO_WAIT)
+        usual = float(app_settings.DJM_ECHO_WAIT)
         if page.echo_lag is None:
             return usual
         return min(max(4 * page.echo_lag, usual * 2 / 3), usual * 8)

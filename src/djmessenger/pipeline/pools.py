@@ -13,12 +13,13 @@ from typing import Generic, TypeVar
 
 from django.db import DatabaseError, connections
 
-from djmessenger import clock, models, settings
+from djmessenger import clock, models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline.connections import connection_hygiene, no_connection
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.threads import NAME, Threads
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -115,13 +116,13 @@ class SlowThreads:
             self._limits.pop(lease, None)
 
     def _renew(self) -> None:
-        due = Deadline(settings.DJM_LEASE / _RENEWALS)
+        due = Deadline(app_settings.DJM_LEASE / _RENEWALS)
         while not self._ended.wait(min(_LOOK, max(0.0, due.remaining()))):
             with no_connection():
                 self._end_late_ones()
                 self._leave_to_others()
                 if due.remaining() <= 0:
-                    due = Deadline(settings.DJM_LEASE / _RENEWALS)
+                    due = Deadline(app_settings.DJM_LEASE / _RENEWALS)
                     self.renew()
 
     def _leave_to_others(self) -> None:
@@ -151,7 +152,7 @@ class SlowThreads:
             leases = list(self._leases)
         for lease in leases:
             try:
-                models.Lane.objects.renew(lease, settings.DJM_LEASE)
+                models.Lane.objects.renew(lease, app_settings.DJM_LEASE)
             except models.LeaseLost as lost:
                 logger.warning("A slow handler works in vain: %s", lost, extra={"action": "lease_lost"})
                 self._forget(lease)

@@ -11,8 +11,9 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
-from djmessenger import models, settings
+from djmessenger import models
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.settings import app_settings
 
 CHUNK = 1000
 """Rows in one transaction: it holds locks for a moment only."""
@@ -37,10 +38,12 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
     """Give what may go by the ``DJM_KEEP_*`` settings, in the order in which it should."""
     now = now or timezone.now()
     keys = now - keys_kept()
-    failed = now - settings.DJM_KEEP_FAILED
+    failed = now - app_settings.DJM_KEEP_FAILED
     found = [
-        Step(what="raw callbacks", rows=_callbacks(now - settings.DJM_KEEP_BODIES, failed), remove=_delete),
-        Step(what="attempts", rows=_attempts(now - settings.DJM_KEEP_ATTEMPTS), remove=_delete),
+        Step(
+            what="raw callbacks", rows=_callbacks(now - app_settings.DJM_KEEP_BODIES, failed), remove=_delete
+        ),
+        Step(what="attempts", rows=_attempts(now - app_settings.DJM_KEEP_ATTEMPTS), remove=_delete),
         Step(
             what="uploaded files",
             rows=models.UploadedFile.objects.filter(date_expires__lt=now),
@@ -50,8 +53,8 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
         Step(what="failed replies", rows=_replies([Fate.FAILED, Fate.PARKED], failed), remove=_delete),
         Step(what="failed events", rows=_events([Event.FAILED], min(failed, keys), keys), remove=_delete),
     ]
-    if settings.DJM_KEEP_TEXTS is not None:
-        texts = now - settings.DJM_KEEP_TEXTS
+    if app_settings.DJM_KEEP_TEXTS is not None:
+        texts = now - app_settings.DJM_KEEP_TEXTS
         handled = _events([Event.DONE, Event.IGNORED], texts, None)
         found += [
             Step(what="replies", rows=_replies([Fate.SENT, Fate.EXPIRED], texts), remove=_delete),
@@ -67,7 +70,7 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
 
 def keys_kept() -> datetime.timedelta:
     """How long keys are kept: longer than an event is handled, or a replayed capture would be handled again."""
-    return max(settings.DJM_KEEP_KEYS, settings.DJM_MAX_EVENT_AGE + _DAY)
+    return max(app_settings.DJM_KEEP_KEYS, app_settings.DJM_MAX_EVENT_AGE + _DAY)
 
 
 def purge(step: Step) -> Iterator[int]:

@@ -12,7 +12,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.db.models.functions import Length, Now
 
-from djmessenger import models, settings
+from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.connections import at_most
@@ -20,6 +20,7 @@ from djmessenger.pipeline.inbox import Handled, Inbox, RunHere, SlowPool
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.outbox import Outbox
+from djmessenger.settings import app_settings
 from djmessenger.sql import Prepared
 
 logger = logging.getLogger(__name__)
@@ -71,8 +72,10 @@ class Road:
 
     def work_on(self, kind: str, conversation_id: int) -> None:
         """Work on one direction of a conversation here and now, unless somebody else is at it."""
-        deadline = Deadline(settings.DJM_LEASE)
-        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, conversation_id=conversation_id)
+        deadline = Deadline(app_settings.DJM_LEASE)
+        leases = models.Lane.objects.claim(
+            kind, seconds=app_settings.DJM_LEASE, conversation_id=conversation_id
+        )
         for lease in leases:
             self.work(lease, deadline, RunHere())
 

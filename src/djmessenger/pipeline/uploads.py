@@ -10,9 +10,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger import graph, models, settings
+from djmessenger import graph, models
 from djmessenger.graph import errors
 from djmessenger.outgoing.attachments import pending_file, with_attachment_id
+from djmessenger.settings import app_settings
 
 UNKNOWN_ATTACHMENT = (100, 2018074)
 """Code and subcode for an attachment id that is not, or no longer, this Page's (Send API, "Error codes")."""
@@ -47,7 +48,7 @@ def with_file(client: graph.Client, page: models.Page, data: dict[str, Any]) -> 
                     file.kind,
                     upload,
                     platform="INSTAGRAM" if is_instagram else None,
-                    timeout=settings.DJM_UPLOAD_TIMEOUT,
+                    timeout=app_settings.DJM_UPLOAD_TIMEOUT,
                 )
             except errors.UnknownFate as error:
                 raise _repeatable(error) from None

@@ -14,7 +14,7 @@ from functools import partial
 from django.db import DatabaseError, connections
 from django.db.backends.signals import connection_created
 
-from djmessenger import models, settings
+from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline.connections import connection_hygiene, limit_idle_transactions, no_connection
 from djmessenger.pipeline.inbox import Handled
@@ -24,6 +24,7 @@ from djmessenger.pipeline.outbox import Answer, Flight, Outbox
 from djmessenger.pipeline.pools import AHEAD, MOST_LANES, Clerk, Pace, SlowThreads
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import NAME, Threads
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
@@ -151,8 +152,8 @@ class Worker:
                 try:
                     with connection_hygiene(), pace.round():
                         if sweep_at.remaining() <= 0:
-                            sweep_at = Deadline(settings.DJM_SWEEP)
-                            if models.Sweep.objects.claim(settings.DJM_SWEEP * _ALONE):
+                            sweep_at = Deadline(app_settings.DJM_SWEEP)
+                            if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
                                 self._road().sweep()
                                 self._loose(crew, self._road().loose_waiting())
                         self._have_split(crew)
@@ -162,7 +163,7 @@ class Worker:
                 except Exception:
                     logger.exception("A look for work failed", extra={"action": "look_failed"})
                 if not busy:
-                    wakeup.wait(settings.DJM_POLL)
+                    wakeup.wait(app_settings.DJM_POLL)
                 if (pause := pace.pause()) > 0:
                     stopping.wait(pause)
         finally:
@@ -189,10 +190,10 @@ class Worker:
                     except Exception:
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
         for pool in (crew.splitter, crew.handlers, crew.senders):
-            pool.join(settings.DJM_GRAPH_TIMEOUT + 5.0)
+            pool.join(app_settings.DJM_GRAPH_TIMEOUT + 5.0)
         for clerk in (crew.events, crew.answers):
-            clerk.stop(settings.DJM_GRAPH_TIMEOUT)
-        crew.slow.stop(settings.DJM_GRAPH_TIMEOUT)
+            clerk.stop(app_settings.DJM_GRAPH_TIMEOUT)
+        crew.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
 
     def _round(self, crew: _Crew) -> bool:
         """Claim what waits, as much as there are threads for; whether there was any."""
@@ -211,7 +212,7 @@ class Worker:
                     # What has waited longer comes first.
                     take = 0 if self._is_behind else crew.handlers.free()
                     # Made before the leases, so that it never ends after them.
-                    deadline = Deadline(settings.DJM_LEASE)
+                    deadline = Deadline(app_settings.DJM_LEASE)
                     todo = self._road().split_waiting(max(0, take))
                     self._loose(crew, todo.loose)
                     if todo.leases:
@@ -292,10 +293,10 @@ class Worker:
 
     def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
         # Made before the leases, so that it never ends after them.
-        deadline = Deadline(settings.DJM_LEASE)
+        deadline = Deadline(app_settings.DJM_LEASE)
         if limit <= 0 or self._stopping.is_set():
             return deadline, []
-        leases = models.Lane.objects.claim(kind, seconds=settings.DJM_LEASE, limit=limit, is_slow=is_slow)
+        leases = models.Lane.objects.claim(kind, seconds=app_settings.DJM_LEASE, limit=limit, is_slow=is_slow)
         if leases:
             self._watch(deadline)
         return deadline, leases
@@ -347,7 +348,7 @@ class Worker:
 
     def _events(self, crew: _Crew, handled: list[Handled]) -> list[Handled]:
         """Write events down, and have their answers sent that can leave at once."""
-        deadline = Deadline(settings.DJM_LEASE)
+        deadline = Deadline(app_settings.DJM_LEASE)
         self._watch(deadline)
         outbox = self._road().outbox
         limit = 0 if self._stopping.is_set() else self._room_out(crew)

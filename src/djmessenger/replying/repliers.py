@@ -6,13 +6,13 @@ import abc
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from djmessenger import settings
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.outgoing import Audio, File, Image, MediaMessage, OutgoingMessage, Text, Video, as_messages
 from djmessenger.outgoing.rendering import Words
 from djmessenger.receiving import Messaging
 from djmessenger.replying.sending import act, queue, queue_body, render_for, speaking_to
 from djmessenger.replying.types import NotificationType, ReplyAction, ReplyingType
+from djmessenger.settings import app_settings
 from djmessenger.utils.serializable import Serializable
 from djmessenger.utils.utils import LocalizedString
 
@@ -118,7 +118,7 @@ class DefaultMessageReplier(SimpleMessageReplier):
 
     @property
     def localized_string(self) -> Words:  # type: ignore[override]
-        text: Words = settings.DJM_DEFAULT_SENDER_TEXT
+        text: Words = app_settings.DJM_DEFAULT_SENDER_TEXT
         return text
 
 

@@ -10,12 +10,13 @@ from typing import Any
 
 from django.db import transaction
 
-from djmessenger import graph, models, settings
+from djmessenger import graph, models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.logs import fault, hidden
 from djmessenger.models.conversations import Held
 from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
 from djmessenger.receiving import Messaging
+from djmessenger.settings import app_settings
 
 logger = logging.getLogger("djmessenger.replying")
 
@@ -129,7 +130,7 @@ def _conversation(messaging: Messaging) -> models.Conversation:
     conversation: models.Conversation | None = messaging.conversation
     if conversation is None:
         psid = messaging.get_psid()
-        page_id = messaging.get_page_id() or settings.DJM_PAGE_ID
+        page_id = messaging.get_page_id() or app_settings.DJM_PAGE_ID
         if not psid or not page_id:
             raise DJMInvalidValueException(
                 f"the event names no {'Page' if psid else 'person'}, so there is nobody to answer"

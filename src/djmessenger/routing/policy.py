@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from time import perf_counter
 from typing import Any, ClassVar, NamedTuple, Self
 
-from django.conf import settings as django_settings
+from django.conf import settings
 
 from djmessenger.filtering import literal_keys
 from djmessenger.receiving import Messaging, ReceivingType
@@ -176,7 +176,7 @@ class Policy(Serializable):
                 answers = default is not None and default.rule.build().repliers
                 if not applied and not answers:
                     outcome.unhandled = True
-                    outcome.suggestion = suggest(messaging, with_text=django_settings.DEBUG)
+                    outcome.suggestion = suggest(messaging, with_text=settings.DEBUG)
         outcome.seconds = perf_counter() - started
         return Decision(outcome, None if outcome.refused else default, applied)
 

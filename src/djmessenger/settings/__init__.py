@@ -24,8 +24,4 @@ def __dir__() -> list[str]:
     return sorted([*globals(), *SETTINGS])
 
 
-is_set = app_settings.is_set
-page_setting = app_settings.page_setting
-read = app_settings.read
-
 rulebook.read_overrides_from(lambda: app_settings.DJM_RULEBOOK)

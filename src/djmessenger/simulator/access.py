@@ -6,13 +6,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
-from djmessenger import settings
+from djmessenger.settings import app_settings
 from djmessenger.simulator import keeper
 
 POLICY = (
@@ -26,15 +26,15 @@ View = Callable[..., HttpResponseBase]
 
 def is_enabled() -> bool:
     """Whether there is a simulator here at all."""
-    return bool(django_settings.DEBUG or settings.DJM_SIMULATOR)
+    return bool(settings.DEBUG or app_settings.DJM_SIMULATOR)
 
 
 def is_open_to(request: HttpRequest) -> bool:
     """Whether this visitor may use it: anybody in DEBUG, else staff where ``DJM_SIMULATOR`` is on."""
-    if django_settings.DEBUG:
+    if settings.DEBUG:
         return True
     user = getattr(request, "user", None)
-    return bool(settings.DJM_SIMULATOR and user is not None and user.is_active and user.is_staff)
+    return bool(app_settings.DJM_SIMULATOR and user is not None and user.is_active and user.is_staff)
 
 
 def for_visitors(view: View) -> View:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.conf import settings as django_settings
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Warning  # noqa: A004
 
-from djmessenger import settings
 from djmessenger.checks import DOCS
+from djmessenger.settings import app_settings
 
 
 @checks.register(checks.Tags.security, "djmessenger")
 def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The simulator is for development; on a live site somebody meant it."""
     found: list[CheckMessage] = []
-    if settings.DJM_SIMULATOR and not django_settings.DEBUG:
+    if app_settings.DJM_SIMULATOR and not settings.DEBUG:
         found.append(
             Warning(
                 "DJM_SIMULATOR is on while DEBUG is off: every member of staff can write to the bot as a made-up "

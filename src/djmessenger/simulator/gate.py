@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 from django.urls import NoReverseMatch, reverse
 
-from djmessenger import bot, settings
+from djmessenger import bot
 from djmessenger.graph import NotSent, UnknownFate, default_transport
 from djmessenger.graph.wire import Request, Response
+from djmessenger.settings.declared import SETTINGS, app_settings
 from djmessenger.simulator import keeper
 from djmessenger.simulator.access import is_enabled
 from djmessenger.simulator.stage import PREFIX, get_stage, is_configuring
@@ -45,7 +46,7 @@ class SimulatorTransport:
 
 def install() -> None:
     """Let the bot speak to the simulator, unless the project sends it to another address."""
-    if is_enabled() and settings.SETTINGS["DJM_GRAPH_URL"].default == settings.DJM_GRAPH_URL:
+    if is_enabled() and SETTINGS["DJM_GRAPH_URL"].default == app_settings.DJM_GRAPH_URL:
         bot.use_transport(SimulatorTransport())
 
 
@@ -65,8 +66,8 @@ def _kept_elsewhere(request: Request) -> Response | None:
 
 def _is_made_up(request: Request) -> bool:
     """Whether a call carries no token, or one that only the emulator takes."""
-    values = [] if settings.DJM_PAGE_ACCESS_TOKEN else [bot.page_access_token()]
-    values += [] if settings.DJM_APP_SECRET else bot.app_secrets().values()
+    values = [] if app_settings.DJM_PAGE_ACCESS_TOKEN else [bot.page_access_token()]
+    values += [] if app_settings.DJM_APP_SECRET else bot.app_secrets().values()
     given = request.headers.get("Authorization", "")
     return not given or any(value and value in given for value in values)
 

@@ -17,8 +17,9 @@ from typing import Any
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from djmessenger import bot, models, settings
+from djmessenger import bot, models
 from djmessenger.exceptions import DJMException
+from djmessenger.settings import app_settings
 from messenger_emulator import Delivery, Emulator, Page, Person, VirtualClock
 from messenger_emulator.server import Callback
 
@@ -241,7 +242,7 @@ class Stage:
             if self._is_configured:
                 return
             self._is_configured = True
-        if settings.DJM_PROFILE:
+        if app_settings.DJM_PROFILE:
             commands = [["djmessenger", "profile", "apply"]]
         else:
             commands = [[name] for name in _of_thread_settings()]
@@ -260,9 +261,9 @@ class Stage:
 def _of_thread_settings() -> list[str]:
     """Give the commands for what the settings of 2016 have of the Messenger Profile."""
     wanted = {
-        "configure_get_started_button": settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
-        "configure_greetings": settings.DJM_THREAD_GREETINGS_TEXT,
-        "configure_persistent_menu": settings.DJM_THREAD_PERSISTENT_MENUS,
+        "configure_get_started_button": app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
+        "configure_greetings": app_settings.DJM_THREAD_GREETINGS_TEXT,
+        "configure_persistent_menu": app_settings.DJM_THREAD_PERSISTENT_MENUS,
     }
     return [name for name, value in wanted.items() if value]
 
@@ -277,7 +278,7 @@ def is_configuring() -> bool:
 
 def _pages() -> list[models.Page]:
     """Give the Pages of the settings, then those that have a token of their own, else one to be made up."""
-    ids = dict.fromkeys([settings.DJM_PAGE_ID, *settings.DJM_PAGES])
+    ids = dict.fromkeys([app_settings.DJM_PAGE_ID, *app_settings.DJM_PAGES])
     ids.update(
         dict.fromkeys(models.Page.objects.exclude(token_ciphertext="").values_list("page_id", flat=True))
     )

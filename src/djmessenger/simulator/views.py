@@ -16,8 +16,8 @@ from django.urls import NoReverseMatch, reverse
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_POST
 
-from djmessenger import settings
 from djmessenger.facebook_locales import FacebookLocale
+from djmessenger.settings import app_settings
 from djmessenger.simulator import export as exporting
 from djmessenger.simulator import gate, panel, screen
 from djmessenger.simulator.access import for_machines, for_visitors
@@ -55,12 +55,12 @@ def _started(request: HttpRequest) -> Stage:
 
 def callback_url(request: HttpRequest) -> str:
     """Give the address of the bot's webhook: that of the setting, else on the site that was asked."""
-    if settings.DJM_SIMULATOR_CALLBACK:
-        return str(settings.DJM_SIMULATOR_CALLBACK)
+    if app_settings.DJM_SIMULATOR_CALLBACK:
+        return str(app_settings.DJM_SIMULATOR_CALLBACK)
     try:
         path = reverse("djmessenger-webhook")
     except NoReverseMatch:
-        path = f"/{settings.DJM_ENDPOINT.strip('/')}"
+        path = f"/{app_settings.DJM_ENDPOINT.strip('/')}"
     return request.build_absolute_uri(path)
 
 
@@ -216,8 +216,8 @@ def upload(request: HttpRequest) -> JsonResponse:
     stage = _started(request)
     path = reverse("djmessenger-simulator:file", args=[key, kept.name])
     url = request.build_absolute_uri(path)
-    if settings.DJM_SIMULATOR_CALLBACK:
-        parts = urlsplit(settings.DJM_SIMULATOR_CALLBACK)
+    if app_settings.DJM_SIMULATOR_CALLBACK:
+        parts = urlsplit(app_settings.DJM_SIMULATOR_CALLBACK)
         url = f"{parts.scheme}://{parts.netloc}{path}"
     values = {
         "person": request.POST.get("person", ""),

@@ -18,9 +18,10 @@ from django.test import Client, override_settings
 from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 
-from djmessenger import bot, models, settings
+from djmessenger import bot, models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.receiving import ReceivingType
+from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed, reply_failed
 from djmessenger.testing import failures, road, travel
 from djmessenger.testing.explanation import LastOutcome
@@ -91,7 +92,7 @@ class Messenger:
                 setattr(self._overrides, name, value)
         self.clock = travel.Clock()
         self.emulator = Emulator(self.clock)
-        self.page = self.add_page(settings.DJM_PAGE_ID or PAGE_ID, name="Page")
+        self.page = self.add_page(app_settings.DJM_PAGE_ID or PAGE_ID, name="Page")
         bot.use_transport(EmulatorTransport(self.emulator))
         self._stack.callback(bot.use_transport, None)
         messaging_failed.connect(self._messaging_failed)
@@ -114,13 +115,13 @@ class Messenger:
 
     def _configure(self) -> None:
         """Send what a person sees before the first message, as the commands do."""
-        if settings.DJM_PROFILE:
+        if app_settings.DJM_PROFILE:
             call_command("djmessenger", "profile", "apply", stdout=io.StringIO(), stderr=io.StringIO())
             return
         commands = {
-            "configure_greetings": settings.DJM_THREAD_GREETINGS_TEXT,
-            "configure_get_started_button": settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
-            "configure_persistent_menu": settings.DJM_THREAD_PERSISTENT_MENUS,
+            "configure_greetings": app_settings.DJM_THREAD_GREETINGS_TEXT,
+            "configure_get_started_button": app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
+            "configure_persistent_menu": app_settings.DJM_THREAD_PERSISTENT_MENUS,
         }
         for command, wanted in commands.items():
             if wanted:
@@ -138,7 +139,7 @@ class Messenger:
         page = self.emulator.add_page(
             page_id,
             f"{TOKEN}-{page_id}",
-            app_id=settings.DJM_APP_ID or APP_ID,
+            app_id=app_settings.DJM_APP_ID or APP_ID,
             app_secret=SECRET,
             name=name or f"Page {page_id}",
             channel=channel,
@@ -382,4 +383,4 @@ def _webhook() -> str:
     try:
         return reverse("djmessenger-webhook")
     except NoReverseMatch:
-        return f"/{settings.DJM_ENDPOINT.strip('/')}"
+        return f"/{app_settings.DJM_ENDPOINT.strip('/')}"

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from django.db import connections, router
 from django.test import TestCase
 
-from djmessenger import bot, models, settings
+from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.inbox import RunHere
 from djmessenger.pipeline.road import Road
+from djmessenger.settings import app_settings
 
 Kind = models.Lane.Kind
 
@@ -63,10 +64,10 @@ def handle(callback_id: int) -> None:
 
 def work(kind: str, conversation_id: int | None = None) -> bool:
     """Do what is first in one direction of a conversation, or of all; give whether there was anything."""
-    road, deadline = bot.get_road(), Deadline(settings.DJM_LEASE)
+    road, deadline = bot.get_road(), Deadline(app_settings.DJM_LEASE)
     with _committing():
         leases = models.Lane.objects.claim(
-            kind, seconds=settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
+            kind, seconds=app_settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
         )
         if leases and kind == Kind.IN:
             heads = road.inbox.heads(leases)

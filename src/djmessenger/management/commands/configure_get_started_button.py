@@ -7,9 +7,9 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from djmessenger import settings
 from djmessenger.management.profile_command import ProfileCommand
 from djmessenger.operations import profile_apply
+from djmessenger.settings import app_settings
 
 
 class Command(ProfileCommand):
@@ -28,7 +28,7 @@ class Command(ProfileCommand):
     def _of_the_setting() -> Mapping[str, Any]:
         return (
             profile_apply.get_started()
-            if settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON
+            if app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON
             else {"get_started": None}
         )
 

@@ -8,8 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger import bot, graph, models, settings
+from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
+from djmessenger.settings import app_settings
 
 help = (  # noqa: A001 - the name that every verb has
     "Look after the Page tokens in the database. Without an option it lists the Pages and whether their tokens can be "
@@ -81,7 +82,7 @@ def _list(command: BaseCommand) -> int | None:
 
 def _state(page: models.Page) -> str:
     bot.token_of(page)
-    if settings.page_setting(page.page_id, "token"):
+    if app_settings.page_setting(page.page_id, "token"):
         return "token in DJM_PAGES"
     if not page.token_ciphertext:
         return "token in DJM_PAGE_ACCESS_TOKEN"

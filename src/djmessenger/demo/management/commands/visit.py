@@ -18,8 +18,9 @@ from django.core.management import BaseCommand, CommandError, CommandParser, cal
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 from django.core.wsgi import get_wsgi_application
 
-from djmessenger import bot, models, settings
+from djmessenger import bot, models
 from djmessenger.demo import messenger
+from djmessenger.settings import app_settings
 from djmessenger.simulator.stage import Stage, get_stage
 from messenger_emulator import Act, Person
 from messenger_emulator.server import Callback
@@ -91,7 +92,7 @@ class Command(BaseCommand):
         """Meta, with one Page and its app; verifies the webhook first, as the App Dashboard does."""
         stage = get_stage()
         stage.first_page.name = "Coffee shop"
-        verified = stage.emulator.verify(Callback(endpoint).get, settings.DJM_ENDPOINT_VERIFY_TOKEN)
+        verified = stage.emulator.verify(Callback(endpoint).get, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
         if not verified.accepted:
             raise CommandError(f"The webhook did not answer the challenge: {verified.reason}")
         stage.configure()
