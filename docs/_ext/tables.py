@@ -1,4 +1,4 @@
-"""Tables made from the code while the documentation is built, so they cannot fall behind it."""
+"""Tables that the build of the documentation makes from the code, so they are always current."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WIRE = Path(__file__).parents[2] / "tests" / "wire"
 
 
 def table(head: list[str], rows: list[list[str]]) -> str:
-    """Give a table in Markdown."""
+    """Return a table in Markdown."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
 
@@ -70,10 +70,10 @@ def default_text(default: Any) -> str:
 
 
 def events_table() -> str:
-    """What is parsed: the type, the field that brings it, the key that gives it away, a sample of the tests."""
+    """Return the table of events: type, webhook field, key of the JSON, sample of the tests."""
     samples = samples_by_type()
     return table(
-        ["Type", "What happened", "Webhook field", "On Instagram", "Key", "Sample", "Authored"],
+        ["Type", "Meaning", "Webhook field", "On Instagram", "Key", "Sample", "Authored"],
         [
             [
                 f"`{name}`",
@@ -94,9 +94,9 @@ def codes(names: Iterable[str]) -> str:
 
 
 def samples_by_type() -> dict[ReceivingType, tuple[str, str]]:
-    """Give the first sample of each type, and the key that it is known by."""
+    """Return the first sample of each type, with its key of the JSON."""
     found: dict[ReceivingType, tuple[str, str]] = {}
-    # Messenger's own form first, and whole batches last.
+    # Samples of Messenger come first, and whole batches last.
     for path in sorted(
         WIRE.glob("*.json"), key=lambda path: (path.stem.startswith(("ig_", "batch_")), path.stem)
     ):
@@ -126,7 +126,7 @@ def key_of(messaging: Messaging) -> str:
 
 
 def messages_table() -> str:
-    """What is sent: the class, its type as plain data, the channels, the limits."""
+    """Return the table of messages: class, type as plain data, channels, limits."""
     by_class: dict[type[OutgoingMessage], str] = {}
     for name, cls in MESSAGES.items():
         by_class.setdefault(cls, name)
@@ -161,7 +161,7 @@ LIMITS_OF = {
     "file": ("attachment",),
     "text": ("text", "quick_replies", "quick_reply"),
 }
-"""Type to the families of rows in the rulebook; for others the family has the name of the type."""
+"""Families of rows in the rulebook, by type of message; by default the family has the name of the type."""
 
 
 def limits_of(cls: type[OutgoingMessage], name: str) -> list[str]:
@@ -192,13 +192,13 @@ def versions_table() -> str:
 
 
 def endings_table() -> str:
-    """What ends after the day on which the pages were last read."""
+    """Return the table of endings after the day on which Meta's pages were last read."""
     rows = sorted(
         (row for row in rulebook.table.values() if row.until is not None and row.until > READ),
         key=lambda row: str(row.until),
     )
     return table(
-        ["On", "What", "Instead", "Key"],
+        ["Date", "Ending", "Instead", "Key"],
         [[str(row.until), row.what, row.instead or "–", f"`{row.key}`"] for row in rows],
     )
 
@@ -206,7 +206,7 @@ def endings_table() -> str:
 def limits_table() -> str:
     rows = getattr(rulebook, "rows", dict)()
     return table(
-        ["Key", "Value", "What", "Source", "Read"],
+        ["Key", "Value", "Meaning", "Source", "Read"],
         [
             [f"`{row.key}`", value_text(row), str(row.what), str(row.source), str(row.date)]
             for row in rows.values()

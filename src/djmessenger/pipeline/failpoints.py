@@ -27,7 +27,10 @@ PLACES = {
     "purge_between_chunks": "K14",
     "replay_between_rows": "K16",
 }
-"""Each place where a process may die at its worst, with its short name; each stands in the code once."""
+"""Each place at which a test may kill a process, with its short name.
+
+The code calls each place once: ``outbox_request_written`` in ``chaos/worker.py``, all others in the package.
+"""
 
 
 def failpoint(name: str) -> None:
