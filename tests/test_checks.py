@@ -14,6 +14,7 @@ from django.utils.translation import gettext_lazy
 from djmessenger import checks, rulebook
 from djmessenger.outgoing import ImageGrid, Text
 from djmessenger.routing import Problem
+from djmessenger.settings.declared import RENAMED, SETTINGS
 
 ROOT = Path(__file__).parent.parent
 CHECKS = [
@@ -119,6 +120,7 @@ def test_all_are_registered():
         ("DJM_PROFILE", "no-such-file.toml", "E018"),
         ("DJM_ROUTING_POLICY", 7, "E001"),
         ("DJM_ROUTNG_POLICY", {}, "W001"),
+        ("DJM_SECOND_OPINION", True, "E023"),
         ("DJM_POST_MESSAGE_URL", "https://x", "W001"),
     ],
 )
@@ -163,6 +165,14 @@ def test_a_misspelt_name_is_met_with_the_right_one(settings):
     settings.DJM_MAX_BODI = 1
     (message,) = run()
     assert "DJM_MAX_BODY" in message.hint
+
+
+@pytest.mark.parametrize(("former", "now"), RENAMED.items())
+def test_a_former_name_is_met_with_the_new_one(settings, former, now):
+    setattr(settings, former, SETTINGS[now].default)
+    (message,) = run()
+    assert message.msg == f"{former} is now {now}."
+    assert SETTINGS[now].meaning in message.hint
 
 
 def test_debug_needs_no_secret(settings):
@@ -269,8 +279,6 @@ def test_problems_of_the_policy_keep_their_id_and_place(monkeypatch):
 
 
 def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
-    from djmessenger.settings.declared import SETTINGS  # noqa: PLC0415
-
     for name, row in SETTINGS.items():
         if not row.secret and name != "DJM_ENDPOINT":
             setattr(settings, name, row.default)

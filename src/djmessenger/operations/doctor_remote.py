@@ -143,7 +143,7 @@ class RemoteDoctor:
                 f"Generate one for the app {page.get_app_id()}.",
             )
         needed: tuple[str, ...] = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
-        if app_settings.DJM_SECOND_OPINION:
+        if app_settings.DJM_LOOK_UP_UNSURE:
             needed = (*needed, "pages_read_engagement")
         missing = [scope for scope in needed if scope not in info.scopes]
         if missing:

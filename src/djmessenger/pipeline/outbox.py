@@ -29,9 +29,9 @@ from djmessenger.graph import errors
 from djmessenger.logs import fault, hidden
 from djmessenger.models.queues import in_seconds
 from djmessenger.pipeline import uploads
+from djmessenger.pipeline.delivery_lookup import look_up_delivery
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import log_lost
-from djmessenger.pipeline.second_opinion import second_opinion
 from djmessenger.pipeline.send_tokens import token_of, with_token
 from djmessenger.settings import app_settings
 from djmessenger.signals import page_paused, reply_failed, reply_sent
@@ -631,22 +631,20 @@ class Outbox:
             return Step.NEXT
         page = reply.conversation.page
         limit = self._limit(page)
-        # Beyond the wait only a second opinion is waited for.
+        # After the wait, only the look-up at Meta can delay the decision.
         beyond = reply.vouched_wait - limit
-        opinion = self._second_opinion(reply, beyond, deadline) if beyond >= 0 else None
-        if beyond < 0 or isinstance(opinion, Wait):
+        found = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
+        if beyond < 0 or isinstance(found, Wait):
             with transaction.atomic():
                 models.Lane.objects.fence(lease)
                 self._vouch([reply])
             return Wait(seconds=(reply.not_before - reply.now).total_seconds())
-        if opinion:
-            self._settle(lease, reply, State.SENT, mid=opinion)
+        if found:
+            self._settle(lease, reply, State.SENT, mid=found)
             return Step.NEXT
         parks = reply.is_parked_when_unsure
         if parks is None:
-            parks = app_settings.DJM_WHEN_UNSURE == "park" or (
-                opinion is None and not self._echoes_come(page)
-            )
+            parks = app_settings.DJM_WHEN_UNSURE == "park" or (found is None and not self._echoes_come(page))
         unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
         if parks or unsure >= _MOST_UNSURE:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
@@ -654,13 +652,13 @@ class Outbox:
             self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
 
-    def _second_opinion(self, reply: Any, beyond: float, deadline: Deadline) -> str | Wait | None:
+    def _look_up_delivery(self, reply: Any, beyond: float, deadline: Deadline) -> str | Wait | None:
         """Give the id of the message that Meta has, empty where it has none, None where it does not tell.
 
         It is asked each ``_ASK_EVERY`` of the seconds ``beyond`` the wait, ``_ASKED`` times at most; that it has none
         counts when it says so again. ``Wait`` stands for: not yet.
         """
-        if not app_settings.DJM_SECOND_OPINION:
+        if not app_settings.DJM_LOOK_UP_UNSURE:
             return None
         if beyond % _ASK_EVERY >= _POLL or deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
             return Wait(seconds=_POLL)
@@ -668,12 +666,12 @@ class Outbox:
         page = reply.conversation.page
         platform = "instagram" if page.configured("channel") == models.Page.Channel.INSTAGRAM else "messenger"
         try:
-            opinion = second_opinion(self._client_for(page), reply, platform)
+            found = look_up_delivery(self._client_for(page), reply, platform)
         except DJMInvalidConfigException:
             return None
         except (errors.RetryLater, errors.NotSent, errors.UnknownFate):
             return None if asked >= _ASKED else Wait(seconds=_POLL)
-        return Wait(seconds=_POLL) if opinion == "" and asked == 1 else opinion
+        return Wait(seconds=_POLL) if found == "" and asked == 1 else found
 
     def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
         """Let go of the lanes whose head is to wait on for its echo, all in one transaction; give their keys."""
@@ -739,7 +737,7 @@ class Outbox:
 
     def _limit(self, page: models.Page) -> float:
         """Seconds that an unsure reply waits: none where no echo can come and nobody else is asked."""
-        return self._wait(page) if app_settings.DJM_SECOND_OPINION or self._echoes_come(page) else 0.0
+        return self._wait(page) if app_settings.DJM_LOOK_UP_UNSURE or self._echoes_come(page) else 0.0
 
     @staticmethod
     def _wait(page: models.Page) -> float:

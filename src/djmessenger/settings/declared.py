@@ -220,7 +220,7 @@ class AppSettings:
         "again, park leaves it to staff.",
         choices=("resend", "park"),
     )
-    DJM_SECOND_OPINION: Setting[bool] = Setting(
+    DJM_LOOK_UP_UNSURE: Setting[bool] = Setting(
         False,
         "Look up the conversation at Meta before a reply of unknown delivery is sent again or parked. The token needs "
         "pages_read_engagement for it.",
@@ -365,7 +365,7 @@ SETTINGS: Mapping[str, Setting[Any]] = declared_in(AppSettings)
 PAGE_KEYS: Mapping[str, Setting[Any]] = declared_in(PageEntry)
 """The declarations of the keys of a ``DJM_PAGES`` entry."""
 
-RENAMED: Mapping[str, str] = {}
+RENAMED: Mapping[str, str] = {"DJM_SECOND_OPINION": "DJM_LOOK_UP_UNSURE"}
 """Former names of settings to their new names."""
 
 GONE: Mapping[str, str] = {

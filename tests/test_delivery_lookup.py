@@ -1,4 +1,4 @@
-"""Asking Meta what it has of a reply that got neither answer nor echo."""
+"""Look-up at Meta of a reply that got neither answer nor echo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def made(person):
 
 @pytest.fixture
 def page(emulator, settings):
-    settings.DJM_SECOND_OPINION = True
+    settings.DJM_LOOK_UP_UNSURE = True
     settings.DJM_ECHO_WAIT = 1.5
     return emulator.pages[tools.PAGE]
 
@@ -105,7 +105,7 @@ def test_without_the_permission_it_is_as_if_nobody_was_asked(page, made, emulato
     tools.queue(made)
     with caplog.at_level(logging.WARNING):
         assert settled(made) == ["sent"]
-    assert "has no second opinion" in caplog.text
+    assert "cannot be looked up" in caplog.text
     assert "pages_read_engagement" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""What Meta's own record of a conversation says of a reply whose fate is not known.
+"""Look-up at Meta of a reply whose delivery is unknown.
 
 Messenger Platform, "Conversations" (2026): the 20 newest messages of a conversation can be read, with the permission
 ``pages_read_engagement``, twice a second for each Page. No token is among what is told, so a message is known by its
@@ -25,7 +25,7 @@ _SLACK = 5.0
 """Seconds by which Meta's clock may be behind, besides what is known of it."""
 
 
-def second_opinion(client: graph.Client, reply: models.Reply, platform: str) -> str | None:
+def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -> str | None:
     """Give the id of the message that Meta has of an unsure reply, empty where it has none; None: nobody can tell.
 
     Where there are several, a try was repeated, or somebody of the Page typed the same: the oldest is given. Raises
@@ -41,7 +41,7 @@ def second_opinion(client: graph.Client, reply: models.Reply, platform: str) -> 
         raise
     except graph.GraphError as error:
         logger.warning(
-            "Reply %s has no second opinion, for which the token needs pages_read_engagement: %s",
+            "The delivery of reply %s cannot be looked up; the token needs pages_read_engagement: %s",
             reply.pk,
             f"{fault(error)}. {error.action}",
             extra={"action": "second_opinion_refused", "reply": reply.pk},
