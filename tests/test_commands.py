@@ -107,7 +107,9 @@ class TestGreetings:
         assert entries == {"default": "Hello", "de_DE": "Hallo", "zh_TW": "您好", "zh_HK": "您好"}
 
     def test_one_language_serves_all_its_countries(self):
-        entries = {entry["locale"]: entry["text"] for entry in thread.greeting(hello, ["en", "es"], "en")}
+        entries = {
+            entry["locale"]: entry["text"] for entry in thread.greeting_entries(hello, ["en", "es"], "en")
+        }
         assert entries["es_LA"] == entries["es_ES"] == entries["es_MX"] == "Hola"
         assert "fr_FR" not in entries
 
@@ -121,7 +123,7 @@ class TestGreetings:
     def test_one_that_is_too_long_in_a_translation_only_is_refused_too(self):
         long_in_german = lazy(lambda: "x" * (200 if translation.get_language() == "de" else 5), str)()
         with pytest.raises(LimitExceeded, match=r"\(de_DE\)"):
-            thread.greeting(long_in_german, ["en", "de"], "en")
+            thread.greeting_entries(long_in_german, ["en", "de"], "en")
 
     def test_an_empty_one_says_which_setting_to_fill(self, page):
         with pytest.raises(CommandError, match="DJM_THREAD_GREETINGS_TEXT"):
@@ -205,10 +207,10 @@ class TestPersistentMenu:
 
     def test_twenty_entries_are_allowed_and_one_more_is_not(self):
         entry = {"title": "x", "payload": "P"}
-        (menu,) = thread.persistent_menu([entry] * 20, [], "en")
+        (menu,) = thread.menu_entries([entry] * 20, [], "en")
         assert len(menu["call_to_actions"]) == 20
         with pytest.raises(LimitExceeded, match="21 given, at most 20"):
-            thread.persistent_menu([entry] * 21, [], "en")
+            thread.menu_entries([entry] * 21, [], "en")
 
     @pytest.mark.parametrize(
         ("entry", "said"),
@@ -231,27 +233,27 @@ class TestPersistentMenu:
     )
     def test_a_mistake_is_told_with_its_place(self, entry, said):
         with pytest.raises(DJMInvalidConfigException) as caught:
-            thread.persistent_menu([{"title": "Fine"}, entry], [], "en")
+            thread.menu_entries([{"title": "Fine"}, entry], [], "en")
         assert "DJM_THREAD_PERSISTENT_MENUS[1]" in str(caught.value)
         assert said in str(caught.value)
 
     def test_the_sixth_entry_needs_a_payload(self):
         with pytest.raises(DJMInvalidConfigException, match="payload: is missing"):
-            thread.persistent_menu([{"title": "x"}] * 6, [], "en")
+            thread.menu_entries([{"title": "x"}] * 6, [], "en")
 
     def test_titles_are_translated(self):
-        menu = thread.persistent_menu([{"title": hello}], ["en", "de"], "en")
+        menu = thread.menu_entries([{"title": hello}], ["en", "de"], "en")
         assert [(entry["locale"], entry["call_to_actions"][0]["title"]) for entry in menu] == [
             ("default", "Hello"),
             ("de_DE", "Hallo"),
         ]
 
     def test_an_empty_url_makes_a_postback_and_never_an_address(self):
-        (menu,) = thread.persistent_menu([{"title": "Help", "url": ""}], [], "en")
+        (menu,) = thread.menu_entries([{"title": "Help", "url": ""}], [], "en")
         assert menu["call_to_actions"][0]["type"] == "postback"
 
     def test_a_payload_object_is_written_out(self):
-        (menu,) = thread.persistent_menu([{"title": "x", "payload": payload.GetStartedPayload()}], [], "en")
+        (menu,) = thread.menu_entries([{"title": "x", "payload": payload.GetStartedPayload()}], [], "en")
         assert "GetStartedPayload" in menu["call_to_actions"][0]["payload"]
 
     def test_an_empty_menu_says_which_setting_to_fill(self, page):

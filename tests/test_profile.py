@@ -476,7 +476,7 @@ class TestFiles:
 
 class TestDeclaration:
     def properties(self, declared):
-        return declaration.properties(declared, ["en", "de"], "en")
+        return declaration.declared_properties(declared, ["en", "de"], "en")
 
     def test_a_text_by_locale_is_said_by_hand(self):
         found = self.properties({"greeting": {"default": "Hi", "es_ES": "Hola"}})
@@ -507,7 +507,7 @@ class TestDeclaration:
     )
     def test_keys_that_nobody_knows(self, declared, said):
         with pytest.raises(DJMInvalidConfigException) as caught:
-            declaration.read(declared)
+            declaration.read_declaration(declared)
         assert said in str(caught.value)
 
     @pytest.mark.parametrize(

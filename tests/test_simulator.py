@@ -14,12 +14,12 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.test import Client
 from django.urls import include, path
+from djmessenger.simulator.orders import Orders
 
 from djmessenger import bot, graph, models
 from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import access, checks, export, files, gate, samples
 from djmessenger.simulator import stage as stages
-from djmessenger.simulator.orders import Orders
 from djmessenger.testing import Messenger
 from messenger_emulator import FAULTS, NoAnswer
 

@@ -209,10 +209,10 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     source = app_settings.DJM_PROFILE
     languages = [code for code, _name in settings.LANGUAGES]
     try:
-        written = declaration.read(source, getattr(settings, "BASE_DIR", ""))
+        written = declaration.read_declaration(source, getattr(settings, "BASE_DIR", ""))
         for page_id in ("", *map(str, written[declaration.PAGES])):
-            of_page = declaration.for_page(written, page_id)
-            found = declaration.properties(of_page, languages, settings.LANGUAGE_CODE)
+            of_page = declaration.declaration_for_page(written, page_id)
+            found = declaration.declared_properties(of_page, languages, settings.LANGUAGE_CODE)
             given = {name: value for name, value in found.items() if value is not None}
             # The get-started button is there by default, or stands on the Page already.
             profile.in_order(given, present=profile.ORDER)
@@ -374,7 +374,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     text, menu = app_settings.DJM_THREAD_GREETINGS_TEXT, app_settings.DJM_THREAD_PERSISTENT_MENUS
     if _are_right("DJM_THREAD_GREETINGS_TEXT") and text:
         try:
-            thread.greeting(text, languages, code)
+            thread.greeting_entries(text, languages, code)
         except DJMException as error:
             found.append(
                 _error("E013", f"{error}.", "Shorten the greeting; mind its translations.", "settings")
@@ -382,7 +382,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     if not _are_right("DJM_THREAD_PERSISTENT_MENUS") or not menu:
         return found
     try:
-        thread.persistent_menu(menu, languages, code)
+        thread.menu_entries(menu, languages, code)
     except DJMException as error:
         meaning = SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning
         found.append(_error("E014", f"{error}.", meaning, "settings"))

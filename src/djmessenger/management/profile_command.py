@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from djmessenger import graph
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_apply
-from djmessenger.operations.profile_declaration import for_page
+from djmessenger.operations.profile_declaration import declaration_for_page
 from djmessenger.operations.profile_plan import make_plan
 from djmessenger.settings import app_settings
 
@@ -86,7 +86,7 @@ class ProfileCommand(BaseCommand):
     def declared_or(self, otherwise: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         """Give the property as ``DJM_PROFILE`` declares it, else what ``otherwise`` gives."""
         page_id = self.page_id or app_settings.DJM_PAGE_ID
-        if self.field in for_page(profile_apply.declared(), page_id):
+        if self.field in declaration_for_page(profile_apply.declared(), page_id):
             return {self.field: profile_apply.wanted(page_id)[self.field]}
         return otherwise()
 

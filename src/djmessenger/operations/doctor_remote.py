@@ -14,9 +14,9 @@ from django.utils import timezone
 from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.results import TokenInfo
-from djmessenger.operations import profile_apply as profile
-from djmessenger.operations import subscriptions
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
+from djmessenger.operations.profile_apply import page_of
+from djmessenger.operations.subscriptions import app_fields, subscribed_fields, wanted_fields
 from djmessenger.settings import app_settings
 
 INSTAGRAM = models.Page.Channel.INSTAGRAM
@@ -55,7 +55,7 @@ class RemoteDoctor:
     def findings(self) -> Iterator[Finding]:
         """Examine what only Meta, or somebody outside, can tell."""
         try:
-            page = profile.page_of(self.page_id)
+            page = page_of(self.page_id)
             client = bot.get_client(page)
         except DJMException as error:
             yield Finding(FAIL, "token", str(error), "Set it, then run this again.")
@@ -178,7 +178,7 @@ class RemoteDoctor:
 
     def _fields(self, client: graph.Client, app: graph.Client | None, page: models.Page) -> Iterator[Finding]:
         try:
-            wanted = subscriptions.wanted_fields(page)
+            wanted = wanted_fields(page)
         except Exception as error:  # noqa: BLE001 - whatever a policy of the project raises
             yield Finding(
                 FAIL, "fields", f"the policy cannot be built: {type(error).__name__}", "Run manage.py check."
@@ -186,14 +186,14 @@ class RemoteDoctor:
             return
         cure = "Run manage.py djmessenger subscribe."
         try:
-            present = subscriptions.subscribed_fields(client, page.get_app_id())
+            present = subscribed_fields(client, page.get_app_id())
             if not present:
                 yield Finding(FAIL, "fields", "the Page is not subscribed, so nothing comes", cure)
             elif wanted - present:
                 yield Finding(FAIL, "fields", f"the Page lacks {', '.join(sorted(wanted - present))}", cure)
             else:
                 yield Finding(OK, "fields", f"the Page has the {len(wanted)} fields that the rules need")
-            at_app = None if app is None else subscriptions.app_fields(app, page.configured("channel"))
+            at_app = None if app is None else app_fields(app, page.configured("channel"))
         except DJMException as error:
             yield Finding(FAIL, "fields", str(error), getattr(error, "action", cure))
             return

@@ -12,10 +12,14 @@ from django.db import connections, router
 
 from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
-from djmessenger.operations import profile_declaration as declaration
-from djmessenger.operations import profile_plan
-from djmessenger.operations import profile_thread_settings as thread
-from djmessenger.operations.profile_plan import Budget, PageProfile
+from djmessenger.operations.profile_declaration import (
+    PAGES,
+    declaration_for_page,
+    declared_properties,
+    read_declaration,
+)
+from djmessenger.operations.profile_plan import Budget, PageProfile, for_platform
+from djmessenger.operations.profile_thread_settings import get_started_button, greeting_entries, menu_entries
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -26,7 +30,7 @@ MESSENGER: str = models.Page.Channel.MESSENGER.value
 def greeting() -> dict[str, Any]:
     """Give the greeting as a property of the Messenger Profile."""
     return {
-        "greeting": thread.greeting(
+        "greeting": greeting_entries(
             app_settings.DJM_THREAD_GREETINGS_TEXT, _languages(), settings.LANGUAGE_CODE
         )
     }
@@ -34,13 +38,13 @@ def greeting() -> dict[str, Any]:
 
 def get_started() -> dict[str, Any]:
     """Give the get-started button as a property of the Messenger Profile."""
-    return {"get_started": thread.get_started()}
+    return {"get_started": get_started_button()}
 
 
 def persistent_menu() -> dict[str, Any]:
     """Give the persistent menu as a property of the Messenger Profile."""
     return {
-        "persistent_menu": thread.persistent_menu(
+        "persistent_menu": menu_entries(
             app_settings.DJM_THREAD_PERSISTENT_MENUS, _languages(), settings.LANGUAGE_CODE
         )
     }
@@ -52,7 +56,7 @@ def _languages() -> list[str]:
 
 def declared() -> dict[str, Any]:
     """Give ``DJM_PROFILE`` as written; a relative path is looked for in ``BASE_DIR``."""
-    return declaration.read(app_settings.DJM_PROFILE, getattr(settings, "BASE_DIR", ""))
+    return read_declaration(app_settings.DJM_PROFILE, getattr(settings, "BASE_DIR", ""))
 
 
 def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
@@ -62,11 +66,11 @@ def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
     ``DJMInvalidConfigException`` with the place of a mistake.
     """
     written = declared()
-    of_page = declaration.for_page(written, page_id)
+    of_page = declaration_for_page(written, page_id)
     found = {name: value for name, value in _of_thread_settings().items() if name not in of_page}
-    found |= declaration.properties(of_page, _languages(), settings.LANGUAGE_CODE)
-    own = {str(key): value for key, value in written[declaration.PAGES].items()}.get(page_id, {})
-    return profile_plan.for_platform(found, platform, own)
+    found |= declared_properties(of_page, _languages(), settings.LANGUAGE_CODE)
+    own = {str(key): value for key, value in written[PAGES].items()}.get(page_id, {})
+    return for_platform(found, platform, own)
 
 
 def _of_thread_settings() -> dict[str, Any]:

@@ -21,8 +21,20 @@ from django.utils.translation import gettext_lazy
 
 from djmessenger.exceptions import DJMInvalidConfigException, InvalidField
 from djmessenger.facebook_locales import language_code
-from djmessenger.operations import profile_properties as profile
-from djmessenger.operations import profile_thread_settings as thread
+from djmessenger.operations.profile_properties import (
+    DEFAULT,
+    ORDER,
+    account_linking_url,
+    commands,
+    get_started,
+    greeting,
+    ice_breakers,
+    in_locale,
+    persistent_menu,
+    whitelisted_domains,
+    with_locales,
+)
+from djmessenger.operations.profile_thread_settings import get_started_button, menu_item, spoken_locales
 from djmessenger.outgoing.base import Localized, given
 from djmessenger.utils.utils import LocalizedString
 
@@ -34,7 +46,7 @@ _TEXTS = frozenset({"greeting", "title", "question", "description"})
 _OF_A_MENU = frozenset({"call_to_actions", "composer_input_disabled"})
 
 
-def read(
+def read_declaration(
     source: Mapping[str, Any] | str | os.PathLike[str], folder: str | os.PathLike[str] = ""
 ) -> dict[str, Any]:
     """Give a declaration, given as such or as the path of a TOML file, relative to ``folder``.
@@ -49,7 +61,7 @@ def read(
             found = _translatable(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise DJMInvalidConfigException(f"{SETTING}: {path} cannot be read: {error}") from error
-    _check_keys(found, SETTING, (*profile.ORDER, PAGES))
+    _check_keys(found, SETTING, (*ORDER, PAGES))
     pages = found.setdefault(PAGES, {})
     if not isinstance(pages, Mapping):
         raise InvalidField(f"{SETTING}.{PAGES}", f"is a dict by the id of a Page, not {type(pages).__name__}")
@@ -57,18 +69,18 @@ def read(
         where = f"{SETTING}.{PAGES}.{page_id}"
         if not isinstance(own, Mapping):
             raise InvalidField(where, f"is a dict of properties, not {type(own).__name__}")
-        _check_keys(own, where, profile.ORDER)
+        _check_keys(own, where, ORDER)
     return found
 
 
-def for_page(declaration: Mapping[str, Any], page_id: str) -> dict[str, Any]:
+def declaration_for_page(declaration: Mapping[str, Any], page_id: str) -> dict[str, Any]:
     """Give what holds for one Page, its own properties in place of the common ones."""
     common = {name: value for name, value in declaration.items() if name != PAGES}
     pages = {str(key): own for key, own in declaration.get(PAGES, {}).items()}
     return {**common, **pages.get(page_id, {})}
 
 
-def properties(
+def declared_properties(
     declared: Mapping[str, Any], languages: Iterable[str], default_language: str
 ) -> dict[str, Any]:
     """Give each declared property as the Messenger Profile takes it; ``None`` for one that is to be removed.
@@ -77,7 +89,7 @@ def properties(
     """
     spoken = list(languages)
     result: dict[str, Any] = {}
-    for name in profile.ORDER:
+    for name in ORDER:
         if name not in declared:
             continue
         value = declared[name]
@@ -93,7 +105,7 @@ def properties(
 def of_profile(present: Mapping[str, Any]) -> dict[str, Any]:
     """Give the declaration of what a Page has, as ``properties`` reads it back."""
     found: dict[str, Any] = {}
-    for name in profile.ORDER:
+    for name in ORDER:
         value = present.get(name)
         if not value:
             continue
@@ -104,7 +116,7 @@ def of_profile(present: Mapping[str, Any]) -> dict[str, Any]:
         elif name == "persistent_menu":
             found[name] = _unless_alone({entry["locale"]: _declared_menu(entry) for entry in value})
         elif name == "ice_breakers":
-            entries = profile.with_locales(value)
+            entries = with_locales(value)
             found[name] = _unless_alone({entry["locale"]: entry["call_to_actions"] for entry in entries})
         elif name == "commands":
             found[name] = _unless_alone({entry["locale"]: entry["commands"] for entry in value})
@@ -121,20 +133,18 @@ def to_toml(declaration: Mapping[str, Any]) -> str:
 def _property(name: str, value: Any, languages: list[str], default_language: str) -> Any:
     if name == "get_started":
         if value is True:
-            return thread.get_started()
-        return profile.get_started(
-            value["payload"] if isinstance(value, Mapping) and "payload" in value else value
-        )
+            return get_started_button()
+        return get_started(value["payload"] if isinstance(value, Mapping) and "payload" in value else value)
     if name == "whitelisted_domains":
-        return profile.whitelisted_domains(value)
+        return whitelisted_domains(value)
     if name == "account_linking_url":
-        return profile.account_linking_url(value)
+        return account_linking_url(value)
     if name == "persistent_menu":
         return _menu(value, languages, default_language)
     build: Any = {
-        "greeting": profile.greeting,
-        "ice_breakers": profile.ice_breakers,
-        "commands": profile.commands,
+        "greeting": greeting,
+        "ice_breakers": ice_breakers,
+        "commands": commands,
     }[name]
     return build(_by_locale(value, languages, default_language))
 
@@ -161,7 +171,7 @@ def _menu(value: Any, languages: list[str], default_language: str) -> list[dict[
         else _menu_items(value, "persistent_menu")
     )
     by_locale = _by_locale(items, languages, default_language)
-    found = profile.persistent_menu(by_locale, composer_input_disabled=closed)
+    found = persistent_menu(by_locale, composer_input_disabled=closed)
     if closed_in is None:
         return found
     for menu in found:
@@ -177,7 +187,7 @@ def _menu(value: Any, languages: list[str], default_language: str) -> list[dict[
 def _menu_items(items: Any, where: str) -> list[dict[str, Any]]:
     if not isinstance(items, (list, tuple)):
         raise InvalidField(where, f"is a list of items, not {type(items).__name__}")
-    return [thread.menu_item(item, place, where) for place, item in enumerate(items)]
+    return [menu_item(item, place, where) for place, item in enumerate(items)]
 
 
 def _by_locale(value: Any, languages: list[str], default_language: str) -> dict[str, Any]:
@@ -186,9 +196,9 @@ def _by_locale(value: Any, languages: list[str], default_language: str) -> dict[
             locale: _written(inner, str(locale), _language(str(locale), default_language))
             for locale, inner in value.items()
         }
-    found = {profile.DEFAULT: _written(value, profile.DEFAULT, default_language)}
+    found = {DEFAULT: _written(value, DEFAULT, default_language)}
     of_texts = _locales_in(value)
-    for locale, language in thread.spoken_locales(languages if _is_lazy(value) else ()):
+    for locale, language in spoken_locales(languages if _is_lazy(value) else ()):
         of_texts.pop(locale, None)
         _add(found, locale, _written(value, locale, language))
     for locale in of_texts:
@@ -197,12 +207,12 @@ def _by_locale(value: Any, languages: list[str], default_language: str) -> dict[
 
 
 def _add(found: dict[str, Any], locale: str, written: Any) -> None:
-    if written != found[profile.DEFAULT]:
+    if written != found[DEFAULT]:
         found[locale] = written
 
 
 def _language(locale: str, default_language: str) -> str:
-    return language_code(None if locale == profile.DEFAULT else locale) or default_language
+    return language_code(None if locale == DEFAULT else locale) or default_language
 
 
 def _written(value: Any, locale: str, language: str) -> Any:
@@ -211,7 +221,7 @@ def _written(value: Any, locale: str, language: str) -> Any:
         with translation.override(language):
             return str(value)
     if isinstance(value, Localized):
-        return profile.in_locale(value, locale)
+        return in_locale(value, locale)
     if isinstance(value, Mapping):
         return {key: _written(inner, locale, language) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
@@ -263,9 +273,9 @@ def _translatable(value: Any, key: str = "") -> Any:
 
 def _unless_alone(by_locale: dict[str, Any]) -> Any:
     """Give the one value where there is but the default locale."""
-    if set(by_locale) != {profile.DEFAULT}:
+    if set(by_locale) != {DEFAULT}:
         return by_locale
-    return by_locale[profile.DEFAULT]
+    return by_locale[DEFAULT]
 
 
 def _declared_menu(entry: Mapping[str, Any]) -> Any:

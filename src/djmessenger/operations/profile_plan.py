@@ -17,7 +17,7 @@ from django.db.models import QuerySet
 
 from djmessenger import graph, models
 from djmessenger.exceptions import DJMException, InvalidField
-from djmessenger.operations import profile_properties as profile
+from djmessenger.operations.profile_properties import NEEDS, ORDER, deletion_order, in_order, with_locales
 from djmessenger.rulebook import limit
 
 TEN_MINUTES = 600.0
@@ -131,17 +131,17 @@ def make_plan(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Plan:
     to_set = {name: value for name, value in changed.items() if value is not None}
     to_remove = [name for name, value in changed.items() if value is None and name in set_now]
     left = (set_now - set(to_remove)) | set(to_set)
-    for name, needed in profile.NEEDS.items():
+    for name, needed in NEEDS.items():
         if name in left and needed not in left:
             raise InvalidField(name, f"needs {needed}, which the Page does not have then")
     # What is kept counts for what comes: a menu may lead to domains that are there.
     kept = {name: value for name, value in wanted.items() if value is not None}
-    profile.in_order(kept, present=set_now)
-    ordered = [next(iter(body)) for body in profile.in_order(to_set, present=left)]
-    gone = profile.deletion_order(to_remove, present=set_now - set(to_set))
+    in_order(kept, present=set_now)
+    ordered = [next(iter(body)) for body in in_order(to_set, present=left)]
+    gone = deletion_order(to_remove, present=set_now - set(to_set))
     return Plan(
         tuple(Change(name, present.get(name) or None, wanted[name]) for name in (*ordered, *gone)),
-        tuple(name for name in profile.ORDER if name in set_now and name not in wanted),
+        tuple(name for name in ORDER if name in set_now and name not in wanted),
     )
 
 
@@ -165,7 +165,7 @@ class PageProfile:
     def read(self) -> dict[str, Any]:
         """Read what is set; one GET."""
         found = self.budget.call(lambda: self.client.get_messenger_profile(platform=self._platform)).json()
-        return {name: found[name] for name in profile.ORDER if found.get(name)}
+        return {name: found[name] for name in ORDER if found.get(name)}
 
     def plan(self, wanted: Mapping[str, Any]) -> Plan:
         """Read the Page and compare."""
@@ -242,7 +242,7 @@ def _canonical(name: str, value: Any) -> Any:
     if name == "whitelisted_domains":
         return sorted({domain.rstrip("/").lower() for domain in value})
     if name == "ice_breakers":
-        value = profile.with_locales(value)
+        value = with_locales(value)
     if isinstance(value, list):
         value = sorted(value, key=lambda entry: str(entry.get("locale")))
     return _usual_left_out(value)
@@ -265,7 +265,7 @@ def _lines(name: str, value: Any) -> list[str]:
     if not value:
         return []
     if name == "ice_breakers":
-        value = profile.with_locales(value)
+        value = with_locales(value)
     if not isinstance(value, list):
         return [_json(value)]
     lines = []

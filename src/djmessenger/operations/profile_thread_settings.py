@@ -18,7 +18,15 @@ from django.utils.functional import Promise
 
 from djmessenger.exceptions import InvalidField
 from djmessenger.facebook_locales import FacebookLocale, language_code
-from djmessenger.operations import profile_properties as profile
+from djmessenger.operations.profile_properties import (
+    DEFAULT,
+    MenuItem,
+    MenuPostback,
+    MenuUrl,
+    get_started,
+    greeting,
+    persistent_menu,
+)
 from djmessenger.payload import (
     GetStartedPayload,
     Payload,
@@ -41,9 +49,9 @@ NUMBERED: tuple[type[Payload], ...] = (
 )
 """The payloads of the first five entries, where an entry brings none."""
 
-_KINDS: Mapping[Any, type[profile.MenuItem]] = {
-    "postback": profile.MenuPostback,
-    "web_url": profile.MenuUrl,
+_KINDS: Mapping[Any, type[MenuItem]] = {
+    "postback": MenuPostback,
+    "web_url": MenuUrl,
 }
 
 _FIELD = re.compile(r"(?:greeting|persistent_menu)\[(\w+)\](?:\.call_to_actions|\.text)?(?:\.(?=\[))?")
@@ -51,22 +59,24 @@ _FIELD = re.compile(r"(?:greeting|persistent_menu)\[(\w+)\](?:\.call_to_actions|
 _T = TypeVar("_T")
 
 
-def greeting(text: str | Promise, languages: Iterable[str], default_language: str) -> list[dict[str, str]]:
+def greeting_entries(
+    text: str | Promise, languages: Iterable[str], default_language: str
+) -> list[dict[str, str]]:
     """Give the entries of the greeting, the default one first.
 
     Raises ``InvalidField`` when the text is empty, ``LimitExceeded`` when it is too long in a language.
     """
     languages = languages if isinstance(text, Promise) else ()
     with _told_of(GREETING):
-        return profile.greeting(_by_locale(lambda: str(text), languages, default_language))
+        return greeting(_by_locale(lambda: str(text), languages, default_language))
 
 
-def get_started() -> dict[str, str]:
+def get_started_button() -> dict[str, str]:
     """Give the get-started button with its documented payload."""
-    return profile.get_started(GetStartedPayload())
+    return get_started(GetStartedPayload())
 
 
-def persistent_menu(
+def menu_entries(
     entries: Sequence[Mapping[str, Any]], languages: Iterable[str], default_language: str
 ) -> list[dict[str, Any]]:
     """Give the persistent menu, for each locale in which its titles read differently.
@@ -86,7 +96,7 @@ def persistent_menu(
         ]
 
     with _told_of(MENU):
-        return profile.persistent_menu(_by_locale(written, languages if lazy else (), default_language))
+        return persistent_menu(_by_locale(written, languages if lazy else (), default_language))
 
 
 def menu_item(entry: Any, place: int, setting: str = MENU) -> dict[str, Any]:
@@ -122,7 +132,7 @@ def _told_of(setting: str) -> Iterator[None]:
 
     def renamed(text: str) -> str:
         def name(found: re.Match[str]) -> str:
-            return setting if found[1] == profile.DEFAULT else f"{setting} ({found[1]})"
+            return setting if found[1] == DEFAULT else f"{setting} ({found[1]})"
 
         return _FIELD.sub(name, text)
 
@@ -137,11 +147,11 @@ def _told_of(setting: str) -> Iterator[None]:
 
 def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_language: str) -> dict[str, _T]:
     with translation.override(default_language):
-        found = {profile.DEFAULT: written()}
+        found = {DEFAULT: written()}
     for locale, language in spoken_locales(languages):
         with translation.override(language):
             localized = written()
-        if localized != found[profile.DEFAULT]:
+        if localized != found[DEFAULT]:
             found[locale] = localized
     return found
 
