@@ -14,12 +14,11 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connections
 from django.test import Client
 from django.urls import include, path
-from djmessenger.simulator.orders import Orders
 
 from djmessenger import bot, graph, models
 from djmessenger.graph.wire import Request, Response
-from djmessenger.simulator import access, checks, export, files, gate, samples
-from djmessenger.simulator import stage as stages
+from djmessenger.simulator import access, checks, export, files, samples, session, transport
+from djmessenger.simulator.actions import Orders
 from djmessenger.testing import Messenger
 from messenger_emulator import FAULTS, NoAnswer
 
@@ -44,7 +43,7 @@ GETS = [
 POSTS = ["orders/act", "orders/restart", "files"]
 
 
-class HandStage(stages.Stage):
+class HandStage(session.Stage):
     """A stage whose callbacks go to the view when the test says so, in this thread."""
 
     def start(self, callback_url=""):
@@ -63,12 +62,12 @@ def simulator(settings, monkeypatch, db):
     settings.DJM_APP_SECRET = ""
     settings.ROOT_URLCONF = "tests.test_simulator"
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "djmessenger.simulator"]
-    monkeypatch.setattr(stages, "Stage", HandStage)
-    stages.forget_stage()
-    gate.install()
-    yield stages.get_stage
+    monkeypatch.setattr(session, "Stage", HandStage)
+    session.forget_stage()
+    transport.install()
+    yield session.get_stage
     bot.use_transport(None)
-    stages.forget_stage()
+    session.forget_stage()
 
 
 @pytest.fixture
@@ -78,7 +77,7 @@ def ana(simulator, transactional_db):
 
 
 def does(person, act, *args, **options):
-    stage = stages.get_stage()
+    stage = session.get_stage()
     status, answer = Orders(stage)(
         "act", {"person": person.id, "act": act, "args": list(args), "options": options}
     )
@@ -124,7 +123,7 @@ def test_strangers_learn_nothing_from_a_missing_token(simulator, settings, name)
 
 def test_in_debug_it_is_open(simulator, client, db):
     for name in GETS:
-        stages.get_stage().add_person()
+        session.get_stage().add_person()
         wanted = {"sample?name=message_text": 404, "linked": 400}.get(name, 200)
         assert get(client, name).status_code == wanted, name
 
@@ -144,7 +143,7 @@ def test_every_post_needs_the_csrf_token(simulator, name):
 
 @pytest.mark.parametrize("name", GETS)
 def test_each_answer_has_the_strict_policy(simulator, client, db, name):
-    stages.get_stage().add_person()
+    session.get_stage().add_person()
     response = get(client, name)
     if response.status_code == 200:
         assert response["Content-Security-Policy"] == (
@@ -164,7 +163,7 @@ def test_the_page_holds_no_inline_script_or_style(simulator, client):
 
 def test_only_the_assets_are_served(simulator, client):
     assert get(client, "assets/simulator.js").status_code == 200
-    assert get(client, "assets/stage.py").status_code == 404
+    assert get(client, "assets/session.py").status_code == 404
     assert get(client, "assets/..%2fstage.py").status_code == 404
     packed = get(client, "assets/simulator.css", headers={"Accept-Encoding": "gzip"})
     assert packed["Content-Encoding"] == "gzip"
@@ -188,7 +187,7 @@ def test_an_act_takes_the_whole_road(ana, client):
     assert ana.texts
     event = models.Messaging.objects.get(type="SIMPLE_TEXT")
     assert event.state == "done"
-    delivery = stages.get_stage().emulator.deliveries[0]
+    delivery = session.get_stage().emulator.deliveries[0]
     assert bytes(event.callback.body) == delivery.body
     told = get(client, f"details?person={ana.id}&mid={ana.received[-1].mid}").json()
     assert told["event"]["type"] == "SIMPLE_TEXT"
@@ -247,7 +246,7 @@ def test_a_declared_profile_is_there_too(simulator, settings):
 
 
 def test_a_second_page_answers_its_own_persons(ana):
-    stage = stages.get_stage()
+    stage = session.get_stage()
     ben = stage.add_person(stage.add_page("Second"), "Ben Yilmaz")
     does(ben, "says", "hi")
     assert ben.texts
@@ -256,7 +255,7 @@ def test_a_second_page_answers_its_own_persons(ana):
 
 
 def test_a_button_is_pressed_by_its_place(ana):
-    stage = stages.get_stage()
+    stage = session.get_stage()
     message = {
         "attachment": {
             "type": "template",
@@ -302,7 +301,7 @@ def test_a_log_in_page_leads_back_here(ana, client):
     assert client.get("/simulator/linked?account_linking_token=1&authorization_code=x").status_code == 400
     assert not ana.linked
     assert client.get(f"{way_back}&authorization_code=cust-20177").status_code == 200
-    stage = stages.get_stage()
+    stage = session.get_stage()
     stage.carry()
     assert ana.linked == "cust-20177"
     assert Orders(stage)("press", {**press, "index": 1})[0] == 200
@@ -362,7 +361,7 @@ def test_any_body_of_an_order_is_survived(simulator, client, body):
 
 def test_start_again_makes_everybody_a_stranger(ana):
     does(ana, "says", "hi")
-    stage = stages.get_stage()
+    stage = session.get_stage()
     stage.add_page("Second")
     assert Orders(stage)("restart", {})[0] == 200
     again = next(iter(stage.emulator.persons.values()))
@@ -375,7 +374,7 @@ def test_start_again_makes_everybody_a_stranger(ana):
 
 def test_the_clock_closes_the_window(ana):
     does(ana, "says", "hi")
-    stage = stages.get_stage()
+    stage = session.get_stage()
     assert Orders(stage)("clock", {"hours": 25})[0] == 200
     with pytest.raises(graph.WindowClosed):
         bot.get_client().send({"id": ana.id}, {"message": {"text": "too late"}})
@@ -394,7 +393,7 @@ def test_the_samples_are_those_of_the_tests():
 
 
 def test_each_sample_can_be_sent(ana, client):
-    stage = stages.get_stage()
+    stage = session.get_stage()
     for number, name in enumerate(sorted(samples.samples())):
         body = get(client, f"sample?name={name}&person={ana.id}").json()["body"]
         assert Orders(stage)("raw", {"page": ana.page.id, "body": body})[0] == 200
@@ -405,11 +404,11 @@ def test_each_sample_can_be_sent(ana, client):
 
 
 def test_two_requests_at_once_find_one_stage(simulator):
-    stages.forget_stage()
+    session.forget_stage()
     found = []
 
     def ask():
-        found.append(stages.get_stage())
+        found.append(session.get_stage())
         connections.close_all()
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -421,7 +420,7 @@ def test_two_requests_at_once_find_one_stage(simulator):
 
 
 def test_raw_rubbish_is_posted_as_it_is(ana, client):
-    stage = stages.get_stage()
+    stage = session.get_stage()
     Orders(stage)("raw", {"body": "no JSON \ud800"})
     stage.carry()
     told = get(client, "details?delivery=0").json()
@@ -478,7 +477,7 @@ class Network:
 @pytest.fixture
 def network(monkeypatch):
     made = Network()
-    monkeypatch.setattr(gate, "default_transport", lambda: made)
+    monkeypatch.setattr(transport, "default_transport", lambda: made)
     return made
 
 
@@ -527,15 +526,15 @@ def test_the_pages_of_the_settings_are_there_with_their_tokens(
 def test_a_project_that_names_another_graph_keeps_it(simulator, settings):
     bot.use_transport(None)
     settings.DJM_GRAPH_URL = "http://127.0.0.1:8000/simulator/graph"
-    gate.install()
-    assert not isinstance(bot.get_client().transport, gate.SimulatorTransport)
+    transport.install()
+    assert not isinstance(bot.get_client().transport, transport.SimulatorTransport)
 
 
 def test_another_process_reaches_the_emulator_over_http(ana, client):
     does(ana, "says", "hi")
     body = json.dumps({"recipient": {"id": ana.id}, "message": {"text": "from the worker"}})
     proof = {"Authorization": f"Bearer {bot.page_access_token()}"}
-    stages.get_stage().first_page.require_proof = False
+    session.get_stage().first_page.require_proof = False
     strict = Client(enforce_csrf_checks=True)
 
     def call(headers):
@@ -547,23 +546,23 @@ def test_another_process_reaches_the_emulator_over_http(ana, client):
     assert call({"Authorization": "Bearer wrong"}).json()["error"]["code"] == 190
     assert call(proof).json()["recipient_id"] == ana.id
     assert ana.texts[-1] == "from the worker"
-    with stages.get_stage().emulator.faults.active("timeout_after"):
+    with session.get_stage().emulator.faults.active("timeout_after"):
         broken = call(proof)
         with pytest.raises(ValueError, match="Expecting"):
             json.loads(b"".join(broken.streaming_content))
-    with stages.get_stage().emulator.faults.active("unreachable"):
+    with session.get_stage().emulator.faults.active("unreachable"):
         assert call(proof).status_code == 503
 
 
 def test_faults_without_an_answer_reach_the_client_as_such(ana):
     does(ana, "says", "hi")
     request = Request("POST", "https://graph.facebook.com/v26.0/me/messages", {}, b"{}", 1.0)
-    with stages.get_stage().emulator.faults.active("timeout_before"), pytest.raises(graph.UnknownFate):
-        gate.SimulatorTransport().send(request)
-    with stages.get_stage().emulator.faults.active("unreachable"), pytest.raises(graph.NotSent):
-        gate.SimulatorTransport().send(request)
-    with stages.get_stage().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
-        gate.answer("POST", "/v26.0/me/messages", "", {}, b"{}")
+    with session.get_stage().emulator.faults.active("timeout_before"), pytest.raises(graph.UnknownFate):
+        transport.SimulatorTransport().send(request)
+    with session.get_stage().emulator.faults.active("unreachable"), pytest.raises(graph.NotSent):
+        transport.SimulatorTransport().send(request)
+    with session.get_stage().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
+        transport.answer("POST", "/v26.0/me/messages", "", {}, b"{}")
 
 
 def test_every_fault_is_a_switch_of_the_page(ana, client):
@@ -571,7 +570,7 @@ def test_every_fault_is_a_switch_of_the_page(ana, client):
     assert switches == set(FAULTS)
     for name in switches:
         for on in (True, False):
-            assert Orders(stages.get_stage())("fault", {"name": name, "on": on}) == (
+            assert Orders(session.get_stage())("fault", {"name": name, "on": on}) == (
                 200,
                 {"on": (name,) * on},
             )

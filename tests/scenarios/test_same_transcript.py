@@ -7,8 +7,7 @@ import re
 import pytest
 
 from djmessenger import bot, models
-from djmessenger.simulator import gate
-from djmessenger.simulator import stage as stages
+from djmessenger.simulator import session, transport
 from djmessenger.testing import Messenger
 from djmessenger.testing.explanation import transcript
 from tests.test_simulator import HandStage, does
@@ -43,14 +42,14 @@ def written(person):
 def stage(shop, settings, monkeypatch):
     settings.DEBUG = True
     settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_APP_SECRET = ""
-    monkeypatch.setattr(stages, "Stage", HandStage)
-    stages.forget_stage()
-    gate.install()
-    stage = stages.get_stage()
+    monkeypatch.setattr(session, "Stage", HandStage)
+    session.forget_stage()
+    transport.install()
+    stage = session.get_stage()
     stage.configure()
     yield stage
     bot.use_transport(None)
-    stages.forget_stage()
+    session.forget_stage()
 
 
 @pytest.mark.parametrize(

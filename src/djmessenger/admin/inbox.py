@@ -12,7 +12,7 @@ from django.template.loader import render_to_string
 from django.utils.html import format_html_join
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.admin.again import do_over, may
+from djmessenger.admin.actions import do_over, may
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.outcome import as_tree, in_short
 from djmessenger.models import Callback, Conversation, Messaging, Reply

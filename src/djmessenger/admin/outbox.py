@@ -11,7 +11,7 @@ from django.utils.html import format_html_join
 from django.utils.text import Truncator
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.admin.again import do_over, may
+from djmessenger.admin.actions import do_over, may
 from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preformatted, pretty
 from djmessenger.admin.dialogue import read_reply
 from djmessenger.models import Attempt, Conversation, FBUserProfile, Messaging, Reply

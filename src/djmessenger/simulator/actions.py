@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from djmessenger.simulator.stage import Entry, Stage
+from djmessenger.simulator.session import Entry, Stage
 from messenger_emulator import NotOnScreen, Person
 from messenger_emulator.control import Control
 

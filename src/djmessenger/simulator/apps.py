@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 from django.apps import AppConfig
 from django.utils.translation import gettext_lazy as _
 
@@ -16,6 +14,8 @@ class SimulatorConfig(AppConfig):
     verbose_name = _("Messenger simulator")
 
     def ready(self) -> None:
-        # By name: these modules need the models, which are not there while this one is imported.
-        importlib.import_module("djmessenger.simulator.checks")
-        importlib.import_module("djmessenger.simulator.gate").install()
+        # Models are loaded here; at the import of this module they are not.
+        import djmessenger.simulator.checks  # noqa: F401, PLC0415
+        from djmessenger.simulator.transport import install  # noqa: PLC0415
+
+        install()

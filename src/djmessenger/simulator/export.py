@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from djmessenger.simulator.stage import Entry, Stage
+from djmessenger.simulator.session import Entry, Stage
 from messenger_emulator import Bubble, Person
 
 _AS_THEY_ARE = frozenset(

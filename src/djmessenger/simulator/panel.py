@@ -12,7 +12,7 @@ from django.urls import NoReverseMatch, reverse
 
 from djmessenger import bot, models
 from djmessenger.admin.outcome import Node, as_tree
-from djmessenger.simulator.stage import PREFIX, Stage, digest, mid_of
+from djmessenger.simulator.session import PREFIX, Stage, digest, mid_of
 from messenger_emulator import Delivery, LoggedCall
 
 _AUTHORED = ("message", "postback", "referral", "optin", "reaction")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger.simulator.stage import Stage
+from djmessenger.simulator.session import Stage
 from messenger_emulator import Person, VirtualClock
 from messenger_emulator.control import screen_of
 from messenger_emulator.state import DAY

@@ -12,9 +12,9 @@ from djmessenger import bot
 from djmessenger.graph import NotSent, UnknownFate, default_transport
 from djmessenger.graph.wire import Request, Response
 from djmessenger.settings.declared import SETTINGS, app_settings
-from djmessenger.simulator import keeper
 from djmessenger.simulator.access import is_enabled
-from djmessenger.simulator.stage import PREFIX, get_stage, is_configuring
+from djmessenger.simulator.keeper import ask
+from djmessenger.simulator.session import PREFIX, get_stage, is_configuring
 from messenger_emulator import GraphResponse, NoAnswer
 
 _SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
@@ -57,7 +57,7 @@ def _kept_elsewhere(request: Request) -> Response | None:
         path = reverse("djmessenger-simulator:graph", args=[parts.path.lstrip("/")])
     except NoReverseMatch:
         return None
-    found = keeper.ask(request.method, f"{path}?{parts.query}", request.headers, request.body or b"")
+    found = ask(request.method, f"{path}?{parts.query}", request.headers, request.body or b"")
     if found is None:
         return None
     status, headers, body = found

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 from django.urls import path
 
-from djmessenger.simulator import views
+from djmessenger.simulator.views import (
+    asset,
+    catalogue,
+    details,
+    export,
+    file,
+    graph,
+    linked,
+    order,
+    page,
+    sample,
+    state,
+    traffic,
+    upload,
+)
 
 app_name = "djmessenger-simulator"
 urlpatterns = [
-    path("", views.page, name="page"),
-    path("assets/<str:name>", views.asset, name="asset"),
-    path("state", views.state, name="state"),
-    path("catalogue", views.catalogue, name="catalogue"),
-    path("sample", views.sample, name="sample"),
-    path("details", views.details, name="details"),
-    path("traffic", views.traffic, name="traffic"),
-    path("export", views.export, name="export"),
-    path("orders/<str:name>", views.order, name="order"),
-    path("linked", views.linked, name="linked"),
-    path("files", views.upload, name="upload"),
-    path("files/<str:key>/<str:name>", views.file, name="file"),
-    path("graph/<path:path>", views.graph, name="graph"),
+    path("", page, name="page"),
+    path("assets/<str:name>", asset, name="asset"),
+    path("state", state, name="state"),
+    path("catalogue", catalogue, name="catalogue"),
+    path("sample", sample, name="sample"),
+    path("details", details, name="details"),
+    path("traffic", traffic, name="traffic"),
+    path("export", export, name="export"),
+    path("orders/<str:name>", order, name="order"),
+    path("linked", linked, name="linked"),
+    path("files", upload, name="upload"),
+    path("files/<str:key>/<str:name>", file, name="file"),
+    path("graph/<path:path>", graph, name="graph"),
 ]

@@ -18,13 +18,16 @@ from django.views.decorators.http import require_GET, require_POST
 
 from djmessenger.facebook_locales import FacebookLocale
 from djmessenger.settings import app_settings
-from djmessenger.simulator import export as exporting
-from djmessenger.simulator import gate, panel, screen
 from djmessenger.simulator.access import for_machines, for_visitors
+from djmessenger.simulator.actions import Orders
+from djmessenger.simulator.export import as_test
 from djmessenger.simulator.files import FILES
-from djmessenger.simulator.orders import Orders
+from djmessenger.simulator.panel import of_call, of_delivery, of_message
+from djmessenger.simulator.panel import traffic as traffic_of
 from djmessenger.simulator.samples import sample_for, samples
-from djmessenger.simulator.stage import Stage, get_stage
+from djmessenger.simulator.screen import state as state_of
+from djmessenger.simulator.session import Stage, get_stage
+from djmessenger.simulator.transport import answer as answer_graph_call
 from messenger_emulator import FAULTS, GRAPH_FAULTS, NoAnswer
 
 ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js", "forms.js")
@@ -91,7 +94,7 @@ def _asset(name: str) -> tuple[bytes, bytes, str]:
 def state(request: HttpRequest) -> JsonResponse:
     """What is on the screens; nothing but a hash when that is what the page has."""
     stage = get_stage()
-    found = screen.state(stage, request.GET.get("person", ""))
+    found = state_of(stage, request.GET.get("person", ""))
     now = found.pop("now")
     for person in found["persons"]:
         person["window"] = None if person["window"] is None else round(person["window"] + now)
@@ -136,13 +139,13 @@ def details(request: HttpRequest) -> JsonResponse:
     stage = get_stage()
     try:
         if "delivery" in request.GET:
-            return JsonResponse(panel.of_delivery(stage, _number(request, "delivery")))
+            return JsonResponse(of_delivery(stage, _number(request, "delivery")))
         if "call" in request.GET:
-            return JsonResponse(panel.of_call(stage, _number(request, "call")))
+            return JsonResponse(of_call(stage, _number(request, "call")))
     except (IndexError, ValueError) as error:
         raise Http404 from error
     return JsonResponse(
-        panel.of_message(stage, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255])
+        of_message(stage, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255])
     )
 
 
@@ -157,7 +160,7 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_GET
 def traffic(request: HttpRequest) -> JsonResponse:
     """The newest callbacks and Graph calls."""
-    return JsonResponse({"lines": panel.traffic(get_stage())})
+    return JsonResponse({"lines": traffic_of(get_stage())})
 
 
 @for_visitors
@@ -166,7 +169,7 @@ def export(request: HttpRequest) -> JsonResponse:
     """The conversations with a Page as a test."""
     stage = get_stage()
     page_id = request.GET.get("page", "") or stage.first_page.id
-    return JsonResponse({"source": exporting.as_test(stage, page_id)})
+    return JsonResponse({"source": as_test(stage, page_id)})
 
 
 @for_visitors
@@ -254,7 +257,7 @@ def graph(request: HttpRequest, path: str) -> HttpResponseBase:
     body = request.read()
     headers = dict(request.headers.items())
     try:
-        status, answered, content = gate.answer(
+        status, answered, content = answer_graph_call(
             request.method or "GET", f"/{path}", request.META.get("QUERY_STRING", ""), headers, body
         )
     except NoAnswer as error:

@@ -21,7 +21,7 @@ from django.core.wsgi import get_wsgi_application
 from djmessenger import bot, models
 from djmessenger.demo import messenger
 from djmessenger.settings import app_settings
-from djmessenger.simulator.stage import Stage, get_stage
+from djmessenger.simulator.session import Stage, get_stage
 from messenger_emulator import Act, Person
 from messenger_emulator.server import Callback
 
