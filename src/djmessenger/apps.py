@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-
 from django.apps import AppConfig
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
@@ -19,10 +17,12 @@ class DjmessengerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # By name: these modules need the models, which are not there while this one is imported.
-        importlib.import_module("djmessenger.checks")
-        importlib.import_module("djmessenger.bot").install()
-        begin_as_writer = importlib.import_module("djmessenger.pipeline.connections").begin_as_writer
+        # Models are loaded here; at the import of this module they are not.
+        import djmessenger.checks  # noqa: F401, PLC0415
+        from djmessenger.bot import install  # noqa: PLC0415
+        from djmessenger.operations.profile_apply import auto_configure  # noqa: PLC0415
+        from djmessenger.pipeline.connections import begin_as_writer  # noqa: PLC0415
+
+        install()
         connection_created.connect(begin_as_writer, dispatch_uid="djmessenger.sqlite")
-        auto_configure = importlib.import_module("djmessenger.operations.profile_apply").auto_configure
         post_migrate.connect(auto_configure, sender=self, dispatch_uid="djmessenger.auto_configure")
