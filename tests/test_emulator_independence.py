@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import ast
 import datetime
+import inspect
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -20,6 +21,7 @@ from djmessenger.emulator import server as documented_server
 from messenger_emulator import Emulator, server
 from messenger_emulator.limits import LIMITS, Limits
 from tests.test_emulator import Bench
+from tests.test_faces import isort_style
 
 SOURCE = Path(__file__).parent.parent / "src"
 PACKAGE = "messenger_emulator"
@@ -111,6 +113,12 @@ class TestImports:
         text = path.read_text(encoding="utf-8")
         assert not any(word in text for word in ("import_module", "__import__", "import_string"))
 
+    @pytest.mark.parametrize("path", FILES, ids=name_of)
+    def test_a_module_imports_nothing_inside_a_function(self, path):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        top = {node.lineno for node in tree.body}
+        assert {line for line, _target in imports_of(path)} <= top
+
     @pytest.mark.parametrize("name", MODULES)
     def test_a_module_does_not_import_its_own_face(self, name):
         faces = {
@@ -156,6 +164,49 @@ print(sorted({{"django", "djmessenger"}} & {{name.partition(".")[0] for name in 
             check=False,
         )
         assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+class TestTheOtherDirection:
+    """The parts of djmessenger that run in production do without the emulator."""
+
+    USERS: ClassVar = {"__main__", "demo", "emulator", "simulator", "testing"}
+
+    def test_only_tools_for_development_import_it(self):
+        users = {
+            path.relative_to(SOURCE / "djmessenger").with_suffix("").parts[0]
+            for path in (SOURCE / "djmessenger").rglob("*.py")
+            for _line, target in imports_of(path)
+            if target.partition(".")[0] == PACKAGE
+        }
+        assert users == self.USERS
+
+
+class TestFace:
+    def test_is_sorted_and_whole(self):
+        names = messenger_emulator.__all__
+        assert names == sorted(names, key=isort_style)
+        gathered = {
+            alias.name
+            for node in ast.parse(MODULES[PACKAGE].read_text(encoding="utf-8")).body
+            if isinstance(node, ast.ImportFrom) and node.module != "__future__"
+            for alias in node.names
+        }
+        assert gathered == set(names)
+
+    @pytest.mark.parametrize("name", messenger_emulator.__all__)
+    def test_a_class_or_function_says_what_it_is(self, name):
+        found = getattr(messenger_emulator, name)
+        if inspect.isclass(found) or inspect.isfunction(found):
+            tree = ast.parse(MODULES[found.__module__].read_text(encoding="utf-8"))
+            (definition,) = [node for node in tree.body if getattr(node, "name", None) == found.__name__]
+            assert ast.get_docstring(definition)
+
+    @pytest.mark.parametrize("path", FILES, ids=name_of)
+    def test_a_module_says_what_it_is(self, path):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert ast.get_docstring(tree)
+        if len(tree.body) > 1:
+            assert ast.unparse(tree.body[1]) == "from __future__ import annotations"
 
 
 class TestDocumentedNames:
