@@ -19,6 +19,7 @@ PAGES = [ROOT / "README.md", *(ROOT / name for name in ("CHANGELOG.md", "CONTRIB
 PAGES += sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = (DOCS / "architecture.md").read_text(encoding="utf-8")
 
 
 def blocks(text: str, language: str) -> list[str]:
@@ -219,3 +220,91 @@ def test_nothing_looks_like_a_token():
             r"EAA[A-Za-z0-9]{20,}|\b\d{8,}\|[A-Za-z0-9_-]{20,}", path.read_text(encoding="utf-8")
         )
         assert not found, path
+
+
+def glossary() -> dict[str, str]:
+    """Return the entries of the glossary: each term with its meaning, in the order of the page."""
+    block = re.search(
+        r"^```\{glossary\}\n(.*?)^```$",
+        (DOCS / "glossary.md").read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert block
+    entries = [entry.partition("\n") for entry in block[1].strip("\n").split("\n\n")]
+    return {term: " ".join(meaning.split()) for term, _, meaning in entries}
+
+
+def test_the_glossary_is_in_order_and_short():
+    entries = glossary()
+    assert list(entries) == sorted(entries, key=str.lower)
+    assert len(entries) > 30
+    for term, meaning in entries.items():
+        assert not term.startswith(" ")
+        assert 1 <= len(sentences(meaning)) <= 4, term
+
+
+def test_the_states_of_the_models_are_in_the_pictures():
+    models = importlib.import_module("djmessenger.models")
+    states = {
+        "callback": set(models.Callback.State.values),
+        # No code sets it yet.
+        "event": set(models.Messaging.State.values) - {"paused"},
+        "reply": set(models.Reply.State.values),
+        "attempt": {value or "open" for value in models.Attempt.Outcome.values},
+    }
+    for name, wanted in states.items():
+        picture = (DOCS / "images" / f"states-{name}.svg").read_text(encoding="utf-8")
+        assert set(re.findall(r'<text class="s"[^>]*>(\w+)</text>', picture)) == wanted, name
+        assert f"images/states-{name}.svg" in ARCHITECTURE
+
+
+def source_of(path: str) -> Path:
+    """Return a path of the architecture page, which is in the package if it has no other home."""
+    package = ROOT / "src" / "djmessenger" / path
+    return package if package.exists() else ROOT / path
+
+
+def test_paths_of_the_architecture_page_exist():
+    paths = set(re.findall(r"`((?:\w+/)+(?:\w+\.py)?|\w+\.py)`", ARCHITECTURE))
+    assert len(paths) > 40
+    assert [path for path in sorted(paths) if not source_of(path).exists()] == []
+
+
+def test_functions_of_the_architecture_page_are_where_it_says():
+    places = re.findall(r"((?:`[\w.]+`(?:, | and ))*`[\w.]+`) in `((?:\w+/)+\w+\.py)`", ARCHITECTURE)
+    assert len(places) > 10
+    for names, path in places:
+        text = source_of(path).read_text(encoding="utf-8")
+        for name in re.findall(r"[\w.]+", names):
+            for part in name.split("."):
+                assert re.search(rf"\b{part}\b", text), f"{path} has no {name}"
+
+
+def sentences(text: str) -> list[str]:
+    """Return the sentences of a page in Markdown, of its lists, cells and headings too; code counts as one word."""
+    text = re.sub(r"^```.*?^```$", "\n\n", text, flags=re.MULTILINE | re.DOTALL)
+    text = re.sub(r"^(?:%|\(.*\)=).*$", "", text, flags=re.MULTILINE)
+    text = re.sub(r"`[^`]*`", "CODE", text)
+    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", lambda link: link[1] or "LINK", text)
+    blocks = re.split(r"\n\s*\n|\n(?=\s*(?:[*#|-]|\d+\.)\s?)", text)
+    cells = [
+        cell for block in blocks for cell in (block.split("|") if block.lstrip().startswith("|") else [block])
+    ]
+    plain = [re.sub(r"^(?:[\s*#-]+|\d+\.\s)", "", " ".join(cell.split())).replace("**", "") for cell in cells]
+    return [sentence for cell in plain for sentence in re.split(r"(?<=[.!?:;])\s+", cell) if sentence]
+
+
+OPENINGS = re.compile(r"(?:What|Who|Whoever|Whom|Where|Whether)\b")
+LONGEST_SENTENCE = 28
+"""Words; writers aim at 25."""
+PROSE = [page for page in PAGES if page.name not in {"README.md", "existing-project.md"}]
+
+
+@pytest.mark.parametrize("page", PROSE, ids=lambda page: str(page.relative_to(ROOT)))
+def test_sentences_are_short_and_begin_with_their_subject(page):
+    text = page.read_text(encoding="utf-8")
+    if "```{glossary}" in text:
+        text = "\n\n".join(glossary().values())
+    found = sentences(text)
+    assert [sentence for sentence in found if OPENINGS.match(sentence)] == []
+    assert [sentence for sentence in found if len(sentence.split()) > LONGEST_SENTENCE] == []
