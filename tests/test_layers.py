@@ -26,11 +26,11 @@ LAYERS: dict[str, list[str]] = {
         "signatures",
         "clock",
         "logs",
+        "utils.default_routing_policy",
+        "settings",
         "rulebook",
         "utils.serializable",
-        "utils.default_routing_policy",
         "utils.utils",
-        "settings",
     ],
     "messages in and out": ["payload", "receiving", "outgoing"],
     "storage": ["signals", "sql", "models"],
@@ -236,7 +236,7 @@ def test_only_the_idioms_load_by_name():
     assert not wrong
 
 
-READ_BELOW = {"outgoing.rendering reads settings.DJM_BOT_PREFIX"}
+READ_BELOW = {"outgoing.rendering reads app_settings.DJM_BOT_PREFIX"}
 
 
 def test_documented_settings_are_read_from_the_rule_parts_up():

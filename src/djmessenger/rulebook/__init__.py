@@ -10,12 +10,13 @@ or by ``None`` when it does not end::
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from djmessenger.rulebook.facts import TABLE, Row
+from djmessenger.settings import app_settings
 
 __all__ = [
     "Problem",
@@ -23,7 +24,6 @@ __all__ = [
     "ending_within",
     "limit",
     "problems",
-    "read_overrides_from",
     "retirement",
     "row",
     "rows",
@@ -33,20 +33,12 @@ __all__ = [
 table: Mapping[str, Row] = MappingProxyType({row.key: row for row in TABLE})
 """The rows as they are printed, without overrides."""
 
-_overrides: Callable[[], Mapping[str, Any]] = dict
-
 
 class Problem(NamedTuple):
     """An override that cannot be used."""
 
     key: str
     message: str
-
-
-def read_overrides_from(source: Callable[[], Mapping[str, Any]]) -> None:
-    """Say where overrides of rows come from; ``djmessenger.settings`` names itself."""
-    global _overrides  # noqa: PLW0603
-    _overrides = source
 
 
 def row(key: str) -> Row:
@@ -92,7 +84,7 @@ def ending_within(days: int, on: datetime.date) -> list[Row]:
 
 def problems() -> list[Problem]:
     """Give the overrides that cannot be used, each with the reason; for a system check to print."""
-    raw: Any = _overrides()
+    raw: Any = app_settings.DJM_RULEBOOK
     if not isinstance(raw, Mapping):
         return [Problem("", f"overrides are a dict by key of a row, not {type(raw).__name__}")]
     found: list[Problem] = []
@@ -107,7 +99,7 @@ def problems() -> list[Problem]:
 
 
 def _read_overrides() -> Mapping[str, Any]:
-    raw: Any = _overrides()
+    raw: Any = app_settings.DJM_RULEBOOK
     return raw if isinstance(raw, Mapping) else {}
 
 

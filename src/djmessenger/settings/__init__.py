@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger import rulebook
 from djmessenger.settings.declared import SETTINGS, app_settings
 
 __all__ = ["app_settings"]
@@ -22,6 +21,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *SETTINGS])
-
-
-rulebook.read_overrides_from(lambda: app_settings.DJM_RULEBOOK)
