@@ -14,7 +14,7 @@ from django.db.models import Model
 logger = logging.getLogger("djmessenger.operations")
 
 
-def add_arguments(parser: CommandParser) -> None:
+def add_user_argument(parser: CommandParser) -> None:
     parser.add_argument(
         "--user", metavar="NAME", help="username of the member of staff under whom the admin's log shows it"
     )

@@ -16,7 +16,7 @@ COULD_NOT_ASK = 2
 """Exit code where there is no verdict, for Graph or the settings did not let the command come to one."""
 
 
-def add_arguments(parser: CommandParser) -> None:
+def add_page_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--page",
         action="append",

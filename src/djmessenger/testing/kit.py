@@ -23,9 +23,18 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.receiving import ReceivingType
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed, reply_failed
-from djmessenger.testing import failures, road, travel
 from djmessenger.testing.explanation import LastOutcome
+from djmessenger.testing.failures import (
+    ErrorLog,
+    ReplyRefused,
+    filter_failed,
+    reply_refused,
+    rule_failed,
+    sender,
+)
 from djmessenger.testing.person import Person
+from djmessenger.testing.road import Kind, WaitingDispatcher, depth, drain, handle, work
+from djmessenger.testing.travel import Clock, age, next_due
 from messenger_emulator import Emulator, Fault, Page
 
 PAGE_ID = "104233987650012"
@@ -65,7 +74,7 @@ class Messenger:
         """
         self._overrides = overrides
         self._stack = contextlib.ExitStack()
-        self._log = failures.ErrorLog()
+        self._log = ErrorLog()
         self._failed: list[AssertionError] = []
         self._deliberate = 0
         self._calls_checked = 0
@@ -90,7 +99,7 @@ class Messenger:
         else:
             for name, value in SETTINGS.items():
                 setattr(self._overrides, name, value)
-        self.clock = travel.Clock()
+        self.clock = Clock()
         self.emulator = Emulator(self.clock)
         self.page = self.add_page(app_settings.DJM_PAGE_ID or PAGE_ID, name="Page")
         bot.use_transport(EmulatorTransport(self.emulator))
@@ -105,7 +114,7 @@ class Messenger:
         filters.addHandler(self._log)
         self._stack.callback(filters.removeHandler, self._log)
         self._client = Client(enforce_csrf_checks=True)
-        self._depth = road.depth()
+        self._depth = depth()
         self.report(**{name: self._has_rules_for(kind) for name, kind in REPORTS.items()})
         self._configure()
 
@@ -194,7 +203,7 @@ class Messenger:
         __tracebackhide__ = True
         self.settle()
         if not self._is_in_transaction():
-            while road.drain():
+            while drain():
                 self.settle()
             self._raise_failures()
 
@@ -204,27 +213,27 @@ class Messenger:
         if self._is_in_transaction():
             return
         dispatcher = bot.get_dispatcher()
-        if not isinstance(dispatcher, road.WaitingDispatcher):
+        if not isinstance(dispatcher, WaitingDispatcher):
             raise TypeError("DJM_DISPATCHER was changed during the test; the kit needs its own")
         busy = True
         while busy:
             due = self.emulator.next_due()
             busy = due is not None and due <= self.clock() and bool(self.emulator.deliver(self._post))
             for callback_id in dispatcher.take():
-                road.handle(callback_id)
+                handle(callback_id)
             conversations, self._to_send = sorted(self._to_send), set()
             for conversation_id in conversations:
-                while road.work(road.Kind.OUT, conversation_id):
+                while work(Kind.OUT, conversation_id):
                     busy = True
         self._raise_failures()
 
     def _is_in_transaction(self) -> bool:
-        return road.depth() > self._depth
+        return depth() > self._depth
 
     def _reply_saved(self, instance: models.Reply, created: bool, **kwargs: Any) -> None:
         if created and instance.conversation_id is not None:
             self._to_send.add(instance.conversation_id)
-            self._senders[instance.pk] = failures.sender()
+            self._senders[instance.pk] = sender()
 
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         path = _webhook()
@@ -267,9 +276,9 @@ class Messenger:
         self.run()
         while left > 0:
             # In a transaction of the test nothing can happen on the way.
-            due = None if self._is_in_transaction() else travel.next_due(self.emulator)
+            due = None if self._is_in_transaction() else next_due(self.emulator)
             step = left if due is None else min(left, max(due, 0.5))
-            travel.age(self.emulator, step, models)
+            age(self.emulator, step, models)
             left -= step
             self.run()
 
@@ -338,11 +347,11 @@ class Messenger:
     # What fails a test
 
     def _messaging_failed(self, messaging: models.Messaging, **kwargs: Any) -> None:
-        self._failed.append(failures.rule_failed(messaging))
+        self._failed.append(rule_failed(messaging))
 
     def _reply_failed(self, reply: models.Reply, **kwargs: Any) -> None:
         if not self._is_deliberate(reply.recipient_id):
-            self._failed.append(failures.reply_refused(reply, self._senders.get(reply.pk, "")))
+            self._failed.append(reply_refused(reply, self._senders.get(reply.pk, "")))
 
     def _is_deliberate(self, psid: str) -> bool:
         screen = self.emulator.persons.get(psid)
@@ -359,15 +368,13 @@ class Messenger:
 
     def _raise_failures(self) -> None:
         __tracebackhide__ = True
-        found = [*map(failures.filter_failed, self._log.records), *self._failed]
+        found = [*map(filter_failed, self._log.records), *self._failed]
         for call in self.emulator.calls[self._calls_checked :]:
             recipient = call.body.get("recipient")
             psid = str(recipient.get("id", "")) if isinstance(recipient, dict) else ""
             if call.error and "sender_action" in call.body and not self._is_deliberate(psid):
                 found.append(
-                    failures.ReplyRefused(
-                        f"Graph refused {call.body['sender_action']}: {call.error.get('message')}"
-                    )
+                    ReplyRefused(f"Graph refused {call.body['sender_action']}: {call.error.get('message')}")
                 )
         self._calls_checked = len(self.emulator.calls)
         self._log.records.clear()

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
-from djmessenger.management import targets
+from djmessenger.management.targets import add_page_arguments, chosen
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding
 from djmessenger.operations.doctor_local import LocalDoctor
 from djmessenger.operations.doctor_remote import RemoteDoctor
@@ -27,7 +27,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--offline", action="store_true", help="only what needs no network")
     parser.add_argument("--strict", action="store_true", help="exit code 1 for warnings too")
     parser.add_argument("--url", default="", help="address of the webhook, where Meta does not tell it")
-    targets.add_arguments(parser)
+    add_page_arguments(parser)
 
 
 make_remote_doctor = RemoteDoctor
@@ -57,7 +57,7 @@ def _findings(options: dict[str, Any]) -> Iterator[Finding]:
             WARN, "graph", "Meta was not asked, for the Pages are in the database", "Mend that first."
         )
         return
-    for page_id in targets.chosen(options):
+    for page_id in chosen(options):
         yield from make_remote_doctor(page_id=page_id, url=options["url"]).findings()
 
 

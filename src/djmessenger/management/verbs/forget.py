@@ -10,7 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import ProtectedError
 
 from djmessenger.logs import hidden
-from djmessenger.management import audit
+from djmessenger.management.audit import add_user_argument, find_user, forget_entries
 from djmessenger.operations.erasure import forget
 
 logger = logging.getLogger("djmessenger.operations")
@@ -26,13 +26,13 @@ needs_checks = False
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("psids", nargs="+", metavar="PSID", help="page-scoped id, as the admin shows it")
     parser.add_argument("--dry-run", action="store_true", help="count what would go, and remove nothing")
-    audit.add_arguments(parser)
+    add_user_argument(parser)
 
 
 def handle(
     command: BaseCommand, *, psids: list[str], dry_run: bool, user: str | None, **options: Any
 ) -> None:
-    who = audit.find_user(user)
+    who = find_user(user)
     for psid in psids:
         if not (psid.isascii() and psid.isdigit()):
             raise CommandError("A page-scoped id is digits only.")
@@ -45,7 +45,7 @@ def handle(
         counts = ", ".join(f"{count} {what}" for what, count in erased.items())
         command.stdout.write(f"{counts}{' would go' if dry_run else ' erased'}")
         if not dry_run:
-            audit.forget_entries(psid)
+            forget_entries(psid)
             logger.info(
                 "erased: person %s",
                 hidden(psid),

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger.management import targets
+from djmessenger.management.targets import add_page_arguments, chosen, told
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations.profile_plan import PageProfile, Plan
@@ -39,13 +39,13 @@ def add_arguments(parser: CommandParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="pull: print JSON instead of TOML")
     parser.add_argument("--output", type=Path, metavar="FILE", help="pull: write to a file")
-    targets.add_arguments(parser)
+    add_page_arguments(parser)
 
 
 def handle(command: BaseCommand, **options: Any) -> int:
-    with targets.told():
+    with told():
         act = _ACTIONS[options["action"]]
-        page_ids = targets.chosen(options, more=map(str, profile.declared()[declaration.PAGES]))
+        page_ids = chosen(options, more=map(str, profile.declared()[declaration.PAGES]))
         if options["action"] == "pull" and len(page_ids) > 1:
             raise CommandError("pull prints one Page; name it with --page")
         differs = False

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import QuerySet
 
 from djmessenger import bot, models
-from djmessenger.management import audit
+from djmessenger.management.audit import add_user_argument, find_user, note
 from djmessenger.management.options import above_zero, moment
 from djmessenger.operations import replay
 from djmessenger.pipeline.failpoints import failpoint
@@ -94,11 +94,11 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be replayed, and change nothing"
     )
-    audit.add_arguments(parser)
+    add_user_argument(parser)
 
 
 def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | None:
-    who = audit.find_user(user)
+    who = find_user(user)
     if not options["ids"] and not any(options[name] for name in ("since", "until", "state", "type")):
         raise CommandError("Say what to replay: ids, or --since, --until, --state or --type.")
     kind = _kind(options)
@@ -165,6 +165,6 @@ def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
     if row is None:
         return False
     failpoint("replay_between_rows")
-    audit.note("resent" if options["replies"] else "replayed", row, who)
+    note("resent" if options["replies"] else "replayed", row, who)
     bot.wake(row)
     return True

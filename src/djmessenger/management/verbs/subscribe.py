@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger import bot, models
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.management import targets
+from djmessenger.management.targets import add_page_arguments, chosen, told
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import subscriptions
 
@@ -26,13 +26,13 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--list", action="store_true", help="print the fields that the rules need; asks nobody"
     )
-    targets.add_arguments(parser)
+    add_page_arguments(parser)
 
 
 def handle(command: BaseCommand, **options: Any) -> int:
-    with targets.told():
+    with told():
         differs = False
-        for page in map(profile.page_of, targets.chosen(options)):
+        for page in map(profile.page_of, chosen(options)):
             if options["list"]:
                 for name in sorted(subscriptions.wanted_fields(page)):
                     command.stdout.write(name)
