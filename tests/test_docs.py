@@ -102,6 +102,12 @@ def test_settings_that_are_named_exist(page):
     assert {name for name in named if not name.endswith("_")} <= known
 
 
+def test_renamed_settings_are_in_the_changelog():
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    for before, now in RENAMED.items():
+        assert f"| setting `{before}` | `{now}` |" in changes
+
+
 def test_every_event_is_in_the_table_of_events():
     types = importlib.import_module("djmessenger.receiving").ReceivingType
     table = tables().events_table()
