@@ -1,11 +1,11 @@
-"""dev.py: what it finds on a machine, what it says, and when it makes the environment anew."""
+"""dev.py: interpreters, environments and steps, with fakes for what takes minutes."""
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,198 +15,307 @@ import dev
 ROOT = Path(dev.__file__).parent
 
 
-def script(folder: Path, name: str, text: str) -> Path:
+def program(folder: Path, name: str, text: str) -> Path:
+    """Write a shell script, and return its path."""
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text(f"#!/bin/sh\n{text}\n")
     path.chmod(0o755)
     return path
 
 
-@pytest.fixture
-def environment(tmp_path, monkeypatch):
-    """An environment whose interpreter is this one, in a checkout of its own."""
-    monkeypatch.setattr(dev, "ROOT", tmp_path)
-    (tmp_path / "pyproject.toml").write_text("[project]\n")
-    made = dev.Environment(sys.executable)
-    (made.folder / "bin").mkdir(parents=True)
-    (made.folder / "bin" / "python").symlink_to(sys.executable)
-    return made
+class Machine:
+    """A machine whose Python and uv write their arguments to a file, and make an interpreter where one is due."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.calls = folder / "calls"
+        self.calls.touch()
+
+    def python(self, *, has_venv: bool = True) -> str:
+        target = self.folder / "checkout" / ".venv" / "bin"
+        probe = 'case "$*" in *ensurepip*) exit 0;; esac' if has_venv else "exit 1"
+        return str(program(self.folder / "python", "python3", f"{probe}\n{self._creation(target)}"))
+
+    def uv(self) -> None:
+        target = self.folder / "checkout" / ".venv" / "bin"
+        create = f'case "$1" in venv) {self._creation(target)};; *) {self._note()};; esac'
+        program(self.folder / "path", "uv", create)
+
+    def said(self) -> list[str]:
+        return self.calls.read_text().splitlines()
+
+    def _note(self) -> str:
+        return f'echo "$(basename "$0") $*" >> {self.calls}'
+
+    def _creation(self, target: Path) -> str:
+        inner = target / "python"
+        return (
+            f"{self._note()}; /bin/mkdir -p {target}; "
+            f"printf '#!/bin/sh\\necho \"inner $*\" >> {self.calls}\\nexit ${{STATUS:-0}}\\n' > {inner}; "
+            f"/bin/chmod +x {inner}"
+        )
 
 
 @pytest.fixture
-def calls(environment, monkeypatch):
-    """What an environment does, without doing it."""
-    found = []
-    monkeypatch.setattr(environment, "_create", lambda: found.append("create"))
-    monkeypatch.setattr(environment, "_install", lambda extras: found.append(tuple(extras)))
-    return found
+def machine(tmp_path, monkeypatch):
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.setattr(dev, "ROOT", tmp_path / "checkout")
+    monkeypatch.setattr(dev, "PROJECT", "[project]\n")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'path'}:/usr/bin:/bin")
+    monkeypatch.setattr(dev.shutil, "which", lambda name, path=None: _which(tmp_path / "path" / name))
+    return Machine(tmp_path)
+
+
+def _which(path: Path) -> str | None:
+    return str(path) if path.exists() else None
 
 
 def test_help_names_every_command():
     answer = subprocess.run(
         [sys.executable, ROOT / "dev.py", "--help"], capture_output=True, text=True, check=True, cwd="/"
     )
-    for name, command in dev.COMMANDS.items():
-        assert f"  {name} " in answer.stdout
-        assert command.__doc__
     assert set(dev.COMMANDS) == {"demo", "test", "check", "bench", "chaos", "docs", "format"}
+    for name in dev.COMMANDS:
+        assert f"\n{name} " in answer.stdout
 
 
-def test_an_unknown_command_is_refused(capsys):
-    with pytest.raises(SystemExit) as error:
-        dev.main(["tset"])
-    assert error.value.code == 2
-    assert "invalid choice: 'tset'" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [[], ["tset"]])
+def test_without_a_known_command_the_usage_is_shown(words, capsys):
+    assert dev.main(words) == 2
+    assert "Usage: python3 dev.py COMMAND" in capsys.readouterr().out
 
 
-def test_options_go_to_what_the_command_runs():
-    options = dev.parser().parse_args(["test", "-k", "policy", "--database=postgresql"])
-    assert options.arguments == ["-k", "policy", "--database=postgresql"]
+@pytest.mark.parametrize("command", ["demo", "test", "bench", "chaos", "docs", "format"])
+def test_arguments_are_passed_on(command, monkeypatch):
+    seen = []
+    monkeypatch.setattr(dev, "run", lambda arguments, *rest, **named: seen.append(arguments) or 0)
+    assert dev.main([command, "--some", "words"]) == 0
+    assert all(arguments[-2:] == ["--some", "words"] for arguments in seen)
+    assert len(seen) == (2 if command == "format" else 1)
 
 
-@pytest.mark.parametrize("command", ["bench", "chaos"])
-def test_the_long_ones_are_there(command):
-    package = "benchmarks" if command == "bench" else command
-    assert (dev.ROOT / package / "__main__.py").is_file()
-
-
-def test_it_uses_the_standard_library_alone():
+def test_it_needs_the_standard_library_alone_and_is_short():
     code = "import sys, dev; print('\\n'.join(name.partition('.')[0] for name in sys.modules))"
     answer = subprocess.run(
         [sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
     )
     assert set(answer.stdout.split()) - sys.stdlib_module_names <= {"dev", "__main__", "__mp_main__"}
+    assert len((ROOT / "dev.py").read_text().splitlines()) < 200
 
 
-def test_the_environment_is_made_once(environment, calls):
-    environment.ready("dev")
-    environment.ready("dev")
-    assert calls == ["create", ("dev",)]
+def test_venv_and_its_pip_make_the_environment(machine):
+    machine.uv()
+    environment = dev.Environment(machine.python())
+    assert environment.ready(["dev"]) == str(dev.ROOT / ".venv" / "bin" / "python")
+    create, fill = machine.said()
+    assert create == f"python3 -m venv {dev.ROOT / '.venv'}"
+    assert fill.startswith("inner -m pip install ")
+    assert fill.endswith(f"--editable {dev.ROOT}[dev]")
 
 
-def test_a_further_extra_is_added_without_starting_over(environment, calls):
-    environment.ready()
-    environment.ready("dev")
-    environment.ready("docs")
-    assert calls == ["create", (), ("dev",), ("dev", "docs")]
+def test_without_venv_uv_makes_the_environment(machine):
+    machine.uv()
+    python = machine.python(has_venv=False)
+    dev.Environment(python, pins=["Django==5.2"]).ready(["dev", "docs"])
+    create, fill = machine.said()
+    assert create == f"uv venv --quiet --python {python} {dev.ROOT / '.venv'}"
+    assert fill.startswith(f"uv pip install --python {dev.ROOT / '.venv' / 'bin' / 'python'} ")
+    assert fill.endswith(f"--editable {dev.ROOT}[dev,docs] Django==5.2")
 
 
-def test_a_changed_project_file_makes_it_anew(environment, calls):
-    environment.ready("dev")
-    (dev.ROOT / "pyproject.toml").write_text("[project]\nname = 'x'\n")
-    environment.ready("dev")
-    assert calls == ["create", ("dev",), "create", ("dev",)]
+def test_without_venv_and_uv_one_error_names_the_cure(machine):
+    python = machine.python(has_venv=False)
+    with pytest.raises(dev.Trouble) as error:
+        dev.Environment(python).ready(["dev"])
+    assert str(error.value) == (f"dev.py: {python} has no venv, and uv is missing; apt install python3-venv")
+    assert machine.said() == []
 
 
-def test_a_broken_interpreter_makes_it_anew(environment, calls):
-    environment.ready("dev")
-    (environment.folder / "bin" / "python").unlink()
-    environment.ready("dev")
-    assert calls.count("create") == 2
-
-
-def test_a_half_made_environment_has_no_stamp(environment, monkeypatch):
-    monkeypatch.setattr(environment, "_create", lambda: None)
-
-    def fails(extras):
-        raise dev.Trouble("no")
-
-    monkeypatch.setattr(environment, "_install", fails)
-    with pytest.raises(dev.Trouble):
-        environment.ready("dev")
-    assert not (environment.folder / dev.STAMP).exists()
-
-
-def test_without_ensurepip_the_environment_is_made_without_pip(environment, monkeypatch):
-    monkeypatch.setattr(dev, "has_module", lambda python, module: False)
-    first = next(environment._creators())
-    assert "--without-pip" in first
-
-
-def test_the_pip_of_the_machine_fills_an_environment(environment, tmp_path, monkeypatch):
-    pip = script(tmp_path, "pip3", "echo 'pip 23.0.1 from /usr/lib (python 3.11)'")
-    monkeypatch.setattr(dev, "has_module", lambda python, module: False)
-    monkeypatch.setattr(dev, "interpreters", lambda: iter(()))
-    monkeypatch.setattr(environment, "base", "/nowhere/python3")
-    monkeypatch.setattr(dev.shutil, "which", {"pip3": str(pip)}.get)
-    commands = [installer.command for installer in environment.installers()]
-    assert [str(pip), "--python", environment.python, "install"] in [command[:4] for command in commands]
-
-
-def test_an_old_pip_is_passed_over(environment, tmp_path, monkeypatch):
-    """Before 22.3 pip fills no environment but its own."""
-    script(tmp_path, "pip3", "echo 'pip 20.3.4 from /usr/lib (python 3.9)'")
-    monkeypatch.setattr(dev, "interpreters", lambda: iter(()))
-    monkeypatch.setattr(environment, "base", "/nowhere/python3")
-    monkeypatch.setattr(dev.shutil, "which", {"pip3": str(tmp_path / "pip3")}.get)
-    assert str(tmp_path / "pip3") not in [command[0] for command in environment._pips_of_the_machine()]
-
-
-def test_nothing_that_installs_is_said_with_the_cure(environment, monkeypatch):
-    monkeypatch.setattr(environment, "installers", lambda: iter(()))
-    with pytest.raises(dev.Trouble, match=r"apt install python3-venv"):
-        environment._install(["dev"])
-
-
-def test_what_an_installer_said_is_shown(environment, tmp_path, monkeypatch):
-    broken = script(tmp_path, "pip3", "echo 'no such package' >&2; exit 1")
-    monkeypatch.setattr(environment, "installers", lambda: iter([dev.Installer("pip", [str(broken)])]))
-    with pytest.raises(dev.Trouble, match="no such package"):
-        environment._install(["dev"])
-
-
-def test_trouble_ends_with_one_sentence_and_no_traceback(monkeypatch, capsys):
-    def trouble(arguments):
-        raise dev.Trouble("install uv")
-
-    monkeypatch.setitem(dev.COMMANDS, "test", trouble)
-    with pytest.raises(SystemExit) as error:
-        dev.main(["test"])
-    assert error.value.code == 1
-    assert capsys.readouterr().err == "dev.py: install uv\n"
-
-
-def test_pyenv_is_looked_into(tmp_path, monkeypatch):
-    folder = tmp_path / "versions" / "3.12.1" / "bin"
-    folder.mkdir(parents=True)
-    script(folder, "python3.12", "echo 3 12")
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
-    monkeypatch.setenv("PATH", "")
-    assert dev.find_interpreter((3, 12)) == str(folder / "python3.12")
-    assert dev.find_interpreter((3, 13)) is None
-
-
-def test_an_interpreter_that_does_not_run_is_passed_over(tmp_path, monkeypatch):
-    """As a shim of pyenv for a version that is not chosen."""
-    script(tmp_path, "python3.13", "echo 'pyenv: command not found' >&2; exit 127")
-    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "none"))
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert dev.find_interpreter((3, 12)) is None
-
-
-def test_a_missing_newer_python_is_said_loudly(monkeypatch, capsys):
-    monkeypatch.setattr(dev, "find_interpreter", lambda oldest: None)
-    assert dev.newest_steps() == []
-    assert "SKIPPED" in capsys.readouterr().out
-
-
-def test_one_failing_step_fails_all_and_hides_none(capsys):
-    status = dev.run_steps(
-        [
-            dev.Step("first", [sys.executable, "-c", "raise SystemExit(3)"]),
-            dev.Step("second", [sys.executable, "-c", "pass"]),
-        ]
+def test_an_error_is_one_line_without_a_traceback(tmp_path):
+    code = "import dev; raise dev.Trouble('dev.py: install uv')"
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=ROOT
     )
-    out = capsys.readouterr().out
-    assert status == 1
-    assert "FAILED" in out
-    assert "second" in out
+    assert (answer.returncode, answer.stderr) == (1, "dev.py: install uv\n")
 
 
-def test_the_stamp_says_what_is_installed(environment, calls):
-    environment.ready("dev")
-    stamp = json.loads((environment.folder / dev.STAMP).read_text())
-    assert stamp == {"fingerprint": environment.fingerprint(), "extras": ["dev"]}
+def test_a_failed_installation_leaves_no_stamp(machine, monkeypatch):
+    monkeypatch.setenv("STATUS", "3")
+    environment = dev.Environment(machine.python())
+    with pytest.raises(dev.Trouble, match=r"this command failed: .*pip install"):
+        environment.ready(["dev"])
+    monkeypatch.setenv("STATUS", "0")
+    before = len(machine.said())
+    environment.ready(["dev"])
+    assert len(machine.said()) == before + 2
+
+
+def test_the_environment_is_made_once(machine):
+    python = machine.python()
+    dev.Environment(python).ready(["dev", "docs"])
+    before = machine.said()
+    dev.Environment(python).ready(["docs"])
+    dev.Environment(python).ready([])
+    assert machine.said() == before
+
+
+def test_a_missing_extra_makes_it_anew_with_the_earlier_ones(machine):
+    python = machine.python()
+    dev.Environment(python).ready(["dev"])
+    (dev.ROOT / ".venv" / "old").touch()
+    dev.Environment(python).ready(["docs"])
+    assert machine.said()[-1].endswith(f"{dev.ROOT}[dev,docs]")
+    assert not (dev.ROOT / ".venv" / "old").exists()
+
+
+@pytest.mark.parametrize("change", ["project", "pins", "interpreter"])
+def test_a_change_makes_it_anew(machine, monkeypatch, change):
+    python = machine.python()
+    dev.Environment(python).ready(["dev"])
+    if change == "project":
+        monkeypatch.setattr(dev, "PROJECT", "[project]\nname = 'x'\n")
+    elif change == "interpreter":
+        (dev.ROOT / ".venv" / "bin" / "python").unlink()
+    dev.Environment(python, pins=["Django==6.1.*"] if change == "pins" else []).ready(["dev"])
+    assert len(machine.said()) == 4
+
+
+def test_interpreters_of_pyenv_come_before_those_of_the_path(tmp_path, monkeypatch):
+    own = program(tmp_path / "pyenv" / "versions" / "3.12.1" / "bin", "python3.12", "")
+    program(tmp_path / "shims", "python3.12", "exit 127")
+    other = program(tmp_path / "shims", "python3.13", "")
+    program(tmp_path / "shims", "python3.10", "")
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "pyenv"))
+    monkeypatch.setenv("PATH", str(tmp_path / "shims"))
+    assert dev.interpreters() == {12: str(own), 13: str(other)}
+
+
+def test_an_old_python_starts_the_newest_one(monkeypatch):
+    class Started(Exception):
+        """The end of the old process."""
+
+    def start(path, arguments):
+        raise Started(path, arguments)
+
+    monkeypatch.setattr(dev.sys, "version_info", (3, 9, 18))
+    monkeypatch.setattr(dev.sys, "argv", ["dev.py", "test"])
+    monkeypatch.setattr(dev.os, "execv", start)
+    monkeypatch.setattr(dev, "interpreters", lambda: {11: "/a/python3.11", 13: "/b/python3.13"})
+    with pytest.raises(Started) as error:
+        dev.main(["test"])
+    assert error.value.args == ("/b/python3.13", ["/b/python3.13", "dev.py", "test"])
+
+
+def test_an_old_python_alone_is_one_clear_error(monkeypatch):
+    monkeypatch.setattr(dev.sys, "version_info", (3, 9, 18))
+    monkeypatch.setattr(dev, "interpreters", dict)
+    with pytest.raises(dev.Trouble, match=r"Python 3\.11 or newer is needed"):
+        dev.main(["test"])
+
+
+def names(steps) -> list[str]:
+    return [step.name for step in steps]
+
+
+def test_the_quick_check_is_one_python_and_both_databases(monkeypatch, tmp_path):
+    (tmp_path / "checkout").mkdir()
+    monkeypatch.setattr(dev, "ROOT", tmp_path / "checkout")
+    steps = dev.quick_steps()
+    assert names(steps) == [
+        "format", "lint", "types", "layers", "migrations", "docs", "tests on SQLite", "tests on PostgreSQL",
+    ]  # fmt: skip
+    assert {step.environment for step in steps} == {dev.MAIN}
+    assert not [word for step in steps for word in step.arguments if "cov" in word or "ignore" in word]
+
+
+def test_the_contract_is_checked_when_its_checker_is_beside_the_checkout(monkeypatch, tmp_path):
+    (tmp_path / "checkout").mkdir()
+    checker = program(tmp_path / "papers" / "contract", "check_contract.py", "")
+    monkeypatch.setattr(dev, "ROOT", tmp_path / "checkout")
+    (step,) = [step for step in dev.quick_steps() if step.name == "contract"]
+    assert step.arguments == [str(checker), "--strict", "--path", "src"]
+
+
+def test_the_full_check_adds_versions_lowest_versions_and_chaos(monkeypatch):
+    monkeypatch.setattr(dev, "interpreters", lambda: {11: "/a/python3.11", 13: "/b/python3.13"})
+    steps = dev.full_steps()
+    quick = dev.quick_steps()
+    assert names(steps)[: len(quick)] == names(quick)
+    assert names(steps)[len(quick) :] == [
+        "tests on SQLite, Python 3.11, Django 5.2",
+        "tests on PostgreSQL, Python 3.11, Django 5.2",
+        "SKIPPED, not found, Python 3.12, Django 6.0",
+        "tests on SQLite, Python 3.13, Django 6.1",
+        "tests on PostgreSQL, Python 3.13, Django 6.1",
+        "SKIPPED, not found, Python 3.14, Django 6.1",
+        "tests on SQLite, lowest versions",
+        "tests on PostgreSQL, lowest versions",
+        "chaos on sqlite",
+        "chaos on postgresql",
+        "chaos on postgresql --dispatcher=celery",
+    ]
+    newest = next(step.environment for step in steps if step.name.endswith("SQLite, Python 3.13, Django 6.1"))
+    assert (newest.base, newest.folder.name, newest.pins) == (
+        "/b/python3.13",
+        ".venv-3.13",
+        ["Django==6.1.*"],
+    )
+    assert "--cov" in next(step.arguments for step in steps if step.name == "tests on SQLite")
+
+
+def test_the_lowest_versions_are_those_of_the_project(monkeypatch):
+    monkeypatch.setattr(dev, "interpreters", dict)
+    pins = next(step.environment.pins for step in dev.full_steps() if "lowest" in step.name)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lines = [*project["dependencies"]]
+    for extra in ("celery", "cryptography", "re2", "postgresql"):
+        lines += project["optional-dependencies"][extra]
+    assert pins == [line.replace(">=", "==") for line in lines]
+    assert all(line.count(">=") == 1 and "," not in line for line in lines), "a pin is the lower bound alone"
+
+
+def test_every_supported_django_and_python_is_in_the_full_check():
+    classifiers = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["classifiers"]
+    versions = {line.rpartition(" ")[2] for line in classifiers if "." in line}
+    assert versions <= {*dev.DJANGO.values(), *(f"3.{minor}" for minor in dev.DJANGO)}
+
+
+def test_words_choose_steps(monkeypatch):
+    seen = []
+    monkeypatch.setattr(dev, "run_steps", lambda steps: seen.extend(names(steps)) or 0)
+    dev.main(["check", "Lint", "types"])
+    assert seen == ["lint", "types"]
+    with pytest.raises(dev.Trouble, match="lnit"):
+        dev.main(["check", "lnit"])
+
+
+def test_a_failed_step_and_a_missing_environment_hide_no_other(monkeypatch, capsys):
+    def run(arguments, environment):
+        if arguments == ["trouble"]:
+            raise dev.Trouble("dev.py: install uv")
+        return int(arguments[0])
+
+    monkeypatch.setattr(dev, "run", run)
+    assert dev.run_steps([dev.Step("a", ["2"]), dev.Step("b", ["trouble"]), dev.Step("c", ["0"])]) == 1
+    summary = capsys.readouterr().out.partition("== summary")[2]
+    assert [line.partition(" s  ")[2] for line in summary.split("\n")[1:4]] == [
+        "a: FAILED",
+        "b: FAILED, dev.py: install uv",
+        "c: ok",
+    ]
+    assert dev.run_steps([dev.Step("c", ["0"])]) == 0
+
+
+def test_a_run_has_the_seed_and_the_tests_have_the_development_mode(machine, monkeypatch):
+    environment = dev.Environment(machine.python())
+    environment.ready([])
+    script = f'echo "$* seed=$PYTHONHASHSEED mode=$PYTHONDEVMODE" >> {machine.calls}; exit 4'
+    program(Path(environment.python).parent, "python", script)
+    monkeypatch.delenv("PYTHONDEVMODE", raising=False)
+    assert dev.run(["-m", "pytest", "x"], environment, extras=()) == 4
+    assert dev.run(["-m", "mypy"], environment, extras=()) == 4
+    assert machine.said()[-2:] == [f"-m pytest x seed={dev.SEED} mode=1", f"-m mypy seed={dev.SEED} mode="]
 
 
 def test_ci_runs_the_check():
