@@ -27,6 +27,7 @@ DATABASE_FIXTURES = {
     "db",
     "django_db_reset_sequences",
     "django_db_serialized_rollback",
+    "empty_database",
     "file_database",
     "transactional_db",
 }
@@ -150,3 +151,24 @@ def emulator(settings: Any) -> Iterator[Emulator]:
         yield world
     finally:
         bot.use_transport(None)
+
+
+@pytest.fixture
+def empty_database(tmp_path: Path, django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """A database without tables in the place of the default one."""
+    before, its_connection = settings.DATABASES["default"], connections["default"]
+    with django_db_blocker.unblock():
+        if before["ENGINE"].endswith("postgresql"):
+            name = f"{its_connection.settings_dict['NAME']}_empty"
+            with its_connection.cursor() as cursor:
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+                cursor.execute(f'CREATE DATABASE "{name}"')
+            use_database({**before, "NAME": name})
+        else:
+            use_database(sqlite_file_database(tmp_path / "empty.sqlite3"))
+        try:
+            yield
+        finally:
+            connections["default"].close()
+            use_database(before)
+            connections["default"] = its_connection
