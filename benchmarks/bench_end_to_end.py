@@ -112,7 +112,9 @@ def _fill(messages: int, people: int) -> None:
     page = models.Page.objects.create(page_id=PAGE)
     person = models.FBUserProfile.objects.create(psid="1", page=page, profile_state="fetched")
     conversation = models.Conversation.objects.create(page=page, person=person)
-    lane = models.Lane.objects.create(conversation=conversation, kind=models.Lane.Kind.IN)
+    queue = models.ConversationQueue.objects.create(
+        conversation=conversation, kind=models.ConversationQueue.Kind.IN
+    )
     messaging = models.Messaging.objects.create(
         type="SIMPLE_TEXT",
         body={"message": {"text": "long ago"}},
@@ -128,7 +130,7 @@ def _fill(messages: int, people: int) -> None:
         _copy(cursor, conversation, {"person": psid}, f"generate_series(0, {people - 1}) AS n")
         own = {"conversation": f"{conversation.pk} + 1 + n", "kind": "of"}
         kinds = "(VALUES ('in'), ('out')) AS kinds (of)"
-        _copy(cursor, lane, own, f"generate_series(0, {people - 1}) AS n, {kinds}")
+        _copy(cursor, queue, own, f"generate_series(0, {people - 1}) AS n, {kinds}")
         own = {
             "key": "'old-' || n",
             "mid": "'old-' || n",

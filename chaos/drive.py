@@ -341,8 +341,9 @@ class Pass:
                 elif not row.paused_token:
                     models.Page.objects.filter(pk=row.pk).update(paused_until=None, pause_reason="")
                     waiting = models.Reply.objects.filter(state__in=models.Reply.OPEN).order_by()
-                    models.Lane.objects.wake(
-                        waiting.values_list("conversation_id", flat=True).distinct(), models.Lane.Kind.OUT
+                    models.ConversationQueue.objects.wake(
+                        waiting.values_list("conversation_id", flat=True).distinct(),
+                        models.ConversationQueue.Kind.OUT,
                     )
             except DatabaseError:
                 pass
@@ -357,7 +358,7 @@ class Pass:
                 models.Callback.objects.filter(state="new").exists()
                 or models.Messaging.objects.filter(state="new").exists()
                 or models.Reply.objects.filter(state__in=models.Reply.OPEN).exists()
-                or models.Lane.objects.exclude(leased_until=None).exists()
+                or models.ConversationQueue.objects.exclude(leased_until=None).exists()
             )
         except DatabaseError:
             return False

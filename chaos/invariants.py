@@ -102,7 +102,7 @@ class Check:
             models.Callback.objects.exclude(state="split"),
             models.Messaging.objects.exclude(state__in=["done", "ignored"]),
             models.Reply.objects.filter(state__in=models.Reply.OPEN),
-            models.Lane.objects.exclude(leased_until=None),
+            models.ConversationQueue.objects.exclude(leased_until=None),
         ):
             for row in rows[:3]:
                 yield f"{type(row).__name__} {row.pk} is open: {row} {getattr(row, 'error', '')[-300:]}"
@@ -217,7 +217,7 @@ class Check:
                 yield f"{fault!r} was taken for {outcome}, not {wanted}"
 
     def one_holder(self) -> Iterator[str]:
-        """I10: the claims of a lane under which something was done never go back, and each is one process's."""
+        """I10: the claims of a queue under which something was done never go back, and each is one process's."""
         last: dict[int | None, int] = {}
         attempts = models.Attempt.objects.order_by("pk").values_list("reply__conversation_id", "epoch")
         for conversation, epoch in attempts:

@@ -38,9 +38,16 @@ def is_stuck(event: Messaging) -> bool:
 
 def count(event: Messaging) -> None:
     """Leave an effect in the database with the claim and the process it belongs to, and one in the state."""
-    lane = models.Lane.objects.get(conversation=event.conversation, kind=models.Lane.Kind.IN)
+    queue = models.ConversationQueue.objects.get(
+        conversation=event.conversation, kind=models.ConversationQueue.Kind.IN
+    )
     models.UserLocation.objects.create(
-        user=event.person, latitude=0, longitude=0, mid=event.mid, title=str(lane.epoch), url=str(os.getpid())
+        user=event.person,
+        latitude=0,
+        longitude=0,
+        mid=event.mid,
+        title=str(queue.epoch),
+        url=str(os.getpid()),
     )
     event.conversation.state["count"] = event.conversation.state.get("count", 0) + 1
 

@@ -12,9 +12,9 @@ from djmessenger.receiving import Messaging
 
 
 def no_fence() -> None:
-    lanes: Any = type(models.Lane.objects)
-    lanes.fence = lambda self, lease: self.select_for_update().get(pk=lease.lane_id)
-    lanes.fence_many = lambda self, leases: {lease.lane_id for lease in leases}
+    queues: Any = type(models.ConversationQueue.objects)
+    queues.fence = lambda self, lease: self.select_for_update().get(pk=lease.queue_id)
+    queues.fence_many = lambda self, leases: {lease.queue_id for lease in leases}
     events: Any = type(models.Messaging.objects)
     events.hold = lambda self, leases: set(self.filter(pk__in=list(leases)).values_list("pk", flat=True))
 

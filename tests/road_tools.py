@@ -1,4 +1,4 @@
-"""What the tests of the road share: items and bodies of callbacks, policies of plain functions, lanes."""
+"""What the tests of the road share: items and bodies of callbacks, policies of plain functions, queues."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from messenger_emulator import Emulator, Person
 PAGE = "104233987650012"
 APP = "883041772661055"
 PSID = "7012345678901234"
-IN, OUT = models.Lane.Kind.IN, models.Lane.Kind.OUT
+IN, OUT = models.ConversationQueue.Kind.IN, models.ConversationQueue.Kind.OUT
 LONG = 30.0
 """Seconds after which what another process should have done is given up."""
 
@@ -134,12 +134,12 @@ def threads(*works: Callable[[], Any]) -> list[BaseException]:
 
 def conversation(psid: str = PSID) -> models.Conversation:
     made = models.Conversation.objects.between(PAGE, psid)
-    models.Lane.objects.ensure([made.pk])
+    models.ConversationQueue.objects.ensure([made.pk])
     return made
 
 
-def lane(made: models.Conversation, kind: str = IN) -> models.Lane:
-    return models.Lane.objects.get(conversation=made, kind=kind)
+def queue_of(made: models.Conversation, kind: str = IN) -> models.ConversationQueue:
+    return models.ConversationQueue.objects.get(conversation=made, kind=kind)
 
 
 class Does(BaseHandler):
@@ -181,7 +181,7 @@ def road(
 
 
 def claim(made: models.Conversation, kind: str = IN, seconds: float = 60.0) -> models.Lease:
-    (lease,) = models.Lane.objects.claim(kind, seconds=seconds, conversation_id=made.pk)
+    (lease,) = models.ConversationQueue.objects.claim(kind, seconds=seconds, conversation_id=made.pk)
     return lease
 
 
@@ -189,7 +189,7 @@ def pass_time(seconds: float) -> None:
     """Let everything that waits for a moment wait that much less; what the passing of time does."""
     span = datetime.timedelta(seconds=seconds)
     waiting = {
-        models.Lane: ("ready_at", "leased_until"),
+        models.ConversationQueue: ("ready_at", "leased_until"),
         models.Messaging: ("not_before",),
         models.Reply: ("not_before",),
         models.Page: ("paused_until",),
@@ -203,19 +203,19 @@ def pass_time(seconds: float) -> None:
 
 
 def steal(made: models.Conversation, kind: str = IN) -> models.Lease:
-    """Let the lease end and claim the lane as another process would."""
+    """Let the lease end and claim the queue as another process would."""
     pass_time(3600)
     return claim(made, kind)
 
 
 def handle(work: Road, made: models.Conversation) -> None:
-    """Handle what waits in the incoming lane, if it may be claimed now."""
-    for lease in models.Lane.objects.claim(IN, seconds=60, conversation_id=made.pk):
+    """Handle what waits in the incoming queue, if it may be claimed now."""
+    for lease in models.ConversationQueue.objects.claim(IN, seconds=60, conversation_id=made.pk):
         work.work(lease, Deadline(60), RunHere())
 
 
 def send(work: Road, made: models.Conversation) -> None:
-    for lease in models.Lane.objects.claim(OUT, seconds=60, conversation_id=made.pk):
+    for lease in models.ConversationQueue.objects.claim(OUT, seconds=60, conversation_id=made.pk):
         work.work(lease, Deadline(60), RunHere())
 
 

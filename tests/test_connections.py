@@ -42,7 +42,7 @@ def others_hold():
 
 
 @pytest.mark.postgresql("SQLite has one lock for all, which storing the callback needs too")
-def test_a_callback_whose_lane_somebody_holds_is_answered_and_left_to_the_sweep(
+def test_a_callback_whose_queue_somebody_holds_is_answered_and_left_to_the_sweep(
     file_database, emulator, settings, monkeypatch, others_hold, client
 ):
     settings.DJM_DISPATCHER = "inline"
@@ -50,7 +50,9 @@ def test_a_callback_whose_lane_somebody_holds_is_answered_and_left_to_the_sweep(
     someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
     made = tools.conversation()
     others_hold(
-        lambda: list(models.Lane.objects.select_for_update().filter(conversation=made, kind=tools.IN))
+        lambda: list(
+            models.ConversationQueue.objects.select_for_update().filter(conversation=made, kind=tools.IN)
+        )
     )
     body = tools.body(tools.text("m_1"))
     answer = client.post("/messenger", body, content_type="application/json", headers=tools.signed(body))

@@ -95,10 +95,12 @@ class TestTasks:
         other = emulator.add_person(tools.PAGE, person_id="7012345678901299")
         post(tools.text("m_1"), tools.text("m_2", psid=other.id))
         bot.get_road().split_waiting()
-        models.Lane.objects.filter(kind="in", conversation__person=tools.PSID).update(is_slow=True)
+        models.ConversationQueue.objects.filter(kind="in", conversation__person=tools.PSID).update(
+            is_slow=True
+        )
         tasks.work()
         assert fates() == ["sent", "sent"]
-        assert not models.Lane.objects.filter(is_slow=True).exists()
+        assert not models.ConversationQueue.objects.filter(is_slow=True).exists()
         assert tasks._slow().room() == tasks.SLOW_THREADS
 
     def test_repeated_tasks_do_it_once(self, tasks, sent, person, emulator):
@@ -121,7 +123,7 @@ class TestTasks:
 
     def test_a_lost_task_costs_the_time_until_the_sweep(self, tasks, sent, person):
         post(tools.text("m_1"))
-        models.Lane.objects.update(ready_at=None)
+        models.ConversationQueue.objects.update(ready_at=None)
         tasks.sweep()
         assert fates() == ["sent"]
 
@@ -138,7 +140,7 @@ class TestTasks:
         monkeypatch.setattr(tasks.time, "sleep", waits.append)
         tasks.sweep()
         assert waits == []
-        models.Lane.objects.wake([models.Conversation.objects.get().pk], tools.OUT, after=3600)
+        models.ConversationQueue.objects.wake([models.Conversation.objects.get().pk], tools.OUT, after=3600)
         tasks.sweep()
         assert waits == [], "an hour is not soon"
 
@@ -299,7 +301,7 @@ def test_a_worker_answers_and_ends_in_order(pool, world, emulator):
             return  # Celery's own children may wait half a minute for nothing when they end
         started.send_signal(signal.SIGTERM)
         assert started.wait(LONG) == 0, log.read_text()
-    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
 
 
 def test_when_all_tasks_are_lost_and_a_worker_is_killed_the_beat_finds_what_waits(world, emulator):

@@ -35,7 +35,7 @@ def settled(made, *, looks: int = 50) -> list[str]:
     tools.send(bot.get_road(), made)
     for _ in range(looks):
         tools.pass_time(0.6)
-        models.Lane.objects.wake([made.pk], tools.OUT)
+        models.ConversationQueue.objects.wake([made.pk], tools.OUT)
         tools.send(bot.get_road(), made)
     return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
 

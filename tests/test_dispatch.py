@@ -94,9 +94,9 @@ def test_worker_announces_on_commit(file_database, person, settings, monkeypatch
     with transaction.atomic():
         tools.queue(made)
         assert told == []
-    assert told == ["lanes"]
+    assert told == ["queues"]
     assert post(tools.text("m_1")) == 200
-    assert told == ["lanes", "callback"]
+    assert told == ["queues", "callback"]
 
 
 @pytest.mark.django_db(transaction=True)

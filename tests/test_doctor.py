@@ -167,7 +167,7 @@ class TestWithoutTheNetwork:
             models.Callback.objects.create(sha256="a" * 64, body=b"{}", date_received=since)
         else:
             conversation = models.Conversation.objects.between(PAGE, "7001")
-            models.Lane.objects.create(
+            models.ConversationQueue.objects.create(
                 conversation=conversation, kind="in" if what == "events" else "out", ready_at=since
             )
         found, cure = line(run("--offline")[1], "queue", f"{what} wait")
@@ -178,7 +178,9 @@ class TestWithoutTheNetwork:
         assert "slow" not in run("--offline")[1]
         conversation = models.Conversation.objects.between(PAGE, "7001")
         since = timezone.now() - datetime.timedelta(hours=1)
-        models.Lane.objects.create(conversation=conversation, kind="in", ready_at=since, is_slow=True)
+        models.ConversationQueue.objects.create(
+            conversation=conversation, kind="in", ready_at=since, is_slow=True
+        )
         text = run("--offline")[1]
         assert "--slow-threads" in line(text, "queue", "events for slow rules wait")[1]
         assert line(text, "queue", "no events wait")[0] == "ok"

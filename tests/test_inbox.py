@@ -68,7 +68,7 @@ def test_one_conversation_is_worked_on_by_one_at_a_time():
     during = []
 
     def look(event):
-        during.append(models.Lane.objects.claim(tools.IN, seconds=60))
+        during.append(models.ConversationQueue.objects.claim(tools.IN, seconds=60))
 
     tools.handle(tools.road(look), made)
     assert during == [[]]
@@ -103,7 +103,7 @@ def test_replies_state_outcome_and_done_mark_are_one_transaction(monkeypatch):
     assert models.Reply.objects.get().messaging == row
 
 
-def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_lane_waits():
+def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_waits():
     made = tools.conversation()
     tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 5))
     handler = Broken(2)
@@ -115,7 +115,7 @@ def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_lane_wait
         row = models.Messaging.objects.get(mid="m_1")
         wait = (row.not_before - timezone.now()).total_seconds()
         pauses.append(wait)
-        assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+        assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
         tools.pass_time(wait + 1)
     assert 0 < pauses[0] < pauses[1]
     tools.handle(road, made)
@@ -128,7 +128,7 @@ def test_a_wake_up_does_not_shorten_the_pause():
     handler = Broken(9)
     road = tools.road(handler, tries=9)
     tools.handle(road, made)
-    models.Lane.objects.wake([made.pk], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
     tools.handle(road, made)
     assert handler.calls == 1
 
@@ -174,7 +174,7 @@ def test_failed_rows_can_be_replayed():
     tools.handle(tools.road(Broken(1), tries=1), made)
     assert models.Messaging.objects.get().state == "failed"
     models.Messaging.objects.update(state="new", tries=0, not_before=None)
-    models.Lane.objects.wake([made.pk], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
     tools.handle(tools.road(note), made)
     assert (models.Messaging.objects.get().state, effects()) == ("done", ["m_1"])
 
@@ -205,14 +205,14 @@ class Later:
         return False
 
 
-def test_slow_work_keeps_the_lane_until_it_is_done():
+def test_slow_work_keeps_the_queue_until_it_is_done():
     made = tools.conversation()
     tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 1))
     pool = Later()
     road = tools.road(note, slow=True)
     road.work(tools.claim(made), Deadline(60), pool)
-    models.Lane.objects.wake([made.pk], tools.IN)
-    assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
+    assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
     ((job, release),) = pool.jobs
     job()
     release()
@@ -221,7 +221,7 @@ def test_slow_work_keeps_the_lane_until_it_is_done():
     assert models.Messaging.objects.filter(state="done").count() == 2
 
 
-def test_who_lost_the_lane_leaves_no_effect():
+def test_who_lost_the_queue_leaves_no_effect():
     """The fence: a holder that was frozen for longer than its lease commits nothing."""
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
@@ -248,7 +248,7 @@ def test_a_lost_lease_is_no_failed_try():
     assert models.Messaging.objects.get().tries == 0
 
 
-def test_work_that_breaks_off_gives_the_lane_back(monkeypatch):
+def test_work_that_breaks_off_gives_the_queue_back(monkeypatch):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     road = tools.road(note)
@@ -256,7 +256,7 @@ def test_work_that_breaks_off_gives_the_lane_back(monkeypatch):
     monkeypatch.setattr(type(road.inbox), "_finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         road.conversation(made.pk)
-    row = tools.lane(made)
+    row = tools.queue_of(made)
     assert row.leased_until is None
     assert row.ready_at is not None
 
@@ -411,7 +411,7 @@ def test_who_takes_too_long_is_given_up_and_comes_back_in_vain():
     row = models.Messaging.objects.get()
     assert (row.state, row.tries) == ("new", 1)
     assert "2.5 seconds" in row.error
-    assert tools.lane(made).leased_until is None
+    assert tools.queue_of(made).leased_until is None
     with pytest.raises(LeaseLost), transaction.atomic():
         jobs[0].work()
     assert models.Messaging.objects.get().state == "new"
@@ -444,10 +444,10 @@ def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
 
 
 def handled(road):
-    """Handle the first event of each lane as a worker does; give what is to be written down."""
-    leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=100)
+    """Handle the first event of each queue as a worker does; give what is to be written down."""
+    leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=100)
     heads = road.inbox.heads(leases)
-    return [road.handle(lease, Deadline(60), RunHere(), heads.get(lease.lane_id)) for lease in leases]
+    return [road.handle(lease, Deadline(60), RunHere(), heads.get(lease.queue_id)) for lease in leases]
 
 
 def say_hello(*psids):
@@ -463,7 +463,7 @@ def texts() -> list[str]:
 
 
 def free(kind: str = tools.IN) -> bool:
-    return not models.Lane.objects.filter(kind=kind).exclude(leased_until=None).exists()
+    return not models.ConversationQueue.objects.filter(kind=kind).exclude(leased_until=None).exists()
 
 
 def test_many_events_cost_no_more_statements_than_two():
@@ -482,7 +482,7 @@ def test_many_events_cost_no_more_statements_than_two():
     assert counts[0] == counts[1]
     assert set(states()) == {"done"}
     assert free()
-    assert models.Lane.objects.filter(kind=tools.OUT, ready_at__lte=timezone.now()).count() == 32
+    assert models.ConversationQueue.objects.filter(kind=tools.OUT, ready_at__lte=timezone.now()).count() == 32
 
 
 def test_a_rule_that_asks_the_database_has_its_own_transaction():
@@ -518,7 +518,7 @@ def test_what_a_rule_leaves_to_do_on_commit_comes_after_its_answer(django_captur
     assert found == [(["done"], ["answer"])]
 
 
-def test_who_lost_the_lane_meanwhile_writes_nothing_down(caplog):
+def test_who_lost_the_queue_meanwhile_writes_nothing_down(caplog):
     road = tools.road(lambda event: "answer")
     made = models.Conversation.objects.get(pk=say_hello("7001")[0])
     say_hello("7002")
@@ -530,7 +530,7 @@ def test_who_lost_the_lane_meanwhile_writes_nothing_down(caplog):
     assert "lease_lost" in {getattr(record, "action", "") for record in caplog.records}
 
 
-def test_who_swallows_the_loss_of_the_lane_has_no_effect_either():
+def test_who_swallows_the_loss_of_the_queue_has_no_effect_either():
     def swallows(event):
         with contextlib.suppress(Exception):
             note(event)
@@ -541,7 +541,7 @@ def test_who_swallows_the_loss_of_the_lane_has_no_effect_either():
     road = tools.road(swallows)
     made = models.Conversation.objects.get(pk=say_hello("7001")[0])
     lease = tools.claim(made)
-    head = road.inbox.heads([lease])[lease.lane_id]
+    head = road.inbox.heads([lease])[lease.queue_id]
     tools.steal(made)
     assert road.handle(lease, Deadline(60), RunHere(), head) is None
     assert (states(), texts(), effects()) == (["new"], [], [])

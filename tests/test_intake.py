@@ -283,15 +283,15 @@ def test_a_callback_that_another_process_splits_is_left_to_it(file_database):
     assert intake.split(callback).conversations
 
 
-def test_an_event_for_a_known_person_wakes_the_lane_in_the_same_transaction():
+def test_an_event_for_a_known_person_wakes_the_queue_in_the_same_transaction():
     made = tools.conversation()
-    assert tools.lane(made).ready_at is None
+    assert tools.queue_of(made).ready_at is None
     with transaction.atomic():
         tools.receive(tools.text("m_1"))
         transaction.set_rollback(True)
-    assert tools.lane(made).ready_at is None
+    assert tools.queue_of(made).ready_at is None
     tools.receive(tools.text("m_1"))
-    assert tools.lane(made).ready_at is not None
+    assert tools.queue_of(made).ready_at is not None
 
 
 def test_where_a_project_keeps_local_times_a_callback_has_one_too(settings):

@@ -31,31 +31,31 @@ def taken(*items, take: int = 5) -> intake.Split:
 def finish(road, todo: intake.Split) -> None:
     """Handle what a split took, as a worker does."""
     for lease in todo.leases:
-        done = road.handle(lease, Deadline(60), RunHere(), todo.heads[lease.lane_id])
+        done = road.handle(lease, Deadline(60), RunHere(), todo.heads[lease.queue_id])
         if done is not None:
             road.inbox.write_down([done])
 
 
 def between_reading_and_locking(monkeypatch, what) -> None:
-    lock = models.queues.LaneManager.lock
+    lock = models.queues.ConversationQueueManager.lock
 
     def later(manager, conversation_ids, kind):
         what()
         return lock(manager, conversation_ids, kind)
 
-    monkeypatch.setattr(models.queues.LaneManager, "lock", later)
+    monkeypatch.setattr(models.queues.ConversationQueueManager, "lock", later)
 
 
 def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_have_it(someone):
     todo = taken(tools.text("m_2"), tools.text("m_1", at=tools.now_ms() - 10))
     (lease,) = todo.leases
-    assert todo.heads[lease.lane_id].mid == "m_1"
+    assert todo.heads[lease.queue_id].mid == "m_1"
     assert todo.conversations == []
-    assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+    assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
     heard = []
     finish(tools.road(lambda event: heard.append(event.mid)), todo)
     assert heard == ["m_1"]
-    assert tools.lane(someone).leased_until is None
+    assert tools.queue_of(someone).leased_until is None
     tools.handle(tools.road(lambda event: heard.append(event.mid)), someone)
     assert heard == ["m_1", "m_2"]
 
@@ -64,7 +64,7 @@ def test_what_is_known_of_an_event_without_reading_it_is_what_reading_it_gives(s
     finish(tools.road(), taken(tools.text("m_0")))
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
-    known = todo.heads[lease.lane_id]
+    known = todo.heads[lease.queue_id]
     (read,) = tools.road().inbox.heads([lease]).values()
     for row in (models.Messaging, models.Conversation, models.FBUserProfile, models.Page):
         for field in row._meta.concrete_fields:
@@ -81,21 +81,21 @@ def test_no_more_are_taken_than_there_is_room_for(someone):
     todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), take=1)
     assert len(todo.leases) == len(todo.conversations) == 1
     assert {todo.leases[0].conversation_id, *todo.conversations} == {someone.pk, other.pk}
-    assert len(models.Lane.objects.claim(tools.IN, seconds=60, limit=5)) == 1
+    assert len(models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=5)) == 1
 
 
 def test_a_conversation_that_somebody_works_on_is_left_to_them(someone):
-    models.Lane.objects.wake([someone.pk], tools.IN)
+    models.ConversationQueue.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
     todo = taken(tools.text("m_1"))
     assert (todo.leases, todo.conversations) == ([], [someone.pk])
     with transaction.atomic():
-        assert models.Lane.objects.fence(lease)
+        assert models.ConversationQueue.objects.fence(lease)
 
 
 def test_what_waits_although_nobody_was_told_is_not_overtaken(someone):
     tools.receive(tools.text("m_1", at=tools.now_ms() - 10))
-    models.Lane.objects.update(ready_at=None)
+    models.ConversationQueue.objects.update(ready_at=None)
     todo = taken(tools.text("m_2"))
     assert (todo.leases, todo.conversations) == ([], [someone.pk])
     heard = []
@@ -107,12 +107,14 @@ def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(some
     """A state that was read too early would be written over what the other event came to."""
 
     def handle():
-        lease = models.Lane.objects.claim_idle(
+        lease = models.ConversationQueue.objects.claim_idle(
             tools.IN, [someone.pk], models.Reply, where="false", seconds=60
         )
         models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
         with transaction.atomic():
-            models.Lane.objects.release(models.Lane.objects.fence(lease[0]), after=None)
+            models.ConversationQueue.objects.release(
+                models.ConversationQueue.objects.fence(lease[0]), after=None
+            )
 
     between_reading_and_locking(monkeypatch, handle)
     todo = taken(tools.text("m_1"))
@@ -123,13 +125,15 @@ def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(some
 
 
 def test_what_was_let_go_of_between_the_reading_and_the_lock_is_not_forgotten(someone, monkeypatch):
-    models.Lane.objects.wake([someone.pk], tools.IN)
+    models.ConversationQueue.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
 
     def let_go():
         models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
         with transaction.atomic():
-            models.Lane.objects.release(models.Lane.objects.fence(lease), after=None)
+            models.ConversationQueue.objects.release(
+                models.ConversationQueue.objects.fence(lease), after=None
+            )
 
     between_reading_and_locking(monkeypatch, let_go)
     todo = taken(tools.text("m_1"))
@@ -142,7 +146,7 @@ def test_repeats_leave_the_conversation_idle(someone):
     finish(tools.road(lambda event: None), taken(item))
     todo = taken(item, tools.text("m_x", psid="701"))
     assert someone.pk not in {lease.conversation_id for lease in todo.leases}
-    row = tools.lane(someone)
+    row = tools.queue_of(someone)
     assert (row.ready_at, row.leased_until, row.owner) == (None, None, "")
 
 

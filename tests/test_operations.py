@@ -300,7 +300,7 @@ def test_an_idle_bot_has_nothing_to_report(person):
     receive("hello")
     found = status()
     zeros = (
-        "backlog callbacks_waiting events_waiting replies_waiting oldest_wait blocked slow_waiting overdue_lanes "
+        "backlog callbacks_waiting events_waiting replies_waiting oldest_wait blocked slow_waiting overdue_queues "
         "unknown quarantined events_failed replies_failed replies_parked replies_expired duplicates"
     )
     assert {name: found[name] for name in zeros.split()} == dict.fromkeys(zeros.split(), 0)
@@ -336,15 +336,15 @@ def test_what_waits_for_its_next_try_is_blocked_and_not_the_oldest(person):
     assert (found["blocked"], found["oldest_wait"]) == (1, 0)
 
 
-def test_a_lane_whose_holder_is_gone_is_seen(person):
+def test_a_queue_whose_holder_is_gone_is_seen(person):
     receive("hello")
-    models.Lane.objects.filter(kind="in").update(leased_until=timezone.now() - DAY)
-    assert status()["overdue_lanes"] == 1
+    models.ConversationQueue.objects.filter(kind="in").update(leased_until=timezone.now() - DAY)
+    assert status()["overdue_queues"] == 1
 
 
 def test_what_waits_for_a_thread_for_slow_work_is_counted(person):
     receive("hello")
-    models.Lane.objects.filter(kind="in").update(ready_at=timezone.now(), is_slow=True)
+    models.ConversationQueue.objects.filter(kind="in").update(ready_at=timezone.now(), is_slow=True)
     assert status()["slow_waiting"] == 1
     assert "slow          1 conversations" in run("status")
 

@@ -49,7 +49,7 @@ def echoes_arrive(emulator) -> None:
 def look(made, *, seconds: float = 0.6) -> None:
     """Let one interval pass, and look again."""
     tools.pass_time(seconds)
-    models.Lane.objects.wake([made.pk], tools.OUT)
+    models.ConversationQueue.objects.wake([made.pk], tools.OUT)
     tools.send(bot.get_road(), made)
 
 
@@ -86,7 +86,7 @@ def test_a_reply_is_sent_with_a_token_that_an_attempt_bears(made, person, emulat
         bubble.mid,
     )
     assert bubble.metadata == attempt.token
-    assert tools.lane(made, tools.OUT).ready_at is None
+    assert tools.queue_of(made, tools.OUT).ready_at is None
 
 
 def test_an_authors_own_metadata_follows_the_token(made, person):
@@ -126,7 +126,7 @@ def test_queueing_belongs_to_the_callers_transaction(made, person):
         tools.queue(made)
         transaction.set_rollback(True)
     assert fates() == []
-    assert tools.lane(made, tools.OUT).ready_at is None
+    assert tools.queue_of(made, tools.OUT).ready_at is None
     with transaction.atomic():
         tools.queue(made)
         assert person.texts == []
@@ -141,12 +141,12 @@ def test_a_dispatcher_that_breaks_does_not_break_who_queues(made, monkeypatch):
     monkeypatch.setattr(bot.get_dispatcher(), "replies_queued", away)
     tools.queue(made)
     assert fates() == ["queued"]
-    assert tools.lane(made, tools.OUT).ready_at is not None
+    assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
-def test_a_conversation_made_by_hand_gets_its_lanes(person):
+def test_a_conversation_made_by_hand_gets_its_queues(person):
     made = models.Conversation.objects.between(tools.PAGE, tools.PSID)
-    assert not made.lanes.exists()
+    assert not made.queues.exists()
     tools.queue(made)
     tools.send(bot.get_road(), made)
     assert person.texts == ["hi"]
@@ -258,7 +258,7 @@ def test_an_unsent_reply_waits_longer_each_time_and_the_next_waits_behind_it(mad
         tools.send(road, made)
         reply = models.Reply.objects.earliest("id")
         waits.append((reply.not_before - timezone.now()).total_seconds())
-        models.Lane.objects.wake([made.pk], tools.OUT)
+        models.ConversationQueue.objects.wake([made.pk], tools.OUT)
         tools.send(road, made)
         assert models.Attempt.objects.count() == len(waits)
         tools.pass_time(waits[-1] + 1)
@@ -315,14 +315,14 @@ def test_without_an_echo_it_is_sent_again_after_the_wait(made, person, emulator,
 
 
 def test_looks_before_their_time_wait_nothing_off(made, person, emulator, settings):
-    """The wait: new replies wake the lane as often as they like, and the echo has its time all the same."""
+    """The wait: new replies wake the queue as often as they like, and the echo has its time all the same."""
     settings.DJM_ECHO_WAIT = 12.0
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
     tools.send(bot.get_road(), made)
     for number in range(30):
         tools.queue(made, str(number))
-        models.Lane.objects.wake([made.pk], tools.OUT)
+        models.ConversationQueue.objects.wake([made.pk], tools.OUT)
         tools.send(bot.get_road(), made)
     assert fates()[0] == "unknown"
     echoes_arrive(emulator)
@@ -378,19 +378,19 @@ def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator
             tools.queue(one)
             tools.send(bot.get_road(), one)
         tools.pass_time(0.6)
-        leases = models.Lane.objects.claim(tools.OUT, seconds=60, limit=100)
+        leases = models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=100)
         assert len(leases) >= people
         with CaptureQueriesContext(connection) as queries:
             assert bot.get_road().outbox.begin(leases, Deadline(60)) == ([], [])
         counts.append(len(queries))
     assert counts[0] == counts[1]
     assert set(fates()) == {"unknown"}
-    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert sorted(models.Reply.objects.values_list("vouched_wait", flat=True)) == [0.5] * 30 + [1.0] * 2
 
 
-def test_a_lane_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, emulator):
-    """What staff changed while the lane was held is seen when it is let go of."""
+def test_a_queue_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, emulator):
+    """What staff changed while the queue was held is seen when it is let go of."""
     emulator.faults.on("timeout_before")
     reply = tools.queue(made)
     tools.send(bot.get_road(), made)
@@ -399,9 +399,9 @@ def test_a_lane_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, emu
     lease = tools.claim(made, tools.OUT)
     head = outbox._heads([lease])[made.pk]
     models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
-    models.Lane.objects.wake([made.pk], tools.OUT)
+    models.ConversationQueue.objects.wake([made.pk], tools.OUT)
     outbox._wait_on([(lease, head)])
-    assert tools.lane(made, tools.OUT).ready_at is not None
+    assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
 def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person, emulator, settings):
@@ -565,11 +565,11 @@ def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settin
     assert (page.paused_until, page.paused_token, person.texts) == (None, "", ["hi"])
 
 
-def test_a_pause_that_ends_while_a_lane_is_let_go_of_holds_it_no_longer(made, person, settings):
+def test_a_pause_that_ends_while_a_queue_is_let_go_of_holds_it_no_longer(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
     tools.send(bot.get_road(), made)
-    models.Lane.objects.update(ready_at=timezone.now() - datetime.timedelta(minutes=1))
+    models.ConversationQueue.objects.update(ready_at=timezone.now() - datetime.timedelta(minutes=1))
     outbox, lease, deadline = bot.get_road().outbox, tools.claim(made, tools.OUT), Deadline(60)
     paused = outbox._step(lease, deadline)
     settings.DJM_PAGE_ACCESS_TOKEN = token
@@ -617,7 +617,7 @@ def test_nothing_is_begun_that_could_outlast_the_lease(made, person):
     assert len(person.received) == 2
 
 
-def test_who_lost_the_lane_sends_nothing(made, person):
+def test_who_lost_the_queue_sends_nothing(made, person):
     tools.queue(made)
     old = tools.claim(made, tools.OUT)
     tools.steal(made, tools.OUT)
@@ -626,7 +626,7 @@ def test_who_lost_the_lane_sends_nothing(made, person):
     assert (fates(), outcomes(), person.received) == (["queued"], [], [])
 
 
-def test_who_loses_the_lane_during_the_call_leaves_the_message_id_behind(made, emulator):
+def test_who_loses_the_queue_during_the_call_leaves_the_message_id_behind(made, emulator):
     """The answer belongs to the attempt, which is its own; the row is the new holder's."""
 
     class Slow(EmulatorTransport):
@@ -692,7 +692,9 @@ def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulato
     tools.queue(made)
     tools.queue(tools.conversation(other))
     outbox = bot.get_road().outbox
-    flights, _ = outbox.begin(models.Lane.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60))
+    flights, _ = outbox.begin(
+        models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60)
+    )
     # Who never wrote cannot be written to.
     lost, kept = sorted((outbox.call(flight) for flight in flights), key=lambda answer: answer.sent is None)
     tools.steal(lost.flight.reply.conversation, tools.OUT)
@@ -716,27 +718,27 @@ def unsaved(made, text: str = "hi") -> models.Reply:
     return models.Reply(conversation=made, recipient_id=made.person_id, data=data, type="simple_text")
 
 
-def test_the_first_new_reply_of_an_idle_lane_has_its_attempt_at_the_commit(made, person):
+def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(made, person):
     tools.receive(tools.text("m_1"))
     made.refresh_from_db()
     (flight,) = start(unsaved(made, "1"), unsaved(made, "2"))
     assert (fates(), outcomes()) == (["sending", "queued"], [""])
-    assert flight.attempt.epoch == tools.lane(made, tools.OUT).epoch
-    assert models.Lane.objects.claim(tools.OUT, seconds=60) == []
+    assert flight.attempt.epoch == tools.queue_of(made, tools.OUT).epoch
+    assert models.ConversationQueue.objects.claim(tools.OUT, seconds=60) == []
     assert bot.get_road().outbox.end([bot.get_road().outbox.call(flight)]) == []
     tools.send(bot.get_road(), made)
     assert (fates(), person.texts) == (["sent", "sent"], ["1", "2"])
 
 
 @pytest.mark.parametrize("hindrance", ["waits", "held", "paused", "late", "file", "limit", "never wrote"])
-def test_what_cannot_leave_at_once_waits_in_its_lane(hindrance, made, person):
+def test_what_cannot_leave_at_once_waits_in_its_queue(hindrance, made, person):
     if hindrance != "never wrote":
         tools.receive(tools.text("m_1"))
     made.refresh_from_db()
     reply = unsaved(made)
     if hindrance == "waits":
         tools.queue(made, "before")
-        models.Lane.objects.filter(kind=tools.OUT).update(ready_at=None)
+        models.ConversationQueue.objects.filter(kind=tools.OUT).update(ready_at=None)
     elif hindrance == "held":
         tools.queue(made, "before")
         tools.claim(made, tools.OUT)
@@ -749,7 +751,7 @@ def test_what_cannot_leave_at_once_waits_in_its_lane(hindrance, made, person):
     flights = start(reply, limit=0 if hindrance == "limit" else 10)
     reply.refresh_from_db()
     assert (flights, reply.state, reply.attempts.count()) == ([], "queued", 0)
-    assert tools.lane(made, tools.OUT).ready_at is not None
+    assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
 def test_what_was_not_committed_is_not_called_and_begins_anew(made, person):

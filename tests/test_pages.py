@@ -222,7 +222,7 @@ def test_two_pages_in_one_callback_never_mix(two_apps, meta, client):
         B: {"token": "token-of-b", "app_id": APP_A, "policy": "tests.page_rules"},
     }  # fmt: skip
     items = [(page, message(page, person)) for page in (A, B) for person in (ANA, BEN)]
-    # Each person knows both Pages here, which Meta's ids never allow; the lanes are apart all the same.
+    # Each person knows both Pages here, which Meta's ids never allow; the queues are apart all the same.
     post(client, body(*items))
     assert sorted(meta.sent) == sorted(
         [

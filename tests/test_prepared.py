@@ -153,12 +153,12 @@ def test_a_prepared_query_keeps_no_connection_and_serves_any_thread(file_databas
 @pytest.mark.postgresql("SQLite locks no rows")
 def test_what_locks_rows_needs_a_transaction_each_time(file_database):
     made = tools.conversation()
-    models.Lane.objects.wake([made.pk], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made)
     with transaction.atomic():
-        assert models.Lane.objects.fence_many([lease])
+        assert models.ConversationQueue.objects.fence_many([lease])
     with pytest.raises(TransactionManagementError):
-        models.Lane.objects.fence_many([lease])
+        models.ConversationQueue.objects.fence_many([lease])
 
 
 @pytest.mark.postgresql("SQLite has no such plans")

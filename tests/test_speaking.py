@@ -45,7 +45,7 @@ class TestSending:
         (row,) = person.send(Text("Hi"), rule="shipping")
         assert (row.state, row.rule, row.type, row.messaging) == ("queued", "shipping", "simple_text", None)
         assert row.conversation == models.Conversation.objects.get()
-        assert models.Lane.objects.get(kind="out").ready_at is not None
+        assert models.ConversationQueue.objects.get(kind="out").ready_at is not None
 
     def test_the_conversation_is_the_one_that_is_there(self, person):
         conversation = models.Conversation.objects.between("1", "2")

@@ -36,9 +36,9 @@ def begun_in(name: str, options: dict[str, Any]) -> str:
 
 
 def test_a_thread_of_the_road_begins_as_a_writer():
-    assert begun_in("djmessenger-lane_0", {}) == "BEGIN IMMEDIATE"
+    assert begun_in("djmessenger-queue_0", {}) == "BEGIN IMMEDIATE"
 
 
 def test_requests_and_a_mode_of_the_project_are_left_alone():
     assert begun_in("Thread-1", {}) == "BEGIN"
-    assert begun_in("djmessenger-lane_0", {"transaction_mode": "EXCLUSIVE"}) == "BEGIN EXCLUSIVE"
+    assert begun_in("djmessenger-queue_0", {"transaction_mode": "EXCLUSIVE"}) == "BEGIN EXCLUSIVE"

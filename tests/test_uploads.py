@@ -153,7 +153,7 @@ def test_an_authors_own_dead_id_is_refused_at_once(emulator, talk):
     assert (reply.state, reply.attempts.count()) == ("failed", 1)
 
 
-def test_a_file_that_is_gone_fails_the_reply_and_the_lane_goes_on(emulator, talk, picture):
+def test_a_file_that_is_gone_fails_the_reply_and_the_queue_goes_on(emulator, talk, picture):
     first = talk.queue(Image(path=picture))
     picture.unlink()
     second = tools.queue(talk.conversation)

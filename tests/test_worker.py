@@ -88,7 +88,7 @@ def test_two_workers_share_the_work_and_double_nothing(work, people):
     work(road)
     work(road)
     until(lambda: all(len(person.received) >= 6 for person in people), "every answer")
-    until(lambda: not models.Lane.objects.exclude(ready_at=None).exists(), "rest")
+    until(lambda: not models.ConversationQueue.objects.exclude(ready_at=None).exists(), "rest")
     assert [person.texts for person in people] == [list("012345")] * 4
 
 
@@ -139,14 +139,14 @@ def test_slow_rules_delay_no_other_conversation(work, people, settings):
 def test_leases_of_slow_work_are_renewed(file_database, settings):
     settings.DJM_LEASE = 0.3
     made = tools.conversation()
-    models.Lane.objects.wake([made.pk], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made, seconds=0.3)
     gate, released = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
     pool.run(lease, Slow(work=lambda: gate.wait(LONG), release=released.set))
-    first = tools.lane(made).leased_until
-    until(lambda: tools.lane(made).leased_until > first, "a renewal")
-    assert models.Lane.objects.claim(tools.IN, seconds=60) == []
+    first = tools.queue_of(made).leased_until
+    until(lambda: tools.queue_of(made).leased_until > first, "a renewal")
+    assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
     gate.set()
     assert released.wait(LONG)
     pool.stop(LONG)
@@ -154,21 +154,21 @@ def test_leases_of_slow_work_are_renewed(file_database, settings):
 
 def test_a_renewal_that_comes_after_the_release_takes_nothing(file_database):
     made = tools.conversation()
-    models.Lane.objects.wake([made.pk], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made)
     with transaction.atomic():
-        models.Lane.objects.release(models.Lane.objects.fence(lease), after=None)
+        models.ConversationQueue.objects.release(models.ConversationQueue.objects.fence(lease), after=None)
     with pytest.raises(models.LeaseLost):
-        models.Lane.objects.renew(lease, 60)
-    assert tools.lane(made).leased_until is None
+        models.ConversationQueue.objects.renew(lease, 60)
+    assert tools.queue_of(made).leased_until is None
 
 
-def test_slow_work_that_finds_no_thread_keeps_no_lane(file_database):
+def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
     people = [tools.conversation(f"70{number}") for number in range(3)]
-    models.Lane.objects.wake([made.pk for made in people], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk for made in people], tools.IN)
     gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
-    leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=3)
+    leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=3)
 
     def first():
         begun.set()
@@ -187,7 +187,7 @@ def test_slow_work_that_finds_no_thread_keeps_no_lane(file_database):
 
 def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     waited, new, later = (
-        models.Lease(lane_id=number, conversation_id=number, kind="in", epoch=1) for number in range(3)
+        models.Lease(queue_id=number, conversation_id=number, kind="in", epoch=1) for number in range(3)
     )
     ran = []
     freed = threading.Event()
@@ -215,12 +215,12 @@ def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, m
     monkeypatch.setattr(pools, "AHEAD", 0.2)
     monkeypatch.setattr(pools, "_LOOK", 0.02)
     people = [tools.conversation(f"70{number}") for number in range(3)]
-    models.Lane.objects.wake([made.pk for made in people], tools.IN)
-    leases = models.Lane.objects.claim(tools.IN, seconds=60, limit=3)
+    models.ConversationQueue.objects.wake([made.pk for made in people], tools.IN)
+    leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=3)
     gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
     for number in range(30):
-        quick = models.Lease(lane_id=1000 + number, conversation_id=1000, kind="in", epoch=1)
+        quick = models.Lease(queue_id=1000 + number, conversation_id=1000, kind="in", epoch=1)
         done = threading.Event()
         pool.run(quick, Slow(work=lambda: None, release=done.set))
         assert done.wait(LONG)
@@ -234,9 +234,9 @@ def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, m
     pool.run(leases[0], Slow(work=hang, release=lambda: None))
     assert begun.wait(LONG)
     pool.run(leases[1], Slow(work=lambda: None, release=lambda: None))
-    until(lambda: tools.lane(people[1]).is_slow, "the giving back")
-    assert tools.lane(people[1]).leased_until is None
-    assert tools.lane(people[0]).leased_until is not None
+    until(lambda: tools.queue_of(people[1]).is_slow, "the giving back")
+    assert tools.queue_of(people[1]).leased_until is None
+    assert tools.queue_of(people[0]).leased_until is not None
     assert pool.room() == 0
     with pytest.raises(NoRoom):
         pool.run(leases[2], Slow(work=lambda: None, release=lambda: None))
@@ -259,7 +259,9 @@ def test_a_thread_outlives_whoever_is_told_that_it_is_free(caplog):
 
 
 def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_database):
-    leases = [models.Lease(lane_id=number, conversation_id=number, kind="in", epoch=1) for number in range(2)]
+    leases = [
+        models.Lease(queue_id=number, conversation_id=number, kind="in", epoch=1) for number in range(2)
+    ]
     worker = Worker(lambda: None, threads=1, slow_threads=2)
     worker._claim = lambda kind, limit, **options: (None, leases[:limit])
     worker._hand_on = lambda *args: None
@@ -280,7 +282,7 @@ def test_a_place_is_not_kept_for_what_turns_out_to_be_quick(work, people):
     store(people[0], people[1])
     while road.split_waiting():
         pass
-    models.Lane.objects.filter(kind=tools.IN).update(is_slow=True)
+    models.ConversationQueue.objects.filter(kind=tools.IN).update(is_slow=True)
     work(road, slow_threads=1)
     until(lambda: people[0].texts == people[1].texts == ["quick"], "the quick answers")
     road.inbox._policy_for = lambda page: slow
@@ -300,7 +302,7 @@ def test_what_waits_for_a_thread_for_slow_work_is_held_by_nobody_and_any_worker_
     road = tools.road(ask, slow=True)
     store(*people, times=3)
     work(road, slow_threads=1)
-    incoming = models.Lane.objects.filter(kind=tools.IN)
+    incoming = models.ConversationQueue.objects.filter(kind=tools.IN)
     until(lambda: incoming.filter(is_slow=True, leased_until=None).count() == 3, "the waiting")
     assert incoming.exclude(leased_until=None).count() == 1
     assert len(calls) == 1
@@ -317,12 +319,12 @@ def test_many_who_wait_for_slow_work_are_answered_in_turn_by_few_threads(work, p
     store(*people, times=5)
     work(tools.road(lambda event: event.text, slow=True), slow_threads=1)
     until(lambda: all(person.texts == list("01234") for person in people), "every answer")
-    assert not models.Lane.objects.filter(is_slow=True).exists()
+    assert not models.ConversationQueue.objects.filter(is_slow=True).exists()
 
 
 def test_slow_work_begins_without_a_database_connection(file_database):
     made = tools.conversation()
-    models.Lane.objects.wake([made.pk], tools.IN)
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
     held = []
     pool = SlowThreads(1, lambda: None)
     pool.run(tools.claim(made), Slow(work=lambda: held.append(connection.connection), release=lambda: None))
@@ -347,7 +349,7 @@ def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
     assert made.stop(LONG)
     states = list(models.Messaging.objects.order_by("timestamp").values_list("state", flat=True))
     assert states == ["done", "new", "new"]
-    row = models.Lane.objects.get(kind=tools.IN, conversation__person=people[0].id)
+    row = models.ConversationQueue.objects.get(kind=tools.IN, conversation__person=people[0].id)
     assert row.leased_until is None
     assert row.ready_at is not None
 
@@ -378,7 +380,7 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
     assert models.Messaging.objects.get().state == "done"
     assert worker._round_out(crew)
     road.outbox.end(answers)
-    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert people[0].texts == ["0"]
 
 
@@ -422,7 +424,7 @@ def test_what_meta_accepted_is_written_down_when_the_database_is_back(work, peop
 
 def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch):
     trouble = [OperationalError("server closed the connection"), ZeroDivisionError()]
-    claim = models.Lane.objects.claim
+    claim = models.ConversationQueue.objects.claim
 
     def stumble(*args, **options):
         if trouble:
@@ -430,7 +432,9 @@ def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch
         return claim(*args, **options)
 
     monkeypatch.setattr(
-        type(models.Lane.objects), "claim", lambda self, *args, **options: stumble(*args, **options)
+        type(models.ConversationQueue.objects),
+        "claim",
+        lambda self, *args, **options: stumble(*args, **options),
     )
     store(people[0])
     work(tools.road(lambda event: "hi"))
@@ -444,7 +448,7 @@ def test_what_no_wake_up_announced_is_found(work, people, settings):
     store(people[0])
     road.split_waiting()
     tools.queue(models.Conversation.objects.get(person=people[0].id), "queued")
-    models.Lane.objects.update(ready_at=None)
+    models.ConversationQueue.objects.update(ready_at=None)
     work(road)
     until(lambda: sorted(people[0].texts) == ["hi", "queued"], "both")
 
@@ -496,20 +500,22 @@ def test_callbacks_that_come_at_once_are_all_split_though_nobody_polls(kind, wor
     until(lambda: not models.Callback.objects.filter(state="new").exists(), "the split of all")
 
 
-def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, people, monkeypatch, settings):
+def test_an_event_that_arrives_while_its_queue_is_let_go_is_not_forgotten(
+    work, people, monkeypatch, settings
+):
     """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
     road = tools.road(lambda event: event.text)
     store(people[0])
-    release = models.Lane.objects.release_many
+    release = models.ConversationQueue.objects.release_many
     once = []
 
-    def late(self, lanes, rows, **asked):
+    def late(self, queues, rows, **asked):
         if not once and models.Messaging.objects.filter(state="done").exists():
             once.append(1)
             tools.receive(tools.text("m_late", "late", psid=people[0].id))
-        return release(lanes, rows, **asked)
+        return release(queues, rows, **asked)
 
-    monkeypatch.setattr(type(models.Lane.objects), "release_many", late)
+    monkeypatch.setattr(type(models.ConversationQueue.objects), "release_many", late)
     settings.DJM_SWEEP = 3600
     work(road)
     until(lambda: people[0].texts == ["0", "late"], "the late one's answer")
@@ -519,7 +525,7 @@ def test_an_event_that_arrives_while_its_lane_is_let_go_is_not_forgotten(work, p
 def test_postgresql_wakes_a_worker_that_would_not_look(work, people, settings):
     settings.DJM_POLL = 3600
     work(tools.road(lambda event: "hi"), listen=True)
-    until(lambda: models.Lane.objects.exists() or announced(people[0]), "the split")
+    until(lambda: models.ConversationQueue.objects.exists() or announced(people[0]), "the split")
     until(lambda: people[0].texts == ["hi"] or announced(), "the answer")
 
 
@@ -535,12 +541,12 @@ def announced(*people) -> bool:
 @pytest.mark.postgresql("SQLite's connections do not break")
 def test_a_broken_connection_is_not_used_again(file_database):
     with connection_hygiene():
-        models.Lane.objects.count()
+        models.ConversationQueue.objects.count()
     connection.connection.close()
     with pytest.raises(Exception, match="closed"):
-        models.Lane.objects.count()
+        models.ConversationQueue.objects.count()
     with connection_hygiene():
-        assert models.Lane.objects.count() == 0
+        assert models.ConversationQueue.objects.count() == 0
 
 
 @pytest.mark.postgresql("SQLite knows no such limit")

@@ -80,7 +80,7 @@ def test_it_answers_and_a_first_signal_ends_it_in_order(options, command, emulat
         post(*(tools.text(f"m_{number}_{item}", psid=someone.id) for item in range(3)))
     until(lambda: sent() == 12, "answering", command.log.read_text)
     assert ends(process) == 0, command.log.read_text()
-    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert models.Attempt.objects.count() == 12
 
 
@@ -105,7 +105,7 @@ def test_what_is_under_way_is_finished_before_it_ends(command, emulator, monkeyp
     assert process.wait(LONG) == 0, command.log.read_text()
     assert set(models.Attempt.objects.values_list("outcome", flat=True)) == {"accepted"}
     assert sent() == models.Attempt.objects.count() == len(someone.received)
-    assert not models.Lane.objects.exclude(leased_until=None).exists()
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc: NO TEST OF KILLED CHILDREN")

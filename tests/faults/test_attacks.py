@@ -56,7 +56,7 @@ def at_once(*jobs: Callable[[], int]) -> list[int]:
 
 
 def drain() -> None:
-    """Do what a lane that somebody else held has left."""
+    """Do what a queue that somebody else held has left."""
     road = bot.get_road()
     road.split_waiting()
     road.sweep()
@@ -179,7 +179,7 @@ def test_a_pattern_that_explodes_is_cut_and_the_event_goes_on(regex, emulator, s
 
 
 @pytest.mark.django_db
-def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_lane(emulator, settings):
+def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_queue(emulator, settings):
     settings.DJM_DISPATCHER = "worker"
     assert post(item(1)) == 200
     bot.get_road().split_waiting()

@@ -45,11 +45,11 @@ def answers(person) -> int:
     return len(person.received)
 
 
-# The fence: who lost the lane commits nothing (invariants 2 and 3).
+# The fence: who lost the queue commits nothing (invariants 2 and 3).
 
 
 def frozen_longer_than_the_lease(person) -> int:
-    """Two processes hold one event: the first was frozen, the second took the lane; give the answers queued."""
+    """Two processes hold one event: the first was frozen, the second took the queue; give the answers queued."""
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     jobs = []
@@ -108,7 +108,7 @@ def test_the_fence_keeps_a_late_answer_out(person):
 
 
 def test_without_the_fence_a_late_answer_settles_what_another_sends(person, without):
-    without(type(models.Lane.objects), "fence", lambda self, lease: self.get(pk=lease.lane_id))
+    without(type(models.ConversationQueue.objects), "fence", lambda self, lease: self.get(pk=lease.queue_id))
     assert a_refusal_that_comes_after_the_lease(person) == (1, ["failed"])
 
 
@@ -394,7 +394,7 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
     lease = tools.claim(made)
 
     def head():
-        return bot.get_road().inbox.heads([lease])[lease.lane_id].mid
+        return bot.get_road().inbox.heads([lease])[lease.queue_id].mid
 
     assert head() == "m_early"
     waiting = inbox._waiting

@@ -683,7 +683,7 @@ class Migration(migrations.Migration):
                         verbose_name="token",
                     ),
                 ),
-                ("epoch", models.BigIntegerField(verbose_name="claim of the lane")),
+                ("epoch", models.BigIntegerField(verbose_name="claim of the queue")),
                 (
                     "outcome",
                     models.CharField(
@@ -815,7 +815,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="Lane",
+            name="ConversationQueue",
             fields=[
                 (
                     "id",
@@ -847,7 +847,7 @@ class Migration(migrations.Migration):
                     "conversation",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
-                        related_name="lanes",
+                        related_name="queues",
                         to="djmessenger.conversation",
                         verbose_name="conversation",
                     ),
@@ -865,7 +865,7 @@ class Migration(migrations.Migration):
                 ],
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("conversation", "kind"), name="djm_lane_conversation_kind"
+                        fields=("conversation", "kind"), name="djm_queue_conversation_kind"
                     )
                 ],
             },

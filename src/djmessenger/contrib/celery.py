@@ -28,7 +28,7 @@ from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
-Kind = models.Lane.Kind
+Kind = models.ConversationQueue.Kind
 
 WORK = "djmessenger.work"
 SWEEP = "djmessenger.sweep"
@@ -144,7 +144,7 @@ def _work(end: Deadline) -> bool:
                     try:
                         road.work(lease, deadline, slow)
                     except Exception:
-                        # The lane was given back, and comes up again in a moment.
+                        # The queue was given back, and comes up again in a moment.
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
                     finally:
                         slow.drop_reservation(lease)
@@ -155,9 +155,9 @@ def _work(end: Deadline) -> bool:
 
 def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
     """Claim a conversation queue; and one that waits for a thread for slow work, where one is free."""
-    leases = models.Lane.objects.claim(kind, seconds=app_settings.DJM_LEASE)
+    leases = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE)
     if kind == Kind.IN and slow.room():
-        waited = models.Lane.objects.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
+        waited = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
         slow.reserve(waited, more=bool(waited))
         # Those first: handing them on takes a moment.
         return waited + leases
@@ -167,7 +167,7 @@ def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
 def _soon(end: Deadline) -> bool:
     """Wait until a conversation queue is due, if one is before the end; false when none is."""
     # Slow work that ends says itself that a thread is free.
-    waiting = models.Lane.objects.filter(ready_at__isnull=False, is_slow=False)
+    waiting = models.ConversationQueue.objects.filter(ready_at__isnull=False, is_slow=False)
     ready = waiting.aggregate(at=Min("ready_at"))["at"]
     if ready is None:
         return False

@@ -13,16 +13,16 @@ from djmessenger.models.conversations import (
 )
 from djmessenger.models.history import Line
 from djmessenger.models.pages import GraphCall, Page, ProfileSnapshot, UploadedFile
-from djmessenger.models.queues import Lane, Lease, LeaseLost, Sweep
+from djmessenger.models.queues import ConversationQueue, Lease, LeaseLost, Sweep
 from djmessenger.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
 
 __all__ = [
     "Attempt",
     "Callback",
     "Conversation",
+    "ConversationQueue",
     "FBUserProfile",
     "GraphCall",
-    "Lane",
     "Lease",
     "LeaseLost",
     "Line",

@@ -17,7 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.models.history import Line, last_lines
 from djmessenger.models.pages import Page
-from djmessenger.models.queues import Lane, Lease
+from djmessenger.models.queues import ConversationQueue, Lease
 from djmessenger.models.recording import note, rule_that_runs
 from djmessenger.outgoing.rendering import bodies
 from djmessenger.signals import reply_queued
@@ -222,7 +222,7 @@ class MessagingManager(models.Manager["Messaging"]):
     """What the road does with each event, in plain SQL for it does it often."""
 
     def hold(self, leases: Mapping[int, Lease]) -> set[int]:
-        """Lock lanes, each with the waiting event whose key leads to its lease, to the end of the transaction.
+        """Lock queues, each with the waiting event whose key leads to its lease, to the end of the transaction.
 
         Gives the keys of the events whose lease is not lost and that are not handled already. In sorted order, so
         that two batches never wait for each other.
@@ -230,24 +230,26 @@ class MessagingManager(models.Manager["Messaging"]):
         alias = router.db_for_write(Messaging)
         places = ", ".join(["%s"] * len(leases))
         text = (
-            "SELECT row_.id, lane_.id, lane_.epoch FROM {lanes} lane_ JOIN {table} row_ "  # noqa: S608 - no input
-            f"ON row_.conversation_id = lane_.conversation_id WHERE lane_.id IN ({places}) "
-            f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY lane_.conversation_id {{for_update}}"
-        ).format_map(dialect(Messaging, alias) | {"lanes": dialect(Lane, alias)["table"]})
-        found = fetch(alias, text, [*(lease.lane_id for lease in leases.values()), *leases])
+            "SELECT row_.id, queue_.id, queue_.epoch FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
+            f"ON row_.conversation_id = queue_.conversation_id WHERE queue_.id IN ({places}) "
+            f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY queue_.conversation_id {{for_update}}"
+        ).format_map(dialect(Messaging, alias) | {"queues": dialect(ConversationQueue, alias)["table"]})
+        found = fetch(alias, text, [*(lease.queue_id for lease in leases.values()), *leases])
         return {
-            pk for pk, lane_id, epoch in found if (leases[pk].lane_id, leases[pk].epoch) == (lane_id, epoch)
+            pk
+            for pk, queue_id, epoch in found
+            if (leases[pk].queue_id, leases[pk].epoch) == (queue_id, epoch)
         }
 
     def claim_idle(self, conversation_ids: Collection[int], seconds: float) -> list[Lease]:
-        """Take, in the caller's transaction, the incoming lanes in which no event waits and that nobody holds."""
-        return Lane.objects.claim_idle(
-            Lane.Kind.IN, conversation_ids, Messaging, where=_WAITS, seconds=seconds
+        """Take, in the caller's transaction, the incoming queues in which no event waits and that nobody holds."""
+        return ConversationQueue.objects.claim_idle(
+            ConversationQueue.Kind.IN, conversation_ids, Messaging, where=_WAITS, seconds=seconds
         )
 
-    def release(self, lane_ids: Collection[int]) -> None:
-        """Let go of incoming lanes that are locked: each is due when its first waiting event is."""
-        Lane.objects.release_many(lane_ids, Messaging, where=_WAITS, order="timestamp, id")
+    def release(self, queue_ids: Collection[int]) -> None:
+        """Let go of incoming queues that are locked: each is due when its first waiting event is."""
+        ConversationQueue.objects.release_many(queue_ids, Messaging, where=_WAITS, order="timestamp, id")
 
 
 class Messaging(models.Model):
@@ -366,7 +368,7 @@ class ReplyManager(models.Manager["Reply"]):
     ) -> Reply:
         """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
 
-        ``data`` is the body of the call: ``message`` and what stands beside it. The lane is woken in the same
+        ``data`` is the body of the call: ``message`` and what stands beside it. The queue is woken in the same
         transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
         it bears the name of the rule that runs. Given ``held``, the row is left there for ``insert``.
         """
@@ -386,9 +388,9 @@ class ReplyManager(models.Manager["Reply"]):
         return reply
 
     def insert(self, replies: Sequence[Reply], held: Collection[int] = ()) -> None:
-        """Insert replies in their order, and wake their lanes in the same transaction.
+        """Insert replies in their order, and wake their queues in the same transaction.
 
-        ``held`` are conversations whose lanes the caller holds, and looks at again before letting go.
+        ``held`` are conversations whose queues the caller holds, and looks at again before letting go.
         """
         if not replies:
             return
@@ -404,7 +406,7 @@ class ReplyManager(models.Manager["Reply"]):
             known = {pk for reply in replies if (pk := reply.conversation_id) is not None}
             conversations = sorted(known.difference(held))
             if conversations:
-                Lane.objects.wake(conversations, Lane.Kind.OUT)
+                ConversationQueue.objects.wake(conversations, ConversationQueue.Kind.OUT)
             for conversation_id in conversations:
                 # A broker that is away is no reason to break the caller: the sweep finds the row.
                 transaction.on_commit(

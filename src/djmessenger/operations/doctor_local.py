@@ -113,10 +113,15 @@ class LocalDoctor:
         yield self._lag(
             "stored callbacks", new.order_by("date_received").values_list("date_received", flat=True)
         )
-        for kind, name in ((models.Lane.Kind.IN, "events"), (models.Lane.Kind.OUT, "replies")):
-            due = models.Lane.objects.filter(kind=kind, ready_at__lte=self.now(), is_slow=False)
+        for kind, name in (
+            (models.ConversationQueue.Kind.IN, "events"),
+            (models.ConversationQueue.Kind.OUT, "replies"),
+        ):
+            due = models.ConversationQueue.objects.filter(kind=kind, ready_at__lte=self.now(), is_slow=False)
             yield self._lag(name, due.order_by("ready_at").values_list("ready_at", flat=True))
-        slow = models.Lane.objects.filter(is_slow=True, ready_at__lte=self.now()).order_by("ready_at")
+        slow = models.ConversationQueue.objects.filter(is_slow=True, ready_at__lte=self.now()).order_by(
+            "ready_at"
+        )
         if slow.exists():
             yield self._lag(
                 "events for slow rules",

@@ -14,7 +14,7 @@ from djmessenger import models
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.erased_keys import PREFIX, erased_key
 
-Kind = models.Lane.Kind
+Kind = models.ConversationQueue.Kind
 
 _CHUNK = 500
 
@@ -47,9 +47,9 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
     with transaction.atomic():
         conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))
         if not dry_run:
-            models.Lane.objects.lock(conversations, Kind.IN)
+            models.ConversationQueue.objects.lock(conversations, Kind.IN)
             list(models.Conversation.objects.select_for_update().filter(pk__in=conversations))
-            models.Lane.objects.lock(conversations, Kind.OUT)
+            models.ConversationQueue.objects.lock(conversations, Kind.OUT)
         events = models.Messaging.objects.filter(conversation_id__in=conversations)
         loose = _loose_about(psid)
         callbacks += events.exclude(callback=None).values_list("callback_id", flat=True).distinct()

@@ -1,6 +1,6 @@
 """Done over: failed events back to the inbox, replies back to the outbox, callbacks back to their split.
 
-Nothing here does the work itself: rows go back to where they wait, and their lanes are woken in the same transaction.
+Nothing here does the work itself: rows go back to where they wait, and their queues are woken in the same transaction.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
 
 Event = models.Messaging.State
-Kind = models.Lane.Kind
+Kind = models.ConversationQueue.Kind
 
 REPLAYABLE = (Event.FAILED, Event.DONE, Event.IGNORED)
 AGAIN = (Event.DONE, Event.IGNORED)
@@ -30,7 +30,7 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
     found = rows.values_list("conversation_id", flat=True).first()
     with transaction.atomic():
         if found is not None:
-            models.Lane.objects.lock([found], Kind.IN)
+            models.ConversationQueue.objects.lock([found], Kind.IN)
         row = rows.select_for_update().first()
         if row is None or not row.body:
             return None
@@ -39,7 +39,7 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
         row.tries = 0
         row.save(update_fields=["state", "reason", "error", "outcome", "not_before", "date_handled", "tries"])
         if row.conversation_id is not None:
-            models.Lane.objects.wake([row.conversation_id], Kind.IN)
+            models.ConversationQueue.objects.wake([row.conversation_id], Kind.IN)
         return row
 
 
@@ -72,7 +72,7 @@ def resend(pk: int) -> models.Reply | None:
             raise DJMInvalidValueException(f"reply {pk} belongs to no conversation")
         return None
     with transaction.atomic():
-        models.Lane.objects.lock([found], Kind.OUT)
+        models.ConversationQueue.objects.lock([found], Kind.OUT)
         reply = rows.select_for_update().first()
         if reply is None or not reply.data:
             return None
@@ -81,7 +81,7 @@ def resend(pk: int) -> models.Reply | None:
         reply.state = models.Reply.State.SENT if reply.mid else models.Reply.State.QUEUED
         reply.save(update_fields=["state", "error", "not_before", "mid"])
         if reply.state == models.Reply.State.QUEUED:
-            models.Lane.objects.wake([found], Kind.OUT)
+            models.ConversationQueue.objects.wake([found], Kind.OUT)
         return reply
 
 

@@ -47,7 +47,7 @@ class Status:
     """Conversations that wait for another try, for an echo, or for a time that Meta named."""
     slow_waiting: int
     """Conversations that wait for a thread for slow work; more of these than usual want more ``--slow-threads``."""
-    overdue_lanes: int
+    overdue_queues: int
     """Conversation queues whose holder went away with them: they come back by themselves."""
     unknown: int
     """Replies that Meta may or may not have, waiting for their echo."""
@@ -118,8 +118,8 @@ def read_status(hours: float = 24.0) -> Status:
         replies_waiting=replies.count(),
         oldest_wait=oldest_wait(now),
         blocked=len(_blocked(events, replies)),
-        slow_waiting=models.Lane.objects.filter(is_slow=True, ready_at__isnull=False).count(),
-        overdue_lanes=models.Lane.objects.filter(leased_until__lte=Now()).count(),
+        slow_waiting=models.ConversationQueue.objects.filter(is_slow=True, ready_at__isnull=False).count(),
+        overdue_queues=models.ConversationQueue.objects.filter(leased_until__lte=Now()).count(),
         unknown=replies.filter(state=states.UNKNOWN).count(),
         quarantined=models.Callback.objects.filter(state=models.Callback.State.QUARANTINED).count(),
         events_failed=models.Messaging.objects.filter(

@@ -9,7 +9,7 @@ from typing import Protocol
 
 from django.db import connection
 
-from djmessenger.pipeline.notifications import CALLBACK, LANES
+from djmessenger.pipeline.notifications import CALLBACK, QUEUES
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.worker import Worker
 
@@ -76,7 +76,7 @@ class WorkerDispatcher:
         self._road().notify(CALLBACK)
 
     def replies_queued(self, conversation_id: int) -> None:
-        self._road().notify(LANES)
+        self._road().notify(QUEUES)
 
     def stop(self) -> None:
         """The workers stop by themselves."""

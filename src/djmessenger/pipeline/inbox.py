@@ -52,11 +52,11 @@ class Slow:
     prepare: Callable[[], None] = lambda: None
     """Reads what ``work`` needs, right before it."""
     release: Callable[[], None]
-    """Lets go of the lane afterwards."""
+    """Lets go of the queue afterwards."""
     timeout: float | None = None
     """Seconds that ``work`` may take."""
     give_up: Callable[[], None] = lambda: None
-    """Counts a failed try and frees the lane; what ``work`` still comes to has no effect."""
+    """Counts a failed try and frees the queue; what ``work`` still comes to has no effect."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,10 +86,10 @@ def _due() -> Q:
 
 
 def _heads() -> QuerySet[models.Messaging]:
-    """The first waiting event of each of ``lanes``, where it is due."""
+    """The first waiting event of each of ``queues``, where it is due."""
     first = _waiting().filter(conversation=OuterRef("conversation"))
-    lanes = models.Lane.objects.filter(Among("pk", Several("lanes")))
-    heads = lanes.annotate(head=Subquery(first.values("pk")[:1])).values("head")
+    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
+    heads = queues.annotate(head=Subquery(first.values("pk")[:1])).values("head")
     return _in_full().filter(_due(), Among("pk", heads))
 
 
@@ -114,10 +114,10 @@ class NoRoom(Exception):
 
 
 class SlowPool(Protocol):
-    """Where slow handlers run while the lane stays leased."""
+    """Where slow handlers run while the queue stays leased."""
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
-        """Run the job now and give true, or in a thread of its own, that releases the lane, and give false.
+        """Run the job now and give true, or in a thread of its own, that releases the queue, and give false.
 
         Raises ``NoRoom`` where others are to be waited for.
         """
@@ -133,9 +133,9 @@ class RunHere:
 
 
 class Inbox:
-    """Handles what waits in a leased lane; ``policy_for`` and ``client_for`` give what belongs to a Page.
+    """Handles what waits in a leased queue; ``policy_for`` and ``client_for`` give what belongs to a Page.
 
-    A failing event is tried ``tries`` times with growing pauses, while its lane waits so that nothing overtakes;
+    A failing event is tried ``tries`` times with growing pauses, while its queue waits so that nothing overtakes;
     on the last try each rule has a savepoint of its own, so that the broken one does not silence the others.
     """
 
@@ -151,9 +151,9 @@ class Inbox:
         self._tries = tries
 
     def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Handle the lane's events in order until none can be handled now, then let go of the lane.
+        """Handle the queue's events in order until none can be handled now, then let go of the queue.
 
-        Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect.
+        Raises ``LeaseLost`` when somebody took the queue; what was not committed by then has no effect.
         """
         while _has_time(deadline) and self._pause(lease) == 0:
             row = _in_full().filter(conversation_id=lease.conversation_id).first()
@@ -164,7 +164,7 @@ class Inbox:
     def handle(
         self, lease: models.Lease, deadline: Deadline, slow: SlowPool, head: models.Messaging | None
     ) -> Handled | None:
-        """Handle the first event of a lane, if it is due, and let go of the lane.
+        """Handle the first event of a queue, if it is due, and let go of the queue.
 
         Where its rules had nothing to do with the database, what is to be written down is given, for ``write_down``.
         """
@@ -178,32 +178,32 @@ class Inbox:
         return None
 
     def heads(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
-        """Give the first waiting event of each lane where it is due, by the lane's key."""
-        rows = _HEADS(lanes=[lease.lane_id for lease in leases])
+        """Give the first waiting event of each queue where it is due, by the queue's key."""
+        rows = _HEADS(queues=[lease.queue_id for lease in leases])
         found = {row.conversation_id: row for row in rows}
         return {
-            lease.lane_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
+            lease.queue_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
         }
 
     def handle_loose(self, row_id: int) -> None:
-        """Handle a waiting event that belongs to no conversation, and so to no lane."""
+        """Handle a waiting event that belongs to no conversation, and so to no queue."""
         row = _in_full().filter(_due(), pk=row_id, conversation=None).first()
         if row is not None:
             self._handle(row, None, RunHere())
 
     def release(self, lease: models.Lease) -> None:
-        """Let go of the lane, looking again under its lock for what came meanwhile."""
+        """Let go of the queue, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
-            models.Lane.objects.fence(lease)
+            models.ConversationQueue.objects.fence(lease)
             self._release([lease])
 
     @staticmethod
     def _release(leases: Collection[models.Lease]) -> None:
         failpoint("inbox_before_release")
-        models.Messaging.objects.release([lease.lane_id for lease in leases])
+        models.Messaging.objects.release([lease.queue_id for lease in leases])
 
     def _pause(self, lease: models.Lease) -> float | None:
-        """Seconds before the lane's head may be tried again, None when nothing waits."""
+        """Seconds before the queue's head may be tried again, None when nothing waits."""
         head = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
         for not_before, now in head.values_list("not_before", "now")[:1]:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
@@ -217,7 +217,7 @@ class Inbox:
         *,
         first_alone: bool = False,
     ) -> Handled | Fate:
-        """Apply the policy to one row; with ``first_alone`` the lane is let go of in the event's transaction."""
+        """Apply the policy to one row; with ``first_alone`` the queue is let go of in the event's transaction."""
         failpoint("inbox_claimed")
         try:
             messaging = _bound(row)
@@ -242,7 +242,7 @@ class Inbox:
                 return Fate.HELD if slow.run(lease, job) else Fate.WITH_OTHERS
             except NoRoom:
                 # Kept here it would fill the memory, and no other process could have it.
-                models.Lane.objects.give_back(lease, is_slow=True)
+                models.ConversationQueue.objects.give_back(lease, is_slow=True)
                 return Fate.WITH_OTHERS
         return self._act(row, lease, messaging, decision, client, first_alone=first_alone)
 
@@ -251,13 +251,13 @@ class Inbox:
         return min((rule.tries for rule in decision.applied if rule.slow and rule.tries), default=self._tries)
 
     def _give_up(self, row: models.Messaging, lease: models.Lease, timeout: float, tries: int) -> None:
-        """Count a try that takes too long as failed, and take the lane from the thread that is still at it."""
+        """Count a try that takes too long as failed, and take the queue from the thread that is still at it."""
         self._failed(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
         with transaction.atomic():
-            lane = models.Lane.objects.fence(lease)
+            queue = models.ConversationQueue.objects.fence(lease)
             pause = self._pause(lease)
-            models.Lane.objects.filter(pk=lane.pk).update(epoch=F("epoch") + 1)
-            models.Lane.objects.release(lane, after=pause)
+            models.ConversationQueue.objects.filter(pk=queue.pk).update(epoch=F("epoch") + 1)
+            models.ConversationQueue.objects.release(queue, after=pause)
 
     def _gather(
         self, row: models.Messaging, messaging: Messaging, decision: Decision
@@ -324,7 +324,7 @@ class Inbox:
         return Fate.WITH_OTHERS if first_alone else Fate.HELD
 
     def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
-        """Write down what became of events and let go of their lanes, all in one transaction, or each in its own."""
+        """Write down what became of events and let go of their queues, all in one transaction, or each in its own."""
         if len(handled) > 1:
             try:
                 self._write_down(handled, insert)
@@ -350,7 +350,7 @@ class Inbox:
         for one in mine:
             one.decision.outcome.log(**_told(one.row))
         for pk in leases.keys() - held:
-            # Another has the lane, or had it and handled the event.
+            # Another has the queue, or had it and handled the event.
             try:
                 self.release(leases[pk])
             except models.LeaseLost as lost:
@@ -376,7 +376,7 @@ class Inbox:
             return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
         if models.Messaging.objects.hold({row.pk: lease}):
             return True
-        models.Lane.objects.fence(lease)
+        models.ConversationQueue.objects.fence(lease)
         return False
 
     def _finish(self, handled: Sequence[Handled], *, release: bool) -> None:
@@ -483,7 +483,7 @@ def _speaking_to(row: models.Messaging, client: graph.Client) -> Iterator[None]:
 
 
 class Fate(enum.Enum):
-    """Who has the lane after an event was handled."""
+    """Who has the queue after an event was handled."""
 
     HELD = enum.auto()
     """Its holder still, who goes on with it or lets go of it."""
@@ -618,7 +618,7 @@ def _reopen_parked(row: models.Messaging) -> None:
         attempt, conversation=row.conversation, state=models.Reply.State.PARKED
     )
     if row.conversation_id is not None and parked.update(state=models.Reply.State.UNKNOWN):
-        models.Lane.objects.wake([row.conversation_id], models.Lane.Kind.OUT)
+        models.ConversationQueue.objects.wake([row.conversation_id], models.ConversationQueue.Kind.OUT)
 
 
 def _begun_by(moment: datetime.datetime | None) -> Q:

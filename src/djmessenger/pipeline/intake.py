@@ -52,13 +52,13 @@ def store(body: bytes, app_id: str = "") -> int:
 
 @dataclass(kw_only=True)
 class Split:
-    """What a split did, and left to do: conversations whose lanes it woke, and waiting events of nobody's."""
+    """What a split did, and left to do: conversations whose queues it woke, and waiting events of nobody's."""
 
     conversations: list[int] = field(default_factory=list)
     leases: list[models.Lease] = field(default_factory=list)
-    """Lanes it took for its caller, instead of waking them."""
+    """Queues it took for its caller, instead of waking them."""
     heads: dict[int, models.Messaging] = field(default_factory=dict)
-    """The first waiting event of each such lane, by the lane's key, unless it is to be read anew."""
+    """The first waiting event of each such queue, by the queue's key, unless it is to be read anew."""
     loose: list[int] = field(default_factory=list)
     callbacks: int = 0
     """How many were split or set aside; false stands for none."""
@@ -90,7 +90,7 @@ def split(callback_id: int) -> Split:
 def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
     """Split several callbacks in one transaction: all of them, or, when an exception propagates, none.
 
-    Of the lanes that get work, up to ``take`` that are idle are claimed for the caller, from now on.
+    Of the queues that get work, up to ``take`` that are idle are claimed for the caller, from now on.
     """
     try:
         return _split_many(callback_ids, _insert, take)
@@ -126,10 +126,10 @@ def _split_many(
         for callback, items in understood:
             made, errors[callback.pk] = _rows(callback, items, places)
             rows += made
-        # No lane is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
+        # No queue is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
         rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
-        models.Lane.objects.lock(places.conversation_ids(), models.Lane.Kind.IN)
+        models.ConversationQueue.objects.lock(places.conversation_ids(), models.ConversationQueue.Kind.IN)
         leases = _take(rows, take)
         _cap(rows, leases)
         for callback_id, error in insert(rows):
@@ -160,9 +160,9 @@ _CALLBACKS = Prepared(models.Callback, _callbacks)
 
 
 def _conversations() -> QuerySet[models.Conversation]:
-    """Those of ``persons``, with the number of claims of their incoming lane where nobody holds it now."""
-    free = models.Lane.objects.filter(
-        conversation=OuterRef("pk"), kind=models.Lane.Kind.IN, leased_until=None
+    """Those of ``persons``, with the number of claims of their incoming queue where nobody holds it now."""
+    free = models.ConversationQueue.objects.filter(
+        conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
     )
     found = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
     return found.select_related("page", "person").annotate(free_epoch=Subquery(free.values("epoch")))
@@ -382,7 +382,7 @@ def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _
             ignore_conflicts=True,
         )
         made = _by_ids(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
-        models.Lane.objects.ensure(conversation.pk for conversation in made.values())
+        models.ConversationQueue.objects.ensure(conversation.pk for conversation in made.values())
         found |= made
     return _Places(pages=pages, strange=frozenset(strange), conversations=found)
 
@@ -472,7 +472,7 @@ def _say_ignored(row: models.Messaging) -> None:
 
 
 def _take(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
-    """Claim up to ``limit`` idle lanes of locked ones that are to get a row; give the leases by conversation."""
+    """Claim up to ``limit`` idle queues of locked ones that are to get a row; give the leases by conversation."""
     fresh = (row.conversation_id for row in rows if row.state == models.Messaging.State.NEW)
     wanted = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
     if not wanted:
@@ -482,7 +482,7 @@ def _take(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Leas
 
 
 def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
-    """Wake the lanes of what is new, but for those that were taken; give what waits."""
+    """Wake the queues of what is new, but for those that were taken; give what waits."""
     waiting = [row for row in new if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
     todo = Split(loose=[row.pk for row in waiting if row.conversation_id is None])
@@ -491,7 +491,7 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
         if row.conversation_id is not None:
             firsts.setdefault(row.conversation_id, row)
     todo.conversations = [pk for pk in firsts if pk not in leases]
-    models.Lane.objects.wake_locked(todo.conversations, models.Lane.Kind.IN)
+    models.ConversationQueue.objects.wake_locked(todo.conversations, models.ConversationQueue.Kind.IN)
     for conversation_id, lease in leases.items():
         if conversation_id in firsts:
             todo.leases.append(lease)
@@ -500,15 +500,15 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
                 # Each event has its Page to itself, and does not keep the bytes of its callback in memory.
                 head.page = head.conversation.page if head.conversation else None
                 head._state.fields_cache.pop("callback", None)
-                todo.heads[lease.lane_id] = head
+                todo.heads[lease.queue_id] = head
     # Of some all that came was there already.
-    vain = [lease.lane_id for lease in leases.values() if lease.conversation_id not in firsts]
+    vain = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
     models.Messaging.objects.release(vain)
     return todo
 
 
 def _is_as_read_now(row: models.Messaging, lease: models.Lease) -> bool:
-    """Whether a row is as one read under its lease would be: since its conversation was read, nobody had the lane."""
+    """Whether a row is as one read under its lease would be: since its conversation was read, nobody had the queue."""
     conversation: Any = row.conversation
     return bool(conversation.free_epoch == lease.epoch - 1)
 
@@ -529,7 +529,7 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
             lag = (row.date_received - row.date_event).total_seconds()
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
     now = timezone.now()
-    # Their lanes are locked, so no other split waits for these rows crosswise.
+    # Their queues are locked, so no other split waits for these rows crosswise.
     update_each(
         models.Conversation,
         ["date_last_inbound", "date_last_activity"],

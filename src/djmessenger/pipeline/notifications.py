@@ -14,8 +14,8 @@ logger = logging.getLogger(__name__)
 
 CHANNEL = "djmessenger"
 """PostgreSQL channel on which work is announced."""
-CALLBACK, LANES = "callback", "lanes"
-"""What is announced: that a callback is to be split, or that something waits in lanes."""
+CALLBACK, QUEUES = "callback", "queues"
+"""What is announced: that a callback is to be split, or that something waits in queues."""
 _LOOK = 1.0
 """Seconds between two looks whether to stop."""
 _RECONNECT = 5.0

@@ -68,10 +68,10 @@ _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)
 
 
 def _heads() -> Any:
-    """The first open reply of each of ``lanes``, with all that is asked of it."""
+    """The first open reply of each of ``queues``, with all that is asked of it."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
-    lanes = models.Lane.objects.filter(Among("pk", Several("lanes")))
-    heads = lanes.annotate(head=Subquery(first.order_by("id").values("pk")[:1])).values("head")
+    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
+    heads = queues.annotate(head=Subquery(first.order_by("id").values("pk")[:1])).values("head")
     last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
     replies = models.Reply.objects.filter(Among("pk", heads)).select_related("conversation__page")
     return replies.annotate(now=Now(), last_number=Subquery(last))
@@ -85,7 +85,7 @@ _TAKEN = Prepared(
 
 
 class Step(enum.Enum):
-    """What a look at the head of a lane came to."""
+    """What a look at the head of a queue came to."""
 
     NEXT = enum.auto()
     """The head is closed, or has a state of its own now; look again."""
@@ -124,9 +124,9 @@ class Answer:
 
 
 class Outbox:
-    """Sends what waits in leased lanes; ``client_for`` gives the Graph client of a Page.
+    """Sends what waits in leased queues; ``client_for`` gives the Graph client of a Page.
 
-    ``work`` does it all in one thread. Whoever has many lanes takes it apart: ``begin`` and ``end`` need the
+    ``work`` does it all in one thread. Whoever has many queues takes it apart: ``begin`` and ``end`` need the
     database and take many at once, ``call`` waits for Graph and needs no database.
     """
 
@@ -134,9 +134,9 @@ class Outbox:
         self._client_for = client_for
 
     def work(self, lease: models.Lease, deadline: Deadline) -> None:
-        """Send the lane's replies in order until none can be sent now, then let go of the lane.
+        """Send the queue's replies in order until none can be sent now, then let go of the queue.
 
-        Raises ``LeaseLost`` when somebody took the lane; what was not committed by then has no effect here.
+        Raises ``LeaseLost`` when somebody took the queue; what was not committed by then has no effect here.
         """
         while True:
             step = self._step(lease, deadline)
@@ -146,15 +146,15 @@ class Outbox:
             return
 
     def look(self, lease: models.Lease, deadline: Deadline) -> None:
-        """Do one step of ``work`` and let go of the lane: for heads that ``begin`` leaves."""
+        """Do one step of ``work`` and let go of the queue: for heads that ``begin`` leaves."""
         self._let_go(lease, self._step(lease, deadline))
 
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
     ) -> tuple[list[Flight], list[models.Lease]]:
-        """Write down an attempt for each lane whose head can be sent now; give these, and the lanes to look at.
+        """Write down an attempt for each queue whose head can be sent now; give these, and the queues to look at.
 
-        Lanes whose head waits for its echo are let go of, to be looked at again.
+        Queues whose head waits for its echo are let go of, to be looked at again.
         """
         heads = self._heads(leases)
         pairs = [(lease, heads[lease.conversation_id]) for lease in leases if lease.conversation_id in heads]
@@ -167,16 +167,16 @@ class Outbox:
             and not self._needs_upload(reply)
         ]
         flights = self._write_down(ready, deadline) if ready else []
-        gone = {flight.lease.lane_id for flight in flights}
+        gone = {flight.lease.queue_id for flight in flights}
         if unsure := [(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN]:
             gone |= self._wait_on(unsure)
-        return flights, [lease for lease in leases if lease.lane_id not in gone]
+        return flights, [lease for lease in leases if lease.queue_id not in gone]
 
     def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[Flight]:
         """Insert new replies in the caller's transaction, with an attempt for those that can leave at its commit.
 
-        At most ``limit`` can: the first of each conversation in whose lane nothing waits and that nobody holds. All
-        others wait in their lanes. Only what was committed may be called.
+        At most ``limit`` can: the first of each conversation in whose queue nothing waits and that nobody holds. All
+        others wait in their queues. Only what was committed may be called.
         """
         firsts: dict[int, models.Reply] = {}
         for reply in replies:
@@ -185,8 +185,12 @@ class Outbox:
                 firsts.setdefault(reply.conversation_id, reply)
         ready = [pk for pk, reply in firsts.items() if self._can_leave(reply)][:limit]
         leases = (
-            models.Lane.objects.claim_idle(
-                models.Lane.Kind.OUT, ready, models.Reply, where=_OPEN, seconds=app_settings.DJM_LEASE
+            models.ConversationQueue.objects.claim_idle(
+                models.ConversationQueue.Kind.OUT,
+                ready,
+                models.Reply,
+                where=_OPEN,
+                seconds=app_settings.DJM_LEASE,
             )
             if ready
             else []
@@ -224,7 +228,7 @@ class Outbox:
         """Make the call of an attempt; touches no database and never raises an ``Exception``."""
         failpoint("outbox_attempt_committed")
         if flight.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
-            # Frozen for a while: what starts now might still be under way when another holds the lane.
+            # Frozen for a while: what starts now might still be under way when another holds the queue.
             return Answer(flight=flight)
         reply = flight.reply
         try:
@@ -249,7 +253,7 @@ class Outbox:
         return Answer(flight=flight, sent=sent)
 
     def end(self, answers: Sequence[Answer]) -> list[Answer]:
-        """Write down what became of calls and let go of their lanes.
+        """Write down what became of calls and let go of their queues.
 
         Gives the accepted ones that the database did not take: they may be given again while their leases last.
         """
@@ -283,26 +287,26 @@ class Outbox:
         return left
 
     def _let_go(self, lease: models.Lease, step: Step | Wait) -> None:
-        """Let go of the lane, looking again under its lock for what came meanwhile."""
+        """Let go of the queue, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
-            lane = models.Lane.objects.fence(lease)
+            queue = models.ConversationQueue.objects.fence(lease)
             if isinstance(step, Wait) and (wait := self._still(lease, step)) is not None:
-                models.Lane.objects.release(lane, after=wait.seconds)
+                models.ConversationQueue.objects.release(queue, after=wait.seconds)
             else:
-                self._release([lane.pk])
+                self._release([queue.pk])
 
     def _still(self, lease: models.Lease, wait: Wait) -> Wait | None:
-        """Give what the head waits for now: its Page's pause may have ended, and the lane been woken for it."""
+        """Give what the head waits for now: its Page's pause may have ended, and the queue been woken for it."""
         head = self._heads([lease]).get(lease.conversation_id)
         if head is None:
             return None
         return self._wait_of(head) if head.state == State.QUEUED else wait
 
     @staticmethod
-    def _release(lane_ids: Collection[int]) -> None:
-        """Let go of lanes that are locked, looking again for what came meanwhile."""
+    def _release(queue_ids: Collection[int]) -> None:
+        """Let go of queues that are locked, looking again for what came meanwhile."""
         failpoint("outbox_before_release")
-        models.Lane.objects.release_many(lane_ids, models.Reply, where=_OPEN, order="id")
+        models.ConversationQueue.objects.release_many(queue_ids, models.Reply, where=_OPEN, order="id")
 
     def resume(self) -> int:
         """End the pauses of Pages whose dead token was replaced; give how many."""
@@ -316,14 +320,16 @@ class Outbox:
                 )
                 waiting = models.Reply.objects.filter(conversation__page=page, state__in=models.Reply.OPEN)
                 found = waiting.order_by().values_list("conversation_id", flat=True).distinct()
-                models.Lane.objects.wake([pk for pk in found if pk is not None], models.Lane.Kind.OUT)
+                models.ConversationQueue.objects.wake(
+                    [pk for pk in found if pk is not None], models.ConversationQueue.Kind.OUT
+                )
         return resumed
 
     @staticmethod
     def _heads(leases: Sequence[models.Lease]) -> dict[int, Any]:
-        """Give the first open reply of each lane that has one, by conversation."""
+        """Give the first open reply of each queue that has one, by conversation."""
         failpoint("outbox_claimed")
-        rows: list[Any] = _HEADS(lanes=[lease.lane_id for lease in leases])
+        rows: list[Any] = _HEADS(queues=[lease.queue_id for lease in leases])
         return {reply.conversation_id: reply for reply in rows}
 
     def _step(self, lease: models.Lease, deadline: Deadline) -> Step | Wait:
@@ -331,7 +337,7 @@ class Outbox:
         if reply is None:
             return Step.EMPTY
         if reply.state == State.SENDING:
-            # Whoever wrote this down is gone: nobody else may hold the lane while a call is under way.
+            # Whoever wrote this down is gone: nobody else may hold the queue while a call is under way.
             self._settle(lease, reply, State.UNKNOWN, error="the process ended while it was being sent")
             return Step.NEXT
         if reply.state == State.UNKNOWN:
@@ -389,7 +395,7 @@ class Outbox:
         flights = self._write_down([(lease, reply)], deadline)
         if not flights:
             # Changed by hand meanwhile, or the lease is lost.
-            models.Lane.objects.check_held(lease)
+            models.ConversationQueue.objects.check_held(lease)
             return None
         return flights[0] if data is None else replace(flights[0], data=data)
 
@@ -442,7 +448,7 @@ class Outbox:
             if answer.sent is not None
         }
         with transaction.atomic():
-            held = models.Lane.objects.fence_many([answer.flight.lease for answer in answers])
+            held = models.ConversationQueue.objects.fence_many([answer.flight.lease for answer in answers])
             # Not fenced: only the process that began an attempt knows its outcome.
             update_each(
                 models.Attempt,
@@ -458,7 +464,7 @@ class Outbox:
                     for flight in (answer.flight for answer in answers)
                 ],
             )
-            replies = [answer.flight.reply for answer in answers if answer.flight.lease.lane_id in held]
+            replies = [answer.flight.reply for answer in answers if answer.flight.lease.queue_id in held]
             mids = [facts[reply.pk][0] for reply in replies]
             taken = dict(_TAKEN.rows(mids=mids))
             rows = []
@@ -480,14 +486,14 @@ class Outbox:
         for reply in replies:
             if reply.pk in settled:
                 _log(reply)
-        return [answer.flight.lease for answer in answers if answer.flight.lease.lane_id not in held]
+        return [answer.flight.lease for answer in answers if answer.flight.lease.queue_id not in held]
 
     @staticmethod
     def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
-        """Commit an attempt for each reply whose lane is still held; none where a row changed meanwhile."""
+        """Commit an attempt for each reply whose queue is still held; none where a row changed meanwhile."""
         with transaction.atomic():
-            held = models.Lane.objects.fence_many([lease for lease, _ in pairs])
-            pairs = [(lease, reply) for lease, reply in pairs if lease.lane_id in held]
+            held = models.ConversationQueue.objects.fence_many([lease for lease, _ in pairs])
+            pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in held]
             replies = [reply for _, reply in pairs]
             rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
             names = ["state", "vouched_wait", "not_before"]
@@ -605,7 +611,7 @@ class Outbox:
         lease: models.Lease, reply: Any, state: State, *, error: str = "", why: str = "", **facts: Any
     ) -> None:
         with transaction.atomic():
-            models.Lane.objects.fence(lease)
+            models.ConversationQueue.objects.fence(lease)
             if state == State.SENT:
                 facts["date_sent"] = timezone.now()
             mid = facts.get("mid")
@@ -636,7 +642,7 @@ class Outbox:
         found = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
         if beyond < 0 or isinstance(found, Wait):
             with transaction.atomic():
-                models.Lane.objects.fence(lease)
+                models.ConversationQueue.objects.fence(lease)
                 self._vouch([reply])
             return Wait(seconds=(reply.not_before - reply.now).total_seconds())
         if found:
@@ -674,23 +680,23 @@ class Outbox:
         return Wait(seconds=_POLL) if found == "" and asked == 1 else found
 
     def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
-        """Let go of the lanes whose head is to wait on for its echo, all in one transaction; give their keys."""
+        """Let go of the queues whose head is to wait on for its echo, all in one transaction; give their keys."""
         proofs = self._proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
         limits = {pk: self._limit(page) for pk, page in pages.items()}
         waiting = {
-            lease.lane_id: (lease, reply)
+            lease.queue_id: (lease, reply)
             for lease, reply in pairs
             if reply.pk not in proofs and reply.vouched_wait < limits[reply.conversation.page_id]
         }
         if not waiting:
             return set()
         with transaction.atomic():
-            held = models.Lane.objects.fence_many([lease for lease, _ in waiting.values()])
-            self._vouch([waiting[lane_id][1] for lane_id in sorted(held)])
+            held = models.ConversationQueue.objects.fence_many([lease for lease, _ in waiting.values()])
+            self._vouch([waiting[queue_id][1] for queue_id in sorted(held)])
             self._release(held)
-        for lane_id in waiting.keys() - held:
-            log_lost(models.LeaseLost(waiting[lane_id][0]))
+        for queue_id in waiting.keys() - held:
+            log_lost(models.LeaseLost(waiting[queue_id][0]))
         return set(waiting)
 
     @staticmethod

@@ -29,8 +29,8 @@ _SHARE, _BURST = 0.2, 0.2
 """Of a thread's time, how much looking for work may take, and how many seconds of it an idle worker has in hand."""
 AHEAD = 0.5
 """Seconds of work that is claimed ahead, so that no thread waits for the next round."""
-MOST_LANES = 100
-"""Lanes that share a transaction."""
+MOST_QUEUES = 100
+"""Queues that share a transaction."""
 _LONGEST_PAUSE = 0.2
 """Seconds between two rounds, however dear they are."""
 _LOOK = 0.5
@@ -40,7 +40,7 @@ _RENEWALS = 3
 
 
 class SlowThreads:
-    """A pool for slow handlers; the leases of their lanes are renewed while they run.
+    """A pool for slow handlers; the leases of their queues are renewed while they run.
 
     What finds all threads busy waits in the database, where any process may have it, and comes before what is new.
     """
@@ -74,7 +74,7 @@ class SlowThreads:
             self._reserved.discard(lease)
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
-        """Run the job in a thread of its own, which then lets go of the lane; ``NoRoom`` when others come first."""
+        """Run the job in a thread of its own, which then lets go of the queue; ``NoRoom`` when others come first."""
         with self._lock:
             reserved = lease in self._reserved
             self._reserved.discard(lease)
@@ -147,12 +147,12 @@ class SlowThreads:
             self._done()
 
     def renew(self) -> None:
-        """Hold on to the lanes of what runs; what is lost already fails at its own commit."""
+        """Hold on to the queues of what runs; what is lost already fails at its own commit."""
         with self._lock:
             leases = list(self._leases)
         for lease in leases:
             try:
-                models.Lane.objects.renew(lease, app_settings.DJM_LEASE)
+                models.ConversationQueue.objects.renew(lease, app_settings.DJM_LEASE)
             except models.LeaseLost as lost:
                 logger.warning("A slow handler works in vain: %s", lost, extra={"action": "lease_lost"})
                 self._forget(lease)
@@ -160,7 +160,7 @@ class SlowThreads:
                 logger.exception("The database did not answer", extra={"action": "database_away"})
 
     def stop(self, timeout: float) -> None:
-        """Begin nothing more and wait for what runs; lanes of what did not begin are free at once."""
+        """Begin nothing more and wait for what runs; queues of what did not begin are free at once."""
         if self._pool.close():
             running = self._pool.count
             logger.info("Slow work that had not begun is left to others", extra={"threads": running})
@@ -245,11 +245,11 @@ class Clerk(Generic[T]):
             last = False
             while not last:
                 found = [self._work.get()]
-                if self._work.qsize() < MOST_LANES:
+                if self._work.qsize() < MOST_QUEUES:
                     # When many come, it waits for more.
                     time.sleep(self._pace.pause())
                 with contextlib.suppress(queue.Empty):
-                    while len(found) < MOST_LANES:
+                    while len(found) < MOST_QUEUES:
                         found.append(self._work.get_nowait())
                 last = None in found
                 with connection_hygiene():

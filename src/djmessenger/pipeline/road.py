@@ -25,7 +25,7 @@ from djmessenger.sql import Prepared
 
 logger = logging.getLogger(__name__)
 
-Kind = models.Lane.Kind
+Kind = models.ConversationQueue.Kind
 
 _PATIENCE = 2.0
 """Seconds for each statement of a split inside a request; Meta gives five for all of it."""
@@ -73,14 +73,14 @@ class Road:
     def work_on(self, kind: str, conversation_id: int) -> None:
         """Work on one direction of a conversation here and now, unless somebody else is at it."""
         deadline = Deadline(app_settings.DJM_LEASE)
-        leases = models.Lane.objects.claim(
+        leases = models.ConversationQueue.objects.claim(
             kind, seconds=app_settings.DJM_LEASE, conversation_id=conversation_id
         )
         for lease in leases:
             self.work(lease, deadline, RunHere())
 
     def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Do what waits in a claimed lane and let go of it; what breaks off is begun again soon."""
+        """Do what waits in a claimed queue and let go of it; what breaks off is begun again soon."""
         with _giving_back(lease):
             if lease.kind == Kind.IN:
                 self.inbox.work(lease, deadline, slow)
@@ -90,9 +90,9 @@ class Road:
     def handle(
         self, lease: models.Lease, deadline: Deadline, slow: SlowPool, head: models.Messaging | None
     ) -> Handled | None:
-        """Handle the first event of a claimed lane and let go of it.
+        """Handle the first event of a claimed queue and let go of it.
 
-        Gives what is to be written down, maybe with others, by the inbox, which then lets go of the lane.
+        Gives what is to be written down, maybe with others, by the inbox, which then lets go of the queue.
         """
         with _giving_back(lease):
             return self.inbox.handle(lease, deadline, slow, head)
@@ -111,7 +111,7 @@ class Road:
     def split_waiting(self, take: int = 0) -> intake.Split:
         """Split callbacks that nobody has split yet, some at a time; give what that left to do.
 
-        Of the lanes that get work, up to ``take`` that are idle are claimed for the caller, from now on.
+        Of the queues that get work, up to ``take`` that are idle are claimed for the caller, from now on.
         They go together, and singly when that breaks: one that breaks alone is set aside, so that those behind it
         are not kept waiting.
         """
@@ -168,13 +168,13 @@ class Road:
         events = models.Messaging.objects.filter(state=models.Messaging.State.NEW).exclude(conversation=None)
         replies = models.Reply.objects.filter(state__in=models.Reply.OPEN).exclude(conversation=None)
         for kind, rows in ((Kind.IN, events), (Kind.OUT, replies)):
-            awake = models.Lane.objects.filter(
+            awake = models.ConversationQueue.objects.filter(
                 kind=kind, conversation=OuterRef("conversation"), ready_at__isnull=False
             )
             forgotten = rows.filter(~Exists(awake)).order_by().values_list("conversation_id", flat=True)
             if found := [pk for pk in forgotten.distinct()[:1000] if pk is not None]:
                 with transaction.atomic():
-                    models.Lane.objects.wake(found, kind)
+                    models.ConversationQueue.objects.wake(found, kind)
         self.outbox.resume()
 
     def notify(self, what: str) -> None:

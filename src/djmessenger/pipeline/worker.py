@@ -19,23 +19,23 @@ from djmessenger.clock import Deadline
 from djmessenger.pipeline.connections import connection_hygiene, limit_idle_transactions, no_connection
 from djmessenger.pipeline.inbox import Handled
 from djmessenger.pipeline.leases import give_back
-from djmessenger.pipeline.notifications import CALLBACK, LANES, Listener
+from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
 from djmessenger.pipeline.outbox import Answer, Flight, Outbox
-from djmessenger.pipeline.pools import AHEAD, MOST_LANES, Clerk, Pace, SlowThreads
+from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, Clerk, Pace, SlowThreads
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import NAME, Threads
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
-Kind = models.Lane.Kind
+Kind = models.ConversationQueue.Kind
 
 _ALONE = 0.5
 """For how much of ``DJM_SWEEP`` one sweep is enough for all processes; less than all of it, since timers drift."""
 
 
 class Worker:
-    """Claims lanes and works on them, until it is stopped.
+    """Claims queues and works on them, until it is stopped.
 
     One thread looks for work and hands it on: ``threads`` handle events, ``senders`` wait for Graph and need no
     database connection meanwhile, and one more writes down what Graph said, of many calls at once. It looks when it
@@ -178,14 +178,14 @@ class Worker:
         with self._lock:
             deadlines = list(self._deadlines)
         for deadline in deadlines:
-            # Whoever works on a lane looks at this before it begins the next event or call.
+            # Whoever works on a queue looks at this before it begins the next event or call.
             deadline.expire()
         with connection_hygiene():
             crew.splitter.close()
             for pool in (crew.handlers, crew.senders):
                 for job in pool.close():
                     try:
-                        # It ends at once, and lets go of its lane.
+                        # It ends at once, and lets go of its queue.
                         job()
                     except Exception:
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
@@ -205,7 +205,7 @@ class Worker:
             crew.splitter.submit(lambda: self._split(crew))
 
     def _split(self, crew: _Crew) -> None:
-        """Split what is stored, in a thread of its own: a flood of callbacks keeps no lane waiting."""
+        """Split what is stored, in a thread of its own: a flood of callbacks keeps no queue waiting."""
         with connection_hygiene():
             while not self._stopping.is_set():
                 with crew.split_pace.round():
@@ -220,7 +220,7 @@ class Worker:
                         self._hand_on(crew, deadline, todo.leases, todo.heads)
                     if todo.conversations and self._round_in(crew) < len(todo.conversations) and self._listen:
                         # Here the rest is found when a thread is free; others may have one.
-                        self._road().notify(LANES)
+                        self._road().notify(QUEUES)
                 if not todo:
                     return
                 if not todo.more:
@@ -261,12 +261,12 @@ class Worker:
         leases: list[models.Lease],
         known: Mapping[int, models.Messaging],
     ) -> None:
-        """Hand claimed conversations on; of those whose first event is not ``known``, by lane, it is read."""
+        """Hand claimed conversations on; of those whose first event is not ``known``, by queue, it is read."""
         with self._giving_back(leases):
-            unknown = [lease for lease in leases if lease.lane_id not in known]
+            unknown = [lease for lease in leases if lease.queue_id not in known]
             heads = {**known, **(self._road().inbox.heads(unknown) if unknown else {})}
         for lease in leases:
-            head = heads.get(lease.lane_id)
+            head = heads.get(lease.queue_id)
             _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
 
     def _round_out(self, crew: _Crew) -> bool:
@@ -284,7 +284,7 @@ class Worker:
     @staticmethod
     def _room_out(crew: _Crew) -> int:
         """How many calls may be begun at once; none while what others came to is not written down."""
-        return max(0, min(crew.senders.free(), MOST_LANES, 2 * MOST_LANES - crew.answers.waiting()))
+        return max(0, min(crew.senders.free(), MOST_QUEUES, 2 * MOST_QUEUES - crew.answers.waiting()))
 
     def _fly(self, crew: _Crew, flights: list[Flight]) -> None:
         outbox = self._road().outbox
@@ -296,7 +296,9 @@ class Worker:
         deadline = Deadline(app_settings.DJM_LEASE)
         if limit <= 0 or self._stopping.is_set():
             return deadline, []
-        leases = models.Lane.objects.claim(kind, seconds=app_settings.DJM_LEASE, limit=limit, is_slow=is_slow)
+        leases = models.ConversationQueue.objects.claim(
+            kind, seconds=app_settings.DJM_LEASE, limit=limit, is_slow=is_slow
+        )
         if leases:
             self._watch(deadline)
         return deadline, leases
@@ -378,7 +380,7 @@ class Worker:
 
 
 def _hand(pool: Threads, job: Callable[[], None]) -> None:
-    """Have a job done by a thread; where they end already, here and now, for it lets go of a lane."""
+    """Have a job done by a thread; where they end already, here and now, for it lets go of a queue."""
     if not pool.submit(job):
         job()
 

@@ -15,7 +15,7 @@ from djmessenger.pipeline.inbox import RunHere
 from djmessenger.pipeline.road import Road
 from djmessenger.settings import app_settings
 
-Kind = models.Lane.Kind
+Kind = models.ConversationQueue.Kind
 
 
 class WaitingDispatcher:
@@ -66,13 +66,13 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
     """Do what is first in one direction of a conversation, or of all; give whether there was anything."""
     road, deadline = bot.get_road(), Deadline(app_settings.DJM_LEASE)
     with _committing():
-        leases = models.Lane.objects.claim(
+        leases = models.ConversationQueue.objects.claim(
             kind, seconds=app_settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
         )
         if leases and kind == Kind.IN:
             heads = road.inbox.heads(leases)
             for lease in leases:
-                if handled := road.handle(lease, deadline, RunHere(), heads.get(lease.lane_id)):
+                if handled := road.handle(lease, deadline, RunHere(), heads.get(lease.queue_id)):
                     road.inbox.write_down([handled])
         elif leases:
             flights, others = road.outbox.begin(leases, deadline)

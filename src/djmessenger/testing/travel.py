@@ -45,7 +45,7 @@ def age(emulator: Emulator, seconds: float, others: Iterable[type[Model]] = ()) 
 def next_due(emulator: Emulator) -> float | None:
     """Give the seconds until something is to happen by itself, None when nothing is."""
     moments = [emulator.next_due()]
-    lane = models.Lane.objects.aggregate(first=Min("ready_at"))["first"]
-    moments.append(None if lane is None else lane.timestamp())
+    queue = models.ConversationQueue.objects.aggregate(first=Min("ready_at"))["first"]
+    moments.append(None if queue is None else queue.timestamp())
     known = [moment for moment in moments if moment is not None]
     return max(0.0, min(known) - time.time()) if known else None

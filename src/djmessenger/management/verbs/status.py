@@ -79,7 +79,7 @@ def _lines(status: Status) -> list[str]:
     return [
         f"backlog       {status.backlog} ({backlog})",
         f"oldest wait   {_span(status.oldest_wait)}",
-        f"blocked       {status.blocked} conversations; {status.overdue_lanes} queues whose holder is gone",
+        f"blocked       {status.blocked} conversations; {status.overdue_queues} queues whose holder is gone",
         f"slow          {status.slow_waiting} conversations wait for a thread for slow work",
         f"unknown       {status.unknown} replies that Meta may have",
         f"quarantined   {status.quarantined} callbacks",

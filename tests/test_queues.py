@@ -1,0 +1,169 @@
+"""Queues: one holder at a time, fenced, and no wake-up lost."""
+
+from __future__ import annotations
+
+import datetime
+
+import pytest
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from djmessenger.models import Conversation, ConversationQueue, FBUserProfile, LeaseLost, Page
+
+pytestmark = pytest.mark.django_db
+
+IN, OUT = ConversationQueue.Kind.IN, ConversationQueue.Kind.OUT
+
+
+@pytest.fixture
+def conversations():
+    page = Page.objects.create(page_id="1")
+    made = []
+    for number in range(3):
+        person = FBUserProfile.objects.create(psid=f"10{number}", page=page)
+        made.append(Conversation.objects.create(page=page, person=person).pk)
+    ConversationQueue.objects.ensure(made)
+    return made
+
+
+def claim(kind=IN, **options):
+    return ConversationQueue.objects.claim(kind, seconds=60, **options)
+
+
+def end_lease(conversation_id, kind=IN):
+    """What the passing of time does."""
+    past = Now() - datetime.timedelta(seconds=1)
+    ConversationQueue.objects.filter(conversation_id=conversation_id, kind=kind).update(
+        leased_until=past, ready_at=past
+    )
+
+
+def release(lease, after=None):
+    with transaction.atomic():
+        ConversationQueue.objects.release(ConversationQueue.objects.fence(lease), after=after)
+
+
+def test_a_queue_in_which_nothing_waits_is_not_claimed(conversations):
+    assert claim(limit=10) == []
+
+
+def test_a_woken_queue_is_claimed_once(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    (lease,) = claim(limit=10)
+    assert lease.conversation_id == conversations[0]
+    assert claim(limit=10) == []
+
+
+def test_the_directions_are_apart(conversations):
+    ConversationQueue.objects.wake(conversations[:1], OUT)
+    assert claim(IN, limit=10) == []
+    assert len(claim(OUT, limit=10)) == 1
+
+
+def test_the_longest_waiting_comes_first(conversations):
+    for conversation in reversed(conversations):
+        ConversationQueue.objects.wake([conversation], IN)
+        ConversationQueue.objects.filter(ready_at__isnull=False).update(
+            ready_at=F("ready_at") - datetime.timedelta(seconds=9)
+        )
+    claim(limit=2)
+    first = ConversationQueue.objects.filter(epoch=1).order_by("pk").values_list("conversation_id", flat=True)
+    assert set(first) == set(conversations[1:])
+
+
+def test_an_abandoned_queue_comes_back_with_a_higher_epoch(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    (old,) = claim()
+    end_lease(conversations[0])
+    (new,) = claim()
+    assert new.epoch == old.epoch + 1
+
+
+def test_the_old_holder_can_commit_nothing(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    (old,) = claim()
+    end_lease(conversations[0])
+    (new,) = claim()
+    with pytest.raises(LeaseLost), transaction.atomic():
+        ConversationQueue.objects.fence(old)
+    with pytest.raises(LeaseLost):
+        ConversationQueue.objects.renew(old, 60)
+    release(new)
+
+
+def test_a_renewed_queue_stays_with_its_holder(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    (lease,) = claim()
+    end_lease(conversations[0])
+    ConversationQueue.objects.renew(lease, 60)
+    assert claim() == []
+    release(lease)
+
+
+def test_released_with_nothing_left_it_sleeps(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    release(*claim())
+    queue = ConversationQueue.objects.get(conversation_id=conversations[0], kind=IN)
+    assert (queue.ready_at, queue.leased_until, queue.owner) == (None, None, "")
+
+
+def test_released_with_work_left_it_is_claimed_again(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    release(*claim(), after=0.0)
+    assert len(claim()) == 1
+
+
+def test_a_pause_keeps_it_asleep(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    release(*claim(), after=60.0)
+    assert claim() == []
+
+
+def test_a_wake_up_ends_a_pause(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN, after=60.0)
+    assert claim() == []
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    assert len(claim()) == 1
+
+
+def test_a_later_wake_up_does_not_put_off_an_earlier(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    ConversationQueue.objects.wake(conversations[:1], IN, after=60.0)
+    assert len(claim()) == 1
+
+
+def test_waking_a_leased_queue_does_not_take_it_from_its_holder(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    (lease,) = claim()
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    assert claim() == []
+    release(lease)
+
+
+def test_ensure_twice_makes_one_pair(conversations):
+    ConversationQueue.objects.ensure(conversations)
+    assert ConversationQueue.objects.count() == 2 * len(conversations)
+
+
+def test_a_queue_that_waits_for_a_thread_for_slow_work_is_left_to_who_has_one(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    ConversationQueue.objects.give_back(claim()[0], is_slow=True)
+    assert claim() == []
+    (lease,) = claim(is_slow=True)
+    assert not ConversationQueue.objects.filter(is_slow=True).exists()
+    ConversationQueue.objects.give_back(lease)
+    assert len(claim()) == 1
+
+
+def test_who_names_the_conversation_has_its_queue_whatever_it_waits_for(conversations):
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    ConversationQueue.objects.give_back(claim()[0], is_slow=True)
+    assert claim(conversation_id=conversations[1]) == []
+    assert len(claim(conversation_id=conversations[0])) == 1
+
+
+def test_a_mark_that_a_process_of_the_version_before_left_is_taken_away(conversations):
+    ConversationQueue.objects.update(is_slow=True)
+    ConversationQueue.objects.wake(conversations[:1], IN)
+    assert len(claim()) == 1
