@@ -219,21 +219,23 @@ class Check:
     def one_holder(self) -> Iterator[str]:
         """I10: the claims of a queue under which something was done never go back, and each is one process's."""
         last: dict[int | None, int] = {}
-        attempts = models.Attempt.objects.order_by("pk").values_list("reply__conversation_id", "epoch")
-        for conversation, epoch in attempts:
-            if epoch < last.get(conversation, 0):
-                yield f"conversation {conversation} was sent to under claim {epoch} after {last[conversation]}"
-            last[conversation] = epoch
+        attempts = models.Attempt.objects.order_by("pk").values_list(
+            "reply__conversation_id", "fencing_token"
+        )
+        for conversation, fencing_token in attempts:
+            if fencing_token < last.get(conversation, 0):
+                yield f"conversation {conversation} was sent to under claim {fencing_token} after {last[conversation]}"
+            last[conversation] = fencing_token
         claims: dict[str, int] = {}
         holders: dict[tuple[str, int], str] = {}
         effects = models.UserLocation.objects.order_by("pk").values_list("user_id", "title", "url")
         for person, title, process in effects:
-            epoch = int(title)
-            if epoch < claims.get(person, 0):
-                yield f"{person} was heard under claim {epoch} after {claims[person]}"
-            claims[person] = epoch
-            if holders.setdefault((person, epoch), process) != process:
-                yield f"{person} was heard by two processes under claim {epoch}"
+            fencing_token = int(title)
+            if fencing_token < claims.get(person, 0):
+                yield f"{person} was heard under claim {fencing_token} after {claims[person]}"
+            claims[person] = fencing_token
+            if holders.setdefault((person, fencing_token), process) != process:
+                yield f"{person} was heard by two processes under claim {fencing_token}"
 
     def refused_leaves_nothing(self) -> Iterator[str]:
         """I12: what was turned away left no row, and everything that was to be was."""

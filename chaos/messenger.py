@@ -46,7 +46,7 @@ def count(event: Messaging) -> None:
         latitude=0,
         longitude=0,
         mid=event.mid,
-        title=str(queue.epoch),
+        title=str(queue.fencing_token),
         url=str(os.getpid()),
     )
     event.conversation.state["count"] = event.conversation.state.get("count", 0) + 1

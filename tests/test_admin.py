@@ -157,7 +157,7 @@ def one_of_each(conversation, text):
         mid=clean[:100],
     )
     attempt = Attempt.objects.create(
-        reply=reply, number=1, token="t1", epoch=1, fbtrace_id=clean[:64], mid=clean[:255]
+        reply=reply, number=1, token="t1", fencing_token=1, fbtrace_id=clean[:64], mid=clean[:255]
     )
     place = UserLocation.objects.create(
         user=person, latitude=Decimal("52.5"), longitude=Decimal("13.4"), title=clean, url=clean
@@ -558,7 +558,13 @@ class TestRecords:
         error = {"error": {"code": 551, "message": "This person isn't available right now."}}
         reply = answer(conversation, 1, "Hello", state="failed", response=error, status_code=400)
         Attempt.objects.create(
-            reply=reply, number=1, token="made-up", epoch=1, outcome="refused", code=551, status_code=400
+            reply=reply,
+            number=1,
+            token="made-up",
+            fencing_token=1,
+            outcome="refused",
+            code=551,
+            status_code=400,
         )
         shown = "".join(Html(staff.get(change(reply)).content).text)
         assert "This person isn't available right now." in shown
@@ -587,7 +593,7 @@ class TestLists:
                 callback = Callback.objects.create(sha256=f"{number:064}", body=b"{}")
                 row = event(talk, number, {"message": {"text": "hi"}}, callback=callback)
                 reply = answer(talk, number, "Hello", to=row)
-                Attempt.objects.create(reply=reply, number=1, token=f"t{number}", epoch=1)
+                Attempt.objects.create(reply=reply, number=1, token=f"t{number}", fencing_token=1)
                 UserLocation.objects.create(user=person, latitude=1, longitude=2)
 
         fill(0, 30)
@@ -637,7 +643,11 @@ class TestLists:
         Attempt.objects.all().delete()
         for outcome in ("refused", "unknown"):
             Attempt.objects.create(
-                reply=Reply.objects.first(), number=ord(outcome[0]), token=outcome, epoch=1, outcome=outcome
+                reply=Reply.objects.first(),
+                number=ord(outcome[0]),
+                token=outcome,
+                fencing_token=1,
+                outcome=outcome,
             )
         assert staff.get(listing(Attempt, outcome__exact="refused")).context["cl"].result_count == 1
         assert staff.get(listing(Attempt, q=Reply.objects.first().pk)).context["cl"].result_count == 2

@@ -292,7 +292,7 @@ def sent_reply(made, mid: str, seconds_ago: float) -> models.Reply:
     reply = tools.queue(made)
     models.Reply.objects.filter(pk=reply.pk).update(state="sent", mid=mid)
     models.Attempt.objects.create(
-        reply=reply, number=1, token=mid, epoch=1, outcome="accepted", date_started=moment
+        reply=reply, number=1, token=mid, fencing_token=1, outcome="accepted", date_started=moment
     )
     return reply
 

@@ -423,7 +423,9 @@ def test_the_answer_that_a_dead_holder_wrote_down_settles(made, person, emulator
     """Its attempt got its outcome, its row did not: the process ended between the two."""
     reply = tools.queue(made)
     models.Reply.objects.update(state="sending")
-    models.Attempt.objects.create(reply=reply, number=1, token="t", epoch=1, outcome="accepted", mid="m_1")
+    models.Attempt.objects.create(
+        reply=reply, number=1, token="t", fencing_token=1, outcome="accepted", mid="m_1"
+    )
     tools.send(bot.get_road(), made)
     reply.refresh_from_db()
     assert (reply.state, reply.mid, person.received) == ("sent", "m_1", [])
@@ -432,7 +434,7 @@ def test_the_answer_that_a_dead_holder_wrote_down_settles(made, person, emulator
 def test_a_reply_that_a_dead_holder_was_sending_is_unknown_first(made, person, emulator):
     reply = tools.queue(made)
     models.Reply.objects.update(state="sending")
-    models.Attempt.objects.create(reply=reply, number=1, token="t", epoch=1)
+    models.Attempt.objects.create(reply=reply, number=1, token="t", fencing_token=1)
     tools.send(bot.get_road(), made)
     assert (fates(), person.received) == (["unknown"], [])
 
@@ -494,7 +496,7 @@ def accepted_without_echo(made, count: int, seconds_ago: float) -> None:
     for number in range(count):
         reply = tools.queue(made, str(number))
         models.Attempt.objects.create(
-            reply=reply, number=1, token=f"t{number}", epoch=1, outcome="accepted", date_ended=moment
+            reply=reply, number=1, token=f"t{number}", fencing_token=1, outcome="accepted", date_ended=moment
         )
     models.Reply.objects.update(state="sent")
 
@@ -723,7 +725,7 @@ def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(made
     made.refresh_from_db()
     (flight,) = start(unsaved(made, "1"), unsaved(made, "2"))
     assert (fates(), outcomes()) == (["sending", "queued"], [""])
-    assert flight.attempt.epoch == tools.queue_of(made, tools.OUT).epoch
+    assert flight.attempt.fencing_token == tools.queue_of(made, tools.OUT).fencing_token
     assert models.ConversationQueue.objects.claim(tools.OUT, seconds=60) == []
     assert bot.get_road().outbox.end([bot.get_road().outbox.call(flight)]) == []
     tools.send(bot.get_road(), made)

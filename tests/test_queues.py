@@ -68,16 +68,20 @@ def test_the_longest_waiting_comes_first(conversations):
             ready_at=F("ready_at") - datetime.timedelta(seconds=9)
         )
     claim(limit=2)
-    first = ConversationQueue.objects.filter(epoch=1).order_by("pk").values_list("conversation_id", flat=True)
+    first = (
+        ConversationQueue.objects.filter(fencing_token=1)
+        .order_by("pk")
+        .values_list("conversation_id", flat=True)
+    )
     assert set(first) == set(conversations[1:])
 
 
-def test_an_abandoned_queue_comes_back_with_a_higher_epoch(conversations):
+def test_an_abandoned_queue_comes_back_with_a_higher_fencing_token(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     (old,) = claim()
     end_lease(conversations[0])
     (new,) = claim()
-    assert new.epoch == old.epoch + 1
+    assert new.fencing_token == old.fencing_token + 1
 
 
 def test_the_old_holder_can_commit_nothing(conversations):

@@ -187,7 +187,8 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
 
 def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     waited, new, later = (
-        models.Lease(queue_id=number, conversation_id=number, kind="in", epoch=1) for number in range(3)
+        models.Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
+        for number in range(3)
     )
     ran = []
     freed = threading.Event()
@@ -220,7 +221,7 @@ def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, m
     gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
     for number in range(30):
-        quick = models.Lease(queue_id=1000 + number, conversation_id=1000, kind="in", epoch=1)
+        quick = models.Lease(queue_id=1000 + number, conversation_id=1000, kind="in", fencing_token=1)
         done = threading.Event()
         pool.run(quick, Slow(work=lambda: None, release=done.set))
         assert done.wait(LONG)
@@ -260,7 +261,8 @@ def test_a_thread_outlives_whoever_is_told_that_it_is_free(caplog):
 
 def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_database):
     leases = [
-        models.Lease(queue_id=number, conversation_id=number, kind="in", epoch=1) for number in range(2)
+        models.Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
+        for number in range(2)
     ]
     worker = Worker(lambda: None, threads=1, slow_threads=2)
     worker._claim = lambda kind, limit, **options: (None, leases[:limit])

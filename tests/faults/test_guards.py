@@ -224,7 +224,9 @@ def test_a_reply_that_is_not_written_down_first_is_sent_twice(person, emulator, 
                 deadline=deadline,
                 reply=reply,
                 data=reply.data,
-                attempt=models.Attempt(reply=reply, number=1, token="djm1.x.1", epoch=lease.epoch),
+                attempt=models.Attempt(
+                    reply=reply, number=1, token="djm1.x.1", fencing_token=lease.fencing_token
+                ),
             )
             for lease, reply in pairs
         ]

@@ -683,7 +683,7 @@ class Migration(migrations.Migration):
                         verbose_name="token",
                     ),
                 ),
-                ("epoch", models.BigIntegerField(verbose_name="claim of the queue")),
+                ("fencing_token", models.BigIntegerField(verbose_name="claim of the queue")),
                 (
                     "outcome",
                     models.CharField(
@@ -841,7 +841,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("leased_until", models.DateTimeField(blank=True, null=True, verbose_name="held until")),
-                ("epoch", models.BigIntegerField(default=0, verbose_name="number of claims")),
+                ("fencing_token", models.BigIntegerField(default=0, verbose_name="number of claims")),
                 ("owner", models.CharField(blank=True, max_length=64, verbose_name="held by")),
                 (
                     "conversation",

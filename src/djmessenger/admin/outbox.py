@@ -138,7 +138,7 @@ class AttemptAdmin(RecordAdmin):
     fieldsets = (
         (None, {"fields": ("its_reply", "number", "outcome", "date_started", "date_ended")}),
         (_("Graph's answer"), {"fields": ("status_code", "code", "subcode", "fbtrace_id", "mid")}),
-        (_("Record"), {"fields": ("token", "epoch")}),
+        (_("Record"), {"fields": ("token", "fencing_token")}),
     )
 
     def search(self, term: str) -> Q:

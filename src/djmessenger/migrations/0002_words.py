@@ -21,6 +21,18 @@ class Migration(migrations.Migration):
                 fields=("conversation", "kind"), name="djm_queue_conversation_kind"
             ),
         ),
+        migrations.RenameField(model_name="conversationqueue", old_name="epoch", new_name="fencing_token"),
+        migrations.RenameField(model_name="attempt", old_name="epoch", new_name="fencing_token"),
+        migrations.AlterField(
+            model_name="conversationqueue",
+            name="fencing_token",
+            field=models.BigIntegerField(default=0, verbose_name="fencing token"),
+        ),
+        migrations.AlterField(
+            model_name="attempt",
+            name="fencing_token",
+            field=models.BigIntegerField(verbose_name="fencing token"),
+        ),
         migrations.AlterField(
             model_name="conversationqueue",
             name="conversation",

@@ -230,15 +230,15 @@ class MessagingManager(models.Manager["Messaging"]):
         alias = router.db_for_write(Messaging)
         places = ", ".join(["%s"] * len(leases))
         text = (
-            "SELECT row_.id, queue_.id, queue_.epoch FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
+            "SELECT row_.id, queue_.id, queue_.fencing_token FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
             f"ON row_.conversation_id = queue_.conversation_id WHERE queue_.id IN ({places}) "
             f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY queue_.conversation_id {{for_update}}"
         ).format_map(dialect(Messaging, alias) | {"queues": dialect(ConversationQueue, alias)["table"]})
         found = fetch(alias, text, [*(lease.queue_id for lease in leases.values()), *leases])
         return {
             pk
-            for pk, queue_id, epoch in found
-            if (leases[pk].queue_id, leases[pk].epoch) == (queue_id, epoch)
+            for pk, queue_id, fencing_token in found
+            if (leases[pk].queue_id, leases[pk].fencing_token) == (queue_id, fencing_token)
         }
 
     def claim_idle(self, conversation_ids: Collection[int], seconds: float) -> list[Lease]:
@@ -515,7 +515,7 @@ class Attempt(models.Model):
     token = models.CharField(
         _("token"), max_length=64, unique=True, help_text=_("Comes back in the echo of the message.")
     )
-    epoch = models.BigIntegerField(_("claim of the lane"))
+    fencing_token = models.BigIntegerField(_("fencing token"))
     outcome = models.CharField(_("outcome"), max_length=8, choices=Outcome, default=Outcome.OPEN, blank=True)
     status_code = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
     code = models.BigIntegerField(_("code"), null=True, blank=True)

@@ -21,12 +21,12 @@ from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute, f
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to work on a queue for a while; ``epoch`` is the fencing number that every commit checks."""
+    """The right to work on a queue for a while; ``fencing_token`` is the fencing number that every commit checks."""
 
     queue_id: int
     conversation_id: int
     kind: str
-    epoch: int
+    fencing_token: int
 
 
 class LeaseLost(DJMException):
@@ -34,20 +34,23 @@ class LeaseLost(DJMException):
 
     def __init__(self, lease: Lease) -> None:
         super().__init__(
-            f"queue {lease.queue_id} was let go of or claimed by another after epoch {lease.epoch}"
+            f"queue {lease.queue_id} was let go of or claimed by another after fencing_token {lease.fencing_token}"
         )
         self.lease = lease
 
 
 _TAKE = (
-    "UPDATE {table} SET epoch = epoch + 1, owner = %s, leased_until = {later}, ready_at = {later}, is_slow = false "
-    "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, epoch"
+    "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, is_slow = false "
+    "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
 )
 """The end of a claim: with its name, and twice the seconds."""
 
 
 def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
-    return [Lease(queue_id=pk, conversation_id=owner, kind=kind, epoch=epoch) for pk, owner, epoch in rows]
+    return [
+        Lease(queue_id=pk, conversation_id=owner, kind=kind, fencing_token=fencing_token)
+        for pk, owner, fencing_token in rows
+    ]
 
 
 def in_seconds(seconds: float) -> Combinable:
@@ -190,19 +193,23 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def fence(self, lease: Lease) -> ConversationQueue:
         """Lock the queue to the end of the transaction; ``LeaseLost`` when somebody claimed it since."""
-        queue = self.select_for_update().filter(pk=lease.queue_id, epoch=lease.epoch).first()
+        queue = self.select_for_update().filter(pk=lease.queue_id, fencing_token=lease.fencing_token).first()
         if queue is None:
             raise LeaseLost(lease)
         return queue
 
     def fence_many(self, leases: Iterable[Lease]) -> set[int]:
         """Lock queues to the end of the transaction, in sorted order; give the keys of those that are still held."""
-        epochs = {lease.queue_id: lease.epoch for lease in leases}
-        return {pk for pk, epoch in _FENCED.rows(queues=epochs) if epochs[pk] == epoch}
+        fencing_tokens = {lease.queue_id: lease.fencing_token for lease in leases}
+        return {
+            pk
+            for pk, fencing_token in _FENCED.rows(queues=fencing_tokens)
+            if fencing_tokens[pk] == fencing_token
+        }
 
     def check_held(self, lease: Lease) -> None:
         """Raise ``LeaseLost`` when somebody claimed the queue since."""
-        if not self.filter(pk=lease.queue_id, epoch=lease.epoch).exists():
+        if not self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token).exists():
             raise LeaseLost(lease)
 
     def renew(self, lease: Lease, seconds: float) -> None:
@@ -211,7 +218,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         One that was let go of stays free: who renews may be behind who releases.
         """
         until = in_seconds(seconds)
-        mine = self.filter(pk=lease.queue_id, epoch=lease.epoch, leased_until__isnull=False)
+        mine = self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token, leased_until__isnull=False)
         if not mine.update(leased_until=until, ready_at=until):
             raise LeaseLost(lease)
 
@@ -220,7 +227,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
         With ``is_slow`` by whoever has a thread for slow work.
         """
-        mine = self.filter(pk=lease.queue_id, epoch=lease.epoch, leased_until__isnull=False)
+        mine = self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token, leased_until__isnull=False)
         mine.update(ready_at=in_seconds(after), leased_until=None, owner="", is_slow=is_slow)
 
     def release(self, queue: ConversationQueue, *, after: float | None) -> None:
@@ -265,7 +272,7 @@ class ConversationQueue(models.Model):
         _("waiting since"), null=True, blank=True, help_text=_("Or due, where it lies ahead.")
     )
     leased_until = models.DateTimeField(_("held until"), null=True, blank=True)
-    epoch = models.BigIntegerField(_("number of claims"), default=0)
+    fencing_token = models.BigIntegerField(_("fencing token"), default=0)
     owner = models.CharField(_("held by"), max_length=64, blank=True)
     is_slow = models.BooleanField(
         _("slow"),
@@ -307,7 +314,7 @@ _LOCKED = Prepared(
     lambda: _locked(Among("conversation", Several("conversations")), kind=Given("kind")).values_list("pk"),
 )
 _FENCED = Prepared(
-    ConversationQueue, lambda: _locked(Among("pk", Several("queues"))).values_list("pk", "epoch")
+    ConversationQueue, lambda: _locked(Among("pk", Several("queues"))).values_list("pk", "fencing_token")
 )
 
 

@@ -256,7 +256,7 @@ class Inbox:
         with transaction.atomic():
             queue = models.ConversationQueue.objects.fence(lease)
             pause = self._pause(lease)
-            models.ConversationQueue.objects.filter(pk=queue.pk).update(epoch=F("epoch") + 1)
+            models.ConversationQueue.objects.filter(pk=queue.pk).update(fencing_token=F("fencing_token") + 1)
             models.ConversationQueue.objects.release(queue, after=pause)
 
     def _gather(

@@ -165,7 +165,9 @@ def _conversations() -> QuerySet[models.Conversation]:
         conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
     )
     found = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
-    return found.select_related("page", "person").annotate(free_epoch=Subquery(free.values("epoch")))
+    return found.select_related("page", "person").annotate(
+        idle_fencing_token=Subquery(free.values("fencing_token"))
+    )
 
 
 _CONVERSATIONS = Prepared(models.Conversation, _conversations)
@@ -510,7 +512,7 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
 def _is_as_read_now(row: models.Messaging, lease: models.Lease) -> bool:
     """Whether a row is as one read under its lease would be: since its conversation was read, nobody had the queue."""
     conversation: Any = row.conversation
-    return bool(conversation.free_epoch == lease.epoch - 1)
+    return bool(conversation.idle_fencing_token == lease.fencing_token - 1)
 
 
 def _note_activity(rows: list[models.Messaging], places: _Places) -> None:

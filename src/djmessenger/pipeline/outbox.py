@@ -518,7 +518,7 @@ class Outbox:
                     reply=reply,
                     number=(number := (getattr(reply, "last_number", None) or 0) + 1),
                     token=token_of(reply.uuid, number),
-                    epoch=lease.epoch,
+                    fencing_token=lease.fencing_token,
                 ),
             )
             for lease, reply in pairs
