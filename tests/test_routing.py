@@ -372,12 +372,8 @@ class TestRulesOfAType:
 
         policy = Policy(
             [
-                Rule(
-                    "SIMPLE_TEXT", "one", [TargetFilterClass.holding(_filter(captures(1)))], [_run(handler)]
-                ),
-                Rule(
-                    "SIMPLE_TEXT", "two", [TargetFilterClass.holding(_filter(captures(2)))], [_run(handler)]
-                ),
+                Rule("SIMPLE_TEXT", "one", [TargetFilterClass.wrap(_filter(captures(1)))], [_run(handler)]),
+                Rule("SIMPLE_TEXT", "two", [TargetFilterClass.wrap(_filter(captures(2)))], [_run(handler)]),
                 Rule("SIMPLE_TEXT", "three", [], [_run(handler)]),
             ]
         )
@@ -390,7 +386,7 @@ def _filter(function):
 
 
 def _run(function, **flags):
-    return TargetHandlerClass.holding(routing.FunctionHandler(function, **flags))
+    return TargetHandlerClass.wrap(routing.FunctionHandler(function, **flags))
 
 
 class TestFallback:

@@ -45,7 +45,7 @@ def queued(monkeypatch):
     """What the rules answered, in order, in place of rows."""
     answers = []
 
-    def queue(messaging, message, *, rule="", held=None):
+    def queue(messaging, message, *, rule="", buffer=None):
         answers.append((rule, message.text))
         return []
 

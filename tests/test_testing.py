@@ -44,8 +44,8 @@ def says(name, words, function, **options):
     return Rule(
         ["SIMPLE_TEXT"],
         name,
-        filters=[TargetFilterClass.holding(rules.text(*words.split()))],
-        handlers=[TargetHandlerClass.holding(FunctionHandler(function))],
+        filters=[TargetFilterClass.wrap(rules.text(*words.split()))],
+        handlers=[TargetHandlerClass.wrap(FunctionHandler(function))],
         **options,
     )
 
@@ -54,8 +54,8 @@ def taps(name, payload, function):
     return Rule(
         ["POSTBACK", "QUICK_REPLY"],
         name,
-        filters=[TargetFilterClass.holding(rules.tapped(payload))],
-        handlers=[TargetHandlerClass.holding(FunctionHandler(function))],
+        filters=[TargetFilterClass.wrap(rules.tapped(payload))],
+        handlers=[TargetHandlerClass.wrap(FunctionHandler(function))],
     )
 
 
@@ -213,8 +213,8 @@ class TestSeeing:
             Rule(
                 ["SIMPLE_TEXT"],
                 "never",
-                filters=[TargetFilterClass.holding(rules.text("hi") & never)],
-                handlers=[TargetHandlerClass.holding(FunctionHandler(lambda event: "no"))],
+                filters=[TargetFilterClass.wrap(rules.text("hi") & never)],
+                handlers=[TargetHandlerClass.wrap(FunctionHandler(lambda event: "no"))],
             ),
         ]
         policy._built = None
@@ -286,7 +286,7 @@ class TestActing:
         assert models.Reply.objects.get().date_read is not None
 
     def test_a_person_has_a_name_a_language_and_a_time_zone(self, messenger, policy):
-        policy.rules = [Rule("DEFAULT", "all", handlers=[TargetHandlerClass.holding(UserProfileHandler())])]
+        policy.rules = [Rule("DEFAULT", "all", handlers=[TargetHandlerClass.wrap(UserProfileHandler())])]
         policy._built = None
         eva = messenger.person("Eva Lang", locale="de_DE", timezone="Asia/Kathmandu")
         eva.says("hi")
@@ -344,8 +344,8 @@ class TestFailures:
             Rule(
                 ["SIMPLE_TEXT"],
                 "fails",
-                filters=[TargetFilterClass.holding(FunctionFilter(fails))],
-                handlers=[TargetHandlerClass.holding(FunctionHandler(lambda event: "?"))],
+                filters=[TargetFilterClass.wrap(FunctionFilter(fails))],
+                handlers=[TargetHandlerClass.wrap(FunctionHandler(lambda event: "?"))],
             )
         ]
         policy._built = None
@@ -484,8 +484,8 @@ class TestTime:
             Rule(
                 ["SIMPLE_TEXT"],
                 "night",
-                filters=[TargetFilterClass.holding(rules.at_time("22:00", "06:00", timezone="UTC"))],
-                handlers=[TargetHandlerClass.holding(FunctionHandler(lambda event: "We are asleep."))],
+                filters=[TargetFilterClass.wrap(rules.at_time("22:00", "06:00", timezone="UTC"))],
+                handlers=[TargetHandlerClass.wrap(FunctionHandler(lambda event: "We are asleep."))],
             )
         ]
         policy._built = None

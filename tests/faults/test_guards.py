@@ -83,7 +83,7 @@ def test_the_fence_keeps_a_late_holder_out(person):
 
 
 def test_without_the_fence_a_late_holder_answers_too(person, without):
-    without(type(models.Messaging.objects), "hold", no_fence)
+    without(type(models.Messaging.objects), "lock_and_verify", no_fence)
     assert frozen_longer_than_the_lease(person) == 2
 
 

@@ -221,7 +221,7 @@ _WAITS = "state = 'new'"
 class MessagingManager(models.Manager["Messaging"]):
     """What the road does with each event, in plain SQL for it does it often."""
 
-    def hold(self, leases: Mapping[int, Lease]) -> set[int]:
+    def lock_and_verify(self, leases: Mapping[int, Lease]) -> set[int]:
         """Lock queues, each with the waiting event whose key leads to its lease, to the end of the transaction.
 
         Gives the keys of the events whose lease is not lost and that are not handled already. In sorted order, so
@@ -348,7 +348,7 @@ class Messaging(models.Model):
 
 
 @dataclass(kw_only=True)
-class Held:
+class ReplyBuffer:
     """Replies that wait to be inserted together with others'; once it is closed, each is inserted as it comes."""
 
     replies: list[Reply] = field(default_factory=list)
@@ -364,13 +364,13 @@ class ReplyManager(models.Manager["Reply"]):
         type: str,  # noqa: A002 - the documented name of the column
         messaging: Messaging | None = None,
         rule: str = "",
-        held: Held | None = None,
+        buffer: ReplyBuffer | None = None,
     ) -> Reply:
         """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
 
         ``data`` is the body of the call: ``message`` and what stands beside it. The queue is woken in the same
         transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
-        it bears the name of the rule that runs. Given ``held``, the row is left there for ``insert``.
+        it bears the name of the rule that runs. Given ``buffer``, the row is left there for ``insert``.
         """
         reply = Reply(
             recipient_id=conversation.person_id,
@@ -380,17 +380,17 @@ class ReplyManager(models.Manager["Reply"]):
             type=type,
             data=data,
         )
-        if held is not None and held.is_open and not _is_listened_to():
-            held.replies.append(reply)
+        if buffer is not None and buffer.is_open and not _is_listened_to():
+            buffer.replies.append(reply)
         else:
             self.insert([reply])
         note(reply)
         return reply
 
-    def insert(self, replies: Sequence[Reply], held: Collection[int] = ()) -> None:
+    def insert(self, replies: Sequence[Reply], leased: Collection[int] = ()) -> None:
         """Insert replies in their order, and wake their queues in the same transaction.
 
-        ``held`` are conversations whose queues the caller holds, and looks at again before letting go.
+        ``leased`` are conversations whose queues the caller holds, and looks at again before letting go.
         """
         if not replies:
             return
@@ -404,7 +404,7 @@ class ReplyManager(models.Manager["Reply"]):
             else:
                 insert_each(replies, "uuid")
             known = {pk for reply in replies if (pk := reply.conversation_id) is not None}
-            conversations = sorted(known.difference(held))
+            conversations = sorted(known.difference(leased))
             if conversations:
                 ConversationQueue.objects.wake(conversations, ConversationQueue.Kind.OUT)
             for conversation_id in conversations:

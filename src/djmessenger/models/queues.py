@@ -207,7 +207,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             if fencing_tokens[pk] == fencing_token
         }
 
-    def check_held(self, lease: Lease) -> None:
+    def check_leased(self, lease: Lease) -> None:
         """Raise ``LeaseLost`` when somebody claimed the queue since."""
         if not self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token).exists():
             raise LeaseLost(lease)

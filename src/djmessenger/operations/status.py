@@ -182,12 +182,12 @@ def count_duplicates(since: datetime.datetime) -> int:
 
 
 def _blocked(events: QuerySet[models.Messaging], replies: QuerySet[models.Reply]) -> set[int | None]:
-    held = [
+    blocked = [
         events.filter(tries__gt=0),
         replies.filter(Q(state=models.Reply.State.UNKNOWN) | Q(not_before__gt=Now())),
     ]
     return {
-        pk for rows in held for pk in rows.order_by().values_list("conversation_id", flat=True).distinct()
+        pk for rows in blocked for pk in rows.order_by().values_list("conversation_id", flat=True).distinct()
     }
 
 

@@ -23,7 +23,7 @@ from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
 from djmessenger.logs import hidden
-from djmessenger.models.conversations import Held
+from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.receiving import Messaging, ReceivingType, cleaned
@@ -227,7 +227,7 @@ class Inbox:
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease)
-            return Fate.HELD
+            return Fate.LEASED
         if is_slow and lease is not None:
             timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
             gathered: list[models.Messaging] = []
@@ -239,7 +239,7 @@ class Inbox:
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
             try:
-                return Fate.HELD if slow.run(lease, job) else Fate.WITH_OTHERS
+                return Fate.LEASED if slow.run(lease, job) else Fate.WITH_OTHERS
             except NoRoom:
                 # Kept here it would fill the memory, and no other process could have it.
                 models.ConversationQueue.objects.give_back(lease, is_slow=True)
@@ -290,7 +290,7 @@ class Inbox:
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
-        own = _Transaction(lambda: self._hold(row, lease))
+        own = _Transaction(lambda: self._lock_and_verify(row, lease))
         try:
             with _speaking_to(row, client):
                 with self._typing(messaging, decision):
@@ -298,13 +298,13 @@ class Inbox:
                 failpoint("inbox_in_handler")
                 with transaction.atomic():
                     with own.begun_by_the_first_query() if first_alone else own.begun():
-                        decision.act(messaging, savepoints=last, held=own.held)
+                        decision.act(messaging, savepoints=last, buffer=own.buffer)
                     done = Handled(
                         row=row,
                         lease=lease,
                         messaging=messaging,
                         decision=decision,
-                        replies=own.held.replies,
+                        replies=own.buffer.replies,
                         state_before=state_before,
                     )
                     if own.is_begun:
@@ -314,14 +314,14 @@ class Inbox:
         except models.LeaseLost:
             raise
         except _HandledAlready:
-            return Fate.HELD
+            return Fate.LEASED
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease, tries)
-            return Fate.HELD
+            return Fate.LEASED
         if not own.is_begun:
             return done
         decision.outcome.log(**_told(row))
-        return Fate.WITH_OTHERS if first_alone else Fate.HELD
+        return Fate.WITH_OTHERS if first_alone else Fate.LEASED
 
     def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
         """Write down what became of events and let go of their queues, all in one transaction, or each in its own."""
@@ -341,15 +341,15 @@ class Inbox:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
         afterwards = _nothing
         with transaction.atomic():
-            held = models.Messaging.objects.hold(leases)
-            mine = [one for one in handled if one.row.pk in held]
+            still_leased = models.Messaging.objects.lock_and_verify(leases)
+            mine = [one for one in handled if one.row.pk in still_leased]
             if mine:
                 afterwards = insert([reply for one in mine for reply in one.replies])
                 self._finish(mine, release=True)
         afterwards()
         for one in mine:
             one.decision.outcome.log(**_told(one.row))
-        for pk in leases.keys() - held:
+        for pk in leases.keys() - still_leased:
             # Another has the queue, or had it and handled the event.
             try:
                 self.release(leases[pk])
@@ -370,17 +370,17 @@ class Inbox:
             give_back(one.lease)
 
     @staticmethod
-    def _hold(row: models.Messaging, lease: models.Lease | None) -> bool:
+    def _lock_and_verify(row: models.Messaging, lease: models.Lease | None) -> bool:
         """Check the lease, then lock the row to the end of the transaction; false when it is handled already."""
         if lease is None:
             return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
-        if models.Messaging.objects.hold({row.pk: lease}):
+        if models.Messaging.objects.lock_and_verify({row.pk: lease}):
             return True
         models.ConversationQueue.objects.fence(lease)
         return False
 
     def _finish(self, handled: Sequence[Handled], *, release: bool) -> None:
-        """Write down what became of events that are held."""
+        """Write down what became of events that are still_leased."""
         for one in handled:
             _note_receipts(one.row, one.messaging)
             row, outcome = one.row, one.decision.outcome
@@ -452,7 +452,7 @@ class Inbox:
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
         with transaction.atomic():
-            if not self._hold(row, lease):
+            if not self._lock_and_verify(row, lease):
                 return
             models.Messaging.objects.filter(pk=row.pk).update(
                 tries=row.tries,
@@ -485,7 +485,7 @@ def _speaking_to(row: models.Messaging, client: graph.Client) -> Iterator[None]:
 class Fate(enum.Enum):
     """Who has the queue after an event was handled."""
 
-    HELD = enum.auto()
+    LEASED = enum.auto()
     """Its holder still, who goes on with it or lets go of it."""
     WITH_OTHERS = enum.auto()
     """It was let go of with the event, or its slow handler has it."""
@@ -501,30 +501,30 @@ class _Transaction:
     What never begins can be written down later, with others: that is as if its rules had run at that moment.
     """
 
-    def __init__(self, hold: Callable[[], bool]) -> None:
-        self._hold = hold
+    def __init__(self, lock_and_verify: Callable[[], bool]) -> None:
+        self._lock_and_verify = lock_and_verify
         self._refusal: Exception | None = None
         self.is_begun = False
-        self.held = Held()
+        self.buffer = ReplyBuffer()
 
     def begin(self) -> None:
-        """Lock what the event needs, unless that is done, and insert what was held back; raises where it cannot."""
+        """Lock what the event needs, unless that is done, and insert what was still_leased back; raises where it cannot."""
         if self._refusal is not None:
             raise self._refusal
         if self.is_begun:
             return
         self.is_begun = True
-        self.held.is_open = False
+        self.buffer.is_open = False
         try:
-            if not self._hold():
+            if not self._lock_and_verify():
                 raise _HandledAlready
         except Exception as error:
             # Whoever made the first query may have swallowed this.
             self._refusal = error
             raise
-        if self.held.replies:
-            models.Reply.objects.insert(self.held.replies)
-            self.held.replies = []
+        if self.buffer.replies:
+            models.Reply.objects.insert(self.buffer.replies)
+            self.buffer.replies = []
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:

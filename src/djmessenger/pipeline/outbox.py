@@ -200,7 +200,7 @@ class Outbox:
             reply.state = State.SENDING
             # Under way it needs no event, which would stay in memory with it.
             reply._state.fields_cache.pop("messaging", None)
-        models.Reply.objects.insert(replies, held={lease.conversation_id for lease in leases})
+        models.Reply.objects.insert(replies, leased={lease.conversation_id for lease in leases})
         return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 
     def _can_leave(self, reply: Any) -> bool:
@@ -395,7 +395,7 @@ class Outbox:
         flights = self._write_down([(lease, reply)], deadline)
         if not flights:
             # Changed by hand meanwhile, or the lease is lost.
-            models.ConversationQueue.objects.check_held(lease)
+            models.ConversationQueue.objects.check_leased(lease)
             return None
         return flights[0] if data is None else replace(flights[0], data=data)
 
@@ -448,7 +448,9 @@ class Outbox:
             if answer.sent is not None
         }
         with transaction.atomic():
-            held = models.ConversationQueue.objects.fence_many([answer.flight.lease for answer in answers])
+            still_leased = models.ConversationQueue.objects.fence_many(
+                [answer.flight.lease for answer in answers]
+            )
             # Not fenced: only the process that began an attempt knows its outcome.
             update_each(
                 models.Attempt,
@@ -464,7 +466,9 @@ class Outbox:
                     for flight in (answer.flight for answer in answers)
                 ],
             )
-            replies = [answer.flight.reply for answer in answers if answer.flight.lease.queue_id in held]
+            replies = [
+                answer.flight.reply for answer in answers if answer.flight.lease.queue_id in still_leased
+            ]
             mids = [facts[reply.pk][0] for reply in replies]
             taken = dict(_TAKEN.rows(mids=mids))
             rows = []
@@ -482,18 +486,18 @@ class Outbox:
                         setattr(reply, name, value)
                     transaction.on_commit(partial(_signal, reply))
             if release:
-                Outbox._release(held)
+                Outbox._release(still_leased)
         for reply in replies:
             if reply.pk in settled:
                 _log(reply)
-        return [answer.flight.lease for answer in answers if answer.flight.lease.queue_id not in held]
+        return [answer.flight.lease for answer in answers if answer.flight.lease.queue_id not in still_leased]
 
     @staticmethod
     def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
-        """Commit an attempt for each reply whose queue is still held; none where a row changed meanwhile."""
+        """Commit an attempt for each reply whose queue is still still_leased; none where a row changed meanwhile."""
         with transaction.atomic():
-            held = models.ConversationQueue.objects.fence_many([lease for lease, _ in pairs])
-            pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in held]
+            still_leased = models.ConversationQueue.objects.fence_many([lease for lease, _ in pairs])
+            pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in still_leased]
             replies = [reply for _, reply in pairs]
             rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
             names = ["state", "vouched_wait", "not_before"]
@@ -692,10 +696,12 @@ class Outbox:
         if not waiting:
             return set()
         with transaction.atomic():
-            held = models.ConversationQueue.objects.fence_many([lease for lease, _ in waiting.values()])
-            self._vouch([waiting[queue_id][1] for queue_id in sorted(held)])
-            self._release(held)
-        for queue_id in waiting.keys() - held:
+            still_leased = models.ConversationQueue.objects.fence_many(
+                [lease for lease, _ in waiting.values()]
+            )
+            self._vouch([waiting[queue_id][1] for queue_id in sorted(still_leased)])
+            self._release(still_leased)
+        for queue_id in waiting.keys() - still_leased:
             log_lost(models.LeaseLost(waiting[queue_id][0]))
         return set(waiting)
 

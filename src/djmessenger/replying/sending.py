@@ -13,7 +13,7 @@ from django.db import transaction
 from djmessenger import graph, models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.logs import fault, hidden
-from djmessenger.models.conversations import Held
+from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
 from djmessenger.receiving import Messaging
 from djmessenger.settings import app_settings
@@ -36,20 +36,20 @@ def speaking_to(person: models.FBUserProfile | None, page: models.Page | None = 
 
 
 def queue(
-    messaging: Messaging, message: Any, *, rule: str = "", held: Held | None = None
+    messaging: Messaging, message: Any, *, rule: str = "", buffer: ReplyBuffer | None = None
 ) -> list[models.Reply]:
     """Queue an answer to the sender of a messaging, inside the caller's transaction: a row for each call.
 
     ``message`` is an outgoing message, its plain data, a text, or several of these; each text is rendered in the
     person's language, with ``DJM_BOT_PREFIX`` in front. A sender action makes no row: it is sent once, after the
-    commit, and a failure is logged. Given ``held``, rows may be left there to be inserted later. Raises
+    commit, and a failure is logged. Given ``buffer``, rows may be left there to be inserted later. Raises
     ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` where
     there is nobody to answer.
     """
     rows: list[models.Reply] = []
     for kind, body in bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
         if "message" in body:
-            rows.append(queue_body(messaging, body, kind, rule=rule, held=held))
+            rows.append(queue_body(messaging, body, kind, rule=rule, buffer=buffer))
         else:
             act(messaging, body)
     return rows
@@ -61,11 +61,11 @@ def queue_body(
     kind: str,
     *,
     rule: str = "",
-    held: Held | None = None,
+    buffer: ReplyBuffer | None = None,
 ) -> models.Reply:
     """Queue one call of the Send API as it is."""
     return models.Reply.objects.queue(
-        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule, held=held
+        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule, buffer=buffer
     )
 
 

@@ -14,7 +14,7 @@ from django.db import transaction
 from django.utils import timezone, translation
 
 from djmessenger.facebook_locales import language_code
-from djmessenger.models.conversations import Held
+from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.models.recording import answering
 from djmessenger.outgoing import as_messages
 from djmessenger.receiving import Messaging
@@ -57,7 +57,7 @@ class Decision:
         self._broken_while_slow: frozenset[int] = frozenset()
         self._error_while_slow = ""
         self._deciding_seconds = outcome.seconds
-        self._held: Held | None = None
+        self._buffer: ReplyBuffer | None = None
 
     @property
     def applied(self) -> list[Rule]:
@@ -109,7 +109,7 @@ class Decision:
             self._deciding_seconds += perf_counter() - started
             self.outcome.seconds = self._deciding_seconds
 
-    def act(self, messaging: Messaging, savepoints: bool = False, held: Held | None = None) -> None:
+    def act(self, messaging: Messaging, savepoints: bool = False, buffer: ReplyBuffer | None = None) -> None:
         """Run the other handlers and the repliers; queue the answers, which may be left in ``held``.
 
         An exception propagates. With ``savepoints`` each rule has its own: what a broken rule did is taken
@@ -117,7 +117,7 @@ class Decision:
         after a rollback.
         """
         started = perf_counter()
-        self._held = held
+        self._buffer = buffer
         self._broken = set(self._broken_while_slow)
         self.outcome.error = self._error_while_slow
         for entry in self._entries():
@@ -212,7 +212,7 @@ class Decision:
 
     def _queue(self, messaging: Messaging, answers: list[Any], rule: Rule) -> None:
         for answer in answers:
-            queue(messaging, answer, rule=rule.label, held=self._held)
+            queue(messaging, answer, rule=rule.label, buffer=self._buffer)
 
 
 def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Mapping[str, Any]) -> None:

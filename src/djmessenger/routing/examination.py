@@ -191,7 +191,7 @@ class _RuleExamination:
         self, stage: str, wrapper: type[TargetClass], entry: Any, place: str, depth: int = 0
     ) -> tuple[Any, list[Problem]]:
         """Give what the entry makes, or None with what is wrong with it."""
-        if isinstance(entry, TargetFilterGroup) and entry.held is None:
+        if isinstance(entry, TargetFilterGroup) and entry.wrapped is None:
             return self.group(wrapper, entry.name, entry.operands, place, depth)
         if isinstance(entry, TargetClass):
             target = entry
@@ -261,8 +261,8 @@ class _RuleExamination:
 
     def target(self, target: TargetClass, place: str) -> tuple[Any, list[Problem]]:
         """Load and make what a wrapper names."""
-        if target.held is not None:
-            return target.held, []
+        if target.wrapped is not None:
+            return target.wrapped, []
         try:
             found = target.load()
         except DJMInvalidConfigException as error:

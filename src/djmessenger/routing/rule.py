@@ -160,7 +160,7 @@ def _wrapped(wrapper: Any, item: Any) -> Any:
         return item
     if isinstance(item, Mapping):
         return wrapper.deserialize(item)
-    return wrapper.holding(item)
+    return wrapper.wrap(item)
 
 
 def _literals(filters: Iterable[Any]) -> frozenset[str] | None:

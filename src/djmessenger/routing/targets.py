@@ -35,24 +35,24 @@ class TargetClass(Serializable):
     def __init__(self, name: str, args: Mapping[str, Any] | None = None) -> None:
         self.name = name
         self.args = {} if args is None else dict(args)
-        self._held: Any = None
+        self._wrapped: Any = None
 
     @classmethod
-    def holding(cls, instance: Any, name: str = "") -> Self:
+    def wrap(cls, instance: Any, name: str = "") -> Self:
         """Wrap something that exists already."""
         target = cls(name or _name_of(instance))
-        target._held = instance
+        target._wrapped = instance
         return target
 
     @property
-    def held(self) -> Any:
+    def wrapped(self) -> Any:
         """What ``holding`` was given, else None."""
-        return self._held
+        return self._wrapped
 
     def get_args(self) -> dict[str, Any]:
         """Give the arguments from the policy."""
         # Not when it is wrapped: a translatable text has its language only later.
-        return self.args if self._held is None else _arguments_of(self._held)
+        return self.args if self._wrapped is None else _arguments_of(self._wrapped)
 
     def load(self) -> Any:
         """Import what the name refers to: a class of the right family, or a function.
@@ -75,15 +75,15 @@ class TargetClass(Serializable):
 
     def get_class(self) -> Any:
         """Load the class that the name refers to; for a function, what wraps it."""
-        if self._held is not None:
-            return type(self._held)
+        if self._wrapped is not None:
+            return type(self._wrapped)
         found = self.load()
         return found if isinstance(found, type) else self.FUNCTION_CLASS
 
     def get_instance(self) -> Any:
         """Make an instance of the named class."""
-        if self._held is not None:
-            return self._held
+        if self._wrapped is not None:
+            return self._wrapped
         found = self.load()
         if not isinstance(found, type):
             if self.args:
@@ -106,15 +106,15 @@ class TargetFilterClass(TargetClass):
     FUNCTION_CLASS: ClassVar[Any] = FunctionFilter
 
     @classmethod
-    def holding(cls, instance: Any, name: str = "") -> Any:
+    def wrap(cls, instance: Any, name: str = "") -> Any:
         """Wrap a filter; one that is composed as the group that it is."""
         if isinstance(instance, (AllFilter, AnyFilter)):
-            group = TargetFilterGroup(instance.KEY, [cls.holding(operand) for operand in instance.operands])
+            group = TargetFilterGroup(instance.KEY, [cls.wrap(operand) for operand in instance.operands])
         elif isinstance(instance, NotFilter):
-            group = TargetFilterGroup("not", [cls.holding(instance.negated)])
+            group = TargetFilterGroup("not", [cls.wrap(instance.negated)])
         else:
-            return super().holding(instance, name)
-        group._held = instance
+            return super().wrap(instance, name)
+        group._wrapped = instance
         return group
 
     @classmethod
@@ -150,8 +150,8 @@ class TargetFilterGroup(TargetFilterClass):
         return type(self.get_instance())
 
     def get_instance(self) -> Any:
-        if self._held is not None:
-            return self._held
+        if self._wrapped is not None:
+            return self._wrapped
         if not self.operands:
             raise DJMInvalidConfigException(f'"{self.name}" holds no filter')
         return OPERATORS[self.name]([operand.get_instance() for operand in self.operands])

@@ -201,13 +201,13 @@ def _decorate(
         if chosen is None:
             passes = item.types() if item is not None else None
             chosen = ReceivingType.ANY if passes is None else sorted(passes, key=str)
-        handlers = [TargetHandlerClass.holding(FunctionHandler(function, slow=slow))]
+        handlers = [TargetHandlerClass.wrap(FunctionHandler(function, slow=slow))]
         if kind == "default":
             handlers = [*map(TargetHandlerClass, STANDARD_HANDLERS), *handlers]
         entry.rule = Rule(
             [chosen] if isinstance(chosen, str) else chosen,
             label,
-            filters=[] if item is None else [TargetFilterClass.holding(item)],
+            filters=[] if item is None else [TargetFilterClass.wrap(item)],
             handlers=handlers,
             slow=slow and kind != "default",
             stop=stop,
@@ -394,10 +394,10 @@ def _unused(modules: Iterable[str]) -> list[Problem]:
 def _left_out(apps: Iterable[Named | str], taken: Iterable[_Entry]) -> list[Problem]:
     """Warn of rules beside the ``messenger.py`` of an app, which no policy holds."""
     names = {app if isinstance(app, str) else app.name for app in apps}
-    held = {id(entry) for entry in taken}
+    known = {id(entry) for entry in taken}
     modules: dict[str, int] = {}
     for entry in _entries:
-        if id(entry) in held or entry.included or entry.module.endswith(".messenger"):
+        if id(entry) in known or entry.included or entry.module.endswith(".messenger"):
             # The messenger.py of an app that is not installed is no oversight.
             continue
         if any(entry.module.startswith(f"{name}.") for name in names):
