@@ -694,16 +694,18 @@ def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulato
     tools.queue(made)
     tools.queue(tools.conversation(other))
     outbox = bot.get_road().outbox
-    flights, _ = outbox.begin(
+    pending_sends, _ = outbox.begin(
         models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60)
     )
     # Who never wrote cannot be written to.
-    lost, kept = sorted((outbox.call(flight) for flight in flights), key=lambda answer: answer.sent is None)
-    tools.steal(lost.flight.reply.conversation, tools.OUT)
+    lost, kept = sorted(
+        (outbox.call(pending) for pending in pending_sends), key=lambda answer: answer.sent is None
+    )
+    tools.steal(lost.pending.reply.conversation, tools.OUT)
     outbox.end([lost, kept])
-    kept.flight.reply.refresh_from_db()
-    assert kept.flight.reply.state == "failed"
-    assert models.Attempt.objects.get(pk=lost.flight.attempt.pk).outcome == "accepted"
+    kept.pending.reply.refresh_from_db()
+    assert kept.pending.reply.state == "failed"
+    assert models.Attempt.objects.get(pk=lost.pending.attempt.pk).outcome == "accepted"
 
 
 # Answers that leave at the commit of their event.
@@ -723,11 +725,11 @@ def unsaved(made, text: str = "hi") -> models.Reply:
 def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(made, person):
     tools.receive(tools.text("m_1"))
     made.refresh_from_db()
-    (flight,) = start(unsaved(made, "1"), unsaved(made, "2"))
+    (pending,) = start(unsaved(made, "1"), unsaved(made, "2"))
     assert (fates(), outcomes()) == (["sending", "queued"], [""])
-    assert flight.attempt.fencing_token == tools.queue_of(made, tools.OUT).fencing_token
+    assert pending.attempt.fencing_token == tools.queue_of(made, tools.OUT).fencing_token
     assert models.ConversationQueue.objects.claim(tools.OUT, seconds=60) == []
-    assert bot.get_road().outbox.end([bot.get_road().outbox.call(flight)]) == []
+    assert bot.get_road().outbox.end([bot.get_road().outbox.call(pending)]) == []
     tools.send(bot.get_road(), made)
     assert (fates(), person.texts) == (["sent", "sent"], ["1", "2"])
 
@@ -750,9 +752,9 @@ def test_what_cannot_leave_at_once_waits_in_its_queue(hindrance, made, person):
         made.date_last_inbound = timezone.now() - datetime.timedelta(hours=23)
     elif hindrance == "file":
         reply.data = {"message": {"attachment": {"type": "image", "payload": {PATH_KEY: "a.png"}}}}
-    flights = start(reply, limit=0 if hindrance == "limit" else 10)
+    pending_sends = start(reply, limit=0 if hindrance == "limit" else 10)
     reply.refresh_from_db()
-    assert (flights, reply.state, reply.attempts.count()) == ([], "queued", 0)
+    assert (pending_sends, reply.state, reply.attempts.count()) == ([], "queued", 0)
     assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
@@ -764,6 +766,6 @@ def test_what_was_not_committed_is_not_called_and_begins_anew(made, person):
         start(reply)
         transaction.set_rollback(True)
     assert not models.Reply.objects.exists()
-    (flight,) = start(reply)
-    bot.get_road().outbox.end([bot.get_road().outbox.call(flight)])
+    (pending,) = start(reply)
+    bot.get_road().outbox.end([bot.get_road().outbox.call(pending)])
     assert (fates(), person.texts) == (["sent"], ["hi"])

@@ -390,7 +390,7 @@ def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
     """What a call writes, such as the Page's request log, is written over a connection that is closed after it."""
     seen = []
 
-    def call(flight):
+    def call(pending):
         models.Page.objects.count()
         seen.append(connection.connection is not None)
 

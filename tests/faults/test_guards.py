@@ -21,7 +21,7 @@ from djmessenger.graph import UnknownFate
 from djmessenger.graph.errors import MessageRejected
 from djmessenger.pipeline import inbox, intake, outbox
 from djmessenger.pipeline.inbox import Inbox, RunHere
-from djmessenger.pipeline.outbox import Answer, Flight, Outbox
+from djmessenger.pipeline.outbox import Answer, Outbox, PendingSend
 from djmessenger.receiving import Messaging
 from djmessenger.sql import Prepared
 from tests import road_tools as tools
@@ -94,12 +94,12 @@ def a_refusal_that_comes_after_the_lease(person) -> tuple[int, list[str]]:
     (frozen,), _ = sender.begin([tools.claim(made, tools.OUT)], Deadline(60))
     for _ in range(20):
         lease = tools.steal(made, tools.OUT)
-        flights, _ = sender.begin([lease], Deadline(60))
-        if flights:
+        pending_sends, _ = sender.begin([lease], Deadline(60))
+        if pending_sends:
             break
         sender.look(lease, Deadline(60))
-    sender.end([Answer(flight=frozen, error=MessageRejected("no", code=100))])
-    sender.end([sender.call(flight) for flight in flights])
+    sender.end([Answer(pending=frozen, error=MessageRejected("no", code=100))])
+    sender.end([sender.call(pending) for pending in pending_sends])
     return answers(person), list(models.Reply.objects.values_list("state", flat=True))
 
 
@@ -219,7 +219,7 @@ def test_a_reply_that_is_not_written_down_first_is_sent_twice(person, emulator, 
             return write_down(pairs, deadline)
         died.append(True)
         return [
-            Flight(
+            PendingSend(
                 lease=lease,
                 deadline=deadline,
                 reply=reply,

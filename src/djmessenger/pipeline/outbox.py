@@ -100,7 +100,7 @@ class Wait:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Flight:
+class PendingSend:
     """A reply whose attempt is written down, and which is to be sent under a lease."""
 
     lease: models.Lease
@@ -115,7 +115,7 @@ class Flight:
 class Answer:
     """What became of a call."""
 
-    flight: Flight
+    pending: PendingSend
     sent: graph.Sent | None = None
     error: errors.GraphError | None = None
     """Why it is not known to be accepted; with neither nothing was sent, for the lease is too near its end."""
@@ -151,7 +151,7 @@ class Outbox:
 
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
-    ) -> tuple[list[Flight], list[models.Lease]]:
+    ) -> tuple[list[PendingSend], list[models.Lease]]:
         """Write down an attempt for each queue whose head can be sent now; give these, and the queues to look at.
 
         Queues whose head waits for its echo are let go of, to be looked at again.
@@ -166,13 +166,13 @@ class Outbox:
             and not self._is_too_late(reply)
             and not self._needs_upload(reply)
         ]
-        flights = self._write_down(ready, deadline) if ready else []
-        gone = {flight.lease.queue_id for flight in flights}
+        pending_sends = self._write_down(ready, deadline) if ready else []
+        gone = {pending.lease.queue_id for pending in pending_sends}
         if unsure := [(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN]:
             gone |= self._wait_on(unsure)
-        return flights, [lease for lease in leases if lease.queue_id not in gone]
+        return pending_sends, [lease for lease in leases if lease.queue_id not in gone]
 
-    def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[Flight]:
+    def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
         """Insert new replies in the caller's transaction, with an attempt for those that can leave at its commit.
 
         At most ``limit`` can: the first of each conversation in whose queue nothing waits and that nobody holds. All
@@ -224,33 +224,33 @@ class Outbox:
         except _NO_BODY:
             return True
 
-    def call(self, flight: Flight) -> Answer:
+    def call(self, pending: PendingSend) -> Answer:
         """Make the call of an attempt; touches no database and never raises an ``Exception``."""
         failpoint("outbox_attempt_committed")
-        if flight.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
+        if pending.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the queue.
-            return Answer(flight=flight)
-        reply = flight.reply
+            return Answer(pending=pending)
+        reply = pending.reply
         try:
-            body = with_token(flight.data, flight.attempt.token)
+            body = with_token(pending.data, pending.attempt.token)
             json.dumps(body, allow_nan=False)
         except _NO_BODY as error:
-            return Answer(flight=flight, refusal=error)
+            return Answer(pending=pending, refusal=error)
         try:
             client = self._client_for(reply.conversation.page)
         except DJMInvalidConfigException as error:
             # No token at all is a dead token: the messages wait for one.
-            return Answer(flight=flight, error=errors.TokenError(str(error)))
+            return Answer(pending=pending, error=errors.TokenError(str(error)))
         try:
             sent = client.send({"id": reply.recipient_id}, body)
         except errors.GraphError as error:
-            return Answer(flight=flight, error=error)
+            return Answer(pending=pending, error=error)
         except Exception as error:
             # Nobody can say whether bytes had left by then.
             logger.exception("The call of reply %s broke", reply.pk, extra={"action": "call_broke"})
-            return Answer(flight=flight, error=errors.UnknownFate(f"{type(error).__name__} in the call"))
+            return Answer(pending=pending, error=errors.UnknownFate(f"{type(error).__name__} in the call"))
         failpoint("outbox_answer_read")
-        return Answer(flight=flight, sent=sent)
+        return Answer(pending=pending, sent=sent)
 
     def end(self, answers: Sequence[Answer]) -> list[Answer]:
         """Write down what became of calls and let go of their queues.
@@ -267,7 +267,7 @@ class Outbox:
             logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
         left = self._each(accepted, lambda answer: self._accept_one(answer, release=True))
         others = [answer for answer in answers if answer.sent is None]
-        self._each(others, lambda answer: self._let_go(answer.flight.lease, self._not_accepted(answer)))
+        self._each(others, lambda answer: self._let_go(answer.pending.lease, self._not_accepted(answer)))
         return left
 
     @staticmethod
@@ -378,26 +378,26 @@ class Outbox:
             self._fail(lease, reply, error)
             return Step.NEXT
         else:
-            flight = self._begun(lease, reply, deadline, data)
-            if flight is None:
+            pending = self._begun(lease, reply, deadline, data)
+            if pending is None:
                 return Step.NEXT
-            answer = self.call(flight)
+            answer = self.call(pending)
             if answer.sent is None:
                 return self._not_accepted(answer)
             self._accept_one(answer, release=False)
             return Step.NEXT
-        flight = self._begun(lease, reply, deadline)
-        return Step.NEXT if flight is None else self._failed(lease, reply, flight.attempt, lacking)
+        pending = self._begun(lease, reply, deadline)
+        return Step.NEXT if pending is None else self._failed(lease, reply, pending.attempt, lacking)
 
     def _begun(
         self, lease: models.Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
-    ) -> Flight | None:
-        flights = self._write_down([(lease, reply)], deadline)
-        if not flights:
+    ) -> PendingSend | None:
+        pending_sends = self._write_down([(lease, reply)], deadline)
+        if not pending_sends:
             # Changed by hand meanwhile, or the lease is lost.
             models.ConversationQueue.objects.check_leased(lease)
             return None
-        return flights[0] if data is None else replace(flights[0], data=data)
+        return pending_sends[0] if data is None else replace(pending_sends[0], data=data)
 
     @staticmethod
     def _has_lost_file(reply: Any, error: errors.GraphError) -> bool:
@@ -410,22 +410,22 @@ class Outbox:
         )
 
     def _not_accepted(self, answer: Answer) -> Step | Wait:
-        flight = answer.flight
+        pending = answer.pending
         if answer.error is not None:
-            if self._has_lost_file(flight.reply, answer.error):
-                uploads.forget(flight.reply.conversation.page, flight.data)
+            if self._has_lost_file(pending.reply, answer.error):
+                uploads.forget(pending.reply.conversation.page, pending.data)
                 self._close(
-                    flight.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
+                    pending.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
                 )
-                self._settle(flight.lease, flight.reply, State.QUEUED, error=_storable(str(answer.error)))
+                self._settle(pending.lease, pending.reply, State.QUEUED, error=_storable(str(answer.error)))
                 return Step.NEXT
-            return self._failed(flight.lease, flight.reply, flight.attempt, answer.error)
+            return self._failed(pending.lease, pending.reply, pending.attempt, answer.error)
         if answer.refusal is not None:
-            self._close(flight.attempt, Outcome.REFUSED)
-            self._fail(flight.lease, flight.reply, answer.refusal)
+            self._close(pending.attempt, Outcome.REFUSED)
+            self._fail(pending.lease, pending.reply, answer.refusal)
             return Step.NEXT
-        self._close(flight.attempt, Outcome.UNSENT)
-        self._settle(flight.lease, flight.reply, State.QUEUED)
+        self._close(pending.attempt, Outcome.UNSENT)
+        self._settle(pending.lease, pending.reply, State.QUEUED)
         return Wait(seconds=0.0)
 
     @classmethod
@@ -439,7 +439,7 @@ class Outbox:
         """Settle what Meta has, all in one transaction; give the leases that were lost by then."""
         now = timezone.now()
         facts = {
-            answer.flight.reply.pk: (
+            answer.pending.reply.pk: (
                 _storable(answer.sent.message_id)[:255],
                 _storable(answer.sent.data),
                 answer.sent.status_code,
@@ -449,7 +449,7 @@ class Outbox:
         }
         with transaction.atomic():
             still_leased = models.ConversationQueue.objects.fence_many(
-                [answer.flight.lease for answer in answers]
+                [answer.pending.lease for answer in answers]
             )
             # Not fenced: only the process that began an attempt knows its outcome.
             update_each(
@@ -457,17 +457,17 @@ class Outbox:
                 ["outcome", "date_ended", "mid", "status_code"],
                 [
                     (
-                        flight.attempt.pk,
+                        pending.attempt.pk,
                         Outcome.ACCEPTED,
                         now,
-                        facts[flight.reply.pk][0],
-                        facts[flight.reply.pk][2],
+                        facts[pending.reply.pk][0],
+                        facts[pending.reply.pk][2],
                     )
-                    for flight in (answer.flight for answer in answers)
+                    for pending in (answer.pending for answer in answers)
                 ],
             )
             replies = [
-                answer.flight.reply for answer in answers if answer.flight.lease.queue_id in still_leased
+                answer.pending.reply for answer in answers if answer.pending.lease.queue_id in still_leased
             ]
             mids = [facts[reply.pk][0] for reply in replies]
             taken = dict(_TAKEN.rows(mids=mids))
@@ -490,10 +490,12 @@ class Outbox:
         for reply in replies:
             if reply.pk in settled:
                 _log(reply)
-        return [answer.flight.lease for answer in answers if answer.flight.lease.queue_id not in still_leased]
+        return [
+            answer.pending.lease for answer in answers if answer.pending.lease.queue_id not in still_leased
+        ]
 
     @staticmethod
-    def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
+    def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
         """Commit an attempt for each reply whose queue is still still_leased; none where a row changed meanwhile."""
         with transaction.atomic():
             still_leased = models.ConversationQueue.objects.fence_many([lease for lease, _ in pairs])
@@ -504,16 +506,16 @@ class Outbox:
             if len(update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
                 transaction.set_rollback(True)
                 return []
-            flights = Outbox._with_attempts(pairs, deadline)
+            pending_sends = Outbox._with_attempts(pairs, deadline)
             for reply in replies:
                 reply.state = State.SENDING
-        return flights
+        return pending_sends
 
     @staticmethod
-    def _with_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[Flight]:
+    def _with_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
         """Insert an attempt for each reply, in the caller's transaction."""
-        flights = [
-            Flight(
+        pending_sends = [
+            PendingSend(
                 lease=lease,
                 deadline=deadline,
                 reply=reply,
@@ -527,8 +529,8 @@ class Outbox:
             )
             for lease, reply in pairs
         ]
-        insert_each([flight.attempt for flight in flights], "token")
-        return flights
+        insert_each([pending.attempt for pending in pending_sends], "token")
+        return pending_sends
 
     def _fail(self, lease: models.Lease, reply: Any, error: Exception) -> None:
         """Give up a reply whose data cannot become a call: trying it again gives the same."""

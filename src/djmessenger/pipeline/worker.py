@@ -20,7 +20,7 @@ from djmessenger.pipeline.connections import connection_hygiene, limit_idle_tran
 from djmessenger.pipeline.inbox import Handled
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
-from djmessenger.pipeline.outbox import Answer, Flight, Outbox
+from djmessenger.pipeline.outbox import Answer, Outbox, PendingSend
 from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, Clerk, Pace, SlowThreads
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import NAME, Threads
@@ -275,8 +275,8 @@ class Worker:
             return False
         outbox = self._road().outbox
         with self._giving_back(leases):
-            flights, others = outbox.begin(leases, deadline)
-        self._fly(crew, flights)
+            pending_sends, others = outbox.begin(leases, deadline)
+        self._fly(crew, pending_sends)
         for lease in others:
             _hand(crew.handlers, partial(self._look, lease, deadline))
         return True
@@ -286,10 +286,10 @@ class Worker:
         """How many calls may be begun at once; none while what others came to is not written down."""
         return max(0, min(crew.senders.free(), MOST_QUEUES, 2 * MOST_QUEUES - crew.answers.waiting()))
 
-    def _fly(self, crew: _Crew, flights: list[Flight]) -> None:
+    def _fly(self, crew: _Crew, pending_sends: list[PendingSend]) -> None:
         outbox = self._road().outbox
-        for flight in flights:
-            _hand(crew.senders, partial(self._call, outbox, flight, crew.answers))
+        for pending in pending_sends:
+            _hand(crew.senders, partial(self._call, outbox, pending, crew.answers))
 
     def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
         # Made before the leases, so that it never ends after them.
@@ -356,20 +356,20 @@ class Worker:
         limit = 0 if self._stopping.is_set() else self._room_out(crew)
 
         def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
-            flights = outbox.start(replies, deadline, limit)
-            return lambda: self._fly(crew, flights)
+            pending_sends = outbox.start(replies, deadline, limit)
+            return lambda: self._fly(crew, pending_sends)
 
         self._road().inbox.write_down(handled, insert)
         return []
 
     def _answers(self, answers: list[Answer]) -> list[Answer]:
         left = self._road().outbox.end(answers)
-        return [answer for answer in left if answer.flight.deadline.remaining() > 0]
+        return [answer for answer in left if answer.pending.deadline.remaining() > 0]
 
     @staticmethod
-    def _call(outbox: Outbox, flight: Flight, clerk: Clerk[Answer]) -> None:
+    def _call(outbox: Outbox, pending: PendingSend, clerk: Clerk[Answer]) -> None:
         with no_connection():
-            clerk.put(outbox.call(flight))
+            clerk.put(outbox.call(pending))
 
     def _look(self, lease: models.Lease, deadline: Deadline) -> None:
         try:

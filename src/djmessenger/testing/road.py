@@ -75,8 +75,8 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
                 if handled := road.handle(lease, deadline, RunHere(), heads.get(lease.queue_id)):
                     road.inbox.write_down([handled])
         elif leases:
-            flights, others = road.outbox.begin(leases, deadline)
-            road.outbox.end([road.outbox.call(flight) for flight in flights])
+            pending_sends, others = road.outbox.begin(leases, deadline)
+            road.outbox.end([road.outbox.call(pending) for pending in pending_sends])
             for lease in others:
                 road.look(lease, deadline)
     return bool(leases)
