@@ -18,7 +18,7 @@ from djmessenger.pipeline import intake, pools
 from djmessenger.pipeline.connections import connection_hygiene
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.notifications import CHANNEL
-from djmessenger.pipeline.outbox import Answer, Outbox
+from djmessenger.pipeline.outbox import Outbox, SendResult
 from djmessenger.pipeline.pools import SlowThreads
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
@@ -366,7 +366,7 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
     pools = [Threads(1, name) for name in ("split", "in", "out")]
     for pool in pools:
         pool.close()
-    answers: list[Answer] = []
+    answers: list[SendResult] = []
     crew = types.SimpleNamespace(
         handlers=pools[1],
         senders=pools[2],

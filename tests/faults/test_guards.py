@@ -21,7 +21,7 @@ from djmessenger.graph import UnknownFate
 from djmessenger.graph.errors import MessageRejected
 from djmessenger.pipeline import inbox, intake, outbox
 from djmessenger.pipeline.inbox import Inbox, RunHere
-from djmessenger.pipeline.outbox import Answer, Outbox, PendingSend
+from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
 from djmessenger.receiving import Messaging
 from djmessenger.sql import Prepared
 from tests import road_tools as tools
@@ -98,7 +98,7 @@ def a_refusal_that_comes_after_the_lease(person) -> tuple[int, list[str]]:
         if pending_sends:
             break
         sender.look(lease, Deadline(60))
-    sender.end([Answer(pending=frozen, error=MessageRejected("no", code=100))])
+    sender.end([SendResult(pending=frozen, error=MessageRejected("no", code=100))])
     sender.end([sender.call(pending) for pending in pending_sends])
     return answers(person), list(models.Reply.objects.values_list("state", flat=True))
 

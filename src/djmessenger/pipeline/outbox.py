@@ -112,7 +112,7 @@ class PendingSend:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answer:
+class SendResult:
     """What became of a call."""
 
     pending: PendingSend
@@ -224,35 +224,37 @@ class Outbox:
         except _NO_BODY:
             return True
 
-    def call(self, pending: PendingSend) -> Answer:
+    def call(self, pending: PendingSend) -> SendResult:
         """Make the call of an attempt; touches no database and never raises an ``Exception``."""
         failpoint("outbox_attempt_committed")
         if pending.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
             # Frozen for a while: what starts now might still be under way when another holds the queue.
-            return Answer(pending=pending)
+            return SendResult(pending=pending)
         reply = pending.reply
         try:
             body = with_token(pending.data, pending.attempt.token)
             json.dumps(body, allow_nan=False)
         except _NO_BODY as error:
-            return Answer(pending=pending, refusal=error)
+            return SendResult(pending=pending, refusal=error)
         try:
             client = self._client_for(reply.conversation.page)
         except DJMInvalidConfigException as error:
             # No token at all is a dead token: the messages wait for one.
-            return Answer(pending=pending, error=errors.TokenError(str(error)))
+            return SendResult(pending=pending, error=errors.TokenError(str(error)))
         try:
             sent = client.send({"id": reply.recipient_id}, body)
         except errors.GraphError as error:
-            return Answer(pending=pending, error=error)
+            return SendResult(pending=pending, error=error)
         except Exception as error:
             # Nobody can say whether bytes had left by then.
             logger.exception("The call of reply %s broke", reply.pk, extra={"action": "call_broke"})
-            return Answer(pending=pending, error=errors.UnknownFate(f"{type(error).__name__} in the call"))
+            return SendResult(
+                pending=pending, error=errors.UnknownFate(f"{type(error).__name__} in the call")
+            )
         failpoint("outbox_answer_read")
-        return Answer(pending=pending, sent=sent)
+        return SendResult(pending=pending, sent=sent)
 
-    def end(self, answers: Sequence[Answer]) -> list[Answer]:
+    def end(self, answers: Sequence[SendResult]) -> list[SendResult]:
         """Write down what became of calls and let go of their queues.
 
         Gives the accepted ones that the database did not take: they may be given again while their leases last.
@@ -271,7 +273,7 @@ class Outbox:
         return left
 
     @staticmethod
-    def _each(answers: Iterable[Answer], settle: Callable[[Answer], object]) -> list[Answer]:
+    def _each(answers: Iterable[SendResult], settle: Callable[[SendResult], object]) -> list[SendResult]:
         """Settle each by itself; give those that the database did not take."""
         left = []
         for answer in answers:
@@ -409,7 +411,7 @@ class Outbox:
             and not reply.attempts.filter(code=code, subcode=subcode).exists()
         )
 
-    def _not_accepted(self, answer: Answer) -> Step | Wait:
+    def _not_accepted(self, answer: SendResult) -> Step | Wait:
         pending = answer.pending
         if answer.error is not None:
             if self._has_lost_file(pending.reply, answer.error):
@@ -429,13 +431,13 @@ class Outbox:
         return Wait(seconds=0.0)
 
     @classmethod
-    def _accept_one(cls, answer: Answer, *, release: bool) -> None:
+    def _accept_one(cls, answer: SendResult, *, release: bool) -> None:
         """Settle what Meta has; raises ``LeaseLost`` where only the attempt could be written down."""
         for lease in cls._accept([answer], release=release):
             raise models.LeaseLost(lease)
 
     @staticmethod
-    def _accept(answers: Sequence[Answer], *, release: bool) -> list[models.Lease]:
+    def _accept(answers: Sequence[SendResult], *, release: bool) -> list[models.Lease]:
         """Settle what Meta has, all in one transaction; give the leases that were lost by then."""
         now = timezone.now()
         facts = {

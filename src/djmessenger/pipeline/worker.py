@@ -20,7 +20,7 @@ from djmessenger.pipeline.connections import connection_hygiene, limit_idle_tran
 from djmessenger.pipeline.inbox import Handled
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
-from djmessenger.pipeline.outbox import Answer, Outbox, PendingSend
+from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
 from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, Clerk, Pace, SlowThreads
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import NAME, Threads
@@ -362,12 +362,12 @@ class Worker:
         self._road().inbox.write_down(handled, insert)
         return []
 
-    def _answers(self, answers: list[Answer]) -> list[Answer]:
+    def _answers(self, answers: list[SendResult]) -> list[SendResult]:
         left = self._road().outbox.end(answers)
         return [answer for answer in left if answer.pending.deadline.remaining() > 0]
 
     @staticmethod
-    def _call(outbox: Outbox, pending: PendingSend, clerk: Clerk[Answer]) -> None:
+    def _call(outbox: Outbox, pending: PendingSend, clerk: Clerk[SendResult]) -> None:
         with no_connection():
             clerk.put(outbox.call(pending))
 
@@ -394,4 +394,4 @@ class _Crew:
     senders: Threads
     slow: SlowThreads
     events: Clerk[Handled]
-    answers: Clerk[Answer]
+    answers: Clerk[SendResult]
