@@ -25,13 +25,13 @@ from djmessenger.graph.errors import (
     WindowClosed,
     error_from,
 )
-from djmessenger.graph.results import Answer, Done, MessengerProfile, Profile, Sent
+from djmessenger.graph.results import BatchAnswer, Done, MessengerProfile, Profile, Sent
 from djmessenger.graph.transports import PooledTransport, default_transport
 from djmessenger.graph.usage import Usage, UsageReport
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport, Upload
 
 __all__ = [
-    "Answer",
+    "BatchAnswer",
     "Call",
     "Client",
     "Done",

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.graph.errors import UnknownFate, error_from
-from djmessenger.graph.results import Answer
+from djmessenger.graph.results import BatchAnswer
 from djmessenger.graph.wire import Call
 
 BATCH_SIZE = 50
@@ -38,17 +38,17 @@ def _form(values: Mapping[str, Any] | None) -> str:
     return urlencode(pairs, errors="replace")
 
 
-def batch_answer(call: Call, slot: Any) -> Answer:
+def batch_answer(call: Call, slot: Any) -> BatchAnswer:
     """Read one slot of the answer to a batch."""
     status = slot.get("code") if isinstance(slot, Mapping) else None
     body = slot.get("body") if isinstance(slot, Mapping) else None
     name = f"{call.method} in a batch"
     if not isinstance(status, int) or not isinstance(body, str):
-        return Answer(error=UnknownFate(meaning="no answer to this call of the batch", call=name))
+        return BatchAnswer(error=UnknownFate(meaning="no answer to this call of the batch", call=name))
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        return Answer(error=UnknownFate(meaning="the answer is no JSON", status=status, call=name))
+        return BatchAnswer(error=UnknownFate(meaning="the answer is no JSON", status=status, call=name))
     if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):
-        return Answer(error=error_from(status, {}, data, call=name))
-    return Answer(data)
+        return BatchAnswer(error=error_from(status, {}, data, call=name))
+    return BatchAnswer(data)

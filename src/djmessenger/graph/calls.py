@@ -20,8 +20,8 @@ from djmessenger.graph.errors import (
     ProfileRefused,
 )
 from djmessenger.graph.results import (
-    Answer,
     AppSubscription,
+    BatchAnswer,
     ConversationInfo,
     Done,
     Label,
@@ -428,7 +428,7 @@ class Calls:
 
     # Batches.
 
-    def batch(self, calls: Sequence[Call]) -> tuple[Answer, ...]:
+    def batch(self, calls: Sequence[Call]) -> tuple[BatchAnswer, ...]:
         """Execute up to 50 calls in one request, in order; each gets its own answer or error.
 
         A slot that Graph leaves empty timed out there and may have been executed: ``UnknownFate``. Each call

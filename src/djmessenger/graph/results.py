@@ -343,7 +343,7 @@ def after_of(answer: Any) -> str:
 
 
 @dataclass(frozen=True)
-class Answer:
+class BatchAnswer:
     """The answer to one call of a batch: its JSON, or its error."""
 
     data: Any = field(default=None, repr=False)

@@ -40,8 +40,8 @@ class LeaseLost(DJMException):
 
 
 _TAKE = (
-    "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, is_slow = false "
-    "WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
+    "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
+    "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
 )
 """The end of a claim: with its name, and twice the seconds."""
 

@@ -508,7 +508,7 @@ class _Transaction:
         self.buffer = ReplyBuffer()
 
     def begin(self) -> None:
-        """Lock what the event needs, unless that is done, and insert what was still_leased back; raises where it cannot."""
+        """Lock the rows of the event and insert its buffered replies; raise if the lease is lost.."""
         if self._refusal is not None:
             raise self._refusal
         if self.is_begun:
