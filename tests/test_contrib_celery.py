@@ -101,7 +101,7 @@ class TestTasks:
         tasks.work()
         assert fates() == ["sent", "sent"]
         assert not models.ConversationQueue.objects.filter(is_slow=True).exists()
-        assert tasks._slow().room() == tasks.SLOW_THREADS
+        assert tasks._slow().free_slots() == tasks.SLOW_THREADS
 
     def test_repeated_tasks_do_it_once(self, tasks, sent, person, emulator):
         post(tools.text("m_1"))

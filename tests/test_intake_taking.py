@@ -11,7 +11,7 @@ from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.inbox import RunHere
-from djmessenger.pipeline.pools import Pace
+from djmessenger.pipeline.pools import PollBudget
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
 from tests import road_tools as tools
@@ -195,13 +195,13 @@ def test_who_has_waited_longer_comes_first():
 
     worker = Worker(Road, threads=3, slow_threads=1)
     events = types.SimpleNamespace(waiting=lambda: 0)
-    crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_pace=Pace(), events=events)
+    crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_budget=PollBudget(), events=events)
     worker._split(crew)
     worker._is_behind = True
     worker._split(crew)
     assert asked == [3, 0]
     for lacking, behind in ((0, True), (1, False)):
         worker._claim = lambda kind, limit, lacking=lacking: (Deadline(60), [None] * (limit - lacking))
-        worker._hand_on = lambda *args: None
-        worker._round_in(crew)
+        worker._submit_leases = lambda *args: None
+        worker._poll_incoming(crew)
         assert worker._is_behind is behind

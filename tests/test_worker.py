@@ -176,7 +176,7 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
 
     pool.run(leases[0], Slow(work=first, release=lambda: None))
     assert begun.wait(LONG)
-    assert pool.room() == 0
+    assert pool.free_slots() == 0
     for lease in leases[1:]:
         with pytest.raises(NoRoom):
             pool.run(lease, Slow(work=lambda: None, release=lambda: None))
@@ -194,12 +194,12 @@ def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     freed = threading.Event()
     pool = SlowThreads(1, freed.set)
     pool.reserve([waited], more=False)
-    assert pool.room() == 0
+    assert pool.free_slots() == 0
     with pytest.raises(NoRoom):
         pool.run(new, Slow(work=lambda: None, release=lambda: None))
     pool.run(waited, Slow(work=lambda: ran.append("waited"), release=lambda: None))
     assert freed.wait(LONG)
-    assert pool.room() == 1
+    assert pool.free_slots() == 1
     # The one that was refused is known to wait, until a look for it finds none.
     with pytest.raises(NoRoom):
         pool.run(later, Slow(work=lambda: None, release=lambda: None))
@@ -225,8 +225,8 @@ def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, m
         done = threading.Event()
         pool.run(quick, Slow(work=lambda: None, release=done.set))
         assert done.wait(LONG)
-        until(lambda: pool.room() > 0, "a free thread")
-    assert pool.room() > 1
+        until(lambda: pool.free_slots() > 0, "a free thread")
+    assert pool.free_slots() > 1
 
     def hang():
         begun.set()
@@ -238,7 +238,7 @@ def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, m
     until(lambda: tools.queue_of(people[1]).is_slow, "the giving back")
     assert tools.queue_of(people[1]).leased_until is None
     assert tools.queue_of(people[0]).leased_until is not None
-    assert pool.room() == 0
+    assert pool.free_slots() == 0
     with pytest.raises(NoRoom):
         pool.run(leases[2], Slow(work=lambda: None, release=lambda: None))
     gate.set()
@@ -266,16 +266,16 @@ def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_d
     ]
     worker = Worker(lambda: None, threads=1, slow_threads=2)
     worker._claim = lambda kind, limit, **options: (None, leases[:limit])
-    worker._hand_on = lambda *args: None
+    worker._submit_leases = lambda *args: None
     crew = types.SimpleNamespace(slow=SlowThreads(2, lambda: None))
-    assert worker._round_slow(crew)
-    assert crew.slow.room() == 0
+    assert worker._poll_slow(crew)
+    assert crew.slow.free_slots() == 0
     assert crew.slow._is_behind
-    worker._hand_on = lambda *args: 1 / 0
+    worker._submit_leases = lambda *args: 1 / 0
     crew.slow = SlowThreads(2, lambda: None)
     with pytest.raises(ZeroDivisionError):
-        worker._round_slow(crew)
-    assert crew.slow.room() == 2
+        worker._poll_slow(crew)
+    assert crew.slow.free_slots() == 2
 
 
 def test_a_place_is_not_kept_for_what_turns_out_to_be_quick(work, people):
@@ -371,16 +371,16 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
         handlers=pools[1],
         senders=pools[2],
         slow=SlowThreads(1, lambda: None),
-        out_pace=types.SimpleNamespace(pause=lambda: 1.0),
+        send_budget=types.SimpleNamespace(pause=lambda: 1.0),
         events=types.SimpleNamespace(
             write_here=lambda done: road.inbox.write_down([done]), waiting=lambda: 0
         ),
         answers=types.SimpleNamespace(put=answers.append, waiting=lambda: len(answers)),
     )
     pools[1].free = pools[2].free = lambda ahead=0.0: 1  # as it was a moment ago
-    assert worker._round_in(crew)
+    assert worker._poll_incoming(crew)
     assert models.Messaging.objects.get().state == "done"
-    assert worker._round_out(crew)
+    assert worker._poll_outgoing(crew)
     road.outbox.end(answers)
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert people[0].texts == ["0"]
@@ -395,8 +395,8 @@ def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
         seen.append(connection.connection is not None)
 
     def send():
-        outbox, clerk = types.SimpleNamespace(call=call), types.SimpleNamespace(put=lambda answer: None)
-        Worker._call(outbox, None, clerk)
+        outbox, writer = types.SimpleNamespace(call=call), types.SimpleNamespace(put=lambda answer: None)
+        Worker._call(outbox, None, writer)
         seen.append(connection.connection is not None)
 
     thread = threading.Thread(target=send)
@@ -618,7 +618,7 @@ def test_no_more_is_taken_on_than_can_be_written_down(file_database):
         events=types.SimpleNamespace(waiting=lambda: 50),
         answers=types.SimpleNamespace(waiting=lambda: 200),
     )
-    worker._round_in(crew)
-    worker._round_out(crew)
+    worker._poll_incoming(crew)
+    worker._poll_outgoing(crew)
     assert asked == [0, 0]
     assert worker._is_behind

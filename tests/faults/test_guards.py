@@ -97,7 +97,7 @@ def a_refusal_that_comes_after_the_lease(person) -> tuple[int, list[str]]:
         pending_sends, _ = sender.begin([lease], Deadline(60))
         if pending_sends:
             break
-        sender.look(lease, Deadline(60))
+        sender.process_next(lease, Deadline(60))
     sender.end([SendResult(pending=frozen, error=MessageRejected("no", code=100))])
     sender.end([sender.call(pending) for pending in pending_sends])
     return answers(person), list(models.Reply.objects.values_list("state", flat=True))

@@ -156,7 +156,7 @@ def _work(end: Deadline) -> bool:
 def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
     """Claim a conversation queue; and one that waits for a thread for slow work, where one is free."""
     leases = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE)
-    if kind == Kind.IN and slow.room():
+    if kind == Kind.IN and slow.free_slots():
         waited = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
         slow.reserve(waited, more=bool(waited))
         # Those first: handing them on takes a moment.

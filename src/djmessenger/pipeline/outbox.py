@@ -145,7 +145,7 @@ class Outbox:
             self._let_go(lease, step)
             return
 
-    def look(self, lease: models.Lease, deadline: Deadline) -> None:
+    def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
         """Do one step of ``work`` and let go of the queue: for heads that ``begin`` leaves."""
         self._let_go(lease, self._step(lease, deadline))
 

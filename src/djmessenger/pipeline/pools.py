@@ -57,7 +57,7 @@ class SlowThreads:
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
-    def room(self) -> int:
+    def free_slots(self) -> int:
         """How many threads are free for what waits in the database, or will be in a moment."""
         with self._lock:
             return max(0, self._pool.free(ahead=AHEAD) - len(self._reserved))
@@ -172,7 +172,7 @@ class SlowThreads:
             give_back(lease)
 
 
-class Pace:
+class PollBudget:
     """Keeps what rounds cost to a share of the time, so that those of a busy worker come seldom and take much.
 
     An idle one has some in hand and is quick. What a round costs is measured as it goes, for a busy machine makes
@@ -185,7 +185,7 @@ class Pace:
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
-    def round(self) -> Iterator[None]:
+    def measure(self) -> Iterator[None]:
         """Measure what the block costs."""
         began = clock.seconds()
         try:
@@ -207,7 +207,7 @@ class Pace:
         return self._credit
 
 
-class Clerk(Generic[T]):
+class BatchWriter(Generic[T]):
     """A thread that writes down what others have done: all that came while it wrote the last.
 
     ``write`` gives what is to be tried again; ``done`` is called when the thread wrote.
@@ -217,7 +217,7 @@ class Clerk(Generic[T]):
         self._write_down = write
         self._done = done
         self._work: queue.SimpleQueue[T | None] = queue.SimpleQueue()
-        self._pace = Pace()
+        self._budget = PollBudget()
         self._thread = threading.Thread(target=self._run, name=f"{NAME}-{name}", daemon=True)
         self._thread.start()
 
@@ -229,8 +229,8 @@ class Clerk(Generic[T]):
         return self._work.qsize()
 
     def write_here(self, work: T) -> None:
-        """Write it down in the caller's thread, when little is to do; else leave it to the clerk."""
-        if self._work.empty() and not self._pace.pause():
+        """Write it down in the caller's thread, when little is to do; else leave it to the writer."""
+        if self._work.empty() and not self._budget.pause():
             self._write([work])
         else:
             self.put(work)
@@ -247,7 +247,7 @@ class Clerk(Generic[T]):
                 found = [self._work.get()]
                 if self._work.qsize() < MOST_QUEUES:
                     # When many come, it waits for more.
-                    time.sleep(self._pace.pause())
+                    time.sleep(self._budget.pause())
                 with contextlib.suppress(queue.Empty):
                     while len(found) < MOST_QUEUES:
                         found.append(self._work.get_nowait())
@@ -264,7 +264,7 @@ class Clerk(Generic[T]):
 
     def _write(self, work: list[T]) -> list[T]:
         try:
-            with self._pace.round():
+            with self._budget.measure():
                 return self._write_down(work)
         except Exception:
             # What it was is found under the next leases.

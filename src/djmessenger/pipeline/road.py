@@ -98,10 +98,10 @@ class Road:
             return self.inbox.handle(lease, deadline, slow, head)
         return None
 
-    def look(self, lease: models.Lease, deadline: Deadline) -> None:
+    def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
         """Do one step in a claimed outbox and let go of it."""
         with _giving_back(lease):
-            self.outbox.look(lease, deadline)
+            self.outbox.process_next(lease, deadline)
 
     def loose(self, todo: intake.Split) -> None:
         """Handle events that belong to no conversation."""

@@ -21,7 +21,7 @@ from djmessenger.pipeline.inbox import Handled
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
 from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
-from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, Clerk, Pace, SlowThreads
+from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, BatchWriter, PollBudget, SlowThreads
 from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import NAME, Threads
 from djmessenger.settings import app_settings
@@ -67,7 +67,7 @@ class Worker:
         self._ended = threading.Event()
         self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
-        self._crew: _Crew | None = None
+        self._pools: _WorkerPools | None = None
         # Whether more conversations may wait than were claimed last.
         self._is_behind = False
         # Of a thread that is to look for work at the end of its job: what it announces before wakes nobody.
@@ -84,11 +84,11 @@ class Worker:
 
     def wake_to_split(self) -> None:
         """Say that a callback waits: where the threads run, the one that splits is told without a way round."""
-        crew = self._crew
-        if crew is None:
+        pools = self._pools
+        if pools is None:
             self.wake()
         else:
-            self._have_split(crew)
+            self._have_split(pools)
 
     def start(self) -> None:
         """Start the threads, if they do not run."""
@@ -98,7 +98,7 @@ class Worker:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._wakeup = threading.Event()
-        self._crew = None
+        self._pools = None
         self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
         self._thread.start()
 
@@ -124,139 +124,143 @@ class Worker:
         connection_created.connect(limit_idle_transactions, dispatch_uid="djmessenger.worker")
         threads, slow_threads, senders = self._counts
         stopping, wakeup = self._stopping, self._wakeup
-        crew = _Crew(
+        pools = _WorkerPools(
             splitter=Threads(1, "split"),
-            split_pace=Pace(),
-            out_pace=Pace(),
+            split_budget=PollBudget(),
+            send_budget=PollBudget(),
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
             slow=SlowThreads(slow_threads, wakeup.set),
-            events=Clerk("events", lambda handled: self._events(crew, handled), wakeup.set),
-            answers=Clerk("answers", self._answers, wakeup.set),
+            events=BatchWriter("events", lambda handled: self._events(pools, handled), wakeup.set),
+            answers=BatchWriter("answers", self._answers, wakeup.set),
         )
-        self._crew = crew
+        self._pools = pools
 
         def heard(what: str) -> None:
             if what == CALLBACK:
-                self._have_split(crew)
+                self._have_split(pools)
             else:
                 wakeup.set()
 
         listener = Listener(heard) if self._listen else None
         sweep_at = Deadline(0)
-        pace = Pace()
+        budget = PollBudget()
         try:
             while not stopping.is_set():
                 wakeup.clear()
                 busy = False
                 try:
-                    with connection_hygiene(), pace.round():
+                    with connection_hygiene(), budget.measure():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
                             if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
                                 self._road().sweep()
-                                self._loose(crew, self._road().loose_waiting())
-                        self._have_split(crew)
-                        busy = self._round(crew)
+                                self._loose(pools, self._road().loose_waiting())
+                        self._have_split(pools)
+                        busy = self._poll(pools)
                 except DatabaseError:
                     logger.exception("The database did not answer", extra={"action": "database_away"})
                 except Exception:
                     logger.exception("A look for work failed", extra={"action": "look_failed"})
                 if not busy:
                     wakeup.wait(app_settings.DJM_POLL)
-                if (pause := pace.pause()) > 0:
+                if (pause := budget.pause()) > 0:
                     stopping.wait(pause)
         finally:
-            self._finish(crew)
+            self._finish(pools)
             if listener is not None:
                 listener.stop()
             connections.close_all()
             self._ended.set()
 
-    def _finish(self, crew: _Crew) -> None:
-        self._crew = None
+    def _finish(self, pools: _WorkerPools) -> None:
+        self._pools = None
         with self._lock:
             deadlines = list(self._deadlines)
         for deadline in deadlines:
             # Whoever works on a queue looks at this before it begins the next event or call.
             deadline.expire()
         with connection_hygiene():
-            crew.splitter.close()
-            for pool in (crew.handlers, crew.senders):
+            pools.splitter.close()
+            for pool in (pools.handlers, pools.senders):
                 for job in pool.close():
                     try:
                         # It ends at once, and lets go of its queue.
                         job()
                     except Exception:
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
-        for pool in (crew.splitter, crew.handlers, crew.senders):
+        for pool in (pools.splitter, pools.handlers, pools.senders):
             pool.join(app_settings.DJM_GRAPH_TIMEOUT + 5.0)
-        for clerk in (crew.events, crew.answers):
-            clerk.stop(app_settings.DJM_GRAPH_TIMEOUT)
-        crew.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
+        for writer in (pools.events, pools.answers):
+            writer.stop(app_settings.DJM_GRAPH_TIMEOUT)
+        pools.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
 
-    def _round(self, crew: _Crew) -> bool:
+    def _poll(self, pools: _WorkerPools) -> bool:
         """Claim what waits, as much as there are threads for; whether there was any."""
-        return self._round_out(crew) | bool(self._round_in(crew)) | self._round_slow(crew)
+        return self._poll_outgoing(pools) | bool(self._poll_incoming(pools)) | self._poll_slow(pools)
 
-    def _have_split(self, crew: _Crew) -> None:
+    def _have_split(self, pools: _WorkerPools) -> None:
         # One more may queue behind one that runs: that one may have looked too early.
-        if crew.splitter.free() >= 0:
-            crew.splitter.submit(lambda: self._split(crew))
+        if pools.splitter.free() >= 0:
+            pools.splitter.submit(lambda: self._split(pools))
 
-    def _split(self, crew: _Crew) -> None:
+    def _split(self, pools: _WorkerPools) -> None:
         """Split what is stored, in a thread of its own: a flood of callbacks keeps no queue waiting."""
         with connection_hygiene():
             while not self._stopping.is_set():
-                with crew.split_pace.round():
+                with pools.split_budget.measure():
                     # What has waited longer comes first.
-                    take = 0 if self._is_behind else crew.handlers.free()
+                    take = 0 if self._is_behind else pools.handlers.free()
                     # Made before the leases, so that it never ends after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
                     todo = self._road().split_waiting(max(0, take))
-                    self._loose(crew, todo.loose)
+                    self._loose(pools, todo.loose)
                     if todo.leases:
                         self._watch(deadline)
-                        self._hand_on(crew, deadline, todo.leases, todo.heads)
-                    if todo.conversations and self._round_in(crew) < len(todo.conversations) and self._listen:
+                        self._submit_leases(pools, deadline, todo.leases, todo.heads)
+                    if (
+                        todo.conversations
+                        and self._poll_incoming(pools) < len(todo.conversations)
+                        and self._listen
+                    ):
                         # Here the rest is found when a thread is free; others may have one.
                         self._road().notify(QUEUES)
                 if not todo:
                     return
                 if not todo.more:
-                    pause = crew.split_pace.pause()
+                    pause = pools.split_budget.pause()
                     if not pause:
                         # Whoever stores another says so.
                         return
                     self._stopping.wait(pause)
 
-    def _round_in(self, crew: _Crew) -> int:
+    def _poll_incoming(self, pools: _WorkerPools) -> int:
         """Claim waiting conversations, as many as there are threads for, and hand them on; give how many."""
         # What is handled and not written down is still at hand.
-        limit = crew.handlers.free(ahead=AHEAD) - crew.events.waiting()
+        limit = pools.handlers.free(ahead=AHEAD) - pools.events.waiting()
         deadline, leases = self._claim(Kind.IN, limit)
         self._is_behind = len(leases) >= limit
         if leases:
-            self._hand_on(crew, deadline, leases, {})
+            self._submit_leases(pools, deadline, leases, {})
         return len(leases)
 
-    def _round_slow(self, crew: _Crew) -> bool:
+    def _poll_slow(self, pools: _WorkerPools) -> bool:
         """Claim conversations that wait for a thread for slow work, as many as are free; whether there were any."""
-        room = crew.slow.room()
-        deadline, leases = self._claim(Kind.IN, room, is_slow=True)
-        crew.slow.reserve(leases, more=len(leases) >= room)
+        free_slots = pools.slow.free_slots()
+        deadline, leases = self._claim(Kind.IN, free_slots, is_slow=True)
+        pools.slow.reserve(leases, more=len(leases) >= free_slots)
         if leases:
             try:
-                self._hand_on(crew, deadline, leases, {})
+                self._submit_leases(pools, deadline, leases, {})
             except Exception:
                 for lease in leases:
-                    crew.slow.drop_reservation(lease)
+                    pools.slow.drop_reservation(lease)
                 raise
         return bool(leases)
 
-    def _hand_on(
+    def _submit_leases(
         self,
-        crew: _Crew,
+        pools: _WorkerPools,
         deadline: Deadline,
         leases: list[models.Lease],
         known: Mapping[int, models.Messaging],
@@ -267,29 +271,29 @@ class Worker:
             heads = {**known, **(self._road().inbox.heads(unknown) if unknown else {})}
         for lease in leases:
             head = heads.get(lease.queue_id)
-            _hand(crew.handlers, partial(self._work, lease, deadline, crew, head))
+            _submit(pools.handlers, partial(self._work, lease, deadline, pools, head))
 
-    def _round_out(self, crew: _Crew) -> bool:
-        deadline, leases = self._claim(Kind.OUT, self._room_out(crew))
+    def _poll_outgoing(self, pools: _WorkerPools) -> bool:
+        deadline, leases = self._claim(Kind.OUT, self._free_senders(pools))
         if not leases:
             return False
         outbox = self._road().outbox
         with self._giving_back(leases):
             pending_sends, others = outbox.begin(leases, deadline)
-        self._fly(crew, pending_sends)
+        self._submit_sends(pools, pending_sends)
         for lease in others:
-            _hand(crew.handlers, partial(self._look, lease, deadline))
+            _submit(pools.handlers, partial(self._process_next, lease, deadline))
         return True
 
     @staticmethod
-    def _room_out(crew: _Crew) -> int:
+    def _free_senders(pools: _WorkerPools) -> int:
         """How many calls may be begun at once; none while what others came to is not written down."""
-        return max(0, min(crew.senders.free(), MOST_QUEUES, 2 * MOST_QUEUES - crew.answers.waiting()))
+        return max(0, min(pools.senders.free(), MOST_QUEUES, 2 * MOST_QUEUES - pools.answers.waiting()))
 
-    def _fly(self, crew: _Crew, pending_sends: list[PendingSend]) -> None:
+    def _submit_sends(self, pools: _WorkerPools, pending_sends: list[PendingSend]) -> None:
         outbox = self._road().outbox
         for pending in pending_sends:
-            _hand(crew.senders, partial(self._call, outbox, pending, crew.answers))
+            _submit(pools.senders, partial(self._call, outbox, pending, pools.answers))
 
     def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
         # Made before the leases, so that it never ends after them.
@@ -321,9 +325,9 @@ class Worker:
                 give_back(lease)
             raise
 
-    def _loose(self, crew: _Crew, row_ids: list[int]) -> None:
+    def _loose(self, pools: _WorkerPools, row_ids: list[int]) -> None:
         if row_ids:
-            crew.handlers.submit(lambda: self._handle_loose(row_ids))
+            pools.handlers.submit(lambda: self._handle_loose(row_ids))
 
     def _handle_loose(self, row_ids: list[int]) -> None:
         with connection_hygiene():
@@ -331,33 +335,33 @@ class Worker:
                 self._road().inbox.handle_loose(row_id)
 
     def _work(
-        self, lease: models.Lease, deadline: Deadline, crew: _Crew, head: models.Messaging | None
+        self, lease: models.Lease, deadline: Deadline, pools: _WorkerPools, head: models.Messaging | None
     ) -> None:
         self._looks_itself.soon = True
         try:
             with connection_hygiene():
-                done = self._road().handle(lease, deadline, crew.slow, head)
+                done = self._road().handle(lease, deadline, pools.slow, head)
                 # When little is to do, the answer leaves from here, without a way over another thread.
                 if done is not None:
-                    crew.events.write_here(done)
-                elif not self._stopping.is_set() and not crew.out_pace.pause():
-                    with crew.out_pace.round():
-                        self._round_out(crew)
+                    pools.events.write_here(done)
+                elif not self._stopping.is_set() and not pools.send_budget.pause():
+                    with pools.send_budget.measure():
+                        self._poll_outgoing(pools)
         finally:
-            crew.slow.drop_reservation(lease)
+            pools.slow.drop_reservation(lease)
             self._looks_itself.soon = False
             self._wakeup.set()
 
-    def _events(self, crew: _Crew, handled: list[Handled]) -> list[Handled]:
+    def _events(self, pools: _WorkerPools, handled: list[Handled]) -> list[Handled]:
         """Write events down, and have their answers sent that can leave at once."""
         deadline = Deadline(app_settings.DJM_LEASE)
         self._watch(deadline)
         outbox = self._road().outbox
-        limit = 0 if self._stopping.is_set() else self._room_out(crew)
+        limit = 0 if self._stopping.is_set() else self._free_senders(pools)
 
         def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
             pending_sends = outbox.start(replies, deadline, limit)
-            return lambda: self._fly(crew, pending_sends)
+            return lambda: self._submit_sends(pools, pending_sends)
 
         self._road().inbox.write_down(handled, insert)
         return []
@@ -367,31 +371,31 @@ class Worker:
         return [answer for answer in left if answer.pending.deadline.remaining() > 0]
 
     @staticmethod
-    def _call(outbox: Outbox, pending: PendingSend, clerk: Clerk[SendResult]) -> None:
+    def _call(outbox: Outbox, pending: PendingSend, writer: BatchWriter[SendResult]) -> None:
         with no_connection():
-            clerk.put(outbox.call(pending))
+            writer.put(outbox.call(pending))
 
-    def _look(self, lease: models.Lease, deadline: Deadline) -> None:
+    def _process_next(self, lease: models.Lease, deadline: Deadline) -> None:
         try:
             with connection_hygiene():
-                self._road().look(lease, deadline)
+                self._road().process_next(lease, deadline)
         finally:
             self._wakeup.set()
 
 
-def _hand(pool: Threads, job: Callable[[], None]) -> None:
+def _submit(pool: Threads, job: Callable[[], None]) -> None:
     """Have a job done by a thread; where they end already, here and now, for it lets go of a queue."""
     if not pool.submit(job):
         job()
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Crew:
+class _WorkerPools:
     splitter: Threads
-    split_pace: Pace
-    out_pace: Pace
+    split_budget: PollBudget
+    send_budget: PollBudget
     handlers: Threads
     senders: Threads
     slow: SlowThreads
-    events: Clerk[Handled]
-    answers: Clerk[SendResult]
+    events: BatchWriter[Handled]
+    answers: BatchWriter[SendResult]

@@ -78,7 +78,7 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
             pending_sends, others = road.outbox.begin(leases, deadline)
             road.outbox.end([road.outbox.call(pending) for pending in pending_sends])
             for lease in others:
-                road.look(lease, deadline)
+                road.process_next(lease, deadline)
     return bool(leases)
 
 
