@@ -446,8 +446,8 @@ def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
 def handled(road):
     """Handle the first event of each queue as a worker does; give what is to be written down."""
     leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=100)
-    heads = road.inbox.heads(leases)
-    return [road.handle(lease, Deadline(60), RunHere(), heads.get(lease.queue_id)) for lease in leases]
+    next_rows = road.inbox.next_rows(leases)
+    return [road.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases]
 
 
 def say_hello(*psids):
@@ -541,7 +541,7 @@ def test_who_swallows_the_loss_of_the_queue_has_no_effect_either():
     road = tools.road(swallows)
     made = models.Conversation.objects.get(pk=say_hello("7001")[0])
     lease = tools.claim(made)
-    head = road.inbox.heads([lease])[lease.queue_id]
+    head = road.inbox.next_rows([lease])[lease.queue_id]
     tools.steal(made)
     assert road.handle(lease, Deadline(60), RunHere(), head) is None
     assert (states(), texts(), effects()) == (["new"], [], [])

@@ -31,7 +31,7 @@ def taken(*items, take: int = 5) -> intake.Split:
 def finish(road, todo: intake.Split) -> None:
     """Handle what a split took, as a worker does."""
     for lease in todo.leases:
-        done = road.handle(lease, Deadline(60), RunHere(), todo.heads[lease.queue_id])
+        done = road.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
         if done is not None:
             road.inbox.write_down([done])
 
@@ -49,7 +49,7 @@ def between_reading_and_locking(monkeypatch, what) -> None:
 def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_have_it(someone):
     todo = taken(tools.text("m_2"), tools.text("m_1", at=tools.now_ms() - 10))
     (lease,) = todo.leases
-    assert todo.heads[lease.queue_id].mid == "m_1"
+    assert todo.next_rows[lease.queue_id].mid == "m_1"
     assert todo.conversations == []
     assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
     heard = []
@@ -64,8 +64,8 @@ def test_what_is_known_of_an_event_without_reading_it_is_what_reading_it_gives(s
     finish(tools.road(), taken(tools.text("m_0")))
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
-    known = todo.heads[lease.queue_id]
-    (read,) = tools.road().inbox.heads([lease]).values()
+    known = todo.next_rows[lease.queue_id]
+    (read,) = tools.road().inbox.next_rows([lease]).values()
     for row in (models.Messaging, models.Conversation, models.FBUserProfile, models.Page):
         for field in row._meta.concrete_fields:
             pair = []
@@ -119,8 +119,8 @@ def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(some
     between_reading_and_locking(monkeypatch, handle)
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
-    assert todo.heads == {}
-    (head,) = tools.road().inbox.heads([lease]).values()
+    assert todo.next_rows == {}
+    (head,) = tools.road().inbox.next_rows([lease]).values()
     assert head.conversation.state == {"step": 2}
 
 
@@ -138,7 +138,7 @@ def test_what_was_let_go_of_between_the_reading_and_the_lock_is_not_forgotten(so
     between_reading_and_locking(monkeypatch, let_go)
     todo = taken(tools.text("m_1"))
     assert len(todo.leases) == 1
-    assert todo.heads == {}
+    assert todo.next_rows == {}
 
 
 def test_repeats_leave_the_conversation_idle(someone):
@@ -153,8 +153,8 @@ def test_repeats_leave_the_conversation_idle(someone):
 def test_a_person_who_writes_for_the_first_time_is_taken_and_read_anew():
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
-    assert todo.heads == {}
-    (head,) = tools.road().inbox.heads([lease]).values()
+    assert todo.next_rows == {}
+    (head,) = tools.road().inbox.next_rows([lease]).values()
     assert head.mid == "m_1"
 
 
@@ -179,7 +179,7 @@ def test_where_the_database_refuses_a_row_nothing_is_taken(someone, monkeypatch)
 
 def test_a_person_who_writes_opens_the_window_for_the_answer_at_once(someone):
     todo = taken(tools.text("m_1"))
-    (head,) = todo.heads.values()
+    (head,) = todo.next_rows.values()
     stored = models.Conversation.objects.get(pk=someone.pk)
     assert head.conversation.date_last_inbound == stored.date_last_inbound is not None
 

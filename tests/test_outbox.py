@@ -397,7 +397,7 @@ def test_a_queue_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, em
     tools.pass_time(0.6)
     outbox = bot.get_road().outbox
     lease = tools.claim(made, tools.OUT)
-    head = outbox._heads([lease])[made.pk]
+    head = outbox._next_rows([lease])[made.pk]
     models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
     models.ConversationQueue.objects.wake([made.pk], tools.OUT)
     outbox._wait_on([(lease, head)])
@@ -544,7 +544,7 @@ def test_a_short_pause_does_not_end_a_long_one(made, emulator):
     emulator.faults.on("refused", times=1, code=613, message="too many")
     tools.queue(made)
     lease = tools.claim(made, tools.OUT)
-    reply = bot.get_road().outbox._heads([lease])[made.pk]
+    reply = bot.get_road().outbox._next_rows([lease])[made.pk]
     models.Page.objects.update(paused_until=long)
     bot.get_road().outbox._send(lease, reply, Deadline(60))
     assert models.Page.objects.get().paused_until == long

@@ -396,10 +396,10 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
     lease = tools.claim(made)
 
     def head():
-        return bot.get_road().inbox.heads([lease])[lease.queue_id].mid
+        return bot.get_road().inbox.next_rows([lease])[lease.queue_id].mid
 
     assert head() == "m_early"
     waiting = inbox._waiting
     without(inbox, "_waiting", lambda: waiting().order_by("id"))
-    without(inbox, "_HEADS", Prepared(models.Messaging, inbox._heads))
+    without(inbox, "_HEADS", Prepared(models.Messaging, inbox._next_rows))
     assert head() == "m_late"

@@ -85,15 +85,15 @@ def _due() -> Q:
     return Q(not_before=None) | Q(not_before__lte=Now())
 
 
-def _heads() -> QuerySet[models.Messaging]:
+def _next_rows() -> QuerySet[models.Messaging]:
     """The first waiting event of each of ``queues``, where it is due."""
     first = _waiting().filter(conversation=OuterRef("conversation"))
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
-    heads = queues.annotate(head=Subquery(first.values("pk")[:1])).values("head")
-    return _in_full().filter(_due(), Among("pk", heads))
+    next_rows = queues.annotate(next_row=Subquery(first.values("pk")[:1])).values("next_row")
+    return _in_full().filter(_due(), Among("pk", next_rows))
 
 
-_HEADS = Prepared(models.Messaging, _heads)
+_NEXT_ROWS = Prepared(models.Messaging, _next_rows)
 
 
 Insert = Callable[[Sequence[models.Reply]], Callable[[], None]]
@@ -162,14 +162,14 @@ class Inbox:
         self.release(lease)
 
     def handle(
-        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, head: models.Messaging | None
+        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
         """Handle the first event of a queue, if it is due, and let go of the queue.
 
         Where its rules had nothing to do with the database, what is to be written down is given, for ``write_down``.
         """
-        if head is not None and _has_time(deadline):
-            done = self._handle(head, lease, slow, first_alone=True)
+        if next_row is not None and _has_time(deadline):
+            done = self._handle(next_row, lease, slow, only_first=True)
             if isinstance(done, Handled):
                 return done
             if done is Fate.WITH_OTHERS:
@@ -177,9 +177,9 @@ class Inbox:
         self.release(lease)
         return None
 
-    def heads(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
+    def next_rows(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
         """Give the first waiting event of each queue where it is due, by the queue's key."""
-        rows = _HEADS(queues=[lease.queue_id for lease in leases])
+        rows = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         found = {row.conversation_id: row for row in rows}
         return {
             lease.queue_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
@@ -203,9 +203,9 @@ class Inbox:
         models.Messaging.objects.release([lease.queue_id for lease in leases])
 
     def _pause(self, lease: models.Lease) -> float | None:
-        """Seconds before the queue's head may be tried again, None when nothing waits."""
-        head = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
-        for not_before, now in head.values_list("not_before", "now")[:1]:
+        """Seconds before the queue's next_row may be tried again, None when nothing waits."""
+        next_row = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
+        for not_before, now in next_row.values_list("not_before", "now")[:1]:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
 
@@ -215,9 +215,9 @@ class Inbox:
         lease: models.Lease | None,
         slow: SlowPool,
         *,
-        first_alone: bool = False,
+        only_first: bool = False,
     ) -> Handled | Fate:
-        """Apply the policy to one row; with ``first_alone`` the queue is let go of in the event's transaction."""
+        """Apply the policy to one row; with ``only_first`` the queue is let go of in the event's transaction."""
         failpoint("inbox_claimed")
         try:
             messaging = _bound(row)
@@ -244,7 +244,7 @@ class Inbox:
                 # Kept here it would fill the memory, and no other process could have it.
                 models.ConversationQueue.objects.give_back(lease, is_slow=True)
                 return Fate.WITH_OTHERS
-        return self._act(row, lease, messaging, decision, client, first_alone=first_alone)
+        return self._act(row, lease, messaging, decision, client, only_first=only_first)
 
     def _tries_for(self, decision: Decision) -> int:
         """How many tries there are: a slow rule may have a number of its own."""
@@ -284,7 +284,7 @@ class Inbox:
         client: graph.Client,
         gathered: Sequence[models.Messaging] = (),
         *,
-        first_alone: bool = False,
+        only_first: bool = False,
     ) -> Handled | Fate:
         """Run the slow handlers with no transaction open, then all others in one with the done mark."""
         tries = self._tries_for(decision)
@@ -297,7 +297,7 @@ class Inbox:
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
                 with transaction.atomic():
-                    with own.begun_by_the_first_query() if first_alone else own.begun():
+                    with own.begun_by_the_first_query() if only_first else own.begun():
                         decision.act(messaging, savepoints=last, buffer=own.buffer)
                     done = Handled(
                         row=row,
@@ -309,7 +309,7 @@ class Inbox:
                     )
                     if own.is_begun:
                         _insert(done.replies)
-                        self._finish([done], release=first_alone)
+                        self._finish([done], release=only_first)
                         self._finish_gathered(row, gathered)
         except models.LeaseLost:
             raise
@@ -321,7 +321,7 @@ class Inbox:
         if not own.is_begun:
             return done
         decision.outcome.log(**_told(row))
-        return Fate.WITH_OTHERS if first_alone else Fate.LEASED
+        return Fate.WITH_OTHERS if only_first else Fate.LEASED
 
     def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
         """Write down what became of events and let go of their queues, all in one transaction, or each in its own."""

@@ -57,7 +57,7 @@ class Split:
     conversations: list[int] = field(default_factory=list)
     leases: list[models.Lease] = field(default_factory=list)
     """Queues it took for its caller, instead of waking them."""
-    heads: dict[int, models.Messaging] = field(default_factory=dict)
+    next_rows: dict[int, models.Messaging] = field(default_factory=dict)
     """The first waiting event of each such queue, by the queue's key, unless it is to be read anew."""
     loose: list[int] = field(default_factory=list)
     callbacks: int = 0
@@ -68,7 +68,7 @@ class Split:
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
         self.leases += other.leases
-        self.heads |= other.heads
+        self.next_rows |= other.next_rows
         self.loose += other.loose
         self.callbacks += other.callbacks
         self.more |= other.more
@@ -497,12 +497,12 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
     for conversation_id, lease in leases.items():
         if conversation_id in firsts:
             todo.leases.append(lease)
-            head = firsts[conversation_id]
-            if _is_as_read_now(head, lease):
+            next_row = firsts[conversation_id]
+            if _is_as_read_now(next_row, lease):
                 # Each event has its Page to itself, and does not keep the bytes of its callback in memory.
-                head.page = head.conversation.page if head.conversation else None
-                head._state.fields_cache.pop("callback", None)
-                todo.heads[lease.queue_id] = head
+                next_row.page = next_row.conversation.page if next_row.conversation else None
+                next_row._state.fields_cache.pop("callback", None)
+                todo.next_rows[lease.queue_id] = next_row
     # Of some all that came was there already.
     vain = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
     models.Messaging.objects.release(vain)

@@ -67,17 +67,17 @@ _SIGNALS = {
 _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)})"
 
 
-def _heads() -> Any:
+def _next_rows() -> Any:
     """The first open reply of each of ``queues``, with all that is asked of it."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
-    heads = queues.annotate(head=Subquery(first.order_by("id").values("pk")[:1])).values("head")
+    next_rows = queues.annotate(next_row=Subquery(first.order_by("id").values("pk")[:1])).values("next_row")
     last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
-    replies = models.Reply.objects.filter(Among("pk", heads)).select_related("conversation__page")
+    replies = models.Reply.objects.filter(Among("pk", next_rows)).select_related("conversation__page")
     return replies.annotate(now=Now(), last_number=Subquery(last))
 
 
-_HEADS = Prepared(models.Reply, _heads)
+_NEXT_ROWS = Prepared(models.Reply, _next_rows)
 _TAKEN = Prepared(
     models.Reply,
     lambda: models.Reply.objects.filter(Among("mid", Several("mids", TextField()))).values_list("mid", "pk"),
@@ -85,16 +85,16 @@ _TAKEN = Prepared(
 
 
 class Step(enum.Enum):
-    """What a look at the head of a queue came to."""
+    """What a look at the next_row of a queue came to."""
 
     NEXT = enum.auto()
-    """The head is closed, or has a state of its own now; look again."""
+    """The next_row is closed, or has a state of its own now; look again."""
     EMPTY = enum.auto()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """The head cannot go on before ``seconds`` have passed."""
+    """The next_row cannot go on before ``seconds`` have passed."""
 
     seconds: float
 
@@ -146,18 +146,22 @@ class Outbox:
             return
 
     def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
-        """Do one step of ``work`` and let go of the queue: for heads that ``begin`` leaves."""
+        """Do one step of ``work`` and let go of the queue: for next_rows that ``begin`` leaves."""
         self._let_go(lease, self._step(lease, deadline))
 
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
     ) -> tuple[list[PendingSend], list[models.Lease]]:
-        """Write down an attempt for each queue whose head can be sent now; give these, and the queues to look at.
+        """Write down an attempt for each queue whose next_row can be sent now; give these, and the queues to look at.
 
-        Queues whose head waits for its echo are let go of, to be looked at again.
+        Queues whose next_row waits for its echo are let go of, to be looked at again.
         """
-        heads = self._heads(leases)
-        pairs = [(lease, heads[lease.conversation_id]) for lease in leases if lease.conversation_id in heads]
+        next_rows = self._next_rows(leases)
+        pairs = [
+            (lease, next_rows[lease.conversation_id])
+            for lease in leases
+            if lease.conversation_id in next_rows
+        ]
         ready = [
             (lease, reply)
             for lease, reply in pairs
@@ -298,11 +302,11 @@ class Outbox:
                 self._release([queue.pk])
 
     def _still(self, lease: models.Lease, wait: Wait) -> Wait | None:
-        """Give what the head waits for now: its Page's pause may have ended, and the queue been woken for it."""
-        head = self._heads([lease]).get(lease.conversation_id)
-        if head is None:
+        """Give what the next_row waits for now: its Page's pause may have ended, and the queue been woken for it."""
+        next_row = self._next_rows([lease]).get(lease.conversation_id)
+        if next_row is None:
             return None
-        return self._wait_of(head) if head.state == State.QUEUED else wait
+        return self._wait_of(next_row) if next_row.state == State.QUEUED else wait
 
     @staticmethod
     def _release(queue_ids: Collection[int]) -> None:
@@ -328,14 +332,14 @@ class Outbox:
         return resumed
 
     @staticmethod
-    def _heads(leases: Sequence[models.Lease]) -> dict[int, Any]:
+    def _next_rows(leases: Sequence[models.Lease]) -> dict[int, Any]:
         """Give the first open reply of each queue that has one, by conversation."""
         failpoint("outbox_claimed")
-        rows: list[Any] = _HEADS(queues=[lease.queue_id for lease in leases])
+        rows: list[Any] = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         return {reply.conversation_id: reply for reply in rows}
 
     def _step(self, lease: models.Lease, deadline: Deadline) -> Step | Wait:
-        reply = self._heads([lease]).get(lease.conversation_id)
+        reply = self._next_rows([lease]).get(lease.conversation_id)
         if reply is None:
             return Step.EMPTY
         if reply.state == State.SENDING:
@@ -688,7 +692,7 @@ class Outbox:
         return Wait(seconds=_POLL) if found == "" and asked == 1 else found
 
     def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
-        """Let go of the queues whose head is to wait on for its echo, all in one transaction; give their keys."""
+        """Let go of the queues whose next_row is to wait on for its echo, all in one transaction; give their keys."""
         proofs = self._proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
         limits = {pk: self._limit(page) for pk, page in pages.items()}

@@ -88,14 +88,14 @@ class Road:
                 self.outbox.work(lease, deadline)
 
     def handle(
-        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, head: models.Messaging | None
+        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
         """Handle the first event of a claimed queue and let go of it.
 
         Gives what is to be written down, maybe with others, by the inbox, which then lets go of the queue.
         """
         with _giving_back(lease):
-            return self.inbox.handle(lease, deadline, slow, head)
+            return self.inbox.handle(lease, deadline, slow, next_row)
         return None
 
     def process_next(self, lease: models.Lease, deadline: Deadline) -> None:

@@ -217,7 +217,7 @@ class Worker:
                     self._loose(pools, todo.loose)
                     if todo.leases:
                         self._watch(deadline)
-                        self._submit_leases(pools, deadline, todo.leases, todo.heads)
+                        self._submit_leases(pools, deadline, todo.leases, todo.next_rows)
                     if (
                         todo.conversations
                         and self._poll_incoming(pools) < len(todo.conversations)
@@ -268,10 +268,10 @@ class Worker:
         """Hand claimed conversations on; of those whose first event is not ``known``, by queue, it is read."""
         with self._giving_back(leases):
             unknown = [lease for lease in leases if lease.queue_id not in known]
-            heads = {**known, **(self._road().inbox.heads(unknown) if unknown else {})}
+            next_rows = {**known, **(self._road().inbox.next_rows(unknown) if unknown else {})}
         for lease in leases:
-            head = heads.get(lease.queue_id)
-            _submit(pools.handlers, partial(self._work, lease, deadline, pools, head))
+            next_row = next_rows.get(lease.queue_id)
+            _submit(pools.handlers, partial(self._work, lease, deadline, pools, next_row))
 
     def _poll_outgoing(self, pools: _WorkerPools) -> bool:
         deadline, leases = self._claim(Kind.OUT, self._free_senders(pools))
@@ -335,12 +335,12 @@ class Worker:
                 self._road().inbox.handle_loose(row_id)
 
     def _work(
-        self, lease: models.Lease, deadline: Deadline, pools: _WorkerPools, head: models.Messaging | None
+        self, lease: models.Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None
     ) -> None:
         self._looks_itself.soon = True
         try:
             with connection_hygiene():
-                done = self._road().handle(lease, deadline, pools.slow, head)
+                done = self._road().handle(lease, deadline, pools.slow, next_row)
                 # When little is to do, the answer leaves from here, without a way over another thread.
                 if done is not None:
                     pools.events.write_here(done)

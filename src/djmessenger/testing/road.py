@@ -70,9 +70,9 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
             kind, seconds=app_settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
         )
         if leases and kind == Kind.IN:
-            heads = road.inbox.heads(leases)
+            next_rows = road.inbox.next_rows(leases)
             for lease in leases:
-                if handled := road.handle(lease, deadline, RunHere(), heads.get(lease.queue_id)):
+                if handled := road.handle(lease, deadline, RunHere(), next_rows.get(lease.queue_id)):
                     road.inbox.write_down([handled])
         elif leases:
             pending_sends, others = road.outbox.begin(leases, deadline)
