@@ -278,13 +278,13 @@ def test_an_event_of_nobodys_waits_out_its_pause_too():
     del item["sender"]
     todo = tools.receive(item)
     road = tools.road(lambda event: 1 / 0, tries=5)
-    for row_id in todo.loose * 3:
-        road.inbox.handle_loose(row_id)
+    for row_id in todo.events_without_conversation * 3:
+        road.inbox.handle_event_without_conversation(row_id)
     row = models.Messaging.objects.get()
     assert (row.conversation, row.tries) == (None, 1)
-    assert road.loose_waiting() == []
+    assert road.waiting_without_conversation() == []
     tools.pass_time(600)
-    assert road.loose_waiting() == [row.pk]
+    assert road.waiting_without_conversation() == [row.pk]
 
 
 def sent_reply(made, mid: str, seconds_ago: float) -> models.Reply:

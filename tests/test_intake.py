@@ -149,7 +149,7 @@ def test_of_one_key_twice_the_row_that_is_stored_is_the_one_that_is_woken():
     nobody["sender"]["id"] = "no id"
     todo = intake.split(intake.store(tools.body(nobody, tools.text("m_1"))))
     row = models.Messaging.objects.get(key__contains="m_1")
-    assert (todo.loose, todo.conversations) == ([], [row.conversation_id])
+    assert (todo.events_without_conversation, todo.conversations) == ([], [row.conversation_id])
 
 
 def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
@@ -253,11 +253,13 @@ def test_only_an_echo_of_our_app_from_the_page_proves_an_attempt(item, container
 @pytest.mark.postgresql("SQLite has one writer, who waits for nobody")
 def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(file_database):
     events = [tools.text(f"m_{number}", psid=f"70{number % 25:03}", at=START) for number in range(100)]
-    loose = [
+    events_without_conversation = [
         {"timestamp": START, "sender": {"id": "?"}, "surprise": {"number": number}} for number in range(20)
     ]
     for seed in range(6):
-        shuffled = [random.Random(seed * 10 + n).sample(events + loose, 120) for n in range(3)]  # noqa: S311
+        shuffled = [
+            random.Random(seed * 10 + n).sample(events + events_without_conversation, 120) for n in range(3)
+        ]  # noqa: S311
         stored = [intake.store(tools.body(*items)) for items in shuffled]
         barrier = threading.Barrier(3)
 

@@ -343,7 +343,7 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
         else:
             get_dispatcher().replies_queued(row.conversation_id)
     elif app_settings.DJM_DISPATCHER == "inline":
-        get_road().inbox.handle_loose(row.pk)
+        get_road().inbox.handle_event_without_conversation(row.pk)
 
 
 def install() -> None:

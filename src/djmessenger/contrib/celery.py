@@ -121,8 +121,8 @@ def sweep() -> None:
     """
     road, end = bot.get_road(), Deadline(app_settings.DJM_SWEEP * 0.8)
     road.sweep()
-    for row_id in road.loose_waiting():
-        road.inbox.handle_loose(row_id)
+    for row_id in road.waiting_without_conversation():
+        road.inbox.handle_event_without_conversation(row_id)
     while _work(end) or _soon(end):
         if end.remaining() <= 0:
             break
@@ -134,8 +134,8 @@ def _work(end: Deadline) -> bool:
     with _at_work():
         while end.remaining() > 0:
             todo = road.split_waiting()
-            for row_id in todo.loose:
-                road.inbox.handle_loose(row_id)
+            for row_id in todo.events_without_conversation:
+                road.inbox.handle_event_without_conversation(row_id)
             busy = bool(todo)
             for kind in (Kind.OUT, Kind.IN):
                 deadline = Deadline(app_settings.DJM_LEASE)

@@ -51,20 +51,24 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
             list(models.Conversation.objects.select_for_update().filter(pk__in=conversations))
             models.ConversationQueue.objects.lock(conversations, Kind.OUT)
         events = models.Messaging.objects.filter(conversation_id__in=conversations)
-        loose = _loose_about(psid)
+        events_without_conversation = _without_conversation_about(psid)
         callbacks += events.exclude(callback=None).values_list("callback_id", flat=True).distinct()
         bodies = models.Callback.objects.filter(pk__in=set(callbacks)).exclude(body=b"")
         erased = Erased(
             persons=models.FBUserProfile.objects.filter(pk=psid).count(),
             conversations=len(conversations),
-            events=events.count() + loose.count(),
+            events=events.count() + events_without_conversation.count(),
             replies=models.Reply.objects.filter(recipient_id=psid).count(),
             locations=models.UserLocation.objects.filter(user_id=psid).count(),
             callbacks=bodies.count(),
         )
         if not dry_run:
-            graves = [_grave(row) for rows in (events, loose) for row in rows.exclude(key=None).iterator()]
-            loose.delete()
+            graves = [
+                _grave(row)
+                for rows in (events, events_without_conversation)
+                for row in rows.exclude(key=None).iterator()
+            ]
+            events_without_conversation.delete()
             # Replies and locations of no conversation too: the person is what they hang on.
             models.FBUserProfile.objects.filter(pk=psid).delete()
             models.Messaging.objects.bulk_create(graves, batch_size=_CHUNK, ignore_conflicts=True)
@@ -94,10 +98,10 @@ def _callbacks_about(psid: str) -> Iterable[int]:
             yield pk
 
 
-def _loose_about(psid: str) -> QuerySet[models.Messaging]:
+def _without_conversation_about(psid: str) -> QuerySet[models.Messaging]:
     """Give events of no conversation that name the person somewhere."""
-    loose = models.Messaging.objects.filter(conversation=None).exclude(body={})
+    events_without_conversation = models.Messaging.objects.filter(conversation=None).exclude(body={})
     names = rf"(^|[^0-9]){re.escape(psid)}([^0-9]|$)"
-    return loose.annotate(body_text=Cast("body", TextField())).filter(
+    return events_without_conversation.annotate(body_text=Cast("body", TextField())).filter(
         body_text__contains=psid, body_text__regex=names
     )

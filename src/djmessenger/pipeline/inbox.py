@@ -185,7 +185,7 @@ class Inbox:
             lease.queue_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
         }
 
-    def handle_loose(self, row_id: int) -> None:
+    def handle_event_without_conversation(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no queue."""
         row = _in_full().filter(_due(), pk=row_id, conversation=None).first()
         if row is not None:

@@ -59,7 +59,7 @@ class Split:
     """Queues it took for its caller, instead of waking them."""
     next_rows: dict[int, models.Messaging] = field(default_factory=dict)
     """The first waiting event of each such queue, by the queue's key, unless it is to be read anew."""
-    loose: list[int] = field(default_factory=list)
+    events_without_conversation: list[int] = field(default_factory=list)
     callbacks: int = 0
     """How many were split or set aside; false stands for none."""
     more: bool = False
@@ -69,7 +69,7 @@ class Split:
         self.conversations += other.conversations
         self.leases += other.leases
         self.next_rows |= other.next_rows
-        self.loose += other.loose
+        self.events_without_conversation += other.events_without_conversation
         self.callbacks += other.callbacks
         self.more |= other.more
 
@@ -487,7 +487,7 @@ def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -
     """Wake the queues of what is new, but for those that were taken; give what waits."""
     waiting = [row for row in new if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
-    todo = Split(loose=[row.pk for row in waiting if row.conversation_id is None])
+    todo = Split(events_without_conversation=[row.pk for row in waiting if row.conversation_id is None])
     firsts: dict[int, models.Messaging] = {}
     for row in waiting:
         if row.conversation_id is not None:

@@ -57,7 +57,7 @@ class Road:
         """
         with at_most(_PATIENCE):
             todo = intake.split(callback_id)
-        self.loose(todo)
+        self.handle_without_conversation(todo)
         for conversation_id in todo.conversations:
             self.conversation(conversation_id)
 
@@ -103,10 +103,10 @@ class Road:
         with _giving_back(lease):
             self.outbox.process_next(lease, deadline)
 
-    def loose(self, todo: intake.Split) -> None:
+    def handle_without_conversation(self, todo: intake.Split) -> None:
         """Handle events that belong to no conversation."""
-        for row_id in todo.loose:
-            self.inbox.handle_loose(row_id)
+        for row_id in todo.events_without_conversation:
+            self.inbox.handle_event_without_conversation(row_id)
 
     def split_waiting(self, take: int = 0) -> intake.Split:
         """Split callbacks that nobody has split yet, some at a time; give what that left to do.
@@ -157,7 +157,7 @@ class Road:
             intake.quarantine(callback_id, traceback.format_exc())
         return intake.Split()
 
-    def loose_waiting(self) -> list[int]:
+    def waiting_without_conversation(self) -> list[int]:
         """Give the events of nobody's that are due."""
         events = models.Messaging.objects.filter(state=models.Messaging.State.NEW, conversation=None)
         due = events.filter(Q(not_before=None) | Q(not_before__lte=Now()))

@@ -155,7 +155,9 @@ class Worker:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
                             if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
                                 self._road().sweep()
-                                self._loose(pools, self._road().loose_waiting())
+                                self._submit_events_without_conversation(
+                                    pools, self._road().waiting_without_conversation()
+                                )
                         self._have_split(pools)
                         busy = self._poll(pools)
                 except DatabaseError:
@@ -214,7 +216,7 @@ class Worker:
                     # Made before the leases, so that it never ends after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
                     todo = self._road().split_waiting(max(0, take))
-                    self._loose(pools, todo.loose)
+                    self._submit_events_without_conversation(pools, todo.events_without_conversation)
                     if todo.leases:
                         self._watch(deadline)
                         self._submit_leases(pools, deadline, todo.leases, todo.next_rows)
@@ -325,14 +327,14 @@ class Worker:
                 give_back(lease)
             raise
 
-    def _loose(self, pools: _WorkerPools, row_ids: list[int]) -> None:
+    def _submit_events_without_conversation(self, pools: _WorkerPools, row_ids: list[int]) -> None:
         if row_ids:
-            pools.handlers.submit(lambda: self._handle_loose(row_ids))
+            pools.handlers.submit(lambda: self._handle_events_without_conversation(row_ids))
 
-    def _handle_loose(self, row_ids: list[int]) -> None:
+    def _handle_events_without_conversation(self, row_ids: list[int]) -> None:
         with connection_hygiene():
             for row_id in row_ids:
-                self._road().inbox.handle_loose(row_id)
+                self._road().inbox.handle_event_without_conversation(row_id)
 
     def _work(
         self, lease: models.Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None

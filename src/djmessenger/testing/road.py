@@ -56,7 +56,7 @@ def handle(callback_id: int) -> None:
     road = bot.get_road()
     with _committing():
         todo = intake.split(callback_id)
-        road.loose(todo)
+        road.handle_without_conversation(todo)
     for conversation_id in todo.conversations:
         while work(Kind.IN, conversation_id):
             pass
@@ -87,10 +87,10 @@ def drain() -> bool:
     road = bot.get_road()
     with _committing():
         todo = road.split_waiting()
-        for row_id in (loose := road.loose_waiting()):
-            road.inbox.handle_loose(row_id)
+        for row_id in (events_without_conversation := road.waiting_without_conversation()):
+            road.inbox.handle_event_without_conversation(row_id)
         road.sweep()
-    return any([todo.conversations, loose, work(Kind.IN), work(Kind.OUT)])
+    return any([todo.conversations, events_without_conversation, work(Kind.IN), work(Kind.OUT)])
 
 
 def _committing() -> contextlib.AbstractContextManager[object]:
