@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import datetime
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pytest
 from django.core.management import call_command
 from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
-from djmessenger import migrations
+from djmessenger import migrations, models
 
 BEFORE = {"djmessenger": "tests.migrations_before"}
 """The three migrations that ``0001_squashed_0003`` replaces."""
+RECEIVED = datetime.datetime(2026, 11, 20, 9, 30, tzinfo=datetime.UTC)
 
 
 def schema() -> dict[str, tuple[set[str], set[str]]]:
@@ -29,23 +35,57 @@ def schema() -> dict[str, tuple[set[str], set[str]]]:
     return found
 
 
-def test_the_squashed_migration_makes_the_schema_of_those_that_it_replaces(empty_database, settings):
+@pytest.fixture
+def before(empty_database: None, settings: Any) -> Iterator[Any]:
+    """A database of the version before, with a row in each table that the words rename."""
     settings.MIGRATION_MODULES = BEFORE
     call_command("migrate", verbosity=0)
-    before = schema()
-    call_command("migrate", "djmessenger", "zero", verbosity=0)
-    assert not schema()
+    old = MigrationExecutor(connection).loader.project_state().apps
+    page = old.get_model("djmessenger", "Page").objects.create(page_id="104233987650012", name="Shop")
+    person = old.get_model("djmessenger", "FBUserProfile").objects.create(psid="7215540983316204", page=page)
+    conversation = old.get_model("djmessenger", "Conversation").objects.create(
+        page=page, person=person, state={"step": 2}
+    )
+    queue = old.get_model("djmessenger", "Lane")
+    queue.objects.create(conversation=conversation, kind="in", epoch=7, ready_at=RECEIVED)
+    queue.objects.create(conversation=conversation, kind="out", epoch=9, is_slow=True, owner="host:1")
+    reply = old.get_model("djmessenger", "Reply").objects.create(
+        conversation=conversation,
+        recipient_id=person.psid,
+        type="simple_text",
+        data={"message": {"text": "Hello"}},
+        state="unknown",
+        vouched_wait=4.5,
+    )
+    old.get_model("djmessenger", "Attempt").objects.create(reply=reply, number=1, token="djm1.x.1", epoch=9)
     settings.MIGRATION_MODULES = {}
-    call_command("migrate", "djmessenger", "0001_squashed_0003", verbosity=0)
-    assert schema() == before
+    return old
 
 
-def test_the_squashed_migration_counts_as_applied(empty_database, settings):
-    settings.MIGRATION_MODULES = BEFORE
+def test_rows_of_the_version_before_are_kept(before):
     call_command("migrate", verbosity=0)
-    settings.MIGRATION_MODULES = {}
+    conversation = models.Conversation.objects.get()
+    assert conversation.state == {"step": 2}
+    incoming, outgoing = models.ConversationQueue.objects.order_by("kind")
+    assert (incoming.conversation, incoming.fencing_token, incoming.ready_at) == (conversation, 7, RECEIVED)
+    assert (outgoing.fencing_token, outgoing.is_slow, outgoing.owner) == (9, True, "host:1")
+    assert models.Reply.objects.get().observed_wait == 4.5
+    assert models.Attempt.objects.get().fencing_token == 9
+
+
+def test_the_squashed_migration_counts_as_applied(before):
     call_command("migrate", verbosity=0)
     assert ("djmessenger", "0001_squashed_0003") in MigrationRecorder(connection).applied_migrations()
+
+
+def test_both_beginnings_lead_to_one_schema(before):
+    call_command("migrate", verbosity=0)
+    updated = schema()
+    call_command("migrate", "djmessenger", "zero", verbosity=0)
+    assert not schema()
+    call_command("migrate", verbosity=0)
+    assert schema() == updated
+    assert not any("lane" in word for table, names in updated.items() for word in (table, *names[0], *names[1]))
 
 
 def test_no_file_bears_the_name_that_the_package_of_2016_recorded():

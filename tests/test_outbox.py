@@ -337,7 +337,7 @@ def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, s
     tools.send(bot.get_road(), made)
     look(made)
     look(made, seconds=3600)
-    assert models.Reply.objects.get().vouched_wait <= 1.0
+    assert models.Reply.objects.get().observed_wait <= 1.0
     assert fates() == ["unknown"]
 
 
@@ -362,9 +362,9 @@ def test_what_looks_count(moments, waited, made):
     for moment in moments:
         reply.refresh_from_db()
         reply.now = began + datetime.timedelta(seconds=moment)
-        bot.get_road().outbox._vouch([reply])
+        bot.get_road().outbox._count_observed_time([reply])
     reply.refresh_from_db()
-    assert reply.vouched_wait == waited
+    assert reply.observed_wait == waited
 
 
 def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator, settings):
@@ -386,7 +386,7 @@ def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator
     assert counts[0] == counts[1]
     assert set(fates()) == {"unknown"}
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
-    assert sorted(models.Reply.objects.values_list("vouched_wait", flat=True)) == [0.5] * 30 + [1.0] * 2
+    assert sorted(models.Reply.objects.values_list("observed_wait", flat=True)) == [0.5] * 30 + [1.0] * 2
 
 
 def test_a_queue_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, emulator):

@@ -51,7 +51,7 @@ def stored(pk: int) -> dict[str, object]:
                 "error": TEXTS,
                 "mid": st.none(),
                 "is_parked_when_unsure": st.none() | st.booleans(),
-                "vouched_wait": st.floats(allow_nan=False, allow_infinity=False),
+                "observed_wait": st.floats(allow_nan=False, allow_infinity=False),
                 "status_code": st.none() | st.integers(0, 2**31 - 1),
                 "not_before": st.none() | MOMENTS,
                 "date_sent": MOMENTS,

@@ -598,7 +598,7 @@ class Migration(migrations.Migration):
                 ),
                 ("not_before", models.DateTimeField(blank=True, null=True, verbose_name="not before")),
                 (
-                    "vouched_wait",
+                    "observed_wait",
                     models.FloatField(
                         default=0.0,
                         help_text="In seconds that were watched, not by the clock.",

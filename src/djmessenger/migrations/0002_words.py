@@ -23,6 +23,7 @@ class Migration(migrations.Migration):
         ),
         migrations.RenameField(model_name="conversationqueue", old_name="epoch", new_name="fencing_token"),
         migrations.RenameField(model_name="attempt", old_name="epoch", new_name="fencing_token"),
+        migrations.RenameField(model_name="reply", old_name="vouched_wait", new_name="observed_wait"),
         migrations.AlterField(
             model_name="conversationqueue",
             name="fencing_token",

@@ -466,7 +466,7 @@ class Reply(models.Model):
         help_text=_("Rather than sent again. Unset: as DJM_WHEN_UNSURE says."),
     )
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
-    vouched_wait = models.FloatField(
+    observed_wait = models.FloatField(
         _("waited for the echo"), default=0.0, help_text=_("In seconds that were watched, not by the clock.")
     )
     mid = models.CharField(_("message id"), max_length=255, null=True, blank=True, unique=True)

@@ -508,7 +508,7 @@ class Outbox:
             pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in still_leased]
             replies = [reply for _, reply in pairs]
             rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
-            names = ["state", "vouched_wait", "not_before"]
+            names = ["state", "observed_wait", "not_before"]
             if len(update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
                 transaction.set_rollback(True)
                 return []
@@ -650,12 +650,12 @@ class Outbox:
         page = reply.conversation.page
         limit = self._limit(page)
         # After the wait, only the look-up at Meta can delay the decision.
-        beyond = reply.vouched_wait - limit
+        beyond = reply.observed_wait - limit
         found = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
         if beyond < 0 or isinstance(found, Wait):
             with transaction.atomic():
                 models.ConversationQueue.objects.fence(lease)
-                self._vouch([reply])
+                self._count_observed_time([reply])
             return Wait(seconds=(reply.not_before - reply.now).total_seconds())
         if found:
             self._settle(lease, reply, State.SENT, mid=found)
@@ -699,7 +699,7 @@ class Outbox:
         waiting = {
             lease.queue_id: (lease, reply)
             for lease, reply in pairs
-            if reply.pk not in proofs and reply.vouched_wait < limits[reply.conversation.page_id]
+            if reply.pk not in proofs and reply.observed_wait < limits[reply.conversation.page_id]
         }
         if not waiting:
             return set()
@@ -707,14 +707,14 @@ class Outbox:
             still_leased = models.ConversationQueue.objects.fence_many(
                 [lease for lease, _ in waiting.values()]
             )
-            self._vouch([waiting[queue_id][1] for queue_id in sorted(still_leased)])
+            self._count_observed_time([waiting[queue_id][1] for queue_id in sorted(still_leased)])
             self._release(still_leased)
         for queue_id in waiting.keys() - still_leased:
             log_lost(models.LeaseLost(waiting[queue_id][0]))
         return set(waiting)
 
     @staticmethod
-    def _vouch(replies: Sequence[Any]) -> None:
+    def _count_observed_time(replies: Sequence[Any]) -> None:
         """Count the time since the last look, as far as the echo would have been seen in it.
 
         Each look adds one interval at most: an outage, a frozen host or a clock step waits nothing off, and
@@ -733,9 +733,9 @@ class Outbox:
             late = due is None or reply.now - due >= interval
             reply.not_before = (reply.now if late else due) + interval
             passed = 0.0 if due is None or unseen else _POLL
-            rows.append((reply.pk, reply.vouched_wait + passed, reply.not_before))
+            rows.append((reply.pk, reply.observed_wait + passed, reply.not_before))
         # Where a row was changed by hand meanwhile, what it is now counts.
-        update_each(models.Reply, ["vouched_wait", "not_before"], rows, where="state = 'unknown'")
+        update_each(models.Reply, ["observed_wait", "not_before"], rows, where="state = 'unknown'")
 
     @staticmethod
     def _proofs(replies: Sequence[Any]) -> dict[int, str]:
