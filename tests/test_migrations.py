@@ -85,7 +85,9 @@ def test_both_beginnings_lead_to_one_schema(before):
     assert not schema()
     call_command("migrate", verbosity=0)
     assert schema() == updated
-    assert not any("lane" in word for table, names in updated.items() for word in (table, *names[0], *names[1]))
+    assert not any(
+        "lane" in word for table, names in updated.items() for word in (table, *names[0], *names[1])
+    )
 
 
 def test_no_file_bears_the_name_that_the_package_of_2016_recorded():

@@ -320,7 +320,7 @@ class Inbox:
             return Fate.LEASED
         if not own.is_begun:
             return done
-        decision.outcome.log(**_told(row))
+        decision.outcome.log(**_log_fields(row))
         return Fate.WITH_OTHERS if only_first else Fate.LEASED
 
     def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
@@ -348,7 +348,7 @@ class Inbox:
                 self._finish(mine, release=True)
         afterwards()
         for one in mine:
-            one.decision.outcome.log(**_told(one.row))
+            one.decision.outcome.log(**_log_fields(one.row))
         for pk in leases.keys() - still_leased:
             # Another has the queue, or had it and handled the event.
             try:
@@ -448,7 +448,7 @@ class Inbox:
             row.tries,
             tries,
             row.pk,
-            extra={"action": "event_failed", **_told(row), "last": last},
+            extra={"action": "event_failed", **_log_fields(row), "last": last},
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
         with transaction.atomic():
@@ -551,7 +551,7 @@ def _has_time(deadline: Deadline) -> bool:
     return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_SHARE
 
 
-def _told(row: models.Messaging) -> dict[str, Any]:
+def _log_fields(row: models.Messaging) -> dict[str, Any]:
     """What every log line about an event says of it."""
     return {
         "event": row.pk,

@@ -113,10 +113,10 @@ def _split_many(
         if not understood:
             return Split(callbacks=len(callbacks))
         everything = [item for _, items in understood for item in items]
-        known = _known(everything)
+        known = _known_rows(everything)
         if erased := _erased(everything, known.people):
             understood = [(callback, _without(callback, items, erased)) for callback, items in understood]
-        places = _places(
+        participants = _participants(
             understood[0][0],
             [item.messaging for _, items in understood for item in items if item.messaging is not None],
             known,
@@ -124,22 +124,24 @@ def _split_many(
         rows: list[models.Messaging] = []
         errors: dict[int, list[str]] = {}
         for callback, items in understood:
-            made, errors[callback.pk] = _rows(callback, items, places)
+            made, errors[callback.pk] = _rows(callback, items, participants)
             rows += made
         # No queue is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
         rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
-        models.ConversationQueue.objects.lock(places.conversation_ids(), models.ConversationQueue.Kind.IN)
-        leases = _take(rows, take)
-        _cap(rows, leases)
+        models.ConversationQueue.objects.lock(
+            participants.conversation_ids(), models.ConversationQueue.Kind.IN
+        )
+        leases = _claim_idle_queues(rows, take)
+        _drop_over_limit(rows, leases)
         for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
         _note_split(errors)
         # Where one came twice in here, its first row is the one that is there.
         new = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
-        _note_activity(new, places)
-        todo = _wake(new, leases)
+        _note_activity(new, participants)
+        todo = _wake_queues(new, leases)
         for row in new:
             if row.state == models.Messaging.State.IGNORED:
                 _say_ignored(row)
@@ -237,11 +239,11 @@ def _quarantine(callback: models.Callback, error: str) -> None:
 
 
 @dataclass(kw_only=True)
-class _Places:
+class _Participants:
     """The Pages and conversations of a callback, by their ids at Meta."""
 
     pages: dict[str, models.Page]
-    strange: frozenset[str]
+    foreign_pages: frozenset[str]
     """Page ids for which the app that signed this callback has no say."""
     conversations: dict[tuple[str, str], models.Conversation]
 
@@ -250,14 +252,14 @@ class _Places:
 
 
 def _rows(
-    callback: models.Callback, items: list[Item], places: _Places
+    callback: models.Callback, items: list[Item], participants: _Participants
 ) -> tuple[list[models.Messaging], list[str]]:
     rows: list[models.Messaging] = []
     errors: list[str] = []
     for number, item in enumerate(items):
         try:
-            row = _row(callback, item, places)
-            if item.messaging is not None and item.messaging.get_page_id() in places.strange:
+            row = _row(callback, item, participants)
+            if item.messaging is not None and item.messaging.get_page_id() in participants.foreign_pages:
                 _set_aside(callback, row)
             rows.append(row)
         except Exception as error:
@@ -291,7 +293,7 @@ def _set_aside(callback: models.Callback, row: models.Messaging) -> None:
     )
 
 
-def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messaging:
+def _row(callback: models.Callback, item: Item, participants: _Participants) -> models.Messaging:
     messaging = item.messaging
     if messaging is None:
         raw = item.raw if isinstance(item.raw, (dict, list)) else {"value": item.raw}
@@ -305,8 +307,8 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
             reason=f"not understood: {item.error}"[:255],
         )
     page_id, psid = messaging.get_page_id(), messaging.get_psid()
-    conversation = places.conversations.get((page_id, psid))
-    page = places.pages.get(page_id)
+    conversation = participants.conversations.get((page_id, psid))
+    page = participants.pages.get(page_id)
     row = models.Messaging(
         type=messaging.type.name,
         body=messaging.envelope(),
@@ -327,21 +329,21 @@ def _row(callback: models.Callback, item: Item, places: _Places) -> models.Messa
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Known:
+class _KnownRows:
     """Who is known already of those that a batch is about, by their ids at Meta."""
 
     people: dict[str, models.FBUserProfile]
     conversations: list[models.Conversation]
 
 
-def _known(items: Iterable[Item]) -> _Known:
+def _known_rows(items: Iterable[Item]) -> _KnownRows:
     psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
     psids = {psid for psid in psids if _PERSON_ID.fullmatch(psid)}
     conversations = _CONVERSATIONS(persons=psids)
     people = {row.person_id: row.person for row in conversations}
     if strangers := psids - people.keys():
         people |= models.FBUserProfile.objects.in_bulk(strangers)
-    return _Known(people=people, conversations=conversations)
+    return _KnownRows(people=people, conversations=conversations)
 
 
 def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) -> Collection[str]:
@@ -358,7 +360,9 @@ def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) ->
     return erased_among(suspects)
 
 
-def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _Known) -> _Places:
+def _participants(
+    callback: models.Callback, messagings: Sequence[Messaging], known: _KnownRows
+) -> _Participants:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
     Where another app signed, no conversation is looked for: what it says is nobody's.
@@ -368,8 +372,8 @@ def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _
     wanted = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
     channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
     pages = _pages(channels, {row.page.page_id: row.page for row in known.conversations})
-    strange = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
-    own = pages.keys() - strange
+    foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
+    own = pages.keys() - foreign_pages
     pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
     found = _by_ids(known.conversations, pairs, pages)
     missing = [pair for pair in pairs if pair not in found]
@@ -386,7 +390,7 @@ def _places(callback: models.Callback, messagings: Sequence[Messaging], known: _
         made = _by_ids(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
         models.ConversationQueue.objects.ensure(conversation.pk for conversation in made.values())
         found |= made
-    return _Places(pages=pages, strange=frozenset(strange), conversations=found)
+    return _Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=found)
 
 
 def _by_ids(
@@ -416,7 +420,7 @@ def _pages(channels: Mapping[str, str], known: Mapping[str, models.Page]) -> dic
     return found
 
 
-def _cap(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
+def _drop_over_limit(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
     """Ignore what comes on top of a full inbox: one who floods is answered slowly, and nobody else is.
 
     Nothing waits in the inbox of ``idle`` conversations.
@@ -473,7 +477,7 @@ def _say_ignored(row: models.Messaging) -> None:
     )
 
 
-def _take(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
+def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
     """Claim up to ``limit`` idle queues of locked ones that are to get a row; give the leases by conversation."""
     fresh = (row.conversation_id for row in rows if row.state == models.Messaging.State.NEW)
     wanted = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
@@ -483,7 +487,7 @@ def _take(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Leas
     return {lease.conversation_id: lease for lease in leases}
 
 
-def _wake(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
+def _wake_queues(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
     """Wake the queues of what is new, but for those that were taken; give what waits."""
     waiting = [row for row in new if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
@@ -515,7 +519,7 @@ def _is_as_read_now(row: models.Messaging, lease: models.Lease) -> bool:
     return bool(conversation.idle_fencing_token == lease.fencing_token - 1)
 
 
-def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
+def _note_activity(rows: list[models.Messaging], participants: _Participants) -> None:
     """Note when persons last wrote, which opens Meta's window, and that callbacks and echoes reach us.
 
     A repeat says nothing about either: Meta may send it hours later.
@@ -538,12 +542,12 @@ def _note_activity(rows: list[models.Messaging], places: _Places) -> None:
         [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],
         where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
     )
-    for conversation in places.conversations.values():
+    for conversation in participants.conversations.values():
         moment = newest.get(conversation.pk)
         last = conversation.date_last_inbound
         if moment is not None and (last is None or last < moment):
             conversation.date_last_inbound, conversation.date_last_activity = moment, now
-    own = (page for page_id, page in places.pages.items() if page_id not in places.strange)
+    own = (page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages)
     for page in sorted(own, key=lambda page: page.pk):
         told: dict[str, Any] = {}
         if page.pk in lags:
