@@ -121,11 +121,11 @@ class TestPrecedence:
         assert bot.token_of(page) == Secret("token-of-the-settings")
         bot.set_token(page, Secret("token-of-the-row"))
         page.version = "v25.0"
-        speaker = bot.speaker_of(page)
-        assert (speaker.token, speaker.version) == (Secret("token-of-the-row"), "v25.0")
+        config = bot.client_config_for(page)
+        assert (config.token, config.version) == (Secret("token-of-the-row"), "v25.0")
         settings.DJM_PAGES = {A: {"token": "token-of-the-entry", "version": "v26.0"}}
-        speaker = bot.speaker_of(page)
-        assert (speaker.token, speaker.version) == (Secret("token-of-the-entry"), "v26.0")
+        config = bot.client_config_for(page)
+        assert (config.token, config.version) == (Secret("token-of-the-entry"), "v26.0")
 
     def test_what_an_entry_leaves_out_comes_from_the_row(self, settings):
         settings.DJM_PAGES = {A: {"token": "token-of-a"}}
@@ -177,21 +177,21 @@ class TestPrecedence:
 class TestInstagram:
     def test_with_instagram_login_it_is_spoken_for_at_its_own_host(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram", "login": "instagram"}}
-        speaker = bot.speaker_of(models.Page(page_id=INSTA))
-        assert (speaker.base_url, speaker.page_id) == ("https://graph.instagram.com", INSTA)
-        assert not speaker.app_secret
+        config = bot.client_config_for(models.Page(page_id=INSTA))
+        assert (config.base_url, config.page_id) == ("https://graph.instagram.com", INSTA)
+        assert not config.app_secret
 
     def test_behind_a_facebook_page_the_token_says_which(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram"}}
-        speaker = bot.speaker_of(models.Page(page_id=INSTA))
-        assert (speaker.base_url, speaker.page_id) == ("https://graph.facebook.com", "me")
+        config = bot.client_config_for(models.Page(page_id=INSTA))
+        assert (config.base_url, config.page_id) == ("https://graph.facebook.com", "me")
 
     def test_an_emulator_in_the_place_of_graph_serves_both(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram", "login": "instagram"}}
         settings.DJM_GRAPH_URL = "http://127.0.0.1:9"
-        assert bot.speaker_of(models.Page(page_id=INSTA)).base_url == "http://127.0.0.1:9"
+        assert bot.client_config_for(models.Page(page_id=INSTA)).base_url == "http://127.0.0.1:9"
         settings.DJM_INSTAGRAM_GRAPH_URL = "https://graph.instagram.com"
-        assert bot.speaker_of(models.Page(page_id=INSTA)).base_url == "https://graph.instagram.com"
+        assert bot.client_config_for(models.Page(page_id=INSTA)).base_url == "https://graph.instagram.com"
 
     def test_same_road_own_limits(self, two_apps, meta, client, monkeypatch):
         two_apps.DJM_PAGES = {

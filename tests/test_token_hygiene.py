@@ -176,10 +176,10 @@ def calls_that_fail(seen, settings):
             bot.get_road().send(conversation.pk)
             # What waits for an echo is not to keep the next from being tried.
             models.Reply.objects.filter(state__in=models.Reply.OPEN).update(state="failed")
-            speaker = bot.get_client(conversation.page)
+            config = bot.get_client(conversation.page)
             for words in ("x", object()):
-                collect(seen, speaker.send, {"id": PSID}, {"message": {"text": words}})
-            seen.append(repr(speaker))
+                collect(seen, config.send, {"id": PSID}, {"message": {"text": words}})
+            seen.append(repr(config))
 
 
 def mistakes_of_settings(seen, settings):
@@ -200,7 +200,9 @@ def mistakes_of_settings(seen, settings):
     settings.DJM_TOKEN_KEYS = []
     collect(seen, bot.set_token, row, Secret(ROW))
     settings.DJM_TOKEN_KEYS = [KEY]
-    seen += [repr(one) for one in (row, models.Page.objects.values().get(pk=row.pk), bot.speaker_of(row))]
+    seen += [
+        repr(one) for one in (row, models.Page.objects.values().get(pk=row.pk), bot.client_config_for(row))
+    ]
 
 
 def a_database_that_takes_nothing(seen, client, monkeypatch):

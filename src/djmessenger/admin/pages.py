@@ -168,7 +168,7 @@ class PageAdmin(RecordAdmin):
         if app_settings.page_setting(page.page_id, "token"):
             return gettext("set in DJM_PAGES")
         if not page.token_ciphertext:
-            return gettext("set in the settings") if _speaks_by_default(page) else gettext("not set")
+            return gettext("set in the settings") if _uses_the_default_token(page) else gettext("not set")
         try:
             return gettext("set, ends in …%s") % bot.token_hint(page)
         except TokenKeyError as error:
@@ -182,7 +182,7 @@ class PageAdmin(RecordAdmin):
         return format_html('<a href="{}?{}">{}</a>', url, urlencode({"page__id__exact": page.pk}), _("show"))
 
 
-def _speaks_by_default(page: Page) -> bool:
+def _uses_the_default_token(page: Page) -> bool:
     return bool(page.page_id) and bot.is_default(page) and bool(bot.page_access_token())
 
 

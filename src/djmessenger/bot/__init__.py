@@ -20,14 +20,14 @@ from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import graph, models, routing, rules
 from djmessenger.bot.pages import (
-    Speaker,
+    ClientConfig,
     all_pages,
     app_secrets,
+    client_config_for,
     default_page,
     find_page,
     is_default,
     page_access_token,
-    speaker_of,
     token_of,
 )
 from djmessenger.bot.tokens import decrypt, encrypt, key_problems, new_key
@@ -48,6 +48,7 @@ from djmessenger.signals import reply_queued
 __all__ = [
     "all_pages",
     "app_secrets",
+    "client_config_for",
     "default_page",
     "find_page",
     "get_app_client",
@@ -67,7 +68,6 @@ __all__ = [
     "page_access_token",
     "rotate_tokens",
     "set_token",
-    "speaker_of",
     "token_hint",
     "token_of",
     "use_dispatcher",
@@ -184,16 +184,16 @@ def use_transport(transport: graph.Transport | None) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _client(speaker: Speaker) -> graph.Client:
+def _client(config: ClientConfig) -> graph.Client:
     return graph.Client(
-        speaker.token,
-        app_secret=speaker.app_secret,
-        page_id=speaker.page_id,
-        base_url=speaker.base_url,
-        version=speaker.version,
+        config.token,
+        app_secret=config.app_secret,
+        page_id=config.page_id,
+        base_url=config.base_url,
+        version=config.version,
         transport=_transport,
         timeout=app_settings.DJM_GRAPH_TIMEOUT,
-        on_call=None if speaker.logged_as is None else functools.partial(_log_call, speaker.logged_as),
+        on_call=None if config.logged_as is None else functools.partial(_log_call, config.logged_as),
     )
 
 
@@ -202,7 +202,7 @@ def get_client(page: models.Page | None = None) -> graph.Client:
 
     ``DJMInvalidConfigException`` where the Page has no token, ``TokenKeyError`` where it cannot be read.
     """
-    return _client(speaker_of(default_page() if page is None else page))
+    return _client(client_config_for(default_page() if page is None else page))
 
 
 def get_app_client(page: models.Page | None = None) -> graph.Client:

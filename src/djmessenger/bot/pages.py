@@ -17,7 +17,7 @@ from djmessenger.settings import app_settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speaker:
+class ClientConfig:
     """All that a Graph client of a Page is made of; one client serves as long as none of it changes."""
 
     page_id: str
@@ -137,10 +137,10 @@ def token_of(page: models.Page) -> Secret:
     )
 
 
-def speaker_of(page: models.Page) -> Speaker:
+def client_config_for(page: models.Page) -> ClientConfig:
     """Gather what a client for this Page is made of."""
-    return Speaker(
-        page_id=_speaks_as(page),
+    return ClientConfig(
+        page_id=_page_id_in_calls(page),
         token=token_of(page),
         app_secret=_app_secret_of(page),
         base_url=_host_of(page),
@@ -157,7 +157,7 @@ def _app_secret_of(page: models.Page) -> Secret:
     return Secret(app_secrets().get(app_id, ""))
 
 
-def _speaks_as(page: models.Page) -> str:
+def _page_id_in_calls(page: models.Page) -> str:
     # An Instagram account behind a Facebook Page has callbacks under its own id, and is spoken for by the Page.
     if page.configured("channel") == models.Page.Channel.INSTAGRAM and not page.has_instagram_login():
         return "me"

@@ -222,7 +222,7 @@ class Inbox:
         try:
             messaging = _bound(row)
             client = self._client_for(row.page)
-            with _speaking_to(row, client):
+            with use_language_of(row, client):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
@@ -292,7 +292,7 @@ class Inbox:
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         own = _Transaction(lambda: self._lock_and_verify(row, lease))
         try:
-            with _speaking_to(row, client):
+            with use_language_of(row, client):
                 with self._typing(messaging, decision):
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
@@ -467,7 +467,7 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def _speaking_to(row: models.Messaging, client: graph.Client) -> Iterator[None]:
+def use_language_of(row: models.Messaging, client: graph.Client) -> Iterator[None]:
     """The Page's client, and the person's language and time zone, for all that runs for this event."""
     with contextlib.ExitStack() as stack:
         stack.enter_context(graph.bound(client))

@@ -10,7 +10,7 @@ from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.outgoing import Audio, File, Image, MediaMessage, OutgoingMessage, Text, Video, as_messages
 from djmessenger.outgoing.rendering import Words
 from djmessenger.receiving import Messaging
-from djmessenger.replying.sending import act, queue, queue_body, render_for, speaking_to
+from djmessenger.replying.sending import act, queue, queue_body, render_for, use_language_of
 from djmessenger.replying.types import NotificationType, ReplyAction, ReplyingType
 from djmessenger.settings import app_settings
 from djmessenger.utils.serializable import Serializable
@@ -51,7 +51,7 @@ class CommonReplier(Serializable, abc.ABC):
         """
         if self.sender_action is not None:
             act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
-        with speaking_to(messaging.person, messaging.page):
+        with use_language_of(messaging.person, messaging.page):
             message: Any = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
             raise DJMInvalidConfigException(

@@ -25,7 +25,7 @@ _page_language: ContextVar[str] = ContextVar("djmessenger_page_language", defaul
 
 
 @contextlib.contextmanager
-def speaking_to(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
+def use_language_of(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
     """Spare what is rendered inside from looking the person up again; the Page's language is the second choice."""
     tokens = _person.set(person), _page_language.set(_language_of_page(page))
     try:

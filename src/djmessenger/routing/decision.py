@@ -162,7 +162,7 @@ class Decision:
             with (
                 transaction.atomic() if savepoint else nullcontext(),
                 answering(entry.rule.label) as rows,
-                _speaking_to(messaging.person),
+                use_language_of(messaging.person),
             ):
                 work(entry, messaging, rows)
         except Exception as error:
@@ -226,7 +226,7 @@ def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Map
 
 
 @contextmanager
-def _speaking_to(person: Any) -> Iterator[None]:
+def use_language_of(person: Any) -> Iterator[None]:
     """The person's language and time zone, which a rule before may have found out: it fetches the profile."""
     if person is None:
         yield

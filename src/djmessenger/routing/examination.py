@@ -24,7 +24,7 @@ from djmessenger.filtering import (
 )
 from djmessenger.receiving import Messaging, ReceivingType, Recipient, Sender
 from djmessenger.replying import CommonReplier
-from djmessenger.replying.sending import speaking_to
+from djmessenger.replying.sending import use_language_of
 from djmessenger.routing.functions import FunctionHandler, filter_problems, signature_problems
 from djmessenger.routing.problems import Problem
 from djmessenger.routing.rule import Rule
@@ -391,7 +391,7 @@ def _rehearse(instance: Any) -> None:
     if not type(instance).get_message.__module__.startswith("djmessenger."):
         return
     nobody = Messaging(Sender(""), Recipient(""))
-    with speaking_to(models.FBUserProfile(psid=nobody.get_psid())):
+    with use_language_of(models.FBUserProfile(psid=nobody.get_psid())):
         instance.get_message(nobody)
 
 
