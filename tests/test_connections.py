@@ -9,7 +9,7 @@ from django.db import DatabaseError, connection, connections, transaction
 
 from djmessenger import models
 from djmessenger.pipeline import road
-from djmessenger.pipeline.connections import at_most
+from djmessenger.pipeline.connections import statement_timeout
 from tests import road_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -76,6 +76,6 @@ def test_waiting_ends_and_the_connection_is_as_before(file_database, others_hold
             return cursor.fetchone()
 
     before = limit()
-    with pytest.raises(DatabaseError), at_most(0.05):
+    with pytest.raises(DatabaseError), statement_timeout(0.05):
         models.Page.objects.filter(pk=page.pk).update(name="ours")
     assert limit() == before

@@ -15,7 +15,7 @@ from django.utils import timezone
 from djmessenger import models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake, pools
-from djmessenger.pipeline.connections import connection_hygiene
+from djmessenger.pipeline.connections import reusable_connections
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.outbox import Outbox, SendResult
@@ -542,12 +542,12 @@ def announced(*people) -> bool:
 
 @pytest.mark.postgresql("SQLite's connections do not break")
 def test_a_broken_connection_is_not_used_again(file_database):
-    with connection_hygiene():
+    with reusable_connections():
         models.ConversationQueue.objects.count()
     connection.connection.close()
     with pytest.raises(Exception, match="closed"):
         models.ConversationQueue.objects.count()
-    with connection_hygiene():
+    with reusable_connections():
         assert models.ConversationQueue.objects.count() == 0
 
 

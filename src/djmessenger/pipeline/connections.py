@@ -20,7 +20,7 @@ _used = threading.local()
 
 
 @contextmanager
-def connection_hygiene() -> Iterator[None]:
+def reusable_connections() -> Iterator[None]:
     """Keep this thread's connections open from one job to the next, but use none that is broken."""
     idle = seconds() - getattr(_used, "at", 0.0) > _IDLE
     for connection in connections.all(initialized_only=True):
@@ -72,7 +72,7 @@ def begin_as_writer(connection: Any, **kwargs: Any) -> None:
 
 
 @contextmanager
-def at_most(seconds: float) -> Iterator[None]:
+def statement_timeout(seconds: float) -> Iterator[None]:
     """Have statements of the block fail that take longer, or wait that long for a lock, with ``DatabaseError``.
 
     On PostgreSQL the block is a transaction. On SQLite only the wait for other writers is limited, and only outside

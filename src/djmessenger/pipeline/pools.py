@@ -15,7 +15,7 @@ from django.db import DatabaseError, connections
 
 from djmessenger import clock, models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline.connections import connection_hygiene, no_connection
+from djmessenger.pipeline.connections import no_connection, reusable_connections
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.threads import NAME, Threads
@@ -252,7 +252,7 @@ class BatchWriter(Generic[T]):
                     while len(found) < MOST_QUEUES:
                         found.append(self._work.get_nowait())
                 last = None in found
-                with connection_hygiene():
+                with reusable_connections():
                     left = self._write([work for work in found if work is not None])
                 self._done()
                 if left and not last:

@@ -15,7 +15,7 @@ from django.db.models.functions import Length, Now
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.connections import at_most
+from djmessenger.pipeline.connections import statement_timeout
 from djmessenger.pipeline.inbox import Handled, Inbox, RunHere, SlowPool
 from djmessenger.pipeline.leases import give_back, log_lost
 from djmessenger.pipeline.notifications import CHANNEL
@@ -55,7 +55,7 @@ class Road:
 
         Somebody waits for the answer: a split that meets a busy database is left to a sweep.
         """
-        with at_most(_PATIENCE):
+        with statement_timeout(_PATIENCE):
             todo = intake.split(callback_id)
         self.handle_without_conversation(todo)
         for conversation_id in todo.conversations:

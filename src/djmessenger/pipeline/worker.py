@@ -16,7 +16,7 @@ from django.db.backends.signals import connection_created
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline.connections import connection_hygiene, limit_idle_transactions, no_connection
+from djmessenger.pipeline.connections import limit_idle_transactions, no_connection, reusable_connections
 from djmessenger.pipeline.inbox import Handled
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
@@ -150,7 +150,7 @@ class Worker:
                 wakeup.clear()
                 busy = False
                 try:
-                    with connection_hygiene(), budget.measure():
+                    with reusable_connections(), budget.measure():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
                             if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
@@ -182,7 +182,7 @@ class Worker:
         for deadline in deadlines:
             # Whoever works on a queue looks at this before it begins the next event or call.
             deadline.expire()
-        with connection_hygiene():
+        with reusable_connections():
             pools.splitter.close()
             for pool in (pools.handlers, pools.senders):
                 for job in pool.close():
@@ -208,7 +208,7 @@ class Worker:
 
     def _split(self, pools: _WorkerPools) -> None:
         """Split what is stored, in a thread of its own: a flood of callbacks keeps no queue waiting."""
-        with connection_hygiene():
+        with reusable_connections():
             while not self._stopping.is_set():
                 with pools.split_budget.measure():
                     # What has waited longer comes first.
@@ -332,7 +332,7 @@ class Worker:
             pools.handlers.submit(lambda: self._handle_events_without_conversation(row_ids))
 
     def _handle_events_without_conversation(self, row_ids: list[int]) -> None:
-        with connection_hygiene():
+        with reusable_connections():
             for row_id in row_ids:
                 self._road().inbox.handle_event_without_conversation(row_id)
 
@@ -341,7 +341,7 @@ class Worker:
     ) -> None:
         self._looks_itself.soon = True
         try:
-            with connection_hygiene():
+            with reusable_connections():
                 done = self._road().handle(lease, deadline, pools.slow, next_row)
                 # When little is to do, the answer leaves from here, without a way over another thread.
                 if done is not None:
@@ -379,7 +379,7 @@ class Worker:
 
     def _process_next(self, lease: models.Lease, deadline: Deadline) -> None:
         try:
-            with connection_hygiene():
+            with reusable_connections():
                 self._road().process_next(lease, deadline)
         finally:
             self._wakeup.set()
