@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from djmessenger import graph, models
 from djmessenger.exceptions import DJMException
-from djmessenger.logs import fault, hidden
+from djmessenger.logs import error_label, hidden
 from djmessenger.payload import Payload
 from djmessenger.receiving import Coordinates, Messaging
 from djmessenger.settings import app_settings
@@ -87,14 +87,14 @@ class UserProfileHandler(BaseHandler):
         except graph.ProfileRefused as error:
             logger.info(
                 "Graph does not tell who a person is: %s",
-                fault(error),
+                error_label(error),
                 extra={"action": "profile_refused", "person": hidden(person.psid)},
             )
             self._keep(person, {"profile_state": states.REFUSED})
         except (DJMException, OSError) as error:
             logger.warning(
                 "The profile of a person could not be asked for: %s",
-                fault(error),
+                error_label(error),
                 extra={"action": "profile_failed", "person": hidden(person.psid)},
             )
         else:

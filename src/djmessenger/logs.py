@@ -10,7 +10,7 @@ _SIZE = 5
 """Bytes; enough to tell the people of one log apart."""
 
 
-def fault(error: BaseException) -> str:
+def error_label(error: BaseException) -> str:
     """Name an exception without its words, which may be a person's or Meta's: its class, and Graph's codes."""
     code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
     codes = "/".join(str(number) for number in (code, subcode) if isinstance(number, int))

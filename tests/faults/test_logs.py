@@ -8,7 +8,7 @@ import pytest
 from django.test import Client
 
 from djmessenger import models, signatures
-from djmessenger.logs import fault, hidden
+from djmessenger.logs import error_label, hidden
 from tests import road_tools as tools
 from tests.faults import hostile
 
@@ -122,4 +122,4 @@ def test_hashes_are_keyed_and_short():
 
 
 def test_a_fault_is_named_without_its_words():
-    assert fault(ValueError(CANARY)) == "ValueError"
+    assert error_label(ValueError(CANARY)) == "ValueError"

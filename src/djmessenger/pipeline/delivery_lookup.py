@@ -15,7 +15,7 @@ from typing import Any
 
 from djmessenger import graph, models
 from djmessenger.graph.results import MessageInfo
-from djmessenger.logs import fault
+from djmessenger.logs import error_label
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
         logger.warning(
             "The delivery of reply %s cannot be looked up; the token needs pages_read_engagement: %s",
             reply.pk,
-            f"{fault(error)}. {error.action}",
+            f"{error_label(error)}. {error.action}",
             extra={"action": "second_opinion_refused", "reply": reply.pk},
         )
         return None

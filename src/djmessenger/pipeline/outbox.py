@@ -26,7 +26,7 @@ from djmessenger import graph, models
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
-from djmessenger.logs import fault, hidden
+from djmessenger.logs import error_label, hidden
 from djmessenger.models.queues import in_seconds
 from djmessenger.pipeline import uploads
 from djmessenger.pipeline.delivery_lookup import look_up_delivery
@@ -541,7 +541,7 @@ class Outbox:
     def _fail(self, lease: models.Lease, reply: Any, error: Exception) -> None:
         """Give up a reply whose data cannot become a call: trying it again gives the same."""
         trace = _storable("".join(traceback.format_exception(error)))
-        self._settle(lease, reply, State.FAILED, error=trace, why=fault(error))
+        self._settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
     def _failed(
         self, lease: models.Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
@@ -556,7 +556,7 @@ class Outbox:
         answer = {"code": error.code, "error_subcode": error.subcode, "message": error.message}
         told: dict[str, Any] = {
             "error": _storable(str(error)),
-            "why": fault(error),
+            "why": error_label(error),
             "status_code": error.status,
             "response": _storable(answer),
         }
@@ -600,7 +600,7 @@ class Outbox:
             "Nothing is sent for page %s for %.0f s: %s",
             page.pk,
             seconds,
-            f"{fault(error)}. {error.action}",
+            f"{error_label(error)}. {error.action}",
             extra={"action": "page_paused", "page": hidden(page.page_id), "seconds": round(seconds)},
         )
         page_paused.send_robust(models.Page, page=page)

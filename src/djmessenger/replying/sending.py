@@ -12,7 +12,7 @@ from django.db import transaction
 
 from djmessenger import graph, models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
-from djmessenger.logs import fault, hidden
+from djmessenger.logs import error_label, hidden
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
 from djmessenger.receiving import Messaging
@@ -77,7 +77,7 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
         logger.warning(
             "Sender action %s was not sent: %s",
             body.get("sender_action"),
-            fault(error),
+            error_label(error),
             extra={"action": "sender_action_failed", "person": hidden(psid)},
         )
 
