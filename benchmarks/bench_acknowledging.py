@@ -32,7 +32,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 class IdleDispatcher:
     """Leaves what is stored, so that only the acknowledgement is measured."""
 
-    def __init__(self, road: Any) -> None:
+    def __init__(self, engine: Any) -> None:
         pass
 
     def callback_stored(self, callback_id: int) -> None:

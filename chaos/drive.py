@@ -225,7 +225,7 @@ class Pass:
             "the first texts were not taken in",
         )
         self.backlog_seconds = sorted(self.courier.seconds)
-        while bot.get_road().split_waiting():
+        while bot.get_engine().split_waiting():
             pass
         before = set(models.Messaging.objects.values_list("mid", flat=True))
         connections.close_all()

@@ -1,4 +1,4 @@
-"""The road without one of its guards: a pass that stays green then proves nothing."""
+"""The engine without one of its guards: a pass that stays green then proves nothing."""
 
 from __future__ import annotations
 

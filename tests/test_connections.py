@@ -8,9 +8,9 @@ import pytest
 from django.db import DatabaseError, connection, connections, transaction
 
 from djmessenger import models
-from djmessenger.pipeline import road
+from djmessenger.pipeline import engine
 from djmessenger.pipeline.connections import statement_timeout
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -46,7 +46,7 @@ def test_a_callback_whose_queue_somebody_holds_is_answered_and_left_to_the_sweep
     file_database, emulator, settings, monkeypatch, others_hold, client
 ):
     settings.DJM_DISPATCHER = "inline"
-    monkeypatch.setattr(road, "_PATIENCE", 0.05)
+    monkeypatch.setattr(engine, "_PATIENCE", 0.05)
     someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
     made = tools.conversation()
     others_hold(

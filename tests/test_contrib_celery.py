@@ -16,8 +16,8 @@ from django.core.checks import run_checks
 
 from djmessenger import bot, models
 from messenger_emulator.server import serve
-from tests import road_tools as tools
-from tests.road_tools import LONG, post, until
+from tests import pipeline_tools as tools
+from tests.pipeline_tools import LONG, post, until
 
 pytest.importorskip("celery", reason="the extra celery is not installed: NOTHING OF CELERY IS TESTED")
 celery_app = importlib.import_module("tests.celery_app")
@@ -94,7 +94,7 @@ class TestTasks:
     ):
         other = emulator.add_person(tools.PAGE, person_id="7012345678901299")
         post(tools.text("m_1"), tools.text("m_2", psid=other.id))
-        bot.get_road().split_waiting()
+        bot.get_engine().split_waiting()
         models.ConversationQueue.objects.filter(kind="in", conversation__person=tools.PSID).update(
             is_slow=True
         )
@@ -150,7 +150,7 @@ class TestTasks:
         other = tools.PSID[:-1] + "9"
         emulator.add_person(tools.PAGE, person_id=other)
         post(tools.text("m_1"), tools.text("m_2", psid=other))
-        works = type(bot.get_road().inbox).work
+        works = type(bot.get_engine().inbox).work
         broken = []
 
         def once(self, lease, *arguments):
@@ -159,7 +159,7 @@ class TestTasks:
                 raise RuntimeError("broken off")
             return works(self, lease, *arguments)
 
-        monkeypatch.setattr(type(bot.get_road().inbox), "work", once)
+        monkeypatch.setattr(type(bot.get_engine().inbox), "work", once)
         tasks.work()
         assert fates() == ["sent"]
         assert "Work was interrupted" in caplog.text

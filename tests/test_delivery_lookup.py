@@ -8,7 +8,7 @@ import pytest
 
 from djmessenger import bot, models
 from djmessenger.graph import Client
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -32,11 +32,11 @@ def page(emulator, settings):
 
 def settled(made, *, looks: int = 50) -> list[str]:
     """Look as often, half a second apart, with no echo on the way; give the fates of the replies."""
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     for _ in range(looks):
         tools.pass_time(0.6)
         models.ConversationQueue.objects.wake([made.pk], tools.OUT)
-        tools.send(bot.get_road(), made)
+        tools.send(bot.get_engine(), made)
     return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
 
 
@@ -64,7 +64,7 @@ def test_files_are_known_by_being_files(page, made, person, emulator):
 
 def test_the_same_words_of_another_reply_or_of_the_person_prove_nothing(page, made, person, emulator):
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     person.says("hi")
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
@@ -74,7 +74,7 @@ def test_the_same_words_of_another_reply_or_of_the_person_prove_nothing(page, ma
 def test_of_several_that_say_it_the_oldest_is_it(page, made, person, emulator):
     emulator.faults.on("timeout_after", times=1)
     reply = tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     # Somebody types the same in the Page's inbox.
     bot.get_client().send({"id": made.person_id}, {"messaging_type": "RESPONSE", "message": {"text": "hi"}})
     assert settled(made) == ["sent"]
@@ -113,7 +113,7 @@ def test_without_the_permission_it_is_as_if_nobody_was_asked(page, made, emulato
 def test_when_meta_cannot_be_asked_it_is_asked_again_later(fault, page, made, person, emulator):
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     emulator.faults.on(fault, times=2)
     assert (settled(made), person.texts) == (["sent"], ["hi"])
 
@@ -140,13 +140,13 @@ def test_it_is_not_asked_for_ever_and_a_late_echo_settles_it_after_all(
     settings.DJM_WHEN_UNSURE = "park"
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     emulator.faults.on("unreachable")
     assert settled(made, looks=20) == ["unknown"]
     assert settled(made, looks=80) == ["parked"]
     (echo,) = (pending.item for pending in emulator.waiting if "message" in pending.item)
     tools.receive(echo)
-    tools.handle(bot.get_road(), made)
+    tools.handle(bot.get_engine(), made)
     assert settled(made, looks=2) == ["sent"]
 
 

@@ -8,8 +8,8 @@ from django.test import Client
 
 from djmessenger import bot, models
 from djmessenger.pipeline.dispatch import EmbeddedDispatcher, InlineDispatcher, WorkerDispatcher
-from djmessenger.pipeline.road import Road
-from tests import road_tools as tools
+from djmessenger.pipeline.engine import Engine
+from tests import pipeline_tools as tools
 from tests.test_worker import until
 
 POLICY = {
@@ -81,7 +81,7 @@ def test_worker_leaves_it_to_others(person, settings):
     assert post(tools.text("m_1")) == 200
     assert models.Callback.objects.get().state == "new"
     assert person.texts == []
-    bot.get_road().callback(models.Callback.objects.get().pk)
+    bot.get_engine().callback(models.Callback.objects.get().pk)
     assert len(person.texts) == 1
 
 
@@ -89,7 +89,7 @@ def test_worker_leaves_it_to_others(person, settings):
 def test_worker_announces_on_commit(file_database, person, settings, monkeypatch):
     settings.DJM_DISPATCHER = "worker"
     told = []
-    monkeypatch.setattr(Road, "notify", lambda self, what: told.append(what))
+    monkeypatch.setattr(Engine, "notify", lambda self, what: told.append(what))
     made = tools.conversation()
     with transaction.atomic():
         tools.queue(made)

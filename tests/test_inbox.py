@@ -20,7 +20,7 @@ from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.models import LeaseLost
 from djmessenger.pipeline.inbox import RunHere
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -56,7 +56,7 @@ def test_events_are_handled_by_timestamp_then_arrival(events):
     with transaction.atomic():
         made = tools.conversation()
         tools.receive(*[tools.text(f"m_{n}", at=at + late) for n, late in enumerate(events)])
-        tools.handle(tools.road(note), made)
+        tools.handle(tools.engine(note), made)
         found = effects()
         transaction.set_rollback(True)
     assert found == [f"m_{n}" for n, _ in sorted(enumerate(events), key=lambda pair: (pair[1], pair[0]))]
@@ -70,7 +70,7 @@ def test_one_conversation_is_worked_on_by_one_at_a_time():
     def look(event):
         during.append(models.ConversationQueue.objects.claim(tools.IN, seconds=60))
 
-    tools.handle(tools.road(look), made)
+    tools.handle(tools.engine(look), made)
     assert during == [[]]
 
 
@@ -86,16 +86,16 @@ def test_replies_state_outcome_and_done_mark_are_one_transaction(monkeypatch):
     def stumble(*args):
         raise RuntimeError("the last moment")
 
-    road = tools.road(work)
-    monkeypatch.setattr(type(road.inbox), "_finish", staticmethod(stumble))
-    tools.handle(road, made)
+    engine = tools.engine(work)
+    monkeypatch.setattr(type(engine.inbox), "_finish", staticmethod(stumble))
+    tools.handle(engine, made)
     made.refresh_from_db()
     row = models.Messaging.objects.get()
     assert (row.state, row.tries, effects(), made.state) == ("new", 1, [], {})
     assert not models.Reply.objects.exists()
     monkeypatch.undo()
     tools.pass_time(600)
-    tools.handle(road, made)
+    tools.handle(engine, made)
     made.refresh_from_db()
     row.refresh_from_db()
     assert (row.state, effects(), made.state) == ("done", ["m_1"], {"step": 2})
@@ -107,10 +107,10 @@ def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_wai
     made = tools.conversation()
     tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 5))
     handler = Broken(2)
-    road = tools.road(handler, tries=5)
+    engine = tools.engine(handler, tries=5)
     pauses = []
     for _ in range(2):
-        tools.handle(road, made)
+        tools.handle(engine, made)
         assert effects() == []
         row = models.Messaging.objects.get(mid="m_1")
         wait = (row.not_before - timezone.now()).total_seconds()
@@ -118,7 +118,7 @@ def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_wai
         assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
         tools.pass_time(wait + 1)
     assert 0 < pauses[0] < pauses[1]
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert effects() == ["m_1", "m_2"]
 
 
@@ -126,10 +126,10 @@ def test_a_wake_up_does_not_shorten_the_pause():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     handler = Broken(9)
-    road = tools.road(handler, tries=9)
-    tools.handle(road, made)
+    engine = tools.engine(handler, tries=9)
+    tools.handle(engine, made)
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert handler.calls == 1
 
 
@@ -155,11 +155,11 @@ def test_on_the_last_try_a_broken_rule_does_not_silence_the_others():
 
     models.messaging_failed.connect(hear)
     try:
-        road = tools.road(broken, fine, tries=2)
-        tools.handle(road, made)
+        engine = tools.engine(broken, fine, tries=2)
+        tools.handle(engine, made)
         assert effects() == []
         tools.pass_time(600)
-        tools.handle(road, made)
+        tools.handle(engine, made)
     finally:
         models.messaging_failed.disconnect(hear)
     row = models.Messaging.objects.get(mid="m_1")
@@ -171,11 +171,11 @@ def test_on_the_last_try_a_broken_rule_does_not_silence_the_others():
 def test_failed_rows_can_be_replayed():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
-    tools.handle(tools.road(Broken(1), tries=1), made)
+    tools.handle(tools.engine(Broken(1), tries=1), made)
     assert models.Messaging.objects.get().state == "failed"
     models.Messaging.objects.update(state="new", tries=0, not_before=None)
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
-    tools.handle(tools.road(note), made)
+    tools.handle(tools.engine(note), made)
     assert (models.Messaging.objects.get().state, effects()) == ("done", ["m_1"])
 
 
@@ -189,7 +189,7 @@ def test_slow_handlers_run_with_no_transaction_open_and_their_answers_are_queued
         seen.append(connection.in_atomic_block)
         return "the answer of somebody slow"
 
-    tools.handle(tools.road(ask, slow=True), made)
+    tools.handle(tools.engine(ask, slow=True), made)
     assert seen == [False]
     assert models.Reply.objects.get().data["message"]["text"] == "the answer of somebody slow"
 
@@ -209,15 +209,15 @@ def test_slow_work_keeps_the_queue_until_it_is_done():
     made = tools.conversation()
     tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 1))
     pool = Later()
-    road = tools.road(note, slow=True)
-    road.work(tools.claim(made), Deadline(60), pool)
+    engine = tools.engine(note, slow=True)
+    engine.work(tools.claim(made), Deadline(60), pool)
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
     ((job, release),) = pool.jobs
     job()
     release()
     assert models.Messaging.objects.get(mid="m_1").state == "done"
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert models.Messaging.objects.filter(state="done").count() == 2
 
 
@@ -226,10 +226,10 @@ def test_who_lost_the_queue_leaves_no_effect():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     pool = Later()
-    tools.road(note, slow=True).work(tools.claim(made), Deadline(60), pool)
+    tools.engine(note, slow=True).work(tools.claim(made), Deadline(60), pool)
     ((job, release),) = pool.jobs
     other = tools.steal(made)
-    answered = tools.road(lambda event: "the other's answer")
+    answered = tools.engine(lambda event: "the other's answer")
     answered.work(other, Deadline(60), RunHere())
     for late in (job, release):
         with pytest.raises(LeaseLost):
@@ -241,7 +241,7 @@ def test_a_lost_lease_is_no_failed_try():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     pool = Later()
-    tools.road(note, slow=True).work(tools.claim(made), Deadline(60), pool)
+    tools.engine(note, slow=True).work(tools.claim(made), Deadline(60), pool)
     tools.steal(made)
     with pytest.raises(LeaseLost):
         pool.jobs[0][0]()
@@ -251,11 +251,11 @@ def test_a_lost_lease_is_no_failed_try():
 def test_work_that_breaks_off_gives_the_queue_back(monkeypatch):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
-    road = tools.road(note)
-    monkeypatch.setattr(type(road.inbox), "_failed", lambda *args: 1 / 0)
-    monkeypatch.setattr(type(road.inbox), "_finish", lambda *args: 1 / 0)
+    engine = tools.engine(note)
+    monkeypatch.setattr(type(engine.inbox), "_failed", lambda *args: 1 / 0)
+    monkeypatch.setattr(type(engine.inbox), "_finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        road.conversation(made.pk)
+        engine.conversation(made.pk)
     row = tools.queue_of(made)
     assert row.leased_until is None
     assert row.ready_at is not None
@@ -268,7 +268,7 @@ def test_state_that_no_rule_changed_is_not_written_over():
     def elsewhere(event):
         models.Conversation.objects.update(state={"by": "a view"})
 
-    tools.handle(tools.road(elsewhere), made)
+    tools.handle(tools.engine(elsewhere), made)
     made.refresh_from_db()
     assert made.state == {"by": "a view"}
 
@@ -277,14 +277,14 @@ def test_an_event_of_nobodys_waits_out_its_pause_too():
     item = tools.text("m_1")
     del item["sender"]
     todo = tools.receive(item)
-    road = tools.road(lambda event: 1 / 0, tries=5)
+    engine = tools.engine(lambda event: 1 / 0, tries=5)
     for row_id in todo.events_without_conversation * 3:
-        road.inbox.handle_event_without_conversation(row_id)
+        engine.inbox.handle_event_without_conversation(row_id)
     row = models.Messaging.objects.get()
     assert (row.conversation, row.tries) == (None, 1)
-    assert road.waiting_without_conversation() == []
+    assert engine.waiting_without_conversation() == []
     tools.pass_time(600)
-    assert road.waiting_without_conversation() == [row.pk]
+    assert engine.waiting_without_conversation() == [row.pk]
 
 
 def sent_reply(made, mid: str, seconds_ago: float) -> models.Reply:
@@ -306,16 +306,16 @@ def test_receipts_mark_replies_by_id_or_by_watermark():
     made = tools.conversation()
     for mid, ago in (("m_a", 30), ("m_b", 20), ("m_c", 10), ("m_d", 0)):
         sent_reply(made, mid, ago)
-    road = tools.road()
+    engine = tools.engine()
     tools.receive(tools.delivered(0, "m_d"))
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert marks() == {**dict.fromkeys(("m_a", "m_b", "m_c"), (False, False)), "m_d": (True, False)}
     tools.receive(tools.delivered(tools.now_ms() - 15_000))
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert marks()["m_b"] == (True, False)
     assert marks()["m_c"] == (False, False)
     tools.receive(tools.read(tools.now_ms() - 5_000))
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert marks() == {**dict.fromkeys(("m_a", "m_b", "m_c"), (True, True)), "m_d": (True, False)}
 
 
@@ -323,7 +323,7 @@ def test_a_person_who_writes_can_be_reached_again():
     made = tools.conversation()
     models.FBUserProfile.objects.update(date_unreachable=datetime.datetime.now(datetime.UTC))
     tools.receive(tools.text("m_1"))
-    tools.handle(tools.road(), made)
+    tools.handle(tools.engine(), made)
     assert models.FBUserProfile.objects.get().date_unreachable is None
     assert made.pk
 
@@ -334,7 +334,7 @@ def test_language_and_time_zone_are_the_persons():
     tools.receive(tools.text("m_1"))
     seen = []
     tools.handle(
-        tools.road(
+        tools.engine(
             lambda event: seen.append((translation.get_language(), str(timezone.get_current_timezone())))
         ),
         made,
@@ -361,7 +361,7 @@ def test_a_gathering_rule_answers_all_that_waits_once():
         calls.append([each.text for each in event.context["gathered"]])
         return "one answer"
 
-    tools.handle(tools.road(ask, slow=True, gather=True), made)
+    tools.handle(tools.engine(ask, slow=True, gather=True), made)
     assert calls == [["line 0", "line 1", "line 2"]]
     assert models.Reply.objects.count() == 1
     rows = list(models.Messaging.objects.order_by("id").values_list("state", "reason"))
@@ -372,25 +372,25 @@ def test_a_gathering_rule_answers_all_that_waits_once():
 def test_what_was_gathered_for_a_call_that_failed_is_not_lost():
     made = three_lines()
     handler = Broken(1)
-    road = tools.road(handler, slow=True, gather=True)
-    tools.handle(road, made)
+    engine = tools.engine(handler, slow=True, gather=True)
+    tools.handle(engine, made)
     assert set(models.Messaging.objects.values_list("state", flat=True)) == {"new"}
     tools.pass_time(600)
-    tools.handle(road, made)
+    tools.handle(engine, made)
     assert set(models.Messaging.objects.values_list("state", flat=True)) == {"done"}
     assert handler.calls == 2
 
 
 def test_without_the_option_each_message_has_its_own_call():
     made = three_lines()
-    tools.handle(tools.road(note, slow=True), made)
+    tools.handle(tools.engine(note, slow=True), made)
     assert len(effects()) == 3
 
 
 def test_a_slow_rule_has_its_own_number_of_tries():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
-    tools.handle(tools.road(lambda event: 1 / 0, slow=True, tries_of_rule=1, tries=9), made)
+    tools.handle(tools.engine(lambda event: 1 / 0, slow=True, tries_of_rule=1, tries=9), made)
     assert models.Messaging.objects.get().state == "failed"
 
 
@@ -404,8 +404,8 @@ def test_who_takes_too_long_is_given_up_and_comes_back_in_vain():
             jobs.append(job)
             return False
 
-    road = tools.road(note, slow=True, timeout=2.5)
-    road.work(tools.claim(made), Deadline(60), Pool())
+    engine = tools.engine(note, slow=True, timeout=2.5)
+    engine.work(tools.claim(made), Deadline(60), Pool())
     assert jobs[0].timeout == 2.5
     jobs[0].give_up()
     row = models.Messaging.objects.get()
@@ -436,18 +436,18 @@ def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
 
     bot.use_transport(Counts(emulator))
     done = []
-    tools.handle(tools.road(lambda event: done.append(enough.wait(20)), slow=True, typing=True), made)
+    tools.handle(tools.engine(lambda event: done.append(enough.wait(20)), slow=True, typing=True), made)
     assert done == [True]
 
 
 # Events whose rules have nothing to do with the database are written down together, which nobody sees.
 
 
-def handled(road):
+def handled(engine):
     """Handle the first event of each queue as a worker does; give what is to be written down."""
     leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=100)
-    next_rows = road.inbox.next_rows(leases)
-    return [road.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases]
+    next_rows = engine.inbox.next_rows(leases)
+    return [engine.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases]
 
 
 def say_hello(*psids):
@@ -467,16 +467,16 @@ def free(kind: str = tools.IN) -> bool:
 
 
 def test_many_events_cost_no_more_statements_than_two():
-    road = tools.road(lambda event: event.mid)
+    engine = tools.engine(lambda event: event.mid)
     counts = []
     for people in (2, 30):
         psids = [f"70{people}{number:03}" for number in range(people)]
         say_hello(*psids)
-        done = handled(road)
+        done = handled(engine)
         assert all(done)
         assert models.Reply.objects.filter(recipient__in=psids).count() == 0
         with CaptureQueriesContext(connection) as queries:
-            road.inbox.write_down(done)
+            engine.inbox.write_down(done)
         counts.append(len(queries))
         assert {text[2:] for text in texts()} >= set(psids)
     assert counts[0] == counts[1]
@@ -491,7 +491,7 @@ def test_a_rule_that_asks_the_database_has_its_own_transaction():
         return "answer"
 
     say_hello("7001")
-    assert handled(tools.road(asks)) == [None]
+    assert handled(tools.engine(asks)) == [None]
     assert (states(), texts(), effects(), free()) == (["done"], ["answer"], ["m_7001"], True)
 
 
@@ -501,7 +501,7 @@ def test_answers_stay_in_order_whoever_queues_them():
         return "three"
 
     say_hello("7001")
-    assert handled(tools.road(lambda event: "one", queues, lambda event: "four")) == [None]
+    assert handled(tools.engine(lambda event: "one", queues, lambda event: "four")) == [None]
     assert texts() == ["one", "two", "three", "four"]
 
 
@@ -514,17 +514,17 @@ def test_what_a_rule_leaves_to_do_on_commit_comes_after_its_answer(django_captur
 
     say_hello("7001")
     with django_capture_on_commit_callbacks(execute=True):
-        assert handled(tools.road(waits)) == [None]
+        assert handled(tools.engine(waits)) == [None]
     assert found == [(["done"], ["answer"])]
 
 
 def test_who_lost_the_queue_meanwhile_writes_nothing_down(caplog):
-    road = tools.road(lambda event: "answer")
+    engine = tools.engine(lambda event: "answer")
     made = models.Conversation.objects.get(pk=say_hello("7001")[0])
     say_hello("7002")
-    done = handled(road)
+    done = handled(engine)
     tools.steal(made)
-    road.inbox.write_down(done)
+    engine.inbox.write_down(done)
     assert (states(), texts()) == (["new", "done"], ["answer"])
     assert models.Reply.objects.get().recipient_id == "7002"
     assert "lease_lost" in {getattr(record, "action", "") for record in caplog.records}
@@ -538,12 +538,12 @@ def test_who_swallows_the_loss_of_the_queue_has_no_effect_either():
             note(event)
         return "answer"
 
-    road = tools.road(swallows)
+    engine = tools.engine(swallows)
     made = models.Conversation.objects.get(pk=say_hello("7001")[0])
     lease = tools.claim(made)
-    head = road.inbox.next_rows([lease])[lease.queue_id]
+    head = engine.inbox.next_rows([lease])[lease.queue_id]
     tools.steal(made)
-    assert road.handle(lease, Deadline(60), RunHere(), head) is None
+    assert engine.handle(lease, Deadline(60), RunHere(), head) is None
     assert (states(), texts(), effects()) == (["new"], [], [])
 
 
@@ -556,9 +556,9 @@ def test_one_that_cannot_be_written_down_leaves_the_others_alone(monkeypatch):
         insert(self, replies)
 
     monkeypatch.setattr(type(models.Reply.objects), "insert", refuses)
-    road = tools.road(lambda event: event.mid)
+    engine = tools.engine(lambda event: event.mid)
     say_hello("7001", "7002", "7003")
-    road.inbox.write_down(handled(road))
+    engine.inbox.write_down(handled(engine))
     assert (states(), sorted(texts())) == (["done", "new", "done"], ["m_7001", "m_7003"])
     failed = models.Messaging.objects.get(state="new")
     assert (failed.tries, free()) == (1, True)
@@ -572,10 +572,10 @@ def test_whoever_listens_to_rows_hears_of_each():
         heard.append((instance.pk is not None, created))
 
     say_hello("7001", "7002")
-    road = tools.road(lambda event: "answer")
+    engine = tools.engine(lambda event: "answer")
     post_save.connect(hear, models.Reply)
     try:
-        road.inbox.write_down([done for done in handled(road) if done])
+        engine.inbox.write_down([done for done in handled(engine) if done])
     finally:
         post_save.disconnect(hear, models.Reply)
     assert heard == [(True, True)] * 2

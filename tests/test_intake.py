@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from djmessenger import bot, models
 from djmessenger.pipeline import intake
-from djmessenger.pipeline.road import MOST_CALLBACKS
-from tests import road_tools as tools
+from djmessenger.pipeline.engine import MOST_CALLBACKS
+from tests import pipeline_tools as tools
 from tests.faults import hostile
 
 pytestmark = pytest.mark.django_db
@@ -120,7 +120,7 @@ def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_s
         return split(callback_ids)
 
     monkeypatch.setattr(intake, "split_many", stumble)
-    todo = bot.get_road().split_waiting()
+    todo = bot.get_engine().split_waiting()
     assert len(todo.conversations) == 1
     rows = models.Callback.objects.in_bulk([broken, fine])
     assert (rows[broken].state, rows[fine].state) == ("quarantined", "split")
@@ -169,17 +169,17 @@ def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
 
 def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():
     intake.store(b"no json")
-    assert bot.get_road().split_waiting()
-    assert not bot.get_road().split_waiting()
+    assert bot.get_engine().split_waiting()
+    assert not bot.get_engine().split_waiting()
 
 
 def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
     rows = [intake.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
     # To this process they are locked: it finds them waiting, and can split none.
     monkeypatch.setattr(intake, "split_many", lambda callback_ids, take: intake.Split())
-    assert not bot.get_road().split_waiting()
+    assert not bot.get_engine().split_waiting()
     monkeypatch.undo()
-    todo = bot.get_road().split_waiting()
+    todo = bot.get_engine().split_waiting()
     assert (todo.callbacks, todo.more) == (len(rows), True)
 
 
@@ -194,10 +194,10 @@ def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_
         return split(callback_ids)
 
     monkeypatch.setattr(intake, "split_many", deadlock)
-    bot.get_road().split_waiting()
+    bot.get_engine().split_waiting()
     assert models.Callback.objects.get(state="new").pk == unlucky
     monkeypatch.undo()
-    bot.get_road().split_waiting()
+    bot.get_engine().split_waiting()
     assert models.Messaging.objects.count() == 2
 
 

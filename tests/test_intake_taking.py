@@ -14,7 +14,7 @@ from djmessenger.pipeline.inbox import RunHere
 from djmessenger.pipeline.pools import PollBudget
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -28,12 +28,12 @@ def taken(*items, take: int = 5) -> intake.Split:
     return intake.split_many([intake.store(tools.body(*items))], take)
 
 
-def finish(road, todo: intake.Split) -> None:
+def finish(engine, todo: intake.Split) -> None:
     """Handle what a split took, as a worker does."""
     for lease in todo.leases:
-        done = road.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
+        done = engine.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
         if done is not None:
-            road.inbox.write_down([done])
+            engine.inbox.write_down([done])
 
 
 def between_reading_and_locking(monkeypatch, what) -> None:
@@ -53,19 +53,19 @@ def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_
     assert todo.conversations == []
     assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
     heard = []
-    finish(tools.road(lambda event: heard.append(event.mid)), todo)
+    finish(tools.engine(lambda event: heard.append(event.mid)), todo)
     assert heard == ["m_1"]
     assert tools.queue_of(someone).leased_until is None
-    tools.handle(tools.road(lambda event: heard.append(event.mid)), someone)
+    tools.handle(tools.engine(lambda event: heard.append(event.mid)), someone)
     assert heard == ["m_1", "m_2"]
 
 
 def test_what_is_known_of_an_event_without_reading_it_is_what_reading_it_gives(someone):
-    finish(tools.road(), taken(tools.text("m_0")))
+    finish(tools.engine(), taken(tools.text("m_0")))
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
     known = todo.next_rows[lease.queue_id]
-    (read,) = tools.road().inbox.next_rows([lease]).values()
+    (read,) = tools.engine().inbox.next_rows([lease]).values()
     for row in (models.Messaging, models.Conversation, models.FBUserProfile, models.Page):
         for field in row._meta.concrete_fields:
             pair = []
@@ -99,7 +99,7 @@ def test_what_waits_although_nobody_was_told_is_not_overtaken(someone):
     todo = taken(tools.text("m_2"))
     assert (todo.leases, todo.conversations) == ([], [someone.pk])
     heard = []
-    tools.handle(tools.road(lambda event: heard.append(event.mid)), someone)
+    tools.handle(tools.engine(lambda event: heard.append(event.mid)), someone)
     assert heard == ["m_1", "m_2"]
 
 
@@ -120,7 +120,7 @@ def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(some
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
     assert todo.next_rows == {}
-    (head,) = tools.road().inbox.next_rows([lease]).values()
+    (head,) = tools.engine().inbox.next_rows([lease]).values()
     assert head.conversation.state == {"step": 2}
 
 
@@ -143,7 +143,7 @@ def test_what_was_let_go_of_between_the_reading_and_the_lock_is_not_forgotten(so
 
 def test_repeats_leave_the_conversation_idle(someone):
     item = tools.text("m_1")
-    finish(tools.road(lambda event: None), taken(item))
+    finish(tools.engine(lambda event: None), taken(item))
     todo = taken(item, tools.text("m_x", psid="701"))
     assert someone.pk not in {lease.conversation_id for lease in todo.leases}
     row = tools.queue_of(someone)
@@ -154,7 +154,7 @@ def test_a_person_who_writes_for_the_first_time_is_taken_and_read_anew():
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
     assert todo.next_rows == {}
-    (head,) = tools.road().inbox.next_rows([lease]).values()
+    (head,) = tools.engine().inbox.next_rows([lease]).values()
     assert head.mid == "m_1"
 
 
@@ -188,12 +188,12 @@ def test_who_has_waited_longer_comes_first():
     """A worker with a backlog takes nothing that has only just come."""
     asked = []
 
-    class Road:
+    class Engine:
         def split_waiting(self, take):
             asked.append(take)
             return intake.Split()
 
-    worker = Worker(Road, threads=3, slow_threads=1)
+    worker = Worker(Engine, threads=3, slow_threads=1)
     events = types.SimpleNamespace(waiting=lambda: 0)
     crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_budget=PollBudget(), events=events)
     worker._split(crew)

@@ -656,7 +656,7 @@ def test_forgetting_splits_what_waits_first(person, settings):
     assert post(body_of("hello")) == 200
     forget(PSID)
     assert not models.Callback.objects.filter(state="new").exists()
-    bot.get_road().sweep()
+    bot.get_engine().sweep()
     assert PSID not in everything()
 
 

@@ -16,7 +16,7 @@ from djmessenger.graph import Client, Response, errors
 from djmessenger.models import LeaseLost
 from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline.inbox import RunHere
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -50,7 +50,7 @@ def look(made, *, seconds: float = 0.6) -> None:
     """Let one interval pass, and look again."""
     tools.pass_time(seconds)
     models.ConversationQueue.objects.wake([made.pk], tools.OUT)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
 
 
 @pytest.fixture
@@ -75,7 +75,7 @@ def heard():
 
 def test_a_reply_is_sent_with_a_token_that_an_attempt_bears(made, person, emulator):
     reply = tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     reply.refresh_from_db()
     attempt = reply.attempts.get()
     (bubble,) = person.received
@@ -92,7 +92,7 @@ def test_a_reply_is_sent_with_a_token_that_an_attempt_bears(made, person, emulat
 def test_an_authors_own_metadata_follows_the_token(made, person):
     data = {"message": {"text": "hi", "metadata": "of the author"}}
     models.Reply.objects.queue(made, data, type="simple_text")
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     token, _, own = person.received[0].metadata.partition(" ")
     assert (token, own) == (models.Attempt.objects.get().token, "of the author")
 
@@ -100,7 +100,7 @@ def test_an_authors_own_metadata_follows_the_token(made, person):
 def test_replies_leave_in_the_order_of_queueing(made, person):
     for number in range(5):
         tools.queue(made, str(number))
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert person.texts == list("01234")
 
 
@@ -148,7 +148,7 @@ def test_a_conversation_made_by_hand_gets_its_queues(person):
     made = models.Conversation.objects.between(tools.PAGE, tools.PSID)
     assert not made.queues.exists()
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert person.texts == ["hi"]
 
 
@@ -178,7 +178,7 @@ def test_a_conversation_made_by_hand_gets_its_queues(person):
 def test_each_answer_has_its_fate(fault, options, outcome, fate, made, emulator):
     emulator.faults.on(fault, times=1, **options)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert (fates(), outcomes()) == ([fate], [outcome])
 
 
@@ -199,7 +199,7 @@ def test_an_answer_that_says_nothing_leaves_the_fate_unknown(answer, made):
 
     bot.use_transport(Says())
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert (fates(), outcomes()) == (["unknown"], ["unknown"])
 
 
@@ -212,7 +212,7 @@ def test_an_answer_with_what_no_column_takes_still_settles(made):
 
     bot.use_transport(Says())
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["sent"]
 
 
@@ -223,7 +223,7 @@ def test_a_transport_that_breaks_leaves_the_fate_unknown(made):
 
     bot.use_transport(Breaks())
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert (fates(), outcomes()) == (["unknown"], ["unknown"])
 
 
@@ -235,7 +235,7 @@ def test_two_rows_never_bear_one_message_id(made):
     bot.use_transport(Same())
     tools.queue(made)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["sent", "sent"]
     assert set(models.Reply.objects.values_list("mid", flat=True)) == {"m_same", None}
 
@@ -244,7 +244,7 @@ def test_a_refused_reply_does_not_hold_up_the_next(made, person, emulator):
     emulator.faults.on("refused", times=1, code=100, message="bad")
     tools.queue(made, "bad")
     tools.queue(made, "good")
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["failed", "sent"]
     assert person.texts == ["good"]
 
@@ -253,17 +253,17 @@ def test_an_unsent_reply_waits_longer_each_time_and_the_next_waits_behind_it(mad
     emulator.faults.on("unreachable", times=3)
     tools.queue(made, "first")
     tools.queue(made, "second")
-    road, waits = bot.get_road(), []
+    engine, waits = bot.get_engine(), []
     for _ in range(3):
-        tools.send(road, made)
+        tools.send(engine, made)
         reply = models.Reply.objects.earliest("id")
         waits.append((reply.not_before - timezone.now()).total_seconds())
         models.ConversationQueue.objects.wake([made.pk], tools.OUT)
-        tools.send(road, made)
+        tools.send(engine, made)
         assert models.Attempt.objects.count() == len(waits)
         tools.pass_time(waits[-1] + 1)
     assert 0 < waits[0] < waits[1] < waits[2]
-    tools.send(road, made)
+    tools.send(engine, made)
     assert person.texts == ["first", "second"]
 
 
@@ -273,7 +273,7 @@ def test_an_unsent_reply_waits_longer_each_time_and_the_next_waits_behind_it(mad
 def test_an_echo_settles_what_got_no_answer(made, person, emulator, heard):
     emulator.faults.on("timeout_after", times=1)
     reply = tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["unknown"]
     echoes_arrive(emulator)
     look(made)
@@ -286,7 +286,7 @@ def test_an_echo_in_standby_settles_too(made, person, emulator):
     emulator.faults.on("timeout_after", times=1)
     emulator.faults.on("standby")
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     echoes_arrive(emulator)
     look(made)
     assert (fates(), len(person.received)) == (["sent"], 1)
@@ -295,7 +295,7 @@ def test_an_echo_in_standby_settles_too(made, person, emulator):
 def test_an_echo_for_another_person_settles_nothing(made, emulator):
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     tools.receive(tools.echo("m_other", models.Attempt.objects.get().token, psid="7099"))
     look(made)
     assert fates() == ["unknown"]
@@ -305,7 +305,7 @@ def test_without_an_echo_it_is_sent_again_after_the_wait(made, person, emulator,
     settings.DJM_ECHO_WAIT = 2.0
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     looks = 0
     while fates() == ["unknown"]:
         look(made)
@@ -319,11 +319,11 @@ def test_looks_before_their_time_wait_nothing_off(made, person, emulator, settin
     settings.DJM_ECHO_WAIT = 12.0
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     for number in range(30):
         tools.queue(made, str(number))
         models.ConversationQueue.objects.wake([made.pk], tools.OUT)
-        tools.send(bot.get_road(), made)
+        tools.send(bot.get_engine(), made)
     assert fates()[0] == "unknown"
     echoes_arrive(emulator)
     look(made)
@@ -334,7 +334,7 @@ def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, s
     settings.DJM_ECHO_WAIT = 5.0
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     look(made)
     look(made, seconds=3600)
     assert models.Reply.objects.get().observed_wait <= 1.0
@@ -343,7 +343,7 @@ def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, s
 
 @pytest.mark.parametrize(("lag", "wait"), [(None, 15.0), (0.1, 10.0), (5.0, 20.0), (3600.0, 120.0)])
 def test_the_wait_follows_the_lag_of_echoes_within_bounds(lag, wait):
-    assert bot.get_road().outbox._wait(models.Page(echo_lag=lag)) == wait
+    assert bot.get_engine().outbox._wait(models.Page(echo_lag=lag)) == wait
 
 
 @pytest.mark.parametrize(
@@ -362,7 +362,7 @@ def test_what_looks_count(moments, waited, made):
     for moment in moments:
         reply.refresh_from_db()
         reply.now = began + datetime.timedelta(seconds=moment)
-        bot.get_road().outbox._count_observed_time([reply])
+        bot.get_engine().outbox._count_observed_time([reply])
     reply.refresh_from_db()
     assert reply.observed_wait == waited
 
@@ -376,12 +376,12 @@ def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator
         made = [tools.conversation(f"70{people}{number:03}") for number in range(people)]
         for one in made:
             tools.queue(one)
-            tools.send(bot.get_road(), one)
+            tools.send(bot.get_engine(), one)
         tools.pass_time(0.6)
         leases = models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=100)
         assert len(leases) >= people
         with CaptureQueriesContext(connection) as queries:
-            assert bot.get_road().outbox.begin(leases, Deadline(60)) == ([], [])
+            assert bot.get_engine().outbox.begin(leases, Deadline(60)) == ([], [])
         counts.append(len(queries))
     assert counts[0] == counts[1]
     assert set(fates()) == {"unknown"}
@@ -393,9 +393,9 @@ def test_a_queue_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, em
     """What staff changed while the queue was held is seen when it is let go of."""
     emulator.faults.on("timeout_before")
     reply = tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     tools.pass_time(0.6)
-    outbox = bot.get_road().outbox
+    outbox = bot.get_engine().outbox
     lease = tools.claim(made, tools.OUT)
     head = outbox._next_rows([lease])[made.pk]
     models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
@@ -408,7 +408,7 @@ def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person
     settings.DJM_ECHO_WAIT = 1.0
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     (echo,) = (pending.item for pending in emulator.waiting if "message" in pending.item)
     stored = tools.intake.store(tools.body(echo))
     for _ in range(10):
@@ -426,7 +426,7 @@ def test_the_answer_that_a_dead_holder_wrote_down_settles(made, person, emulator
     models.Attempt.objects.create(
         reply=reply, number=1, token="t", fencing_token=1, outcome="accepted", mid="m_1"
     )
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     reply.refresh_from_db()
     assert (reply.state, reply.mid, person.received) == ("sent", "m_1", [])
 
@@ -435,7 +435,7 @@ def test_a_reply_that_a_dead_holder_was_sending_is_unknown_first(made, person, e
     reply = tools.queue(made)
     models.Reply.objects.update(state="sending")
     models.Attempt.objects.create(reply=reply, number=1, token="t", fencing_token=1)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert (fates(), person.received) == (["unknown"], [])
 
 
@@ -446,7 +446,7 @@ def test_it_is_set_aside_where_that_is_wanted(mode, setting, made, person, emula
     tools.queue(made)
     models.Reply.objects.update(is_parked_when_unsure=mode)
     tools.queue(made, "next")
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     for _ in range(5):
         look(made)
     assert fates() == ["parked", "sent"]
@@ -460,7 +460,7 @@ def test_an_echo_that_comes_after_it_was_set_aside_mends_it(
     settings.DJM_ECHO_WAIT, settings.DJM_WHEN_UNSURE = 1.0, "park"
     emulator.faults.on("timeout_after", times=1)
     reply = tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     for _ in range(5):
         look(made)
     assert fates() == ["parked"]
@@ -470,8 +470,8 @@ def test_an_echo_that_comes_after_it_was_set_aside_mends_it(
         models.Reply.objects.filter(pk=other.pk).update(state="sent", mid=late["message"]["mid"])
     with django_capture_on_commit_callbacks(execute=True):
         tools.receive(late)
-        tools.handle(bot.get_road(), made)
-        tools.send(bot.get_road(), made)
+        tools.handle(bot.get_engine(), made)
+        tools.send(bot.get_engine(), made)
     reply.refresh_from_db()
     assert reply.state == "sent"
     assert reply.error == ""
@@ -484,7 +484,7 @@ def test_it_is_set_aside_after_three_attempts_of_unknown_fate(made, emulator, se
     settings.DJM_ECHO_WAIT = 1.0
     emulator.faults.on("timeout_before")
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     for _ in range(20):
         look(made)
     assert (fates(), outcomes()) == (["parked"], ["unknown"] * 3)
@@ -505,7 +505,7 @@ def test_where_echoes_never_come_it_is_set_aside_at_once_and_said(made, emulator
     accepted_without_echo(made, 20, seconds_ago=60)
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates()[-1] == "parked"
     assert "message_echoes" in caplog.text
 
@@ -514,7 +514,7 @@ def test_a_burst_whose_echoes_are_on_their_way_is_no_sign_that_none_come(made, e
     accepted_without_echo(made, 50, seconds_ago=1)
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates()[-1] == "unknown"
 
 
@@ -526,16 +526,16 @@ def test_throttling_pauses_the_page_and_is_no_failed_attempt(made, person, emula
     other = tools.conversation("7012345678900001")
     emulator.add_person(tools.PAGE, person_id="7012345678900001").says("hello")
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     page = models.Page.objects.get()
     assert page.paused_until > timezone.now()
     assert ("page_paused", page.pk) in heard
     tools.queue(other)
-    tools.send(bot.get_road(), other)
+    tools.send(bot.get_engine(), other)
     assert models.Attempt.objects.count() == 1
     tools.pass_time(3600)
-    tools.send(bot.get_road(), other)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), other)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["sent", "sent"]
 
 
@@ -544,25 +544,25 @@ def test_a_short_pause_does_not_end_a_long_one(made, emulator):
     emulator.faults.on("refused", times=1, code=613, message="too many")
     tools.queue(made)
     lease = tools.claim(made, tools.OUT)
-    reply = bot.get_road().outbox._next_rows([lease])[made.pk]
+    reply = bot.get_engine().outbox._next_rows([lease])[made.pk]
     models.Page.objects.update(paused_until=long)
-    bot.get_road().outbox._send(lease, reply, Deadline(60))
+    bot.get_engine().outbox._send(lease, reply, Deadline(60))
     assert models.Page.objects.get().paused_until == long
 
 
 def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settings):
     emulator.pages[tools.PAGE].token_error = 463
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["queued"]
     page = models.Page.objects.get()
     assert page.paused_until > timezone.now()
-    assert bot.get_road().outbox.resume() == 0
+    assert bot.get_engine().outbox.resume() == 0
     emulator.pages[tools.PAGE].token_error = None
     emulator.pages[tools.PAGE].token = settings.DJM_PAGE_ACCESS_TOKEN = "made-up-second-token"
     bot.use_transport(EmulatorTransport(emulator))
-    bot.get_road().sweep()
-    tools.send(bot.get_road(), made)
+    bot.get_engine().sweep()
+    tools.send(bot.get_engine(), made)
     page.refresh_from_db()
     assert (page.paused_until, page.paused_token, person.texts) == (None, "", ["hi"])
 
@@ -570,25 +570,25 @@ def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settin
 def test_a_pause_that_ends_while_a_queue_is_let_go_of_holds_it_no_longer(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     models.ConversationQueue.objects.update(ready_at=timezone.now() - datetime.timedelta(minutes=1))
-    outbox, lease, deadline = bot.get_road().outbox, tools.claim(made, tools.OUT), Deadline(60)
+    outbox, lease, deadline = bot.get_engine().outbox, tools.claim(made, tools.OUT), Deadline(60)
     paused = outbox._step(lease, deadline)
     settings.DJM_PAGE_ACCESS_TOKEN = token
     assert outbox.resume() == 1
     outbox._let_go(lease, paused)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert person.texts == ["hi"]
 
 
 def test_without_any_token_replies_wait_for_one(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert fates() == ["queued"]
     settings.DJM_PAGE_ACCESS_TOKEN = token
-    bot.get_road().sweep()
-    tools.send(bot.get_road(), made)
+    bot.get_engine().sweep()
+    tools.send(bot.get_engine(), made)
     assert person.texts == ["hi"]
 
 
@@ -598,7 +598,7 @@ def test_without_any_token_replies_wait_for_one(made, person, settings):
 def test_after_the_window_a_reply_is_too_late(made, person, heard):
     models.Conversation.objects.update(date_last_inbound=timezone.now() - datetime.timedelta(hours=24))
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert (fates(), person.received) == (["expired"], [])
 
 
@@ -606,16 +606,16 @@ def test_a_message_with_a_tag_has_rules_of_its_own(made, emulator):
     models.Conversation.objects.update(date_last_inbound=timezone.now() - datetime.timedelta(days=2))
     data = {"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT", "message": {"text": "hi"}}
     models.Reply.objects.queue(made, data, type="simple_text")
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert outcomes() != []
 
 
 def test_nothing_is_begun_that_could_outlast_the_lease(made, person):
     tools.queue(made)
     tools.queue(made)
-    bot.get_road().work(tools.claim(made, tools.OUT), Deadline(5), RunHere())
+    bot.get_engine().work(tools.claim(made, tools.OUT), Deadline(5), RunHere())
     assert (fates(), person.received, outcomes()) == (["queued", "queued"], [], ["unsent"])
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert len(person.received) == 2
 
 
@@ -624,7 +624,7 @@ def test_who_lost_the_queue_sends_nothing(made, person):
     old = tools.claim(made, tools.OUT)
     tools.steal(made, tools.OUT)
     with pytest.raises(LeaseLost):
-        bot.get_road().outbox.work(old, Deadline(60))
+        bot.get_engine().outbox.work(old, Deadline(60))
     assert (fates(), outcomes(), person.received) == (["queued"], [], [])
 
 
@@ -641,9 +641,9 @@ def test_who_loses_the_queue_during_the_call_leaves_the_message_id_behind(made, 
     bot.use_transport(transport)
     reply = tools.queue(made)
     with pytest.raises(LeaseLost):
-        bot.get_road().outbox.work(tools.claim(made, tools.OUT), Deadline(60))
+        bot.get_engine().outbox.work(tools.claim(made, tools.OUT), Deadline(60))
     assert (fates(), outcomes()) == (["sending"], ["accepted"])
-    bot.get_road().outbox.work(transport.stolen, Deadline(60))
+    bot.get_engine().outbox.work(transport.stolen, Deadline(60))
     reply.refresh_from_db()
     assert (reply.state, reply.mid, models.Attempt.objects.count()) == ("sent", reply.attempts.get().mid, 1)
 
@@ -656,7 +656,7 @@ def test_a_reply_changed_by_hand_meanwhile_keeps_what_the_hand_wrote(made, emula
 
     bot.use_transport(Meanwhile(emulator))
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert models.Reply.objects.get().error == "taken back by staff"
 
 
@@ -671,14 +671,14 @@ def test_signals_tell_the_fate_after_the_commit(made, emulator, heard):
 def test_an_unreachable_person_is_remembered(made, emulator):
     emulator.faults.on("blocked", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert models.FBUserProfile.objects.get().date_unreachable is not None
 
 
 def test_a_body_that_cannot_become_a_call_fails_before_any(made, person):
     reply = tools.queue(made)
     models.Reply.objects.filter(pk=reply.pk).update(data={"message": "no object"})
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     assert (fates(), person.received) == (["failed"], [])
 
 
@@ -693,7 +693,7 @@ def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulato
     emulator.add_person(tools.PAGE, person_id=other)
     tools.queue(made)
     tools.queue(tools.conversation(other))
-    outbox = bot.get_road().outbox
+    outbox = bot.get_engine().outbox
     pending_sends, _ = outbox.begin(
         models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60)
     )
@@ -714,7 +714,7 @@ def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulato
 def start(*replies, limit: int = 10):
     """Insert new replies as an event's transaction does; give what may be called at its commit."""
     with transaction.atomic():
-        return bot.get_road().outbox.start(replies, Deadline(60), limit)
+        return bot.get_engine().outbox.start(replies, Deadline(60), limit)
 
 
 def unsaved(made, text: str = "hi") -> models.Reply:
@@ -729,8 +729,8 @@ def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(made
     assert (fates(), outcomes()) == (["sending", "queued"], [""])
     assert pending.attempt.fencing_token == tools.queue_of(made, tools.OUT).fencing_token
     assert models.ConversationQueue.objects.claim(tools.OUT, seconds=60) == []
-    assert bot.get_road().outbox.end([bot.get_road().outbox.call(pending)]) == []
-    tools.send(bot.get_road(), made)
+    assert bot.get_engine().outbox.end([bot.get_engine().outbox.call(pending)]) == []
+    tools.send(bot.get_engine(), made)
     assert (fates(), person.texts) == (["sent", "sent"], ["1", "2"])
 
 
@@ -767,5 +767,5 @@ def test_what_was_not_committed_is_not_called_and_begins_anew(made, person):
         transaction.set_rollback(True)
     assert not models.Reply.objects.exists()
     (pending,) = start(reply)
-    bot.get_road().outbox.end([bot.get_road().outbox.call(pending)])
+    bot.get_engine().outbox.end([bot.get_engine().outbox.call(pending)])
     assert (fates(), person.texts) == (["sent"], ["hi"])

@@ -22,7 +22,7 @@ from djmessenger.bot import tokens
 from djmessenger.exceptions import DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph import Secret
 from tests.graph_tools import Recorder, frames_of, refusal
-from tests.road_tools import now_ms, pass_time, policy
+from tests.pipeline_tools import now_ms, pass_time, policy
 
 urlpatterns = [path("admin/", admin.site.urls), path("", include("djmessenger.urls"))]
 
@@ -199,7 +199,7 @@ class TestInstagram:
         }
         # 450 letters of three bytes each: one message on Messenger, two within Instagram's 1,000 bytes.
         monkeypatch.setattr(bot, "get_policy", lambda page=None: policy(lambda event: "語 " * 450))
-        bot.get_road.cache_clear()
+        bot.get_engine.cache_clear()
         post(client, body((INSTA, message(INSTA, ANA)), kind="instagram"))
         assert models.Page.objects.get().channel == "instagram"
         assert len(meta.sent) == 2
@@ -243,7 +243,7 @@ def test_the_limit_and_the_client_are_those_of_the_event(two_apps, meta, client,
         "get_policy",
         lambda page=None: policy(lambda event: seen.append((event.page.page_id, graph.current().page_id))),
     )
-    bot.get_road.cache_clear()
+    bot.get_engine.cache_clear()
     two_apps.DJM_PAGES = {page: {"token": f"token-of-{page}", "app_id": APP_A} for page in (A, B)}
     post(client, body((A, message(A, ANA)), (B, message(B, BEN))))
     assert seen == [(A, A), (B, B)]
@@ -253,7 +253,7 @@ def test_the_pages_language_is_the_second_choice(two_apps, meta, client, monkeyp
     two_apps.DJM_PAGES = {A: {"token": "token-of-a", "language": "de"}, B: {"token": "token-of-b"}}
     two_apps.DJM_APP_SECRET = SECRETS[APP_A]
     monkeypatch.setattr(bot, "get_policy", lambda page=None: policy(lambda event: gettext_lazy("Yes")))
-    bot.get_road.cache_clear()
+    bot.get_engine.cache_clear()
     person = "7012345678900003"
     models.FBUserProfile.objects.create(psid=person, locale="fr_FR")
     post(client, body((A, message(A, ANA)), (B, message(B, BEN)), (A, message(A, person))))
@@ -432,7 +432,7 @@ class TestTokens:
         conversation.date_last_inbound = timezone.now()
         conversation.save()
         reply = models.Reply.objects.queue(conversation, {"message": {"text": "x"}}, type="simple_text")
-        bot.get_road().send(conversation.pk)
+        bot.get_engine().send(conversation.pk)
         reply.refresh_from_db()
         assert (reply.state, meta.requests) == ("queued", [])
         page = models.Page.objects.get()
@@ -440,7 +440,7 @@ class TestTokens:
         assert "DJM_TOKEN_KEYS" in page.pause_reason
         settings.DJM_TOKEN_KEYS = KEYS
         pass_time(3600)
-        bot.get_road().send(conversation.pk)
+        bot.get_engine().send(conversation.pk)
         reply.refresh_from_db()
         assert reply.state == "sent"
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from djmessenger import models
 from djmessenger.sql import Among, Given, Prepared, Several, insert_each, update_each
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 

@@ -1,4 +1,4 @@
-"""The simulator's server side: who may use it, what goes where, and that no act leaves the real road."""
+"""The simulator's server side: who may use it, what goes where, and that no act leaves the real engine."""
 
 from __future__ import annotations
 
@@ -179,10 +179,10 @@ def test_a_check_warns_of_a_live_site(settings):
     assert checks.check_simulator() == []
 
 
-# The road
+# The engine
 
 
-def test_an_act_takes_the_whole_road(ana, client):
+def test_an_act_takes_the_whole_pipeline(ana, client):
     does(ana, "says", "hi")
     assert ana.texts
     event = models.Messaging.objects.get(type="SIMPLE_TEXT")

@@ -1,4 +1,4 @@
-"""Threads of the road on SQLite, in a project that says nothing about transactions."""
+"""Threads of the engine on SQLite, in a project that says nothing about transactions."""
 
 from __future__ import annotations
 

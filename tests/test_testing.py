@@ -500,7 +500,7 @@ class TestTime:
         assert abs(messenger.emulator.clock() - time.time()) < 60
 
 
-class TestRoad:
+class TestPipeline:
     def test_nothing_is_sent_before_the_tests_own_transaction_ends(self, messenger):
         ana = messenger.person()
         ana.says("hi")

@@ -24,7 +24,7 @@ from djmessenger.pipeline import intake
 from djmessenger.rules import policy_from_modules, rule, text
 from messenger_emulator import Emulator
 from tests.graph_tools import Recorder, frames_of, refusal
-from tests.road_tools import PSID, body, now_ms, pass_time
+from tests.pipeline_tools import PSID, body, now_ms, pass_time
 
 urlpatterns = [path("admin/", admin.site.urls), path("", include("djmessenger.urls"))]
 
@@ -173,7 +173,7 @@ def calls_that_fail(seen, settings):
         for conversation in models.Conversation.objects.select_related("page"):
             models.Reply.objects.queue(conversation, {"message": {"text": "x"}}, type="simple_text")
             pass_time(7 * 3600)
-            bot.get_road().send(conversation.pk)
+            bot.get_engine().send(conversation.pk)
             # What waits for an echo is not to keep the next from being tried.
             models.Reply.objects.filter(state__in=models.Reply.OPEN).update(state="failed")
             config = bot.get_client(conversation.page)
@@ -230,7 +230,7 @@ def test_no_token_shows_anywhere(seen, client, admin_client, settings, monkeypat
     picture = tmp_path / "a.gif"
     picture.write_bytes(b"GIF89a")
     monkeypatch.setattr(bot, "get_policy", lambda page=None: policy_from_modules([__name__]))
-    bot.get_road.cache_clear()
+    bot.get_engine.cache_clear()
     good_calls_and_broken_handlers(seen, client, picture)
     calls_that_fail(seen, settings)
     mistakes_of_settings(seen, settings)

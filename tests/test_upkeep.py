@@ -13,7 +13,7 @@ import pytest
 from django.utils import timezone
 
 from djmessenger import models
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parent.parent
 def failed(*mids: str) -> models.Conversation:
     made = tools.conversation()
     tools.receive(*[tools.text(mid, at=tools.now_ms() + number) for number, mid in enumerate(mids)])
-    tools.handle(tools.road(lambda event: 1 / 0, tries=1), made)
+    tools.handle(tools.engine(lambda event: 1 / 0, tries=1), made)
     assert set(models.Messaging.objects.values_list("state", flat=True)) == {"failed"}
     return made
 

@@ -23,7 +23,7 @@ from djmessenger.pipeline.pools import SlowThreads
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
 from djmessenger.routing import Policy
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 LONG = 20.0
 """Seconds after which a test gives up; nothing here is meant to take long."""
@@ -39,13 +39,13 @@ def until(condition, what: str = "it") -> None:
 
 @pytest.fixture
 def work(file_database, emulator, settings):
-    """Start workers with a road; they are stopped in the end."""
+    """Start workers with a engine; they are stopped in the end."""
     settings.DJM_DISPATCHER = "worker"
     settings.DJM_POLL = 0.02
     started = []
 
-    def start(road, **options):
-        made = Worker(lambda: road, **{"threads": 2, "slow_threads": 2, **options})
+    def start(engine, **options):
+        made = Worker(lambda: engine, **{"threads": 2, "slow_threads": 2, **options})
         started.append(made)
         made.start()
         return made
@@ -76,17 +76,17 @@ def store(*people, times: int = 1) -> None:
 
 def test_what_is_stored_is_split_handled_and_answered_in_order(work, people):
     store(*people, times=5)
-    work(tools.road(lambda event: event.text), threads=4)
+    work(tools.engine(lambda event: event.text), threads=4)
     for person in people:
         until(lambda person=person: len(person.received) == 5, "an answer")
         assert person.texts == list("01234")
 
 
 def test_two_workers_share_the_work_and_double_nothing(work, people):
-    road = tools.road(lambda event: event.text)
+    engine = tools.engine(lambda event: event.text)
     store(*people, times=6)
-    work(road)
-    work(road)
+    work(engine)
+    work(engine)
     until(lambda: all(len(person.received) >= 6 for person in people), "every answer")
     until(lambda: not models.ConversationQueue.objects.exclude(ready_at=None).exists(), "rest")
     assert [person.texts for person in people] == [list("012345")] * 4
@@ -103,7 +103,7 @@ def test_a_slow_graph_keeps_nobody_from_being_heard(work, people, emulator):
     tools.bot.use_transport(Slow(emulator))
     heard = []
     store(*people)
-    work(tools.road(lambda event: heard.append(event.mid) or "answer"), threads=1)
+    work(tools.engine(lambda event: heard.append(event.mid) or "answer"), threads=1)
     until(lambda: len(heard) == 4, "hearing all")
     gate.set()
     until(lambda: all(person.texts for person in people), "every answer")
@@ -119,8 +119,8 @@ def test_slow_rules_delay_no_other_conversation(work, people, settings):
 
     slow = tools.policy(ask, slow=True)
     quick = tools.policy(lambda event: "quick")
-    road = tools.road()
-    road.inbox._policy_for = lambda page: slow
+    engine = tools.engine()
+    engine.inbox._policy_for = lambda page: slow
 
     def by_person(messaging):
         chosen = quick if messaging.get_psid() == people[3].id else slow
@@ -128,7 +128,7 @@ def test_slow_rules_delay_no_other_conversation(work, people, settings):
 
     slow.decide = by_person
     store(*people)
-    made = work(road, threads=1, slow_threads=1)
+    made = work(engine, threads=1, slow_threads=1)
     until(lambda: people[3].texts == ["quick"], "the quick answer")
     assert not any(person.texts for person in people[:3])
     gate.set()
@@ -279,15 +279,15 @@ def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_d
 
 
 def test_a_place_is_not_kept_for_what_turns_out_to_be_quick(work, people):
-    road = tools.road(lambda event: "quick")
+    engine = tools.engine(lambda event: "quick")
     slow = tools.policy(lambda event: "slow", slow=True)
     store(people[0], people[1])
-    while road.split_waiting():
+    while engine.split_waiting():
         pass
     models.ConversationQueue.objects.filter(kind=tools.IN).update(is_slow=True)
-    work(road, slow_threads=1)
+    work(engine, slow_threads=1)
     until(lambda: people[0].texts == people[1].texts == ["quick"], "the quick answers")
-    road.inbox._policy_for = lambda page: slow
+    engine.inbox._policy_for = lambda page: slow
     store(people[2], people[3])
     until(lambda: people[2].texts == people[3].texts == ["slow"], "the slow answers")
 
@@ -301,14 +301,14 @@ def test_what_waits_for_a_thread_for_slow_work_is_held_by_nobody_and_any_worker_
             gate.wait(LONG)
         return event.text
 
-    road = tools.road(ask, slow=True)
+    engine = tools.engine(ask, slow=True)
     store(*people, times=3)
-    work(road, slow_threads=1)
+    work(engine, slow_threads=1)
     incoming = models.ConversationQueue.objects.filter(kind=tools.IN)
     until(lambda: incoming.filter(is_slow=True, leased_until=None).count() == 3, "the waiting")
     assert incoming.exclude(leased_until=None).count() == 1
     assert len(calls) == 1
-    work(road, slow_threads=1)
+    work(engine, slow_threads=1)
     until(lambda: sum(person.texts == list("012") for person in people) == 3, "three answers by the other")
     gate.set()
     until(lambda: all(person.texts == list("012") for person in people), "every answer")
@@ -319,7 +319,7 @@ def test_many_who_wait_for_slow_work_are_answered_in_turn_by_few_threads(work, p
     # What a thread leaves free is looked for at once, not at the next poll.
     settings.DJM_POLL = LONG
     store(*people, times=5)
-    work(tools.road(lambda event: event.text, slow=True), slow_threads=1)
+    work(tools.engine(lambda event: event.text, slow=True), slow_threads=1)
     until(lambda: all(person.texts == list("01234") for person in people), "every answer")
     assert not models.ConversationQueue.objects.filter(is_slow=True).exists()
 
@@ -343,7 +343,7 @@ def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
         gate.wait(LONG)
 
     store(people[0], times=3)
-    made = work(tools.road(handle), threads=1)
+    made = work(tools.engine(handle), threads=1)
     assert begun.wait(LONG)
     made.stop_soon()
     until(lambda: all(deadline.remaining() <= 0 for deadline in made._deadlines), "the word to stop")
@@ -359,10 +359,10 @@ def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
 def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, people, settings):
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
-    road = tools.road(lambda event: event.text)
-    while road.split_waiting():
+    engine = tools.engine(lambda event: event.text)
+    while engine.split_waiting():
         pass
-    worker = Worker(lambda: road, threads=1, slow_threads=1)
+    worker = Worker(lambda: engine, threads=1, slow_threads=1)
     pools = [Threads(1, name) for name in ("split", "in", "out")]
     for pool in pools:
         pool.close()
@@ -373,7 +373,7 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
         slow=SlowThreads(1, lambda: None),
         send_budget=types.SimpleNamespace(pause=lambda: 1.0),
         events=types.SimpleNamespace(
-            write_here=lambda done: road.inbox.write_down([done]), waiting=lambda: 0
+            write_here=lambda done: engine.inbox.write_down([done]), waiting=lambda: 0
         ),
         answers=types.SimpleNamespace(put=answers.append, waiting=lambda: len(answers)),
     )
@@ -381,7 +381,7 @@ def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, peopl
     assert worker._poll_incoming(crew)
     assert models.Messaging.objects.get().state == "done"
     assert worker._poll_outgoing(crew)
-    road.outbox.end(answers)
+    engine.outbox.end(answers)
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert people[0].texts == ["0"]
 
@@ -417,7 +417,7 @@ def test_what_meta_accepted_is_written_down_when_the_database_is_back(work, peop
 
     monkeypatch.setattr(Outbox, "_accept", staticmethod(stumble))
     store(people[0])
-    work(tools.road(lambda event: "hi"))
+    work(tools.engine(lambda event: "hi"))
     until(lambda: models.Reply.objects.filter(state="sent").exists(), "the settling")
     assert trouble == []
     assert models.Attempt.objects.get().outcome == "accepted"
@@ -439,19 +439,19 @@ def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch
         lambda self, *args, **options: stumble(*args, **options),
     )
     store(people[0])
-    work(tools.road(lambda event: "hi"))
+    work(tools.engine(lambda event: "hi"))
     until(lambda: people[0].texts == ["hi"], "the answer")
     assert trouble == []
 
 
 def test_what_no_wake_up_announced_is_found(work, people, settings):
     settings.DJM_SWEEP = 0.05
-    road = tools.road(lambda event: "hi")
+    engine = tools.engine(lambda event: "hi")
     store(people[0])
-    road.split_waiting()
+    engine.split_waiting()
     tools.queue(models.Conversation.objects.get(person=people[0].id), "queued")
     models.ConversationQueue.objects.update(ready_at=None)
-    work(road)
+    work(engine)
     until(lambda: sorted(people[0].texts) == ["hi", "queued"], "both")
 
 
@@ -464,19 +464,19 @@ def test_of_many_processes_one_sweeps(work, people, settings, monkeypatch):
         turns.append(claim(manager, seconds))
         return turns[-1]
 
-    def sweep(road):
-        swept.append(road)
+    def sweep(engine):
+        swept.append(engine)
 
     monkeypatch.setattr(models.queues.SweepManager, "claim", noted)
-    monkeypatch.setattr("djmessenger.pipeline.road.Road.sweep", sweep)
-    road = tools.road(lambda event: event.text)
+    monkeypatch.setattr("djmessenger.pipeline.engine.Engine.sweep", sweep)
+    engine = tools.engine(lambda event: event.text)
     for _process in range(3):
-        work(road)
+        work(engine)
     until(lambda: len(turns) == 3, "a look of each")
     store(people[0])
     until(lambda: people[0].texts == ["0"], "an answer")
     assert sorted(turns) == [False, False, True]
-    assert swept == [road]
+    assert swept == [engine]
 
 
 def test_when_the_one_that_sweeps_dies_another_does(file_database):
@@ -491,7 +491,7 @@ def test_when_the_one_that_sweeps_dies_another_does(file_database):
 def test_callbacks_that_come_at_once_are_all_split_though_nobody_polls(kind, work, people, settings):
     """No wake-up is lost: who takes a part of what waits looks again, for who stored the rest has spoken."""
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
-    made = work(tools.road(lambda event: event.text))
+    made = work(tools.engine(lambda event: event.text))
     until(models.Sweep.objects.exists, "the first look")
     old = tools.now_ms() - 9 * 24 * 3600 * 1000
     for number in range(10):
@@ -506,7 +506,7 @@ def test_an_event_that_arrives_while_its_queue_is_let_go_is_not_forgotten(
     work, people, monkeypatch, settings
 ):
     """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
-    road = tools.road(lambda event: event.text)
+    engine = tools.engine(lambda event: event.text)
     store(people[0])
     release = models.ConversationQueue.objects.release_many
     once = []
@@ -519,14 +519,14 @@ def test_an_event_that_arrives_while_its_queue_is_let_go_is_not_forgotten(
 
     monkeypatch.setattr(type(models.ConversationQueue.objects), "release_many", late)
     settings.DJM_SWEEP = 3600
-    work(road)
+    work(engine)
     until(lambda: people[0].texts == ["0", "late"], "the late one's answer")
 
 
 @pytest.mark.postgresql("elsewhere workers poll")
 def test_postgresql_wakes_a_worker_that_would_not_look(work, people, settings):
     settings.DJM_POLL = 3600
-    work(tools.road(lambda event: "hi"), listen=True)
+    work(tools.engine(lambda event: "hi"), listen=True)
     until(lambda: models.ConversationQueue.objects.exists() or announced(people[0]), "the split")
     until(lambda: people[0].texts == ["hi"] or announced(), "the answer")
 
@@ -561,7 +561,7 @@ def test_a_thread_frozen_in_a_transaction_loses_it(work, people, settings):
             found.extend(cursor.fetchone())
 
     store(people[0])
-    work(tools.road(look))
+    work(tools.engine(look))
     until(lambda: found, "the look")
     assert found == ["30s"]
     with connection.cursor() as cursor:
@@ -595,7 +595,7 @@ def test_a_forked_child_starts_threads_of_its_own(work, people):
     """Without them nothing a child is told of would be worked on; and the parent's locks may be held."""
     store(people[0])
     gate = threading.Event()
-    made = work(tools.road(lambda event: gate.wait(LONG) and "hi"))
+    made = work(tools.engine(lambda event: gate.wait(LONG) and "hi"))
     until(lambda: made._deadlines, "the work")
     made._lock.acquire()
     pid = os.fork()

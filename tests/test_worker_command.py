@@ -14,8 +14,8 @@ from django.core.management import CommandError, call_command
 
 from djmessenger import models
 from messenger_emulator.server import serve
-from tests import road_tools as tools
-from tests.road_tools import LONG, post, until
+from tests import pipeline_tools as tools
+from tests.pipeline_tools import LONG, post, until
 
 pytestmark = pytest.mark.django_db
 

@@ -144,7 +144,7 @@ class SaveMessagingHandler(BaseHandler):
 
     @staticmethod
     def _make(messaging: Messaging) -> models.Messaging:
-        """Give the row of a messaging that did not come by the road; the same messaging has one row."""
+        """Give the row of a messaging that did not come by the engine; the same messaging has one row."""
         conversation = _conversation(messaging)
         now = timezone.now()
         row, _made = models.Messaging.objects.get_or_create(

@@ -57,11 +57,11 @@ def at_once(*jobs: Callable[[], int]) -> list[int]:
 
 def drain() -> None:
     """Do what a queue that somebody else held has left."""
-    road = bot.get_road()
-    road.split_waiting()
-    road.sweep()
+    engine = bot.get_engine()
+    engine.split_waiting()
+    engine.sweep()
     for conversation in models.Conversation.objects.values_list("pk", flat=True):
-        road.conversation(conversation)
+        engine.conversation(conversation)
 
 
 def policy(kind: str, *repliers: str, handlers: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def test_a_pattern_that_explodes_is_cut_and_the_event_goes_on(regex, emulator, s
 def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_queue(emulator, settings):
     settings.DJM_DISPATCHER = "worker"
     assert post(item(1)) == 200
-    bot.get_road().split_waiting()
+    bot.get_engine().split_waiting()
     models.Messaging.objects.update(body={"entry": [{"messaging": "broken"}]})
     drain()
     row = models.Messaging.objects.get()

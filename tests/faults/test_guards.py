@@ -24,7 +24,7 @@ from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
 from djmessenger.receiving import Messaging
 from djmessenger.sql import Prepared
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -59,10 +59,10 @@ def frozen_longer_than_the_lease(person) -> int:
             jobs.append(job.work)
             return False
 
-    road = tools.road(lambda event: "answer", slow=True)
+    engine = tools.engine(lambda event: "answer", slow=True)
     row = models.Messaging.objects.get()
-    road.work(tools.claim(made), Deadline(60), Later())
-    road.work(tools.steal(made), Deadline(60), RunHere())
+    engine.work(tools.claim(made), Deadline(60), Later())
+    engine.work(tools.steal(made), Deadline(60), RunHere())
     models.Messaging.objects.filter(pk=row.pk).update(
         state="new"
     )  # the second has not committed when it resumes
@@ -89,7 +89,7 @@ def test_without_the_fence_a_late_holder_answers_too(person, without):
 
 def a_refusal_that_comes_after_the_lease(person) -> tuple[int, list[str]]:
     """The first holder of an outbox was frozen in its call; the second has sent the reply when it wakes up."""
-    made, sender = tools.conversation(), bot.get_road().outbox
+    made, sender = tools.conversation(), bot.get_engine().outbox
     tools.queue(made)
     (frozen,), _ = sender.begin([tools.claim(made, tools.OUT)], Deadline(60))
     for _ in range(20):
@@ -147,15 +147,15 @@ def an_answer_lost_and_its_echo_late(person, emulator) -> int:
     made = tools.conversation()
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
-    road = bot.get_road()
-    tools.send(road, made)
+    engine = bot.get_engine()
+    tools.send(engine, made)
     for _ in range(2):
         tools.pass_time(0.6)
-        tools.send(road, made)
+        tools.send(engine, made)
     deliver_echoes(emulator)
     for _ in range(10):
         tools.pass_time(0.6)
-        tools.send(road, made)
+        tools.send(engine, made)
     return answers(person)
 
 
@@ -199,11 +199,11 @@ def a_sender_dies_with_the_request_written(person, emulator) -> tuple[int, list[
     bot.use_transport(Transport(emulator))
     tools.queue(made)
     with pytest.raises(Dies):
-        tools.send(bot.get_road(), made)
+        tools.send(bot.get_engine(), made)
     bot.use_transport(EmulatorTransport(emulator))
     deliver_echoes(emulator)
     tools.pass_time(3600)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     return answers(person), list(models.Reply.objects.values_list("state", flat=True))
 
 
@@ -240,7 +240,7 @@ def test_a_reply_that_is_not_written_down_first_is_sent_twice(person, emulator, 
 
 def a_lease_that_is_almost_over(person) -> int:
     tools.queue(made := tools.conversation())
-    bot.get_road().work(tools.claim(made, tools.OUT), Deadline(0.1), RunHere())
+    bot.get_engine().work(tools.claim(made, tools.OUT), Deadline(0.1), RunHere())
     return answers(person)
 
 
@@ -260,7 +260,7 @@ def an_accepted_call_whose_answer_is_lost(person, emulator) -> list[str]:
     made = tools.conversation()
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
-    tools.send(bot.get_road(), made)
+    tools.send(bot.get_engine(), made)
     return list(models.Reply.objects.values_list("state", flat=True))
 
 
@@ -339,12 +339,12 @@ def dies_in():
 def dies_between_effects_and_done_mark(monkeypatch) -> int:
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
-    road = tools.road(lambda event: "answer")
+    engine = tools.engine(lambda event: "answer")
     with monkeypatch.context() as patch:
         patch.setattr(Inbox, "_finish", dies_in())
-        tools.handle(road, made)
+        tools.handle(engine, made)
     tools.pass_time(600)
-    tools.handle(road, made)
+    tools.handle(engine, made)
     return models.Reply.objects.count()
 
 
@@ -378,7 +378,7 @@ def test_without_the_order_later_events_overtake(without):
         handled.clear()
         made = tools.conversation()
         tools.receive(tools.text("m_late", at=at + 9), tools.text("m_early", at=at))
-        tools.handle(tools.road(lambda event: handled.append(event.mid)), made)
+        tools.handle(tools.engine(lambda event: handled.append(event.mid)), made)
         models.Messaging.objects.all().delete()
         models.Callback.objects.all().delete()
         return list(handled)
@@ -396,7 +396,7 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
     lease = tools.claim(made)
 
     def head():
-        return bot.get_road().inbox.next_rows([lease])[lease.queue_id].mid
+        return bot.get_engine().inbox.next_rows([lease])[lease.queue_id].mid
 
     assert head() == "m_early"
     waiting = inbox._waiting

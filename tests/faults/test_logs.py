@@ -9,7 +9,7 @@ from django.test import Client
 
 from djmessenger import models, signatures
 from djmessenger.logs import error_label, hidden
-from tests import road_tools as tools
+from tests import pipeline_tools as tools
 from tests.faults import hostile
 
 pytestmark = pytest.mark.django_db

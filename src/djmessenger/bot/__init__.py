@@ -39,9 +39,9 @@ from djmessenger.pipeline.dispatch import (
     InlineDispatcher,
     WorkerDispatcher,
 )
+from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import Inbox
 from djmessenger.pipeline.outbox import Outbox
-from djmessenger.pipeline.road import Road
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_queued
 
@@ -55,10 +55,10 @@ __all__ = [
     "get_client",
     "get_dispatcher",
     "get_dispatcher_class",
+    "get_engine",
     "get_policy",
     "get_policy_problems",
     "get_problems_at",
-    "get_road",
     "install",
     "is_default",
     "is_under_newest_key",
@@ -287,11 +287,11 @@ def rotate_tokens() -> int:
 
 
 @functools.lru_cache(maxsize=1)
-def get_road() -> Road:
-    """Give the road, with what the settings say about policies and clients."""
+def get_engine() -> Engine:
+    """Give the engine, with what the settings say about policies and clients."""
     # Who works inline sees a failure at once; a pause would leave the event to a worker that is not there.
     tries = 1 if app_settings.DJM_DISPATCHER == "inline" else app_settings.DJM_TRIES
-    return Road(inbox=Inbox(get_policy, get_client, tries=tries), outbox=Outbox(get_client))
+    return Engine(inbox=Inbox(get_policy, get_client, tries=tries), outbox=Outbox(get_client))
 
 
 def get_dispatcher_class() -> type[Dispatcher]:
@@ -325,7 +325,7 @@ def use_dispatcher(dispatcher: Dispatcher | None) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _named_dispatcher() -> Dispatcher:
-    return get_dispatcher_class()(get_road)
+    return get_dispatcher_class()(get_engine)
 
 
 def get_dispatcher() -> Dispatcher:
@@ -339,11 +339,11 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
         get_dispatcher().callback_stored(row.pk)
     elif row.conversation_id is not None:
         if app_settings.DJM_DISPATCHER == "inline":
-            get_road().conversation(row.conversation_id)
+            get_engine().conversation(row.conversation_id)
         else:
             get_dispatcher().replies_queued(row.conversation_id)
     elif app_settings.DJM_DISPATCHER == "inline":
-        get_road().inbox.handle_event_without_conversation(row.pk)
+        get_engine().inbox.handle_event_without_conversation(row.pk)
 
 
 def install() -> None:
@@ -368,5 +368,5 @@ def _forget(setting: str, **kwargs: Any) -> None:
         return
     if _named_dispatcher.cache_info().currsize:
         _named_dispatcher().stop()
-    for made in (_project_policy, _policy_at, _client, decrypt, get_road, _named_dispatcher):
+    for made in (_project_policy, _policy_at, _client, decrypt, get_engine, _named_dispatcher):
         made.cache_clear()

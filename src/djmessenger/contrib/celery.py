@@ -22,8 +22,8 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
+from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.pools import SlowThreads
-from djmessenger.pipeline.road import Road
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ _EXPIRES = 60
 class CeleryDispatcher:
     """Sends a task for what was committed; a broker that is away costs the request nothing but one try a sweep."""
 
-    def __init__(self, road: Callable[[], Road]) -> None:
+    def __init__(self, engine: Callable[[], Engine]) -> None:
         self._again = Deadline(0)
 
     def callback_stored(self, callback_id: int) -> None:
@@ -119,10 +119,10 @@ def sweep() -> None:
 
     For the beat, every few seconds; it ends before ``DJM_SWEEP`` is over, and two at once do no harm.
     """
-    road, end = bot.get_road(), Deadline(app_settings.DJM_SWEEP * 0.8)
-    road.sweep()
-    for row_id in road.waiting_without_conversation():
-        road.inbox.handle_event_without_conversation(row_id)
+    engine, end = bot.get_engine(), Deadline(app_settings.DJM_SWEEP * 0.8)
+    engine.sweep()
+    for row_id in engine.waiting_without_conversation():
+        engine.inbox.handle_event_without_conversation(row_id)
     while _work(end) or _soon(end):
         if end.remaining() <= 0:
             break
@@ -130,19 +130,19 @@ def sweep() -> None:
 
 def _work(end: Deadline) -> bool:
     """Split, handle and send until nothing is left or the time is over; true when something may be left."""
-    road, slow = bot.get_road(), _slow()
+    engine, slow = bot.get_engine(), _slow()
     with _at_work():
         while end.remaining() > 0:
-            todo = road.split_waiting()
+            todo = engine.split_waiting()
             for row_id in todo.events_without_conversation:
-                road.inbox.handle_event_without_conversation(row_id)
+                engine.inbox.handle_event_without_conversation(row_id)
             busy = bool(todo)
             for kind in (Kind.OUT, Kind.IN):
                 deadline = Deadline(app_settings.DJM_LEASE)
                 for lease in _claim(kind, slow):
                     busy = True
                     try:
-                        road.work(lease, deadline, slow)
+                        engine.work(lease, deadline, slow)
                     except Exception:
                         # The queue was given back, and comes up again in a moment.
                         logger.exception("Work was interrupted", extra={"action": "work_interrupted"})

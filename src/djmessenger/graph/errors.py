@@ -1,7 +1,7 @@
 """The errors of calls to Graph, as one tree chosen by who has to act.
 
     GraphError
-    ├── NotSent              nobody: nothing left this machine, the road repeats it
+    ├── NotSent              nobody: nothing left this machine, the engine repeats it
     ├── UnknownFate          nobody: Graph may have taken it; wait for the echo before a repeat
     ├── RetryLater           nobody: wait ``after`` seconds
     │   ├── Throttled        a limit of calls is reached; the whole Page waits

@@ -219,7 +219,7 @@ _WAITS = "state = 'new'"
 
 
 class MessagingManager(models.Manager["Messaging"]):
-    """What the road does with each event, in plain SQL for it does it often."""
+    """What the engine does with each event, in plain SQL for it does it often."""
 
     def lock_and_verify(self, leases: Mapping[int, Lease]) -> set[int]:
         """Lock queues, each with the waiting event whose key leads to its lease, to the end of the transaction.

@@ -1,4 +1,4 @@
-"""How the road is doing, in numbers: what waits, what is stuck, what was doubled. Reads only."""
+"""How the engine is doing, in numbers: what waits, what is stuck, what was doubled. Reads only."""
 
 from __future__ import annotations
 

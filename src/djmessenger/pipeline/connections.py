@@ -48,7 +48,7 @@ def no_connection() -> Iterator[None]:
 
 
 def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
-    """Have PostgreSQL end the transaction of a thread of the road that is frozen in it, with its locks.
+    """Have PostgreSQL end the transaction of a thread of the pipeline that is frozen in it, with its locks.
 
     Connected to ``connection_created``; the connections of requests are left alone.
     """
@@ -61,7 +61,7 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
 
 
 def begin_as_writer(connection: Any, **kwargs: Any) -> None:
-    """Let the transactions of a thread of the road wait their turn: a receiver of ``connection_created``.
+    """Let the transactions of a thread of the pipeline wait their turn: a receiver of ``connection_created``.
 
     Django's own way begins a transaction as a reader; when another thread writes meanwhile, SQLite refuses the first
     write at once, whatever its time-out. Connections of requests, and a mode that the project chose, are left alone.

@@ -9,8 +9,8 @@ from typing import Protocol
 
 from django.db import connection
 
+from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES
-from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class Dispatcher(Protocol):
     """What ``DJM_DISPATCHER`` names: told of work after its commit. Both calls are hints and may repeat."""
 
-    def __init__(self, road: Callable[[], Road]) -> None: ...
+    def __init__(self, engine: Callable[[], Engine]) -> None: ...
 
     def callback_stored(self, callback_id: int) -> None:
         """A callback was committed and is to be split."""
@@ -34,16 +34,16 @@ class Dispatcher(Protocol):
 class InlineDispatcher:
     """Does the work at once, in the caller's thread: for tests, shells and commands."""
 
-    def __init__(self, road: Callable[[], Road]) -> None:
-        self._road = road
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     def callback_stored(self, callback_id: int) -> None:
-        self._road().callback(callback_id)
+        self._engine().callback(callback_id)
 
     def replies_queued(self, conversation_id: int) -> None:
         # Inside a transaction the work that follows the event's own commit finds the rows.
         if not connection.in_atomic_block:
-            self._road().send(conversation_id)
+            self._engine().send(conversation_id)
 
     def stop(self) -> None:
         """Nothing is ever left over."""
@@ -52,8 +52,8 @@ class InlineDispatcher:
 class EmbeddedDispatcher:
     """Does the work in threads of this process, started at the first need, and again after a fork."""
 
-    def __init__(self, road: Callable[[], Road]) -> None:
-        self._worker = Worker(road, threads=4, slow_threads=8)
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._worker = Worker(engine, threads=4, slow_threads=8)
         atexit.register(self.stop)
 
     def callback_stored(self, callback_id: int) -> None:
@@ -69,14 +69,14 @@ class EmbeddedDispatcher:
 class WorkerDispatcher:
     """Leaves the work to processes of ``manage.py djmessenger worker``."""
 
-    def __init__(self, road: Callable[[], Road]) -> None:
-        self._road = road
+    def __init__(self, engine: Callable[[], Engine]) -> None:
+        self._engine = engine
 
     def callback_stored(self, callback_id: int) -> None:
-        self._road().notify(CALLBACK)
+        self._engine().notify(CALLBACK)
 
     def replies_queued(self, conversation_id: int) -> None:
-        self._road().notify(QUEUES)
+        self._engine().notify(QUEUES)
 
     def stop(self) -> None:
         """The workers stop by themselves."""

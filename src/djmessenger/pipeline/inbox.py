@@ -563,7 +563,7 @@ def _log_fields(row: models.Messaging) -> dict[str, Any]:
 
 
 def _bound(row: models.Messaging) -> Messaging:
-    """Read the event back from its row, with what the road knows about it."""
+    """Read the event back from its row, with what the engine knows about it."""
     messaging = Messaging.from_row(row.body, row)
     row.is_at_hand = True
     conversation = row.conversation
@@ -579,7 +579,7 @@ def _bound(row: models.Messaging) -> Messaging:
 
 
 def _tell_failed(row: models.Messaging) -> None:
-    # What a receiver of the signal raises is logged, and is no business of the road.
+    # What a receiver of the signal raises is logged, and is no business of the engine.
     transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
 
 

@@ -1,4 +1,4 @@
-"""Threads of the road: a small pool that ends with its process."""
+"""Threads of the engine: a small pool that ends with its process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from djmessenger.clock import seconds
 logger = logging.getLogger(__name__)
 
 NAME = "djmessenger"
-"""What the names of all threads of the road begin with."""
+"""What the names of all threads of the pipeline begin with."""
 _MOST_AHEAD = 25
 """Jobs for each thread that wait at most."""
 

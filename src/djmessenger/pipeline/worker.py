@@ -17,12 +17,12 @@ from django.db.backends.signals import connection_created
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline.connections import limit_idle_transactions, no_connection, reusable_connections
+from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import Handled
 from djmessenger.pipeline.leases import give_back
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
 from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
 from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, BatchWriter, PollBudget, SlowThreads
-from djmessenger.pipeline.road import Road
 from djmessenger.pipeline.threads import NAME, Threads
 from djmessenger.settings import app_settings
 
@@ -45,14 +45,14 @@ class Worker:
 
     def __init__(
         self,
-        road: Callable[[], Road],
+        engine: Callable[[], Engine],
         *,
         threads: int,
         slow_threads: int,
         senders: int = 32,
         listen: bool = False,
     ) -> None:
-        self._road = road
+        self._engine = engine
         self._counts = threads, slow_threads, senders
         self._listen = listen
         self._begin_anew()
@@ -154,9 +154,9 @@ class Worker:
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
                             if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
-                                self._road().sweep()
+                                self._engine().sweep()
                                 self._submit_events_without_conversation(
-                                    pools, self._road().waiting_without_conversation()
+                                    pools, self._engine().waiting_without_conversation()
                                 )
                         self._have_split(pools)
                         busy = self._poll(pools)
@@ -215,7 +215,7 @@ class Worker:
                     take = 0 if self._is_behind else pools.handlers.free()
                     # Made before the leases, so that it never ends after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
-                    todo = self._road().split_waiting(max(0, take))
+                    todo = self._engine().split_waiting(max(0, take))
                     self._submit_events_without_conversation(pools, todo.events_without_conversation)
                     if todo.leases:
                         self._watch(deadline)
@@ -226,7 +226,7 @@ class Worker:
                         and self._listen
                     ):
                         # Here the rest is found when a thread is free; others may have one.
-                        self._road().notify(QUEUES)
+                        self._engine().notify(QUEUES)
                 if not todo:
                     return
                 if not todo.more:
@@ -270,7 +270,7 @@ class Worker:
         """Hand claimed conversations on; of those whose first event is not ``known``, by queue, it is read."""
         with self._giving_back(leases):
             unknown = [lease for lease in leases if lease.queue_id not in known]
-            next_rows = {**known, **(self._road().inbox.next_rows(unknown) if unknown else {})}
+            next_rows = {**known, **(self._engine().inbox.next_rows(unknown) if unknown else {})}
         for lease in leases:
             next_row = next_rows.get(lease.queue_id)
             _submit(pools.handlers, partial(self._work, lease, deadline, pools, next_row))
@@ -279,7 +279,7 @@ class Worker:
         deadline, leases = self._claim(Kind.OUT, self._free_senders(pools))
         if not leases:
             return False
-        outbox = self._road().outbox
+        outbox = self._engine().outbox
         with self._giving_back(leases):
             pending_sends, others = outbox.begin(leases, deadline)
         self._submit_sends(pools, pending_sends)
@@ -293,7 +293,7 @@ class Worker:
         return max(0, min(pools.senders.free(), MOST_QUEUES, 2 * MOST_QUEUES - pools.answers.waiting()))
 
     def _submit_sends(self, pools: _WorkerPools, pending_sends: list[PendingSend]) -> None:
-        outbox = self._road().outbox
+        outbox = self._engine().outbox
         for pending in pending_sends:
             _submit(pools.senders, partial(self._call, outbox, pending, pools.answers))
 
@@ -334,7 +334,7 @@ class Worker:
     def _handle_events_without_conversation(self, row_ids: list[int]) -> None:
         with reusable_connections():
             for row_id in row_ids:
-                self._road().inbox.handle_event_without_conversation(row_id)
+                self._engine().inbox.handle_event_without_conversation(row_id)
 
     def _work(
         self, lease: models.Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None
@@ -342,7 +342,7 @@ class Worker:
         self._looks_itself.soon = True
         try:
             with reusable_connections():
-                done = self._road().handle(lease, deadline, pools.slow, next_row)
+                done = self._engine().handle(lease, deadline, pools.slow, next_row)
                 # When little is to do, the answer leaves from here, without a way over another thread.
                 if done is not None:
                     pools.events.write_here(done)
@@ -358,18 +358,18 @@ class Worker:
         """Write events down, and have their answers sent that can leave at once."""
         deadline = Deadline(app_settings.DJM_LEASE)
         self._watch(deadline)
-        outbox = self._road().outbox
+        outbox = self._engine().outbox
         limit = 0 if self._stopping.is_set() else self._free_senders(pools)
 
         def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
             pending_sends = outbox.start(replies, deadline, limit)
             return lambda: self._submit_sends(pools, pending_sends)
 
-        self._road().inbox.write_down(handled, insert)
+        self._engine().inbox.write_down(handled, insert)
         return []
 
     def _answers(self, answers: list[SendResult]) -> list[SendResult]:
-        left = self._road().outbox.end(answers)
+        left = self._engine().outbox.end(answers)
         return [answer for answer in left if answer.pending.deadline.remaining() > 0]
 
     @staticmethod
@@ -380,7 +380,7 @@ class Worker:
     def _process_next(self, lease: models.Lease, deadline: Deadline) -> None:
         try:
             with reusable_connections():
-                self._road().process_next(lease, deadline)
+                self._engine().process_next(lease, deadline)
         finally:
             self._wakeup.set()
 

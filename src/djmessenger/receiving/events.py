@@ -49,7 +49,7 @@ _read_referral = part(Referral)
 class Messaging(Part):
     """One event: who, to whom, when, and exactly one of the parts that say what happened.
 
-    ``raw`` is the item as it came. Times are milliseconds since 1970, UTC. What the road knows (``person``,
+    ``raw`` is the item as it came. Times are milliseconds since 1970, UTC. What the engine knows (``person``,
     ``conversation``, ``page``, ``row``) is ``None`` until ``bind``.
     """
 
@@ -406,7 +406,7 @@ class Messaging(Part):
         receipt = self.delivery if self.delivery is not None else self.read
         return receipt.watermark if receipt is not None else None
 
-    # What the road adds
+    # What the engine adds
 
     def bind(
         self, *, person: Any = None, conversation: Any = None, page: Any = None, row: Any = None

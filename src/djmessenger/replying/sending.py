@@ -126,7 +126,7 @@ def _stored_locale(psid: str) -> str | None:
 
 
 def _conversation(messaging: Messaging) -> models.Conversation:
-    """Give the conversation of an event; for one that did not come by the road it is looked up or made."""
+    """Give the conversation of an event; for one that did not come by the engine it is looked up or made."""
     conversation: models.Conversation | None = messaging.conversation
     if conversation is None:
         psid = messaging.get_psid()

@@ -1,4 +1,4 @@
-"""A kit to test conversations: persons who write, see and tap, on the real road and with a strict Graph.
+"""A kit to test conversations: persons who write, see and tap, on the real engine and with a strict Graph.
 
 ::
 

@@ -67,7 +67,7 @@ def sender() -> str:
     while (caller := frame.f_back) is not None:
         frame = caller
         module = str(frame.f_globals.get("__name__", ""))
-        if module == f"{__package__}.road":
+        if module == f"{__package__}.driver":
             return ""
         if module.partition(".")[0] not in {"contextlib", "django", "djmessenger"}:
             return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_qualname}"

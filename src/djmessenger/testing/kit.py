@@ -23,6 +23,7 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.receiving import ReceivingType
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed, reply_failed
+from djmessenger.testing.driver import Kind, WaitingDispatcher, depth, drain, handle, work
 from djmessenger.testing.explanation import LastOutcome
 from djmessenger.testing.failures import (
     ErrorLog,
@@ -33,7 +34,6 @@ from djmessenger.testing.failures import (
     sender,
 )
 from djmessenger.testing.person import Person
-from djmessenger.testing.road import Kind, WaitingDispatcher, depth, drain, handle, work
 from djmessenger.testing.travel import Clock, age, next_due
 from messenger_emulator import Emulator, Fault, Page
 
@@ -51,7 +51,7 @@ REPORTS = {
 """What Meta may report of its own accord, and the type of the event."""
 
 SETTINGS: dict[str, Any] = {
-    "DJM_DISPATCHER": "djmessenger.testing.road.WaitingDispatcher",
+    "DJM_DISPATCHER": "djmessenger.testing.driver.WaitingDispatcher",
     "DJM_PAGE_ACCESS_TOKEN": TOKEN,
     "DJM_APP_SECRET": SECRET,
     "DJM_TRIES": 1,
@@ -62,7 +62,7 @@ SETTINGS: dict[str, Any] = {
 class Messenger:
     """Meta with one Page, for the time of one test; ``with Messenger() as messenger:``, or a fixture or mixin.
 
-    The real road: signed bytes through the webhook's view, rows, the policy, the Graph client; only Meta is the
+    The real engine: signed bytes through the webhook's view, rows, the policy, the Graph client; only Meta is the
     emulator's. Nothing sleeps and nothing leaves the process. Token, app secret and dispatcher are the kit's,
     all other settings the project's.
     """

@@ -1,6 +1,6 @@
 """Time that passes: what is stored gets older, and now stays now.
 
-The road goes by the database's clock, which no test can move; so the past moves instead.
+The engine goes by the database's clock, which no test can move; so the past moves instead.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
 
 def _work(threads: int, slow_threads: int, senders: int) -> int:
     """Work in this process until a signal comes."""
-    worker = Worker(bot.get_road, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
+    worker = Worker(bot.get_engine, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
     bot.use_dispatcher(OwnThreads(worker))
     asked = 0
 

@@ -1,4 +1,4 @@
-"""What the tests of the road share: items and bodies of callbacks, policies of plain functions, queues."""
+"""What the tests of the engine share: items and bodies of callbacks, policies of plain functions, queues."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.handling import BaseHandler
 from djmessenger.pipeline import intake
+from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Outbox
-from djmessenger.pipeline.road import Road
 from djmessenger.routing import Policy, Rule
 from messenger_emulator import Emulator, Person
 
@@ -167,15 +167,15 @@ def policy(
     )
 
 
-def road(
+def engine(
     *functions: Callable[[Any], Any],
     tries: int = 3,
     tries_of_rule: int | None = None,
     client: Any = None,
     **options: Any,
-) -> Road:
+) -> Engine:
     made = policy(*functions, tries=tries_of_rule, **options)
-    return Road(
+    return Engine(
         inbox=Inbox(lambda page: made, bot.get_client, tries=tries), outbox=Outbox(client or bot.get_client)
     )
 
@@ -208,13 +208,13 @@ def steal(made: models.Conversation, kind: str = IN) -> models.Lease:
     return claim(made, kind)
 
 
-def handle(work: Road, made: models.Conversation) -> None:
+def handle(work: Engine, made: models.Conversation) -> None:
     """Handle what waits in the incoming queue, if it may be claimed now."""
     for lease in models.ConversationQueue.objects.claim(IN, seconds=60, conversation_id=made.pk):
         work.work(lease, Deadline(60), RunHere())
 
 
-def send(work: Road, made: models.Conversation) -> None:
+def send(work: Engine, made: models.Conversation) -> None:
     for lease in models.ConversationQueue.objects.claim(OUT, seconds=60, conversation_id=made.pk):
         work.work(lease, Deadline(60), RunHere())
 

@@ -44,7 +44,7 @@ _WAITING = Prepared(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Road:
+class Engine:
     """What there is to do, without a word on who does it and when."""
 
     inbox: Inbox
