@@ -257,9 +257,8 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
         {"timestamp": START, "sender": {"id": "?"}, "surprise": {"number": number}} for number in range(20)
     ]
     for seed in range(6):
-        shuffled = [
-            random.Random(seed * 10 + n).sample(events + events_without_conversation, 120) for n in range(3)
-        ]
+        everything = events + events_without_conversation
+        shuffled = [random.Random(seed * 10 + n).sample(everything, 120) for n in range(3)]  # noqa: S311
         stored = [intake.store(tools.body(*items)) for items in shuffled]
         barrier = threading.Barrier(3)
 
