@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.test import override_settings
 from hypothesis import given
+from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 import djmessenger.settings as documented
 from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
 from djmessenger.settings.setting import Setting
+from tests.test_checks import CHECKS
 
 SOURCE = Path(__file__).parent.parent / "src" / "djmessenger"
 FOR_PROJECTS_ONLY = {"DJM_BUSINESS_ADDRESS"}
@@ -46,11 +49,10 @@ plain: st.SearchStrategy[Any] = st.one_of(
     st.sampled_from([datetime.timedelta.max, datetime.timedelta.min]),
     st.datetimes(),
     st.decimals(),
-    st.builds(Odd),
     st.builds(object),
     st.sampled_from([Path(), Path("no-such-file"), decimal.Decimal("NaN"), int, print]),
 )
-odd_values = st.recursive(
+nested = st.recursive(
     plain,
     lambda inner: st.one_of(
         st.lists(inner, max_size=3),
@@ -60,6 +62,7 @@ odd_values = st.recursive(
     ),
     max_leaves=5,
 )
+odd_values = st.one_of(nested, st.builds(Odd), st.lists(st.builds(Odd), min_size=1))
 
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
@@ -103,6 +106,26 @@ def test_any_value_is_judged_without_an_exception(value):
         assert not problem or row.accepted in problem
         if problem and row.secret:
             assert problem.startswith("is of type ")
+
+
+@given(name=st.sampled_from(list(SETTINGS)), value=odd_values)
+@settings_of_hypothesis(max_examples=300, deadline=None)
+def test_any_value_of_any_setting_is_checked_without_an_exception(name, value):
+    with override_settings(**{name: value}):
+        found = [message for check in CHECKS for message in check()]
+        texts = "".join(f"{message.msg} {message.hint}" for message in found)
+    if SETTINGS[name].problem(value):
+        assert {"djmessenger.E001", "djmessenger.E020"} & {message.id for message in found}
+        assert name in texts
+
+
+@given(entry=st.dictionaries(st.sampled_from(list(PAGE_KEYS)), odd_values, max_size=2))
+@settings_of_hypothesis(deadline=None)
+def test_any_value_in_an_entry_of_a_page_is_checked_without_an_exception(entry):
+    with override_settings(DJM_PAGES={"1000001": entry}):
+        ids = {message.id for check in CHECKS for message in check()}
+    if any(PAGE_KEYS[key].problem(value) for key, value in entry.items()):
+        assert "djmessenger.E020" in ids
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, True, "1", None])

@@ -91,7 +91,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The secrets are there, and callbacks are verified; only DEBUG does without."""
     debug = _is_debug()
     found: list[CheckMessage] = []
-    if not debug and not _has_app_secret():
+    if not debug and _are_right("DJM_APP_SECRET") and not _has_app_secret():
         found.append(
             _error(
                 "E004",
@@ -101,8 +101,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    is_elsewhere = app_settings.DJM_PAGES or app_settings.DJM_TOKEN_KEYS
-    if not debug and not app_settings.DJM_PAGE_ACCESS_TOKEN and not is_elsewhere:
+    tokens = ("DJM_PAGE_ACCESS_TOKEN", "DJM_PAGES", "DJM_TOKEN_KEYS")
+    if not debug and _are_right(*tokens) and not any(map(app_settings.read, tokens)):
         found.append(
             _error(
                 "E005",
@@ -112,7 +112,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    if not app_settings.DJM_VERIFY_SIGNATURE:
+    if _are_right("DJM_VERIFY_SIGNATURE") and not app_settings.DJM_VERIFY_SIGNATURE:
         make = _warning if debug else _error
         found.append(
             make(
@@ -122,8 +122,9 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    default = SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default
-    if not debug and app_settings.DJM_ENDPOINT_VERIFY_TOKEN in [default, ""]:
+    public = {SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default, ""}
+    is_text = _are_right("DJM_ENDPOINT_VERIFY_TOKEN")
+    if not debug and is_text and app_settings.DJM_ENDPOINT_VERIFY_TOKEN in public:
         found.append(
             _warning(
                 "W007",
@@ -279,7 +280,8 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
                 "deployment",
             )
         )
-    is_elsewhere = app_settings.DJM_DISPATCHER in ["worker", *bot.OTHER_DISPATCHERS]
+    elsewhere = {"worker", *bot.OTHER_DISPATCHERS}
+    is_elsewhere = _are_right("DJM_DISPATCHER") and app_settings.DJM_DISPATCHER in elsewhere
     in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
     if is_elsewhere and in_memory:
         found.append(

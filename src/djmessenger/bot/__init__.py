@@ -124,9 +124,16 @@ def _is_file(source: str) -> bool:
     return source.endswith(".json") or "/" in source or os.sep in source
 
 
+def _is_dotted_path(text: str) -> bool:
+    """Return True for names with dots between them; import functions raise odd errors for other texts."""
+    return all(part.isidentifier() for part in text.split("."))
+
+
 def _imported(source: str) -> Any:
     """Give the module of rules, the dict or the policy that a dotted path names."""
     load_modules()
+    if not _is_dotted_path(source):
+        raise DJMInvalidConfigException(f"There is no policy at {source!r}: it is no dotted path")
     try:
         return importlib.import_module(source)
     except ImportError as error:
@@ -302,6 +309,8 @@ def get_dispatcher_class() -> type[Dispatcher]:
     words = [*DISPATCHERS, *OTHER_DISPATCHERS]
     known = f"it must be {' or '.join(words)}, or the dotted path of a class"
     path = OTHER_DISPATCHERS.get(name, name)
+    if not _is_dotted_path(path):
+        raise DJMInvalidConfigException(f"DJM_DISPATCHER is {name!r}: {known}")
     try:
         kind: type[Dispatcher] = import_string(path)
     except ImportError as error:

@@ -16,7 +16,7 @@ from djmessenger.settings import app_settings
 def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """The simulator is for development; on a live site somebody meant it."""
     found: list[CheckMessage] = []
-    if app_settings.DJM_SIMULATOR and not settings.DEBUG:
+    if app_settings.DJM_SIMULATOR is True and not settings.DEBUG:
         found.append(
             Warning(
                 "DJM_SIMULATOR is on while DEBUG is off: every member of staff can write to the bot as a made-up "
