@@ -221,7 +221,7 @@ def test_slow_work_keeps_the_queue_until_it_is_done():
     assert models.Messaging.objects.filter(state="done").count() == 2
 
 
-def test_who_lost_the_queue_leaves_no_effect():
+def test_a_worker_whose_lease_is_lost_leaves_no_effect():
     """The fence: a holder that was frozen for longer than its lease commits nothing."""
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
@@ -248,7 +248,7 @@ def test_a_lost_lease_is_no_failed_try():
     assert models.Messaging.objects.get().tries == 0
 
 
-def test_work_that_breaks_off_gives_the_queue_back(monkeypatch):
+def test_work_that_breaks_off_releases_the_queue(monkeypatch):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     engine = tools.engine(note)
@@ -273,7 +273,7 @@ def test_state_that_no_rule_changed_is_not_written_over():
     assert made.state == {"by": "a view"}
 
 
-def test_an_event_of_nobodys_waits_out_its_pause_too():
+def test_an_event_without_a_conversation_waits_until_its_pause_ends():
     item = tools.text("m_1")
     del item["sender"]
     todo = tools.receive(item)
@@ -369,7 +369,7 @@ def test_a_gathering_rule_answers_all_that_waits_once():
     assert rows == [("done", ""), *[("done", f"gathered into event {first}")] * 2]
 
 
-def test_what_was_gathered_for_a_call_that_failed_is_not_lost():
+def test_events_gathered_for_a_call_that_failed_are_not_lost():
     made = three_lines()
     handler = Broken(1)
     engine = tools.engine(handler, slow=True, gather=True)
@@ -394,7 +394,7 @@ def test_a_slow_rule_has_its_own_number_of_tries():
     assert models.Messaging.objects.get().state == "failed"
 
 
-def test_who_takes_too_long_is_given_up_and_comes_back_in_vain():
+def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     jobs = []
@@ -485,7 +485,7 @@ def test_many_events_cost_no_more_statements_than_two():
     assert models.ConversationQueue.objects.filter(kind=tools.OUT, ready_at__lte=timezone.now()).count() == 32
 
 
-def test_a_rule_that_asks_the_database_has_its_own_transaction():
+def test_a_rule_that_queries_the_database_has_its_own_transaction():
     def asks(event):
         note(event)
         return "answer"
@@ -495,7 +495,7 @@ def test_a_rule_that_asks_the_database_has_its_own_transaction():
     assert (states(), texts(), effects(), free()) == (["done"], ["answer"], ["m_7001"], True)
 
 
-def test_answers_stay_in_order_whoever_queues_them():
+def test_answers_stay_in_order_if_handlers_queue_some_themselves():
     def queues(event):
         models.Reply.objects.queue(event.conversation, {"message": {"text": "two"}}, type="simple_text")
         return "three"
@@ -505,7 +505,7 @@ def test_answers_stay_in_order_whoever_queues_them():
     assert texts() == ["one", "two", "three", "four"]
 
 
-def test_what_a_rule_leaves_to_do_on_commit_comes_after_its_answer(django_capture_on_commit_callbacks):
+def test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed(django_capture_on_commit_callbacks):
     found = []
 
     def waits(event):
@@ -518,7 +518,7 @@ def test_what_a_rule_leaves_to_do_on_commit_comes_after_its_answer(django_captur
     assert found == [(["done"], ["answer"])]
 
 
-def test_who_lost_the_queue_meanwhile_writes_nothing_down(caplog):
+def test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost(caplog):
     engine = tools.engine(lambda event: "answer")
     made = models.Conversation.objects.get(pk=say_hello("7001")[0])
     say_hello("7002")
@@ -530,7 +530,7 @@ def test_who_lost_the_queue_meanwhile_writes_nothing_down(caplog):
     assert "lease_lost" in {getattr(record, "action", "") for record in caplog.records}
 
 
-def test_who_swallows_the_loss_of_the_queue_has_no_effect_either():
+def test_a_rule_that_swallows_lease_lost_has_no_effect():
     def swallows(event):
         with contextlib.suppress(Exception):
             note(event)
@@ -547,7 +547,7 @@ def test_who_swallows_the_loss_of_the_queue_has_no_effect_either():
     assert (states(), texts(), effects()) == (["new"], [], [])
 
 
-def test_one_that_cannot_be_written_down_leaves_the_others_alone(monkeypatch):
+def test_one_event_that_cannot_be_committed_leaves_the_rest_of_its_batch_alone(monkeypatch):
     insert = type(models.Reply.objects).insert
 
     def refuses(self, replies):
@@ -565,7 +565,7 @@ def test_one_that_cannot_be_written_down_leaves_the_others_alone(monkeypatch):
     assert failed.not_before > timezone.now()
 
 
-def test_whoever_listens_to_rows_hears_of_each():
+def test_post_save_is_sent_for_each_reply_of_a_batch():
     heard = []
 
     def hear(sender, instance, created, **kwargs):

@@ -78,7 +78,7 @@ CORPUS = [content for _name, content in hostile.corpus()]
 
 @hypothesis_settings(max_examples=40)
 @given(content=st.one_of(st.binary(max_size=300), st.sampled_from(CORPUS)), cut=st.integers(0, 40))
-def test_whatever_is_signed_is_200_and_kept_and_unsigned_403_and_not(content, cut):
+def test_a_signed_body_is_stored_with_200_and_an_unsigned_one_refused_with_403(content, cut):
     content = content[: len(content) - cut] if cut < len(content) else content
     with transaction.atomic():
         post = Client().post
@@ -109,7 +109,7 @@ def test_events_without_a_time_get_one_and_stay_apart_from_their_repeats():
     assert models.Messaging.objects.filter(mid="m_1").count() == 1
 
 
-def test_a_callback_that_breaks_its_split_is_set_aside_and_those_behind_it_are_split(monkeypatch):
+def test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_split(monkeypatch):
     broken = intake.store(tools.body(tools.text("m_1")))
     fine = intake.store(tools.body(tools.text("m_2")))
     split = intake.split_many
@@ -167,7 +167,7 @@ def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
     assert models.Callback.objects.get().state == "new"
 
 
-def test_what_was_split_is_counted_so_that_garbage_does_not_look_like_the_end():
+def test_split_callbacks_are_counted_so_that_garbage_is_not_taken_for_the_end():
     intake.store(b"no json")
     assert bot.get_engine().split_waiting()
     assert not bot.get_engine().split_waiting()
@@ -183,7 +183,7 @@ def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_aga
     assert (todo.callbacks, todo.more) == (len(rows), True)
 
 
-def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_waiting(monkeypatch):
+def test_a_callback_whose_split_fails_in_the_database_does_not_delay_later_ones(monkeypatch):
     unlucky = intake.store(tools.body(tools.text("m_1")))
     intake.store(tools.body(tools.text("m_2")))
     split = intake.split_many
@@ -201,7 +201,7 @@ def test_a_callback_whose_split_meets_the_database_waits_without_keeping_others_
     assert models.Messaging.objects.count() == 2
 
 
-def test_a_flood_is_stored_and_ignored_with_the_reason_and_others_are_not_touched(settings):
+def test_a_flood_is_stored_and_ignored_with_the_reason_and_other_people_are_served(settings):
     settings.DJM_MAX_PENDING = 3
     tools.receive(tools.text("m_a"), tools.text("m_b"))
     tools.receive(*[tools.text(f"m_{number}") for number in range(5)], tools.text("m_x", psid="701"))
@@ -212,7 +212,7 @@ def test_a_flood_is_stored_and_ignored_with_the_reason_and_others_are_not_touche
     assert "3 events" in ignored[0].reason
 
 
-def test_a_repeat_says_nothing_about_the_lag_of_echoes():
+def test_a_repeated_echo_does_not_change_the_lag_of_echoes():
     old = tools.echo("m_e", "djm1.x.1", at=tools.now_ms() - 3_600_000)
     tools.receive(old)
     page = models.Page.objects.get()
@@ -295,7 +295,7 @@ def test_an_event_for_a_known_person_wakes_the_queue_in_the_same_transaction():
     assert tools.queue_of(made).ready_at is not None
 
 
-def test_where_a_project_keeps_local_times_a_callback_has_one_too(settings):
+def test_a_callback_has_a_local_time_in_a_project_without_time_zones(settings):
     """SQLite's Now() is UTC whatever the project keeps; PostgreSQL's follows the connection."""
     statement = models.callbacks._put_statement.__wrapped__
     assert "localtime" not in statement("default")

@@ -46,7 +46,7 @@ def between_reading_and_locking(monkeypatch, what) -> None:
     monkeypatch.setattr(models.queues.ConversationQueueManager, "lock", later)
 
 
-def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_have_it(someone):
+def test_a_split_claims_an_idle_conversation_with_its_first_event(someone):
     todo = taken(tools.text("m_2"), tools.text("m_1", at=tools.now_ms() - 10))
     (lease,) = todo.leases
     assert todo.next_rows[lease.queue_id].mid == "m_1"
@@ -60,7 +60,7 @@ def test_an_idle_conversation_is_taken_with_its_first_event_and_nobody_else_can_
     assert heard == ["m_1", "m_2"]
 
 
-def test_what_is_known_of_an_event_without_reading_it_is_what_reading_it_gives(someone):
+def test_an_event_made_without_a_query_equals_the_event_read_from_the_database(someone):
     finish(tools.engine(), taken(tools.text("m_0")))
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
@@ -76,7 +76,7 @@ def test_what_is_known_of_an_event_without_reading_it_is_what_reading_it_gives(s
     assert "callback" not in known._state.fields_cache, "its bytes would stay in memory"
 
 
-def test_no_more_are_taken_than_there_is_room_for(someone):
+def test_a_split_claims_no_more_conversations_than_its_limit(someone):
     other = tools.conversation("701")
     todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), take=1)
     assert len(todo.leases) == len(todo.conversations) == 1
@@ -84,7 +84,7 @@ def test_no_more_are_taken_than_there_is_room_for(someone):
     assert len(models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=5)) == 1
 
 
-def test_a_conversation_that_somebody_works_on_is_left_to_them(someone):
+def test_a_split_does_not_claim_a_leased_conversation(someone):
     models.ConversationQueue.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
     todo = taken(tools.text("m_1"))
@@ -93,7 +93,7 @@ def test_a_conversation_that_somebody_works_on_is_left_to_them(someone):
         assert models.ConversationQueue.objects.fence(lease)
 
 
-def test_what_waits_although_nobody_was_told_is_not_overtaken(someone):
+def test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one(someone):
     tools.receive(tools.text("m_1", at=tools.now_ms() - 10))
     models.ConversationQueue.objects.update(ready_at=None)
     todo = taken(tools.text("m_2"))
@@ -103,7 +103,7 @@ def test_what_waits_although_nobody_was_told_is_not_overtaken(someone):
     assert heard == ["m_1", "m_2"]
 
 
-def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(someone, monkeypatch):
+def test_an_event_handled_between_read_and_lock_makes_the_split_read_again(someone, monkeypatch):
     """A state that was read too early would be written over what the other event came to."""
 
     def handle():
@@ -124,7 +124,7 @@ def test_what_was_handled_between_the_reading_and_the_lock_is_not_forgotten(some
     assert head.conversation.state == {"step": 2}
 
 
-def test_what_was_let_go_of_between_the_reading_and_the_lock_is_not_forgotten(someone, monkeypatch):
+def test_a_queue_released_between_read_and_lock_makes_the_split_read_again(someone, monkeypatch):
     models.ConversationQueue.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
 
@@ -150,7 +150,7 @@ def test_repeats_leave_the_conversation_idle(someone):
     assert (row.ready_at, row.leased_until, row.owner) == (None, None, "")
 
 
-def test_a_person_who_writes_for_the_first_time_is_taken_and_read_anew():
+def test_a_conversation_of_a_new_person_is_claimed_and_read_again():
     todo = taken(tools.text("m_1"))
     (lease,) = todo.leases
     assert todo.next_rows == {}
@@ -164,7 +164,7 @@ def test_a_flood_into_an_idle_conversation_is_bounded_too(someone, settings):
     assert models.Messaging.objects.filter(state="new").count() == 3
 
 
-def test_where_the_database_refuses_a_row_nothing_is_taken(someone, monkeypatch):
+def test_a_split_claims_nothing_if_the_database_refuses_a_row(someone, monkeypatch):
     insert = intake.insert_each
 
     def refuse(rows, by, **options):
@@ -184,7 +184,7 @@ def test_a_person_who_writes_opens_the_window_for_the_answer_at_once(someone):
     assert head.conversation.date_last_inbound == stored.date_last_inbound is not None
 
 
-def test_who_has_waited_longer_comes_first():
+def test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones():
     """A worker with a backlog takes nothing that has only just come."""
     asked = []
 

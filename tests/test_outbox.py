@@ -73,7 +73,7 @@ def heard():
         getattr(models, name).disconnect(receiver)
 
 
-def test_a_reply_is_sent_with_a_token_that_an_attempt_bears(made, person, emulator):
+def test_a_reply_is_sent_with_the_token_of_its_attempt(made, person, emulator):
     reply = tools.queue(made)
     tools.send(bot.get_engine(), made)
     reply.refresh_from_db()
@@ -134,7 +134,7 @@ def test_queueing_belongs_to_the_callers_transaction(made, person):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_dispatcher_that_breaks_does_not_break_who_queues(made, monkeypatch):
+def test_a_dispatcher_that_breaks_does_not_break_the_queueing_of_a_reply(made, monkeypatch):
     def away(conversation_id):
         raise ConnectionError("the broker is away")
 
@@ -144,7 +144,7 @@ def test_a_dispatcher_that_breaks_does_not_break_who_queues(made, monkeypatch):
     assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
-def test_a_conversation_made_by_hand_gets_its_queues(person):
+def test_a_conversation_without_queues_gets_them_with_its_first_reply(person):
     made = models.Conversation.objects.between(tools.PAGE, tools.PSID)
     assert not made.queues.exists()
     tools.queue(made)
@@ -192,7 +192,7 @@ def test_each_answer_has_its_fate(fault, options, outcome, fate, made, emulator)
         Response(500, {}, b"[" * 100_000),
     ],
 )
-def test_an_answer_that_says_nothing_leaves_the_fate_unknown(answer, made):
+def test_an_answer_without_a_message_id_leaves_the_fate_unknown(answer, made):
     class Says:
         def send(self, request, /):
             return answer
@@ -203,7 +203,7 @@ def test_an_answer_that_says_nothing_leaves_the_fate_unknown(answer, made):
     assert (fates(), outcomes()) == (["unknown"], ["unknown"])
 
 
-def test_an_answer_with_what_no_column_takes_still_settles(made):
+def test_an_answer_that_no_column_can_store_still_settles(made):
     class Says:
         def send(self, request, /):
             return Response(
@@ -227,7 +227,7 @@ def test_a_transport_that_breaks_leaves_the_fate_unknown(made):
     assert (fates(), outcomes()) == (["unknown"], ["unknown"])
 
 
-def test_two_rows_never_bear_one_message_id(made):
+def test_one_message_id_is_never_in_two_rows(made):
     class Same:
         def send(self, request, /):
             return Response(200, {}, b'{"message_id": "m_same"}')
@@ -240,7 +240,7 @@ def test_two_rows_never_bear_one_message_id(made):
     assert set(models.Reply.objects.values_list("mid", flat=True)) == {"m_same", None}
 
 
-def test_a_refused_reply_does_not_hold_up_the_next(made, person, emulator):
+def test_a_refused_reply_does_not_delay_the_next(made, person, emulator):
     emulator.faults.on("refused", times=1, code=100, message="bad")
     tools.queue(made, "bad")
     tools.queue(made, "good")
@@ -270,7 +270,7 @@ def test_an_unsent_reply_waits_longer_each_time_and_the_next_waits_behind_it(mad
 # What Meta may or may not have.
 
 
-def test_an_echo_settles_what_got_no_answer(made, person, emulator, heard):
+def test_an_echo_settles_a_reply_without_an_answer(made, person, emulator, heard):
     emulator.faults.on("timeout_after", times=1)
     reply = tools.queue(made)
     tools.send(bot.get_engine(), made)
@@ -314,7 +314,7 @@ def test_without_an_echo_it_is_sent_again_after_the_wait(made, person, emulator,
     assert looks >= 4
 
 
-def test_looks_before_their_time_wait_nothing_off(made, person, emulator, settings):
+def test_checks_before_the_interval_ends_add_nothing_to_the_observed_wait(made, person, emulator, settings):
     """The wait: new replies wake the queue as often as they like, and the echo has its time all the same."""
     settings.DJM_ECHO_WAIT = 12.0
     emulator.faults.on("timeout_after", times=1)
@@ -330,7 +330,7 @@ def test_looks_before_their_time_wait_nothing_off(made, person, emulator, settin
     assert person.texts[:3] == ["hi", "0", "1"]
 
 
-def test_a_long_gap_between_two_looks_vouches_for_one_interval(made, emulator, settings):
+def test_a_long_gap_between_two_checks_adds_one_interval_to_the_observed_wait(made, emulator, settings):
     settings.DJM_ECHO_WAIT = 5.0
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
@@ -355,7 +355,7 @@ def test_the_wait_follows_the_lag_of_echoes_within_bounds(lag, wait):
         ([0, 3600, 3600.1, 3600.5], 1.0),  # frozen, or by a clock that was set
     ],
 )
-def test_what_looks_count(moments, waited, made):
+def test_checks_add_at_most_one_interval_each(moments, waited, made):
     reply = tools.queue(made)
     models.Reply.objects.update(state="unknown")
     began = timezone.now()
@@ -367,7 +367,7 @@ def test_what_looks_count(moments, waited, made):
     assert reply.observed_wait == waited
 
 
-def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator, settings):
+def test_thirty_replies_that_wait_for_an_echo_cost_as_many_statements_as_two(emulator, settings):
     """Whoever waits long is looked at often; one transaction looks at all."""
     settings.DJM_ECHO_WAIT = 60.0
     emulator.faults.on("timeout_before")
@@ -389,7 +389,7 @@ def test_many_that_wait_for_their_echo_cost_no_more_statements_than_two(emulator
     assert sorted(models.Reply.objects.values_list("observed_wait", flat=True)) == [0.5] * 30 + [1.0] * 2
 
 
-def test_a_queue_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, emulator):
+def test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo(made, emulator):
     """What staff changed while the queue was held is seen when it is let go of."""
     emulator.faults.on("timeout_before")
     reply = tools.queue(made)
@@ -404,7 +404,7 @@ def test_a_queue_that_waits_for_an_echo_is_woken_by_a_hand_on_its_reply(made, em
     assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
-def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person, emulator, settings):
+def test_time_in_which_an_echo_could_be_unsplit_is_not_observed(made, person, emulator, settings):
     settings.DJM_ECHO_WAIT = 1.0
     emulator.faults.on("timeout_after", times=1)
     tools.queue(made)
@@ -419,7 +419,7 @@ def test_time_in_which_an_echo_could_lie_unsplit_is_not_vouched_for(made, person
     assert (fates(), len(person.received)) == (["sent"], 1)
 
 
-def test_the_answer_that_a_dead_holder_wrote_down_settles(made, person, emulator):
+def test_an_outcome_committed_by_a_dead_worker_settles_its_reply(made, person, emulator):
     """Its attempt got its outcome, its row did not: the process ended between the two."""
     reply = tools.queue(made)
     models.Reply.objects.update(state="sending")
@@ -431,7 +431,7 @@ def test_the_answer_that_a_dead_holder_wrote_down_settles(made, person, emulator
     assert (reply.state, reply.mid, person.received) == ("sent", "m_1", [])
 
 
-def test_a_reply_that_a_dead_holder_was_sending_is_unknown_first(made, person, emulator):
+def test_a_reply_in_the_call_of_a_dead_worker_is_unknown_first(made, person, emulator):
     reply = tools.queue(made)
     models.Reply.objects.update(state="sending")
     models.Attempt.objects.create(reply=reply, number=1, token="t", fencing_token=1)
@@ -440,7 +440,9 @@ def test_a_reply_that_a_dead_holder_was_sending_is_unknown_first(made, person, e
 
 
 @pytest.mark.parametrize(("mode", "setting"), [(True, "resend"), (None, "park")])
-def test_it_is_set_aside_where_that_is_wanted(mode, setting, made, person, emulator, settings, heard):
+def test_an_unsure_reply_is_parked_if_the_reply_or_the_setting_says_park(
+    mode, setting, made, person, emulator, settings, heard
+):
     settings.DJM_ECHO_WAIT, settings.DJM_WHEN_UNSURE = 1.0, setting
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
@@ -454,7 +456,7 @@ def test_it_is_set_aside_where_that_is_wanted(mode, setting, made, person, emula
 
 
 @pytest.mark.parametrize("other_has_it", [False, True])
-def test_an_echo_that_comes_after_it_was_set_aside_mends_it(
+def test_an_echo_settles_a_parked_reply(
     other_has_it, made, person, emulator, settings, heard, django_capture_on_commit_callbacks
 ):
     settings.DJM_ECHO_WAIT, settings.DJM_WHEN_UNSURE = 1.0, "park"
@@ -480,7 +482,7 @@ def test_an_echo_that_comes_after_it_was_set_aside_mends_it(
     assert len(person.received) == 1
 
 
-def test_it_is_set_aside_after_three_attempts_of_unknown_fate(made, emulator, settings):
+def test_a_reply_is_parked_after_three_attempts_of_unknown_fate(made, emulator, settings):
     settings.DJM_ECHO_WAIT = 1.0
     emulator.faults.on("timeout_before")
     tools.queue(made)
@@ -501,7 +503,7 @@ def accepted_without_echo(made, count: int, seconds_ago: float) -> None:
     models.Reply.objects.update(state="sent")
 
 
-def test_where_echoes_never_come_it_is_set_aside_at_once_and_said(made, emulator, caplog):
+def test_if_echoes_never_come_a_reply_is_parked_at_once_with_a_warning(made, emulator, caplog):
     accepted_without_echo(made, 20, seconds_ago=60)
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
@@ -510,7 +512,7 @@ def test_where_echoes_never_come_it_is_set_aside_at_once_and_said(made, emulator
     assert "message_echoes" in caplog.text
 
 
-def test_a_burst_whose_echoes_are_on_their_way_is_no_sign_that_none_come(made, emulator):
+def test_a_burst_whose_echoes_are_due_is_no_sign_of_missing_echoes(made, emulator):
     accepted_without_echo(made, 50, seconds_ago=1)
     emulator.faults.on("timeout_before", times=1)
     tools.queue(made)
@@ -567,7 +569,7 @@ def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settin
     assert (page.paused_until, page.paused_token, person.texts) == (None, "", ["hi"])
 
 
-def test_a_pause_that_ends_while_a_queue_is_let_go_of_holds_it_no_longer(made, person, settings):
+def test_a_pause_that_ends_during_a_release_does_not_delay_the_queue(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
     tools.send(bot.get_engine(), made)
@@ -581,7 +583,7 @@ def test_a_pause_that_ends_while_a_queue_is_let_go_of_holds_it_no_longer(made, p
     assert person.texts == ["hi"]
 
 
-def test_without_any_token_replies_wait_for_one(made, person, settings):
+def test_without_a_token_replies_wait_for_one(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
     tools.send(bot.get_engine(), made)
@@ -610,7 +612,7 @@ def test_a_message_with_a_tag_has_rules_of_its_own(made, emulator):
     assert outcomes() != []
 
 
-def test_nothing_is_begun_that_could_outlast_the_lease(made, person):
+def test_no_call_begins_that_could_outlast_the_lease(made, person):
     tools.queue(made)
     tools.queue(made)
     bot.get_engine().work(tools.claim(made, tools.OUT), Deadline(5), RunHere())
@@ -619,7 +621,7 @@ def test_nothing_is_begun_that_could_outlast_the_lease(made, person):
     assert len(person.received) == 2
 
 
-def test_who_lost_the_queue_sends_nothing(made, person):
+def test_a_worker_whose_lease_is_lost_sends_nothing(made, person):
     tools.queue(made)
     old = tools.claim(made, tools.OUT)
     tools.steal(made, tools.OUT)
@@ -628,7 +630,7 @@ def test_who_lost_the_queue_sends_nothing(made, person):
     assert (fates(), outcomes(), person.received) == (["queued"], [], [])
 
 
-def test_who_loses_the_queue_during_the_call_leaves_the_message_id_behind(made, emulator):
+def test_a_worker_that_loses_its_lease_in_the_call_commits_the_message_id(made, emulator):
     """The answer belongs to the attempt, which is its own; the row is the new holder's."""
 
     class Slow(EmulatorTransport):
@@ -648,7 +650,7 @@ def test_who_loses_the_queue_during_the_call_leaves_the_message_id_behind(made, 
     assert (reply.state, reply.mid, models.Attempt.objects.count()) == ("sent", reply.attempts.get().mid, 1)
 
 
-def test_a_reply_changed_by_hand_meanwhile_keeps_what_the_hand_wrote(made, emulator):
+def test_a_reply_that_staff_changed_during_the_call_keeps_their_change(made, emulator):
     class Meanwhile(EmulatorTransport):
         def send(self, request, /):
             models.Reply.objects.update(state="failed", error="taken back by staff")
@@ -661,7 +663,7 @@ def test_a_reply_changed_by_hand_meanwhile_keeps_what_the_hand_wrote(made, emula
 
 
 @pytest.mark.django_db(transaction=True)
-def test_signals_tell_the_fate_after_the_commit(made, emulator, heard):
+def test_signals_of_the_fate_are_sent_after_the_commit(made, emulator, heard):
     first = tools.queue(made)
     emulator.faults.on("refused", times=1, code=100, message="bad")
     second = tools.queue(made)
@@ -675,20 +677,20 @@ def test_an_unreachable_person_is_remembered(made, emulator):
     assert models.FBUserProfile.objects.get().date_unreachable is not None
 
 
-def test_a_body_that_cannot_become_a_call_fails_before_any(made, person):
+def test_a_body_that_cannot_become_a_call_fails_without_a_call(made, person):
     reply = tools.queue(made)
     models.Reply.objects.filter(pk=reply.pk).update(data={"message": "no object"})
     tools.send(bot.get_engine(), made)
     assert (fates(), person.received) == (["failed"], [])
 
 
-def test_a_token_hash_tells_tokens_apart_and_nothing_else():
+def test_a_token_hash_differs_for_each_token_and_does_not_contain_it():
     one, two = Client("made-up-token-1"), Client("made-up-token-2")
     assert one.token_hash != two.token_hash
     assert "made-up" not in one.token_hash
 
 
-def test_an_answer_under_a_lost_lease_takes_no_other_along(made, person, emulator):
+def test_an_answer_under_a_lost_lease_does_not_spoil_its_batch(made, person, emulator):
     other = tools.PSID[:-1] + "9"
     emulator.add_person(tools.PAGE, person_id=other)
     tools.queue(made)
@@ -735,7 +737,7 @@ def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(made
 
 
 @pytest.mark.parametrize("hindrance", ["waits", "held", "paused", "late", "file", "limit", "never wrote"])
-def test_what_cannot_leave_at_once_waits_in_its_queue(hindrance, made, person):
+def test_a_reply_that_cannot_leave_at_once_waits_in_its_queue(hindrance, made, person):
     if hindrance != "never wrote":
         tools.receive(tools.text("m_1"))
     made.refresh_from_db()
@@ -758,7 +760,7 @@ def test_what_cannot_leave_at_once_waits_in_its_queue(hindrance, made, person):
     assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
-def test_what_was_not_committed_is_not_called_and_begins_anew(made, person):
+def test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again(made, person):
     tools.receive(tools.text("m_1"))
     made.refresh_from_db()
     reply = unsaved(made)

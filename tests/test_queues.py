@@ -55,7 +55,7 @@ def test_a_woken_queue_is_claimed_once(conversations):
     assert claim(limit=10) == []
 
 
-def test_the_directions_are_apart(conversations):
+def test_the_directions_have_separate_queues(conversations):
     ConversationQueue.objects.wake(conversations[:1], OUT)
     assert claim(IN, limit=10) == []
     assert len(claim(OUT, limit=10)) == 1
@@ -84,7 +84,7 @@ def test_an_abandoned_queue_comes_back_with_a_higher_fencing_token(conversations
     assert new.fencing_token == old.fencing_token + 1
 
 
-def test_the_old_holder_can_commit_nothing(conversations):
+def test_a_worker_whose_lease_expired_can_commit_nothing(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     (old,) = claim()
     end_lease(conversations[0])
@@ -96,7 +96,7 @@ def test_the_old_holder_can_commit_nothing(conversations):
     release(new)
 
 
-def test_a_renewed_queue_stays_with_its_holder(conversations):
+def test_a_renewed_lease_keeps_its_queue(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     (lease,) = claim()
     end_lease(conversations[0])
@@ -105,20 +105,20 @@ def test_a_renewed_queue_stays_with_its_holder(conversations):
     release(lease)
 
 
-def test_released_with_nothing_left_it_sleeps(conversations):
+def test_a_queue_released_without_work_is_not_claimed(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     release(*claim())
     queue = ConversationQueue.objects.get(conversation_id=conversations[0], kind=IN)
     assert (queue.ready_at, queue.leased_until, queue.owner) == (None, None, "")
 
 
-def test_released_with_work_left_it_is_claimed_again(conversations):
+def test_a_queue_released_with_work_is_claimed_again(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     release(*claim(), after=0.0)
     assert len(claim()) == 1
 
 
-def test_a_pause_keeps_it_asleep(conversations):
+def test_a_queue_with_a_pause_is_not_claimed(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     release(*claim(), after=60.0)
     assert claim() == []
@@ -131,13 +131,13 @@ def test_a_wake_up_ends_a_pause(conversations):
     assert len(claim()) == 1
 
 
-def test_a_later_wake_up_does_not_put_off_an_earlier(conversations):
+def test_a_later_wake_up_does_not_delay_an_earlier_one(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     ConversationQueue.objects.wake(conversations[:1], IN, after=60.0)
     assert len(claim()) == 1
 
 
-def test_waking_a_leased_queue_does_not_take_it_from_its_holder(conversations):
+def test_a_wake_up_of_a_leased_queue_does_not_end_its_lease(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     (lease,) = claim()
     ConversationQueue.objects.wake(conversations[:1], IN)
@@ -150,7 +150,7 @@ def test_ensure_twice_makes_one_pair(conversations):
     assert ConversationQueue.objects.count() == 2 * len(conversations)
 
 
-def test_a_queue_that_waits_for_a_thread_for_slow_work_is_left_to_who_has_one(conversations):
+def test_a_queue_that_waits_for_a_slow_thread_is_claimed_for_slow_work_only(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     ConversationQueue.objects.give_back(claim()[0], is_slow=True)
     assert claim() == []
@@ -160,14 +160,14 @@ def test_a_queue_that_waits_for_a_thread_for_slow_work_is_left_to_who_has_one(co
     assert len(claim()) == 1
 
 
-def test_who_names_the_conversation_has_its_queue_whatever_it_waits_for(conversations):
+def test_a_claim_that_names_a_conversation_includes_its_slow_queue(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     ConversationQueue.objects.give_back(claim()[0], is_slow=True)
     assert claim(conversation_id=conversations[1]) == []
     assert len(claim(conversation_id=conversations[0])) == 1
 
 
-def test_a_mark_that_a_process_of_the_version_before_left_is_taken_away(conversations):
+def test_a_slow_mark_of_an_older_version_is_removed_by_a_wake_up(conversations):
     ConversationQueue.objects.update(is_slow=True)
     ConversationQueue.objects.wake(conversations[:1], IN)
     assert len(claim()) == 1

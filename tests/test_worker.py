@@ -74,7 +74,7 @@ def store(*people, times: int = 1) -> None:
             intake.store(tools.body(item))
 
 
-def test_what_is_stored_is_split_handled_and_answered_in_order(work, people):
+def test_stored_callbacks_are_split_handled_and_answered_in_order(work, people):
     store(*people, times=5)
     work(tools.engine(lambda event: event.text), threads=4)
     for person in people:
@@ -82,7 +82,7 @@ def test_what_is_stored_is_split_handled_and_answered_in_order(work, people):
         assert person.texts == list("01234")
 
 
-def test_two_workers_share_the_work_and_double_nothing(work, people):
+def test_two_workers_share_the_work_and_repeat_nothing(work, people):
     engine = tools.engine(lambda event: event.text)
     store(*people, times=6)
     work(engine)
@@ -92,7 +92,7 @@ def test_two_workers_share_the_work_and_double_nothing(work, people):
     assert [person.texts for person in people] == [list("012345")] * 4
 
 
-def test_a_slow_graph_keeps_nobody_from_being_heard(work, people, emulator):
+def test_a_slow_graph_does_not_delay_the_handling_of_events(work, people, emulator):
     gate = threading.Event()
 
     class Slow(EmulatorTransport):
@@ -152,7 +152,7 @@ def test_leases_of_slow_work_are_renewed(file_database, settings):
     pool.stop(LONG)
 
 
-def test_a_renewal_that_comes_after_the_release_takes_nothing(file_database):
+def test_a_renewal_after_the_release_takes_no_lease(file_database):
     made = tools.conversation()
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made)
@@ -185,7 +185,7 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
     pool.stop(LONG)
 
 
-def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
+def test_queues_that_waited_for_a_slow_thread_come_before_new_ones(file_database):
     waited, new, later = (
         models.Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
         for number in range(3)
@@ -211,7 +211,7 @@ def test_what_waited_for_a_thread_comes_before_what_is_new(file_database):
     assert ran == ["waited", "later"]
 
 
-def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, monkeypatch):
+def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monkeypatch):
     """Quick jobs before it say nothing about a model that hangs now."""
     monkeypatch.setattr(pools, "AHEAD", 0.2)
     monkeypatch.setattr(pools, "_LOOK", 0.02)
@@ -245,7 +245,7 @@ def test_nothing_is_kept_for_a_thread_that_is_at_something_long(file_database, m
     pool.stop(LONG)
 
 
-def test_a_thread_outlives_whoever_is_told_that_it_is_free(caplog):
+def test_a_thread_survives_a_broken_freed_callback(caplog):
     def broken():
         raise ZeroDivisionError
 
@@ -259,7 +259,7 @@ def test_a_thread_outlives_whoever_is_told_that_it_is_free(caplog):
     assert "told nobody" in caplog.text
 
 
-def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_database):
+def test_slots_stay_reserved_for_claimed_slow_queues(file_database):
     leases = [
         models.Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
         for number in range(2)
@@ -278,7 +278,7 @@ def test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on(file_d
     assert crew.slow.free_slots() == 2
 
 
-def test_a_place_is_not_kept_for_what_turns_out_to_be_quick(work, people):
+def test_a_slow_slot_is_not_kept_for_an_event_that_is_quick(work, people):
     engine = tools.engine(lambda event: "quick")
     slow = tools.policy(lambda event: "slow", slow=True)
     store(people[0], people[1])
@@ -292,7 +292,7 @@ def test_a_place_is_not_kept_for_what_turns_out_to_be_quick(work, people):
     until(lambda: people[2].texts == people[3].texts == ["slow"], "the slow answers")
 
 
-def test_what_waits_for_a_thread_for_slow_work_is_held_by_nobody_and_any_worker_may_have_it(work, people):
+def test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it(work, people):
     gate, calls = threading.Event(), []
 
     def ask(event):
@@ -315,7 +315,7 @@ def test_what_waits_for_a_thread_for_slow_work_is_held_by_nobody_and_any_worker_
     assert len(calls) == 12
 
 
-def test_many_who_wait_for_slow_work_are_answered_in_turn_by_few_threads(work, people, settings):
+def test_one_slow_thread_answers_many_waiting_people_in_turn(work, people, settings):
     # What a thread leaves free is looked for at once, not at the next poll.
     settings.DJM_POLL = LONG
     store(*people, times=5)
@@ -335,7 +335,7 @@ def test_slow_work_begins_without_a_database_connection(file_database):
     assert held == [None]
 
 
-def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
+def test_stopping_finishes_the_current_event_and_leaves_the_rest(work, people):
     gate, begun = threading.Event(), threading.Event()
 
     def handle(event):
@@ -356,7 +356,7 @@ def test_stopping_finishes_the_event_at_hand_and_leaves_the_rest(work, people):
     assert row.ready_at is not None
 
 
-def test_what_is_claimed_while_the_threads_end_is_let_go_of(file_database, people, settings):
+def test_queues_claimed_while_the_threads_end_are_released(file_database, people, settings):
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
@@ -405,7 +405,7 @@ def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
     assert seen == [True, False]
 
 
-def test_what_meta_accepted_is_written_down_when_the_database_is_back(work, people, monkeypatch):
+def test_an_accepted_call_is_settled_after_a_database_outage(work, people, monkeypatch):
     """Thrown away it would be of unknown fate: a wait for its echo, and perhaps a second message."""
     trouble = [OperationalError("database is locked"), OperationalError("server closed the connection")]
     accept = Outbox._accept
@@ -424,7 +424,7 @@ def test_what_meta_accepted_is_written_down_when_the_database_is_back(work, peop
     assert people[0].texts == ["hi"]
 
 
-def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch):
+def test_the_poll_survives_a_database_outage_and_a_bug(work, people, monkeypatch):
     trouble = [OperationalError("server closed the connection"), ZeroDivisionError()]
     claim = models.ConversationQueue.objects.claim
 
@@ -444,7 +444,7 @@ def test_the_look_survives_a_database_outage_and_a_bug(work, people, monkeypatch
     assert trouble == []
 
 
-def test_what_no_wake_up_announced_is_found(work, people, settings):
+def test_the_sweep_finds_work_without_a_wake_up(work, people, settings):
     settings.DJM_SWEEP = 0.05
     engine = tools.engine(lambda event: "hi")
     store(people[0])
@@ -455,7 +455,7 @@ def test_what_no_wake_up_announced_is_found(work, people, settings):
     until(lambda: sorted(people[0].texts) == ["hi", "queued"], "both")
 
 
-def test_of_many_processes_one_sweeps(work, people, settings, monkeypatch):
+def test_one_of_many_processes_sweeps(work, people, settings, monkeypatch):
     settings.DJM_SWEEP = 600
     turns, swept = [], []
     claim = models.queues.SweepManager.claim
@@ -479,7 +479,7 @@ def test_of_many_processes_one_sweeps(work, people, settings, monkeypatch):
     assert swept == [engine]
 
 
-def test_when_the_one_that_sweeps_dies_another_does(file_database):
+def test_another_process_sweeps_after_the_first_one_dies(file_database):
     assert models.Sweep.objects.claim(60)
     assert not models.Sweep.objects.claim(60)
     models.Sweep.objects.update(date_free=timezone.now() - datetime.timedelta(seconds=1))
@@ -488,7 +488,7 @@ def test_when_the_one_that_sweeps_dies_another_does(file_database):
 
 
 @pytest.mark.parametrize("kind", ["large", "of two apps"])
-def test_callbacks_that_come_at_once_are_all_split_though_nobody_polls(kind, work, people, settings):
+def test_callbacks_stored_at_once_are_all_split_without_a_poll(kind, work, people, settings):
     """No wake-up is lost: who takes a part of what waits looks again, for who stored the rest has spoken."""
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
     made = work(tools.engine(lambda event: event.text))
@@ -502,7 +502,7 @@ def test_callbacks_that_come_at_once_are_all_split_though_nobody_polls(kind, wor
     until(lambda: not models.Callback.objects.filter(state="new").exists(), "the split of all")
 
 
-def test_an_event_that_arrives_while_its_queue_is_let_go_is_not_forgotten(
+def test_an_event_that_arrives_during_the_release_of_its_queue_is_handled(
     work, people, monkeypatch, settings
 ):
     """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
@@ -524,7 +524,7 @@ def test_an_event_that_arrives_while_its_queue_is_let_go_is_not_forgotten(
 
 
 @pytest.mark.postgresql("elsewhere workers poll")
-def test_postgresql_wakes_a_worker_that_would_not_look(work, people, settings):
+def test_postgresql_wakes_a_worker_that_does_not_poll(work, people, settings):
     settings.DJM_POLL = 3600
     work(tools.engine(lambda event: "hi"), listen=True)
     until(lambda: models.ConversationQueue.objects.exists() or announced(people[0]), "the split")
@@ -552,7 +552,7 @@ def test_a_broken_connection_is_not_used_again(file_database):
 
 
 @pytest.mark.postgresql("SQLite knows no such limit")
-def test_a_thread_frozen_in_a_transaction_loses_it(work, people, settings):
+def test_a_transaction_of_a_frozen_thread_is_ended_by_the_database(work, people, settings):
     found = []
 
     def look(event):
@@ -570,7 +570,7 @@ def test_a_thread_frozen_in_a_transaction_loses_it(work, people, settings):
 
 
 @pytest.mark.django_db
-def test_a_pool_says_what_it_could_take():
+def test_a_pool_counts_its_free_threads():
     pool = Threads(2, "test")
     gate, begun = threading.Event(), threading.Semaphore(0)
 
@@ -607,7 +607,7 @@ def test_a_forked_child_starts_threads_of_its_own(work, people):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
-def test_no_more_is_taken_on_than_can_be_written_down(file_database):
+def test_a_worker_with_full_writers_claims_nothing(file_database):
     """Where the database is slower than rules and Graph, what waits for it waits there and not in the memory."""
     asked = []
     worker = Worker(lambda: None, threads=2, slow_threads=1)

@@ -73,7 +73,7 @@ def ends(process: subprocess.Popen[bytes]) -> int:
 
 
 @pytest.mark.parametrize("options", [[], ["--processes", "2"]])
-def test_it_answers_and_a_first_signal_ends_it_in_order(options, command, emulator):
+def test_the_command_answers_and_ends_in_order_at_the_first_signal(options, command, emulator):
     people = [emulator.add_person(tools.PAGE, person_id=f"{tools.PSID}{number}") for number in range(4)]
     process = command(*options)
     for number, someone in enumerate(people):
@@ -84,7 +84,7 @@ def test_it_answers_and_a_first_signal_ends_it_in_order(options, command, emulat
     assert models.Attempt.objects.count() == 12
 
 
-def test_what_is_under_way_is_finished_before_it_ends(command, emulator, monkeypatch):
+def test_a_call_under_way_is_finished_before_the_command_ends(command, emulator, monkeypatch):
     """The call that Graph has not answered yet is waited for and written down."""
     someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
     handle, came, go_on = emulator.handle, threading.Event(), threading.Event()
@@ -130,6 +130,6 @@ def test_a_process_that_dies_is_started_again(command, emulator):
 
 @pytest.mark.parametrize("option", ["--threads", "--slow-threads", "--senders", "--processes"])
 @pytest.mark.parametrize("number", ["0", "-1", "many"])
-def test_none_of_what_works_is_too_few(option, number):
+def test_a_count_below_one_is_refused(option, number):
     with pytest.raises(CommandError, match="whole number of 1 or more"):
         call_command("djmessenger", "worker", option, number)

@@ -78,11 +78,11 @@ def no_fence(self, leases):
     return set(self.filter(pk__in=list(leases), state="new").values_list("pk", flat=True))
 
 
-def test_the_fence_keeps_a_late_holder_out(person):
+def test_the_fence_refuses_a_worker_whose_lease_expired(person):
     assert frozen_longer_than_the_lease(person) == 1
 
 
-def test_without_the_fence_a_late_holder_answers_too(person, without):
+def test_without_the_fence_a_worker_whose_lease_expired_answers_too(person, without):
     without(type(models.Messaging.objects), "lock_and_verify", no_fence)
     assert frozen_longer_than_the_lease(person) == 2
 
@@ -103,11 +103,11 @@ def a_refusal_that_comes_after_the_lease(person) -> tuple[int, list[str]]:
     return answers(person), list(models.Reply.objects.values_list("state", flat=True))
 
 
-def test_the_fence_keeps_a_late_answer_out(person):
+def test_the_fence_refuses_a_result_that_comes_after_the_lease(person):
     assert a_refusal_that_comes_after_the_lease(person) == (1, ["sent"])
 
 
-def test_without_the_fence_a_late_answer_settles_what_another_sends(person, without):
+def test_without_the_fence_a_late_result_settles_the_reply_of_another_worker(person, without):
     without(type(models.ConversationQueue.objects), "fence", lambda self, lease: self.get(pk=lease.queue_id))
     assert a_refusal_that_comes_after_the_lease(person) == (1, ["failed"])
 
@@ -122,17 +122,17 @@ def the_same_event_in_two_callbacks() -> int:
     return models.Messaging.objects.filter(mid="m_1").count()
 
 
-def test_the_key_makes_one_of_two():
+def test_the_dedup_key_makes_one_event_of_two_deliveries():
     assert the_same_event_in_two_callbacks() == 1
 
 
-def test_without_the_key_two_stay_two(without):
+def test_without_the_dedup_key_two_deliveries_are_two_events(without):
     numbers = itertools.count()
     without(Messaging, "key", lambda self: str(next(numbers)))
     assert the_same_event_in_two_callbacks() == 2
 
 
-def test_the_database_holds_to_the_key():
+def test_the_database_refuses_a_second_row_with_the_same_dedup_key():
     tools.receive(tools.text("m_1"))
     row = models.Messaging.objects.get()
     row.pk = None
@@ -170,7 +170,7 @@ def test_the_wait_leaves_time_for_the_echo(person, emulator):
     assert an_answer_lost_and_its_echo_late(person, emulator) == 1
 
 
-def test_without_the_wait_it_is_sent_twice(person, emulator, without):
+def test_without_the_wait_a_reply_is_sent_twice(person, emulator, without):
     without(Outbox, "_wait", staticmethod(lambda page: 0.0))
     assert an_answer_lost_and_its_echo_late(person, emulator) == 2
 
@@ -178,7 +178,7 @@ def test_without_the_wait_it_is_sent_twice(person, emulator, without):
 # The token: without it no echo says which attempt was accepted (invariant 5).
 
 
-def test_without_the_token_no_echo_settles(person, emulator, without):
+def test_without_the_send_token_no_echo_settles_a_reply(person, emulator, without):
     without(outbox, "with_token", lambda data, token: data)
     assert an_answer_lost_and_its_echo_late(person, emulator) == 2
 
@@ -207,11 +207,11 @@ def a_sender_dies_with_the_request_written(person, emulator) -> tuple[int, list[
     return answers(person), list(models.Reply.objects.values_list("state", flat=True))
 
 
-def test_what_was_written_down_before_the_call_is_not_sent_again(person, emulator):
+def test_a_reply_whose_attempt_is_committed_before_the_call_is_not_sent_again(person, emulator):
     assert a_sender_dies_with_the_request_written(person, emulator) == (1, ["sent"])
 
 
-def test_a_reply_that_is_not_written_down_first_is_sent_twice(person, emulator, without):
+def test_without_an_attempt_committed_first_a_reply_is_sent_twice(person, emulator, without):
     write_down, died = Outbox._write_down, []
 
     def after(pairs, deadline):
@@ -248,7 +248,7 @@ def test_nothing_is_sent_under_a_lease_that_is_almost_over(person):
     assert a_lease_that_is_almost_over(person) == 0
 
 
-def test_without_the_look_at_the_clock_it_is(person, without):
+def test_without_the_deadline_a_call_begins_under_a_lease_that_is_almost_over(person, without):
     without(Deadline, "remaining", lambda self: 3600.0)
     assert a_lease_that_is_almost_over(person) == 1
 
@@ -264,11 +264,11 @@ def an_accepted_call_whose_answer_is_lost(person, emulator) -> list[str]:
     return list(models.Reply.objects.values_list("state", flat=True))
 
 
-def test_a_lost_answer_is_no_failure(person, emulator):
+def test_a_lost_answer_is_of_unknown_fate(person, emulator):
     assert an_accepted_call_whose_answer_is_lost(person, emulator) == ["unknown"]
 
 
-def test_taken_for_unsent_it_would_be_sent_again_at_once(person, emulator, without):
+def test_a_lost_answer_taken_for_unsent_is_queued_again_at_once(person, emulator, without):
     without(UnknownFate, "fate", "unsent")
     assert an_accepted_call_whose_answer_is_lost(person, emulator) == ["queued"]
 
@@ -281,20 +281,20 @@ def post(content: bytes, headers: dict[str, str]) -> int:
     return answer.status_code
 
 
-def test_200_promises_a_row():
+def test_a_callback_answered_with_200_has_a_row():
     content = tools.body(tools.text("m_1"))
     assert post(content, tools.signed(content)) == 200
     assert models.Callback.objects.get().sha256 == hashlib.sha256(content).hexdigest()
 
 
-def test_a_row_that_is_not_stored_would_be_missed(without):
+def test_without_the_row_a_callback_answered_with_200_is_lost(without):
     content = tools.body(tools.text("m_1"))
     without(intake, "store", lambda body, app_id: models.Callback(pk=0))
     assert post(content, tools.signed(content)) == 200
     assert not models.Callback.objects.exists()
 
 
-def test_the_signature_keeps_strangers_out(without, django_assert_num_queries):
+def test_a_callback_with_a_wrong_signature_is_refused_without_a_query(without, django_assert_num_queries):
     content = tools.body(tools.text("m_1"))
     wrong = {"X-Hub-Signature-256": "sha256=" + "0" * 64}
     with django_assert_num_queries(0):
@@ -303,7 +303,7 @@ def test_the_signature_keeps_strangers_out(without, django_assert_num_queries):
     assert post(content, wrong) == 200
 
 
-def test_one_bad_item_would_take_its_neighbours_along(without):
+def test_one_bad_item_does_not_spoil_the_other_items_of_its_callback(without):
     items = [tools.text("m_1"), {"sender": "nobody", "message": 5}, tools.text("m_2")]
     tools.receive(*items)
     assert models.Messaging.objects.filter(mid__in=["m_1", "m_2"]).count() == 2
@@ -348,11 +348,11 @@ def dies_between_effects_and_done_mark(monkeypatch) -> int:
     return models.Reply.objects.count()
 
 
-def test_effects_and_done_mark_are_one(monkeypatch):
+def test_effects_and_done_mark_are_one_transaction(monkeypatch):
     assert dies_between_effects_and_done_mark(monkeypatch) == 1
 
 
-def test_apart_the_answer_is_queued_twice(monkeypatch):
+def test_without_one_transaction_the_answer_is_queued_twice(monkeypatch):
     class Apart:
         """What ``transaction.atomic`` would be without its rollback."""
 
@@ -370,7 +370,7 @@ def test_apart_the_answer_is_queued_twice(monkeypatch):
 # The order (invariant 3).
 
 
-def test_without_the_order_later_events_overtake(without):
+def test_without_the_order_later_events_are_handled_first(without):
     at = tools.now_ms()
     handled = []
 
