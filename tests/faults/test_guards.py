@@ -401,5 +401,5 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
     assert head() == "m_early"
     waiting = inbox._waiting
     without(inbox, "_waiting", lambda: waiting().order_by("id"))
-    without(inbox, "_HEADS", Prepared(models.Messaging, inbox._next_rows))
+    without(inbox, "_NEXT_ROWS", Prepared(models.Messaging, inbox._next_rows))
     assert head() == "m_late"
