@@ -18,7 +18,7 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
-from djmessenger import graph, models
+from djmessenger import graph, models, receiving
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
@@ -26,7 +26,7 @@ from djmessenger.logs import hidden
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
-from djmessenger.receiving import Messaging, ReceivingType, cleaned
+from djmessenger.receiving import ReceivingType, cleaned
 from djmessenger.routing import Decision, Policy
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed
@@ -65,7 +65,7 @@ class Handled:
 
     row: models.Messaging
     lease: models.Lease | None
-    messaging: Messaging
+    messaging: receiving.Messaging
     decision: Decision
     replies: Sequence[models.Reply]
     """Answers that are not inserted yet."""
@@ -260,7 +260,7 @@ class Inbox:
             models.ConversationQueue.objects.release(queue, after=pause)
 
     def _gather(
-        self, row: models.Messaging, messaging: Messaging, decision: Decision
+        self, row: models.Messaging, messaging: receiving.Messaging, decision: Decision
     ) -> list[models.Messaging]:
         """Give the rows that wait behind this one and go to the same gathering rules; one call serves them all."""
         if not any(rule.gather for rule in decision.applied):
@@ -279,7 +279,7 @@ class Inbox:
         self,
         row: models.Messaging,
         lease: models.Lease | None,
-        messaging: Messaging,
+        messaging: receiving.Messaging,
         decision: Decision,
         client: graph.Client,
         gathered: Sequence[models.Messaging] = (),
@@ -414,7 +414,7 @@ class Inbox:
             )
 
     @contextlib.contextmanager
-    def _typing(self, messaging: Messaging, decision: Decision) -> Iterator[None]:
+    def _typing(self, messaging: receiving.Messaging, decision: Decision) -> Iterator[None]:
         """Show typing for as long as slow work takes; Meta takes the mark away after a while."""
         if not any(rule.typing and rule.slow for rule in decision.applied):
             yield
@@ -562,9 +562,9 @@ def _log_fields(row: models.Messaging) -> dict[str, Any]:
     }
 
 
-def _bound(row: models.Messaging) -> Messaging:
+def _bound(row: models.Messaging) -> receiving.Messaging:
     """Read the event back from its row, with what the engine knows about it."""
-    messaging = Messaging.from_row(row.body, row)
+    messaging = receiving.Messaging.from_row(row.body, row)
     row.is_at_hand = True
     conversation = row.conversation
     if conversation is not None and row.page is not None:
@@ -583,7 +583,7 @@ def _tell_failed(row: models.Messaging) -> None:
     transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
 
 
-def _note_receipts(row: models.Messaging, messaging: Messaging) -> None:
+def _note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None:
     """Keep on each reply when it was delivered and read; a person who writes can be reached."""
     if row.echo_token:
         _reopen_parked(row)

@@ -16,12 +16,12 @@ from django.db.models import Count, F, OuterRef, QuerySet, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from djmessenger import models
+from djmessenger import models, receiving
 from djmessenger.logs import hidden
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import split_token
-from djmessenger.receiving import Item, Messaging, ReceivingType, decode
+from djmessenger.receiving import Item, ReceivingType, decode
 from djmessenger.receiving import split as split_document
 from djmessenger.settings import app_settings
 from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
@@ -361,7 +361,7 @@ def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) ->
 
 
 def _participants(
-    callback: models.Callback, messagings: Sequence[Messaging], known: _KnownRows
+    callback: models.Callback, messagings: Sequence[receiving.Messaging], known: _KnownRows
 ) -> _Participants:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
@@ -561,7 +561,7 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
             models.Page.objects.filter(pk=page.pk).update(**told)
 
 
-def _echo_token(messaging: Messaging, page: models.Page | None) -> str | None:
+def _echo_token(messaging: receiving.Messaging, page: models.Page | None) -> str | None:
     """Give the token of an echo that this app sent to this person; another app's proves nothing."""
     message, sender = messaging.message, messaging.sender
     if messaging.type is not ReceivingType.ECHO or message is None:
