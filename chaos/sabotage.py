@@ -16,7 +16,9 @@ def no_fence() -> None:
     queues.fence = lambda self, lease: self.select_for_update().get(pk=lease.queue_id)
     queues.fence_many = lambda self, leases: {lease.queue_id for lease in leases}
     events: Any = type(models.Messaging.objects)
-    events.hold = lambda self, leases: set(self.filter(pk__in=list(leases)).values_list("pk", flat=True))
+    events.lock_and_verify = lambda self, leases: set(
+        self.filter(pk__in=list(leases)).values_list("pk", flat=True)
+    )
 
 
 def no_key() -> None:
