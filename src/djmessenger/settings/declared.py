@@ -17,6 +17,7 @@ from djmessenger.settings.setting import Setting, declared_in
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
 
 DAY = 24 * 60 * 60
+"""Upper bound of times in seconds: a longer one is a mistake of unit, such as milliseconds."""
 CENTURY = timedelta(days=36_500)
 """The longest time that can be subtracted from the current time without leaving the calendar."""
 
@@ -115,7 +116,7 @@ class AppSettings:
     # The platform.
     DJM_PAGE_ID: Setting[str] = Setting(
         "",
-        "Id of the Page, if the project has one Page. Without it the first callback tells the id.",
+        "Id of the Page, if the project has one Page. Without it the id of the first callback is taken.",
     )
     DJM_APP_ID: Setting[str] = Setting(
         "",
