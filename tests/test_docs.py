@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import importlib
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -211,8 +213,61 @@ def test_the_first_screen():
     assert code.startswith("# shop/messenger.py")
     assert len(statements) <= 15
     consoles = "".join(blocks(README, "console"))
-    assert "python3 dev.py demo" in consoles
+    assert "$ python3 dev.py demo" in consoles
+    assert "$ python3 dev.py test" in consoles
     assert "djmessenger @ git+" in consoles
+
+
+A_TEST_OF_THE_SITE = """
+from django.test import TestCase
+
+from djmessenger.testing import MessengerTestMixin
+
+
+class SiteTest(MessengerTestMixin, TestCase):
+    def test_the_rule_answers(self):
+        ana = self.messenger.person()
+        ana.says("ping")
+        ana.sees("pong")
+
+    def test_the_simulator_is_a_page(self):
+        self.assertContains(self.client.get("/simulator/"), "<title>")
+"""
+
+
+def test_an_existing_project_works_as_pasted(tmp_path):
+    """Paste each snippet of the page into a project that Django just made, without any secret."""
+    settings, addresses, rule, sqlite = blocks((DOCS / "existing-project.md").read_text("utf-8"), "python")
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("DJM_", "DJANGO_", "PYTHONPATH", "PYTHONDEVMODE"))
+    }
+    environment["PYTHONPATH"] = str(ROOT / "src")
+
+    def manage(*words: str, program: tuple[str, ...] = ("manage.py",)) -> None:
+        answer = subprocess.run(
+            [sys.executable, *program, *words],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+
+    def paste(name: str, code: str) -> None:
+        with (tmp_path / name).open("a", encoding="utf-8") as file:
+            file.write(code)
+
+    manage("startproject", "mysite", ".", program=("-m", "django"))
+    manage("startapp", "shop")
+    paste("mysite/settings.py", settings)
+    paste("mysite/urls.py", addresses)
+    paste("shop/messenger.py", rule)
+    manage("migrate", "--verbosity=0")
+    manage("check")
+    paste("mysite/settings.py", sqlite)
+    manage("check", "--fail-level=WARNING")
+    paste("shop/tests.py", A_TEST_OF_THE_SITE)
+    # The test runner turns DEBUG off, and the snippets add the simulator only in DEBUG.
+    manage("test", "--debug-mode", "--verbosity=0")
 
 
 def test_nothing_looks_like_a_token():
