@@ -51,17 +51,21 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
     recent = [
         message for message in messages if message.created_time is None or message.created_time >= since
     ]
-    own = [message for message in recent if message.id and message.from_id != reply.recipient_id]
-    others = models.Reply.objects.filter(mid__in=[message.id for message in own]).exclude(pk=reply.pk)
-    taken = set(others.values_list("mid", flat=True))
-    answers = {
-        message.id: _is_it(message, reply.data) for message in reversed(own) if message.id not in taken
+    page_messages = [message for message in recent if message.id and message.from_id != reply.recipient_id]
+    other_replies = models.Reply.objects.filter(mid__in=[message.id for message in page_messages]).exclude(
+        pk=reply.pk
+    )
+    mids_of_other_replies = set(other_replies.values_list("mid", flat=True))
+    matches = {
+        message.id: _is_it(message, reply.data)
+        for message in reversed(page_messages)
+        if message.id not in mids_of_other_replies
     }
-    for mid, is_it in answers.items():
-        if is_it:
+    for mid, is_match in matches.items():
+        if is_match:
             return mid
     # None is found, and none can hide: in what is told otherwise than it was sent, or behind the newest.
-    is_sure = messages and len(recent) < _NEWEST and None not in answers.values()
+    is_sure = messages and len(recent) < _NEWEST and None not in matches.values()
     return "" if is_sure else None
 
 
@@ -73,9 +77,9 @@ def _is_it(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
     kind = str((sent.get("attachment") or {}).get("type"))
     if _words(message.message) and kind in _FILES:
         return False
-    told = [str(item.get("mime_type") or "") for item in message.attachments]
-    if kind in _FILES and told and all(told):
-        return all(mime_type.startswith(f"{kind}/") for mime_type in told) if kind != "file" else None
+    mime_types = [str(item.get("mime_type") or "") for item in message.attachments]
+    if kind in _FILES and mime_types and all(mime_types):
+        return all(mime_type.startswith(f"{kind}/") for mime_type in mime_types) if kind != "file" else None
     # A template is told in other words than it was sent in.
     return None
 

@@ -171,10 +171,10 @@ class Engine:
             awake = models.ConversationQueue.objects.filter(
                 kind=kind, conversation=OuterRef("conversation"), ready_at__isnull=False
             )
-            forgotten = rows.filter(~Exists(awake)).order_by().values_list("conversation_id", flat=True)
-            if found := [pk for pk in forgotten.distinct()[:1000] if pk is not None]:
+            without_wake_up = rows.filter(~Exists(awake)).order_by().values_list("conversation_id", flat=True)
+            if conversation_ids := [pk for pk in without_wake_up.distinct()[:1000] if pk is not None]:
                 with transaction.atomic():
-                    models.ConversationQueue.objects.wake(found, kind)
+                    models.ConversationQueue.objects.wake(conversation_ids, kind)
         self.outbox.resume()
 
     def notify(self, what: str) -> None:

@@ -18,8 +18,8 @@ def erased_key(key: str) -> str:
 
 def erased_among(keys: Iterable[str]) -> Collection[str]:
     """Give the keys that belong to erased events."""
-    hidden = {erased_key(key): key for key in keys}
-    if not hidden:
+    keys_by_erased_key = {erased_key(key): key for key in keys}
+    if not keys_by_erased_key:
         return ()
-    found = models.Messaging.objects.filter(key__in=hidden).values_list("key", flat=True)
-    return {hidden[key] for key in found if key is not None}
+    erased = models.Messaging.objects.filter(key__in=keys_by_erased_key).values_list("key", flat=True)
+    return {keys_by_erased_key[key] for key in erased if key is not None}

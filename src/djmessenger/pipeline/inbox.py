@@ -180,9 +180,11 @@ class Inbox:
     def next_rows(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
         """Give the first waiting event of each queue where it is due, by the queue's key."""
         rows = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
-        found = {row.conversation_id: row for row in rows}
+        rows_by_conversation = {row.conversation_id: row for row in rows}
         return {
-            lease.queue_id: found[lease.conversation_id] for lease in leases if lease.conversation_id in found
+            lease.queue_id: rows_by_conversation[lease.conversation_id]
+            for lease in leases
+            if lease.conversation_id in rows_by_conversation
         }
 
     def handle_event_without_conversation(self, row_id: int) -> None:
@@ -267,11 +269,14 @@ class Inbox:
             return []
         messaging.context["gathered"] = [messaging]
         followers = []
-        for other in _in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]:
-            event = _bound(other)
-            if not event.authored or self._policy_for(other.page).decide(event).applied != decision.applied:
+        for follower in _in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]:
+            event = _bound(follower)
+            if (
+                not event.authored
+                or self._policy_for(follower.page).decide(event).applied != decision.applied
+            ):
                 break
-            followers.append(other)
+            followers.append(follower)
             messaging.context["gathered"].append(event)
         return followers
 
@@ -290,26 +295,30 @@ class Inbox:
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
-        own = _Transaction(lambda: self._lock_and_verify(row, lease))
+        event_transaction = _Transaction(lambda: self._lock_and_verify(row, lease))
         try:
             with use_language_of(row, client):
                 with self._typing(messaging, decision):
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
                 with transaction.atomic():
-                    with own.begun_by_the_first_query() if only_first else own.begun():
-                        decision.act(messaging, savepoints=last, buffer=own.buffer)
-                    done = Handled(
+                    with (
+                        event_transaction.begun_by_the_first_query()
+                        if only_first
+                        else event_transaction.begun()
+                    ):
+                        decision.act(messaging, savepoints=last, buffer=event_transaction.buffer)
+                    handled = Handled(
                         row=row,
                         lease=lease,
                         messaging=messaging,
                         decision=decision,
-                        replies=own.buffer.replies,
+                        replies=event_transaction.buffer.replies,
                         state_before=state_before,
                     )
-                    if own.is_begun:
-                        _insert(done.replies)
-                        self._finish([done], release=only_first)
+                    if event_transaction.is_begun:
+                        _insert(handled.replies)
+                        self._finish([handled], release=only_first)
                         self._finish_gathered(row, gathered)
         except models.LeaseLost:
             raise
@@ -318,8 +327,8 @@ class Inbox:
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._failed(row, lease, tries)
             return Fate.LEASED
-        if not own.is_begun:
-            return done
+        if not event_transaction.is_begun:
+            return handled
         decision.outcome.log(**_log_fields(row))
         return Fate.WITH_OTHERS if only_first else Fate.LEASED
 
@@ -342,12 +351,12 @@ class Inbox:
         afterwards = _nothing
         with transaction.atomic():
             still_leased = models.Messaging.objects.lock_and_verify(leases)
-            mine = [one for one in handled if one.row.pk in still_leased]
-            if mine:
-                afterwards = insert([reply for one in mine for reply in one.replies])
-                self._finish(mine, release=True)
+            valid = [one for one in handled if one.row.pk in still_leased]
+            if valid:
+                afterwards = insert([reply for one in valid for reply in one.replies])
+                self._finish(valid, release=True)
         afterwards()
-        for one in mine:
+        for one in valid:
             one.decision.outcome.log(**_log_fields(one.row))
         for pk in leases.keys() - still_leased:
             # Another has the queue, or had it and handled the event.
@@ -406,7 +415,9 @@ class Inbox:
     @staticmethod
     def _finish_gathered(row: models.Messaging, gathered: Sequence[models.Messaging]) -> None:
         if gathered:
-            models.Messaging.objects.filter(pk__in=[other.pk for other in gathered], state=State.NEW).update(
+            models.Messaging.objects.filter(
+                pk__in=[follower.pk for follower in gathered], state=State.NEW
+            ).update(
                 state=State.DONE,
                 reason=f"gathered into event {row.pk}",
                 outcome={"gathered_into": row.pk},
@@ -595,12 +606,12 @@ def _note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> Non
     elif messaging.type is ReceivingType.READ:
         read = messaging.read
         sent = _sent(row)
-        begun = sent.filter(_begun_by(_moment(read.watermark if read else None)))
+        started = sent.filter(_begun_by(_moment(read.watermark if read else None)))
         if read is not None and read.mid:
             named = sent.filter(mid=read.mid).values("pk")[:1]
-            begun = sent.filter(pk__lte=named)
-        begun.filter(date_delivered=None).update(date_delivered=row.date_event)
-        begun.filter(date_read=None).update(date_read=row.date_event)
+            started = sent.filter(pk__lte=named)
+        started.filter(date_delivered=None).update(date_delivered=row.date_event)
+        started.filter(date_read=None).update(date_read=row.date_event)
     elif messaging.authored and row.conversation is not None and row.conversation.person.date_unreachable:
         models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
             date_unreachable=None

@@ -108,24 +108,24 @@ def _split_many(
         callbacks = _CALLBACKS(callbacks=callback_ids)
         # Which Pages an app may speak of is its own; what others signed waits for the next call.
         callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
-        found = [(callback, _items(callback)) for callback in callbacks]
-        understood = [(callback, items) for callback, items in found if items is not None]
+        parsed = [(callback, _items(callback)) for callback in callbacks]
+        understood = [(callback, items) for callback, items in parsed if items is not None]
         if not understood:
             return Split(callbacks=len(callbacks))
-        everything = [item for _, items in understood for item in items]
-        known = _known_rows(everything)
-        if erased := _erased(everything, known.people):
+        all_items = [item for _, items in understood for item in items]
+        known_rows = _known_rows(all_items)
+        if erased := _erased(all_items, known_rows.people):
             understood = [(callback, _without(callback, items, erased)) for callback, items in understood]
         participants = _participants(
             understood[0][0],
             [item.messaging for _, items in understood for item in items if item.messaging is not None],
-            known,
+            known_rows,
         )
         rows: list[models.Messaging] = []
         errors: dict[int, list[str]] = {}
         for callback, items in understood:
-            made, errors[callback.pk] = _rows(callback, items, participants)
-            rows += made
+            callback_rows, errors[callback.pk] = _rows(callback, items, participants)
+            rows += callback_rows
         # No queue is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
         rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
         # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
@@ -139,10 +139,10 @@ def _split_many(
         failpoint("intake_splitting")
         _note_split(errors)
         # Where one came twice in here, its first row is the one that is there.
-        new = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
-        _note_activity(new, participants)
-        todo = _wake_queues(new, leases)
-        for row in new:
+        inserted = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
+        _note_activity(inserted, participants)
+        todo = _wake_queues(inserted, leases)
+        for row in inserted:
             if row.state == models.Messaging.State.IGNORED:
                 _say_ignored(row)
         todo.callbacks = len(callbacks)
@@ -163,12 +163,12 @@ _CALLBACKS = Prepared(models.Callback, _callbacks)
 
 def _conversations() -> QuerySet[models.Conversation]:
     """Those of ``persons``, with the number of claims of their incoming queue where nobody holds it now."""
-    free = models.ConversationQueue.objects.filter(
+    idle_queues = models.ConversationQueue.objects.filter(
         conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
     )
-    found = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
-    return found.select_related("page", "person").annotate(
-        idle_fencing_token=Subquery(free.values("fencing_token"))
+    conversations = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
+    return conversations.select_related("page", "person").annotate(
+        idle_fencing_token=Subquery(idle_queues.values("fencing_token"))
     )
 
 
@@ -204,16 +204,16 @@ def _items(callback: models.Callback) -> list[Item] | None:
 
 def _without(callback: models.Callback, items: list[Item], erased: Collection[str]) -> list[Item]:
     """Give the items whose persons were not erased; where one was, the bytes of all go too."""
-    left = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
-    if len(left) < len(items):
+    remaining = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
+    if len(remaining) < len(items):
         models.Callback.objects.filter(pk=callback.pk).update(body=b"")
-    return left
+    return remaining
 
 
 def _note_split(errors: Mapping[int, list[str]]) -> None:
     """Write down what could not be split of each callback, mostly nothing."""
     state = models.Callback.State.SPLIT
-    texts = {pk: "\n".join(found).replace("\0", "")[:_LONGEST_ERROR] for pk, found in errors.items()}
+    texts = {pk: "\n".join(messages).replace("\0", "")[:_LONGEST_ERROR] for pk, messages in errors.items()}
     rows = [(pk, state, text) for pk, text in texts.items()]
     update_each(models.Callback, ["state", "error"], rows)
 
@@ -276,8 +276,8 @@ def _rows(
 
 def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
     """Whether one app's secret signed what only another may say; false where either is not known."""
-    known = callback.app_id and not callback.app_id.startswith("#")
-    return bool(known and page.get_app_id() and page.get_app_id() != callback.app_id)
+    is_signer_known = callback.app_id and not callback.app_id.startswith("#")
+    return bool(is_signer_known and page.get_app_id() and page.get_app_id() != callback.app_id)
 
 
 def _set_aside(callback: models.Callback, row: models.Messaging) -> None:
@@ -346,7 +346,7 @@ def _known_rows(items: Iterable[Item]) -> _KnownRows:
     return _KnownRows(people=people, conversations=conversations)
 
 
-def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) -> Collection[str]:
+def _erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -> Collection[str]:
     """Give the keys of events whose person was erased after them; they leave no trace, nor do the bytes.
 
     Only what is older than its person can be one, so that a person who is known costs no query.
@@ -354,14 +354,14 @@ def _erased(items: Iterable[Item], known: Mapping[str, models.FBUserProfile]) ->
     suspects = set()
     for item in items:
         if item.messaging is not None:
-            person = known.get(item.messaging.get_psid())
+            person = people.get(item.messaging.get_psid())
             if person is None or item.messaging.timestamp <= _milliseconds(person.date_joined):
                 suspects.add(item.messaging.key())
     return erased_among(suspects)
 
 
 def _participants(
-    callback: models.Callback, messagings: Sequence[receiving.Messaging], known: _KnownRows
+    callback: models.Callback, messagings: Sequence[receiving.Messaging], known_rows: _KnownRows
 ) -> _Participants:
     """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
 
@@ -369,28 +369,30 @@ def _participants(
 
     All are made in sorted order, so that two callbacks with the same people never wait for each other.
     """
-    wanted = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
+    id_pairs = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
     channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
-    pages = _pages(channels, {row.page.page_id: row.page for row in known.conversations})
+    pages = _pages(channels, {row.page.page_id: row.page for row in known_rows.conversations})
     foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
-    own = pages.keys() - foreign_pages
-    pairs = [pair for pair in wanted if pair[0] in own and _PERSON_ID.fullmatch(pair[1])]
-    found = _by_ids(known.conversations, pairs, pages)
-    missing = [pair for pair in pairs if pair not in found]
+    own_page_ids = pages.keys() - foreign_pages
+    pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and _PERSON_ID.fullmatch(pair[1])]
+    conversations = _by_ids(known_rows.conversations, pairs, pages)
+    missing = [pair for pair in pairs if pair not in conversations]
     if missing:
-        strangers = [(page_id, psid) for page_id, psid in missing if psid not in known.people]
+        new_people = [(page_id, psid) for page_id, psid in missing if psid not in known_rows.people]
         models.FBUserProfile.objects.bulk_create(
-            [models.FBUserProfile(psid=psid, page=pages[page_id]) for page_id, psid in strangers],
+            [models.FBUserProfile(psid=psid, page=pages[page_id]) for page_id, psid in new_people],
             ignore_conflicts=True,
         )
         models.Conversation.objects.bulk_create(
             [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
             ignore_conflicts=True,
         )
-        made = _by_ids(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
-        models.ConversationQueue.objects.ensure(conversation.pk for conversation in made.values())
-        found |= made
-    return _Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=found)
+        new_conversations = _by_ids(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
+        models.ConversationQueue.objects.ensure(
+            conversation.pk for conversation in new_conversations.values()
+        )
+        conversations |= new_conversations
+    return _Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=conversations)
 
 
 def _by_ids(
@@ -404,20 +406,20 @@ def _by_ids(
     return {pair: rows[key] for pair, key in keys.items() if key in rows}
 
 
-def _pages(channels: Mapping[str, str], known: Mapping[str, models.Page]) -> dict[str, models.Page]:
+def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) -> dict[str, models.Page]:
     """Give the row of each Page by its id; a new one learns its channel from the callback."""
-    wanted = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
-    found = {page_id: known[page_id] for page_id in wanted if page_id in known}
-    if len(found) < len(wanted):
-        found |= {page.page_id: page for page in _PAGES(pages=wanted)}
-    missing = [page_id for page_id in wanted if page_id not in found]
+    page_ids = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
+    pages = {page_id: known_pages[page_id] for page_id in page_ids if page_id in known_pages}
+    if len(pages) < len(page_ids):
+        pages |= {page.page_id: page for page in _PAGES(pages=page_ids)}
+    missing = [page_id for page_id in page_ids if page_id not in pages]
     if missing:
         models.Page.objects.bulk_create(
             [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
             ignore_conflicts=True,
         )
-        found |= {page.page_id: page for page in _PAGES(pages=missing)}
-    return found
+        pages |= {page.page_id: page for page in _PAGES(pages=missing)}
+    return pages
 
 
 def _drop_over_limit(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
@@ -425,16 +427,16 @@ def _drop_over_limit(rows: Sequence[models.Messaging], idle: Collection[int]) ->
 
     Nothing waits in the inbox of ``idle`` conversations.
     """
-    most = app_settings.DJM_MAX_PENDING
+    limit = app_settings.DJM_MAX_PENDING
     fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
     waiting: Counter[int | None] = Counter()
     if busy := {row.conversation_id for row in fresh} - set(idle):
         waiting.update(dict(_WAITING.rows(conversations=busy)))
     for row in fresh:
         waiting[row.conversation_id] += 1
-        if waiting[row.conversation_id] > most:
+        if waiting[row.conversation_id] > limit:
             row.state = models.Messaging.State.IGNORED
-            row.reason = f"over {most} events of the conversation are waiting"
+            row.reason = f"over {limit} events of the conversation are waiting"
 
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
@@ -480,16 +482,16 @@ def _say_ignored(row: models.Messaging) -> None:
 def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
     """Claim up to ``limit`` idle queues of locked ones that are to get a row; give the leases by conversation."""
     fresh = (row.conversation_id for row in rows if row.state == models.Messaging.State.NEW)
-    wanted = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
-    if not wanted:
+    conversation_ids = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
+    if not conversation_ids:
         return {}
-    leases = models.Messaging.objects.claim_idle(wanted, app_settings.DJM_LEASE)
+    leases = models.Messaging.objects.claim_idle(conversation_ids, app_settings.DJM_LEASE)
     return {lease.conversation_id: lease for lease in leases}
 
 
-def _wake_queues(new: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
+def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
     """Wake the queues of what is new, but for those that were taken; give what waits."""
-    waiting = [row for row in new if row.state == models.Messaging.State.NEW]
+    waiting = [row for row in inserted if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
     todo = Split(events_without_conversation=[row.pk for row in waiting if row.conversation_id is None])
     firsts: dict[int, models.Messaging] = {}
@@ -508,8 +510,8 @@ def _wake_queues(new: Iterable[models.Messaging], leases: Mapping[int, models.Le
                 next_row._state.fields_cache.pop("callback", None)
                 todo.next_rows[lease.queue_id] = next_row
     # Of some all that came was there already.
-    vain = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
-    models.Messaging.objects.release(vain)
+    unneeded = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
+    models.Messaging.objects.release(unneeded)
     return todo
 
 
@@ -547,18 +549,20 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
         last = conversation.date_last_inbound
         if moment is not None and (last is None or last < moment):
             conversation.date_last_inbound, conversation.date_last_activity = moment, now
-    own = (page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages)
-    for page in sorted(own, key=lambda page: page.pk):
-        told: dict[str, Any] = {}
+    own_pages = (
+        page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages
+    )
+    for page in sorted(own_pages, key=lambda page: page.pk):
+        changes: dict[str, Any] = {}
         if page.pk in lags:
             # A maximum that fades by a tenth an echo: near the 99th percentile, without a table of its own.
             lag = lags[page.pk]
-            told = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
+            changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
         # One write a minute says as much as one a callback, and does not make all callbacks queue for one row.
         if page.date_last_callback is None or page.date_last_callback < now - _SEEN_EVERY:
-            told["date_last_callback"] = now
-        if told:
-            models.Page.objects.filter(pk=page.pk).update(**told)
+            changes["date_last_callback"] = now
+        if changes:
+            models.Page.objects.filter(pk=page.pk).update(**changes)
 
 
 def _echo_token(messaging: receiving.Messaging, page: models.Page | None) -> str | None:

@@ -171,10 +171,10 @@ class Outbox:
             and not self._needs_upload(reply)
         ]
         pending_sends = self._write_down(ready, deadline) if ready else []
-        gone = {pending.lease.queue_id for pending in pending_sends}
+        served = {pending.lease.queue_id for pending in pending_sends}
         if unsure := [(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN]:
-            gone |= self._wait_on(unsure)
-        return pending_sends, [lease for lease in leases if lease.queue_id not in gone]
+            served |= self._wait_on(unsure)
+        return pending_sends, [lease for lease in leases if lease.queue_id not in served]
 
     def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
         """Insert new replies in the caller's transaction, with an attempt for those that can leave at its commit.
@@ -271,15 +271,17 @@ class Outbox:
                 accepted = []
         except Exception:
             logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
-        left = self._each(accepted, lambda answer: self._accept_one(answer, release=True))
-        others = [answer for answer in answers if answer.sent is None]
-        self._each(others, lambda answer: self._let_go(answer.pending.lease, self._not_accepted(answer)))
-        return left
+        unsettled = self._each(accepted, lambda answer: self._accept_one(answer, release=True))
+        not_accepted = [answer for answer in answers if answer.sent is None]
+        self._each(
+            not_accepted, lambda answer: self._let_go(answer.pending.lease, self._not_accepted(answer))
+        )
+        return unsettled
 
     @staticmethod
     def _each(answers: Iterable[SendResult], settle: Callable[[SendResult], object]) -> list[SendResult]:
         """Settle each by itself; give those that the database did not take."""
-        left = []
+        unsettled = []
         for answer in answers:
             try:
                 settle(answer)
@@ -289,8 +291,8 @@ class Outbox:
                 # Its attempt is found open under the next lease.
                 logger.exception("An answer could not be settled", extra={"action": "answer_waits"})
                 if isinstance(error, DatabaseError):
-                    left.append(answer)
-        return left
+                    unsettled.append(answer)
+        return unsettled
 
     def _let_go(self, lease: models.Lease, step: Step | Wait) -> None:
         """Let go of the queue, looking again under its lock for what came meanwhile."""
@@ -325,9 +327,9 @@ class Outbox:
                     paused_until=None, pause_reason="", paused_token=""
                 )
                 waiting = models.Reply.objects.filter(conversation__page=page, state__in=models.Reply.OPEN)
-                found = waiting.order_by().values_list("conversation_id", flat=True).distinct()
+                conversation_ids = waiting.order_by().values_list("conversation_id", flat=True).distinct()
                 models.ConversationQueue.objects.wake(
-                    [pk for pk in found if pk is not None], models.ConversationQueue.Kind.OUT
+                    [pk for pk in conversation_ids if pk is not None], models.ConversationQueue.Kind.OUT
                 )
         return resumed
 
@@ -372,14 +374,14 @@ class Outbox:
 
     def _send(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
         page = reply.conversation.page
-        lacking: errors.GraphError
+        upload_error: errors.GraphError
         try:
             data = uploads.with_file(self._client_for(page), page, reply.data)
         except DJMInvalidConfigException as error:
             # No token at all is a dead token: the messages wait for one.
-            lacking = errors.TokenError(str(error))
+            upload_error = errors.TokenError(str(error))
         except errors.GraphError as error:
-            lacking = error
+            upload_error = error
         except (OSError, *_NO_BODY) as error:
             self._fail(lease, reply, error)
             return Step.NEXT
@@ -393,7 +395,7 @@ class Outbox:
             self._accept_one(answer, release=False)
             return Step.NEXT
         pending = self._begun(lease, reply, deadline)
-        return Step.NEXT if pending is None else self._failed(lease, reply, pending.attempt, lacking)
+        return Step.NEXT if pending is None else self._failed(lease, reply, pending.attempt, upload_error)
 
     def _begun(
         self, lease: models.Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
@@ -476,13 +478,13 @@ class Outbox:
                 answer.pending.reply for answer in answers if answer.pending.lease.queue_id in still_leased
             ]
             mids = [facts[reply.pk][0] for reply in replies]
-            taken = dict(_TAKEN.rows(mids=mids))
+            reply_by_mid = dict(_TAKEN.rows(mids=mids))
             rows = []
             for reply in replies:
                 mid, response, status_code = facts[reply.pk]
                 # One message settles one row; the attempt keeps the id all the same.
-                own = mid if taken.setdefault(mid, reply.pk) == reply.pk else None
-                rows.append((reply.pk, State.SENT, "", own, response, status_code, now))
+                unique_mid = mid if reply_by_mid.setdefault(mid, reply.pk) == reply.pk else None
+                rows.append((reply.pk, State.SENT, "", unique_mid, response, status_code, now))
             names = ["state", "error", "mid", "response", "status_code", "date_sent"]
             # Where a row was changed by hand meanwhile, what it is now counts.
             settled = update_each(models.Reply, names, rows, where="state = 'sending'")
@@ -554,26 +556,26 @@ class Outbox:
         }
         self._close(attempt, Outcome(error.fate), **facts)
         answer = {"code": error.code, "error_subcode": error.subcode, "message": error.message}
-        told: dict[str, Any] = {
+        result_fields: dict[str, Any] = {
             "error": _storable(str(error)),
             "why": error_label(error),
             "status_code": error.status,
             "response": _storable(answer),
         }
         if error.fate == "unknown":
-            self._settle(lease, reply, State.UNKNOWN, **told)
+            self._settle(lease, reply, State.UNKNOWN, **result_fields)
             return Step.NEXT
         if error.fate == "unsent":
-            return self._try_later(lease, reply, error, told)
+            return self._try_later(lease, reply, error, result_fields)
         if isinstance(error, errors.PersonUnreachable):
             models.FBUserProfile.objects.filter(pk=reply.recipient_id, date_unreachable=None).update(
                 date_unreachable=timezone.now()
             )
-        self._settle(lease, reply, State.FAILED, **told)
+        self._settle(lease, reply, State.FAILED, **result_fields)
         return Step.NEXT
 
     def _try_later(
-        self, lease: models.Lease, reply: Any, error: errors.GraphError, told: dict[str, Any]
+        self, lease: models.Lease, reply: Any, error: errors.GraphError, result_fields: dict[str, Any]
     ) -> Step | Wait:
         """Put it back into the queue: a Page that is throttled or has lost its token waits whole."""
         unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
@@ -581,10 +583,10 @@ class Outbox:
             pause = error.after or error.usual_wait or min(30.0 * unsent, 600.0)
             self._pause(reply.conversation.page, pause, error)
             # The Page's pause alone holds the reply, so that it goes on when that is ended early.
-            self._settle(lease, reply, State.QUEUED, **told)
+            self._settle(lease, reply, State.QUEUED, **result_fields)
             return Wait(seconds=pause)
         pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
-        self._settle(lease, reply, State.QUEUED, not_before=in_seconds(pause), **told)
+        self._settle(lease, reply, State.QUEUED, not_before=in_seconds(pause), **result_fields)
         return Wait(seconds=pause)
 
     def _pause(self, page: models.Page, seconds: float, error: errors.GraphError) -> None:
@@ -651,18 +653,20 @@ class Outbox:
         limit = self._limit(page)
         # After the wait, only the look-up at Meta can delay the decision.
         beyond = reply.observed_wait - limit
-        found = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
-        if beyond < 0 or isinstance(found, Wait):
+        known_mid = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
+        if beyond < 0 or isinstance(known_mid, Wait):
             with transaction.atomic():
                 models.ConversationQueue.objects.fence(lease)
                 self._count_observed_time([reply])
             return Wait(seconds=(reply.not_before - reply.now).total_seconds())
-        if found:
-            self._settle(lease, reply, State.SENT, mid=found)
+        if known_mid:
+            self._settle(lease, reply, State.SENT, mid=known_mid)
             return Step.NEXT
         parks = reply.is_parked_when_unsure
         if parks is None:
-            parks = app_settings.DJM_WHEN_UNSURE == "park" or (found is None and not self._echoes_come(page))
+            parks = app_settings.DJM_WHEN_UNSURE == "park" or (
+                known_mid is None and not self._echoes_come(page)
+            )
         unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
         if parks or unsure >= _MOST_UNSURE:
             self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
@@ -680,16 +684,16 @@ class Outbox:
             return None
         if beyond % _ASK_EVERY >= _POLL or deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
             return Wait(seconds=_POLL)
-        asked = beyond // _ASK_EVERY + 1
+        look_ups = beyond // _ASK_EVERY + 1
         page = reply.conversation.page
         platform = "instagram" if page.configured("channel") == models.Page.Channel.INSTAGRAM else "messenger"
         try:
-            found = look_up_delivery(self._client_for(page), reply, platform)
+            mid = look_up_delivery(self._client_for(page), reply, platform)
         except DJMInvalidConfigException:
             return None
         except (errors.RetryLater, errors.NotSent, errors.UnknownFate):
-            return None if asked >= _ASKED else Wait(seconds=_POLL)
-        return Wait(seconds=_POLL) if found == "" and asked == 1 else found
+            return None if look_ups >= _ASKED else Wait(seconds=_POLL)
+        return Wait(seconds=_POLL) if mid == "" and look_ups == 1 else mid
 
     def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
         """Let go of the queues whose next_row is to wait on for its echo, all in one transaction; give their keys."""

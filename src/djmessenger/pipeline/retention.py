@@ -39,7 +39,7 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
     now = now or timezone.now()
     keys = now - keys_kept()
     failed = now - app_settings.DJM_KEEP_FAILED
-    found = [
+    due_steps = [
         Step(
             what="raw callbacks", rows=_callbacks(now - app_settings.DJM_KEEP_BODIES, failed), remove=_delete
         ),
@@ -56,7 +56,7 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
     if app_settings.DJM_KEEP_TEXTS is not None:
         texts = now - app_settings.DJM_KEEP_TEXTS
         handled = _events([Event.DONE, Event.IGNORED], texts, None)
-        found += [
+        due_steps += [
             Step(what="replies", rows=_replies([Fate.SENT, Fate.EXPIRED], texts), remove=_delete),
             Step(what="texts of events", rows=handled.exclude(body={}), remove=_empty),
             Step(
@@ -65,7 +65,7 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
                 remove=_delete,
             ),
         ]
-    return found
+    return due_steps
 
 
 def keys_kept() -> datetime.timedelta:

@@ -18,13 +18,19 @@ def with_token(data: dict[str, Any], token: str) -> dict[str, Any]:
     """Give the body with the token in front of the message's metadata, an author's own after it."""
     if "message" not in data:
         return data
-    own = data["message"].get("metadata", "")
-    return {**data, "message": {**data["message"], "metadata": f"{token} {own}" if own else token}}
+    author_metadata = data["message"].get("metadata", "")
+    return {
+        **data,
+        "message": {
+            **data["message"],
+            "metadata": f"{token} {author_metadata}" if author_metadata else token,
+        },
+    }
 
 
 def split_token(metadata: str) -> tuple[str, str]:
     """Give the token that leads the metadata of an echo, and the author's own metadata after it."""
     if not metadata.startswith(_PREFIX):
         return "", metadata
-    token, _, own = metadata.partition(" ")
-    return (token, own) if len(token) <= LONGEST else ("", metadata)
+    token, _, author_metadata = metadata.partition(" ")
+    return (token, author_metadata) if len(token) <= LONGEST else ("", metadata)
