@@ -252,7 +252,7 @@ def test_work_that_breaks_off_releases_the_queue(monkeypatch):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     engine = tools.engine(note)
-    monkeypatch.setattr(type(engine.inbox), "_failed", lambda *args: 1 / 0)
+    monkeypatch.setattr(type(engine.inbox), "_count_failed_try", lambda *args: 1 / 0)
     monkeypatch.setattr(type(engine.inbox), "_finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         engine.conversation(made.pk)
@@ -420,7 +420,7 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
 def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
     emulator.add_person(tools.PAGE, person_id=tools.PSID).says("hello")
     emulator.waiting.clear()
-    monkeypatch.setattr("djmessenger.pipeline.inbox._TYPING", 0.01)
+    monkeypatch.setattr("djmessenger.pipeline.inbox._TYPING_INTERVAL", 0.01)
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     enough = threading.Event()

@@ -400,7 +400,7 @@ def test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo(made, emulator):
     head = outbox._next_rows([lease])[made.pk]
     models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
     models.ConversationQueue.objects.wake([made.pk], tools.OUT)
-    outbox._wait_on([(lease, head)])
+    outbox._release_waiting([(lease, head)])
     assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
@@ -578,7 +578,7 @@ def test_a_pause_that_ends_during_a_release_does_not_delay_the_queue(made, perso
     paused = outbox._step(lease, deadline)
     settings.DJM_PAGE_ACCESS_TOKEN = token
     assert outbox.resume() == 1
-    outbox._let_go(lease, paused)
+    outbox._release_after_step(lease, paused)
     tools.send(bot.get_engine(), made)
     assert person.texts == ["hi"]
 

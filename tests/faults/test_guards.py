@@ -212,7 +212,7 @@ def test_a_reply_whose_attempt_is_committed_before_the_call_is_not_sent_again(pe
 
 
 def test_without_an_attempt_committed_first_a_reply_is_sent_twice(person, emulator, without):
-    write_down, died = Outbox._write_down, []
+    write_down, died = Outbox._commit_attempts, []
 
     def after(pairs, deadline):
         if died:
@@ -231,7 +231,7 @@ def test_without_an_attempt_committed_first_a_reply_is_sent_twice(person, emulat
             for lease, reply in pairs
         ]
 
-    without(Outbox, "_write_down", staticmethod(after))
+    without(Outbox, "_commit_attempts", staticmethod(after))
     assert a_sender_dies_with_the_request_written(person, emulator)[0] == 2
 
 

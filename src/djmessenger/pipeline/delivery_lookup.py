@@ -57,7 +57,7 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
     )
     mids_of_other_replies = set(other_replies.values_list("mid", flat=True))
     matches = {
-        message.id: _is_it(message, reply.data)
+        message.id: _matches(message, reply.data)
         for message in reversed(page_messages)
         if message.id not in mids_of_other_replies
     }
@@ -69,13 +69,13 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
     return "" if is_sure else None
 
 
-def _is_it(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
+def _matches(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
     """Whether a message is the one that was sent; None where what is told of it does not say."""
     sent = data.get("message") or {}
-    if text := _words(sent.get("text")):
-        return _words(message.message) == text
+    if text := _normalized(sent.get("text")):
+        return _normalized(message.message) == text
     kind = str((sent.get("attachment") or {}).get("type"))
-    if _words(message.message) and kind in _FILES:
+    if _normalized(message.message) and kind in _FILES:
         return False
     mime_types = [str(item.get("mime_type") or "") for item in message.attachments]
     if kind in _FILES and mime_types and all(mime_types):
@@ -84,5 +84,5 @@ def _is_it(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
     return None
 
 
-def _words(text: Any) -> str:
+def _normalized(text: Any) -> str:
     return " ".join(unicodedata.normalize("NFC", str(text or "")).split())

@@ -36,11 +36,11 @@ logger = logging.getLogger(__name__)
 
 State = models.Messaging.State
 
-_LEAST_SHARE = 6
+_LEAST_LEASE_SHARE = 6
 """The part of a lease that must be left before another event is begun under it."""
 _LONGEST_PAUSE = 300.0
 _MOST_GATHERED = 50
-_TYPING = 15.0
+_TYPING_INTERVAL = 15.0
 """Seconds between two typing marks; one lasts for 20 (Messenger Platform, "Sender actions", 2026)."""
 
 
@@ -77,7 +77,7 @@ def _waiting() -> QuerySet[models.Messaging]:
     return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
 
 
-def _in_full() -> QuerySet[models.Messaging]:
+def _waiting_with_relations() -> QuerySet[models.Messaging]:
     return _waiting().select_related("page", "conversation__person")
 
 
@@ -90,23 +90,23 @@ def _next_rows() -> QuerySet[models.Messaging]:
     first = _waiting().filter(conversation=OuterRef("conversation"))
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
     next_rows = queues.annotate(next_row=Subquery(first.values("pk")[:1])).values("next_row")
-    return _in_full().filter(_due(), Among("pk", next_rows))
+    return _waiting_with_relations().filter(_due(), Among("pk", next_rows))
 
 
 _NEXT_ROWS = Prepared(models.Messaging, _next_rows)
 
 
-Insert = Callable[[Sequence[models.Reply]], Callable[[], None]]
+InsertReplies = Callable[[Sequence[models.Reply]], Callable[[], None]]
 """Inserts answers in the caller's transaction; gives what is to be called once that is committed."""
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
 def _insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
     models.Reply.objects.insert(replies)
-    return _nothing
+    return _do_nothing
 
 
 class NoRoom(Exception):
@@ -156,8 +156,8 @@ class Inbox:
         Raises ``LeaseLost`` when somebody took the queue; what was not committed by then has no effect.
         """
         while _has_time(deadline) and self._pause(lease) == 0:
-            row = _in_full().filter(conversation_id=lease.conversation_id).first()
-            if row is not None and self._handle(row, lease, slow) is Fate.WITH_OTHERS:
+            row = _waiting_with_relations().filter(conversation_id=lease.conversation_id).first()
+            if row is not None and self._handle(row, lease, slow) is Fate.RELEASED:
                 return
         self.release(lease)
 
@@ -172,7 +172,7 @@ class Inbox:
             done = self._handle(next_row, lease, slow, only_first=True)
             if isinstance(done, Handled):
                 return done
-            if done is Fate.WITH_OTHERS:
+            if done is Fate.RELEASED:
                 return None
         self.release(lease)
         return None
@@ -189,7 +189,7 @@ class Inbox:
 
     def handle_event_without_conversation(self, row_id: int) -> None:
         """Handle a waiting event that belongs to no conversation, and so to no queue."""
-        row = _in_full().filter(_due(), pk=row_id, conversation=None).first()
+        row = _waiting_with_relations().filter(_due(), pk=row_id, conversation=None).first()
         if row is not None:
             self._handle(row, None, RunHere())
 
@@ -222,13 +222,13 @@ class Inbox:
         """Apply the policy to one row; with ``only_first`` the queue is let go of in the event's transaction."""
         failpoint("inbox_claimed")
         try:
-            messaging = _bound(row)
+            messaging = _read_event(row)
             client = self._client_for(row.page)
             with use_language_of(row, client):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            self._failed(row, lease)
+            self._count_failed_try(row, lease)
             return Fate.LEASED
         if is_slow and lease is not None:
             timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
@@ -241,11 +241,11 @@ class Inbox:
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
             try:
-                return Fate.LEASED if slow.run(lease, job) else Fate.WITH_OTHERS
+                return Fate.LEASED if slow.run(lease, job) else Fate.RELEASED
             except NoRoom:
                 # Kept here it would fill the memory, and no other process could have it.
                 models.ConversationQueue.objects.give_back(lease, is_slow=True)
-                return Fate.WITH_OTHERS
+                return Fate.RELEASED
         return self._act(row, lease, messaging, decision, client, only_first=only_first)
 
     def _tries_for(self, decision: Decision) -> int:
@@ -254,7 +254,7 @@ class Inbox:
 
     def _give_up(self, row: models.Messaging, lease: models.Lease, timeout: float, tries: int) -> None:
         """Count a try that takes too long as failed, and take the queue from the thread that is still at it."""
-        self._failed(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
+        self._count_failed_try(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
         with transaction.atomic():
             queue = models.ConversationQueue.objects.fence(lease)
             pause = self._pause(lease)
@@ -269,8 +269,12 @@ class Inbox:
             return []
         messaging.context["gathered"] = [messaging]
         followers = []
-        for follower in _in_full().filter(conversation=row.conversation).exclude(pk=row.pk)[:_MOST_GATHERED]:
-            event = _bound(follower)
+        for follower in (
+            _waiting_with_relations()
+            .filter(conversation=row.conversation)
+            .exclude(pk=row.pk)[:_MOST_GATHERED]
+        ):
+            event = _read_event(follower)
             if (
                 not event.authored
                 or self._policy_for(follower.page).decide(event).applied != decision.applied
@@ -325,14 +329,14 @@ class Inbox:
         except _HandledAlready:
             return Fate.LEASED
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            self._failed(row, lease, tries)
+            self._count_failed_try(row, lease, tries)
             return Fate.LEASED
         if not event_transaction.is_begun:
             return handled
         decision.outcome.log(**_log_fields(row))
-        return Fate.WITH_OTHERS if only_first else Fate.LEASED
+        return Fate.RELEASED if only_first else Fate.LEASED
 
-    def write_down(self, handled: Sequence[Handled], insert: Insert = _insert) -> None:
+    def write_down(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
         """Write down what became of events and let go of their queues, all in one transaction, or each in its own."""
         if len(handled) > 1:
             try:
@@ -344,11 +348,11 @@ class Inbox:
             try:
                 self._write_down([one], insert)
             except Exception:  # noqa: BLE001 - by driver
-                self._not_written_down(one)
+                self._count_failed_commit(one)
 
-    def _write_down(self, handled: Sequence[Handled], insert: Insert) -> None:
+    def _write_down(self, handled: Sequence[Handled], insert: InsertReplies) -> None:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
-        afterwards = _nothing
+        afterwards = _do_nothing
         with transaction.atomic():
             still_leased = models.Messaging.objects.lock_and_verify(leases)
             valid = [one for one in handled if one.row.pk in still_leased]
@@ -365,12 +369,12 @@ class Inbox:
             except models.LeaseLost as lost:
                 log_lost(lost)
 
-    def _not_written_down(self, one: Handled) -> None:
+    def _count_failed_commit(self, one: Handled) -> None:
         """Count a failed try, as where the rules failed; what cannot be counted is found when the lease ends."""
         if one.lease is None:
             return
         try:
-            self._failed(one.row, one.lease, self._tries_for(one.decision))
+            self._count_failed_try(one.row, one.lease, self._tries_for(one.decision))
             self.release(one.lease)
         except models.LeaseLost as lost:
             log_lost(lost)
@@ -398,7 +402,7 @@ class Inbox:
             row.state = State.FAILED if outcome.error else State.DONE
             row.date_handled = timezone.now()
             if outcome.error:
-                _tell_failed(row)
+                _signal_failed(row)
             conversation = row.conversation
             if conversation is not None and conversation.state != one.state_before:
                 # Unchanged it is not written: somebody else may have changed it meanwhile.
@@ -434,7 +438,7 @@ class Inbox:
         client, psid = graph.current(), messaging.get_psid()
 
         def refresh() -> None:
-            while not ended.wait(_TYPING):
+            while not ended.wait(_TYPING_INTERVAL):
                 try:
                     client.send({"id": psid}, {"sender_action": "typing_on"})
                 except (DJMException, OSError):
@@ -446,7 +450,7 @@ class Inbox:
         finally:
             ended.set()
 
-    def _failed(
+    def _count_failed_try(
         self, row: models.Messaging, lease: models.Lease | None, tries: int | None = None, error: str = ""
     ) -> None:
         """Write a failed try down: the event waits for the next, or is failed for good after the last."""
@@ -474,7 +478,7 @@ class Inbox:
             )
             if last:
                 row.state = State.FAILED
-                _tell_failed(row)
+                _signal_failed(row)
 
 
 @contextlib.contextmanager
@@ -498,7 +502,7 @@ class Fate(enum.Enum):
 
     LEASED = enum.auto()
     """Its holder still, who goes on with it or lets go of it."""
-    WITH_OTHERS = enum.auto()
+    RELEASED = enum.auto()
     """It was let go of with the event, or its slow handler has it."""
 
 
@@ -559,7 +563,7 @@ class _Transaction:
 
 
 def _has_time(deadline: Deadline) -> bool:
-    return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_SHARE
+    return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_LEASE_SHARE
 
 
 def _log_fields(row: models.Messaging) -> dict[str, Any]:
@@ -573,7 +577,7 @@ def _log_fields(row: models.Messaging) -> dict[str, Any]:
     }
 
 
-def _bound(row: models.Messaging) -> receiving.Messaging:
+def _read_event(row: models.Messaging) -> receiving.Messaging:
     """Read the event back from its row, with what the engine knows about it."""
     messaging = receiving.Messaging.from_row(row.body, row)
     row.is_at_hand = True
@@ -589,7 +593,7 @@ def _bound(row: models.Messaging) -> receiving.Messaging:
     return messaging
 
 
-def _tell_failed(row: models.Messaging) -> None:
+def _signal_failed(row: models.Messaging) -> None:
     # What a receiver of the signal raises is logged, and is no business of the engine.
     transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
 
@@ -600,13 +604,13 @@ def _note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> Non
         _reopen_parked(row)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
         mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
-        _sent(row).filter(Q(mid__in=mids) | _begun_by(until), date_delivered=None).update(
+        _sent(row).filter(Q(mid__in=mids) | _started_by(until), date_delivered=None).update(
             date_delivered=row.date_event
         )
     elif messaging.type is ReceivingType.READ:
         read = messaging.read
         sent = _sent(row)
-        started = sent.filter(_begun_by(_moment(read.watermark if read else None)))
+        started = sent.filter(_started_by(_moment(read.watermark if read else None)))
         if read is not None and read.mid:
             named = sent.filter(mid=read.mid).values("pk")[:1]
             started = sent.filter(pk__lte=named)
@@ -632,7 +636,7 @@ def _reopen_parked(row: models.Messaging) -> None:
         models.ConversationQueue.objects.wake([row.conversation_id], models.ConversationQueue.Kind.OUT)
 
 
-def _begun_by(moment: datetime.datetime | None) -> Q:
+def _started_by(moment: datetime.datetime | None) -> Q:
     """Select replies that were under way at a watermark; it is Meta's clock, and ours is read after the answer."""
     if moment is None:
         return Q(pk=None)

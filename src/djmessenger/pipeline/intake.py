@@ -31,9 +31,9 @@ logger = logging.getLogger(__name__)
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _LONGEST_ERROR = 4000
-_REFUSED = (DataError, IntegrityError, ValueError, OverflowError)
+_ROW_ERRORS = (DataError, IntegrityError, ValueError, OverflowError)
 """What a row may be refused with; all else is no row's fault, and passes."""
-_SEEN_EVERY = datetime.timedelta(minutes=1)
+_PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
 
 
 def store(body: bytes, app_id: str = "") -> int:
@@ -94,7 +94,7 @@ def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
     """
     try:
         return _split_many(callback_ids, _insert, take)
-    except _REFUSED:
+    except _ROW_ERRORS:
         # Where the database refuses a row, its neighbours are still to be answered.
         return _split_many(callback_ids, _insert_singly, 0)
 
@@ -115,7 +115,9 @@ def _split_many(
         all_items = [item for _, items in understood for item in items]
         known_rows = _known_rows(all_items)
         if erased := _erased(all_items, known_rows.people):
-            understood = [(callback, _without(callback, items, erased)) for callback, items in understood]
+            understood = [
+                (callback, _without_erased(callback, items, erased)) for callback, items in understood
+            ]
         participants = _participants(
             understood[0][0],
             [item.messaging for _, items in understood for item in items if item.messaging is not None],
@@ -137,14 +139,14 @@ def _split_many(
         for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
-        _note_split(errors)
+        _mark_split(errors)
         # Where one came twice in here, its first row is the one that is there.
         inserted = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
         _note_activity(inserted, participants)
         todo = _wake_queues(inserted, leases)
         for row in inserted:
             if row.state == models.Messaging.State.IGNORED:
-                _say_ignored(row)
+                _log_ignored(row)
         todo.callbacks = len(callbacks)
         return todo
 
@@ -202,7 +204,7 @@ def _items(callback: models.Callback) -> list[Item] | None:
     return items
 
 
-def _without(callback: models.Callback, items: list[Item], erased: Collection[str]) -> list[Item]:
+def _without_erased(callback: models.Callback, items: list[Item], erased: Collection[str]) -> list[Item]:
     """Give the items whose persons were not erased; where one was, the bytes of all go too."""
     remaining = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
     if len(remaining) < len(items):
@@ -210,7 +212,7 @@ def _without(callback: models.Callback, items: list[Item], erased: Collection[st
     return remaining
 
 
-def _note_split(errors: Mapping[int, list[str]]) -> None:
+def _mark_split(errors: Mapping[int, list[str]]) -> None:
     """Write down what could not be split of each callback, mostly nothing."""
     state = models.Callback.State.SPLIT
     texts = {pk: "\n".join(messages).replace("\0", "")[:_LONGEST_ERROR] for pk, messages in errors.items()}
@@ -260,7 +262,7 @@ def _rows(
         try:
             row = _row(callback, item, participants)
             if item.messaging is not None and item.messaging.get_page_id() in participants.foreign_pages:
-                _set_aside(callback, row)
+                _ignore_foreign(callback, row)
             rows.append(row)
         except Exception as error:
             # Whatever one item does to us, its neighbours are still to be answered.
@@ -280,7 +282,7 @@ def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
     return bool(is_signer_known and page.get_app_id() and page.get_app_id() != callback.app_id)
 
 
-def _set_aside(callback: models.Callback, row: models.Messaging) -> None:
+def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
     """Keep an event of a foreign signature in sight; it proves nothing and takes no other event's key."""
     row.state = models.Messaging.State.IGNORED
     row.reason = f"the signature is of another app ({callback.app_id}) than the Page's"[:255]
@@ -375,7 +377,7 @@ def _participants(
     foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
     own_page_ids = pages.keys() - foreign_pages
     pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and _PERSON_ID.fullmatch(pair[1])]
-    conversations = _by_ids(known_rows.conversations, pairs, pages)
+    conversations = _conversations_by_ids(known_rows.conversations, pairs, pages)
     missing = [pair for pair in pairs if pair not in conversations]
     if missing:
         new_people = [(page_id, psid) for page_id, psid in missing if psid not in known_rows.people]
@@ -387,7 +389,9 @@ def _participants(
             [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
             ignore_conflicts=True,
         )
-        new_conversations = _by_ids(_CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages)
+        new_conversations = _conversations_by_ids(
+            _CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages
+        )
         models.ConversationQueue.objects.ensure(
             conversation.pk for conversation in new_conversations.values()
         )
@@ -395,7 +399,7 @@ def _participants(
     return _Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=conversations)
 
 
-def _by_ids(
+def _conversations_by_ids(
     conversations: Iterable[models.Conversation],
     pairs: Iterable[tuple[str, str]],
     pages: Mapping[str, models.Page],
@@ -451,7 +455,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
         try:
             with transaction.atomic():
                 insert_each([row], "key", unless_there=True)
-        except _REFUSED as error:
+        except _ROW_ERRORS as error:
             logger.exception(
                 "The database refused event %s of callback %s",
                 number,
@@ -462,7 +466,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
     return errors
 
 
-def _say_ignored(row: models.Messaging) -> None:
+def _log_ignored(row: models.Messaging) -> None:
     # What could not be understood is quoted in the row, and stays there.
     reason = "not understood" if row.reason.startswith("not understood") else row.reason
     logger.info(
@@ -559,7 +563,7 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
             lag = lags[page.pk]
             changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
         # One write a minute says as much as one a callback, and does not make all callbacks queue for one row.
-        if page.date_last_callback is None or page.date_last_callback < now - _SEEN_EVERY:
+        if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
             changes["date_last_callback"] = now
         if changes:
             models.Page.objects.filter(pk=page.pk).update(**changes)

@@ -10,7 +10,7 @@ from djmessenger import models
 
 logger = logging.getLogger(__name__)
 
-_BREATH = 1.0
+_RETRY_DELAY = 1.0
 """Seconds before work that broke off is begun again."""
 
 
@@ -27,6 +27,8 @@ def give_back(lease: models.Lease, *, is_slow: bool = False) -> None:
     With ``is_slow`` nothing failed: whoever has a thread for slow work may have it at once.
     """
     try:
-        models.ConversationQueue.objects.give_back(lease, after=0.0 if is_slow else _BREATH, is_slow=is_slow)
+        models.ConversationQueue.objects.give_back(
+            lease, after=0.0 if is_slow else _RETRY_DELAY, is_slow=is_slow
+        )
     except DatabaseError:
         logger.warning("A queue waits for the end of its lease", extra={"action": "lane_waits"})

@@ -42,17 +42,17 @@ logger = logging.getLogger(__name__)
 State = models.Reply.State
 Outcome = models.Attempt.Outcome
 
-_POLL = 0.5
+_CHECK_INTERVAL = 0.5
 """Seconds between two looks for an echo, and what a look counts at most."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, less a minute for the way."""
-_ASK_EVERY, _ASKED = 5.0, 6
+_LOOK_UP_INTERVAL, _MOST_LOOK_UPS = 5.0, 6
 """Seconds between two questions to Meta what it has, and how often it is asked when it does not answer."""
-_ECHO_TRUST = 20
+_MOST_SILENT_SENDS = 20
 """Accepted sends in a row without any echo, after which echoes count as not working."""
 _MOST_UNSURE = 3
 """Attempts of unknown fate, after which a reply is set aside whatever its mode."""
-_NO_BODY = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
+_BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 """What data raise that cannot become the body of a call."""
 _NO_TOKEN = "none"  # noqa: S105 - the absence of one
 
@@ -78,7 +78,7 @@ def _next_rows() -> Any:
 
 
 _NEXT_ROWS = Prepared(models.Reply, _next_rows)
-_TAKEN = Prepared(
+_REPLIES_BY_MID = Prepared(
     models.Reply,
     lambda: models.Reply.objects.filter(Among("mid", Several("mids", TextField()))).values_list("mid", "pk"),
 )
@@ -142,12 +142,12 @@ class Outbox:
             step = self._step(lease, deadline)
             if step is Step.NEXT and deadline.remaining() > app_settings.DJM_GRAPH_TIMEOUT:
                 continue
-            self._let_go(lease, step)
+            self._release_after_step(lease, step)
             return
 
     def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
         """Do one step of ``work`` and let go of the queue: for next_rows that ``begin`` leaves."""
-        self._let_go(lease, self._step(lease, deadline))
+        self._release_after_step(lease, self._step(lease, deadline))
 
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
@@ -170,10 +170,10 @@ class Outbox:
             and not self._is_too_late(reply)
             and not self._needs_upload(reply)
         ]
-        pending_sends = self._write_down(ready, deadline) if ready else []
+        pending_sends = self._commit_attempts(ready, deadline) if ready else []
         served = {pending.lease.queue_id for pending in pending_sends}
         if unsure := [(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN]:
-            served |= self._wait_on(unsure)
+            served |= self._release_waiting(unsure)
         return pending_sends, [lease for lease in leases if lease.queue_id not in served]
 
     def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
@@ -225,7 +225,7 @@ class Outbox:
     def _needs_upload(reply: Any) -> bool:
         try:
             return uploads.has_file(reply.data)
-        except _NO_BODY:
+        except _BODY_ERRORS:
             return True
 
     def call(self, pending: PendingSend) -> SendResult:
@@ -238,7 +238,7 @@ class Outbox:
         try:
             body = with_token(pending.data, pending.attempt.token)
             json.dumps(body, allow_nan=False)
-        except _NO_BODY as error:
+        except _BODY_ERRORS as error:
             return SendResult(pending=pending, refusal=error)
         try:
             client = self._client_for(reply.conversation.page)
@@ -271,15 +271,18 @@ class Outbox:
                 accepted = []
         except Exception:
             logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
-        unsettled = self._each(accepted, lambda answer: self._accept_one(answer, release=True))
+        unsettled = self._settle_each(accepted, lambda answer: self._accept_one(answer, release=True))
         not_accepted = [answer for answer in answers if answer.sent is None]
-        self._each(
-            not_accepted, lambda answer: self._let_go(answer.pending.lease, self._not_accepted(answer))
+        self._settle_each(
+            not_accepted,
+            lambda answer: self._release_after_step(answer.pending.lease, self._not_accepted(answer)),
         )
         return unsettled
 
     @staticmethod
-    def _each(answers: Iterable[SendResult], settle: Callable[[SendResult], object]) -> list[SendResult]:
+    def _settle_each(
+        answers: Iterable[SendResult], settle: Callable[[SendResult], object]
+    ) -> list[SendResult]:
         """Settle each by itself; give those that the database did not take."""
         unsettled = []
         for answer in answers:
@@ -294,16 +297,16 @@ class Outbox:
                     unsettled.append(answer)
         return unsettled
 
-    def _let_go(self, lease: models.Lease, step: Step | Wait) -> None:
+    def _release_after_step(self, lease: models.Lease, step: Step | Wait) -> None:
         """Let go of the queue, looking again under its lock for what came meanwhile."""
         with transaction.atomic():
             queue = models.ConversationQueue.objects.fence(lease)
-            if isinstance(step, Wait) and (wait := self._still(lease, step)) is not None:
+            if isinstance(step, Wait) and (wait := self._current_wait(lease, step)) is not None:
                 models.ConversationQueue.objects.release(queue, after=wait.seconds)
             else:
                 self._release([queue.pk])
 
-    def _still(self, lease: models.Lease, wait: Wait) -> Wait | None:
+    def _current_wait(self, lease: models.Lease, wait: Wait) -> Wait | None:
         """Give what the next_row waits for now: its Page's pause may have ended, and the queue been woken for it."""
         next_row = self._next_rows([lease]).get(lease.conversation_id)
         if next_row is None:
@@ -382,11 +385,11 @@ class Outbox:
             upload_error = errors.TokenError(str(error))
         except errors.GraphError as error:
             upload_error = error
-        except (OSError, *_NO_BODY) as error:
-            self._fail(lease, reply, error)
+        except (OSError, *_BODY_ERRORS) as error:
+            self._fail_body(lease, reply, error)
             return Step.NEXT
         else:
-            pending = self._begun(lease, reply, deadline, data)
+            pending = self._begin_one(lease, reply, deadline, data)
             if pending is None:
                 return Step.NEXT
             answer = self.call(pending)
@@ -394,13 +397,15 @@ class Outbox:
                 return self._not_accepted(answer)
             self._accept_one(answer, release=False)
             return Step.NEXT
-        pending = self._begun(lease, reply, deadline)
-        return Step.NEXT if pending is None else self._failed(lease, reply, pending.attempt, upload_error)
+        pending = self._begin_one(lease, reply, deadline)
+        return (
+            Step.NEXT if pending is None else self._settle_error(lease, reply, pending.attempt, upload_error)
+        )
 
-    def _begun(
+    def _begin_one(
         self, lease: models.Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
     ) -> PendingSend | None:
-        pending_sends = self._write_down([(lease, reply)], deadline)
+        pending_sends = self._commit_attempts([(lease, reply)], deadline)
         if not pending_sends:
             # Changed by hand meanwhile, or the lease is lost.
             models.ConversationQueue.objects.check_leased(lease)
@@ -427,10 +432,10 @@ class Outbox:
                 )
                 self._settle(pending.lease, pending.reply, State.QUEUED, error=_storable(str(answer.error)))
                 return Step.NEXT
-            return self._failed(pending.lease, pending.reply, pending.attempt, answer.error)
+            return self._settle_error(pending.lease, pending.reply, pending.attempt, answer.error)
         if answer.refusal is not None:
             self._close(pending.attempt, Outcome.REFUSED)
-            self._fail(pending.lease, pending.reply, answer.refusal)
+            self._fail_body(pending.lease, pending.reply, answer.refusal)
             return Step.NEXT
         self._close(pending.attempt, Outcome.UNSENT)
         self._settle(pending.lease, pending.reply, State.QUEUED)
@@ -478,7 +483,7 @@ class Outbox:
                 answer.pending.reply for answer in answers if answer.pending.lease.queue_id in still_leased
             ]
             mids = [facts[reply.pk][0] for reply in replies]
-            reply_by_mid = dict(_TAKEN.rows(mids=mids))
+            reply_by_mid = dict(_REPLIES_BY_MID.rows(mids=mids))
             rows = []
             for reply in replies:
                 mid, response, status_code = facts[reply.pk]
@@ -503,7 +508,7 @@ class Outbox:
         ]
 
     @staticmethod
-    def _write_down(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
+    def _commit_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
         """Commit an attempt for each reply whose queue is still still_leased; none where a row changed meanwhile."""
         with transaction.atomic():
             still_leased = models.ConversationQueue.objects.fence_many([lease for lease, _ in pairs])
@@ -540,12 +545,12 @@ class Outbox:
         insert_each([pending.attempt for pending in pending_sends], "token")
         return pending_sends
 
-    def _fail(self, lease: models.Lease, reply: Any, error: Exception) -> None:
+    def _fail_body(self, lease: models.Lease, reply: Any, error: Exception) -> None:
         """Give up a reply whose data cannot become a call: trying it again gives the same."""
         trace = _storable("".join(traceback.format_exception(error)))
         self._settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
-    def _failed(
+    def _settle_error(
         self, lease: models.Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
     ) -> Step | Wait:
         facts = {
@@ -677,14 +682,17 @@ class Outbox:
     def _look_up_delivery(self, reply: Any, beyond: float, deadline: Deadline) -> str | Wait | None:
         """Give the id of the message that Meta has, empty where it has none, None where it does not tell.
 
-        It is asked each ``_ASK_EVERY`` of the seconds ``beyond`` the wait, ``_ASKED`` times at most; that it has none
-        counts when it says so again. ``Wait`` stands for: not yet.
+        It is asked each ``_LOOK_UP_INTERVAL`` of the seconds ``beyond`` the wait, ``_MOST_LOOK_UPS`` times at most;
+        that it has none counts when it says so again. ``Wait`` stands for: not yet.
         """
         if not app_settings.DJM_LOOK_UP_UNSURE:
             return None
-        if beyond % _ASK_EVERY >= _POLL or deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
-            return Wait(seconds=_POLL)
-        look_ups = beyond // _ASK_EVERY + 1
+        if (
+            beyond % _LOOK_UP_INTERVAL >= _CHECK_INTERVAL
+            or deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT
+        ):
+            return Wait(seconds=_CHECK_INTERVAL)
+        look_ups = beyond // _LOOK_UP_INTERVAL + 1
         page = reply.conversation.page
         platform = "instagram" if page.configured("channel") == models.Page.Channel.INSTAGRAM else "messenger"
         try:
@@ -692,10 +700,10 @@ class Outbox:
         except DJMInvalidConfigException:
             return None
         except (errors.RetryLater, errors.NotSent, errors.UnknownFate):
-            return None if look_ups >= _ASKED else Wait(seconds=_POLL)
-        return Wait(seconds=_POLL) if mid == "" and look_ups == 1 else mid
+            return None if look_ups >= _MOST_LOOK_UPS else Wait(seconds=_CHECK_INTERVAL)
+        return Wait(seconds=_CHECK_INTERVAL) if mid == "" and look_ups == 1 else mid
 
-    def _wait_on(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
+    def _release_waiting(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
         """Let go of the queues whose next_row is to wait on for its echo, all in one transaction; give their keys."""
         proofs = self._proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
@@ -724,9 +732,9 @@ class Outbox:
         Each look adds one interval at most: an outage, a frozen host or a clock step waits nothing off, and
         neither does a look that a wake-up brought on early, nor one while callbacks wait to be split.
         """
-        interval = datetime.timedelta(seconds=_POLL)
+        interval = datetime.timedelta(seconds=_CHECK_INTERVAL)
         unseen = models.Callback.objects.filter(
-            state=models.Callback.State.NEW, date_received__lt=in_seconds(-_POLL)
+            state=models.Callback.State.NEW, date_received__lt=in_seconds(-_CHECK_INTERVAL)
         ).exists()
         rows = []
         for reply in replies:
@@ -736,7 +744,7 @@ class Outbox:
             # A look that is a little late does not make the next one late.
             late = due is None or reply.now - due >= interval
             reply.not_before = (reply.now if late else due) + interval
-            passed = 0.0 if due is None or unseen else _POLL
+            passed = 0.0 if due is None or unseen else _CHECK_INTERVAL
             rows.append((reply.pk, reply.observed_wait + passed, reply.not_before))
         # Where a row was changed by hand meanwhile, what it is now counts.
         update_each(models.Reply, ["observed_wait", "not_before"], rows, where="state = 'unknown'")
@@ -782,11 +790,11 @@ class Outbox:
             date_ended__gt=page.date_last_echo or page.date_created,
             date_ended__lt=in_seconds(-self._wait(page)),
         )
-        if len(silent.values_list("pk", flat=True)[:_ECHO_TRUST]) < _ECHO_TRUST:
+        if len(silent.values_list("pk", flat=True)[:_MOST_SILENT_SENDS]) < _MOST_SILENT_SENDS:
             return True
         logger.error(
             "No echo came of the last %s messages of page %s: subscribe the Page to message_echoes",
-            _ECHO_TRUST,
+            _MOST_SILENT_SENDS,
             page.pk,
             extra={"action": "echoes_missing", "page": page.pk},
         )

@@ -20,8 +20,8 @@ CHUNK = 1000
 
 _DAY = datetime.timedelta(days=1)
 
-Event = models.Messaging.State
-Fate = models.Reply.State
+EventState = models.Messaging.State
+ReplyState = models.Reply.State
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,18 +50,24 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
             remove=_delete,
         ),
         Step(what="lines of request logs", rows=models.GraphCall.objects.old(), remove=_delete),
-        Step(what="failed replies", rows=_replies([Fate.FAILED, Fate.PARKED], failed), remove=_delete),
-        Step(what="failed events", rows=_events([Event.FAILED], min(failed, keys), keys), remove=_delete),
+        Step(
+            what="failed replies",
+            rows=_replies([ReplyState.FAILED, ReplyState.PARKED], failed),
+            remove=_delete,
+        ),
+        Step(
+            what="failed events", rows=_events([EventState.FAILED], min(failed, keys), keys), remove=_delete
+        ),
     ]
     if app_settings.DJM_KEEP_TEXTS is not None:
         texts = now - app_settings.DJM_KEEP_TEXTS
-        handled = _events([Event.DONE, Event.IGNORED], texts, None)
+        handled = _events([EventState.DONE, EventState.IGNORED], texts, None)
         due_steps += [
-            Step(what="replies", rows=_replies([Fate.SENT, Fate.EXPIRED], texts), remove=_delete),
+            Step(what="replies", rows=_replies([ReplyState.SENT, ReplyState.EXPIRED], texts), remove=_delete),
             Step(what="texts of events", rows=handled.exclude(body={}), remove=_empty),
             Step(
                 what="events",
-                rows=_events([Event.DONE, Event.IGNORED], min(texts, keys), keys),
+                rows=_events([EventState.DONE, EventState.IGNORED], min(texts, keys), keys),
                 remove=_delete,
             ),
         ]
@@ -92,7 +98,9 @@ def _callbacks(
     split_before: datetime.datetime, failed_before: datetime.datetime
 ) -> QuerySet[models.Callback]:
     states = models.Callback.State
-    waiting = models.Messaging.objects.filter(callback=OuterRef("pk"), state__in=[Event.NEW, Event.PAUSED])
+    waiting = models.Messaging.objects.filter(
+        callback=OuterRef("pk"), state__in=[EventState.NEW, EventState.PAUSED]
+    )
     # Without a body it is what is left of a person who was forgotten: its hash keeps the bytes from coming back.
     return models.Callback.objects.filter(
         Q(state=states.SPLIT, date_received__lt=split_before)
@@ -102,7 +110,7 @@ def _callbacks(
 
 
 def _events(
-    states: list[Event], before: datetime.datetime, keys_before: datetime.datetime | None
+    states: list[EventState], before: datetime.datetime, keys_before: datetime.datetime | None
 ) -> QuerySet[models.Messaging]:
     """Give closed events that are older. With ``keys_before`` they may go altogether, key and all.
 
@@ -117,7 +125,7 @@ def _events(
     return rows
 
 
-def _replies(states: list[Fate], before: datetime.datetime) -> QuerySet[models.Reply]:
+def _replies(states: list[ReplyState], before: datetime.datetime) -> QuerySet[models.Reply]:
     """Give finished replies that are older, but for those that answer an event which is kept."""
     return models.Reply.objects.filter(
         Q(messaging=None) | Q(messaging__is_kept=False), state__in=states, date_sent__lt=before
