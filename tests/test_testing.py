@@ -201,7 +201,7 @@ class TestSeeing:
             "  Ana   hi\n  Page  Hello! [Order]   < greet\n  Ana   Order\n  Page  Ordered.   < order\n"
             in text
         )
-        assert "SIMPLE_TEXT: nothing handled it" in text
+        assert "SIMPLE_TEXT: no rule handled it" in text
         assert "more rules need another text or payload" in text
 
     def test_why_a_rule_did_not_apply(self, messenger, policy):

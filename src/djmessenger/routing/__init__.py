@@ -1,7 +1,8 @@
-"""Which rules apply to a messaging, and what comes of it: ``Policy``, ``Rule``, ``Decision``, ``Outcome``.
+"""Selection and execution of the rules for one event: ``Policy``, ``Rule``, ``Decision``, ``Outcome``.
 
-A policy decides first and acts afterwards. ``decide`` asks all filters and has no effect; the ``Decision`` it
-gives runs the handlers and repliers of the rules that apply; the ``Outcome`` says what happened and why.
+A policy decides first and acts afterwards. ``Policy.decide`` checks all filters, without effect, and returns a
+``Decision``. The decision runs the handlers and repliers of the rules that apply. Its ``Outcome`` records each step and
+each refusal.
 """
 
 from __future__ import annotations

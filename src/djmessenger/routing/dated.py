@@ -1,4 +1,4 @@
-"""What of the dated rulebook the rules of a policy use, as far as can be seen without running them."""
+"""Rows of the dated rulebook that the rules of a policy use, found without a run of the rules."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class Use(NamedTuple):
 
 
 def dated_uses(policy: Policy) -> list[Use]:
-    """Give what the rules use of the rows that have a day.
+    """Return the uses of dated rulebook rows by the rules of a policy.
 
-    Messages that are given to a rule are read whole. Of functions, those that they call in the same package included,
-    the code is looked through for messages, classes of messages and names of tags.
+    Messages that a rule holds are read completely. The code of a function is searched for messages, classes of messages
+    and names of tags. Functions of the same package that it calls are searched too.
     """
     found: dict[Use, None] = {}
     for rule in policy.rules:
@@ -94,7 +94,7 @@ def _of_code(function: FunctionType) -> tuple[set[str], list[FunctionType]]:
 
 
 def _look_through(code: CodeType, constants: set[Any], names: set[str]) -> None:
-    """Gather the texts and the global names of a function and of those inside it."""
+    """Add the texts and global names of a function and of its inner functions to the two sets."""
     names.update(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -102,12 +102,15 @@ def _look_through(code: CodeType, constants: set[Any], names: set[str]) -> None:
         elif isinstance(constant, str):
             constants.add(constant)
         elif isinstance(constant, tuple):
-            # Names of keyword arguments stand together.
+            # The bytecode keeps the names of keyword arguments as one tuple.
             constants.update(inner for inner in constant if isinstance(inner, str))
 
 
 def dated_keys(message: Any) -> frozenset[str]:
-    """Give the keys of the rows that a message, or a class of messages, depends on: tag, template, kind of button."""
+    """Return the keys of the rulebook rows on which a message or a message class depends.
+
+    Such rows are those of message tags, templates, stickers, and kinds of buttons and quick replies.
+    """
     return frozenset(key for key in _keys_of(message) if key in rulebook.table)
 
 

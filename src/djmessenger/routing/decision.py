@@ -1,4 +1,4 @@
-"""A decision: the rules that apply to one messaging, ready to act."""
+"""The decision: the rules that apply to one event, ready to act."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from djmessenger.routing.rule import Rule
 logger = logging.getLogger("djmessenger.routing")
 
 SLOW_ANSWERS = "djmessenger.slow_answers"
-"""Key in the event's context: what slow handlers gave, by place of the rule and of the handler."""
+"""Key in the event's context: messages that slow handlers returned, by position of the rule and of the handler."""
 RULE = "rule"
-"""Key in the event's context: name of the rule that runs."""
+"""Key in the event's context: name of the rule that runs now."""
 _ABSENT = object()
 
 
 class Applied(NamedTuple):
-    """A rule whose filters passed, with what they captured."""
+    """A rule whose filters passed, with the values that the filters captured."""
 
     rule: Rule
     trace: RuleTrace
@@ -44,9 +44,10 @@ Work = Callable[[Applied, Messaging, Sized], None]
 
 
 class Decision:
-    """What the policy decided for one messaging; deciding had no effect, acting has.
+    """The rules that a policy chose for one event.
 
-    Made by ``Policy.decide``. Belongs to one thread and to the messaging it was made for.
+    ``Policy.decide`` makes it, without effect; ``run_slow`` and ``act`` have effects. An instance belongs to one thread
+    and to the event for which it was made.
     """
 
     def __init__(self, outcome: Outcome, default: Applied | None, applied: list[Applied]) -> None:
@@ -61,19 +62,19 @@ class Decision:
 
     @property
     def applied(self) -> list[Rule]:
-        """The rules that apply, in order, DEFAULT aside."""
+        """The rules that apply, in order, without the DEFAULT rule."""
         return [entry.rule for entry in self._applied]
 
     @property
     def default(self) -> Rule | None:
-        """The DEFAULT rule, where it surrounds this messaging."""
+        """The DEFAULT rule if it applies to this event, otherwise None."""
         return self._default.rule if self._default is not None else None
 
     def _entries(self) -> list[Applied]:
         return [*([self._default] if self._default is not None else []), *self._applied]
 
     def is_slow(self, messaging: Messaging) -> bool:
-        """Whether a handler that applies may keep this event waiting."""
+        """Return whether an applying rule or one of its handlers is slow for this event."""
         return any(
             entry.rule.slow or handler.is_slow_for(messaging)
             for entry in self._entries()
@@ -81,11 +82,11 @@ class Decision:
         )
 
     def run_slow(self, messaging: Messaging, savepoints: bool = False) -> None:
-        """Show that the bot is typing where a rule says so, and run the slow handlers.
+        """Run the slow handlers, after the typing indicator is sent if a rule has ``typing``.
 
-        Call it with no transaction open: it may wait for others. May be repeated. What the handlers give is kept
-        in ``messaging.context`` and queued by ``act``. An exception propagates; with ``savepoints`` it is
-        noted and ``act`` passes over that rule.
+        Call it outside a transaction, because a slow handler may wait for another service. It may be called again.
+        ``messaging.context`` keeps the messages that the handlers return; ``act`` queues them. An exception propagates.
+        With ``savepoints`` the exception is recorded instead, and ``act`` skips that rule.
         """
         started = perf_counter()
         self._broken.clear()
@@ -110,11 +111,12 @@ class Decision:
             self.outcome.seconds = self._deciding_seconds
 
     def act(self, messaging: Messaging, savepoints: bool = False, buffer: ReplyBuffer | None = None) -> None:
-        """Run the other handlers and the repliers; queue the answers, which may be left in ``held``.
+        """Run the other handlers and the repliers, and queue the replies.
 
-        An exception propagates. With ``savepoints`` each rule has its own: what a broken rule did is taken
-        back, the exception is logged and noted in the outcome, and the other rules go on. May be repeated
-        after a rollback.
+        With ``buffer`` the replies are put into the reply buffer, and the caller inserts them. An exception propagates.
+        With ``savepoints`` each rule runs in a savepoint of the caller's transaction. The effects of a rule that fails
+        are rolled back, its exception is logged and recorded, and the other rules run. After a rollback of the caller's
+        transaction it may be called again.
         """
         started = perf_counter()
         self._buffer = buffer
@@ -150,7 +152,10 @@ class Decision:
         savepoint: bool,
         swallow: bool,
     ) -> None:
-        """Do a rule's work with what the rule captured; note an exception, and swallow it where that is wanted."""
+        """Run a part of a rule with the values that the rule captured.
+
+        An exception is recorded in the outcome. It is raised again unless ``swallow`` is set.
+        """
         if entry is None or id(entry) in self._broken:
             return
         captured = {**entry.captured, RULE: entry.rule.label}
@@ -216,7 +221,7 @@ class Decision:
 
 
 def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Mapping[str, Any]) -> None:
-    """Leave what a rule captured to that rule; what its handlers wrote stays."""
+    """Remove the values that a rule captured from the context. Values that its handlers wrote stay."""
     for key, value in captured.items():
         if context.get(key, _ABSENT) is value:
             if around[key] is _ABSENT:
@@ -227,7 +232,10 @@ def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Map
 
 @contextmanager
 def use_language_of(person: Any) -> Iterator[None]:
-    """The person's language and time zone, which a rule before may have found out: it fetches the profile."""
+    """Run the block in the person's language and time zone.
+
+    Both are read for each rule, because the DEFAULT rule may have fetched the profile.
+    """
     if person is None:
         yield
         return
@@ -242,7 +250,7 @@ def _is_slow(rule: Rule, handler: Any) -> bool:
 
 @contextmanager
 def _timed(trace: RuleTrace, kind: str, stage: Any, rows: Sized) -> Iterator[Step]:
-    """Note a step, its time, the rows that it queues and the exception that ends it."""
+    """Record a step: its duration, the number of messages that it queues, and its exception."""
     step = Step(kind, _stage_name(stage))
     trace.steps.append(step)
     before = len(rows)

@@ -1,4 +1,4 @@
-"""Goes through a policy, as data or as objects, and finds every mistake in it."""
+"""Examination of a policy, as data or as objects, for every mistake in it."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ from djmessenger.routing.targets import (
 from djmessenger.utils.serializable import Serializable
 
 MAX_NESTING = 20
-"""How deep ``all``, ``any`` and ``not`` may be nested."""
+"""Levels to which ``all``, ``any`` and ``not`` may be nested."""
 
 
 def examine(policy: Any) -> list[Problem]:
-    """Give every mistake in a policy as data. Never raises."""
+    """Return every mistake in a policy that is data. Never raises."""
     return list(_examine(policy))
 
 
@@ -64,12 +64,12 @@ def _examine(policy: Any) -> Iterator[Problem]:
 
 
 def numbered(rules: Iterable[Any]) -> list[tuple[str, Any]]:
-    """Give each rule with its place in a policy."""
+    """Return each rule with its position in a policy, such as ``rules[3]``."""
     return [(f"rules[{number}]", rule) for number, rule in enumerate(rules)]
 
 
 def examine_rules(rules: Iterable[tuple[str, Any]]) -> Iterator[Problem]:
-    """Give every mistake in these rules, each given with its place. Never raises."""
+    """Yield every mistake in these pairs of position and rule. Never raises."""
     first_default = ""
     for position, rule in rules:
         examination = _RuleExamination(position, rule)
@@ -81,13 +81,13 @@ def examine_rules(rules: Iterable[tuple[str, Any]]) -> Iterator[Problem]:
                     position,
                     f"This is a second DEFAULT rule; {first_default} is the first.",
                     "E034",
-                    "Put its filters, handlers and repliers into the first, or give it another type.",
+                    "Move its filters, handlers and repliers to the first, or change its type.",
                 )
             first_default = first_default or position
 
 
 class _RuleExamination:
-    """Goes through one rule, as data or as an object."""
+    """The examination of one rule, as data or as an object."""
 
     def __init__(self, position: str, rule: Any) -> None:
         self.position = position
@@ -178,19 +178,19 @@ class _RuleExamination:
             yield self.problem(
                 "W030",
                 "The rule has neither handlers nor repliers, so it does nothing.",
-                hint="It still keeps the FALLBACK rules from applying where its filters pass.",
+                hint="If its filters pass, the FALLBACK rules still do not apply.",
             )
         try:
             yield from [*self.check_functions(filters, runs), *self.check_reach(filters)]
         except Exception as error:  # noqa: BLE001 - a filter of the project may raise anything
             yield self.problem(
-                "E037", f"A filter cannot say what it passes: {type(error).__name__}: {error}."
+                "E037", f"A filter raises an exception when it is examined: {type(error).__name__}: {error}."
             )
 
     def entry(
         self, stage: str, wrapper: type[TargetClass], entry: Any, place: str, depth: int = 0
     ) -> tuple[Any, list[Problem]]:
-        """Give what the entry makes, or None with what is wrong with it."""
+        """Return the instance that an entry describes, or None, and the mistakes in the entry."""
         if isinstance(entry, TargetFilterGroup) and entry.wrapped is None:
             return self.group(wrapper, entry.name, entry.operands, place, depth)
         if isinstance(entry, TargetClass):
@@ -208,9 +208,9 @@ class _RuleExamination:
                     *problems,
                     self.problem(
                         "E031",
-                        "The entry names no class."
+                        "The entry has no name of a class."
                         if name is None
-                        else f"The name is {_kind(name)}, no text.",
+                        else f"The name is {_kind(name)}, not a text.",
                         place,
                         'Write {"name": "djmessenger....", "args": {...}}.',
                     ),
@@ -245,7 +245,10 @@ class _RuleExamination:
         if not listed:
             return None, [
                 self.problem(
-                    "E031", f'"{name}" holds no filter.', place, "List at least one, or leave it out."
+                    "E031",
+                    f'"{name}" contains no filter.',
+                    place,
+                    "List at least one filter, or remove the entry.",
                 )
             ]
         problems: list[Problem] = []
@@ -260,7 +263,7 @@ class _RuleExamination:
         return OPERATORS[name](instances), problems
 
     def target(self, target: TargetClass, place: str) -> tuple[Any, list[Problem]]:
-        """Load and make what a wrapper names."""
+        """Load the class or function that a wrapper names, and return its instance with the mistakes."""
         if target.wrapped is not None:
             return target.wrapped, []
         try:
@@ -283,7 +286,7 @@ class _RuleExamination:
             instance = target.get_instance()
             _rehearse(instance)
         except HasEnded:
-            # A day that came is no mistake of today: the check of the rulebook warns of it.
+            # A feature that Meta ended makes the policy no less valid; the rulebook check warns of it.
             return target.get_instance(), []
         except LimitExceeded as error:
             return None, [self.problem("E039", f"{target.name}: {error}.", place)]
@@ -292,13 +295,15 @@ class _RuleExamination:
             id_ = "E038" if is_pattern and "regex" in target.args else "E037"
             return None, [
                 self.problem(
-                    id_, f"{target.name} refuses its arguments: {type(error).__name__}: {error}.", place
+                    id_,
+                    f"{target.name} does not accept its arguments: {type(error).__name__}: {error}.",
+                    place,
                 )
             ]
         return instance, []
 
     def check_arguments(self, found: Any, args: Mapping[str, Any], place: str) -> Iterator[Problem]:
-        """Compare the arguments with what the constructor takes."""
+        """Yield the arguments that the constructor does not take, and those that it needs and are missing."""
         if not isinstance(found, type):
             return
         if inspect.isabstract(found):
@@ -307,7 +312,7 @@ class _RuleExamination:
                 "E036",
                 f"{_dotted(found)} is abstract: {missing} is missing.",
                 place,
-                "Name a subclass of it.",
+                "Use the name of a subclass.",
             )
             return
         try:
@@ -330,7 +335,8 @@ class _RuleExamination:
                 "E037",
                 f"{_dotted(found)} takes no argument {_shown(key)}.",
                 place,
-                _did_you_mean(key, keys) or (f"It takes {', '.join(keys)}." if keys else "It takes none."),
+                _did_you_mean(key, keys)
+                or (f"It takes {', '.join(keys)}." if keys else "It takes no arguments."),
             )
         for key, parameter in keys.items():
             if parameter.kind is parameter.VAR_POSITIONAL or parameter.default is not parameter.empty:
@@ -339,7 +345,7 @@ class _RuleExamination:
                 yield self.problem("E037", f"{_dotted(found)} needs the argument {key!r}.", place)
 
     def check_functions(self, filters: Sequence[Any], runs: Sequence[tuple[str, Any]]) -> Iterator[Problem]:
-        """Check how functions among handlers and repliers want to be called."""
+        """Yield the functions that cannot be called as a filter, handler or replier."""
         captured = frozenset[str]().union(*map(_captures, filters))
         # A filter made of a function, or another handler, may put anything into the context.
         is_open = len(runs) > 1 or any(
@@ -359,7 +365,7 @@ class _RuleExamination:
                     yield self.problem(id_, message, place, hint)
 
     def check_reach(self, filters: Sequence[Any]) -> Iterator[Problem]:
-        """Warn when a filter passes none of the rule's types."""
+        """Yield a warning for each filter that passes none of the rule's types."""
         surrounding = {ReceivingType.DEFAULT, ReceivingType.FALLBACK, ReceivingType.ANY}
         if not self.types or surrounding.intersection(self.types):
             return
@@ -382,9 +388,9 @@ _WRAPPERS: Mapping[str, type[TargetClass]] = {
 
 
 def _rehearse(instance: Any) -> None:
-    """Build the message of a replier once, for nobody, so that what Meta would refuse shows at the check.
+    """Build the message of a replier once, for an empty event, so that a limit of Meta shows at the check.
 
-    Only with the methods of djmessenger, which then ask no database.
+    Only methods of djmessenger are called, because with an empty event they read no database.
     """
     if not isinstance(instance, CommonReplier):
         return
@@ -396,7 +402,7 @@ def _rehearse(instance: Any) -> None:
 
 
 def _leaves(item: BaseFilter) -> Iterator[BaseFilter]:
-    """Give the filters that a filter is composed of."""
+    """Yield the filters of which a combined filter consists."""
     if isinstance(item, (AllFilter, AnyFilter)):
         for operand in item.operands:
             yield from _leaves(operand)
@@ -407,7 +413,7 @@ def _leaves(item: BaseFilter) -> Iterator[BaseFilter]:
 
 
 def _captures(item: BaseFilter) -> frozenset[str]:
-    """Give the names that are in the context whenever the filter passes."""
+    """Return the names that are in the context whenever the filter passes."""
     if isinstance(item, AllFilter):
         return frozenset[str]().union(*map(_captures, item.operands))
     if isinstance(item, AnyFilter):
@@ -431,12 +437,12 @@ def _unknown_keys(
                 position,
                 f"There is no key {_shown(key)} here.",
                 "E032",
-                _did_you_mean(key, known) or f"Known are {', '.join(known)}.",
+                _did_you_mean(key, known) or f"The keys are {', '.join(known)}.",
             )
 
 
 def _similar_name(dotted: str) -> str:
-    """Guess what a dotted name was meant to be, from the classes that are loaded."""
+    """Return a hint for a dotted name that is wrong, from the classes that are loaded."""
     known = {
         found.__name__: f"{'.'.join(found.__module__.split('.')[:2])}.{found.__name__}"
         for wrapper in _WRAPPERS.values()

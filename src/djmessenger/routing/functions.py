@@ -1,4 +1,4 @@
-"""Plain functions as handlers and repliers: called with the event and what its filters captured."""
+"""Plain functions as handlers and repliers, called with the event and the values that its filters captured."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ Function = Callable[..., Any]
 
 
 def function_name(function: Function) -> str:
-    """Give the dotted name by which a policy can name the function."""
+    """Return the dotted name by which a policy can name the function."""
     module = getattr(function, "__module__", None) or ""
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     return f"{module}.{name}" if module else name
 
 
 class Call:
-    """How a function wants to be called; worked out once.
+    """The signature of a function, read once, and the call that fits it.
 
-    The first parameter takes the event. Each further one takes the value of its name in the event's context,
-    where the named groups of patterns are; one without a value there keeps its default.
+    The first parameter takes the event. Each further parameter takes the value of its name in the event's context, for
+    example a named group of a pattern. A parameter whose name is not in the context keeps its default.
     """
 
     def __init__(self, function: Function) -> None:
@@ -56,7 +56,7 @@ class Call:
 
 
 class FunctionHandler(BaseHandler):
-    """A handler made of a function; what the function gives is queued as the answer."""
+    """A handler made of a function. The value that the function returns is queued as the reply."""
 
     def __init__(self, function: Function, *, slow: bool = False) -> None:
         self.call = Call(function)
@@ -74,54 +74,54 @@ class FunctionHandler(BaseHandler):
 
 
 class FunctionReplier(FunctionHandler):
-    """The same among the repliers of a rule: it runs after the handlers."""
+    """A replier made of a function. It runs after the handlers of its rule."""
 
 
 FACTORY_MARK = "_djm_makes_a_filter"
-"""Attribute of functions that make a filter, and are easily mistaken for one."""
+"""Attribute of the functions that return a filter. It detects a function that was named without its parentheses."""
 
 
 def signature_problems(
     function: Function, captured: frozenset[str], *, is_open: bool = False
 ) -> Iterator[tuple[str, str, str]]:
-    """Give id, message and hint for each way in which a rule function cannot be called.
+    """Yield id, message and hint of each reason why a rule function cannot be called.
 
-    ``is_open``: names beyond the captured ones may be in the context.
+    ``captured`` are the names that the filters put into the context. With ``is_open`` the context may hold more names.
     """
     name = function_name(function)
     if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
         yield (
             "E041",
             f"{name} is an async function; rules are plain functions.",
-            "Leave out async; for work that waits for others use slow=True.",
+            "Remove async. If the function waits for another service, use slow=True.",
         )
         return
     call = Call(function)
     if not call.takes_event:
         yield (
             "E040",
-            f"{name} takes no event.",
+            f"{name} has no parameter for the event.",
             f"Write def {getattr(function, '__name__', 'answer')}(event):",
         )
         return
     missing = sorted(call.required - captured)
     if call.unfillable or (missing and not is_open):
-        wanted = ", ".join([*call.unfillable, *missing])
+        parameters = ", ".join([*call.unfillable, *missing])
         yield (
             "E040",
-            f"{name} asks for {wanted}, which no filter of its rule captures.",
-            'Name a group of the pattern so, as in pattern(r"(?P<size>\\d+)"), or give the parameter a default.',
+            f"{name} has the parameters {parameters}, which no filter of its rule captures.",
+            'Give a group of the pattern that name, as in pattern(r"(?P<size>\\d+)"), or give the parameter a default.',
         )
 
 
 def filter_problems(function: Function) -> Iterator[tuple[str, str, str]]:
-    """Give id, message and hint for each way in which a function is no filter."""
+    """Yield id, message and hint of each reason why a function cannot be used as a filter."""
     name = function_name(function)
     if getattr(function, FACTORY_MARK, False):
         short = getattr(function, "__name__", name)
-        yield "E042", f"{short} makes a filter, but is none itself.", f"Write {short}()."
+        yield "E042", f"{short} is a function that returns a filter, not a filter.", f"Write {short}()."
     elif inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-        yield "E041", f"{name} is an async function; filters are plain functions.", "Leave out async."
+        yield "E041", f"{name} is an async function; filters are plain functions.", "Remove async."
     else:
         with contextlib.suppress(TypeError, ValueError):
             signature = inspect.signature(function)

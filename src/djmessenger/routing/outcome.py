@@ -1,4 +1,4 @@
-"""What the policy did with one messaging, step by step, and why: the value that logs, pages and tests read."""
+"""The outcome of one event: each rule, step and refusal. Logs, admin pages and tests read it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Step:
     name: str
     seconds: float = 0.0
     messages: int = 0
-    """How many messages it made."""
+    """Number of messages that it made."""
     error: str = ""
     """Type and text of the exception."""
 
@@ -36,22 +36,22 @@ class Step:
 
 @dataclasses.dataclass(slots=True)
 class RuleTrace:
-    """One rule that was asked: what each filter said, and what the rule did."""
+    """The record of one checked rule: the verdict of each filter and the steps that ran."""
 
     name: str
     position: int
-    """Its place in the policy, from 0."""
+    """Position of the rule in the policy, from 0."""
     applied: bool = False
     verdicts: list[Verdict] = dataclasses.field(default_factory=list)
     seconds: float = 0.0
-    """Time its filters took."""
+    """Duration of its filters."""
     steps: list[Step] = dataclasses.field(default_factory=list)
     error: str = ""
-    """Type and text of the exception that took back what the rule did."""
+    """Type and text of the exception because of which the effects of the rule were rolled back."""
 
     @property
     def refusal(self) -> str:
-        """Name of the filter that said no, down to the operand; empty when none did."""
+        """Name of the filter, or of its operand, that refused the event; empty if no filter did."""
         for verdict in self.verdicts:
             if not verdict.passed:
                 return verdict.culprit.name
@@ -73,55 +73,58 @@ class RuleTrace:
 
 @dataclasses.dataclass
 class Outcome:
-    """What the policy did with one messaging. Holds no text of a person but inside ``suggestion`` and ``error``."""
+    """The record of what a policy did with one event.
+
+    Only ``suggestion`` and ``error`` may contain text of the person.
+    """
 
     type: str
     authored: bool
-    """Whether a person wrote, tapped or sent it."""
+    """True if the event is a contribution of the person: a text, a tap, an attachment, a form."""
     default: RuleTrace | None = None
-    """The DEFAULT rule, which surrounds all others."""
+    """Record of the DEFAULT rule, None if there is no such rule for the event."""
     rules: list[RuleTrace] = dataclasses.field(default_factory=list)
-    """The rules that were asked, in order."""
+    """Records of the checked rules, in order."""
     skipped: int = 0
-    """Rules of the type that were not asked: they need another text or payload."""
+    """Number of rules of the type that were not checked because they need another text or payload."""
     refused: bool = False
-    """The DEFAULT rule said no, which ends the matter."""
+    """True if a filter of the DEFAULT rule refused the event, so that no other rule was checked."""
     stopped_by: str = ""
-    """The rule after which no other may apply."""
+    """Name of the rule with ``stop`` after which no rule was checked."""
     fell_back: bool = False
-    """No rule applied, so the FALLBACK rules were asked."""
+    """True if no rule applied and the FALLBACK rules were checked."""
     unhandled: bool = False
-    """A person authored it, and nothing in the policy was for it."""
+    """True if a person authored the event and no rule applied."""
     suggestion: str = ""
-    """A rule to paste for an event that nothing handled."""
+    """Source of a rule for an unhandled event, to paste into ``messenger.py``."""
     error: str = ""
-    """Traceback of what went wrong; empty when nothing did."""
+    """Tracebacks of the rules that failed; empty if no rule did."""
     seconds: float = 0.0
-    """Time for filters, handlers and repliers together."""
+    """Duration of filters, handlers and repliers together."""
 
     def traces(self) -> Iterator[RuleTrace]:
-        """Give the DEFAULT rule, then the others that were asked."""
+        """Yield the record of the DEFAULT rule, then those of the other checked rules."""
         if self.default is not None:
             yield self.default
         yield from self.rules
 
     @property
     def applied(self) -> list[str]:
-        """Names of the rules that applied, DEFAULT aside."""
+        """Names of the rules that applied, without the DEFAULT rule."""
         return [trace.name for trace in self.rules if trace.applied]
 
     @property
     def messages(self) -> int:
-        """How many messages were made; those of a rule that failed were taken back."""
+        """Number of messages that were made. Messages of a rule that failed do not count."""
         return sum(step.messages for trace in self.traces() if not trace.error for step in trace.steps)
 
     @property
     def errors(self) -> list[str]:
-        """Type and text of each exception, after the name of its rule."""
+        """Name of each rule that failed, with type and text of its exception."""
         return [f"{trace.name}: {trace.error}" for trace in self.traces() if trace.error]
 
     def json(self) -> dict[str, Any]:
-        """Give the JSON-ready form. The traceback is left to whoever stores it beside."""
+        """Return the JSON-ready dict. It does not contain the traceback, which the caller stores separately."""
         data: dict[str, Any] = {
             "type": self.type,
             "summary": self.summary(),
@@ -144,23 +147,23 @@ class Outcome:
         )
 
     def summary(self) -> str:
-        """Say it in one line, without anything a person wrote."""
+        """Return one line about the outcome that contains no text of the person."""
         if self.refused and self.default is not None:
             what = f"refused by {self.default.name!r} ({self.default.refusal})"
         elif self.applied:
             what = ("fallback " if self.fell_back else "") + ", ".join(map(repr, self.applied))
             if self.stopped_by:
-                what += ", stopped there"
+                what += ", which stops"
         else:
-            what = "nothing handled it" if self.unhandled else "no rule"
+            what = "no rule handled it" if self.unhandled else "no rule applied"
         failed = f", {len(self.errors)} failed" if self.errors else ""
         return (
-            f"{self.type}: {what}; {len(self.rules)} asked, {self.skipped} skipped, "
+            f"{self.type}: {what}; {len(self.rules)} checked, {self.skipped} skipped, "
             f"{self.messages} messages{failed}, {self.seconds * 1000:.1f} ms"
         )
 
     def log(self, **facts: Any) -> None:
-        """Write one line to the log, with facts beside it; an event that nothing handled brings a rule to paste."""
+        """Log the summary, with ``facts`` as further fields. For an unhandled event, log a rule to paste."""
         fields = {
             **facts,
             "type": self.type,
@@ -171,7 +174,7 @@ class Outcome:
         }
         if self.unhandled:
             logger.warning(
-                "Nothing handled a %s. A rule for it:\n\n%s",
+                "No rule handled an event of type %s. Paste this rule into messenger.py to handle it:\n\n%s",
                 self.type,
                 self.suggestion,
                 extra={"action": "event_unhandled", **fields},
@@ -181,7 +184,7 @@ class Outcome:
 
 
 def suggest(messaging: Messaging, *, with_text: bool) -> str:
-    """Write a rule for a messaging; what the person wrote or tapped stands in it only ``with_text``."""
+    """Return the source of a rule for an event. It contains the person's text or payload only ``with_text``."""
     kind = messaging.type
     said = ""
     if kind in TAPS:
@@ -220,7 +223,7 @@ _TAKEN = {"rule", "text", "pattern", "tapped", "on", *_CONDITIONS.values()}
 def _quoted(said: str) -> str:
     if not said:
         return '"..."'
-    # JSON's escapes are Python's too, but for characters beyond 16 bits.
+    # JSON escapes are valid in Python, except for characters beyond 16 bits, which ensure_ascii=False does not escape.
     return json.dumps(said, ensure_ascii=False) if said.isprintable() else ascii(said)
 
 

@@ -1,4 +1,4 @@
-"""The policy: the ordered list of rules, and the decision which of them apply."""
+"""The policy: the ordered list of rules, and the choice of those that apply to an event."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from djmessenger.utils.serializable import Serializable
 
 
 class RuleIndex:
-    """The rules of one receiving type, in the order written.
+    """The rules of one receiving type in the order of the policy, indexed by the literal texts and payloads they need.
 
-    Most of a long policy is never asked, because the rules are found by the literal texts and payloads they need.
+    The index spares the filters of most rules of a long policy.
     """
 
     def __init__(self, rules: Sequence[Rule]) -> None:
@@ -40,7 +40,7 @@ class RuleIndex:
         self._always_positions = frozenset(always)
 
     def candidates(self, messaging: Messaging) -> tuple[Rule, ...]:
-        """Give the rules that may apply, in order; the others need another text or payload."""
+        """Return the rules that may apply, in order. The other rules need another text or payload."""
         if not self._by_literal:
             return self._always
         hits = {position for key in literal_keys(messaging) for position in self._by_literal.get(key, ())}
@@ -53,20 +53,19 @@ class _Built(NamedTuple):
     default: Rule | None
     by_type: dict[tuple[ReceivingType, bool], RuleIndex]
     places: dict[int, int]
-    """Place in the policy by ``id`` of the rule."""
+    """Position in the policy, by ``id`` of the rule."""
 
 
 class Policy(Serializable):
-    """The rules applied to incoming messagings, in the order written.
+    """The ordered list of rules for incoming events.
 
-    1. All filters are asked before any handler runs, so the decision depends on the event and what was before.
-    2. The DEFAULT rule surrounds all others, for every event but echoes and standby: its filters are asked first
-       and one refusal ends the matter; its handlers run first, its repliers last and only for what a person
-       authored.
-    3. Every rule of the messaging's type applies when all its filters pass, up to a rule with ``stop``.
-    4. Where none did and a person authored the messaging, the rules of type FALLBACK are asked.
+    1. All filters are checked before the first handler runs, so no filter sees an effect of this event.
+    2. The DEFAULT rule surrounds all others, except for echoes and standby events. If one of its filters refuses the
+       event, no rule applies. Its handlers run first. Its repliers run last, and only for authored events.
+    3. Every rule of the event's type applies if all its filters pass, up to the first such rule with ``stop``.
+    4. If no rule applied and a person authored the event, the rules of type FALLBACK are checked in the same manner.
 
-    Built once and shared by all threads.
+    A policy is built once and shared by all threads.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {"rules": [Rule, list]}
@@ -78,12 +77,12 @@ class Policy(Serializable):
 
     @classmethod
     def get_instance(cls, json_data: Any) -> Self:
-        """Build a policy from a dict or JSON text; ``InvalidPolicy`` lists every mistake."""
+        """Build a policy from a dict or JSON text. Raises ``InvalidPolicy`` with every mistake."""
         return cls.from_dict(read_policy(json_data))
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Build a policy from a dict; ``InvalidPolicy`` lists every mistake."""
+        """Build a policy from a dict. Raises ``InvalidPolicy`` with every mistake."""
         problems = [problem for problem in examine(data) if problem.is_error]
         if problems:
             raise InvalidPolicy(problems)
@@ -93,28 +92,31 @@ class Policy(Serializable):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str]) -> Self:
-        """Build a policy from a JSON file; ``InvalidPolicy`` lists every mistake."""
+        """Build a policy from a JSON file. Raises ``InvalidPolicy`` with every mistake."""
         return cls.load(os.fspath(path))
 
     @classmethod
     def load(cls, source: Mapping[str, Any] | str | os.PathLike[str]) -> Self:
-        """Build what ``DJM_ROUTING_POLICY`` holds: a dict, or the path of a JSON file."""
+        """Build a policy from a value of ``DJM_ROUTING_POLICY``: a dict, or the path of a JSON file."""
         return cls.from_dict(read_policy(source, path=True))
 
     @classmethod
     def problems_of(cls, source: Any) -> list[Problem]:
-        """Give every mistake in a dict or a JSON file; never raises."""
+        """Return every mistake in a dict or a JSON file. Never raises."""
         try:
             return examine(read_policy(source, path=True))
         except InvalidPolicy as error:
             return error.problems
 
     def problems(self) -> list[Problem]:
-        """Give every mistake in this policy; never raises."""
+        """Return every mistake in this policy. Never raises."""
         return list(examine_rules(numbered(self.rules)))
 
     def build(self, *, is_examined: bool = False) -> None:
-        """Make all filters, handlers and repliers now; ``InvalidPolicy`` lists every mistake."""
+        """Make all filters, handlers and repliers now. Raises ``InvalidPolicy`` with every mistake.
+
+        With ``is_examined`` the search for mistakes is left out, because the caller did it.
+        """
         self._is_examined = self._is_examined or is_examined
         self._table()
 
@@ -133,20 +135,20 @@ class Policy(Serializable):
         return self._built
 
     def get_default_rule(self) -> Any:
-        """Give the first rule of type DEFAULT, or an empty list where there is none."""
+        """Return the first rule of type DEFAULT, or an empty list if there is no such rule."""
         return next((rule for rule in self.rules if _is_for(rule, ReceivingType.DEFAULT)), [])
 
     def get_rules(self, rtype: ReceivingType | str) -> list[Rule]:
-        """Give the rules for the given receiving type, in order."""
+        """Return the rules for a receiving type, in order."""
         wanted = ReceivingType.value_of(rtype) if isinstance(rtype, str) else rtype
         return [rule for rule in self.rules if _is_for(rule, wanted)]
 
     def apply(self, messaging: Messaging) -> None:
-        """Run the policy on one messaging."""
+        """Run the policy on one event."""
         self.route(messaging)
 
     def route(self, messaging: Messaging) -> Outcome:
-        """Decide, run the slow handlers, act, log; give the outcome."""
+        """Decide, run the slow handlers, act, log, and return the outcome."""
         decision = self.decide(messaging)
         decision.run_slow(messaging)
         decision.act(messaging)
@@ -154,7 +156,7 @@ class Policy(Serializable):
         return decision.outcome
 
     def decide(self, messaging: Messaging) -> Decision:
-        """Ask the filters which rules apply. Has no effect but what patterns leave in the event's context."""
+        """Check the filters and return the decision. Has no effect, and leaves the event's context as it was."""
         started = perf_counter()
         built = self._table()
         kind = messaging.type
@@ -181,7 +183,7 @@ class Policy(Serializable):
         return Decision(outcome, None if outcome.refused else default, applied)
 
     def _index(self, kind: ReceivingType, *, with_any: bool) -> RuleIndex:
-        """Give the rules of a type, with those for whatever a person authored among them."""
+        """Return the index of the rules of a type; ``with_any`` includes the rules of type ANY."""
         by_type = self._table().by_type
         found = by_type.get((kind, with_any))
         if found is None:
@@ -208,7 +210,7 @@ class Policy(Serializable):
                     break
 
     def _ask(self, rule: Rule, messaging: Messaging) -> Applied:
-        """Ask a rule's filters, in order, up to the first that says no."""
+        """Check the filters of a rule in order, up to the first that refuses the event."""
         trace = RuleTrace(rule.label, self._table().places[id(rule)])
         filters = rule.build().filters
         if not filters:
@@ -229,7 +231,7 @@ class Policy(Serializable):
             if key not in before or before[key] is not value
         }
         if captured:
-            # What one rule captured is that rule's alone: two patterns may name their groups alike.
+            # Captured values belong to one rule, because patterns of two rules may use the same name for a group.
             messaging.context.clear()
             messaging.context.update(before)
         trace.seconds = perf_counter() - started

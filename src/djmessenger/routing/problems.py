@@ -1,4 +1,4 @@
-"""A mistake of a policy: its place, what helps, and the part of the documentation."""
+"""Mistakes of a policy: position, message, hint and part of the documentation."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ ANCHORS: Mapping[str, str] = {
     "W031": "rule-that-never-applies",
     "W032": "rules-left-out",
 }
-"""Part of the page ``policy`` of the documentation, by id."""
+"""Id of a mistake to its section on the page ``policy`` of the documentation."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake. ``id`` is the suffix of the check's id: ``djmessenger.E035``."""
+    """One mistake of a policy. ``id`` is the last part of the check's id, such as ``E035`` of ``djmessenger.E035``."""
 
     rule: str
-    """Name of the rule, or its types where it has none."""
+    """Name of the rule, or its types if it has no name."""
     position: str
-    """Such as ``rules[3].filters[0]``."""
+    """Position in the policy, such as ``rules[3].filters[0]``."""
     message: str
     id: str
     hint: str = ""
@@ -51,7 +51,7 @@ class Problem:
 
     @property
     def docs(self) -> str:
-        """Part of the documentation, such as ``policy.html#unknown-class``."""
+        """Address in the documentation, such as ``policy.html#unknown-class``."""
         return f"policy.html#{ANCHORS[self.id]}"
 
     def __str__(self) -> str:
@@ -60,7 +60,7 @@ class Problem:
 
 
 class InvalidPolicy(DJMInvalidConfigException):
-    """A policy cannot be built; ``problems`` lists every mistake."""
+    """A policy cannot be built; ``problems`` contains every mistake."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = list(problems)
@@ -69,9 +69,9 @@ class InvalidPolicy(DJMInvalidConfigException):
 
 
 def read_policy(source: Any, *, path: bool = False) -> Any:
-    """Read JSON text, or a file when ``path`` is true; anything else is given back as it is.
+    """Return the data of JSON text, or of a JSON file if ``path`` is true. Other values are returned as they are.
 
-    Raises ``InvalidPolicy`` when it cannot be read.
+    Raises ``InvalidPolicy`` if the text or file cannot be read.
     """
     where = "DJM_ROUTING_POLICY" if path else "policy"
     if path and isinstance(source, (str, os.PathLike)):
@@ -96,5 +96,5 @@ def _unreadable(where: str, error: Exception) -> Problem:
         where,
         f"The policy cannot be read: {error}.",
         "E030",
-        'It is a dict with the key "rules", or the path of a UTF-8 JSON file with one.',
+        'Set a dict with the key "rules", or the path of a UTF-8 JSON file with such a dict.',
     )

@@ -1,4 +1,4 @@
-"""A rule: for one or several receiving types, filters, handlers and repliers."""
+"""The rule: filters, handlers and repliers for one or more receiving types."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from djmessenger.utils.serializable import Serializable
 
 
 class Built(NamedTuple):
-    """The instances of a rule, made once and shared by all threads."""
+    """The filters, handlers and repliers of a rule, made once and shared by all threads."""
 
     filters: tuple[Any, ...]
     handlers: tuple[Any, ...]
@@ -21,12 +21,14 @@ class Built(NamedTuple):
 
 
 class Rule(Serializable):
-    """Filters, handlers and repliers for the messagings of a type (or of several).
+    """Filters, handlers and repliers for the events of one or more types.
 
-    ``stop``: no rule after this one applies. ``slow``: its handlers run before the transaction opens, and may
-    be repeated after a crash. ``typing``: the person sees that the bot is typing meanwhile. Of a slow rule:
-    ``gather`` hands it the messages that wait behind this one too, in ``context["gathered"]``; ``timeout`` is how many
-    seconds one try may take, ``tries`` how many there are; as the settings say where left out.
+    * ``stop``: if this rule applies, no rule after it does.
+    * ``slow``: its handlers run before the transaction of the event opens, and may run again after a crash.
+    * ``typing``: the typing indicator is sent before the slow handlers run.
+    * ``gather``: a slow rule gets the messages that wait behind the event too, in ``context["gathered"]``.
+    * ``timeout``: seconds that one try of a slow rule may take; no limit if None.
+    * ``tries``: number of tries of a slow rule; ``DJM_TRIES`` if None.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {
@@ -67,14 +69,14 @@ class Rule(Serializable):
         self._built: Built | None = None
 
     def get_receiving_type(self) -> ReceivingType:
-        """Give the receiving type that the rule is for; the first where it has several.
+        """Return the receiving type of the rule, the first if it has several.
 
-        Raises ``DJMInvalidConfigException`` when there is no such type.
+        Raises ``DJMInvalidConfigException`` if there is no such type.
         """
         return self.get_receiving_types()[0]
 
     def get_receiving_types(self) -> tuple[ReceivingType, ...]:
-        """Give all receiving types that the rule is for."""
+        """Return all receiving types of the rule. Raises ``DJMInvalidConfigException`` if one does not exist."""
         given = self.type if isinstance(self.type, list) else [self.type]
         for item in given:
             if not isinstance(item, ReceivingType):
@@ -84,31 +86,31 @@ class Rule(Serializable):
         return tuple(given)
 
     def get_filter_wrappers(self) -> list[TargetFilterClass]:
-        """Give the wrappers of the filters."""
+        """Return the wrappers of the filters."""
         return [_wrapped(TargetFilterClass, item) for item in self.filters]
 
     def get_handler_wrappers(self) -> list[TargetHandlerClass]:
-        """Give the wrappers of the handlers."""
+        """Return the wrappers of the handlers."""
         return [_wrapped(TargetHandlerClass, item) for item in self.handlers]
 
     def get_replier_wrappers(self) -> list[TargetReplierClass]:
-        """Give the wrappers of the repliers."""
+        """Return the wrappers of the repliers."""
         return [_wrapped(TargetReplierClass, item) for item in self.repliers]
 
     def get_filter_instances(self) -> list[Any]:
-        """Give the filters themselves, the same ones each time."""
+        """Return the filters, the same instances at each call."""
         return list(self.build().filters)
 
     def get_handler_instances(self) -> list[Any]:
-        """Give the handlers themselves, the same ones each time."""
+        """Return the handlers, the same instances at each call."""
         return list(self.build().handlers)
 
     def get_replier_instances(self) -> list[Any]:
-        """Give the repliers themselves, the same ones each time."""
+        """Return the repliers, the same instances at each call."""
         return list(self.build().repliers)
 
     def build(self) -> Built:
-        """Make the instances, once."""
+        """Return the filters, handlers and repliers. The first call makes them."""
         if self._built is None:
             filters = tuple(wrapper.get_instance() for wrapper in self.get_filter_wrappers())
             self._built = Built(
@@ -120,7 +122,7 @@ class Rule(Serializable):
         return self._built
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the JSON-ready dict; a flag that is not set is left out."""
+        """Return the JSON-ready dict, without flags and numbers that are not set."""
         result = super().json_unordered()
         for flag in (*self.FLAGS, *self.NUMBERS):
             if not result.get(flag):
@@ -129,7 +131,7 @@ class Rule(Serializable):
 
     @property
     def label(self) -> str:
-        """The name, or the types of a rule without one."""
+        """The name of the rule; if it has no name, its types followed by "rule"."""
         return self.name or f"{self.type_text} rule"
 
     @property
@@ -139,7 +141,7 @@ class Rule(Serializable):
 
 
 def _as_types(given: Any) -> Any:
-    """Give members for what names members; leave the rest as it is, to be reported."""
+    """Return the receiving types of their names. An unknown name stays a text, so that ``examine`` reports it."""
     if isinstance(given, (list, tuple, set, frozenset)):
         found = [_as_type(item) for item in given]
         return found[0] if len(found) == 1 else found
@@ -164,6 +166,6 @@ def _wrapped(wrapper: Any, item: Any) -> Any:
 
 
 def _literals(filters: Iterable[Any]) -> frozenset[str] | None:
-    """Give the smallest set of texts and payloads one of which the rule needs, or None."""
+    """Return the smallest set of texts and payloads of which the rule needs one, None if no filter has one."""
     known = [found for found in (item.literals() for item in filters) if found is not None]
     return min(known, key=len, default=None)

@@ -18,16 +18,16 @@ from djmessenger.utils.utils import load_class
 
 
 class TargetClass(Serializable):
-    """One entry of a policy; finds what it names and makes an instance of it.
+    """One entry of a policy: a dotted name and the arguments of its instance.
 
-    The name is configuration of the project and is imported. It may name a function too: as a filter it is
-    asked, as a handler or replier it is run and what it gives is queued.
+    The name is configuration of the project, so any name is imported. It may be the name of a function. As
+    a filter the function returns whether the event passes; as a handler or replier it returns messages to queue.
     """
 
     BASE_CLASS: ClassVar[Any] = None
-    """Required parent of the class; set by subclasses."""
+    """Required parent of the named class; set by subclasses."""
     FUNCTION_CLASS: ClassVar[Any] = None
-    """What a plain function is wrapped in; set by subclasses."""
+    """Class that wraps a plain function; set by subclasses."""
 
     name: str
     args: dict[str, Any]
@@ -39,26 +39,26 @@ class TargetClass(Serializable):
 
     @classmethod
     def wrap(cls, instance: Any, name: str = "") -> Self:
-        """Wrap something that exists already."""
+        """Return an entry for an instance that exists already."""
         target = cls(name or _name_of(instance))
         target._wrapped = instance
         return target
 
     @property
     def wrapped(self) -> Any:
-        """What ``holding`` was given, else None."""
+        """The instance that ``wrap`` got, otherwise None."""
         return self._wrapped
 
     def get_args(self) -> dict[str, Any]:
-        """Give the arguments from the policy."""
-        # Not when it is wrapped: a translatable text has its language only later.
+        """Return the arguments, read from the instance at each call if the entry wraps one."""
+        # A wrapped instance is not read earlier, because a translatable text gets its language later.
         return self.args if self._wrapped is None else _arguments_of(self._wrapped)
 
     def load(self) -> Any:
-        """Import what the name refers to: a class of the right family, or a function.
+        """Import and return the named subclass of ``BASE_CLASS``, or the named function.
 
-        Raises ``ImportError``, ``AttributeError`` or ``ValueError`` when there is nothing of that name, and
-        ``DJMInvalidConfigException`` when it is of the wrong family.
+        Raises ``ImportError``, ``AttributeError`` or ``ValueError`` if the name does not exist, and
+        ``DJMInvalidConfigException`` if it is neither.
         """
         found: Any = load_class(self.name)
         if isinstance(found, type):
@@ -74,14 +74,14 @@ class TargetClass(Serializable):
         )
 
     def get_class(self) -> Any:
-        """Load the class that the name refers to; for a function, what wraps it."""
+        """Return the class of the instance; for a function, the class that wraps it."""
         if self._wrapped is not None:
             return type(self._wrapped)
         found = self.load()
         return found if isinstance(found, type) else self.FUNCTION_CLASS
 
     def get_instance(self) -> Any:
-        """Make an instance of the named class."""
+        """Return the wrapped instance, otherwise a new instance of the named class."""
         if self._wrapped is not None:
             return self._wrapped
         found = self.load()
@@ -94,7 +94,7 @@ class TargetClass(Serializable):
         return found(**self.args)
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the JSON-ready dict; arguments that there are none of are left out."""
+        """Return the JSON-ready dict, without ``args`` if there are no arguments."""
         result = {**super().json_unordered(), "args": to_json(self.get_args())}
         return {key: value for key, value in result.items() if value or key != "args"}
 
@@ -107,7 +107,7 @@ class TargetFilterClass(TargetClass):
 
     @classmethod
     def wrap(cls, instance: Any, name: str = "") -> Any:
-        """Wrap a filter; one that is composed as the group that it is."""
+        """Return an entry for a filter; for a combined filter, a group of entries."""
         if isinstance(instance, (AllFilter, AnyFilter)):
             group = TargetFilterGroup(instance.KEY, [cls.wrap(operand) for operand in instance.operands])
         elif isinstance(instance, NotFilter):
@@ -119,7 +119,7 @@ class TargetFilterClass(TargetClass):
 
     @classmethod
     def deserialize(cls, json_data: Any) -> Any:
-        """Build the wrapper, or a group of them where the entry is ``all``, ``any`` or ``not``."""
+        """Return the entry, or a group of entries if the data has the key ``all``, ``any`` or ``not``."""
         if isinstance(json_data, Mapping) and "name" not in json_data:
             for key in OPERATORS:
                 if key in json_data:
@@ -153,7 +153,7 @@ class TargetFilterGroup(TargetFilterClass):
         if self._wrapped is not None:
             return self._wrapped
         if not self.operands:
-            raise DJMInvalidConfigException(f'"{self.name}" holds no filter')
+            raise DJMInvalidConfigException(f'"{self.name}" contains no filter')
         return OPERATORS[self.name]([operand.get_instance() for operand in self.operands])
 
     def json_unordered(self) -> dict[str, Any]:
@@ -180,7 +180,7 @@ def _dotted(cls: type) -> str:
 
 
 def _family(found: type) -> str:
-    """Say where a class of another family belongs."""
+    """Return the part of a message that names the right stage for a class, or an empty text."""
     for base, stage in ((BaseFilter, "filters"), (BaseHandler, "handlers"), (CommonReplier, "repliers")):
         if issubclass(found, base):
             return f'; it belongs under "{stage}"'

@@ -1,4 +1,4 @@
-"""Which types of event the rules of a policy wait for."""
+"""Types of event for which the rules of a policy wait."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _RULES_ONLY = frozenset({ReceivingType.DEFAULT, ReceivingType.FALLBACK, Receivin
 
 
 def wanted_types(policy: Policy) -> frozenset[ReceivingType]:
-    """Give the types that at least one rule waits for, as narrow as types and filters of the rules tell.
+    """Return the types for which at least one rule waits, as far as types and filters of the rules limit them.
 
-    A rule for whatever a person authored waits for nothing beyond what its filters name: it is there for what comes.
+    A rule of type ANY or FALLBACK counts only for the types that its filters name.
     """
     return frozenset(kind for rule in policy.rules for kind in _types_of(rule))
 
@@ -30,7 +30,7 @@ def _types_of(rule: Rule) -> Iterator[ReceivingType]:
     if types & {ReceivingType.FALLBACK, ReceivingType.ANY} and passing:
         yield from (kind for kind in frozenset.intersection(*passing) if kind.authored)
     if not passing and any(isinstance(item, ReferralFilter) for item in _flat(filters)):
-        # A referral may come inside a message or a postback too, so the filter cannot name one type.
+        # A referral may come inside a message or a postback too, so the filter names no type.
         yield ReceivingType.REFERRAL
 
 
