@@ -395,9 +395,9 @@ class TestMisuse:
     @pytest.mark.parametrize(
         ("source", "id_", "says"),
         [
-            ("@rule\ndef greet(event): ...", "E043", "@rule stands without parentheses above greet"),
+            ("@rule\ndef greet(event): ...", "E043", "@rule is written without parentheses above greet"),
             ("@fallback\ndef ask(event): ...", "E043", "Write @fallback()"),
-            ('rule(text("hi"))', "E043", "above no function"),
+            ('rule(text("hi"))', "E043", "decorates no function"),
             ('@rule("hi")\ndef greet(event): ...', "E042", "text('hi')"),
             ("@rule(location)\ndef greet(event): ...", "E042", "location()"),
             ('@rule(text("hi") | location)\ndef greet(event): ...', "E042", "location()"),
@@ -406,8 +406,8 @@ class TestMisuse:
                 "E042",
                 "LocationFilter()",
             ),
-            ("@rule(3)\ndef greet(event): ...", "E042", "3 is no filter"),
-            ("@rule(Messaging)\ndef greet(event): ...", "E042", "no filter"),
+            ("@rule(3)\ndef greet(event): ...", "E042", "3 is not a filter"),
+            ("@rule(Messaging)\ndef greet(event): ...", "E042", "not a filter"),
             ('@rule(text("hi"))\nasync def greet(event): ...', "E041", "async"),
             ('@rule(text("hi"))\nasync def greet(event):\n    yield "hi"', "E041", "async"),
             ('@rule(text("hi"))\ndef greet(): ...', "E040", "def greet(event):"),

@@ -1,6 +1,7 @@
-"""Filters decide whether a messaging goes on to the handlers and repliers of a rule.
+"""Filters, which decide whether the handlers and repliers of a rule run for an event.
 
-They combine with ``&``, ``|`` and ``~``, have names that can be read, and are named in policies by the paths here.
+Filters combine with ``&``, ``|`` and ``~``. Policies name them by the paths here. Outcomes show them as an author types
+them.
 """
 
 from __future__ import annotations
@@ -70,6 +71,6 @@ __all__ = [
 
 for _name in __all__:
     if isinstance(_found := globals()[_name], type):
-        # The documented path is the one that stays, in policies as in traces.
+        # The documented path is stable, so policies and traces contain it.
         _found.__module__ = __name__
 del _name, _found

@@ -1,4 +1,4 @@
-"""What a filter is, how filters combine, and the verdict that says why one said no."""
+"""The parent of filters, the combined filters, and the verdict of a filter about an event."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from djmessenger.utils.serializable import Serializable
 logger = logging.getLogger("djmessenger.filtering")
 
 GET_STARTED: Final = "GET_STARTED"
-"""What a rule calls the get-started button, whatever payload it carries."""
+"""Payload by which rules name the get-started button, whatever payload the button really has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a filter said about one messaging, operand by operand; operands that were not asked are absent."""
+    """The result of a filter for one event, with those of its operands. Operands that were not checked are absent."""
 
     passed: bool
     name: str
@@ -31,12 +31,12 @@ class Verdict:
 
     @property
     def culprit(self) -> Verdict:
-        """The operand that decided, as deep as one can be named: of ``A & (B | ~C)`` the one that said no."""
+        """The innermost verdict that alone decided: of ``A & B`` the operand that refused, of ``A | B`` the whole."""
         same = [child for child in self.children if child.passed == self.passed]
         return same[0].culprit if len(same) == 1 else self
 
     def json(self) -> dict[str, Any]:
-        """Give the JSON-ready dict; what is empty is left out."""
+        """Return the JSON-ready dict, without empty values."""
         result: dict[str, Any] = {"name": self.name, "passed": self.passed}
         if self.children:
             result["children"] = [child.json() for child in self.children]
@@ -46,41 +46,44 @@ class Verdict:
 
 
 class BaseFilter(Serializable, abc.ABC):
-    """Parent of filters; a subclass says in ``should_pass`` whether a messaging goes on.
+    """Parent of filters. A subclass implements ``should_pass``.
 
-    Filters combine with ``&``, ``|`` and ``~``, among themselves and with plain functions. They are shared by
-    all threads and hold nothing of one messaging.
+    Filters combine with ``&``, ``|`` and ``~``, also with plain functions. All threads share an instance, so it must
+    not keep anything about one event.
     """
 
     strict: ClassVar[bool] = True
 
     @abc.abstractmethod
     def should_pass(self, messaging: Messaging) -> bool:
-        """Tell whether the messaging goes on."""
+        """Return whether the event passes."""
 
     def check(self, messaging: Messaging) -> Verdict:
-        """Ask the filter and give its verdict; never raises, an exception is a logged no."""
+        """Return the verdict of ``should_pass``. Never raises: an exception is logged and counts as a refusal."""
         try:
             return Verdict(bool(self.should_pass(messaging)), self._name())
-        except Exception as error:  # noqa: BLE001 - whatever an author's filter raises is a no, and logged
+        except Exception as error:  # noqa: BLE001 - an exception of an author's filter is logged and refuses the event
             return self._failed(error)
 
     def _failed(self, error: Exception) -> Verdict:
         name = self._name()
         logger.error(
-            "Filter %s failed", name, exc_info=error, extra={"action": "filter_failed", "filter": name}
+            "Filter %s failed; the event does not pass",
+            name,
+            exc_info=error,
+            extra={"action": "filter_failed", "filter": name},
         )
         return Verdict(False, name, error=f"{type(error).__name__}: {error}")
 
     def _name(self) -> str:
-        """Give the readable name, worked out once: every verdict bears it."""
+        """Return the readable name. It is computed once, because every verdict contains it."""
         found: str | None = self.__dict__.get("_described")
         if found is None:
             found = self.__dict__["_described"] = self.describe()
         return found
 
     def describe(self) -> str:
-        """Give a readable name, as an author would type the filter."""
+        """Return a readable name: the filter as an author types it."""
         try:
             arguments = ", ".join(f"{key}={value!r}" for key, value in self.json().items())
         except TypeError:
@@ -88,13 +91,13 @@ class BaseFilter(Serializable, abc.ABC):
         return f"{type(self).__name__}({arguments})"
 
     def types(self) -> frozenset[ReceivingType] | None:
-        """Give the types that it can pass, None for any: what it passes is always among them."""
+        """Return the types that the filter can pass, or None for any. An event of another type never passes."""
         return None
 
     def literals(self) -> frozenset[str] | None:
-        """Give texts and payloads (as ``literal_key`` folds them) one of which it needs, None where that is not known.
+        """Return the texts and payloads, folded by ``literal_key``, of which the filter needs one; None if unknown.
 
-        A messaging without any of them never passes; one with them may still be refused.
+        An event without any of them never passes. An event with one of them may still be refused.
         """
         return None
 
@@ -118,9 +121,9 @@ class BaseFilter(Serializable, abc.ABC):
 
 
 class FunctionFilter(BaseFilter):
-    """A plain function as a filter: called with the messaging, passes when the answer is true.
+    """A plain function as a filter. The event passes if the function, called with the event, returns a true value.
 
-    A dict as the answer joins the messaging's ``context``.
+    If the function returns a dict, its items are added to the event's ``context``.
     """
 
     def __init__(self, function: Callable[[Messaging], Any]) -> None:
@@ -144,10 +147,10 @@ class FunctionFilter(BaseFilter):
 
 
 class _Combined(BaseFilter):
-    """Parent of what filters combine to."""
+    """Parent of combined filters."""
 
     KEY: ClassVar[str]
-    """As a policy spells it."""
+    """Key of the combination in a policy."""
     SIGN: ClassVar[str]
     operands: tuple[BaseFilter, ...]
 
@@ -175,7 +178,7 @@ class _Combined(BaseFilter):
 
 
 class AllFilter(_Combined):
-    """Passes what all its filters pass; asks them in order up to the first no."""
+    """A filter that passes if all its operands pass. It checks them in order, up to the first that refuses."""
 
     KEY = "all"
     SIGN = "&"
@@ -200,7 +203,7 @@ class AllFilter(_Combined):
 
 
 class AnyFilter(_Combined):
-    """Passes what one of its filters passes; asks them in order up to the first yes."""
+    """A filter that passes if one of its operands passes. It checks them in order, up to the first that passes."""
 
     KEY = "any"
     SIGN = "|"
@@ -222,7 +225,7 @@ class AnyFilter(_Combined):
 
 
 class NotFilter(BaseFilter):
-    """Passes what its filter refuses; a filter that fails passes neither way."""
+    """A filter that passes if its operand refuses. If the operand fails with an exception, it does not pass either."""
 
     def __init__(self, negated: BaseFilter | Callable[[Messaging], Any]) -> None:
         self.negated = as_filter(negated)
@@ -233,7 +236,7 @@ class NotFilter(BaseFilter):
     def check(self, messaging: Messaging) -> Verdict:
         before = dict(messaging.context)
         asked = self.negated.check(messaging)
-        # What a refused pattern captured is of no use to anybody.
+        # If the pattern matches, the negation refuses, so its captured values must not stay in the context.
         _restore(messaging, before)
         return Verdict(not asked.passed and not asked.error, self._name(), (asked,), asked.error)
 
@@ -250,7 +253,7 @@ class NotFilter(BaseFilter):
 
 
 def as_filter(value: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
-    """Give the filter itself, or the filter that a plain function makes; ``TypeError`` for anything else."""
+    """Return the filter itself, or a filter that calls the function. Raises ``TypeError`` for other values."""
     if isinstance(value, BaseFilter):
         return value
     if _is_filter(value):
@@ -261,16 +264,16 @@ def as_filter(value: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
 
 
 def literal_key(text: str) -> str:
-    """Fold a text so that what a person would call the same text is the same: case, width, outer and double spaces."""
+    """Return a text with case, width, and outer and repeated spaces folded, to compare texts as a person does."""
     if text.isascii():
         return " ".join(text.casefold().split())
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
-    # All four spellings of i are one letter to a pattern that ignores case.
+    # A pattern that ignores case treats all four spellings of i (i, I, dotted I, dotless i) as one letter.
     return " ".join(folded.replace("i\u0307", "i").replace("\u0131", "i").split())
 
 
 def literal_keys(messaging: Messaging) -> frozenset[str]:
-    """Give what ``literals()`` of a filter is compared with: a filter that needs none of these does not pass."""
+    """Return the folded text and payload of an event. A filter whose ``literals()`` has none of them does not pass."""
     keys = {literal_key(found) for found in (messaging.text, messaging.payload) if found}
     if messaging.type is ReceivingType.GET_STARTED_BUTTON:
         keys.add(literal_key(GET_STARTED))
@@ -282,7 +285,7 @@ def _is_filter(value: object) -> bool:
 
 
 def _is_operand(value: object) -> bool:
-    # A text is taken for one, so that it is refused with a better sentence than Python's.
+    # A text counts as an operand, because as_filter refuses it with a better message than Python's.
     return _is_filter(value) or isinstance(value, str)
 
 

@@ -1,4 +1,4 @@
-"""Filters over what an event is: its type, what is attached to it, what was tapped, where it came from."""
+"""Filters by the kind of an event: its type, attachments, tapped payload, referral or reaction."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from djmessenger.receiving import AttachmentType, Messaging, ReceivingType
 from djmessenger.utils.utils import get_class_name, load_class
 
 THUMB_UPS: Final = frozenset({"369239263222822", "369239343222814", "369239383222810"})
-"""The thumb-up in its three sizes, as Meta has sent it since 2016."""
+"""Sticker ids of the three sizes of the thumb-up, unchanged since 2016."""
 
 TAPS: Final = frozenset(
     {
@@ -30,7 +30,7 @@ TAPS: Final = frozenset(
 
 
 class _OfTypes(BaseFilter):
-    """Parent of filters that ask for the type alone."""
+    """Parent of filters that check only the type."""
 
     TYPES: ClassVar[frozenset[ReceivingType]]
 
@@ -42,31 +42,31 @@ class _OfTypes(BaseFilter):
 
 
 class MultimediaFilter(_OfTypes):
-    """Lets pictures, sounds, films and files through."""
+    """A filter that passes images, audio, video and files."""
 
     TYPES = frozenset({ReceivingType.IMAGE, ReceivingType.AUDIO, ReceivingType.VIDEO, ReceivingType.FILE})
 
 
 class LocationFilter(_OfTypes):
-    """Lets shared locations through."""
+    """A filter that passes shared locations."""
 
     TYPES = frozenset({ReceivingType.LOCATION})
 
 
 class PostbackFilter(_OfTypes):
-    """Lets postbacks through: taps on buttons that have no type of their own."""
+    """A filter that passes postbacks: taps on buttons that have no type of their own."""
 
     TYPES = frozenset({ReceivingType.POSTBACK})
 
 
 class AuthenticationFilter(_OfTypes):
-    """Lets opt-ins through."""
+    """A filter that passes opt-ins."""
 
     TYPES = frozenset({ReceivingType.AUTHENTICATION})
 
 
 class TypeFilter(BaseFilter):
-    """Lets events of these types through; ``ANY`` stands for whatever a person authored."""
+    """A filter that passes events of these types. ``ANY`` stands for all authored events."""
 
     def __init__(self, *receiving_types: ReceivingType | str) -> None:
         if not receiving_types:
@@ -77,7 +77,7 @@ class TypeFilter(BaseFilter):
             raise DJMInvalidConfigException(str(error.args[0])) from error
         for ruled in (ReceivingType.DEFAULT, ReceivingType.FALLBACK):
             if ruled in self.receiving_types:
-                raise DJMInvalidConfigException(f"{ruled} is the type of a rule; no event is of it")
+                raise DJMInvalidConfigException(f"{ruled} is a type of rules only; no event has it")
 
     def should_pass(self, messaging: Messaging) -> bool:
         if messaging.type in self.receiving_types:
@@ -92,7 +92,7 @@ class TypeFilter(BaseFilter):
 
 
 class StickerFilter(BaseFilter):
-    """Lets stickers through whose id is among ``STICKER_IDS``, or among the ids that it is given."""
+    """A filter that passes stickers with one of the given ids, by default those in ``STICKER_IDS``."""
 
     STICKER_IDS: tuple[str, ...] = ()
 
@@ -119,7 +119,7 @@ class StickerFilter(BaseFilter):
 
 
 class ThumbUpFilter(StickerFilter):
-    """Sticker filter for the three sizes of the thumb-up; ``STICKER_IDS`` holds how their ids end."""
+    """A filter that passes the three sizes of the thumb-up. ``STICKER_IDS`` contains the last digits of their ids."""
 
     STICKER_IDS = ("810", "814", "822")
 
@@ -127,14 +127,14 @@ class ThumbUpFilter(StickerFilter):
         super().__init__()
 
     def _accepts(self, sticker_id: str, accepted: set[str]) -> bool:
-        # An ending alone proves nothing: other stickers end that way too.
+        # The last digits alone are not enough, because ids of other stickers end with them too.
         return sticker_id in accepted or (sticker_id in THUMB_UPS and sticker_id[-3:] in accepted)
 
 
 class AttachmentFilter(BaseFilter):
-    """Lets events through with an attachment of one of these kinds (``image``, ``reel``, ...), or with any at all.
+    """A filter that passes events with an attachment of one of these kinds (``image``, ``reel``), by default of any.
 
-    A sticker is a sticker, although Meta may send its picture along.
+    A sticker counts as a sticker only, although Meta may send its image as an attachment.
     """
 
     def __init__(self, *kinds: AttachmentType | str) -> None:
@@ -155,11 +155,11 @@ class AttachmentFilter(BaseFilter):
 
 
 class TappedFilter(BaseFilter):
-    """Lets taps through, on quick replies, buttons and the menu alike, that bring one of these payloads, or any.
+    """A filter that passes taps on quick replies, buttons and the menu with one of these payloads, by default with any.
 
-    A payload is a text, a ``Payload`` class (its subclasses too) or one instance; ``GET_STARTED`` is the
-    get-started button whatever it carries. The instance that a class matched is in ``context["payload"]``.
-    In a policy a class is written ``{"payload_class": "shop.payloads.Order"}``.
+    A payload is a text, an instance, or a ``Payload`` class, which includes its subclasses. ``GET_STARTED`` stands for
+    the get-started button, whatever its payload. If a class or instance matches, the ``Payload`` of the event is put
+    into ``context["payload"]``. In a policy a class is written ``{"payload_class": "shop.payloads.Order"}``.
     """
 
     def __init__(self, *payloads: str | Payload | type[Payload] | Mapping[str, Any]) -> None:
@@ -240,9 +240,9 @@ def _wanted(given: Any) -> str | Payload | type[Payload]:
 
 
 class ReferralFilter(BaseFilter):
-    """Lets persons through who came by a link, an ad or a code, with one of these ``ref``, or with any.
+    """A filter that passes referrals by a link, an ad or a code with one of these ``ref``, by default with any.
 
-    ``source`` is Meta's word, such as ``ADS`` or ``SHORTLINK``.
+    ``source`` is Meta's name of the source, such as ``ADS`` or ``SHORTLINK``.
     """
 
     def __init__(self, *refs: str, source: str = "") -> None:
@@ -261,7 +261,7 @@ class ReferralFilter(BaseFilter):
 
 
 class ReactionFilter(BaseFilter):
-    """Lets reactions to a message through, by Meta's word (``love``, ``angry``) or by the emoji; any if none is named.
+    """A filter that passes reactions, by Meta's name (``love``, ``angry``) or by the emoji; by default all reactions.
 
     ``action`` is ``react``, ``unreact``, or empty for both.
     """
@@ -290,5 +290,5 @@ class ReactionFilter(BaseFilter):
 
 
 def _plain(emoji: str) -> str:
-    """Leave out the mark that asks for the coloured form; Meta sends it or not."""
+    """Return an emoji without the variation selector for the coloured form, which Meta does not always send."""
     return emoji.replace("\ufe0f", "").casefold()

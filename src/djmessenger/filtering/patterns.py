@@ -1,4 +1,4 @@
-"""Regular expressions over what strangers type: with a time limit, on a bounded part of the text."""
+"""Regular expressions over typed texts, which are not trusted: with a time limit, on a bounded part of the text."""
 
 from __future__ import annotations
 
@@ -23,30 +23,30 @@ except ImportError:
 logger = logging.getLogger("djmessenger.filtering")
 
 MAX_LENGTH: Final = 2000
-"""Characters of a text that a pattern sees; what follows is left out."""
+"""Number of characters at the beginning of a text that a pattern searches."""
 MAX_LITERAL: Final = 500
-"""Characters; a longer literal is not worth an index, and a text cut at ``MAX_LENGTH`` can never be one."""
+"""Length of the longest literal that is indexed. It is below ``MAX_LENGTH``, so a cut text equals no such literal."""
 
 _GOES: Final = 5
-"""How often a pattern is tried on a text before a time-out counts that was not of its own making."""
+"""Number of searches of one text before a time-out counts although other threads used the time."""
 
 timeouts: collections.Counter[str] = collections.Counter()
-"""How often each pattern ran out of time in this process."""
+"""Number of searches of each pattern that exceeded the time limit in this process."""
 _counting = threading.Lock()
 
 Groups = dict[str, Any]
 
 
 class PatternTimeout(Exception):
-    """A pattern ran out of time; the text counts as not matching."""
+    """A search exceeded the time limit. The text counts as no match."""
 
 
 def search(pattern: str, text: str) -> Groups | None:
-    """Search the beginning of the text; give what was captured, None for no match.
+    """Search the beginning of a text and return the captured values, or None for no match.
 
-    ``match`` holds the text that matched, ``groups`` the numbered groups, and each named group stands under its
-    name. Engine and time limit are ``DJM_REGEX_ENGINE`` and ``DJM_REGEX_TIMEOUT`` (seconds). Raises
-    ``PatternTimeout`` after counting and logging it.
+    The key ``match`` is the text that matched, ``groups`` are the numbered groups, and each named group has a key of
+    its own. ``DJM_REGEX_ENGINE`` is the engine, ``DJM_REGEX_TIMEOUT`` the limit in seconds. Counts and logs a search
+    that exceeds the limit, and raises ``PatternTimeout``.
     """
     found = compiled(app_settings.DJM_REGEX_ENGINE, pattern)(text[:MAX_LENGTH])
     if found is None:
@@ -55,7 +55,7 @@ def search(pattern: str, text: str) -> Groups | None:
 
 
 def compiled(engine: str, pattern: str) -> Callable[[str], Any]:
-    """Give a function that searches a text; ``DJMInvalidConfigException`` when the engine refuses the pattern."""
+    """Return a function that searches a text. Raises ``DJMInvalidConfigException`` if the engine refuses the regex."""
     if not isinstance(pattern, str):
         raise DJMInvalidConfigException(f"a pattern is a text, not {type(pattern).__name__}: {pattern!r}")
     return _compiled(engine, pattern)
@@ -83,12 +83,13 @@ def _for_regex(pattern: str) -> Callable[[str], Any]:
             try:
                 return expression.search(text, timeout=limit)
             except TimeoutError:
-                # The engine counts the time of all threads; one that only waited its turn gets another.
+                # The engine's clock also runs while other threads run. If this thread used less than half of the
+                # limit, the search is repeated.
                 if time.thread_time() - began >= limit / 2:
                     break
         with _counting:
             timeouts[pattern] += 1
-        # The text is a person's and stays out of the log.
+        # The log must not contain texts of persons.
         logger.warning(
             "Pattern %r took more than %s s on %s characters; it counts as no match",
             pattern,
@@ -112,16 +113,16 @@ def _for_re2(pattern: str) -> Callable[[str], Any]:
         expression = re2.compile(pattern, options)
     except re2.error as error:
         raise DJMInvalidConfigException(
-            f"the pattern {pattern!r} cannot be read by re2, which knows no lookaround and no backreference: {error}"
+            f"the pattern {pattern!r} cannot be read by re2, which has no lookaround and no backreference: {error}"
         ) from error
-    # Lone surrogates cannot be encoded, and re2 works on UTF-8.
+    # re2 works on UTF-8, which cannot encode lone surrogates.
     return lambda text: expression.search(text.encode("utf-8", "replace").decode("utf-8"))
 
 
 def literals_of(pattern: str | None) -> frozenset[str] | None:
-    """Give the texts of a pattern that is nothing but anchored ones (``^hi$``, ``(?i)^(hi|hello)$``), else None.
+    """Return the texts of a pattern of anchored literals only (``^hi$``, ``(?i)^(hi|hello)$``), otherwise None.
 
-    Candidates, not answers: ``^hi$`` finds "hi\\n" too, which folds to the same key.
+    The texts serve the index only; the pattern itself decides. ``^hi$`` finds "hi\\n" too, which folds to the same key.
     """
     if not isinstance(pattern, str):
         return None
@@ -144,18 +145,18 @@ def literals_of(pattern: str | None) -> frozenset[str] | None:
 
 
 def _is_plain(text: str, ignores_case: bool) -> bool:
-    # Beyond ASCII an engine folds case in ways of its own.
+    # Beyond ASCII, the engine and literal_key may fold case differently.
     return len(text) <= MAX_LITERAL and (text.isascii() or not ignores_case)
 
 
 def _unescaped(pattern: str) -> str | None:
-    """Give the text that a pattern without any operator stands for, else None."""
+    """Return the text of a pattern that has no operator, otherwise None."""
     result: list[str] = []
     characters = iter(pattern)
     for character in characters:
         if character == "\\":
             escaped = next(characters, "")
-            # A backslash before a letter or a digit means something; before anything else it quotes.
+            # A backslash before a letter or a digit is an operator; before other characters it quotes.
             if not escaped or escaped.isalnum() or not escaped.isascii():
                 return None
             result.append(escaped)

@@ -1,4 +1,4 @@
-"""Filters over who writes, to which Page, and where the conversation stands."""
+"""Filters by the person's language, the Page, and the state of the conversation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from djmessenger.receiving import Messaging
 
 
 class LanguageFilter(BaseFilter):
-    """Lets persons through whose locale is one of these: ``de`` for every German, ``pt_BR`` or ``zh-hant`` for one."""
+    """A filter that passes persons with one of these locales.
+
+    ``de`` includes all German locales; ``pt_BR`` and ``zh-hant`` are exact.
+    """
 
     def __init__(self, *languages: str) -> None:
         _need_texts("language", languages)
@@ -32,7 +35,7 @@ class LanguageFilter(BaseFilter):
 
 
 class PageFilter(BaseFilter):
-    """Lets through what came to one of these Pages, by their ids."""
+    """A filter that passes events of the Pages with these ids."""
 
     def __init__(self, *page_ids: str | int) -> None:
         self.page_ids = tuple(map(str, page_ids))
@@ -46,9 +49,10 @@ class PageFilter(BaseFilter):
 
 
 class StateFilter(BaseFilter):
-    """Lets conversations through whose ``state`` holds these values: ``StateFilter(step="address", order__paid=True)``.
+    """A filter that passes conversations whose ``state`` has these values.
 
-    ``__`` goes into a dict inside; ``None`` asks for what is not there.
+    In ``StateFilter(step="address", order__paid=True)``, ``__`` separates the keys of nested dicts. The value None
+    passes if the key is absent or None.
     """
 
     def __init__(self, conditions: Mapping[str, Any] | None = None, **more: Any) -> None:
@@ -66,7 +70,7 @@ class StateFilter(BaseFilter):
 
 
 def person_of(messaging: Messaging) -> models.FBUserProfile | None:
-    """Give the person of an event: the one that is bound, else the one that is stored."""
+    """Return the person bound to an event, otherwise the stored person, otherwise None."""
     person: models.FBUserProfile | None = messaging.person
     psid = messaging.get_psid()
     if person is None and psid:
@@ -85,7 +89,7 @@ def _value(state: Any, name: str) -> Any:
 
 
 def _equal(found: Any, wanted: Any) -> bool:
-    """Tell yes from 1, which Python does not and JSON does."""
+    """Return whether two values are equal in JSON, where true and 1 differ."""
     return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
 
 
@@ -95,4 +99,4 @@ def _folded(name: str) -> str:
 
 def _need_texts(name: str, given: tuple[Any, ...]) -> None:
     if not given or not all(isinstance(item, str) and item for item in given):
-        raise DJMInvalidConfigException(f"{name}(...) takes one text or several, not {given!r}")
+        raise DJMInvalidConfigException(f"{name}(...) takes one or more texts, not {given!r}")

@@ -1,4 +1,4 @@
-"""Filters over what a person typed."""
+"""Filters by the text of an event."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ Word = str | Promise | LocalizedString
 
 
 class SimpleTextRegexFilter(BaseFilter):
-    """Lets text through in which a regular expression is found; anchors are the author's.
+    """A filter that passes if a regular expression is found in the text. The pattern is not anchored by itself.
 
-    Sees the first 2,000 characters. What it captured goes into ``messaging.context``: the text that matched under
-    ``match``, the numbered groups under ``groups``, each named group under its name. A search that takes longer
-    than ``DJM_REGEX_TIMEOUT`` seconds counts as no match; ``~`` of it does not pass either.
+    It searches the first 2,000 characters. Captured values are put into ``messaging.context``: the text that matched as
+    ``match``, the numbered groups as ``groups``, each named group under its name. A search that exceeds
+    ``DJM_REGEX_TIMEOUT`` seconds counts as no match, and ``~`` of the filter does not pass either.
     """
 
     regex: str | None
@@ -40,7 +40,7 @@ class SimpleTextRegexFilter(BaseFilter):
         return self.check(messaging).passed
 
     def check(self, messaging: Messaging) -> Verdict:
-        # A 2016-style subclass may override should_pass; its word counts.
+        # A subclass in the style of 2016 may override should_pass; its result counts.
         if type(self).should_pass not in _OWN:
             return super().check(messaging)
         try:
@@ -71,7 +71,7 @@ _OWN = {SimpleTextRegexFilter.should_pass}
 
 
 class PatternFilter(SimpleTextRegexFilter):
-    """The same for typed texts alone: the title of a tapped quick reply is none."""
+    """A ``SimpleTextRegexFilter`` for typed texts only. It does not pass the title of a tapped quick reply."""
 
     TYPES: ClassVar[frozenset[ReceivingType]] = frozenset({ReceivingType.SIMPLE_TEXT})
 
@@ -89,10 +89,9 @@ class PatternFilter(SimpleTextRegexFilter):
 
 
 class TextFilter(BaseFilter):
-    """Lets a typed text through that is one of these, whatever its case, width and outer spaces.
+    """A filter that passes a typed text that equals one of these. Case, width and outer spaces do not matter.
 
-    A translatable text stands for its translation in every language of ``LANGUAGES``, a ``LocalizedString`` for
-    all its texts.
+    A translatable text stands for its translations into all ``LANGUAGES``, a ``LocalizedString`` for all its texts.
     """
 
     TYPES: ClassVar[frozenset[ReceivingType]] = frozenset({ReceivingType.SIMPLE_TEXT})
@@ -115,7 +114,7 @@ class TextFilter(BaseFilter):
 
     def literals(self) -> frozenset[str]:
         if self._keys is None:
-            # Not at construction: translations are not there while modules are imported.
+            # The constructor runs while modules are imported, when translations are not available yet.
             self._keys = frozenset(literal_key(text) for word in self.words for text in _spellings(word))
         return self._keys
 
@@ -144,7 +143,7 @@ def _spellings(word: Word) -> set[str]:
 
 
 class EmailFilter(BaseFilter):
-    """Lets text through that is a well-formed e-mail address, by Django's own validator."""
+    """A filter that passes a text that Django's validator accepts as an e-mail address."""
 
     def should_pass(self, messaging: Messaging) -> bool:
         try:

@@ -1,4 +1,4 @@
-"""Filters over the time of the event, never over the clock: what waits in a queue is judged by when it was sent."""
+"""Filters by the time of an event. They do not read the clock, so a delay in the queue does not change the result."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _DAY = 24 * 3600
 
 
 class TimeFilter(BaseFilter):
-    """Lets messagings through whose timestamp lies in a fixed period, both bounds included.
+    """A filter that passes events whose timestamp lies in a fixed period, both bounds included.
 
-    A bound is written as ``FORMAT`` says (``2016-1-1T00:00:00Z-0800``) or in ISO 8601 with its offset
-    (``2016-01-01T00:00:00-08:00``), or is an aware datetime. Raises ``DJMInvalidConfigException`` for anything
-    else, and where the end is before the start.
+    A bound is a text in the form ``FORMAT`` (``2016-1-1T00:00:00Z-0800``), a text in ISO 8601 with its offset
+    (``2016-01-01T00:00:00-08:00``), or an aware datetime. Raises ``DJMInvalidConfigException`` for other values, and if
+    the end is before the start.
     """
 
     FORMAT: ClassVar[str] = "%Y-%m-%dT%H:%M:%SZ%z"
@@ -45,15 +45,15 @@ class TimeFilter(BaseFilter):
 
 
 DatetimeRangeFilter = TimeFilter
-"""The later name."""
+"""Later name of ``TimeFilter``."""
 
 
 class DailyTimeRangeFilter(BaseFilter):
-    """Lets messagings through that were sent between two times of day: ``DailyTimeRangeFilter("22:00", "06:00")``.
+    """A filter that passes events that were sent between two times of day: ``DailyTimeRangeFilter("22:00", "06:00")``.
 
-    The start is included, the end is not; a range may go over midnight, and may end at ``24:00``. The times are
-    those of ``timezone`` (``Europe/Vienna``, a tzinfo, or hours from UTC), else of the person, else of the project.
-    Raises ``DJMInvalidConfigException`` for what is no time, no time zone, or an empty range.
+    The start is included, the end is not. A range may include midnight and may end at ``24:00``. The time zone is
+    ``timezone`` (``Europe/Vienna``, a tzinfo, or hours from UTC), otherwise the person's, otherwise the project's.
+    Raises ``DJMInvalidConfigException`` for a wrong time, a wrong time zone, or an empty range.
     """
 
     def __init__(
@@ -64,7 +64,9 @@ class DailyTimeRangeFilter(BaseFilter):
     ) -> None:
         start, end = _seconds(start_time), _seconds(end_time)
         if start % _DAY == end:
-            raise DJMInvalidConfigException(f"from {start_time} to {end_time} there is no time")
+            raise DJMInvalidConfigException(
+                f"the range from {start_time} to {end_time} is empty; start and end must differ"
+            )
         self.start_time = str(start_time)
         self.end_time = str(end_time)
         self.timezone = str(timezone) if isinstance(timezone, datetime.tzinfo) else timezone
@@ -87,7 +89,7 @@ class DailyTimeRangeFilter(BaseFilter):
 
 
 def _sent(messaging: Messaging) -> datetime.datetime | None:
-    """Give the time of the event; None where Meta's cannot be one, which no range holds."""
+    """Return the time of an event, or None if its timestamp is not a possible time. None is in no range."""
     timestamp: Any = messaging.timestamp
     if isinstance(timestamp, bool) or not isinstance(timestamp, (int, float)):
         return None
@@ -101,7 +103,7 @@ def _moment(bound: Any, form: str) -> datetime.datetime:
     found = _read(bound, form) if isinstance(bound, str) else bound
     if not isinstance(found, datetime.datetime) or found.utcoffset() is None:
         raise DJMInvalidConfigException(
-            f"{bound!r} is no time with an offset from UTC; write it like 2016-1-1T00:00:00Z-0800 ({form})"
+            f"{bound!r} is not a time with an offset from UTC; write it like 2016-1-1T00:00:00Z-0800 ({form})"
         )
     return found
 
@@ -116,7 +118,7 @@ def _read(bound: str, form: str) -> datetime.datetime | None:
 
 
 def _seconds(given: Any) -> int:
-    """Give the seconds since midnight."""
+    """Return the seconds since midnight."""
     if isinstance(given, datetime.time) and given.tzinfo is None:
         return given.hour * 3600 + given.minute * 60 + given.second
     if isinstance(given, str):
@@ -128,7 +130,7 @@ def _seconds(given: Any) -> int:
             except ValueError:
                 continue
             return found.hour * 3600 + found.minute * 60 + found.second
-    raise DJMInvalidConfigException(f"{given!r} is no time of day; write it like 18:30")
+    raise DJMInvalidConfigException(f"{given!r} is not a time of day; write it like 18:30")
 
 
 def _zone(given: Any) -> datetime.tzinfo:
@@ -142,7 +144,7 @@ def _zone(given: Any) -> datetime.tzinfo:
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         pass
     raise DJMInvalidConfigException(
-        f"{given!r} is no time zone; write it like Europe/Vienna, or as hours from UTC"
+        f"{given!r} is not a time zone; write it like Europe/Vienna, or as hours from UTC"
     )
 
 
@@ -153,6 +155,6 @@ def _zone_of_person(messaging: Messaging) -> datetime.tzinfo:
     try:
         zone: datetime.tzinfo = person.get_tzinfo()
     except (ValueError, OverflowError):
-        # Hours that no place on earth has.
+        # The stored offset is outside the range of possible time zones.
         return get_default_timezone()
     return zone

@@ -1,4 +1,4 @@
-"""The Python notation of a policy: functions that answer, below filters that say when.
+"""The Python notation of a policy: a function that answers, below a decorator with the filter of its events.
 
 ::
 
@@ -20,8 +20,8 @@
     def ask(event):
         return answer_of_a_model(event.person.history(20))
 
-Rules live in the ``messenger.py`` of an installed app and are tried in the order written. They make the same
-``Rule`` objects as a policy dict, and ``include`` mixes the two.
+Rules are written in the ``messenger.py`` of an installed app and are checked in the order written. The decorators make
+the same ``Rule`` objects as a policy dict, and ``include`` adds a dict to the rules of a module.
 """
 
 from __future__ import annotations

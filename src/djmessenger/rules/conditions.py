@@ -1,7 +1,7 @@
-"""Filters as authors type them: ``text("hi") | tapped("GREET")``.
+"""Functions that return filters, for use in rules: ``text("hi") | tapped("GREET")``.
 
-Each combines with ``&``, ``|`` and ``~``, also with plain functions of the event. One that is given something it
-cannot use does not fail while modules are imported: ``manage.py check`` reports it with its place.
+The filters combine with ``&``, ``|`` and ``~``, also with plain functions of the event. A wrong argument does not raise
+during import: ``manage.py check`` reports it with its position.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ P = ParamSpec("P")
 
 
 class MistakenFilter(BaseFilter):
-    """In place of a filter that could not be made; passes nothing, and the check says why."""
+    """The replacement of a filter with wrong arguments. It passes nothing, and the system check reports ``mistake``."""
 
     def __init__(self, name: str, mistake: str) -> None:
         self.name = name
@@ -67,7 +67,7 @@ def _condition(make: Callable[P, BaseFilter]) -> Callable[P, BaseFilter]:
 
 @_condition
 def text(*words: str | Promise | LocalizedString) -> BaseFilter:
-    """Pass a typed text that is one of these, whatever its case, width and outer spaces."""
+    """Pass a typed text that equals one of these. Case, width and outer spaces do not matter."""
     return TextFilter(*words)
 
 
@@ -79,13 +79,13 @@ def pattern(regex: str) -> BaseFilter:
 
 @_condition
 def tapped(*payloads: str | Payload | type[Payload]) -> BaseFilter:
-    """Pass taps on quick replies, buttons and the menu alike that bring one of these payloads, or any."""
+    """Pass taps on quick replies, buttons and the menu with one of these payloads; without arguments, all taps."""
     return TappedFilter(*payloads)
 
 
 @_condition
 def attachment(*kinds: AttachmentType | str) -> BaseFilter:
-    """Pass events with an attachment of one of these kinds, or with any."""
+    """Pass events with an attachment of one of these kinds; without arguments, of any kind."""
     return AttachmentFilter(*kinds)
 
 
@@ -97,13 +97,13 @@ def image() -> BaseFilter:
 
 @_condition
 def audio() -> BaseFilter:
-    """Pass voice messages and sounds."""
+    """Pass recordings and other audio files."""
     return TypeFilter(ReceivingType.AUDIO)
 
 
 @_condition
 def video() -> BaseFilter:
-    """Pass films."""
+    """Pass video files."""
     return TypeFilter(ReceivingType.VIDEO)
 
 
@@ -115,7 +115,7 @@ def file() -> BaseFilter:
 
 @_condition
 def sticker(*sticker_ids: str | int) -> BaseFilter:
-    """Pass stickers with one of these ids, or any."""
+    """Pass stickers with one of these ids; without arguments, all stickers."""
     return StickerFilter(*sticker_ids) if sticker_ids else TypeFilter(ReceivingType.STICKER)
 
 
@@ -133,13 +133,13 @@ def location() -> BaseFilter:
 
 @_condition
 def referral(*refs: str, source: str = "") -> BaseFilter:
-    """Pass persons who came by a link, an ad or a code with one of these ``ref``, or with any."""
+    """Pass persons who came by a link, an ad or a code with one of these ``ref``; without arguments, with any."""
     return ReferralFilter(*refs, source=source)
 
 
 @_condition
 def reaction(*reactions: str, action: str = "react") -> BaseFilter:
-    """Pass reactions to a message: these (``love``, an emoji), or any."""
+    """Pass reactions to a message: a name of Meta (``love``) or an emoji; without arguments, all reactions."""
     return ReactionFilter(*reactions, action=action)
 
 
@@ -151,7 +151,7 @@ def language(*languages: str) -> BaseFilter:
 
 @_condition
 def page(*page_ids: str | int) -> BaseFilter:
-    """Pass what came to one of these Pages."""
+    """Pass events of one of these Pages."""
     return PageFilter(*page_ids)
 
 
@@ -161,17 +161,17 @@ def at_time(
     end: str | datetime.time,
     timezone: str | float | datetime.tzinfo | None = None,
 ) -> BaseFilter:
-    """Pass what was sent between two times of day, in the person's time zone unless one is given."""
+    """Pass events that were sent between two times of day, by default in the person's time zone."""
     return DailyTimeRangeFilter(start, end, timezone)
 
 
 @_condition
 def state(**conditions: Any) -> BaseFilter:
-    """Pass conversations whose ``state`` holds these values: ``state(step="address")``; None asks for absence."""
+    """Pass conversations whose ``state`` has these values: ``state(step="address")``. None stands for no value."""
     return StateFilter(conditions)
 
 
 @_condition
 def on(*receiving_types: ReceivingType | str) -> BaseFilter:
-    """Pass events of these types; ``ANY`` is whatever a person authored."""
+    """Pass events of these types. ``ANY`` stands for all authored events."""
     return TypeFilter(*receiving_types)

@@ -1,4 +1,4 @@
-"""What the decorators leave behind, by module, and the policy made of it."""
+"""Registry of the rules that the decorators make, by module, and the policy made of it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from djmessenger.routing.functions import FACTORY_MARK
 from djmessenger.routing.problems import read_policy
 
 Condition = BaseFilter | Callable[[Messaging], object]
-"""A filter, or a function that takes the event and says whether it passes."""
+"""A filter, or a function that takes the event and returns whether it passes."""
 Types = ReceivingType | str | Iterable[ReceivingType | str]
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -35,14 +35,14 @@ STANDARD_HANDLERS = ("djmessenger.handling.UserProfileHandler", "djmessenger.han
 
 
 class Named(Protocol):
-    """An app config, as far as it is needed here."""
+    """The part of an app config that is used here."""
 
     name: str
 
 
 @dataclasses.dataclass
 class _Entry:
-    """What one line of a module added: a rule (an object or data), other modules' rules, or a mistake."""
+    """One registration of a module: a rule (an object or data), the name of an included module, or a mistake."""
 
     module: str
     position: str
@@ -53,7 +53,7 @@ class _Entry:
 
 @dataclasses.dataclass
 class _Decorator:
-    """A call of ``rule`` and its like; a mistake when no function ever came to it."""
+    """One call of ``rule``, ``fallback`` or ``default``. A call whose result decorates no function is a mistake."""
 
     module: str
     line: int
@@ -78,14 +78,18 @@ def rule(
     timeout: float | None = None,
     tries: int | None = None,
 ) -> Callable[[F], F]:
-    """Make the function below a rule: it runs for each event that the filter passes.
+    """Register the decorated function as a rule: it runs for each event that the filter passes.
 
-    The function takes the event and, by name, what the filter captured. It gives nothing, a text, a message, or
-    several of them, also by ``yield``. ``types`` are worked out from the filter where left out. ``slow``: it
-    runs outside the transaction and may be repeated after a crash. ``typing``: the person sees the bot typing.
-    ``stop``: no rule after it applies. ``gather``: a slow rule gets what the person wrote meanwhile with the next call,
-    all of it in ``event.context["gathered"]``. ``timeout`` (seconds of one try) and ``tries`` are a slow rule's own.
-    Mistakes are reported by ``manage.py check``.
+    The function takes the event and, as named parameters, the values that the filter captured. It returns or yields
+    texts or messages, or returns None. ``manage.py check`` reports mistakes.
+
+    * ``types``: receiving types of the rule; by default those that the filter can pass.
+    * ``slow``: the function runs outside the transaction and may run again after a crash.
+    * ``typing``: the person sees that the bot types until a slow function is done.
+    * ``stop``: if the rule applies, no rule after it does.
+    * ``gather``: a slow rule gets the messages that wait behind the event too, in ``event.context["gathered"]``.
+    * ``timeout``: seconds that one try of a slow rule may take.
+    * ``tries``: number of tries of a slow rule, instead of ``DJM_TRIES``.
     """
     own = {"gather": gather, "timeout": timeout, "tries": tries}
     return _decorate("rule", filter, name=name, types=types, slow=slow, typing=typing, stop=stop, **own)
@@ -102,7 +106,7 @@ def fallback(
     timeout: float | None = None,
     tries: int | None = None,
 ) -> Callable[[F], F]:
-    """Make the function below a rule for what a person authored and no other rule applied to."""
+    """Register the decorated function as a rule for authored events to which no other rule applied."""
     own = {"gather": gather, "timeout": timeout, "tries": tries}
     kind = ReceivingType.FALLBACK
     return _decorate("fallback", filter, name=name, types=kind, slow=slow, typing=typing, stop=stop, **own)
@@ -115,10 +119,10 @@ def default(
     slow: bool = False,
     typing: bool = False,
 ) -> Callable[[F], F]:
-    """Make the function below part of the DEFAULT rule, which surrounds all others; there is one.
+    """Register the decorated function as the DEFAULT rule, which surrounds all others. A policy has at most one.
 
-    It runs before every rule, after the person's profile is known and the event is kept; where the filter says
-    no, no rule applies.
+    The function runs before all rules, after the handlers that fetch the profile and keep the event. If the filter
+    refuses the event, no rule applies.
     """
     return _decorate(
         "default", filter, name=name, types=ReceivingType.DEFAULT, slow=slow, typing=typing, stop=False
@@ -126,9 +130,9 @@ def default(
 
 
 def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Rule) -> None:
-    """Add rules at this place: a policy as data, or those of a module.
+    """Add the rules of a policy dict, of a JSON file or of a module to the calling module, in this position.
 
-    Data is a dict, or the path of a JSON file; a relative one is looked for beside the module that includes it.
+    A relative path is searched in the folder of the calling module first, then in the working directory.
     """
     frame = sys._getframe(1)
     module, line = frame.f_globals.get("__name__", ""), frame.f_lineno
@@ -140,7 +144,7 @@ def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Ru
         _entries.append(_Entry(module, position, rule=source))
         return
     if isinstance(source, (str, os.PathLike)):
-        # Beside the module first: the working directory is another one under a server.
+        # The folder of the module comes first, because under a web server the working directory is another one.
         beside = Path(frame.f_globals.get("__file__", "")).parent / source
         source = beside if beside.is_file() else source
     try:
@@ -155,7 +159,7 @@ def include(source: Mapping[str, Any] | str | os.PathLike[str] | ModuleType | Ru
         problem = Problem(
             "",
             position,
-            "include() takes a policy: a dict with nothing but a list of rules.",
+            'include() takes a policy: a dict with the key "rules" and a list, and no other key.',
             "E030",
             'Write include({"rules": [...]}).',
         )
@@ -220,7 +224,7 @@ def _decorate(
 
 
 class NotAFilter(Exception):
-    """Something else stands where a filter should."""
+    """A value that should be a filter is something else. ``hint`` is the way to write it."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -228,7 +232,7 @@ class NotAFilter(Exception):
 
 
 def as_filter(condition: Any) -> BaseFilter | None:
-    """Give the filter that a condition is; ``NotAFilter`` says what it is instead."""
+    """Return the filter of a condition, None for None. Raises ``NotAFilter`` for other values."""
     if condition is None or isinstance(condition, BaseFilter):
         return condition
     if isinstance(condition, type) and issubclass(condition, BaseFilter):
@@ -239,30 +243,31 @@ def as_filter(condition: Any) -> BaseFilter | None:
         raise NotAFilter(f"{condition} is a type, not a filter.", f'Write on("{condition}").')
     if getattr(condition, FACTORY_MARK, False):
         raise NotAFilter(
-            f"{condition.__name__} makes a filter, but is none itself.", f"Write {condition.__name__}()."
+            f"{condition.__name__} is a function that returns a filter, not a filter.",
+            f"Write {condition.__name__}().",
         )
     if callable(condition) and not isinstance(condition, type):
         return FunctionFilter(condition)
     raise NotAFilter(
-        f"{condition!r} is no filter.",
+        f"{condition!r} is not a filter.",
         "Write a filter such as text(...), or a function that takes the event.",
     )
 
 
 def policy_from_modules(modules: Iterable[ModuleType | str]) -> Policy:
-    """Make the policy of the rules in these modules, in this order.
+    """Build the policy of the rules in these modules, in this order.
 
-    Where they declare no DEFAULT rule, one is added that knows the person and keeps the event.
-    Raises ``InvalidPolicy`` with every mistake.
+    If they declare no DEFAULT rule, one is added that fetches the profile and keeps the event. Raises ``InvalidPolicy``
+    with every mistake.
     """
     modules = list(modules)
     return _policy(_of_modules(modules), _unused(map(_module_name, modules)))
 
 
 def collect(apps: Iterable[Named | str]) -> Policy | None:
-    """Make the policy of the ``messenger.py`` of these apps, in this order; None where they hold no rule.
+    """Build the policy of the ``messenger.py`` of these apps, in this order, or return None if they have no rule.
 
-    The modules have to be imported before. Raises ``InvalidPolicy`` with every mistake.
+    Call it after the import of the modules. Raises ``InvalidPolicy`` with every mistake.
     """
     apps = list(apps)
     entries = _of_apps(apps)
@@ -271,7 +276,7 @@ def collect(apps: Iterable[Named | str]) -> Policy | None:
 
 
 def problems(apps: Iterable[Named | str]) -> list[Problem] | None:
-    """Give every mistake in the ``messenger.py`` of these apps; None where they hold no rule."""
+    """Return every mistake in the ``messenger.py`` of these apps, or None if they have no rule."""
     apps = list(apps)
     entries = _of_apps(apps)
     unused = _unused(_messengers(apps))
@@ -281,7 +286,7 @@ def problems(apps: Iterable[Named | str]) -> list[Problem] | None:
 
 
 def overruled(apps: Iterable[Named | str]) -> list[Problem]:
-    """Warn of the rules in the ``messenger.py`` of these apps; for where ``DJM_ROUTING_POLICY`` takes their place."""
+    """Return a warning for each ``messenger.py`` that has no effect because ``DJM_ROUTING_POLICY`` is set."""
     modules = dict.fromkeys(entry.module for entry in _of_apps(apps))
     return [
         Problem(
@@ -296,7 +301,7 @@ def overruled(apps: Iterable[Named | str]) -> list[Problem]:
 
 
 def forget(module: ModuleType | str) -> None:
-    """Drop what a module registered, before it is imported anew."""
+    """Remove the registrations of a module, before the module is imported again."""
     name = _module_name(module)
     _entries[:] = [entry for entry in _entries if entry.module != name]
     _decorators[:] = [decorator for decorator in _decorators if decorator.module != name]
@@ -327,7 +332,7 @@ def _of_modules(modules: Iterable[ModuleType | str]) -> list[_Entry]:
 
 
 def _expand(entries: Iterable[_Entry], seen: frozenset[str] = frozenset()) -> Iterator[_Entry]:
-    """Put the rules of an included module where it is included."""
+    """Yield the entries, with those of an included module in the position of the inclusion."""
     for entry in entries:
         if not entry.included:
             yield entry
@@ -337,7 +342,7 @@ def _expand(entries: Iterable[_Entry], seen: frozenset[str] = frozenset()) -> It
 
 
 def _rules(entries: Iterable[_Entry]) -> list[tuple[str, Any]]:
-    """Give place and rule of each entry, with a DEFAULT rule in front where none is declared."""
+    """Return position and rule of each entry, with a DEFAULT rule in front if none is declared."""
     found = [(entry.position, entry.rule) for entry in entries if entry.rule is not None]
     if any(_is_default(item) for _, item in found):
         return found
@@ -368,7 +373,7 @@ def _policy(entries: Iterable[_Entry], unused: Iterable[Problem]) -> Policy:
 
 
 def _unused(modules: Iterable[str]) -> list[Problem]:
-    """Report decorators that no function ever came to, which is what a missing pair of parentheses looks like."""
+    """Return a mistake for each decorator that decorates no function, mostly because its parentheses are missing."""
     names = frozenset(modules)
     found = []
     for decorator in _decorators:
@@ -378,9 +383,9 @@ def _unused(modules: Iterable[str]) -> list[Problem]:
         first = decorator.first
         name = getattr(first, "__name__", "") if inspect.isfunction(first) else ""
         what = (
-            f"@{decorator.kind} stands without parentheses above {name}."
+            f"@{decorator.kind} is written without parentheses above {name}."
             if name
-            else (f"{decorator.kind}(...) stands above no function.")
+            else (f"{decorator.kind}(...) decorates no function.")
         )
         hint = (
             f"Write @{decorator.kind}()."
@@ -392,13 +397,13 @@ def _unused(modules: Iterable[str]) -> list[Problem]:
 
 
 def _left_out(apps: Iterable[Named | str], taken: Iterable[_Entry]) -> list[Problem]:
-    """Warn of rules beside the ``messenger.py`` of an app, which no policy holds."""
+    """Return a warning for each module of an app whose rules are in no policy, because nothing includes them."""
     names = {app if isinstance(app, str) else app.name for app in apps}
     known = {id(entry) for entry in taken}
     modules: dict[str, int] = {}
     for entry in _entries:
         if id(entry) in known or entry.included or entry.module.endswith(".messenger"):
-            # The messenger.py of an app that is not installed is no oversight.
+            # The messenger.py of an app that is not installed is left out on purpose.
             continue
         if any(entry.module.startswith(f"{name}.") for name in names):
             modules[entry.module] = modules.get(entry.module, 0) + 1
