@@ -212,7 +212,7 @@ class TestReply:
                 found: dict[str, Any] = wrong
                 return found
 
-        with pytest.raises(DJMInvalidConfigException, match="not a message"):
+        with pytest.raises(DJMInvalidConfigException, match="must return a dict"):
             Wrong().reply(event())
 
     def test_parents_are_abstract(self) -> None:
@@ -428,7 +428,7 @@ class TestButtons:
             BaseButtonReplier("Hi").add_button("x" * 21, URL)
 
     def test_without_buttons_there_is_no_template(self) -> None:
-        with pytest.raises(DJMInvalidConfigException, match="nothing to tap"):
+        with pytest.raises(DJMInvalidConfigException, match="has no choices"):
             BaseButtonReplier("Hi").reply(event())
 
     def test_the_text_above_has_a_limit_prefix_included(self) -> None:

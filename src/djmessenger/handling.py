@@ -1,4 +1,4 @@
-"""Handlers do internal work, such as storing rows, with a messaging."""
+"""Handlers, which do internal work for an event, such as the storage of rows."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from djmessenger.settings import app_settings
 logger = logging.getLogger(__name__)
 
 ASK_AGAIN: Final = datetime.timedelta(days=30)
-"""How long a refused profile is not asked for: by then the app may have got its permission, or the person agreed."""
+"""Time after which a refused profile is requested again: the app may have its permission, or the person may agree."""
 
 PLACES: Final = decimal.Decimal("1e-16")
-"""As many as the columns of ``UserLocation`` have."""
+"""Decimal places of the columns of ``UserLocation``."""
 
 
 class BaseHandler(abc.ABC):
-    """Parent of handlers; a subclass does its work in ``handle``.
+    """Parent of handlers. A subclass implements ``handle``.
 
-    What ``handle`` gives besides None (a text, a message, several) is queued as an answer. Handlers are shared
-    by all threads and hold nothing of one messaging.
+    A text, a message or several of them that ``handle`` returns are queued as the reply. All threads share an instance,
+    so it must not keep anything about one event.
     """
 
     slow: ClassVar[bool] = False
-    """Whether it waits for somebody else: it then runs with no transaction open, and may run again after a crash."""
+    """True if it waits for another service. It then runs outside a transaction and may run again after a crash."""
 
     @abc.abstractmethod
     def handle(self, messaging: Messaging) -> Any:
-        """Do the work for the messaging."""
+        """Do the work for the event. A slow handler runs outside a transaction, other handlers inside one."""
 
     def is_slow_for(self, messaging: Messaging) -> bool:
-        """Tell whether it may wait for this messaging; one that seldom waits says so here."""
+        """Return whether the handler may wait for another service for this event. Override it if it seldom waits."""
         return self.slow
 
 
 class UserProfileHandler(BaseHandler):
-    """Stores the sender as a row of ``FBUserProfile``.
+    """A handler that stores the sender as a row of ``FBUserProfile``.
 
-    With ``DJM_SAVE_USER_PROFILE`` the profile is asked of Graph, once; else only the page-scoped id is kept. A
-    refusal is remembered for ``ASK_AGAIN``; a call that did not get through is made again with the next messaging.
-    Neither keeps the messaging from being answered. Asks only about who wrote: Meta counts that as consent
-    (Messenger Platform, "User Profile API", 2026).
+    With ``DJM_SAVE_USER_PROFILE`` it requests the profile from Graph, once; otherwise it keeps the page-scoped id only.
+    After a refusal the next request is made when ``ASK_AGAIN`` has passed. After a failed call it is made with the next
+    event. Neither prevents the reply. The profile is requested only for authored events, because Meta counts those as
+    consent (Messenger Platform, "User Profile API", 2026).
     """
 
     slow = True
@@ -66,7 +66,7 @@ class UserProfileHandler(BaseHandler):
             self._fetch(person)
 
     def is_slow_for(self, messaging: Messaging) -> bool:
-        """Only Graph is waited for, and only until the person is known."""
+        """Return whether the profile must be requested from Graph."""
         if not (app_settings.DJM_SAVE_USER_PROFILE and messaging.authored):
             return False
         person: models.FBUserProfile | None = messaging.person
@@ -86,14 +86,14 @@ class UserProfileHandler(BaseHandler):
             profile = graph.current().profile(person.psid)
         except graph.ProfileRefused as error:
             logger.info(
-                "Graph does not tell who a person is: %s",
+                "Graph refused the profile of a person; it is requested again after 30 days: %s",
                 error_label(error),
                 extra={"action": "profile_refused", "person": hidden(person.psid)},
             )
             self._keep(person, {"profile_state": states.REFUSED})
         except (DJMException, OSError) as error:
             logger.warning(
-                "The profile of a person could not be asked for: %s",
+                "The profile of a person could not be fetched; it is requested again with the next event: %s",
                 error_label(error),
                 extra={"action": "profile_failed", "person": hidden(person.psid)},
             )
@@ -102,7 +102,7 @@ class UserProfileHandler(BaseHandler):
 
     @staticmethod
     def _keep(person: models.FBUserProfile, found: dict[str, Any]) -> None:
-        """Write what was found, unless somebody else found out meanwhile, and put it into the object at hand."""
+        """Write the columns to the row and to ``person``, unless another worker stored the profile meanwhile."""
         found["date_profile"] = timezone.now()
         unasked = Q(pk=person.pk) & ~Q(profile_state=models.FBUserProfile.ProfileState.FETCHED)
         if models.FBUserProfile.objects.filter(unasked).update(**found):
@@ -113,10 +113,10 @@ class UserProfileHandler(BaseHandler):
 
 
 def _columns(profile: graph.Profile) -> dict[str, Any]:
-    """Give the columns that Graph said something about, cut to what they hold."""
+    """Return the columns for which Graph returned a value, cut to the length of the column."""
     given = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
     if not given["first_name"] and not given["last_name"]:
-        # Instagram gives the whole name alone.
+        # Instagram returns the whole name only.
         given["first_name"] = given["name"]
     names = ("first_name", "last_name", "profile_pic", "locale", "timezone", "gender")
     columns: dict[str, Any] = {}
@@ -130,7 +130,7 @@ def _columns(profile: graph.Profile) -> dict[str, Any]:
 
 
 class SaveMessagingHandler(BaseHandler):
-    """Stores the whole messaging for later reference: its row is there and is not purged."""
+    """A handler that keeps the event: its row exists and is not purged."""
 
     def handle(self, messaging: Messaging) -> None:
         row: models.Messaging | None = messaging.row
@@ -144,7 +144,7 @@ class SaveMessagingHandler(BaseHandler):
 
     @staticmethod
     def _make(messaging: Messaging) -> models.Messaging:
-        """Give the row of a messaging that did not come by the engine; the same messaging has one row."""
+        """Read or insert the row of an event that did not come by the engine. The dedup key keeps it unique."""
         conversation = _conversation(messaging)
         now = timezone.now()
         row, _made = models.Messaging.objects.get_or_create(
@@ -167,19 +167,19 @@ class SaveMessagingHandler(BaseHandler):
 
 
 class ThumbUpHandler(BaseHandler):
-    """Counts the thumb-up on the person's row, which is made if it is not there."""
+    """A handler that counts the thumb-up on the person's row, which is inserted if it does not exist."""
 
     def handle(self, messaging: Messaging) -> None:
         person = _person(messaging)
         if person is None:
             return
-        # Counted by the database: two thumbs at once are two.
+        # The database increments the column, so that two events at the same time count as two.
         models.FBUserProfile.objects.filter(pk=person.pk).update(thumbups=F("thumbups") + 1)
         person.refresh_from_db(fields=["thumbups"])
 
 
 class LocationHandler(BaseHandler):
-    """Stores a shared location; one without coordinates is logged and left out."""
+    """A handler that stores a shared location. A location without valid coordinates is logged and not stored."""
 
     def handle(self, messaging: Messaging) -> None:
         person = _person(messaging)
@@ -187,7 +187,7 @@ class LocationHandler(BaseHandler):
         place = _place(shared.coordinates) if shared is not None else None
         if person is None or shared is None or place is None:
             logger.warning(
-                "A location came without coordinates that are any",
+                "A shared location has no valid coordinates and is not stored",
                 extra={"action": "location_refused", "person": hidden(messaging.get_psid())},
             )
             return
@@ -205,7 +205,7 @@ class LocationHandler(BaseHandler):
 
 
 def _place(coordinates: Coordinates | None) -> tuple[decimal.Decimal, decimal.Decimal] | None:
-    """Give latitude and longitude as exact as they came, None for a place that is not on earth."""
+    """Return latitude and longitude as exact as Meta sent them, or None if they are missing or out of range."""
     if coordinates is None or coordinates.lat is None or coordinates.long is None:
         return None
     if not (-90 <= coordinates.lat <= 90 and -180 <= coordinates.long <= 180):
@@ -215,14 +215,14 @@ def _place(coordinates: Coordinates | None) -> tuple[decimal.Decimal, decimal.De
 
 
 class BasePayloadHandler(BaseHandler):
-    """Parent of handlers for messagings that carry a payload; one answer can so lead to the next question."""
+    """Parent of handlers for events with a payload, for example to continue a dialogue with the next question."""
 
     @abc.abstractmethod
     def get_payload_string_from_messaging(self, messaging: Messaging) -> str:
-        """Give the payload text of the messaging."""
+        """Return the payload text of the event."""
 
     def get_payload(self, messaging: Messaging) -> Payload:
-        """Give an instance of the ``Payload`` subclass that the payload text names.
+        """Return an instance of the ``Payload`` subclass that the payload text names.
 
         Raises ``ValueError``, ``ImportError`` or ``AttributeError`` as ``Payload.get_instance`` does.
         """
@@ -243,12 +243,12 @@ class BaseQuickReplyHandler(BasePayloadHandler):
         return messaging.get_quick_reply_payload()
 
     def get_text(self, messaging: Messaging) -> str:
-        """Give the text that came with the quick reply: its title."""
+        """Return the title of the quick reply."""
         return messaging.get_text()
 
 
 def _person(messaging: Messaging) -> models.FBUserProfile | None:
-    """Give the person of an event, made and bound where that is still to do; None where it is nobody's."""
+    """Return the person of an event, inserted and bound if necessary, or None if the event has no person."""
     person: models.FBUserProfile | None = messaging.person
     psid = messaging.get_psid()
     if person is None and psid:

@@ -1,4 +1,4 @@
-"""Repliers build messages of the Send API and queue them; nothing is sent from here but sender actions."""
+"""Repliers, which build messages of the Send API and queue them. Only sender actions are sent directly."""
 
 from __future__ import annotations
 
@@ -72,6 +72,6 @@ __all__ = [
 
 for _name in __all__:
     if isinstance(_found := globals()[_name], type):
-        # The documented path is the one that stays, in policies as in traces.
+        # The documented path is stable, so policies and traces contain it.
         _found.__module__ = __name__
 del _name, _found

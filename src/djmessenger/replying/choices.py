@@ -1,4 +1,4 @@
-"""Repliers that offer something to tap: buttons, and quick replies."""
+"""Repliers with buttons or quick replies."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from djmessenger.replying.repliers import SimpleMessageReplier
 from djmessenger.replying.types import ButtonType, ReplyingType
 
 SOME_TEXT = "."
-"""Stands for a text whose language is not known yet, while what stands below it is checked."""
+"""Placeholder of a text whose language is not known yet, for the check of its buttons or quick replies."""
 
 
 class _Choice:
-    """One thing to tap, as the documented nested classes hold it."""
+    """One button or quick reply: parent of the documented nested classes."""
 
     def __init__(self, title: Words, payload: Payload | str | None) -> None:
         if payload is not None and not isinstance(payload, (Payload, str)):
@@ -34,7 +34,7 @@ class _Choice:
 
 
 class _ChoiceReplier(SimpleMessageReplier):
-    """Parent of the two: what is added to the ones that the class lists, and how many there may be."""
+    """Parent of repliers with choices: those of the class and those that were added, up to ``LIMIT``."""
 
     LIMIT: int
 
@@ -44,14 +44,14 @@ class _ChoiceReplier(SimpleMessageReplier):
 
     @abc.abstractmethod
     def _choices(self) -> list[Any]:
-        """Give what the class lists, then what was added."""
+        """Return the choices of the class, then those that were added."""
 
     @abc.abstractmethod
     def _message(self, text: str, titles: list[str], channel: str) -> dict[str, Any]:
-        """Give the message; raises for what Meta would refuse."""
+        """Return the message. Raises ``DJMInvalidConfigException`` if it is over a limit of Meta."""
 
     def _added(self) -> list[Any]:
-        # Not from the constructor: a subclass of 2016 may not call it.
+        # The list is not made in the constructor, because a subclass in the style of 2016 may not call it.
         added: list[Any] = self.__dict__.setdefault("_more", [])
         return added
 
@@ -64,7 +64,7 @@ class _ChoiceReplier(SimpleMessageReplier):
             raise
 
     def _check(self) -> None:
-        """Refuse too many, too long a payload, a wrong address, as soon as they are known."""
+        """Raise ``DJMInvalidConfigException`` for too many choices, a payload that is too long, or a wrong url."""
         if self._counted():
             titles = [
                 choice.title if isinstance(choice.title, str) else SOME_TEXT for choice in self._choices()
@@ -74,12 +74,14 @@ class _ChoiceReplier(SimpleMessageReplier):
     def _counted(self) -> int:
         count = len(self._choices())
         if count > self.LIMIT:
-            raise DJMInvalidConfigException(f"{type(self).__name__} offers {count}, at most {self.LIMIT}")
+            raise DJMInvalidConfigException(
+                f"{type(self).__name__} has {count} choices; at most {self.LIMIT} are allowed"
+            )
         return count
 
     def get_message(self, messaging: Messaging) -> dict[str, Any]:
         if not self._counted():
-            raise DJMInvalidConfigException(f"{type(self).__name__} offers nothing to tap")
+            raise DJMInvalidConfigException(f"{type(self).__name__} has no choices; add at least one")
         psid = messaging.get_psid()
         text = self.preprocess_outgoing_string(psid, self.localized_string)
         titles = [
@@ -92,16 +94,16 @@ class _ChoiceReplier(SimpleMessageReplier):
 class BaseButtonReplier(_ChoiceReplier):
     """Parent of repliers that send up to three buttons below a text.
 
-    A subclass lists title to url, or title to ``Payload`` instance, in ``BUTTONS``. A url button opens the page, a
-    payload comes back as a postback. Raises ``DJMInvalidConfigException`` for more than ``LIMIT`` buttons (a subclass
-    may lower it, or raise it to what Meta takes), for a payload over 1,000 characters, and for a url that is none.
+    A subclass maps titles to urls or ``Payload`` instances in ``BUTTONS``. A url button opens the page; a payload comes
+    back as a postback. A subclass may change ``LIMIT``, up to the limit of Meta. Raises ``DJMInvalidConfigException``
+    for more than ``LIMIT`` buttons, for a payload over 1,000 characters, and for a wrong url.
     """
 
     BUTTONS: Mapping[Words, str | Payload] = {}
     LIMIT: int = 3
 
     class Button(_Choice):
-        """One button; either opens a url or sends a payload."""
+        """One button, which either opens a url or sends a payload."""
 
         def __init__(self, title: Words, url: str = "", payload: Payload | str | None = None) -> None:
             super().__init__(title, payload)
@@ -141,9 +143,9 @@ class BaseButtonReplier(_ChoiceReplier):
 class BaseQuickReplyReplier(_ChoiceReplier):
     """Parent of repliers that send up to ten quick replies below a text.
 
-    A subclass lists title to ``Payload`` instance in ``QUICK_REPLIES``. Raises ``DJMInvalidConfigException`` for
-    more than ``LIMIT`` (a subclass may lower it, or raise it to the 13 that Meta takes) and for a payload over 1,000
-    characters.
+    A subclass maps titles to ``Payload`` instances in ``QUICK_REPLIES``. A subclass may change ``LIMIT``, up to the 13
+    that Meta accepts. Raises ``DJMInvalidConfigException`` for more than ``LIMIT`` choices, and for a payload over
+    1,000 characters.
     """
 
     QUICK_REPLIES: Mapping[Words, Payload] = {}

@@ -1,4 +1,4 @@
-"""A replier for each kind of message that the documented ones leave out: its arguments are the message's fields."""
+"""One replier for each kind of message that has no documented replier. Its arguments are the fields of the message."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from djmessenger.replying.repliers import MessageReplier
 class KindReplier(MessageReplier):
     """Parent of repliers whose arguments are the fields of one kind of message, as plain data or objects.
 
-    ``{"name": "djmessenger.replying.CouponReplier", "args": {"title": "Ten off", "coupon_code": "TEA10"}}`` says
-    the same as a ``MessageReplier`` with the data ``{"type": "coupon", ...}``.
+    ``{"name": "djmessenger.replying.CouponReplier", "args": {"title": "Ten off", "coupon_code": "TEA10"}}`` is equal to
+    a ``MessageReplier`` with the data ``{"type": "coupon", ...}``.
     """
 
     kind: ClassVar[str]
@@ -22,83 +22,83 @@ class KindReplier(MessageReplier):
         self.fields = fields
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the fields as they were given."""
+        """Return the fields as the constructor got them."""
         return dict(self.fields)
 
 
 class ImagesReplier(KindReplier):
-    """Replies with several pictures in one message."""
+    """A replier that sends several pictures in one message."""
 
     kind = "images"
 
 
 class StickerReplier(KindReplier):
-    """Replies with a sticker of Messenger's own."""
+    """A replier that sends a sticker of Messenger."""
 
     kind = "sticker"
 
 
 class ButtonReplier(KindReplier):
-    """Replies with a text and buttons."""
+    """A replier that sends a text with buttons."""
 
     kind = "button"
 
 
 class GenericReplier(KindReplier):
-    """Replies with cards to swipe through."""
+    """A replier that sends a row of cards."""
 
     kind = "generic"
 
 
 class MediaReplier(KindReplier):
-    """Replies with a picture or film of Facebook's, with buttons."""
+    """A replier that sends a picture or video that is on Facebook, with buttons."""
 
     kind = "media"
 
 
 class ImageGridReplier(KindReplier):
-    """Replies with a grid of pictures that can be tapped."""
+    """A replier that sends a grid of pictures that can be tapped."""
 
     kind = "image_grid"
 
 
 class ReceiptReplier(KindReplier):
-    """Replies with a receipt."""
+    """A replier that sends a receipt."""
 
     kind = "receipt"
 
 
 class ProductReplier(KindReplier):
-    """Replies with products of the Page's catalogue."""
+    """A replier that sends products of the Page's catalogue."""
 
     kind = "product"
 
 
 class CouponReplier(KindReplier):
-    """Replies with a coupon."""
+    """A replier that sends a coupon."""
 
     kind = "coupon"
 
 
 class CustomerFeedbackReplier(KindReplier):
-    """Replies with a question on how things went."""
+    """A replier that sends a form for customer feedback."""
 
     kind = "customer_feedback"
 
 
 class CustomerInformationReplier(KindReplier):
-    """Replies with a form that asks for address and contact."""
+    """A replier that sends a form for address and contact."""
 
     kind = "customer_information"
 
 
 class InstantFormReplier(KindReplier):
-    """Replies with an instant form."""
+    """A replier that sends an instant form."""
 
     kind = "instant_form"
 
 
 class UtilityReplier(KindReplier):
-    """Replies with an approved utility template."""
+    """A replier that sends an approved utility template."""
 
     kind = "utility"

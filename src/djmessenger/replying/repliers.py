@@ -1,4 +1,4 @@
-"""What every replier shares, and those that send texts, media, sender actions and whole messages."""
+"""The parent of repliers, and the repliers for texts, media, sender actions and whole messages."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ MEDIA: Mapping[str, type[MediaMessage]] = {cls.kind: cls for cls in (Image, Audi
 
 
 class CommonReplier(Serializable, abc.ABC):
-    """Parent of repliers; a subclass says in ``get_message`` and ``get_reply_type`` what it sends.
+    """Parent of repliers. A subclass implements ``get_message`` and ``get_reply_type``.
 
-    Repliers are shared by all threads and hold nothing of one messaging.
+    All threads share an instance, so it must not keep anything about one event.
     """
 
     strict: ClassVar[bool] = True
 
     notification_type: NotificationType | str = NotificationType.REGULAR
-    """How the person is told; also an argument in a policy."""
+    """Kind of notification on the person's device; also an argument in a policy."""
     sender_action: ReplyAction | str | None = None
-    """Sent before the message: Meta takes no call that holds both."""
+    """Sender action before the message, in a call of its own because Meta accepts no call with both."""
 
     @abc.abstractmethod
     def get_message(self, messaging: Messaging) -> dict[str, Any]:
-        """Give the message part of the call as a JSON-ready dict.
+        """Return the message part of the call as a JSON-ready dict.
 
-        Text that has translations goes through ``preprocess_outgoing_string``.
+        Call ``preprocess_outgoing_string`` for text that has translations.
         """
 
     @abc.abstractmethod
     def get_reply_type(self) -> ReplyingType:
-        """Give the kind of reply."""
+        """Return the kind of the reply."""
 
     def reply(self, messaging: Messaging) -> None:
-        """Queue the reply to the sender of the messaging, inside the caller's transaction.
+        """Insert the reply to the sender of the event, inside the caller's transaction.
 
-        A text that is too long becomes several rows. Raises what ``get_message`` raises, and
-        ``DJMInvalidConfigException`` for a message that Meta would refuse.
+        A text that is too long becomes several rows. Raises the exceptions of ``get_message``, and
+        ``DJMInvalidConfigException`` if the result is no message or is over a limit of Meta.
         """
         if self.sender_action is not None:
             act(messaging, {"sender_action": _member(ReplyAction, self.sender_action).name})
@@ -55,7 +55,7 @@ class CommonReplier(Serializable, abc.ABC):
             message: Any = self.get_message(messaging)
         if not isinstance(message, Mapping) or not message:
             raise DJMInvalidConfigException(
-                f"{type(self).__name__}.get_message gave {message!r}, not a message"
+                f"{type(self).__name__}.get_message returned {message!r}; it must return a dict with the message"
             )
         told = _member(NotificationType, self.notification_type)
         beside = {} if told is NotificationType.REGULAR else {"notification_type": told.wire}
@@ -65,12 +65,12 @@ class CommonReplier(Serializable, abc.ABC):
 
     @staticmethod
     def preprocess_outgoing_string(psid: str, localized_text: Words, add_prefix: bool = True) -> str:
-        """Give the text in the person's language where there is a translation, after ``DJM_BOT_PREFIX``."""
+        """Return the text after ``DJM_BOT_PREFIX``, in the person's language if there is a translation."""
         return render_for(psid, localized_text, add_prefix)
 
 
 def _member(enumeration: Any, given: Any) -> Any:
-    """Give the member for a spelling in a policy."""
+    """Return the member of an enumeration for its spelling in a policy."""
     try:
         return enumeration.deserialize(given)
     except KeyError as error:
@@ -78,7 +78,7 @@ def _member(enumeration: Any, given: Any) -> Any:
 
 
 def _parts(message: dict[str, Any], channel: str) -> list[dict[str, Any]]:
-    """Split a message whose text is too long; what else it holds stands with the last part."""
+    """Split a message whose text is too long. Its other fields are in the last part."""
     text = message.get("text")
     if not isinstance(text, str) or "attachment" in message:
         return [message]
@@ -89,7 +89,7 @@ def _parts(message: dict[str, Any], channel: str) -> list[dict[str, Any]]:
 
 
 class SimpleMessageReplier(CommonReplier):
-    """Replies with a text: a ``LocalizedString``, a gettext-lazy text, or a plain one."""
+    """A replier that sends a text: a ``LocalizedString``, a gettext-lazy text, or a plain text."""
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {"localized_string": (LocalizedString, object)}
     localized_string: Words
@@ -109,12 +109,12 @@ class SimpleMessageReplier(CommonReplier):
 
 
 class DefaultMessageReplier(SimpleMessageReplier):
-    """Replies with ``DJM_DEFAULT_SENDER_TEXT``."""
+    """A replier that sends ``DJM_DEFAULT_SENDER_TEXT``."""
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self) -> None:
-        """Take nothing: the text is the setting's."""
+        """Do nothing. The text is that of the setting, read at each reply."""
 
     @property
     def localized_string(self) -> Words:  # type: ignore[override]
@@ -123,7 +123,7 @@ class DefaultMessageReplier(SimpleMessageReplier):
 
 
 class MultimediaReplier(CommonReplier):
-    """Replies with what is found at a url; the kind is ``sending_type``."""
+    """Parent of repliers that send the file at a url as ``sending_type``."""
 
     sending_type: ClassVar[ReplyingType | None] = None
     url: str
@@ -134,7 +134,7 @@ class MultimediaReplier(CommonReplier):
             self._media()
 
     def _media(self) -> MediaMessage:
-        """Give the message; ``DJMInvalidConfigException`` for a kind or a url that is none."""
+        """Return the message. Raises ``DJMInvalidConfigException`` for a wrong ``sending_type`` or url."""
         cls = MEDIA.get(str(self.sending_type))
         if cls is None:
             raise DJMInvalidConfigException(
@@ -148,36 +148,36 @@ class MultimediaReplier(CommonReplier):
 
     def get_reply_type(self) -> ReplyingType:
         if self.sending_type is None:
-            raise DJMInvalidConfigException(f"{type(self).__name__} says no sending_type")
+            raise DJMInvalidConfigException(f"{type(self).__name__} must define sending_type")
         return self.sending_type
 
 
 class ImageReplier(MultimediaReplier):
-    """Replies with a picture at a url."""
+    """A replier that sends the picture at a url."""
 
     sending_type = ReplyingType.IMAGE
 
 
 class AudioReplier(MultimediaReplier):
-    """Replies with a sound at a url."""
+    """A replier that sends the audio file at a url."""
 
     sending_type = ReplyingType.AUDIO
 
 
 class VideoReplier(MultimediaReplier):
-    """Replies with a film at a url."""
+    """A replier that sends the video at a url."""
 
     sending_type = ReplyingType.VIDEO
 
 
 class FileReplier(MultimediaReplier):
-    """Replies with a file at a url."""
+    """A replier that sends the file at a url."""
 
     sending_type = ReplyingType.FILE
 
 
 class ReplyActionReplier(CommonReplier):
-    """Sends a sender action such as the typing indicator: once, best effort, never queued."""
+    """A replier that sends a sender action, such as the typing indicator. It is sent once and never queued."""
 
     action: ReplyAction
 
@@ -185,19 +185,19 @@ class ReplyActionReplier(CommonReplier):
         self.action = _member(ReplyAction, action)
 
     def get_message(self, messaging: Messaging) -> dict[str, Any]:
-        """Give the body of the call: a sender action has no message."""
+        """Return the body of the call, because a sender action has no message."""
         return {"sender_action": self.action.name}
 
     def get_reply_type(self) -> ReplyingType:
         return ReplyingType.SENDER_ACTION
 
     def reply(self, messaging: Messaging) -> None:
-        """Send the action after the commit of the transaction that is open, or at once; a failure is logged."""
+        """Send the action when the open transaction commits, or at once if none is open. Log a failure."""
         act(messaging, self.get_message(messaging))
 
 
 class MessageReplier(CommonReplier):
-    """Replies with any message of ``djmessenger.outgoing``, or with its plain data.
+    """A replier that sends any message of ``djmessenger.outgoing``, given as an object or as plain data.
 
     In Python ``MessageReplier(Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")]))``, in a policy
     ``{"name": "djmessenger.replying.MessageReplier", "args": {"message": {"type": "simple_text", "text": "Hi"}}}``.
@@ -213,18 +213,18 @@ class MessageReplier(CommonReplier):
 
     @property
     def messages(self) -> tuple[OutgoingMessage, ...]:
-        """What it replies with."""
+        """The messages that it sends."""
         return tuple(self._messages)
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the plain data; where the message is an object, how it is typed."""
+        """Return the plain data; if the message is an object, its ``repr``."""
         try:
             return super().json_unordered()
         except TypeError:
             return {"message": repr(self.message)}
 
     def get_message(self, messaging: Messaging) -> dict[str, Any]:
-        """Give the message part of the first call; a sender action's whole call."""
+        """Return the message part of the first call; for a sender action, the whole body of the call."""
         psid = messaging.get_psid()
         body = self._messages[0].requests(
             lambda text: render_for(psid, text, add_prefix=False),

@@ -1,4 +1,4 @@
-"""From a message to rows of the outbox: language, prefix, conversation."""
+"""Insertion of messages into the outbox, with the language of the person, the prefix and the conversation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _page_language: ContextVar[str] = ContextVar("djmessenger_page_language", defaul
 
 @contextlib.contextmanager
 def use_language_of(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
-    """Spare what is rendered inside from looking the person up again; the Page's language is the second choice."""
+    """Render the texts of the block in the person's language, otherwise in the Page's, without another query."""
     tokens = _person.set(person), _page_language.set(_language_of_page(page))
     try:
         yield
@@ -38,13 +38,13 @@ def use_language_of(person: models.FBUserProfile | None, page: models.Page | Non
 def queue(
     messaging: Messaging, message: Any, *, rule: str = "", buffer: ReplyBuffer | None = None
 ) -> list[models.Reply]:
-    """Queue an answer to the sender of a messaging, inside the caller's transaction: a row for each call.
+    """Insert a reply to the sender of an event, inside the caller's transaction, and return its rows.
 
-    ``message`` is an outgoing message, its plain data, a text, or several of these; each text is rendered in the
-    person's language, with ``DJM_BOT_PREFIX`` in front. A sender action makes no row: it is sent once, after the
-    commit, and a failure is logged. Given ``buffer``, rows may be left there to be inserted later. Raises
-    ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` where
-    there is nobody to answer.
+    ``message`` is an outgoing message, its plain data, a text, or several of these. Each call of the Send API is one
+    row. Each text is rendered in the person's language, after ``DJM_BOT_PREFIX``. A sender action makes no row: it is
+    sent once, after the commit, and a failure is logged. With ``buffer``, rows may be put into the reply buffer, to be
+    inserted later. Raises ``DJMInvalidConfigException`` if a message is over a limit of the platform, and
+    ``DJMInvalidValueException`` if the event has no person or no Page.
     """
     rows: list[models.Reply] = []
     for kind, body in bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
@@ -63,26 +63,29 @@ def queue_body(
     rule: str = "",
     buffer: ReplyBuffer | None = None,
 ) -> models.Reply:
-    """Queue one call of the Send API as it is."""
+    """Insert one call of the Send API as a reply, inside the caller's transaction, and return its row."""
     return models.Reply.objects.queue(
         _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule, buffer=buffer
     )
 
 
 def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
-    """Send a sender action once, best effort: after the commit of the transaction that is open, or at once."""
+    """Send a sender action once, when the open transaction commits, or at once if none is open.
+
+    A failure is logged, and the action is not sent again.
+    """
     psid = messaging.get_psid()
 
     def failed(error: Exception) -> None:
         logger.warning(
-            "Sender action %s was not sent: %s",
+            "Sender action %s was not sent and is dropped: %s",
             body.get("sender_action"),
             error_label(error),
             extra={"action": "sender_action_failed", "person": hidden(psid)},
         )
 
     if not psid:
-        failed(DJMInvalidValueException("the event is nobody's"))
+        failed(DJMInvalidValueException("the event has no person"))
         return
     try:
         client = graph.current()
@@ -96,12 +99,12 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
         except (DJMException, OSError) as error:
             failed(error)
 
-    # No transaction stays open while somebody else is waited for.
+    # The call of Graph waits for the commit, so that no transaction and no lock stays open during it.
     transaction.on_commit(send, robust=True)
 
 
 def render_for(psid: str, text: Words, add_prefix: bool) -> str:
-    """Give a text in the language of a person, with ``DJM_BOT_PREFIX`` in front where that is wanted."""
+    """Return a text in the language of a person, after ``DJM_BOT_PREFIX`` if ``add_prefix`` is set."""
     known = _person.get()
     if known is not None and known.psid == psid:
         locale: str | None = known.locale
@@ -126,14 +129,17 @@ def _stored_locale(psid: str) -> str | None:
 
 
 def _conversation(messaging: Messaging) -> models.Conversation:
-    """Give the conversation of an event; for one that did not come by the engine it is looked up or made."""
+    """Return the conversation of an event. If the event did not come by the engine, read or insert the conversation.
+
+    Raises ``DJMInvalidValueException`` if the event has no person or no Page.
+    """
     conversation: models.Conversation | None = messaging.conversation
     if conversation is None:
         psid = messaging.get_psid()
         page_id = messaging.get_page_id() or app_settings.DJM_PAGE_ID
         if not psid or not page_id:
             raise DJMInvalidValueException(
-                f"the event names no {'Page' if psid else 'person'}, so there is nobody to answer"
+                f"the event has no {'Page' if psid else 'person'}, so no reply can be queued"
             )
         conversation = models.Conversation.objects.between(page_id, psid)
         messaging.bind(conversation=conversation, person=messaging.person or conversation.person)

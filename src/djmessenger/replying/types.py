@@ -1,4 +1,4 @@
-"""The words of replying: how a person is told, sender actions, kinds of reply and of button."""
+"""Enumerations of replying: notifications, sender actions, kinds of reply and of button."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from djmessenger.utils.serializable import SerializableEnum, member
 
 
 class NotificationType(SerializableEnum):
-    """How the person is told of a message."""
+    """Kinds of notification on the person's device."""
 
     REGULAR: NotificationType = member("REGULAR", "sound and vibration")
     SILEN_PUSH: NotificationType = member(
@@ -17,7 +17,7 @@ class NotificationType(SerializableEnum):
 
     @property
     def wire(self) -> str:
-        """The spelling that Meta knows."""
+        """The spelling that Meta uses."""
         return "SILENT_PUSH" if self is NotificationType.SILEN_PUSH else self.name
 
 
