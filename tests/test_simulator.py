@@ -17,8 +17,9 @@ from django.urls import include, path
 
 from djmessenger import bot, graph, models
 from djmessenger.graph.wire import Request, Response
-from djmessenger.simulator import access, checks, export, files, samples, session, transport
-from djmessenger.simulator.actions import Orders
+from djmessenger.simulator import access, checks, export, files, samples, transport
+from djmessenger.simulator import session as session_module
+from djmessenger.simulator.actions import Actions
 from djmessenger.testing import Messenger
 from messenger_emulator import FAULTS, NoAnswer
 
@@ -43,8 +44,8 @@ GETS = [
 POSTS = ["orders/act", "orders/restart", "files"]
 
 
-class HandStage(session.Stage):
-    """A stage whose callbacks go to the view when the test says so, in this thread."""
+class ManualSession(session_module.Session):
+    """A session whose callbacks go to the view when the test says so, in this thread."""
 
     def start(self, callback_url=""):
         self.callback_url = callback_url or self.callback_url
@@ -62,27 +63,27 @@ def simulator(settings, monkeypatch, db):
     settings.DJM_APP_SECRET = ""
     settings.ROOT_URLCONF = "tests.test_simulator"
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "djmessenger.simulator"]
-    monkeypatch.setattr(session, "Stage", HandStage)
-    session.forget_stage()
+    monkeypatch.setattr(session_module, "Session", ManualSession)
+    session_module.forget_session()
     transport.install()
-    yield session.get_stage
+    yield session_module.get_session
     bot.use_transport(None)
-    session.forget_stage()
+    session_module.forget_session()
 
 
 @pytest.fixture
 def ana(simulator, transactional_db):
-    stage = simulator()
-    return stage.add_person(name="Ana Torres", locale="en_US")
+    session = simulator()
+    return session.add_person(name="Ana Torres", locale="en_US")
 
 
 def does(person, act, *args, **options):
-    stage = session.get_stage()
-    status, answer = Orders(stage)(
+    session = session_module.get_session()
+    status, answer = Actions(session)(
         "act", {"person": person.id, "act": act, "args": list(args), "options": options}
     )
     assert status == 200, answer
-    stage.carry()
+    session.post_due()
     return answer
 
 
@@ -123,7 +124,7 @@ def test_strangers_learn_nothing_from_a_missing_token(simulator, settings, name)
 
 def test_in_debug_it_is_open(simulator, client, db):
     for name in GETS:
-        session.get_stage().add_person()
+        session_module.get_session().add_person()
         wanted = {"sample?name=message_text": 404, "linked": 400}.get(name, 200)
         assert get(client, name).status_code == wanted, name
 
@@ -143,7 +144,7 @@ def test_every_post_needs_the_csrf_token(simulator, name):
 
 @pytest.mark.parametrize("name", GETS)
 def test_each_answer_has_the_strict_policy(simulator, client, db, name):
-    session.get_stage().add_person()
+    session_module.get_session().add_person()
     response = get(client, name)
     if response.status_code == 200:
         assert response["Content-Security-Policy"] == (
@@ -164,7 +165,7 @@ def test_the_page_holds_no_inline_script_or_style(simulator, client):
 def test_only_the_assets_are_served(simulator, client):
     assert get(client, "assets/simulator.js").status_code == 200
     assert get(client, "assets/session.py").status_code == 404
-    assert get(client, "assets/..%2fstage.py").status_code == 404
+    assert get(client, "assets/..%2fsession.py").status_code == 404
     packed = get(client, "assets/simulator.css", headers={"Accept-Encoding": "gzip"})
     assert packed["Content-Encoding"] == "gzip"
     again = get(client, "assets/simulator.css", headers={"If-None-Match": packed["ETag"]})
@@ -187,7 +188,7 @@ def test_an_act_takes_the_whole_pipeline(ana, client):
     assert ana.texts
     event = models.Messaging.objects.get(type="SIMPLE_TEXT")
     assert event.state == "done"
-    delivery = session.get_stage().emulator.deliveries[0]
+    delivery = session_module.get_session().emulator.deliveries[0]
     assert bytes(event.callback.body) == delivery.body
     told = get(client, f"details?person={ana.id}&mid={ana.received[-1].mid}").json()
     assert told["event"]["type"] == "SIMPLE_TEXT"
@@ -222,13 +223,13 @@ def test_the_state_is_sent_only_when_it_changed(ana, client):
 def test_the_bot_sets_its_profile_as_on_a_real_page(simulator, settings):
     settings.DJM_THREAD_GREETINGS_TEXT = "Good day"
     settings.DJM_THREAD_PERSISTENT_MENUS = [{"type": "postback", "title": "Help"}]
-    stage = simulator()
-    stage.configure()
-    person = stage.add_person()
+    session = simulator()
+    session.configure()
+    person = session.add_person()
     assert person.greeting == "Good day"
     assert [item["title"] for item in person.menu] == ["Help"]
-    second = stage.add_page("Second")
-    assert stage.add_person(second).menu == person.menu
+    second = session.add_page("Second")
+    assert session.add_person(second).menu == person.menu
 
 
 def test_a_declared_profile_is_there_too(simulator, settings):
@@ -237,17 +238,17 @@ def test_a_declared_profile_is_there_too(simulator, settings):
         "get_started": True,
         "ice_breakers": [{"question": "Open today?", "payload": "HOURS"}],
     }
-    stage = simulator()
-    stage.configure()
-    ben = stage.add_person(None, "Ben Yilmaz")
-    assert stage.problem == ""
+    session = simulator()
+    session.configure()
+    ben = session.add_person(None, "Ben Yilmaz")
+    assert session.problem == ""
     assert ben.greeting == "Hello Ben!"
     assert [item["question"] for item in ben.ice_breakers] == ["Open today?"]
 
 
 def test_a_second_page_answers_its_own_persons(ana):
-    stage = session.get_stage()
-    ben = stage.add_person(stage.add_page("Second"), "Ben Yilmaz")
+    session = session_module.get_session()
+    ben = session.add_person(session.add_page("Second"), "Ben Yilmaz")
     does(ben, "says", "hi")
     assert ben.texts
     assert not ana.thread
@@ -255,7 +256,7 @@ def test_a_second_page_answers_its_own_persons(ana):
 
 
 def test_a_button_is_pressed_by_its_place(ana):
-    stage = session.get_stage()
+    session = session_module.get_session()
     message = {
         "attachment": {
             "type": "template",
@@ -275,11 +276,11 @@ def test_a_button_is_pressed_by_its_place(ana):
     does(ana, "says", "x")
     bot.get_client().send({"id": ana.id}, {"message": message})
     mid = ana.received[-1].mid
-    status, answer = Orders(stage)("press", {"person": ana.id, "mid": mid, "index": 1})
+    status, answer = Actions(session)("press", {"person": ana.id, "mid": mid, "index": 1})
     assert status == 200
     assert answer["item"]["postback"]["payload"] == "B"
-    assert Orders(stage)("press", {"person": ana.id, "mid": mid, "index": 7})[0] == 400
-    assert "ana.taps('Order', on='B')" in export.as_test(stage, ana.page.id)
+    assert Actions(session)("press", {"person": ana.id, "mid": mid, "index": 7})[0] == 400
+    assert "ana.taps('Order', on='B')" in export.as_test(session, ana.page.id)
 
 
 def test_a_log_in_page_leads_back_here(ana, client):
@@ -301,11 +302,11 @@ def test_a_log_in_page_leads_back_here(ana, client):
     assert client.get("/simulator/linked?account_linking_token=1&authorization_code=x").status_code == 400
     assert not ana.linked
     assert client.get(f"{way_back}&authorization_code=cust-20177").status_code == 200
-    stage = session.get_stage()
-    stage.carry()
+    session = session_module.get_session()
+    session.post_due()
     assert ana.linked == "cust-20177"
-    assert Orders(stage)("press", {**press, "index": 1})[0] == 200
-    stage.carry()
+    assert Actions(session)("press", {**press, "index": 1})[0] == 200
+    session.post_due()
     assert not ana.linked
     linking = models.Messaging.objects.filter(type="ACCOUNT_LINKING").order_by("id")
     assert [row.body["entry"][0]["messaging"][0]["account_linking"] for row in linking] == [
@@ -361,21 +362,21 @@ def test_any_body_of_an_order_is_survived(simulator, client, body):
 
 def test_start_again_makes_everybody_a_stranger(ana):
     does(ana, "says", "hi")
-    stage = session.get_stage()
-    stage.add_page("Second")
-    assert Orders(stage)("restart", {})[0] == 200
-    again = next(iter(stage.emulator.persons.values()))
+    session = session_module.get_session()
+    session.add_page("Second")
+    assert Actions(session)("restart", {})[0] == 200
+    again = next(iter(session.emulator.persons.values()))
     assert (again.name, again.thread) == ("Ana Torres", [])
     assert again.id != ana.id
-    assert [page.name for page in stage.emulator.pages.values()] == ["Your Page", "Second"]
+    assert [page.name for page in session.emulator.pages.values()] == ["Your Page", "Second"]
     does(again, "says", "hi")
     assert again.texts
 
 
 def test_the_clock_closes_the_window(ana):
     does(ana, "says", "hi")
-    stage = session.get_stage()
-    assert Orders(stage)("clock", {"hours": 25})[0] == 200
+    session = session_module.get_session()
+    assert Actions(session)("clock", {"hours": 25})[0] == 200
     with pytest.raises(graph.WindowClosed):
         bot.get_client().send({"id": ana.id}, {"message": {"text": "too late"}})
 
@@ -393,22 +394,22 @@ def test_the_samples_are_those_of_the_tests():
 
 
 def test_each_sample_can_be_sent(ana, client):
-    stage = session.get_stage()
+    session = session_module.get_session()
     for number, name in enumerate(sorted(samples.samples())):
         body = get(client, f"sample?name={name}&person={ana.id}").json()["body"]
-        assert Orders(stage)("raw", {"page": ana.page.id, "body": body})[0] == 200
-        stage.carry()
+        assert Actions(session)("raw", {"page": ana.page.id, "body": body})[0] == 200
+        session.post_due()
         told = get(client, f"details?delivery={number}").json()
         assert told["deliveries"][0]["status"] == 200, name
     assert len(get(client, "traffic").json()["lines"]) > number
 
 
 def test_two_requests_at_once_find_one_stage(simulator):
-    session.forget_stage()
+    session_module.forget_session()
     found = []
 
     def ask():
-        found.append(session.get_stage())
+        found.append(session_module.get_session())
         connections.close_all()
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -420,9 +421,9 @@ def test_two_requests_at_once_find_one_stage(simulator):
 
 
 def test_raw_rubbish_is_posted_as_it_is(ana, client):
-    stage = session.get_stage()
-    Orders(stage)("raw", {"body": "no JSON \ud800"})
-    stage.carry()
+    session = session_module.get_session()
+    Actions(session)("raw", {"body": "no JSON \ud800"})
+    session.post_due()
     told = get(client, "details?delivery=0").json()
     assert told["deliveries"][0]["status"] == 200
     assert told["callback_state"]["state"] == "not understood"
@@ -455,7 +456,7 @@ def test_files_make_room_and_have_a_limit(monkeypatch):
         kept.add("x", "image/png", b"x" * (files.MOST_BYTES + 1))
     with pytest.raises(ValueError, match="empty"):
         kept.add("x", "image/png", b"")
-    monkeypatch.setattr(files, "_MOST_IN_ALL", 10)
+    monkeypatch.setattr(files, "_MOST_TOTAL_BYTES", 10)
     first, _kept = kept.add("a", "image/png", b"123456")
     second, _kept = kept.add("b", "image/png", b"123456")
     assert kept.get(first) is None
@@ -491,13 +492,13 @@ def test_without_a_real_token_nothing_goes_to_meta(ana, network):
 def test_with_a_real_token_simulated_traffic_still_stays_here(simulator, settings, network, transactional_db):
     settings.DJM_PAGE_ACCESS_TOKEN = "made-up-but-set"
     settings.DJM_THREAD_GREETINGS_TEXT = "Good day"
-    stage = simulator()
-    stage.configure()
-    ana = stage.add_person()
+    session = simulator()
+    session.configure()
+    ana = session.add_person()
     does(ana, "says", "hi")
     assert ana.greeting == ""
     assert ana.texts
-    stage.restart()
+    session.restart()
     with pytest.raises(graph.GraphError):
         bot.get_client().send({"id": ana.id}, {"message": {"text": "of a life before"}})
     assert network.requests == []
@@ -512,13 +513,13 @@ def test_the_pages_of_the_settings_are_there_with_their_tokens(
         "111": {"token": "made-up-one"},
         "222": {"token": "made-up-two", "channel": "messenger"},
     }
-    stage = simulator()
-    assert list(stage.emulator.pages) == ["111", "222"]
-    ben = stage.add_person(stage.emulator.pages["222"], "Ben Yilmaz")
+    session = simulator()
+    assert list(session.emulator.pages) == ["111", "222"]
+    ben = session.add_person(session.emulator.pages["222"], "Ben Yilmaz")
     does(ben, "says", "hi")
     assert ben.texts
     assert network.requests == []
-    status, answer = Orders(stage)("page", {"name": "A third"})
+    status, answer = Actions(session)("page", {"name": "A third"})
     assert status == 400
     assert "DJM_PAGES" in answer["error"]
 
@@ -534,7 +535,7 @@ def test_another_process_reaches_the_emulator_over_http(ana, client):
     does(ana, "says", "hi")
     body = json.dumps({"recipient": {"id": ana.id}, "message": {"text": "from the worker"}})
     proof = {"Authorization": f"Bearer {bot.page_access_token()}"}
-    session.get_stage().first_page.require_proof = False
+    session_module.get_session().first_page.require_proof = False
     strict = Client(enforce_csrf_checks=True)
 
     def call(headers):
@@ -546,22 +547,25 @@ def test_another_process_reaches_the_emulator_over_http(ana, client):
     assert call({"Authorization": "Bearer wrong"}).json()["error"]["code"] == 190
     assert call(proof).json()["recipient_id"] == ana.id
     assert ana.texts[-1] == "from the worker"
-    with session.get_stage().emulator.faults.active("timeout_after"):
+    with session_module.get_session().emulator.faults.active("timeout_after"):
         broken = call(proof)
         with pytest.raises(ValueError, match="Expecting"):
             json.loads(b"".join(broken.streaming_content))
-    with session.get_stage().emulator.faults.active("unreachable"):
+    with session_module.get_session().emulator.faults.active("unreachable"):
         assert call(proof).status_code == 503
 
 
 def test_faults_without_an_answer_reach_the_client_as_such(ana):
     does(ana, "says", "hi")
     request = Request("POST", "https://graph.facebook.com/v26.0/me/messages", {}, b"{}", 1.0)
-    with session.get_stage().emulator.faults.active("timeout_before"), pytest.raises(graph.UnknownFate):
+    with (
+        session_module.get_session().emulator.faults.active("timeout_before"),
+        pytest.raises(graph.UnknownFate),
+    ):
         transport.SimulatorTransport().send(request)
-    with session.get_stage().emulator.faults.active("unreachable"), pytest.raises(graph.NotSent):
+    with session_module.get_session().emulator.faults.active("unreachable"), pytest.raises(graph.NotSent):
         transport.SimulatorTransport().send(request)
-    with session.get_stage().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
+    with session_module.get_session().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
         transport.answer("POST", "/v26.0/me/messages", "", {}, b"{}")
 
 
@@ -570,7 +574,7 @@ def test_every_fault_is_a_switch_of_the_page(ana, client):
     assert switches == set(FAULTS)
     for name in switches:
         for on in (True, False):
-            assert Orders(session.get_stage())("fault", {"name": name, "on": on}) == (
+            assert Actions(session_module.get_session())("fault", {"name": name, "on": on}) == (
                 200,
                 {"on": (name,) * on},
             )

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from djmessenger.simulator import keeper
+from djmessenger.simulator import shared_process
 
 ROOT = Path(__file__).parent.parent
 SITE = "from djmessenger.demo.settings import *\n\nSECRET_KEY = 'the same in both processes'\n"
@@ -52,14 +52,14 @@ class Site:
         with self.browser.open(request, timeout=60) as answer:
             return bytes(answer.read())
 
-    def order(self, name: str, /, **values: Any) -> Any:
+    def perform(self, name: str, /, **values: Any) -> Any:
         token = re.search(r'data-csrf="(\w+)"', self.ask("").decode())
         assert token is not None
         kind = {"Content-Type": "application/json", "X-CSRFToken": token.group(1)}
         return json.loads(self.ask(f"orders/{name}", json.dumps(values).encode(), **kind))
 
     def says(self, person: str, text: str) -> None:
-        self.order("act", person=person, act="says", args=[text])
+        self.perform("act", person=person, act="says", args=[text])
 
     def state(self, person: str = "") -> Any:
         return json.loads(self.ask(f"state?person={person}"))["state"]
@@ -121,7 +121,7 @@ def answer_to(number: int) -> str:
 
 def test_two_processes_show_one_conversation(sites, folder):
     one, other = sites
-    mari = one.order("person", name="Mari Tamm", locale="en_GB")["id"]
+    mari = one.perform("person", name="Mari Tamm", locale="en_GB")["id"]
     assert [person["name"] for person in other.state(mari)["persons"]] == ["Ana Torres", "Mari Tamm"]
     for number in range(10):
         asked, watched = (one, other) if number % 2 else (other, one)
@@ -133,7 +133,7 @@ def test_two_processes_show_one_conversation(sites, folder):
     assert one.state(mari)["process"] == other.state(mari)["process"]
 
     # Two persons at once, each by another process.
-    lin = other.order("person", name="Lin")["id"]
+    lin = other.perform("person", name="Lin")["id"]
 
     def chats(site: Site, person: str) -> None:
         for number in range(10, 20):
@@ -155,11 +155,11 @@ def test_two_processes_show_one_conversation(sites, folder):
     assert any(in_database(folder, unsent) == 0 for _ in range(LOOKS))
     assert in_database(folder, "SELECT count(*) FROM djmessenger_reply") == 30
 
-    # The keeper ends; the other takes its place, and the conversations begin anew.
+    # The shared process ends; the other takes its place, and the conversations begin anew.
     kept = one.state()["process"]
     one.end()
     one.process.wait()
-    begun = other.order("person", name="Ben Yilmaz")["id"]
+    begun = other.perform("person", name="Ben Yilmaz")["id"]
     other.says(begun, "order 7")
     assert other.thread(begun, 2)[-1]["text"] == answer_to(7)
     assert other.state(begun)["process"] != kept
@@ -168,8 +168,8 @@ def test_two_processes_show_one_conversation(sites, folder):
 def test_a_port_that_another_program_has_is_left_to_it(monkeypatch, rf, caplog):
     """What listens there must prove that it knows the site's secret before a cookie is sent to it."""
     monkeypatch.setattr(type(connection), "is_in_memory_db", lambda self: False, raising=False)
-    with socket.create_server((keeper.HOST, 0)) as stranger:
-        monkeypatch.setattr(keeper, "_port", lambda: stranger.getsockname()[1])
+    with socket.create_server((shared_process.HOST, 0)) as stranger:
+        monkeypatch.setattr(shared_process, "_port", lambda: stranger.getsockname()[1])
         heard = []
 
         def answer() -> None:
@@ -181,7 +181,7 @@ def test_a_port_that_another_program_has_is_left_to_it(monkeypatch, rf, caplog):
 
         listening = threading.Thread(target=answer)
         listening.start()
-        assert keeper.pass_on(rf.get("/simulator/", headers={"Cookie": "sessionid=made-up"})) is None
+        assert shared_process.forward(rf.get("/simulator/", headers={"Cookie": "sessionid=made-up"})) is None
         listening.join()
     assert not any(b"made-up" in request for request in heard)
     assert "taken by another program" in caplog.text

@@ -121,7 +121,7 @@ def open_page(browser: Any, demo: str) -> Iterator[Open]:
     for context in contexts:
         for page in context.pages:
             # No fault is left on for the next test.
-            order(page, "fault", clear=True)
+            perform(page, "fault", clear=True)
         context.close()
     assert not complaints
 
@@ -137,10 +137,10 @@ def page(open_page: Open) -> Any:
     return open_page()
 
 
-def order(page: Any, name: str, **values: Any) -> Any:
+def perform(page: Any, name: str, **values: Any) -> Any:
     """Give an order as the page does, without its buttons."""
     return page.evaluate(
-        "([name, values]) => document.querySelector('djm-simulator').server.order(name, values)",
+        "([name, values]) => document.querySelector('djm-simulator').server.perform(name, values)",
         [name, values],
     )
 

@@ -239,7 +239,7 @@ def test_an_account_is_linked_and_a_link_leads_here(page):
           const message = { attachment: { payload } };
           const bubble = { by_page: true, kind: "template", text: "", message, time: 0, mid: "m" };
           const opened = "https://example.com/login?account_linking_token=1";
-          root.order = async (name) => name === "press" ? { opened } : {};
+          root.perform = async (name) => name === "press" ? { opened } : {};
           root.messages.append(root.bubble(bubble, {}));
         }""",
         payload,
@@ -484,7 +484,7 @@ def test_every_template_is_drawn(open_page, tmp_path):
           clearTimeout(root.timer);
           root.poll = () => {};
           root.asked = [];
-          root.order = async (name, values) => root.asked.push([values.act, ...values.args]);
+          root.perform = async (name, values) => root.asked.push([values.act, ...values.args]);
           const place = { first: true, last: true };
           root.messages.replaceChildren(...bubbles.map((one) => root.bubble(one, place)));
         }""",

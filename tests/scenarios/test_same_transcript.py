@@ -7,10 +7,11 @@ import re
 import pytest
 
 from djmessenger import bot, models
-from djmessenger.simulator import session, transport
+from djmessenger.simulator import session as session_module
+from djmessenger.simulator import transport
 from djmessenger.testing import Messenger
 from djmessenger.testing.explanation import transcript
-from tests.test_simulator import HandStage, does
+from tests.test_simulator import ManualSession, does
 
 ACTS = [
     ("gets_started",),
@@ -39,24 +40,24 @@ def written(person):
 
 
 @pytest.fixture
-def stage(shop, settings, monkeypatch):
+def session(shop, settings, monkeypatch):
     settings.DEBUG = True
     settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_APP_SECRET = ""
-    monkeypatch.setattr(session, "Stage", HandStage)
-    session.forget_stage()
+    monkeypatch.setattr(session_module, "Session", ManualSession)
+    session_module.forget_session()
     transport.install()
-    stage = session.get_stage()
-    stage.configure()
-    yield stage
+    session = session_module.get_session()
+    session.configure()
+    yield session
     bot.use_transport(None)
-    session.forget_stage()
+    session_module.forget_session()
 
 
 @pytest.mark.parametrize(
     ("name", "locale"), [("Mari Tamm", "en_GB"), ("Jonas Weber", "de_DE"), ("怡君 林", "zh_TW")]
 )
-def test_simulator_and_kit_tell_the_same(stage, name, locale):
-    person = stage.add_person(None, name, locale=locale)
+def test_simulator_and_kit_tell_the_same(session, name, locale):
+    person = session.add_person(None, name, locale=locale)
     for act, *args in ACTS:
         does(person, act, *args)
     in_the_simulator = written(person)

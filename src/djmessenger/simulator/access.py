@@ -13,7 +13,7 @@ from django.http.response import HttpResponseBase
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from djmessenger.settings import app_settings
-from djmessenger.simulator.keeper import pass_on
+from djmessenger.simulator.shared_process import forward
 
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; "
@@ -49,7 +49,7 @@ def for_visitors(view: View) -> View:
     def outer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not is_open_to(request):
             raise Http404
-        return pass_on(request) or inner(request, *args, **kwargs)
+        return forward(request) or inner(request, *args, **kwargs)
 
     # The rule above stands in for a login, whatever middleware the project has; and strangers get their 404
     # before anything is said about a token, which ``inner`` asks for.
@@ -63,7 +63,7 @@ def for_machines(view: View) -> View:
     def outer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:
         if not is_enabled():
             raise Http404
-        return pass_on(request) or _with_headers(view(request, *args, **kwargs))
+        return forward(request) or _with_headers(view(request, *args, **kwargs))
 
     return login_not_required(outer)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-from djmessenger.simulator.session import Entry, Stage
+from djmessenger.simulator.session import Entry, Session
 from messenger_emulator import NotOnScreen, Person
 from messenger_emulator.control import Control
 
@@ -36,13 +36,13 @@ _FAULT_OPTIONS: Mapping[str, Any] = {
 }
 
 
-class Orders:
-    """Carries orders out on a stage."""
+class Actions:
+    """Carries orders out on a session."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage = stage
-        self.control = Control(stage.emulator)
-        self._known: Mapping[str, Callable[[Values], Any]] = {
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.control = Control(session.emulator)
+        self._actions: Mapping[str, Callable[[Values], Any]] = {
             "act": self.act,
             "press": self.press,
             "person": self.person,
@@ -57,20 +57,20 @@ class Orders:
 
     def __call__(self, name: str, values: Values) -> tuple[int, Any]:
         """Give status and answer; a mistake is answered with 400 and a sentence, never with an exception."""
-        if name not in self._known:
+        if name not in self._actions:
             return 404, {"error": f"There is no order {name!r}."}
         try:
             # In this order everywhere, or two requests could wait for each other.
-            with self.stage.lock, self.stage.emulator.lock:
-                done = self._known[name](values)
+            with self.session.lock, self.session.emulator.lock:
+                done = self._actions[name](values)
         except (NotOnScreen, ValueError, TypeError, KeyError, LookupError, OverflowError) as error:
             return 400, {"error": str(error.args[0] if error.args else error)}
-        self.stage.wake()
+        self.session.wake()
         return 200, done
 
     def act(self, values: Values) -> Any:
         """``{"person", "act", "args", "options"}``."""
-        person = self.stage.person(str(values.get("person")))
+        person = self.session.person(str(values.get("person")))
         act, args, options = str(values.get("act")), values.get("args") or [], values.get("options") or {}
         if not isinstance(args, list) or not isinstance(options, dict):
             raise ValueError("An act has a list of args and an object of options.")
@@ -84,7 +84,7 @@ class Orders:
 
     def press(self, values: Values) -> Any:
         """``{"person", "mid", "index"}``: a button of a message, by its place among all of that message."""
-        person = self.stage.person(str(values.get("person")))
+        person = self.session.person(str(values.get("person")))
         for bubble in person.received:
             if bubble.mid == values.get("mid"):
                 button = bubble.all_buttons()[int(values.get("index", 0))]
@@ -101,7 +101,7 @@ class Orders:
 
     def person(self, values: Values) -> Any:
         """``{"page", "name", "locale", "timezone", "picture"}``."""
-        page = self.stage.emulator.pages[str(values["page"])] if values.get("page") else None
+        page = self.session.emulator.pages[str(values["page"])] if values.get("page") else None
         name = str(values.get("name") or "").strip()[:120]
         if not name:
             raise ValueError("Give the person a name.")
@@ -109,7 +109,7 @@ class Orders:
         hours = float(values.get("timezone") or 0)
         if not -12 <= hours <= 14:
             raise ValueError("Time zones go from -12 to 14 hours.")
-        return {"id": self.stage.add_person(page, name, timezone=hours, **given).id}
+        return {"id": self.session.add_person(page, name, timezone=hours, **given).id}
 
     def page(self, values: Values) -> Any:
         """``{"name", "channel"}``: a further Page; its first person comes with it."""
@@ -117,8 +117,8 @@ class Orders:
         channel = str(values.get("channel") or "messenger")
         if not name or channel not in {"messenger", "instagram"}:
             raise ValueError("A Page has a name, and its channel is messenger or instagram.")
-        page = self.stage.add_page(name, channel)
-        return {"id": page.id, "person": self.stage.add_person(page).id}
+        page = self.session.add_page(name, channel)
+        return {"id": page.id, "person": self.session.add_person(page).id}
 
     def clock(self, values: Values) -> Any:
         """``{"hours"}``: forward only, for what has happened has happened."""
@@ -140,19 +140,19 @@ class Orders:
 
     def raw(self, values: Values) -> Any:
         """``{"page", "body"}``: signed and posted as it is, whether or not it is JSON."""
-        page = self.stage.emulator.pages.get(str(values.get("page"))) or self.stage.first_page
-        self.stage.emulator.emit_raw(page, str(values.get("body", "")).encode("utf-8", "surrogatepass"))
+        page = self.session.emulator.pages.get(str(values.get("page"))) or self.session.first_page
+        self.session.emulator.emit_raw(page, str(values.get("body", "")).encode("utf-8", "surrogatepass"))
         return {}
 
     def profile(self, values: Values) -> Any:
         """``{"page", "properties"}``: greeting, ice breakers, menu, as the bot would send them to Graph."""
-        page = self.stage.emulator.pages.get(str(values.get("page"))) or self.stage.first_page
+        page = self.session.emulator.pages.get(str(values.get("page"))) or self.session.first_page
         body = json.dumps(values.get("properties") or {}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {page.token}"}
         proof = page.require_proof
         page.require_proof = False
         try:
-            status, _headers, answer = self.stage.emulator.handle(
+            status, _headers, answer = self.session.emulator.handle(
                 "POST", f"/{page.id}/messenger_profile", urlencode({}), headers, body
             )
         finally:
@@ -162,11 +162,11 @@ class Orders:
         return {}
 
     def restart(self, values: Values) -> Any:
-        self.stage.restart()
+        self.session.restart()
         return {}
 
     def _note(
         self, person: Person | None, act: str, args: list[Any], options: dict[str, Any] | None = None
     ) -> None:
-        entry = Entry(self.stage.emulator.clock(), person.id if person else "", act, args, options or {})
-        self.stage.journal.append(entry)
+        entry = Entry(self.session.emulator.clock(), person.id if person else "", act, args, options or {})
+        self.session.journal.append(entry)

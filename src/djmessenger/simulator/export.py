@@ -8,10 +8,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from djmessenger.simulator.session import Entry, Stage
+from djmessenger.simulator.session import Entry, Session
 from messenger_emulator import Bubble, Person
 
-_AS_THEY_ARE = frozenset(
+_UNCHANGED = frozenset(
     {"gets_started", "says", "taps", "sends_sticker", "sends_location", "opens_link", "edits", "reacts"}
 )
 _FILES = {"image": "sends_image", "audio": "sends_audio", "video": "sends_video", "file": "sends_file"}
@@ -25,19 +25,19 @@ class _Line:
     text: str
 
 
-def as_test(stage: Stage, page_id: str) -> str:
+def as_test(session: Session, page_id: str) -> str:
     """Give the source of a test that does what was done with a Page, and expects what was answered."""
-    with stage.emulator.lock:
-        persons = [one for one in stage.emulator.persons.values() if one.page.id == page_id and one.thread]
+    with session.emulator.lock:
+        persons = [one for one in session.emulator.persons.values() if one.page.id == page_id and one.thread]
         names = _names(persons)
-        lines = [_Line(entry.time, 0, text) for entry in stage.journal if (text := _act(entry, names))]
+        lines = [_Line(entry.time, 0, text) for entry in session.journal if (text := _act_line(entry, names))]
         for person in persons:
             lines += [
-                _Line(bubble.time, 1, _sees(names[person.id], bubble))
+                _Line(bubble.time, 1, _sees_line(names[person.id], bubble))
                 for bubble in person.thread
                 if bubble.by_page
             ]
-    body = [_made(names[person.id], person) for person in persons]
+    body = [_person_line(names[person.id], person) for person in persons]
     body += [line.text for line in sorted(lines, key=lambda line: (line.time, line.order))]
     source = "\n".join(f"    {line}" for line in body) or "    # Nothing has been said yet."
     return f'"""Recorded in the simulator."""\n\n\ndef test_conversation(messenger):\n{source}\n'
@@ -56,14 +56,14 @@ def _names(persons: Iterable[Person]) -> dict[str, str]:
     return names
 
 
-def _made(name: str, person: Person) -> str:
+def _person_line(name: str, person: Person) -> str:
     given = [f"name={person.name!r}", f"locale={person.locale!r}"]
     if person.timezone:
         given.append(f"timezone={person.timezone!r}")
     return f"{name} = messenger.person({', '.join(given)})"
 
 
-def _act(entry: Entry, names: Mapping[str, str]) -> str:
+def _act_line(entry: Entry, names: Mapping[str, str]) -> str:
     if entry.act == "travel":
         return f"messenger.travel(hours={entry.options['hours']!r})"
     if entry.act == "fault":
@@ -81,12 +81,12 @@ def _act(entry: Entry, names: Mapping[str, str]) -> str:
     if act in {"reacts", "edits"}:
         args = args[:1]
     given = [*map(repr, args), *(f"{key}={value!r}" for key, value in options.items())]
-    if act not in _AS_THEY_ARE:
+    if act not in _UNCHANGED:
         return f"{name}.does({', '.join([repr(act), *given])})"
     return f"{name}.{act}({', '.join(given)})"
 
 
-def _sees(name: str, bubble: Bubble) -> str:
+def _sees_line(name: str, bubble: Bubble) -> str:
     given = [repr(bubble.text)] if bubble.text else []
     shown = {
         "buttons": [str(one.get("title", "")) for one in bubble.buttons],

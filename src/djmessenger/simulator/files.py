@@ -1,4 +1,4 @@
-"""Files that persons send: kept in memory, under addresses that nobody guesses, as Meta's CDN has them."""
+"""Files that persons send: stored in memory, under addresses that nobody guesses, as Meta's CDN has them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 MOST_BYTES = 25 * 1024 * 1024
 """Size of one file (Messenger Platform, "Send messages": 25 MB)."""
-_MOST_IN_ALL = 64 * 1024 * 1024
+_MOST_TOTAL_BYTES = 64 * 1024 * 1024
 
 _SHOWN = frozenset(
     {
@@ -32,7 +32,7 @@ _SHOWN = frozenset(
 
 
 @dataclass(frozen=True)
-class Kept:
+class StoredFile:
     """One file."""
 
     name: str
@@ -54,26 +54,26 @@ class Files:
     """The newest files; the oldest make room."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[str, Kept] = OrderedDict()
+        self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, name: str, content_type: str, content: bytes) -> tuple[str, Kept]:
+    def add(self, name: str, content_type: str, content: bytes) -> tuple[str, StoredFile]:
         """Keep a file; gives its key. ``ValueError`` when it is too large or empty."""
         if not content:
             raise ValueError("The file is empty.")
         if len(content) > MOST_BYTES:
             raise ValueError("Messenger takes files of 25 MB at most.")
         plain = re.sub(r"[^\w.\- ]", "_", name.rpartition("/")[2])[-80:].strip(" .") or "file"
-        kept = Kept(plain, content_type.partition(";")[0].strip().lower(), content)
+        stored = StoredFile(plain, content_type.partition(";")[0].strip().lower(), content)
         key = secrets.token_urlsafe(24)
         with self._lock:
-            self._kept[key] = kept
-            while sum(len(one.content) for one in self._kept.values()) > _MOST_IN_ALL:
-                self._kept.popitem(last=False)
-        return key, kept
+            self._files[key] = stored
+            while sum(len(one.content) for one in self._files.values()) > _MOST_TOTAL_BYTES:
+                self._files.popitem(last=False)
+        return key, stored
 
-    def get(self, key: str) -> Kept | None:
-        return self._kept.get(key)
+    def get(self, key: str) -> StoredFile | None:
+        return self._files.get(key)
 
 
 FILES = Files()

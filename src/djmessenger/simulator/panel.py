@@ -12,39 +12,39 @@ from django.urls import NoReverseMatch, reverse
 
 from djmessenger import bot, models
 from djmessenger.admin.outcome import Node, as_tree
-from djmessenger.simulator.session import PREFIX, Stage, digest, mid_of
+from djmessenger.simulator.session import PREFIX, Session, digest, mid_of
 from messenger_emulator import Delivery, LoggedCall
 
 _AUTHORED = ("message", "postback", "referral", "optin", "reaction")
 _MOST = 40
 
 
-def of_message(stage: Stage, person_id: str, mid: str) -> dict[str, Any]:
+def of_message(session: Session, person_id: str, mid: str) -> dict[str, Any]:
     """Tell all about a message: of a person, or of the Page and then of what it answers too."""
     reply = models.Reply.objects.filter(mid=mid).select_related("messaging__callback").first()
     event = reply.messaging if reply is not None else _event(mid)
     body = bytes(event.callback.body) if event is not None and event.callback is not None else None
-    deliveries = [one for one in stage.emulator.deliveries if _tells(one, body, mid)]
-    return _told(stage, person_id, mid, event, deliveries)
+    deliveries = [one for one in session.emulator.deliveries if _contains(one, body, mid)]
+    return _details(session, person_id, mid, event, deliveries)
 
 
-def of_delivery(stage: Stage, number: int) -> dict[str, Any]:
+def of_delivery(session: Session, number: int) -> dict[str, Any]:
     """Tell all about one POST to the bot, counted from the oldest that is remembered."""
-    delivery = stage.emulator.deliveries[number]
+    delivery = session.emulator.deliveries[number]
     callback = models.Callback.objects.filter(sha256__in=_digests(delivery.body)).first()
     event = callback.messagings.order_by("id").first() if callback is not None else None
     person = next((one for item in delivery.items for one in _persons(item)), "")
-    told = _told(stage, person, "", event, [delivery])
+    details = _details(session, person, "", event, [delivery])
     if callback is not None:
-        told["callback_state"] = {"state": callback.get_state_display(), "error": callback.error}
-    return told
+        details["callback_state"] = {"state": callback.get_state_display(), "error": callback.error}
+    return details
 
 
-def traffic(stage: Stage) -> list[dict[str, Any]]:
+def traffic(session: Session) -> list[dict[str, Any]]:
     """Give the newest callbacks and calls in one list, newest first."""
     lines: list[dict[str, Any]] = []
-    for number, delivery in enumerate(stage.emulator.deliveries):
-        fields = ", ".join(sorted({_what(item) for item in delivery.items if item})) or "raw"
+    for number, delivery in enumerate(session.emulator.deliveries):
+        fields = ", ".join(sorted({_item_kind(item) for item in delivery.items if item})) or "raw"
         lines.append(
             {
                 "time": delivery.time,
@@ -56,7 +56,7 @@ def traffic(stage: Stage) -> list[dict[str, Any]]:
                 "note": delivery.error or (f"try {delivery.attempt}" if delivery.attempt > 1 else ""),
             }
         )
-    for number, call in enumerate(stage.emulator.calls):
+    for number, call in enumerate(session.emulator.calls):
         error = call.error
         lines.append(
             {
@@ -72,27 +72,27 @@ def traffic(stage: Stage) -> list[dict[str, Any]]:
     return sorted(lines, key=lambda line: line["time"], reverse=True)[:150]
 
 
-def of_call(stage: Stage, number: int) -> dict[str, Any]:
+def of_call(session: Session, number: int) -> dict[str, Any]:
     """Tell about one Graph call."""
-    return {"calls": [_call(stage.emulator.calls[number], is_this=True)]}
+    return {"calls": [_call(session.emulator.calls[number], is_this=True)]}
 
 
-def _told(
-    stage: Stage, person_id: str, mid: str, event: models.Messaging | None, deliveries: list[Delivery]
+def _details(
+    session: Session, person_id: str, mid: str, event: models.Messaging | None, deliveries: list[Delivery]
 ) -> dict[str, Any]:
     replies = list(event.replies.prefetch_related("attempts").order_by("id")[:_MOST]) if event else []
-    calls = _calls(stage, person_id, mid, deliveries, replies)
-    told: dict[str, Any] = {
+    calls = _calls(session, person_id, mid, deliveries, replies)
+    details: dict[str, Any] = {
         "mid": mid,
-        "deliveries": [_delivery(stage, one) for one in deliveries[-5:]],
-        "calls": [_call(one, is_this=bool(mid) and _sent(one) == mid) for one in calls[:_MOST]],
+        "deliveries": [_delivery(session, one) for one in deliveries[-5:]],
+        "calls": [_call(one, is_this=bool(mid) and _message_id_of(one) == mid) for one in calls[:_MOST]],
         "rows": _rows(event, replies),
-        "times": _times(stage, event, replies, deliveries),
+        "times": _times(session, event, replies, deliveries),
         "event": None,
     }
     if event is not None:
         tree = as_tree(event.outcome)
-        told["event"] = {
+        details["event"] = {
             "type": event.type,
             "state": event.get_state_display(),
             "reason": event.reason,
@@ -103,7 +103,7 @@ def _told(
             "suggestion": tree.suggestion,
             "troubles": [_trouble(reply) for reply in replies if reply.error],
         }
-    return told
+    return details
 
 
 def _digests(body: bytes) -> list[str]:
@@ -116,7 +116,7 @@ def _event(mid: str) -> models.Messaging | None:
     return found.order_by("id").first()
 
 
-def _tells(delivery: Delivery, body: bytes | None, mid: str) -> bool:
+def _contains(delivery: Delivery, body: bytes | None, mid: str) -> bool:
     if body is not None:
         return delivery.body == body
     return any(mid_of(item) == mid for item in delivery.items)
@@ -129,7 +129,7 @@ def _persons(item: Any) -> Iterable[str]:
             yield str(part["id"])
 
 
-def _what(item: Any) -> str:
+def _item_kind(item: Any) -> str:
     if not isinstance(item, dict):
         return "?"
     if (item.get("message") or {}).get("is_echo"):
@@ -139,13 +139,13 @@ def _what(item: Any) -> str:
 
 
 def _calls(
-    stage: Stage, person_id: str, mid: str, deliveries: list[Delivery], replies: list[models.Reply]
+    session: Session, person_id: str, mid: str, deliveries: list[Delivery], replies: list[models.Reply]
 ) -> list[LoggedCall]:
     tokens = {attempt.token for reply in replies for attempt in reply.attempts.all()}
     begin = deliveries[0].time if deliveries else None
     later = [
         one.time
-        for one in stage.emulator.deliveries
+        for one in session.emulator.deliveries
         if begin is not None
         and one.time > begin
         and any(
@@ -157,27 +157,29 @@ def _calls(
     ]
     end = min(later, default=float("inf"))
     found = []
-    for call in stage.emulator.calls:
+    for call in session.emulator.calls:
         message = call.body.get("message")
         metadata = str(message.get("metadata") or "") if isinstance(message, dict) else ""
-        ours = any(token and token in metadata for token in tokens) or bool(mid and _sent(call) == mid)
+        ours = any(token and token in metadata for token in tokens) or bool(
+            mid and _message_id_of(call) == mid
+        )
         near = begin is not None and begin <= call.time < end
-        if ours or (near and not metadata and _is_about(call, person_id)):
+        if ours or (near and not metadata and _names_person(call, person_id)):
             found.append(call)
     return found
 
 
-def _is_about(call: LoggedCall, person_id: str) -> bool:
+def _names_person(call: LoggedCall, person_id: str) -> bool:
     recipient = call.body.get("recipient")
     named = recipient.get("id") if isinstance(recipient, dict) else ""
     return bool(person_id) and (person_id in call.path or named == person_id)
 
 
-def _sent(call: LoggedCall) -> str:
+def _message_id_of(call: LoggedCall) -> str:
     return str(call.answer.get("message_id", "")) if isinstance(call.answer, dict) else ""
 
 
-def _delivery(stage: Stage, delivery: Delivery) -> dict[str, Any]:
+def _delivery(session: Session, delivery: Delivery) -> dict[str, Any]:
     text = delivery.body.decode("utf-8", "replace")
     try:
         pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
@@ -193,7 +195,7 @@ def _delivery(stage: Stage, delivery: Delivery) -> dict[str, Any]:
         "attempt": delivery.attempt,
         "status": delivery.status,
         "error": delivery.error,
-        "curl": f"curl -X POST {shlex.quote(stage.callback_url)} {headers} --data-binary {shlex.quote(text)}",
+        "curl": f"curl -X POST {shlex.quote(session.callback_url)} {headers} --data-binary {shlex.quote(text)}",
     }
 
 
@@ -268,13 +270,13 @@ def _row(row: Any, says: str, note: str = "") -> dict[str, str]:
 
 
 def _times(
-    stage: Stage,
+    session: Session,
     event: models.Messaging | None,
     replies: list[models.Reply],
     deliveries: list[Delivery],
 ) -> list[dict[str, Any]]:
     posted = next(
-        (stage.posted[key] for one in deliveries if (key := digest(one.body)) in stage.posted), None
+        (session.posted[key] for one in deliveries if (key := digest(one.body)) in session.posted), None
     )
     if posted is None:
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger.simulator.session import Stage
+from djmessenger.simulator.session import Session
 from messenger_emulator import Person, VirtualClock
 from messenger_emulator.control import screen_of
 from messenger_emulator.state import DAY
@@ -13,13 +13,13 @@ _SHOWN = 300
 """Messages of one conversation that the page draws."""
 
 
-def state(stage: Stage, chosen: str) -> dict[str, Any]:
+def state(session: Session, chosen: str) -> dict[str, Any]:
     """Give everything that may have changed."""
-    emulator = stage.emulator
+    emulator = session.emulator
     with emulator.lock:
         person = emulator.persons.get(chosen) or next(iter(emulator.persons.values()), None)
         return {
-            "process": stage.process,
+            "process": session.process,
             "now": emulator.clock(),
             "pages": [
                 {
@@ -32,10 +32,10 @@ def state(stage: Stage, chosen: str) -> dict[str, Any]:
                 for page in emulator.pages.values()
             ],
             "persons": [_summary(one) for one in emulator.persons.values()],
-            "screen": None if person is None else _screen(stage, person),
+            "screen": None if person is None else _screen(session, person),
             "faults": list(emulator.faults.names()),
             "waiting": len(emulator.waiting),
-            "problem": stage.problem,
+            "problem": session.problem,
             "clock": isinstance(emulator.clock, VirtualClock),
         }
 
@@ -61,13 +61,13 @@ def _summary(person: Person) -> dict[str, Any]:
     }
 
 
-def _screen(stage: Stage, person: Person) -> dict[str, Any]:
+def _screen(session: Session, person: Person) -> dict[str, Any]:
     screen = screen_of(person)
     thread = screen["thread"]
     screen["earlier"] = max(0, len(thread) - _SHOWN)
     screen["thread"] = thread[-_SHOWN:]
     for bubble in screen["thread"]:
         if not bubble["by_page"]:
-            bubble["fate"] = stage.fates.get(bubble["mid"], "")
+            bubble["fate"] = session.fates.get(bubble["mid"], "")
     screen["seen_by_page"] = person.seen_by_page
     return screen

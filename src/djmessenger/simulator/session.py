@@ -31,11 +31,11 @@ APP_ID = "883041772661055"
 PREFIX = "900000000"
 """How the ids of simulated persons and Pages begin. They have 19 digits, more than any that Meta gives."""
 _DIGITS = 10
-_KEPT = 1_000
+_MOST_CALLBACKS = 1_000
 """Callbacks, and Graph calls, that are remembered for the side panel."""
-_REMEMBERED = 5_000
+_MOST_FATES = 5_000
 """Acts, and fates of messages, that are remembered."""
-_EVERY = 0.05
+_INTERVAL = 0.05
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Posted:
     took: float
 
 
-class Stage:
+class Session:
     """The emulator of this process and the thread that posts what it has to say."""
 
     def __init__(self) -> None:
@@ -72,7 +72,7 @@ class Stage:
         self.problem = ""
         self.emulator = self._new_emulator()
         self._is_configured = False
-        self._courier: threading.Thread | None = None
+        self._poster: threading.Thread | None = None
         self._ended = threading.Event()
         self._wake = threading.Event()
 
@@ -170,17 +170,17 @@ class Stage:
         """Let callbacks go to this address from now on; without one, only configure the Page."""
         with self.lock:
             self.callback_url = callback_url or self.callback_url
-            if self._courier is None or not self._courier.is_alive():
+            if self._poster is None or not self._poster.is_alive():
                 self._ended.clear()
-                self._courier = threading.Thread(target=self._run, name="djmessenger-simulator", daemon=True)
-                self._courier.start()
+                self._poster = threading.Thread(target=self._run, name="djmessenger-simulator", daemon=True)
+                self._poster.start()
 
     def stop(self) -> None:
         """Post nothing any more."""
         self._ended.set()
         self._wake.set()
-        if self._courier is not None:
-            self._courier.join(timeout=6)
+        if self._poster is not None:
+            self._poster.join(timeout=6)
 
     def wake(self) -> None:
         """Look for callbacks at once."""
@@ -195,22 +195,22 @@ class Stage:
             # This thread asks the database nothing more.
             connections.close_all()
         while not self._ended.is_set():
-            self._wake.wait(_EVERY)
+            self._wake.wait(_INTERVAL)
             self._wake.clear()
             try:
                 if self.callback_url:
-                    self.carry()
+                    self.post_due()
             except Exception:
                 logger.exception("The simulator could not carry a callback")
 
-    def carry(self) -> None:
+    def post_due(self) -> None:
         """Post everything that is due."""
         emulator = self.emulator
         for delivery in emulator.deliver(self._post):
             self._note(delivery)
         with emulator.lock:
-            del emulator.deliveries[:-_KEPT]
-            del emulator.calls[:-_KEPT]
+            del emulator.deliveries[:-_MOST_CALLBACKS]
+            del emulator.calls[:-_MOST_CALLBACKS]
 
     def _post(self, body: bytes, headers: dict[str, str]) -> int:
         at, began = time.time(), time.perf_counter()
@@ -218,7 +218,7 @@ class Stage:
             return self._send(body, headers)
         finally:
             self.posted[digest(body)] = Posted(at, time.perf_counter() - began)
-            while len(self.posted) > _KEPT:
+            while len(self.posted) > _MOST_CALLBACKS:
                 self.posted.popitem(last=False)
 
     def _send(self, body: bytes, headers: dict[str, str]) -> int:
@@ -231,9 +231,9 @@ class Stage:
         for item in delivery.items:
             if mid := mid_of(item):
                 self.fates[mid] = what
-        while len(self.fates) > _REMEMBERED:
+        while len(self.fates) > _MOST_FATES:
             del self.fates[next(iter(self.fates))]
-        del self.journal[:-_REMEMBERED]
+        del self.journal[:-_MOST_FATES]
         self.problem = "" if delivery.accepted else what
 
     def configure(self) -> None:
@@ -245,9 +245,9 @@ class Stage:
         if app_settings.DJM_PROFILE:
             commands = [["djmessenger", "profile", "apply"]]
         else:
-            commands = [[name] for name in _of_thread_settings()]
+            commands = [[name] for name in _thread_setting_commands()]
         before = threading.current_thread()
-        _everything_here.add(before)
+        _configuring_threads.add(before)
         try:
             for command in commands:
                 try:
@@ -255,10 +255,10 @@ class Stage:
                 except CommandError as error:
                     self.problem = f"{' '.join(command)}: {error}"
         finally:
-            _everything_here.discard(before)
+            _configuring_threads.discard(before)
 
 
-def _of_thread_settings() -> list[str]:
+def _thread_setting_commands() -> list[str]:
     """Give the commands for what the settings of 2016 have of the Messenger Profile."""
     wanted = {
         "configure_get_started_button": app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
@@ -268,12 +268,12 @@ def _of_thread_settings() -> list[str]:
     return [name for name, value in wanted.items() if value]
 
 
-_everything_here: set[threading.Thread] = set()
+_configuring_threads: set[threading.Thread] = set()
 
 
 def is_configuring() -> bool:
     """Whether what this thread sends is about the simulated Page, whatever it names."""
-    return threading.current_thread() in _everything_here
+    return threading.current_thread() in _configuring_threads
 
 
 def _pages() -> list[models.Page]:
@@ -294,23 +294,23 @@ def _app_of(page: models.Page) -> tuple[str, str]:
     return (app_id if app_id.isdecimal() else ""), found.get(app_id, "")
 
 
-_making = threading.Lock()
+_session_lock = threading.Lock()
 
 
 @functools.lru_cache(maxsize=1)
-def _made() -> Stage:
-    return Stage()
+def _session() -> Session:
+    return Session()
 
 
-def get_stage() -> Stage:
-    """Give the stage of this process; made at the first need, once."""
-    with _making:
-        return _made()
+def get_session() -> Session:
+    """Give the session of this process; made at the first need, once."""
+    with _session_lock:
+        return _session()
 
 
-def forget_stage() -> None:
-    """Let the next ``get_stage`` make a new one."""
-    _made.cache_clear()
+def forget_session() -> None:
+    """Let the next ``get_session`` make a new one."""
+    _session.cache_clear()
 
 
 def digest(body: bytes) -> str:

@@ -13,8 +13,8 @@ from djmessenger.graph import NotSent, UnknownFate, default_transport
 from djmessenger.graph.wire import Request, Response
 from djmessenger.settings.declared import SETTINGS, app_settings
 from djmessenger.simulator.access import is_enabled
-from djmessenger.simulator.keeper import ask
-from djmessenger.simulator.session import PREFIX, get_stage, is_configuring
+from djmessenger.simulator.session import PREFIX, get_session, is_configuring
+from djmessenger.simulator.shared_process import call_shared_process
 from messenger_emulator import GraphResponse, NoAnswer
 
 _SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
@@ -31,9 +31,9 @@ class SimulatorTransport:
         if not (_is_made_up(request) or is_configuring() or is_simulated(request)):
             return default_transport().send(request)
         parts = urlsplit(request.url)
-        kept = _kept_elsewhere(request)
-        if kept is not None:
-            return kept
+        stored = _call_shared_process(request)
+        if stored is not None:
+            return stored
         try:
             status, headers, body = answer(
                 request.method, parts.path, parts.query, request.headers, request.body or b""
@@ -50,14 +50,14 @@ def install() -> None:
         bot.use_transport(SimulatorTransport())
 
 
-def _kept_elsewhere(request: Request) -> Response | None:
+def _call_shared_process(request: Request) -> Response | None:
     """Give the answer of the process that keeps the emulator; None where that is this one."""
     parts = urlsplit(request.url)
     try:
         path = reverse("djmessenger-simulator:graph", args=[parts.path.lstrip("/")])
     except NoReverseMatch:
         return None
-    found = ask(request.method, f"{path}?{parts.query}", request.headers, request.body or b"")
+    found = call_shared_process(request.method, f"{path}?{parts.query}", request.headers, request.body or b"")
     if found is None:
         return None
     status, headers, body = found
@@ -80,4 +80,4 @@ def is_simulated(request: Request) -> bool:
 
 def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> GraphResponse:
     """Answer a call to Graph; raises ``NoAnswer`` for the faults that leave the caller without an answer."""
-    return get_stage().emulator.handle(method, path, query, headers, body)
+    return get_session().emulator.handle(method, path, query, headers, body)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from django.urls import path
 
 from djmessenger.simulator.views import (
+    action,
     asset,
     catalogue,
     details,
@@ -12,7 +13,6 @@ from djmessenger.simulator.views import (
     file,
     graph,
     linked,
-    order,
     page,
     sample,
     state,
@@ -30,7 +30,7 @@ urlpatterns = [
     path("details", details, name="details"),
     path("traffic", traffic, name="traffic"),
     path("export", export, name="export"),
-    path("orders/<str:name>", order, name="order"),
+    path("orders/<str:name>", action, name="order"),
     path("linked", linked, name="linked"),
     path("files", upload, name="upload"),
     path("files/<str:key>/<str:name>", file, name="file"),

@@ -19,14 +19,14 @@ from django.views.decorators.http import require_GET, require_POST
 from djmessenger.facebook_locales import FacebookLocale
 from djmessenger.settings import app_settings
 from djmessenger.simulator.access import for_machines, for_visitors
-from djmessenger.simulator.actions import Orders
+from djmessenger.simulator.actions import Actions
 from djmessenger.simulator.export import as_test
 from djmessenger.simulator.files import FILES
 from djmessenger.simulator.panel import of_call, of_delivery, of_message
 from djmessenger.simulator.panel import traffic as traffic_of
 from djmessenger.simulator.samples import sample_for, samples
 from djmessenger.simulator.screen import state as state_of
-from djmessenger.simulator.session import Stage, get_stage
+from djmessenger.simulator.session import Session, get_session
 from djmessenger.simulator.transport import answer as answer_graph_call
 from messenger_emulator import FAULTS, GRAPH_FAULTS, NoAnswer
 
@@ -41,19 +41,19 @@ _TYPES = {"css": "text/css", "js": "text/javascript"}
 @for_visitors
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
-    """The page itself; whoever opens it first sets the stage up."""
-    stage = _started(request)
-    if not stage.emulator.persons:
-        stage.add_person()
+    """The page itself; whoever opens it first sets the session up."""
+    session = _started_session(request)
+    if not session.emulator.persons:
+        session.add_person()
     return render(request, "djmessenger/simulator/page.html", {"base": reverse("djmessenger-simulator:page")})
 
 
-def _started(request: HttpRequest) -> Stage:
-    """Give the stage with the addresses of the site that was asked."""
-    stage = get_stage()
-    stage.start(callback_url(request))
-    stage.emulator.linking_page = request.build_absolute_uri(reverse("djmessenger-simulator:linked"))
-    return stage
+def _started_session(request: HttpRequest) -> Session:
+    """Give the session with the addresses of the site that was asked."""
+    session = get_session()
+    session.start(callback_url(request))
+    session.emulator.linking_page = request.build_absolute_uri(reverse("djmessenger-simulator:linked"))
+    return session
 
 
 def callback_url(request: HttpRequest) -> str:
@@ -93,8 +93,8 @@ def _asset(name: str) -> tuple[bytes, bytes, str]:
 @require_GET
 def state(request: HttpRequest) -> JsonResponse:
     """What is on the screens; nothing but a hash when that is what the page has."""
-    stage = get_stage()
-    found = state_of(stage, request.GET.get("person", ""))
+    session = get_session()
+    found = state_of(session, request.GET.get("person", ""))
     now = found.pop("now")
     for person in found["persons"]:
         person["window"] = None if person["window"] is None else round(person["window"] + now)
@@ -124,10 +124,12 @@ def catalogue(request: HttpRequest) -> JsonResponse:
 @require_GET
 def sample(request: HttpRequest) -> JsonResponse:
     """A sample callback, as if the chosen person had caused it now."""
-    stage = get_stage()
+    session = get_session()
     try:
-        person = stage.person(request.GET.get("person", ""))
-        return JsonResponse({"body": sample_for(request.GET.get("name", ""), person, stage.emulator.clock())})
+        person = session.person(request.GET.get("person", ""))
+        return JsonResponse(
+            {"body": sample_for(request.GET.get("name", ""), person, session.emulator.clock())}
+        )
     except LookupError as error:
         raise Http404 from error
 
@@ -136,16 +138,16 @@ def sample(request: HttpRequest) -> JsonResponse:
 @require_GET
 def details(request: HttpRequest) -> JsonResponse:
     """What lies behind a message, a callback or a call."""
-    stage = get_stage()
+    session = get_session()
     try:
         if "delivery" in request.GET:
-            return JsonResponse(of_delivery(stage, _number(request, "delivery")))
+            return JsonResponse(of_delivery(session, _number(request, "delivery")))
         if "call" in request.GET:
-            return JsonResponse(of_call(stage, _number(request, "call")))
+            return JsonResponse(of_call(session, _number(request, "call")))
     except (IndexError, ValueError) as error:
         raise Http404 from error
     return JsonResponse(
-        of_message(stage, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255])
+        of_message(session, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255])
     )
 
 
@@ -160,32 +162,32 @@ def _number(request: HttpRequest, name: str) -> int:
 @require_GET
 def traffic(request: HttpRequest) -> JsonResponse:
     """The newest callbacks and Graph calls."""
-    return JsonResponse({"lines": traffic_of(get_stage())})
+    return JsonResponse({"lines": traffic_of(get_session())})
 
 
 @for_visitors
 @require_GET
 def export(request: HttpRequest) -> JsonResponse:
     """The conversations with a Page as a test."""
-    stage = get_stage()
-    page_id = request.GET.get("page", "") or stage.first_page.id
-    return JsonResponse({"source": as_test(stage, page_id)})
+    session = get_session()
+    page_id = request.GET.get("page", "") or session.first_page.id
+    return JsonResponse({"source": as_test(session, page_id)})
 
 
 @for_visitors
 @require_POST
-def order(request: HttpRequest, name: str) -> JsonResponse:
+def action(request: HttpRequest, name: str) -> JsonResponse:
     """Carry an order of the page out."""
     if _length(request) > _MOST_BODY:
         return JsonResponse({"error": "That is too much at once."}, status=413)
-    stage = _started(request)
+    session = _started_session(request)
     try:
         values: Any = json.loads(request.body or b"{}")
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         return JsonResponse({"error": "An order is a JSON object."}, status=400)
-    status, answer = Orders(stage)(name, values)
+    status, answer = Actions(session)(name, values)
     return JsonResponse(answer, status=status)
 
 
@@ -193,15 +195,15 @@ def order(request: HttpRequest, name: str) -> JsonResponse:
 @require_GET
 def linked(request: HttpRequest) -> HttpResponse:
     """Where a log-in page sends the browser back to, as to Messenger: with a code the account is linked."""
-    stage = get_stage()
+    session = get_session()
     token, code = request.GET.get("account_linking_token", ""), request.GET.get("authorization_code", "")
-    with stage.emulator.lock:
-        now = stage.emulator.clock()
-        psids = [page.linking_psid(token, now) for page in stage.emulator.pages.values()]
+    with session.emulator.lock:
+        now = session.emulator.clock()
+        psids = [page.linking_psid(token, now) for page in session.emulator.pages.values()]
     psid = next(filter(None, psids), "")
     if not (psid and code):
         return HttpResponse("The account was not linked.", status=400, content_type="text/plain")
-    Orders(stage)("act", {"person": psid, "act": "links_account", "args": [code]})
+    Actions(session)("act", {"person": psid, "act": "links_account", "args": [code]})
     return HttpResponse("The account is linked. You may close this window.", content_type="text/plain")
 
 
@@ -213,11 +215,11 @@ def upload(request: HttpRequest) -> JsonResponse:
     if sent is None:
         return JsonResponse({"error": "There is no file in it."}, status=400)
     try:
-        key, kept = FILES.add(sent.name or "", sent.content_type or "", sent.read())
+        key, stored = FILES.add(sent.name or "", sent.content_type or "", sent.read())
     except ValueError as error:
         return JsonResponse({"error": str(error)}, status=400)
-    stage = _started(request)
-    path = reverse("djmessenger-simulator:file", args=[key, kept.name])
+    session = _started_session(request)
+    path = reverse("djmessenger-simulator:file", args=[key, stored.name])
     url = request.build_absolute_uri(path)
     if app_settings.DJM_SIMULATOR_CALLBACK:
         parts = urlsplit(app_settings.DJM_SIMULATOR_CALLBACK)
@@ -225,9 +227,9 @@ def upload(request: HttpRequest) -> JsonResponse:
     values = {
         "person": request.POST.get("person", ""),
         "act": "sends_attachment",
-        "args": [kept.kind, url],
+        "args": [stored.kind, url],
     }
-    status, answer = Orders(stage)("act", values)
+    status, answer = Actions(session)("act", values)
     return JsonResponse(answer, status=status)
 
 
@@ -235,15 +237,15 @@ def upload(request: HttpRequest) -> JsonResponse:
 @require_GET
 def file(request: HttpRequest, key: str, name: str) -> HttpResponse:
     """A file that a person sent; whoever has its address may fetch it, as from Meta's CDN."""
-    kept = FILES.get(key)
-    if kept is None:
+    stored = FILES.get(key)
+    if stored is None:
         raise Http404
-    kind = kept.content_type if kept.is_shown else "application/octet-stream"
-    response = HttpResponse(kept.content, content_type=kind)
+    kind = stored.content_type if stored.is_shown else "application/octet-stream"
+    response = HttpResponse(stored.content, content_type=kind)
     response["Content-Security-Policy"] = "default-src 'none'; sandbox"
-    if not kept.is_shown:
+    if not stored.is_shown:
         response["Content-Disposition"] = (
-            f'attachment; filename="{kept.name.encode("ascii", "replace").decode()}"'
+            f'attachment; filename="{stored.name.encode("ascii", "replace").decode()}"'
         )
     return response
 

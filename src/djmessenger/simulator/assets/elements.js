@@ -178,7 +178,7 @@ export class Server {
     return answer.json();
   }
 
-  async order(name, values) {
+  async perform(name, values) {
     const answer = await fetch(`${this.base}orders/${name}`, {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRFToken": this.csrf },

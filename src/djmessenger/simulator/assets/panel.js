@@ -188,23 +188,23 @@ export class Panel {
     this.known ||= (await this.server.get("catalogue")).faults;
     if (this.tab !== "faults") return;
     const group = (side, title) => h("fieldset", {}, h("legend", {}, title), this.known.filter((one) => one.side === side).map((one) => this.switch(one)));
-    refill(this.body, h("p", { class: "hint" }, "Each makes Meta, or the way to Meta, misbehave until you switch it off. “Once” lets it strike a single time."), h("button", { type: "button", class: "copy", onclick: () => this.root.order("fault", { clear: true }) }, "Switch all off"), group("webhook", "Callbacks to the bot"), group("graph", "The bot's Graph calls"), this.personSwitches());
+    refill(this.body, h("p", { class: "hint" }, "Each makes Meta, or the way to Meta, misbehave until you switch it off. “Once” lets it strike a single time."), h("button", { type: "button", class: "copy", onclick: () => this.root.perform("fault", { clear: true }) }, "Switch all off"), group("webhook", "Callbacks to the bot"), group("graph", "The bot's Graph calls"), this.personSwitches());
     this.markFaults();
   }
 
   switch({ name, meaning }) {
     const once = h("input", { type: "checkbox", "aria-label": `${name}: once` });
     const option = OPTIONS[name] && h("input", { type: "number", class: "number", value: OPTIONS[name][1], min: "0", "aria-label": `${name}: ${OPTIONS[name][0]}` });
-    const on = h("input", { type: "checkbox", role: "switch", id: `fault-${name}`, "data-fault": name, onchange: (event) => this.root.order("fault", { name, on: event.target.checked, ...(once.checked ? { times: 1 } : {}), ...(option ? { [OPTIONS[name][0]]: Number(option.value) } : {}), ...(name === "batch" ? { shape: "entries" } : {}) }) });
+    const on = h("input", { type: "checkbox", role: "switch", id: `fault-${name}`, "data-fault": name, onchange: (event) => this.root.perform("fault", { name, on: event.target.checked, ...(once.checked ? { times: 1 } : {}), ...(option ? { [OPTIONS[name][0]]: Number(option.value) } : {}), ...(name === "batch" ? { shape: "entries" } : {}) }) });
     return h("div", { class: "switch" }, on, h("label", { for: `fault-${name}` }, h("b", {}, name.replaceAll("_", " ")), h("small", {}, meaning)), option, h("label", { class: "once" }, once, "once"));
   }
 
   personSwitches() {
     const person = this.root.person;
     if (!person) return null;
-    const set = (key) => (event) => this.root.order("set", { person: person.id, [key]: event.target.checked });
+    const set = (key) => (event) => this.root.perform("set", { person: person.id, [key]: event.target.checked });
     const row = (key, label, meaning) => h("div", { class: "switch" }, h("input", { type: "checkbox", role: "switch", id: `person-${key}`, "data-person": key, checked: person[key], onchange: set(key) }), h("label", { for: `person-${key}` }, h("b", {}, label), h("small", {}, meaning)));
-    const owner = h("div", { class: "switch" }, h("input", { type: "checkbox", role: "switch", id: "person-owner", "data-person": "owner", checked: Boolean(person.owner), onchange: (event) => this.root.order("set", { person: person.id, owner: event.target.checked ? "263902037430900" : "" }) }), h("label", { for: "person-owner" }, h("b", {}, "page inbox has the thread"), h("small", {}, "a human answers; the bot sees standby events")));
+    const owner = h("div", { class: "switch" }, h("input", { type: "checkbox", role: "switch", id: "person-owner", "data-person": "owner", checked: Boolean(person.owner), onchange: (event) => this.root.perform("set", { person: person.id, owner: event.target.checked ? "263902037430900" : "" }) }), h("label", { for: "person-owner" }, h("b", {}, "page inbox has the thread"), h("small", {}, "a human answers; the bot sees standby events")));
     return h("fieldset", {}, h("legend", { dir: "auto" }, person.name), row("online", "online", "reads at once, so read receipts follow"), row("blocked", "has blocked the Page", "every message is refused with 551"), row("consented", "profile may be read", "after a message or Get Started"), owner);
   }
 
@@ -217,10 +217,10 @@ export class Panel {
   // Clock
 
   clock() {
-    const jump = (hours, label) => h("button", { type: "button", class: "chip", onclick: () => this.root.order("clock", { hours }) }, label);
+    const jump = (hours, label) => h("button", { type: "button", class: "chip", onclick: () => this.root.perform("clock", { hours }) }, label);
     const form = h("form", { class: "inline", onsubmit: (event) => {
       event.preventDefault();
-      this.root.order("clock", { hours: Number(form.elements.hours.value) });
+      this.root.perform("clock", { hours: Number(form.elements.hours.value) });
     } }, field("Hours", "hours", { type: "number", value: "25", min: "0.01", step: "any", required: true }), h("button", { type: "submit", class: "main" }, "Move on"));
     this.time = h("p", { class: "time" });
     this.left = h("p", { class: "hint" });
@@ -250,13 +250,13 @@ export class Panel {
     const profile = h("textarea", { class: "code", rows: "6", spellcheck: "false", "aria-label": "Properties of the Messenger Profile", value: '{"ice_breakers": [{"call_to_actions": [{"question": "Are you open now?", "payload": "HOURS"}], "locale": "default"}]}' });
     const setProfile = async () => {
       try {
-        await root.order("profile", { page: root.page.id, properties: JSON.parse(profile.value) });
+        await root.perform("profile", { page: root.page.id, properties: JSON.parse(profile.value) });
       } catch (error) {
         root.say(`That is no JSON: ${error.message}`, true);
       }
     };
     refill(this.body,
-      h("h3", {}, "Send raw JSON"), h("p", { class: "hint" }, "Signed and posted to your webhook as it stands, whether or not it is JSON."), select, area, h("button", { type: "button", class: "main", onclick: () => root.order("raw", { page: root.page.id, body: area.value }) }, "Send"),
+      h("h3", {}, "Send raw JSON"), h("p", { class: "hint" }, "Signed and posted to your webhook as it stands, whether or not it is JSON."), select, area, h("button", { type: "button", class: "main", onclick: () => root.perform("raw", { page: root.page.id, body: area.value }) }, "Send"),
       h("h3", {}, "Export as test"), h("p", { class: "hint" }, "All conversations with this Page, as a test for djmessenger.testing."), h("button", { type: "button", class: "main", onclick: async () => showText(root, "The conversation as a test", (await this.server.get("export", { page: root.page.id })).source) }, "Export as test"),
       h("h3", {}, "Messenger Profile"), h("p", { class: "hint" }, "Greeting, ice breakers, menu: sent to Graph as your bot would."), profile, h("button", { type: "button", class: "main", onclick: setProfile }, "Set"));
   }

@@ -298,7 +298,7 @@ class Simulator extends HTMLElement {
     const mine = !bubble.by_page;
     const acts = {
       press: async (index, button) => {
-        const done = await this.order("press", { person: this.person.id, mid: bubble.mid, index });
+        const done = await this.perform("press", { person: this.person.id, mid: bubble.mid, index });
         if (done && button.type === "account_link") this.form("logIn", done.opened);
       },
       send: (act, args) => this.act(act, args),
@@ -424,9 +424,9 @@ class Simulator extends HTMLElement {
     if (text && !trouble) this.saying = setTimeout(() => this.say(""), 5000);
   }
 
-  async order(name, values) {
+  async perform(name, values) {
     try {
-      const answer = await this.server.order(name, values);
+      const answer = await this.server.perform(name, values);
       if (!this.trouble) this.say("");
       if (answer.opened) this.say(`Opened ${answer.opened}`);
       return answer;
@@ -439,7 +439,7 @@ class Simulator extends HTMLElement {
   }
 
   act(act, args, options) {
-    return this.order("act", { person: this.person.id, act, args, options: options || {} });
+    return this.perform("act", { person: this.person.id, act, args, options: options || {} });
   }
 
   async submit() {
@@ -535,7 +535,7 @@ class Simulator extends HTMLElement {
   }
 
   async restart() {
-    await this.order("restart", {});
+    await this.perform("restart", {});
     this.version = "";
     this.chosen = "";
     this.panel.clear();

@@ -37,7 +37,7 @@ export function addPerson(root) {
     choice("Writes to", "page", root.state.pages.map((one) => [one.id, one.name]), root.page && root.page.id),
     list,
   ], "Add", async (values) => {
-    const made = await root.order("person", values);
+    const made = await root.perform("person", values);
     if (made) root.choose(made.id);
     return made;
   });
@@ -48,7 +48,7 @@ export function addPage(root) {
     field("Name", "name", { value: "Second Page", required: true, maxlength: "75" }),
     choice("Channel", "channel", [["messenger", "Messenger"], ["instagram", "Instagram"]]),
   ], "Add", async (values) => {
-    const made = await root.order("page", values);
+    const made = await root.perform("page", values);
     if (made) root.choose(made.person);
     return made;
   });

@@ -21,7 +21,7 @@ from django.core.wsgi import get_wsgi_application
 from djmessenger import bot, models
 from djmessenger.demo import messenger
 from djmessenger.settings import app_settings
-from djmessenger.simulator.session import Stage, get_stage
+from djmessenger.simulator.session import Session, get_session
 from messenger_emulator import Act, Person
 from messenger_emulator.server import Callback
 
@@ -52,10 +52,10 @@ class Command(BaseCommand):
         """Migrate, serve, visit; raises ``CommandError`` when a message stayed unanswered."""
         call_command("migrate", verbosity=0)
         _make_staff()
-        with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as stage:
+        with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as session:
             os.environ["SHOP_ADDRESS"] = address
             self.stdout.write(f"Chat with it: {address}/simulator/\n\n")
-            for person, caption, act in _visit(stage):
+            for person, caption, act in _visit(session):
                 self._show(person, caption, act)
             self.stdout.write(
                 f"\nChat with it  {address}/simulator/\n"
@@ -88,19 +88,19 @@ class Command(BaseCommand):
             server.server_close()
 
     @contextlib.contextmanager
-    def _meta(self, endpoint: str) -> Iterator[Stage]:
+    def _meta(self, endpoint: str) -> Iterator[Session]:
         """Meta, with one Page and its app; verifies the webhook first, as the App Dashboard does."""
-        stage = get_stage()
-        stage.first_page.name = "Coffee shop"
-        verified = stage.emulator.verify(Callback(endpoint).get, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
+        session = get_session()
+        session.first_page.name = "Coffee shop"
+        verified = session.emulator.verify(Callback(endpoint).get, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
         if not verified.accepted:
             raise CommandError(f"The webhook did not answer the challenge: {verified.reason}")
-        stage.configure()
-        stage.start(endpoint)
+        session.configure()
+        session.start(endpoint)
         try:
-            yield stage
+            yield session
         finally:
-            stage.stop()
+            session.stop()
 
     def _show(self, person: Person, caption: str, act: Callable[[], Act | None]) -> None:
         before = models.Reply.objects.order_by("-id").values_list("id", flat=True).first() or 0
@@ -123,10 +123,10 @@ def _make_staff() -> None:
         users.objects.create_superuser("demo", "demo@example.com", "demo")
 
 
-def _visit(stage: Stage) -> Visit:
-    mari = stage.add_person(None, "Mari Tamm", locale="en_GB", timezone=2)
-    jonas = stage.add_person(None, "Jonas Weber", locale="de_DE", timezone=1)
-    lin = stage.add_person(None, "怡君 林", locale="zh_TW", timezone=8)
+def _visit(session: Session) -> Visit:
+    mari = session.add_person(None, "Mari Tamm", locale="en_GB", timezone=2)
+    jonas = session.add_person(None, "Jonas Weber", locale="de_DE", timezone=1)
+    lin = session.add_person(None, "怡君 林", locale="zh_TW", timezone=8)
     return [
         (mari, "(taps Get Started)", mari.gets_started),
         (mari, "(taps Flat white)", lambda: mari.taps("Flat white")),

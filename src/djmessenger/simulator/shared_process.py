@@ -1,8 +1,8 @@
-"""One stage for all processes of a site on one machine.
+"""One session for all processes of a site on one machine.
 
-The stage is in memory. The first web process that needs it keeps it, behind a port of the loopback interface that
+The session is in memory. The first web process that needs it keeps it, behind a port of the loopback interface that
 follows from the site's secret and its database; the others pass their requests on. The port is the lock: nobody else
-can listen there while the keeper lives, and after its end the next who needs a stage takes its place.
+can listen there while the keeper lives, and after its end the next who needs a session takes its place.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ logger = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 _FIRST_PORT, _PORTS = 10_240, 22_000
 """Below those that systems give to clients, so that none is taken by chance for long."""
-_PATIENCE = 60.0
+_TIMEOUT = 60.0
 """Seconds for an answer; an upload is read twice."""
-_OWN = frozenset(
+_CONNECTION_HEADERS = frozenset(
     {"connection", "content-length", "date", "host", "keep-alive", "server", "transfer-encoding"}
 )
 """Headers that each connection has for itself."""
 _NONCE, _PASS, _SCHEME, _ROOT = "X-Djm-Nonce", "X-Djm-Pass", "X-Djm-Scheme", "X-Djm-Root"
 
-Answer = tuple[int, list[tuple[str, str]], bytes]
+SharedAnswer = tuple[int, list[tuple[str, str]], bytes]
 
-_door: ThreadedWSGIServer | None = None
-_opening = threading.Lock()
+_server: ThreadedWSGIServer | None = None
+_server_lock = threading.Lock()
 
 
 class _QuietHandler(WSGIRequestHandler):
@@ -46,83 +46,91 @@ class _QuietHandler(WSGIRequestHandler):
         """Say nothing: the process that was asked has its own log."""
 
 
-def pass_on(request: HttpRequest) -> HttpResponse | None:
+def forward(request: HttpRequest) -> HttpResponse | None:
     """Give the keeper's answer to a request; None where this process is the keeper, from now on if need be."""
-    headers = {name: value for name, value in request.headers.items() if name.lower() not in _OWN}
+    headers = {
+        name: value for name, value in request.headers.items() if name.lower() not in _CONNECTION_HEADERS
+    }
     headers["Host"] = request.META.get("HTTP_HOST", "")
     headers[_SCHEME], headers[_ROOT] = request.scheme or "http", request.META.get("SCRIPT_NAME", "")
     query = request.META.get("QUERY_STRING", "")
     target = quote(request.path_info) + (f"?{query}" if query else "")
     for _ in range(2):
-        if _is_kept_here():
+        if _is_shared_process():
             return None
         connection = _connect()
         if connection is not None:
-            return _response(_ask(connection, request.method or "GET", target, headers, request.read()))
-        _take()
+            return _response(_request(connection, request.method or "GET", target, headers, request.read()))
+        _open_server()
     return None
 
 
-def ask(method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer | None:
+def call_shared_process(
+    method: str, target: str, headers: Mapping[str, str], body: bytes
+) -> SharedAnswer | None:
     """Ask the keeper on behalf of a process that is none; None where there is no other."""
-    connection = None if _is_kept_here() else _connect()
-    return None if connection is None else _ask(connection, method, target, headers, body)
+    connection = None if _is_shared_process() else _connect()
+    return None if connection is None else _request(connection, method, target, headers, body)
 
 
-def _is_kept_here() -> bool:
+def _is_shared_process() -> bool:
     # No other process could see what happens in a database in memory.
-    return _door is not None or getattr(database, "is_in_memory_db", bool)()
+    return _server is not None or getattr(database, "is_in_memory_db", bool)()
 
 
 def _sign(text: str) -> str:
     site = {key: str(database.settings_dict.get(key, "")) for key in ("ENGINE", "NAME", "HOST", "PORT")}
-    return salted_hmac("djmessenger.simulator.keeper", f"{site}{text}", algorithm="sha256").hexdigest()
+    return salted_hmac(
+        "djmessenger.simulator.shared_process", f"{site}{text}", algorithm="sha256"
+    ).hexdigest()
 
 
 def _port() -> int:
     return _FIRST_PORT + int(_sign("port"), 16) % _PORTS
 
 
-def _take() -> None:
-    """Open the door, unless another was faster."""
-    global _door  # noqa: PLW0603 - the one fact about this process
-    with _opening:
-        if _door is not None:
+def _open_server() -> None:
+    """Open the server, unless another was faster."""
+    global _server  # noqa: PLW0603 - the one fact about this process
+    with _server_lock:
+        if _server is not None:
             return
         try:
             # On Windows reuse would let two listen at once.
-            door = ThreadedWSGIServer((HOST, _port()), _QuietHandler, allow_reuse_address=os.name != "nt")
+            server = ThreadedWSGIServer((HOST, _port()), _QuietHandler, allow_reuse_address=os.name != "nt")
         except OSError:
             return
-        door.set_app(_application(WSGIHandler()))
-        threading.Thread(target=door.serve_forever, name="djmessenger-keeper", daemon=True).start()
-        _door = door
+        server.set_app(_application(WSGIHandler()))
+        threading.Thread(
+            target=server.serve_forever, name="djmessenger-simulator-shared", daemon=True
+        ).start()
+        _server = server
 
 
 def _application(site: WSGIHandler) -> Any:
     def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         nonce = environ.get("HTTP_X_DJM_NONCE")
-        known = constant_time_compare(environ.get("HTTP_X_DJM_PASS", ""), _sign("pass"))
-        if nonce is None and known:
+        has_password = constant_time_compare(environ.get("HTTP_X_DJM_PASS", ""), _sign("pass"))
+        if nonce is None and has_password:
             environ["wsgi.url_scheme"] = environ.get("HTTP_X_DJM_SCHEME", "http")
             environ["SCRIPT_NAME"] = environ.get("HTTP_X_DJM_ROOT", "")
             return site(environ, start_response)
-        said = b"" if nonce is None else _sign(f"nonce {nonce}").encode()
+        content = b"" if nonce is None else _sign(f"nonce {nonce}").encode()
         status = "403 Forbidden" if nonce is None else "200 OK"
-        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(said)))])
-        return [said]
+        start_response(status, [("Content-Type", "text/plain"), ("Content-Length", str(len(content)))])
+        return [content]
 
     return application
 
 
 def _connect() -> http.client.HTTPConnection | None:
     """Give a connection to the keeper once it has proved to be one; None where nobody listens."""
-    connection = http.client.HTTPConnection(HOST, _port(), timeout=_PATIENCE)
+    connection = http.client.HTTPConnection(HOST, _port(), timeout=_TIMEOUT)
     try:
         nonce = secrets.token_hex(16)
         connection.request("GET", "/", headers={_NONCE: nonce})
-        said = connection.getresponse().read().decode("latin-1")
-        if constant_time_compare(said, _sign(f"nonce {nonce}")):
+        content = connection.getresponse().read().decode("latin-1")
+        if constant_time_compare(content, _sign(f"nonce {nonce}")):
             return connection
         logger.warning(
             "Port %s is taken by another program; the simulator's state stays in each process", _port()
@@ -133,9 +141,9 @@ def _connect() -> http.client.HTTPConnection | None:
     return None
 
 
-def _ask(
+def _request(
     connection: http.client.HTTPConnection, method: str, target: str, headers: Mapping[str, str], body: bytes
-) -> Answer:
+) -> SharedAnswer:
     try:
         connection.request(method, target, body or None, {**headers, _PASS: _sign("pass")})
         response = connection.getresponse()
@@ -147,12 +155,12 @@ def _ask(
         connection.close()
 
 
-def _response(answer: Answer) -> HttpResponse:
+def _response(answer: SharedAnswer) -> HttpResponse:
     status, headers, content = answer
     response = HttpResponse(content, status=status)
     for name, value in headers:
         if name.lower() == "set-cookie":
             response.cookies.load(value)
-        elif name.lower() not in _OWN:
+        elif name.lower() not in _CONNECTION_HEADERS:
             response[name] = value
     return response
