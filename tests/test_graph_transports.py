@@ -299,7 +299,7 @@ def test_an_answer_cut_off_in_its_headers_is_no_success(
 ) -> None:
     with serving(once(b"HTTP/1.1 200 OK\r\nContent-Le")) as server:
         client = Client(TOKEN, app_secret=APP_SECRET, base_url=server.url, transport=transport)
-        with pytest.raises(UnknownFate, match="no JSON"):
+        with pytest.raises(UnknownFate, match="not JSON"):
             client.execute(Call("GET", "me"))
     assert client._proof.reveal() not in caplog.text
     assert all(record.exc_info is None for record in caplog.records), "frames would hold the address"

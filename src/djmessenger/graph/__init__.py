@@ -1,4 +1,4 @@
-"""The voice: calls to Meta's Graph API, each a value that a client executes through a transport.
+"""Calls to Meta's Graph API: each call is a value, and a client executes it through a transport.
 
 >>> from djmessenger import graph
 >>> graph.current().send({"id": "7012345678901234"}, {"message": {"text": "Hello"}})  # doctest: +SKIP

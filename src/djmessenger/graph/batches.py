@@ -1,4 +1,4 @@
-"""One call inside a batch: how it is written, and how its answer is read (Graph API, "Batch Requests")."""
+"""Form of one call inside a batch and of the answer to it (Graph API, "Batch Requests")."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from djmessenger.graph.results import BatchAnswer
 from djmessenger.graph.wire import Call
 
 BATCH_SIZE = 50
-"""Calls in one batch."""
+"""Largest number of calls in one batch."""
 
 FIRST_FAILURE = 300
+"""Lowest HTTP status that counts as a failure."""
 
 
 def batch_entry(call: Call) -> dict[str, str]:
-    """Write a call for a batch; ``DJMInvalidValueException`` for one with files."""
+    """Return the call as an entry of a batch; raise ``DJMInvalidValueException`` if it has files."""
     if call.files:
-        raise DJMInvalidValueException("A call with files does not go into a batch; upload the file first")
+        raise DJMInvalidValueException("A batch cannot contain a call with files; upload the file first")
     query = _form(call.params)
     made = {"method": call.method, "relative_url": f"{call.path}?{query}" if query else call.path}
     if call.json:
@@ -39,7 +40,10 @@ def _form(values: Mapping[str, Any] | None) -> str:
 
 
 def batch_answer(call: Call, slot: Any) -> BatchAnswer:
-    """Read one slot of the answer to a batch."""
+    """Return the answer to one call, read from its slot in the answer to the batch.
+
+    A slot that is empty or cannot be read becomes ``UnknownFate``, because Graph may have executed the call.
+    """
     status = slot.get("code") if isinstance(slot, Mapping) else None
     body = slot.get("body") if isinstance(slot, Mapping) else None
     name = f"{call.method} in a batch"
@@ -48,7 +52,7 @@ def batch_answer(call: Call, slot: Any) -> BatchAnswer:
     try:
         data = json.loads(body)
     except (ValueError, RecursionError):
-        return BatchAnswer(error=UnknownFate(meaning="the answer is no JSON", status=status, call=name))
+        return BatchAnswer(error=UnknownFate(meaning="the answer is not JSON", status=status, call=name))
     if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):
         return BatchAnswer(error=error_from(status, {}, data, call=name))
     return BatchAnswer(data)

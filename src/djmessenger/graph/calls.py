@@ -1,7 +1,7 @@
-"""Every call to Graph that a bot makes, as methods over one ``execute``.
+"""Calls to Graph that a bot makes, as methods over one ``execute``.
 
-Sources: the Messenger Platform's pages on each subject, read in 2026; where a page disagrees with Meta's own
-specification of the Page object (v25), the docstring says so.
+Sources: the Messenger Platform's pages on each subject, read in 2026. A docstring mentions each point in which
+a page disagrees with Meta's own specification of the Page object (v25).
 """
 
 from __future__ import annotations
@@ -63,7 +63,10 @@ NO_FIELD_PERMISSION, BAD_PARAMETER = 2018247, 100
 
 
 def segment(value: str) -> str:
-    """Give an id as one segment of a path; ``DJMInvalidValueException`` for one that cannot be an id."""
+    """Return an id as one quoted segment of a path.
+
+    Raise ``DJMInvalidValueException`` for an empty text, ``.`` and ``..``.
+    """
     text = quote(str(value), safe="")
     if not text or text in {".", ".."}:
         raise DJMInvalidValueException("An id for Graph is missing")
@@ -71,19 +74,19 @@ def segment(value: str) -> str:
 
 
 def person(psid: str) -> dict[str, str]:
-    """Give the recipient that is a person known by page-scoped id."""
+    """Return the recipient object of a person with this page-scoped id."""
     return {"id": str(psid)}
 
 
 def _for_its_fields(error: GraphError) -> bool:
-    """Whether Graph refused the fields asked for, not the person."""
+    """Return whether Graph refused the requested fields and not the person."""
     return NO_FIELD_PERMISSION in (error.code, error.subcode) or (
         error.code == BAD_PARAMETER and error.subcode is None
     )
 
 
 class Calls:
-    """Every call that a bot for one Page makes; ``djmessenger.graph.Client`` executes them."""
+    """Parent of the client: one method for each call that a bot of one Page makes."""
 
     page_id: str
 
@@ -91,7 +94,7 @@ class Calls:
         raise NotImplementedError
 
     def _answer(self, call: Call, *, needs: str = "") -> tuple[int, Any]:
-        """Give status and JSON; ``UnknownFate`` where the JSON lacks the id that ``needs`` names."""
+        """Return status and JSON; raise ``UnknownFate`` if the JSON lacks the id that ``needs`` names."""
         raise NotImplementedError
 
     def _page(self, edge: str = "") -> str:
@@ -117,9 +120,9 @@ class Calls:
     def send(
         self, recipient: Mapping[str, Any], body: Mapping[str, Any], *, file: Upload | None = None
     ) -> Sent:
-        """Send one message or sender action: ``body`` is the call's JSON without the recipient.
+        """Send one message or sender action; ``body`` is the JSON of the call without the recipient.
 
-        ``file`` goes along as ``filedata``. An answer to a message without an id is ``UnknownFate``.
+        ``file`` is sent as ``filedata``. Raise ``UnknownFate`` if the answer to a message has no message id.
         """
         call = Call(
             "POST",
@@ -140,9 +143,9 @@ class Calls:
     def private_reply(
         self, body: Mapping[str, Any], *, comment_id: str | None = None, post_id: str | None = None
     ) -> Sent:
-        """Answer a comment or a visitor's post in private: once, within 7 days.
+        """Answer a comment or a visitor's post in private, once, within 7 days.
 
-        Further messages go out once the person has answered ("Private Replies", 16 Apr 2026).
+        Meta accepts further messages after the person has answered ("Private Replies", 16 Apr 2026).
         """
         if (comment_id is None) == (post_id is None):
             raise DJMInvalidValueException("A private reply answers either a comment or a post")
@@ -152,10 +155,11 @@ class Calls:
     # People.
 
     def profile(self, psid: str, fields: Iterable[str] = PROFILE_FIELDS) -> Profile:
-        """Ask who a person is. ``ProfileRefused`` when Graph does not tell, which is worth remembering.
+        """Return the profile of a person; raise ``ProfileRefused`` if Graph returns none.
 
-        No access shows as an empty object, as 100/33 or as 100/2018218; a field that the app may not see, or
-        that is retired, fails the whole call: then the names alone are asked for ("User Profile API", 2026).
+        Graph answers with an empty object, 100/33 or 100/2018218 if the app has no access. One field that is
+        retired, or that the app may not see, fails the whole call. A second call then requests the names alone
+        ("User Profile API", 2026).
         """
         fields = tuple(fields)
         data, refused = self._profile(psid, fields)
@@ -183,23 +187,23 @@ class Calls:
             return None, error
 
     def linked_person(self, account_linking_token: str) -> str:
-        """Give the page-scoped id behind an account linking token, which lives 5 minutes."""
+        """Return the page-scoped id behind an account linking token; the token is valid for 5 minutes."""
         params = {"fields": "recipient", "account_linking_token": account_linking_token}
         return self._id(Call("GET", "me", params=params), "recipient")
 
     def unlink_account(self, psid: str) -> Done:
-        """Forget the link between a person and an account of the site."""
+        """Remove the link between a person and an account of the site."""
         return Done.read(self._post("me/unlink_accounts", {"psid": psid}))
 
     def moderate(self, psids: Sequence[str], actions: Sequence[str]) -> Done:
-        """Block, ban or file people.
+        """Block or ban people, or move them to spam.
 
         Actions are ``block_user``, ``unblock_user``, ``ban_user``, ``unban_user`` and ``move_to_spam``.
         """
         body = {"user_ids": [person(psid) for psid in psids], "actions": list(actions)}
         return Done.read(self._post(self._page("moderate_conversations"), body))
 
-    # Conversations as Graph keeps them. 2 calls a second for each Page; only the 20 newest messages.
+    # Conversations in Graph. 2 calls a second for each Page; only the 20 newest messages can be read.
 
     def conversations(
         self,
@@ -210,7 +214,7 @@ class Calls:
         fields: Iterable[str] = ("id", "updated_time", "link", "message_count", "unread_count", "can_reply"),
         after: str | None = None,
     ) -> Paged[ConversationInfo]:
-        """List conversations, newest first; ``user_id`` leaves the one with that person."""
+        """Return one page of conversations, newest first; ``user_id`` selects the one with that person."""
         return self._paged(
             self._page("conversations"),
             ConversationInfo.read,
@@ -224,7 +228,7 @@ class Calls:
     def recent_messages(
         self, psid: str, *, limit: int = 20, platform: str | None = None
     ) -> tuple[MessageInfo, ...]:
-        """Give the newest messages with one person, newest first, in one call; empty when there are none."""
+        """Return the newest messages with one person, newest first, by one call; empty if there are none."""
         fields = f"messages.limit({limit}){{id,created_time,from,to,message,attachments}}"
         data = self._get(self._page("conversations"), user_id=psid, platform=platform, fields=fields)
         return tuple(
@@ -238,29 +242,29 @@ class Calls:
         message_id: str,
         fields: Iterable[str] = ("id", "created_time", "from", "to", "message", "attachments"),
     ) -> MessageInfo:
-        """Read one message."""
+        """Return one message."""
         return MessageInfo.read(self._get(segment(message_id), fields=",".join(fields)))
 
-    # Conversation routing ("Conversation Routing", 24 Sep 2025). Control lapses after 24 hours of silence.
+    # Conversation routing ("Conversation Routing", 24 Sep 2025). Control ends after 24 hours without a message.
 
     def pass_thread(self, psid: str, target_app_id: str, metadata: str | None = None) -> Done:
-        """Hand a conversation to another app; 263902037430900 is the Page's inbox."""
+        """Pass control of a conversation to another app; 263902037430900 is the Page's inbox."""
         return self._route("pass", psid, target_app_id=target_app_id, metadata=metadata)
 
     def take_thread(self, psid: str, metadata: str | None = None) -> Done:
-        """Take a conversation; works only where a default app is set."""
+        """Take control of a conversation; Graph accepts the call only if the Page has a default app."""
         return self._route("take", psid, metadata=metadata)
 
     def request_thread(self, psid: str, metadata: str | None = None) -> Done:
-        """Ask the app that has the conversation for it."""
+        """Request control from the app that has the conversation."""
         return self._route("request", psid, metadata=metadata)
 
     def release_thread(self, psid: str) -> Done:
-        """Give a conversation back to nobody."""
+        """Release control of a conversation; no app has it afterwards."""
         return self._route("release", psid)
 
     def extend_thread(self, psid: str, duration: int) -> Done:
-        """Keep a conversation for so many seconds, at most 7 days."""
+        """Extend control of a conversation by ``duration`` seconds, at most 7 days."""
         return self._route("extend", psid, duration=duration)
 
     def _route(self, verb: str, psid: str, **body: Any) -> Done:
@@ -269,7 +273,7 @@ class Calls:
         )
 
     def thread_owner(self, psid: str) -> ThreadOwner:
-        """Say which app has a conversation."""
+        """Return the app that has control of a conversation."""
         items = items_of(self._get(self._page("thread_owner"), recipient=psid))
         owner = items[0].get("thread_owner") if items else None
         if not isinstance(owner, Mapping):
@@ -279,11 +283,11 @@ class Calls:
     # Labels.
 
     def create_label(self, name: str) -> str:
-        """Make a label and give its id."""
+        """Create a label and return its id."""
         return self._id(Call("POST", self._page("custom_labels"), {"page_label_name": name}))
 
     def labels(self, *, psid: str | None = None, after: str | None = None) -> Paged[Label]:
-        """List the labels of the Page, or those on one person."""
+        """Return one page of the labels of the Page, or of those on one person."""
         path = self._page("custom_labels") if psid is None else f"{segment(psid)}/custom_labels"
         return self._paged(path, Label.read, fields="id,page_label_name", after=after)
 
@@ -304,7 +308,7 @@ class Calls:
     def get_messenger_profile(
         self, fields: Iterable[str] = MESSENGER_PROFILE_FIELDS, *, platform: str | None = None
     ) -> MessengerProfile:
-        """Read properties of the Messenger Profile; those that are not set are ``None``."""
+        """Return properties of the Messenger Profile; a property that is not set is ``None``."""
         data = self._get(self._page("messenger_profile"), fields=",".join(fields), platform=platform)
         merged: dict[str, Any] = {}
         for item in items_of(data):
@@ -312,7 +316,7 @@ class Calls:
         return MessengerProfile.read(merged)
 
     def set_messenger_profile(self, properties: Mapping[str, Any], *, platform: str | None = None) -> Done:
-        """Overwrite the given properties, and only those."""
+        """Overwrite the given properties; leave all other properties as they are."""
         return Done.read(self._post(self._page("messenger_profile"), {**properties, "platform": platform}))
 
     def delete_messenger_profile(self, fields: Iterable[str], *, platform: str | None = None) -> Done:
@@ -321,18 +325,18 @@ class Calls:
         return Done.read(self.execute(Call("DELETE", self._page("messenger_profile"), body)))
 
     def get_user_settings(self, psid: str) -> UserSettings:
-        """Read the menu of one person, beside that of the Page."""
+        """Return the menu of one person and the menu of the Page."""
         data = self._get(self._page("custom_user_settings"), psid=psid)
         items = items_of(data)
         return UserSettings.read(items[0] if items else {})
 
     def set_user_settings(self, psid: str, persistent_menu: Sequence[Mapping[str, Any]]) -> Done:
-        """Give one person a menu of their own, at once. 10 calls in 10 minutes for each person."""
+        """Set the menu of one person, with immediate effect. 10 calls in 10 minutes for each person."""
         body = {"psid": psid, "persistent_menu": list(persistent_menu)}
         return Done.read(self._post(self._page("custom_user_settings"), body))
 
     def delete_user_settings(self, psid: str) -> Done:
-        """Give one person the menu of the Page again."""
+        """Delete the menu of one person; the person sees the menu of the Page again."""
         return Done.read(
             self.execute(
                 Call(
@@ -343,7 +347,7 @@ class Calls:
             )
         )
 
-    # What the Page owns.
+    # Objects of the Page: attachments, personas, subscriptions, insights.
 
     def upload(
         self,
@@ -354,7 +358,7 @@ class Calls:
         platform: str | None = None,
         timeout: float | None = None,
     ) -> str:
-        """Upload an attachment from a URL or a local file; give its id, good for 90 days on this Page.
+        """Upload an attachment from a URL or a local file; return its id, valid for 90 days on this Page.
 
         ``kind`` is ``image``, ``audio``, ``video`` or ``file``; ``timeout`` is in seconds, for a large file.
         """
@@ -369,70 +373,70 @@ class Calls:
         return self._id(call, "attachment_id")
 
     def create_persona(self, name: str, profile_picture_url: str) -> str:
-        """Make a persona and give its id."""
+        """Create a persona and return its id."""
         body = {"name": name, "profile_picture_url": profile_picture_url}
         return self._id(Call("POST", self._page("personas"), body))
 
     def personas(self, *, after: str | None = None) -> Paged[Persona]:
-        """List the personas of the Page."""
+        """Return one page of the personas of the Page."""
         return self._paged(self._page("personas"), Persona.read, after=after)
 
     def persona(self, persona_id: str) -> Persona:
-        """Read one persona."""
+        """Return one persona."""
         return Persona.read(self._get(segment(persona_id), fields="id,name,profile_picture_url"))
 
     def delete_persona(self, persona_id: str) -> Done:
-        """Remove a persona; its old messages stay, new ones under it fail."""
+        """Delete a persona; its old messages stay, and new messages under it fail."""
         return Done.read(self.execute(Call("DELETE", segment(persona_id))))
 
     def subscriptions(self) -> tuple[Subscription, ...]:
-        """List the apps that receive the Page's webhooks, with their fields."""
+        """Return the apps that receive the Page's webhooks, with their fields."""
         return tuple(map(Subscription.read, items_of(self._get(self._page("subscribed_apps")))))
 
     def subscribe(self, fields: Iterable[str]) -> Done:
-        """Subscribe this app to the Page's webhooks, for these fields only."""
+        """Subscribe this app to these fields of the Page's webhooks and to no other field."""
         return Done.read(self._post(self._page("subscribed_apps"), {"subscribed_fields": ",".join(fields)}))
 
     def unsubscribe(self) -> Done:
-        """Stop the Page's webhooks to this app."""
+        """Remove the subscription of this app to the Page's webhooks."""
         return Done.read(self.execute(Call("DELETE", self._page("subscribed_apps"))))
 
     def insights(self, metrics: Iterable[str], **params: Any) -> tuple[Metric, ...]:
-        """Read metrics of the Page; ``period``, ``since`` and ``until`` go through."""
+        """Return metrics of the Page; ``period``, ``since`` and ``until`` are passed on to Graph."""
         data = self._get(self._page("insights"), metric=",".join(metrics), **params)
         return tuple(map(Metric.read, items_of(data)))
 
     def page_fields(self, fields: Iterable[str] = ("id", "name")) -> Mapping[str, Any]:
-        """Read fields of the Page itself, such as ``messaging_feature_status``."""
+        """Return fields of the Page itself, such as ``messaging_feature_status``."""
         data = self._get(self._page(), fields=",".join(fields))
         return data if isinstance(data, Mapping) else {}
 
     # Templates of utility messages ("Utility messages", 2026).
 
     def create_message_template(self, template: Mapping[str, Any]) -> MessageTemplate:
-        """Hand a template in for review.
+        """Submit a template for review.
 
-        It holds name, language, category and components, or the name of one in Meta's library.
+        ``template`` contains name, language, category and components, or the name of a template in Meta's library.
         """
         call = Call("POST", self._page("message_templates"), template)
         return MessageTemplate.read(self._answer(call, needs="id")[1])
 
     def message_templates(self, *, after: str | None = None, **filters: Any) -> Paged[MessageTemplate]:
-        """List templates; filters are ``name``, ``content``, ``language``, ``status``, ``category``."""
+        """Return one page of templates; filters are ``name``, ``content``, ``language``, ``status``, ``category``."""
         return self._paged(self._page("message_templates"), MessageTemplate.read, after=after, **filters)
 
     def delete_message_template(self, name: str, template_id: str | None = None) -> Done:
-        """Remove a template in all languages, or the one that the id names."""
+        """Delete a template in all languages, or the one with ``template_id``."""
         params = {"name": name, "template_id": template_id}
         return Done.read(self.execute(Call("DELETE", self._page("message_templates"), params=params)))
 
     # Batches.
 
     def batch(self, calls: Sequence[Call]) -> tuple[BatchAnswer, ...]:
-        """Execute up to 50 calls in one request, in order; each gets its own answer or error.
+        """Execute up to 50 calls in one request, in order; return one answer or error for each call.
 
-        A slot that Graph leaves empty timed out there and may have been executed: ``UnknownFate``. Each call
-        counts towards the limits.
+        An empty slot means a timeout inside Graph. The call may have been executed, so its answer is
+        ``UnknownFate``. Each call counts towards the limits. Raise ``LimitExceeded`` for more than 50 calls.
         """
         if len(calls) > BATCH_SIZE:
             raise LimitExceeded("batch", f"at most {BATCH_SIZE} calls", "Graph API, Batch Requests")
@@ -446,14 +450,14 @@ class Calls:
             for index, call in enumerate(calls)
         )
 
-    # About the app itself: the client's token is the app's, and its ``page_id`` is the app's id.
+    # Calls about the app itself: the token of the client is the token of the app, and ``page_id`` is the app id.
 
     def app_subscriptions(self) -> tuple[AppSubscription, ...]:
-        """List the objects whose changes Meta posts to the app, with fields and address."""
+        """Return the objects whose changes Meta posts to the app, with fields and address."""
         data = self._get(self._page("subscriptions"))
         return tuple(map(AppSubscription.read, items_of(data)))
 
     def app_permissions(self) -> dict[str, str]:
-        """Give the permissions that went through App Review, with their status (Graph API, v26.0)."""
+        """Return the status of each permission that App Review has decided (Graph API, v26.0)."""
         found = items_of(self._get(self._page("permissions")))
         return {text_of(item.get("permission")): text_of(item.get("status")).lower() for item in found}

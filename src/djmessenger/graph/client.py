@@ -1,4 +1,4 @@
-"""The client: executes calls for one Page, says what happened, and keeps the token to itself."""
+"""The client: executes the calls of one Page, logs each one, and shows its token in no log and no error."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ logger = logging.getLogger("djmessenger.graph")
 
 GRAPH_URL = "https://graph.facebook.com"
 GRAPH_VERSION = "v26.0"
-"""Current since 29 Jul 2026 (Graph API changelog)."""
+"""Newest version of Graph since 29 Jul 2026 (Graph API changelog)."""
 
 REDIRECTS, OK = range(300, 400), range(200, 300)
 
 
 @dataclass(frozen=True)
 class LoggedCall:
-    """One line of a client's request log: no secret, no text, ids as short hashes."""
+    """One line of the request log of a client, without secrets and texts; ids are short hashes."""
 
     at: float
     """Unix time in seconds."""
@@ -56,12 +56,12 @@ class LoggedCall:
 
 
 class Client(Calls):
-    """Speaks to Graph for one Page; threads share it.
+    """Client of Graph for one Page; threads may share it.
 
-    ``page_id`` is ``me`` where the token alone says which Page. ``base_url`` is fixed here and nowhere else:
-    no call can name another host. ``log_size`` turns on ``log``, a list of the latest calls; ``on_call`` is given
-    each of them as it ends. Raises
-    ``DJMInvalidConfigException`` for an address or version that cannot be right.
+    ``page_id`` is ``me`` if the token alone names the Page. ``base_url`` is the only place that names a host, so
+    no call can send the token to another one. ``log`` contains the latest ``log_size`` calls. ``on_call`` is
+    called with each call when it ends. Raise ``DJMInvalidConfigException`` for an address or version that
+    cannot be right.
     """
 
     def __init__(
@@ -87,11 +87,11 @@ class Client(Calls):
         self.transport: Transport = transport or default_transport()
         self.timeout = timeout
         self.usage = UsageReport()
-        """The latest usage of Meta's limits, of each counter."""
+        """Latest value of each counter of Meta's limits."""
         self.clock_skew: float | None = None
-        """Seconds by which the clock here is ahead of Meta's, as of the last answer; exact to a second or two."""
+        """Seconds by which this machine's clock was ahead of Meta's at the last answer; exact to about 2 s."""
         self.served_version = ""
-        """The version that answered last; not the one that was asked for, where that has ended."""
+        """Graph version of the last answer; differs from ``version`` if Meta has ended that version."""
         self.log: deque[LoggedCall] = deque(maxlen=log_size)
         self._on_call = on_call
 
@@ -99,9 +99,9 @@ class Client(Calls):
         return f"<Client for page {self.page_id} at {self.base_url}/{self.version}>"
 
     def debug_token(self, client: Client) -> TokenInfo:
-        """Ask about the token of another client of the same app; this one has to be the app's own.
+        """Return Graph's facts about the token of ``client``; this client must have the app's own token.
 
-        Goes as a batch of one, so that the token stands in the body and in no address.
+        The call is sent as a batch of one, so that the token is in the body and in no URL.
         """
         query = Secret(f"debug_token?input_token={quote(client._token.reveal(), safe='')}")
         slot = {"method": "GET", "relative_url": query}
@@ -112,11 +112,11 @@ class Client(Calls):
 
     @property
     def token_hash(self) -> str:
-        """Tells this token from another without telling it."""
+        """Short hash that identifies the token without revealing it."""
         return self._key.hex()[:16]
 
     def execute(self, call: Call) -> Any:
-        """Execute one call and give the decoded JSON; a ``GraphError`` when there is none to give."""
+        """Execute one call and return the decoded JSON; raise a ``GraphError`` for any other answer."""
         return self._answer(call)[1]
 
     def _answer(self, call: Call, *, needs: str = "") -> tuple[int, Any]:
@@ -143,7 +143,7 @@ class Client(Calls):
         return response.status, data
 
     def _without_secrets(self, body: bytes) -> bytes:
-        """Meta's messages quote a token that they find malformed."""
+        """Replace token and proof in an answer, because Meta's error messages quote a malformed token."""
         return self._proof.hide_in(self._token.hide_in(body))
 
     def _request(self, call: Call) -> Request:
@@ -174,7 +174,7 @@ class Client(Calls):
         return f"{url}?{urlencode(pairs, errors='replace')}" if pairs else url
 
     def _body(self, data: Mapping[str, Any]) -> bytes:
-        # Encoded before the proof joins it, so that no frame of a failing encoder holds the proof.
+        # The proof is added after the encoding: a failing encoder would show it in a traceback.
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=_revealed)
         if self._proof:
             comma = ", " if data else ""
@@ -232,7 +232,7 @@ class Client(Calls):
         )
 
     def _hidden(self, path: str) -> str:
-        """Give the path with each id as a short keyed hash, the same in all lines of the project."""
+        """Return the path with each id as a short keyed hash, the same in all log lines of the project."""
         return "/".join(
             segment if _WORD.fullmatch(segment) else hidden(segment) for segment in path.split("/")
         )
@@ -250,7 +250,10 @@ _WORD = re.compile(r"[a-z_]*")
 
 
 def _decoded(response: Response, body: bytes, needs: str) -> Any:
-    """Give the JSON of a success; raises the error of anything else."""
+    """Return the JSON of a success; raise the ``GraphError`` of any other answer.
+
+    An answer that cannot be read is ``UnknownFate``, because Graph may have executed the call.
+    """
     try:
         data = cleaned(json.loads(body))
     except (ValueError, RecursionError):
@@ -264,14 +267,14 @@ def _decoded(response: Response, body: bytes, needs: str) -> Any:
     if response.status not in OK:
         raise error_from(response.status, response.headers, data)
     if data is None:
-        raise UnknownFate(meaning="the answer is no JSON", status=response.status)
+        raise UnknownFate(meaning="the answer is not JSON", status=response.status)
     if needs and not (isinstance(data, Mapping) and text_of(data.get(needs))):
-        raise UnknownFate(meaning=f"the answer holds no {needs}", status=response.status)
+        raise UnknownFate(meaning=f"the answer has no {needs}", status=response.status)
     return data
 
 
 def _revealed(value: Any) -> str:
-    """Let a body hold a secret: it leaves with the bytes, and stands in no repr before."""
+    """Return the text of a ``Secret`` to the JSON encoder; until then no repr of the call shows it."""
     if isinstance(value, Secret):
         return value.reveal()
     raise TypeError(f"{type(value).__name__} has no JSON form")
@@ -291,17 +294,17 @@ def _proof(token: Secret, secret: Secret) -> Secret:
 
 def _checked_version(version: str) -> str:
     if version and not re.fullmatch(r"v[0-9]{1,3}\.[0-9]{1,3}", version):
-        raise DJMInvalidConfigException(f"A Graph version looks like v26.0, not like {version!r}")
+        raise DJMInvalidConfigException(f"{version!r} is not a Graph version; write it like v26.0")
     return version
 
 
 def _checked_url(url: str) -> str:
-    """Refuse an address that would carry the token where it does not belong."""
+    """Return the address; raise ``DJMInvalidConfigException`` if it would expose the token."""
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
-        raise DJMInvalidConfigException(f"Graph's address has to look like {GRAPH_URL}, not like {url!r}")
+        raise DJMInvalidConfigException(f"{url!r} is not an address of Graph; write it like {GRAPH_URL}")
     if parts.username or parts.password:
-        raise DJMInvalidConfigException("Graph's address must not hold a user or a password")
+        raise DJMInvalidConfigException("Graph's address must not contain a user or a password")
     if parts.scheme == "http" and not _is_near(parts.hostname):
         raise DJMInvalidConfigException(f"The token would go to {parts.hostname} unencrypted; use https")
     return url.rstrip("/")

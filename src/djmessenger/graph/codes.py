@@ -1,7 +1,7 @@
-"""What each documented code of a Graph error means, as data; ``djmessenger.graph.errors`` reads it.
+"""Documented codes of Graph errors with their meaning; ``djmessenger.graph.errors`` reads the table.
 
-Source of a row unless it says otherwise: the Messenger Platform's page "Error codes" (25 Jun 2026) and the
-Graph API's guide "Handle errors". Rows marked "seen" are known from public reports of the wire only.
+Source of a row unless the row names another: the Messenger Platform's page "Error codes" (25 Jun 2026) and the
+Graph API's guide "Handle errors". Rows marked "seen" rest on public reports of answers only.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """One row: the error's class by name, what the code means, what to do where the class is too general."""
+    """Class name of the error, meaning of the code, and an action if that of the class is too general."""
 
     kind: str
     meaning: str
@@ -144,7 +144,7 @@ CODES: dict[tuple[int, int | None], Row] = {
     (80006, None): Row(THROTTLED, "calls for Messenger are throttled"),
     (9000001, None): Row(REJECTED, "the message was deleted or is too old to be read"),
 }
-"""By code and subcode; ``None`` is the code with any other subcode."""
+"""Rows by code and subcode; the subcode ``None`` stands for any subcode without a row."""
 
 NUMBERS: dict[int, Row] = {
     1545041: Row(PERSON, "the person is not available"),
@@ -162,7 +162,7 @@ NUMBERS: dict[int, Row] = {
     **{number: Row(REJECTED, "a code of Messenger Extensions") for number in (2018154, 2018163, 2018166)},
     **{number: Row(REJECTED, "a code of Messenger Extensions") for number in range(2071010, 2071026)},
 }
-"""Numbers that the page prints without the code they belong to; they arrive as code or as subcode."""
+"""Rows of numbers that Meta's page prints without their code; they arrive as code or as subcode."""
 
 RANGES: tuple[tuple[range, Row], ...] = (
     (range(200, 300), Row(PERMISSION, "a permission is missing")),
@@ -172,11 +172,11 @@ RANGES: tuple[tuple[range, Row], ...] = (
 )
 
 UNSURE = frozenset({1, 2, 1200})
-"""Codes after which the message may have been delivered, but for subcodes with a row of their own."""
+"""Codes after which the message may have been delivered, unless the subcode has a row of its own."""
 
 
 def find(code: int | None, subcode: int | None) -> Row | None:
-    """Give the row of a code and subcode, or ``None`` when nothing is documented."""
+    """Return the row of a code and subcode, or ``None`` if Meta documents neither."""
     if code is None:
         return NUMBERS.get(subcode) if subcode is not None else None
     exact = CODES.get((code, subcode))
@@ -193,10 +193,11 @@ def find(code: int | None, subcode: int | None) -> Row | None:
 
 
 LONG_SUBCODE = 1_000_000
+"""Lowest subcode that has the same meaning under every code."""
 
 _SUBCODES: dict[int, Row] = {
     subcode: row
     for (code, subcode), row in CODES.items()
     if subcode is not None and subcode >= LONG_SUBCODE and code not in UNSURE
 }
-"""Long subcodes mean the same under every code; short ones (33, 99, 463) belong to theirs."""
+"""Rows by long subcode alone; a short subcode (33, 99, 463) has a meaning only with its code."""

@@ -1,4 +1,4 @@
-"""The client of the Page that is being worked for, without passing it through every call."""
+"""Current client: the client of the Page whose work this thread does, without a parameter for it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ _default: Callable[[], Client] | None = None
 
 
 def current() -> Client:
-    """Give the client bound here, else the default Page's.
+    """Return the client that is bound in this context, otherwise the client of the default Page.
 
-    ``DJMInvalidConfigException`` when there is neither.
+    Raise ``DJMInvalidConfigException`` if there is neither.
     """
     client = _bound.get()
     if client is not None:
         return client
     if _default is None:
-        raise DJMInvalidConfigException("No Graph client is bound and none is set as default")
+        raise DJMInvalidConfigException(
+            "No Graph client is bound and no default is set; call it after django.setup()"
+        )
     return _default()
 
 
 @contextmanager
 def bound(client: Client) -> Iterator[Client]:
-    """Make this the current client for what runs inside."""
+    """Bind ``client`` as the current client inside the ``with`` block."""
     token = _bound.set(client)
     try:
         yield client
@@ -37,6 +39,6 @@ def bound(client: Client) -> Iterator[Client]:
 
 
 def set_default(factory: Callable[[], Client] | None) -> None:
-    """Say who makes the client when none is bound."""
+    """Set the factory that ``current`` calls if no client is bound; ``None`` removes it."""
     global _default  # noqa: PLW0603
     _default = factory

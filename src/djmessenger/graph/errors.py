@@ -1,20 +1,20 @@
-"""The errors of calls to Graph, as one tree chosen by who has to act.
+"""The errors of calls to Graph, as one tree; the branch names the side that has to act::
 
     GraphError
-    ├── NotSent              nobody: nothing left this machine, the engine repeats it
-    ├── UnknownFate          nobody: Graph may have taken it; wait for the echo before a repeat
-    ├── RetryLater           nobody: wait ``after`` seconds
+    ├── NotSent              no action: nothing left this machine; the engine repeats the call
+    ├── UnknownFate          no action: Graph may have accepted it; wait for the echo before a repeat
+    ├── RetryLater           no action: wait ``after`` seconds
     │   ├── Throttled        a limit of calls is reached; the whole Page waits
     │   └── PageRestricted   Meta restricts the Page; the whole Page waits for days, its owner should know
-    ├── TokenError           whoever holds the token: make a new one; the whole Page waits
-    ├── PermissionMissing    whoever owns the app: App Review, a role, a switch
-    ├── PersonUnreachable    nobody, until the person writes again
-    ├── WindowClosed         nobody, until the person writes again; or another kind of message
-    ├── ThreadTaken          whoever has the conversation hands it over
-    ├── ProfileRefused       nobody: Graph does not tell about this person; remember it
+    ├── TokenError           the owner of the token: make a new one; the whole Page waits
+    ├── PermissionMissing    the owner of the app: App Review, a role, a switch
+    ├── PersonUnreachable    no action until the person writes again
+    ├── WindowClosed         no action until the person writes again; or another kind of message
+    ├── ThreadTaken          the app that has the conversation passes control
+    ├── ProfileRefused       no action: Graph returns nothing about this person; remember it
     └── MessageRejected      the bot's author: the message or the call is wrong
 
-They branch on ``code`` and ``error_subcode`` and never on Meta's words; the table is
+The class depends on ``code`` and ``error_subcode`` and never on Meta's words; the table is
 ``djmessenger.graph.codes``.
 """
 
@@ -35,20 +35,20 @@ from djmessenger.graph.wire import find_header
 Fate = Literal["unsent", "refused", "unknown"]
 
 LONGEST_WAIT = 24 * 3600.0
-"""Seconds; Meta counts calls over a rolling day, so a longer ``Retry-After`` is not believed."""
+"""Longest wait in seconds; Meta counts calls over a rolling day, so a longer ``Retry-After`` is cut."""
 
 
 class GraphError(DJMException):
     """A call to Graph did not succeed. All fields are safe to log: no token, no text of a person."""
 
     action: str = "Read the code in Meta's list of error codes."
-    """What to do about it, one sentence."""
+    """Advice to the operator, one sentence."""
     fate: ClassVar[Fate] = "refused"
-    """Whether the message got there: ``unsent`` (repeat it), ``refused`` (no), ``unknown`` (perhaps)."""
+    """Fate of the message: ``unsent`` (repeat it), ``refused`` (not accepted), ``unknown`` (perhaps accepted)."""
     pauses_page: ClassVar[bool] = False
-    """Whether every other call for the same Page would fail too."""
+    """True if every other call for the same Page would fail too."""
     usual_wait: ClassVar[float | None] = None
-    """Seconds; ``after`` where Meta names no time."""
+    """Value of ``after`` in seconds if Meta names no time."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class GraphError(DJMException):
 
     @property
     def data(self) -> dict[str, Any]:
-        """What Graph said, as JSON to store; empty where it said nothing."""
+        """Error object of Graph's answer, as JSON to store; empty if the answer had none."""
         said = {
             "message": self.message,
             "type": self.type,
@@ -128,21 +128,21 @@ def _restore(cls: type[GraphError], state: dict[str, Any]) -> GraphError:
 
 
 class NotSent(GraphError):
-    """Nothing left this machine: no address, refused, no TLS, or the time was over before the first byte."""
+    """No byte left this machine: no address, connection refused, no TLS, or a timeout before the first byte."""
 
     action = "Check the network and DJM_GRAPH_URL; the message is repeated by itself."
     fate = "unsent"
 
 
 class UnknownFate(GraphError):
-    """The request was written and what became of it is not known: it may have been accepted."""
+    """The request was written and no answer came: Graph may have accepted it."""
 
     action = "Wait for the echo before a repeat; repeat calls that only read at will."
     fate = "unknown"
 
 
 class RetryLater(GraphError):
-    """Not accepted now; accepted later. ``after`` is the time to wait in seconds, where Meta says one."""
+    """Not accepted now; accepted later. ``after`` is the time to wait in seconds, if Meta names one."""
 
     action = "Wait, then repeat; the message is repeated by itself."
     fate = "unsent"
@@ -151,7 +151,9 @@ class RetryLater(GraphError):
 class Throttled(RetryLater):
     """A limit of calls is reached for the Page or the app."""
 
-    action = "Wait until the usage headers say so and send less; the messages are repeated by themselves."
+    action = (
+        "Wait until the usage headers are below 100 and send less; the messages are repeated by themselves."
+    )
     pauses_page = True
 
 
@@ -194,11 +196,11 @@ class WindowClosed(GraphError):
 class ThreadTaken(GraphError):
     """Another app, or a human in the Page's inbox, has the conversation."""
 
-    action = "Ask for the conversation with request_thread_control, or wait until it is handed over."
+    action = "Request the conversation with request_thread_control, or wait until control is passed."
 
 
 class ProfileRefused(GraphError):
-    """Graph does not tell about this person, now or later; worth remembering for some weeks."""
+    """Graph returns no profile of this person, now or later; remember it for some weeks."""
 
     action = "Go on without a name; the app needs Business Asset User Profile Access to see profiles."
 
@@ -230,13 +232,14 @@ CLASSES: dict[str, type[GraphError]] = {
 TOO_MANY_REQUESTS = 429
 
 INTEGERS_END = 2**31
+"""First number that does not fit into an integer column of a database."""
 
 
 def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str = "") -> GraphError:
-    """Turn an answer that is no success into the error that says who has to act.
+    """Return the ``GraphError`` for an answer that is no success; never raise, whatever the answer is.
 
-    ``body`` is what came: bytes, text, or decoded JSON. Total: whatever comes gives an error, never raises.
-    What is not documented is ``UnknownFate``, the one mistake that loses and doubles nothing.
+    ``body`` is the body of the answer: bytes, text, or decoded JSON. An undocumented code is ``UnknownFate``,
+    because that class neither loses nor doubles a message.
     """
     envelope = _envelope(body)
     code, subcode = _number(envelope.get("code")), _number(envelope.get("error_subcode"))
@@ -281,7 +284,7 @@ def _meaning(envelope: Mapping[str, Any], status: int, transient: bool) -> str:
 
 
 def _number(value: Any) -> int | None:
-    """Read a code; ``None`` for what is none, or would fit no integer column of a database."""
+    """Return a code as a number, or ``None`` if it is none or fits no integer column of a database."""
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,18}", value):
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < INTEGERS_END:
@@ -290,7 +293,7 @@ def _number(value: Any) -> int | None:
 
 
 _TOKEN_LIKE = re.compile(r"[A-Za-z0-9|_-]{32,}")
-"""Meta's messages name a malformed token in full."""
+"""Texts that may be a token; Meta's messages quote a malformed token in full."""
 
 
 def _text(value: Any) -> str:

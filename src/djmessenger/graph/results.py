@@ -1,4 +1,4 @@
-"""What Graph answers, as small frozen values. Keys that are not known stay in ``extra``."""
+"""Answers of Graph as small frozen values; unknown keys are kept in ``extra``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class _Known:
 
     @classmethod
     def read(cls, data: Any) -> Self:
-        """Build it from what Graph answered; keys without a field go to ``extra``."""
+        """Build the result from an answer of Graph; a key without a field goes to ``extra``."""
         data = data if isinstance(data, Mapping) else {}
         names = {item.name for item in fields(cls)} - {"extra"}  # type: ignore[arg-type]
         known = {key: value for key, value in data.items() if key in names and value is not None}
@@ -24,14 +24,14 @@ class _Known:
 
 
 def text_of(value: Any) -> str:
-    """Give an id as text, whether it came as text or number; empty for anything else."""
+    """Return an id, text or number, as text; empty for any other value."""
     if isinstance(value, str):
         return value
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def time_of(value: Any) -> datetime.datetime | None:
-    """Read Graph's ``2026-06-01T12:00:00+0000`` or a Unix time in seconds."""
+    """Return the time of Graph's ``2026-06-01T12:00:00+0000`` or of a Unix time in seconds, otherwise ``None``."""
     try:
         if isinstance(value, str):
             found = datetime.datetime.fromisoformat(value)
@@ -48,18 +48,18 @@ class Sent:
     """A send that Graph accepted."""
 
     recipient_id: str = ""
-    """Empty when the recipient was a ``user_ref`` or a phone number."""
+    """Page-scoped id; empty if the recipient was a ``user_ref`` or a phone number."""
     message_id: str = ""
-    """Empty for sender actions only."""
+    """Message id; empty for sender actions only."""
     attachment_id: str = ""
-    """Where a reusable attachment was sent."""
+    """Id of the attachment if the message had a reusable one."""
     status_code: int = 200
     data: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)
 class Done:
-    """The answer of a call that gives nothing but success; false when Graph said it did not."""
+    """Answer of a call that returns success alone; false if Graph reported a failure."""
 
     success: bool
     data: Any = field(default=None, repr=False)
@@ -69,7 +69,7 @@ class Done:
 
     @classmethod
     def read(cls, data: Any) -> Self:
-        """Read ``{"success": true}`` in its spellings and ``{"result": "..."}``."""
+        """Build it from ``{"success": true}`` in all its spellings, or from ``{"result": "..."}``."""
         said = data if isinstance(data, Mapping) else {"success": data}
         success = said.get("success") in (True, "true", "True", 1) or "success" in str(said.get("result", ""))
         return cls(success, data)
@@ -77,23 +77,23 @@ class Done:
 
 @dataclass(frozen=True)
 class Profile(_Known):
-    """A person, as far as Graph tells (Messenger Platform, "User Profile API", 2026)."""
+    """Profile of a person; a field that Graph does not return is empty ("User Profile API", 2026)."""
 
     id: str = ""
     name: str = field(default="", repr=False)
     first_name: str = field(default="", repr=False)
     last_name: str = field(default="", repr=False)
     profile_pic: str = field(default="", repr=False)
-    """Address that expires."""
+    """URL of the picture; it expires."""
     locale: str = ""
     timezone: float | None = None
-    """Hours from UTC; may be a fraction (5.5, -3.5)."""
+    """Hours ahead of UTC; may be a fraction (5.5, -3.5)."""
     gender: str = ""
     extra: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
     def read(cls, data: Any) -> Self:
-        """Read it; a field of a wrong type counts as not there."""
+        """Build the profile; a field of a wrong type is treated as absent."""
         data = dict(data) if isinstance(data, Mapping) else {}
         for key, value in list(data.items()):
             if key == "id":
@@ -115,7 +115,7 @@ def _hours(value: Any) -> float | None:
 
 @dataclass(frozen=True)
 class MessengerProfile(_Known):
-    """The properties of a Page's Messenger Profile that are set; ``None`` where one is not."""
+    """Properties of a Page's Messenger Profile; ``None`` for a property that is not set."""
 
     greeting: list[Any] | None = None
     get_started: Mapping[str, Any] | None = None
@@ -128,14 +128,14 @@ class MessengerProfile(_Known):
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def json(self) -> dict[str, Any]:
-        """Give what is set, as it is sent back to set it again."""
+        """Return the properties that are set, in the form in which ``set_messenger_profile`` takes them."""
         own = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
         return {**{key: value for key, value in own.items() if value is not None}, **self.extra}
 
 
 @dataclass(frozen=True)
 class UserSettings(_Known):
-    """The menu of one person and that of the Page."""
+    """Menu of one person and menu of the Page."""
 
     user_level_persistent_menu: list[Any] | None = None
     page_level_persistent_menu: list[Any] | None = None
@@ -144,7 +144,7 @@ class UserSettings(_Known):
 
 @dataclass(frozen=True)
 class Persona(_Known):
-    """A name and picture to speak under."""
+    """Name and picture under which a Page can send messages."""
 
     id: str = ""
     name: str = ""
@@ -173,10 +173,10 @@ class Subscription(_Known):
 
 @dataclass(frozen=True)
 class AppSubscription(_Known):
-    """What an app asked Meta to post, for one object, and where (Graph API, "Application subscriptions", v26.0)."""
+    """Webhook subscription of an app for one object (Graph API, "Application subscriptions", v26.0)."""
 
     object: str = ""
-    """``page`` or ``instagram``, for a bot."""
+    """Kind of object; ``page`` or ``instagram`` for a bot."""
     callback_url: str = ""
     active: bool | None = None
     fields: tuple[str, ...] = ()
@@ -184,7 +184,7 @@ class AppSubscription(_Known):
 
     @classmethod
     def read(cls, data: Any) -> Self:
-        """Read it; a field comes as its name, or with its version."""
+        """Build it; Graph sends each field as a name, or as an object with name and version."""
         data = dict(data) if isinstance(data, Mapping) else {}
         listed = data.get("fields") if isinstance(data.get("fields"), list) else []
         named = [item.get("name") if isinstance(item, Mapping) else item for item in listed or ()]
@@ -194,24 +194,24 @@ class AppSubscription(_Known):
 
 @dataclass(frozen=True)
 class TokenInfo:
-    """What Graph tells about a token (Graph API, "Debug-Token", v26.0)."""
+    """Graph's facts about a token (Graph API, "Debug-Token", v26.0)."""
 
     is_valid: bool = False
     app_id: str = ""
     type: str = ""
-    """``PAGE`` for the token of a Page."""
+    """Kind of token; ``PAGE`` for the token of a Page."""
     profile_id: str = ""
-    """The Page, where it is the token of one."""
+    """Id of the Page if it is the token of a Page."""
     scopes: tuple[str, ...] = ()
     expires_at: datetime.datetime | None = None
-    """``None`` where it does not expire."""
+    """End of the token; ``None`` if it does not expire."""
     data_access_expires_at: datetime.datetime | None = None
     problem: str = ""
-    """Why it is not valid, in Meta's words."""
+    """Meta's reason why the token is not valid."""
 
     @classmethod
     def read(cls, data: Any) -> Self:
-        """Read it; 0 stands for never."""
+        """Build it; the time 0 in Graph's answer stands for never."""
         data = data if isinstance(data, Mapping) else {}
         scopes = data.get("scopes")
         error = data.get("error")
@@ -247,7 +247,7 @@ class MessageTemplate(_Known):
     id: str = ""
     name: str = ""
     status: str = ""
-    """``APPROVED``, ``PENDING``, ``REJECTED``, ``PAUSED``, ..."""
+    """Status of the review: ``APPROVED``, ``PENDING``, ``REJECTED``, ``PAUSED``, ..."""
     category: str = ""
     language: str = ""
     components: list[Any] = field(default_factory=list)
@@ -256,7 +256,7 @@ class MessageTemplate(_Known):
 
 @dataclass(frozen=True)
 class ThreadOwner:
-    """The app that has a conversation; both empty when nobody has it or it is not visible."""
+    """App that has control of a conversation; both fields are empty if no app has it or it is not visible."""
 
     app_id: str = ""
     expiration: datetime.datetime | None = None
@@ -264,7 +264,7 @@ class ThreadOwner:
 
 @dataclass(frozen=True)
 class ConversationInfo(_Known):
-    """A conversation as Graph keeps it."""
+    """A conversation in Graph."""
 
     id: str = ""
     updated_time: datetime.datetime | None = None
@@ -283,7 +283,7 @@ class ConversationInfo(_Known):
 
 @dataclass(frozen=True)
 class MessageInfo:
-    """A message as Graph keeps it; only the 20 newest of a conversation can be read."""
+    """A message in Graph; only the 20 newest of a conversation can be read."""
 
     id: str
     created_time: datetime.datetime | None = None
@@ -295,7 +295,7 @@ class MessageInfo:
 
     @classmethod
     def read(cls, data: Any) -> Self:
-        """Read it with whatever fields were asked for."""
+        """Build it; a field that the call did not request is empty."""
         data = data if isinstance(data, Mapping) else {}
         sender = data.get("from")
         message = data.get("message")
@@ -311,7 +311,7 @@ class MessageInfo:
 
 
 def items_of(answer: Any) -> list[Mapping[str, Any]]:
-    """Give the objects of a ``{"data": [...]}``."""
+    """Return the objects of a ``{"data": [...]}``."""
     data = answer.get("data") if isinstance(answer, Mapping) else None
     return [item for item in data if isinstance(item, Mapping)] if isinstance(data, list) else []
 
@@ -321,7 +321,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Paged(Generic[Item]):
-    """One page of a list; ``after`` goes into the same call for the next page, empty on the last."""
+    """One page of a list; pass ``after`` to the same call for the next page. It is empty on the last page."""
 
     items: tuple[Item, ...]
     after: str = ""
@@ -334,7 +334,7 @@ class Paged(Generic[Item]):
 
 
 def after_of(answer: Any) -> str:
-    """Give the cursor of the next page of a list, empty when there is none."""
+    """Return the cursor of the next page of a list, or an empty text on the last page."""
     paging = answer.get("paging") if isinstance(answer, Mapping) else None
     if not isinstance(paging, Mapping) or not paging.get("next"):
         return ""
@@ -350,7 +350,7 @@ class BatchAnswer:
     error: GraphError | None = None
 
     def get(self) -> Any:
-        """Give the JSON; raises the error."""
+        """Return the JSON, or raise the error."""
         if self.error is not None:
             raise self.error
         return self.data

@@ -1,7 +1,7 @@
-"""The transport that speaks HTTP to Graph: urllib3's pool, with a deadline over the whole call.
+"""The HTTP transport of the Graph client: a connection pool of urllib3 with one deadline for the whole call.
 
-urllib3 gives pooling, TLS verification and parsing. Its timeouts count each read anew, so an answer that
-drips byte by byte never ends; here each socket operation gets only what is left of the call's time.
+urllib3 provides pooling, TLS verification and parsing. Its timeout starts again at each read, so an answer of
+one byte a second would never time out. Here each socket operation gets the rest of the call's time.
 """
 
 from __future__ import annotations
@@ -30,17 +30,21 @@ from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
 from djmessenger.graph.wire import Request, Response
 
 MAX_ANSWER = 8 * 1024 * 1024
-"""Bytes of an answer, before and after decompression; a longer one is not read to its end."""
+"""Largest size of an answer in bytes, before and after decompression; a larger one is not read further."""
 
 IDLE = 30.0
-"""Seconds after which an idle connection is not used again: the other end may be closing it at that moment,
-and a request written then has an unknown fate."""
+"""Seconds after which an idle connection is not used again.
+
+The other end may close an older connection at that moment. A request written then has an unknown fate.
+Test: ``test_an_idle_connection_is_not_trusted_for_long``.
+"""
 
 CHUNK = 64 * 1024
+"""Bytes of one read."""
 
 
 class _CallDeadline:
-    """One call under way in this thread."""
+    """Deadline of the call that this thread makes, and whether its first byte was written."""
 
     __slots__ = ("deadline", "started")
 
@@ -49,7 +53,7 @@ class _CallDeadline:
         self.started = False
 
     def left(self) -> float:
-        """Give the seconds left; ``TimeoutError`` when there are none."""
+        """Return the seconds until the deadline; raise ``TimeoutError`` after it."""
         left = self.deadline - clock.seconds()
         if left <= 0:
             raise TimeoutError("the call's time is over")
@@ -60,7 +64,7 @@ _call_deadline: ContextVar[_CallDeadline] = ContextVar("djmessenger_graph_call_d
 
 
 class _TimedReader(io.RawIOBase):
-    """Reads from a socket with what is left of the call's time, one operation at a time."""
+    """Reader of a socket that sets the rest of the call's time as timeout before each read."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -79,7 +83,7 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """What ``http.client`` needs of a socket to read a response."""
+    """The part of a socket that ``http.client`` needs to read a response."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -93,7 +97,7 @@ def _timed_response(sock: socket.socket, *args: Any, **kwargs: Any) -> http.clie
 
 
 class _Timed(HTTPConnection):
-    """A connection that keeps the deadline of the call that uses it, and notes when its first byte leaves."""
+    """Connection that keeps the deadline of its current call and records that the first byte was written."""
 
     response_class = staticmethod(_timed_response)  # type: ignore[assignment]
     _last_used = 0.0
@@ -103,7 +107,7 @@ class _Timed(HTTPConnection):
         return super().is_connected and clock.seconds() - self._last_used < IDLE
 
     def _new_conn(self) -> socket.socket:
-        """Connect to the first address that answers, all of them within the time of the call."""
+        """Connect to the first address that accepts; all attempts share the time of the call."""
         flight = _call_deadline.get()
         try:
             addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
@@ -123,7 +127,7 @@ class _Timed(HTTPConnection):
             else:
                 return sock
         if isinstance(failure, (BrokenPipeError, ConnectionResetError)):
-            # urllib3 takes these for an early answer, and would read it from the socket that is not there.
+            # urllib3 takes these two errors for an early answer and would read from a socket that does not exist.
             raise ConnectionAbortedError("reset while connecting") from failure
         raise failure
 
@@ -132,6 +136,7 @@ class _Timed(HTTPConnection):
             self.connect()
         flight = _call_deadline.get()
         self.sock.settimeout(flight.left())
+        # Before the write: a send that fails halfway may have delivered the request, so its fate is unknown.
         flight.started = True
         self._last_used = clock.seconds()
         super().send(data)
@@ -150,10 +155,11 @@ class _SecurePool(HTTPSConnectionPool):
 
 
 class PooledTransport:
-    """The default transport: keep-alive connections shared by all threads, made anew in a forked child.
+    """The default transport: keep-alive connections that all threads share; a forked child opens its own.
 
-    ``connections`` is how many calls to one host run at once; more of them wait, within their own time.
-    ``ca_certs`` is a file of certificates to trust besides the system's. TLS is verified always.
+    At most ``connections`` calls to one host run at once. Further calls wait for a free connection, within their
+    own time. ``ca_certs`` is a file of certificates that are trusted in addition to the system's. TLS certificates
+    are always verified.
     """
 
     def __init__(
@@ -175,11 +181,17 @@ class PooledTransport:
         self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
 
     def close(self) -> None:
-        """Close the idle connections; the transport stays usable."""
+        """Close the idle connections; the transport can still be used."""
         self._manager.clear()
 
     def send(self, request: Request) -> Response:
-        """Send it; ``NotSent`` or ``UnknownFate`` when no whole answer came."""
+        """Send the request and return the response.
+
+        Raise ``NotSent`` or ``UnknownFate`` if no complete answer came.
+        """
+        # After a fork, parent and child would write to the same sockets and read each other's answers.
+        # Threads of the child can arrive here together; the second check lets one of them alone replace the pool.
+        # Test: test_a_forked_child_does_not_share_connections.
         if self._pid != os.getpid():
             with self._lock:
                 if self._pid != os.getpid():
@@ -196,7 +208,7 @@ class PooledTransport:
             _call_deadline.reset(token)
         if answer is not None:
             return answer
-        # Raised out here, without frame, cause or context of urllib3: those hold the headers and the token.
+        # Raised outside of ``except``: frame, cause and context of urllib3 would show headers and token in a traceback.
         raise _translated(failure, started=flight.started)
 
     def _exchange(self, request: Request, flight: _CallDeadline) -> Response:
@@ -230,11 +242,11 @@ class PooledTransport:
 
 
 def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
-    """Undo gzip, at most to ``limit`` bytes: a few kilobytes may stand for gigabytes."""
+    """Return the body without gzip, at most ``limit`` bytes: kilobytes of gzip may contain gigabytes."""
     if encoding.lower() in {"", "identity"} or not body:
         return body
     if encoding.lower() != "gzip":
-        raise UnknownFate("the answer is compressed in a way nobody asked for")
+        raise UnknownFate("the answer has a compression that the request did not offer")
     stream = zlib.decompressobj(wbits=31)
     try:
         content = stream.decompress(body, limit + 1)
@@ -248,10 +260,11 @@ def _decompressed(body: bytes, encoding: str, limit: int) -> bytes:
 
 
 def _translated(failure: BaseException, *, started: bool) -> BaseException:
-    """Give an error that says in plain words what happened and drags no frames along.
+    """Return the error to raise in place of ``failure``, without frames, cause and context.
 
-    Whatever breaks in after the first byte, a task's time limit too, leaves the fate unknown; what asks the
-    process to end passes as it is.
+    Each failure after the first byte is ``UnknownFate``, the time limit of a task included. A failure before the
+    first byte is ``NotSent`` if it comes from the network. ``KeyboardInterrupt``, ``SystemExit`` and errors of
+    this program stay as they are.
     """
     if isinstance(failure, GraphError):
         return _bare(failure)
@@ -276,11 +289,11 @@ _REASONS: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
     ((ssl.SSLError, SSLError), "TLS failed", "TLS broke before the whole answer came"),
     ((ConnectionRefusedError,), "the connection was refused", ""),
 )
-"""Kinds of failure, what to call them before the first byte, and after it where that differs."""
+"""Kinds of failure with their text before the first byte, and after it if that text differs."""
 
 
 def _words(failure: BaseException, *, started: bool) -> str:
-    """Say what happened without the library's own text, which may quote the request."""
+    """Return a text for the failure without the text of urllib3, which may quote the request."""
     seen: list[BaseException] = []
     cause: BaseException | None = failure
     while cause is not None and cause not in seen:
@@ -302,7 +315,7 @@ _PROOF = re.compile(r"((?:appsecret_proof|access_token)=)[^&\s\"']+")
 
 
 class _Scrub(logging.Filter):
-    """urllib3 logs addresses, and frames that hold them; the proof of a GET travels in its query."""
+    """Filter that removes proof and token from the log of urllib3, which contains the query of each GET."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if isinstance(record.args, tuple):
@@ -319,5 +332,5 @@ for _name in ("urllib3.connectionpool", "urllib3.connection"):
 
 @functools.cache
 def default_transport() -> PooledTransport:
-    """Give the transport that clients share when they name none."""
+    """Return the transport that clients share unless they name another."""
     return PooledTransport()

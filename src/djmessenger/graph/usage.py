@@ -1,6 +1,6 @@
-"""How much of Meta's limits is used, read from the headers of each answer.
+"""Usage of Meta's limits, read from the headers of each answer.
 
-Source: the Graph API's page "Rate Limits" (read 2026-08-13). Percentages; throttled at 100.
+Source: the Graph API's page "Rate Limits" (read 2026-08-13). Values are percentages; Meta throttles at 100.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from djmessenger.graph.wire import find_header
 
 @dataclass(frozen=True)
 class Usage:
-    """One counter: percentages of what is allowed."""
+    """One counter, in percent of the limit."""
 
     call_count: float = 0
     total_cputime: float = 0
     total_time: float = 0
     regain_after: float | None = None
-    """Seconds until calls are accepted again, where Meta says it."""
+    """Seconds until calls are accepted again; ``None`` if Meta names no time."""
     type: str = ""
-    """Of a business use case: ``messenger``, ``pages``, ..."""
+    """Business use case, such as ``messenger`` or ``pages``; empty for app and Page."""
 
     @property
     def peak(self) -> float:
@@ -37,7 +37,7 @@ class UsageReport:
     app: Usage | None = None
     page: Usage | None = None
     business: Mapping[str, tuple[Usage, ...]] = field(default_factory=dict)
-    """By id of the business or Page."""
+    """Counters of the business use cases, by id of the business or Page."""
 
     @property
     def all(self) -> tuple[Usage, ...]:
@@ -46,16 +46,16 @@ class UsageReport:
 
     @property
     def peak(self) -> float:
-        """The highest percentage; 0 when nothing is known."""
+        """Highest percentage; 0 if there is no counter."""
         return max((usage.peak for usage in self.all), default=0)
 
     @property
     def regain_after(self) -> float | None:
-        """Seconds until calls are accepted again; ``None`` when Meta says nothing."""
+        """Seconds until calls are accepted again; ``None`` if Meta names no time."""
         return max((usage.regain_after for usage in self.all if usage.regain_after), default=None)
 
     def updated(self, newer: UsageReport) -> UsageReport:
-        """Give the latest of each counter."""
+        """Return a report with the counters of ``newer``, and those of this report that ``newer`` lacks."""
         return UsageReport(
             app=newer.app or self.app,
             page=newer.page or self.page,
@@ -64,7 +64,10 @@ class UsageReport:
 
 
 def parse_usage(headers: Mapping[str, str]) -> UsageReport:
-    """Read ``X-App-Usage``, ``X-Page-Usage`` and ``X-Business-Use-Case-Usage``; leave junk out."""
+    """Return the counters in the headers of an answer; skip values that cannot be read.
+
+    Headers: ``X-App-Usage``, ``X-Page-Usage`` and ``X-Business-Use-Case-Usage``.
+    """
     business = _json(headers, "X-Business-Use-Case-Usage")
     return UsageReport(
         app=_usage(_json(headers, "X-App-Usage")),

@@ -1,4 +1,4 @@
-"""The values of the client and its transport: a call, the request it becomes, the response."""
+"""Values that client and transport exchange: a call, the request made from it, the response."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from djmessenger.exceptions import DJMInvalidValueException
 
 
 class Secret:
-    """A token or secret that no repr, log line or pickle shows; ``reveal()`` gives it where it is used."""
+    """A token or secret that no repr, log line or pickle shows; ``reveal()`` returns the text."""
 
     __slots__ = ("_value",)
 
@@ -22,7 +22,7 @@ class Secret:
         if not value.isascii() or any(char.isspace() or not char.isprintable() for char in value):
             value = "***"
             raise DJMInvalidValueException(
-                "A token or secret holds a space, a line break or a letter outside ASCII"
+                "A token or secret contains a space, a line break or a character outside ASCII"
             )
         self._value = value
 
@@ -30,7 +30,7 @@ class Secret:
         return self._value
 
     def hide_in(self, body: bytes) -> bytes:
-        """Give the bytes with stars where the secret stood."""
+        """Return ``body`` with ``***`` in place of the secret."""
         return body.replace(self._value.encode(), b"***") if self._value else body
 
     def __bool__(self) -> bool:
@@ -46,7 +46,7 @@ class Secret:
         return "***"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("A secret is not pickled")
+        raise TypeError("A Secret cannot be pickled; pass the text of it and build a new Secret")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Upload:
     name: str
     content: bytes | Path = field(repr=False)
     content_type: str = ""
-    """Guessed from the name when empty; Meta refuses an audio file without an ``audio/*`` type."""
+    """Media type; guessed from the name if empty. Meta refuses an audio file without an ``audio/*`` type."""
 
     @classmethod
     def from_path(cls, path: str | Path, content_type: str = "") -> Self:
@@ -64,7 +64,7 @@ class Upload:
         return cls(path.name, path, content_type)
 
     def read(self) -> bytes:
-        """Give the bytes; ``OSError`` when the file cannot be read."""
+        """Return the bytes; raise ``OSError`` if the file cannot be read."""
         return self.content.read_bytes() if isinstance(self.content, Path) else self.content
 
     @property
@@ -77,11 +77,11 @@ _PATH = re.compile(r"/?(?:[A-Za-z0-9_.~%:|=@!$,;+-]+/)*[A-Za-z0-9_.~%:|=@!$,;+-]
 
 @dataclass(frozen=True)
 class Call:
-    """One call to Graph as a value: no host, no version, no token.
+    """One call to Graph as a value, without host, version and token.
 
-    ``json`` is the body, ``params`` go to the query (values that are no text are written as JSON), ``files``
-    makes the body multipart with the keys of ``json`` as fields. The repr leaves out what people wrote.
-    ``DJMInvalidValueException`` when the path is no plain path below the version.
+    ``json`` is the body. ``params`` form the query; a value that is no text is written as JSON. ``files`` makes the
+    body multipart with the keys of ``json`` as fields. The repr omits the texts of people.
+    Raise ``DJMInvalidValueException`` for an unknown method or a path that is not a plain path below the version.
     """
 
     method: str
@@ -90,26 +90,30 @@ class Call:
     params: Mapping[str, Any] | None = field(default=None, repr=False)
     files: Mapping[str, Upload] | None = None
     timeout: float | None = None
-    """Seconds for this call, where it is not the client's usual time."""
+    """Seconds for this call; ``None`` stands for the time of the client."""
 
     def __post_init__(self) -> None:
         if self.method not in {"GET", "POST", "DELETE"}:
-            raise DJMInvalidValueException(f"Graph knows GET, POST and DELETE, not {self.method!r}")
+            raise DJMInvalidValueException(
+                f"{self.method!r} is not a method of Graph; use GET, POST or DELETE"
+            )
         if not _PATH.fullmatch(self.path) or ".." in self.path:
-            raise DJMInvalidValueException(f"Not a path below the Graph version: {self.path!r}")
+            raise DJMInvalidValueException(
+                f"{self.path!r} is not a path below the Graph version; write it like me/messages"
+            )
         object.__setattr__(self, "path", self.path.strip("/"))
 
 
 @dataclass(frozen=True, repr=False)
 class Request:
-    """What a transport sends. Header and body hold secrets, so the repr shows neither, nor the query."""
+    """One HTTP request. Headers, body and query contain secrets, so the repr shows none of them."""
 
     method: str
     url: str
     headers: Mapping[str, str]
     body: bytes | None
     timeout: float
-    """Seconds from connecting to the last byte of the answer."""
+    """Seconds from the start of the connection to the last byte of the answer."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url.partition('?')[0]}>"
@@ -117,7 +121,7 @@ class Request:
 
 @dataclass(frozen=True, repr=False)
 class Response:
-    """What came back, whole and decompressed."""
+    """One HTTP response, complete and decompressed."""
 
     status: int
     headers: Mapping[str, str]
@@ -131,18 +135,17 @@ class Response:
 
 
 class Transport(Protocol):
-    """Sends one request and gives the response.
+    """An object that sends one request and returns the response; threads may share it.
 
-    Raises ``NotSent`` when nothing left this machine and ``UnknownFate`` when something did and no whole
-    answer came; follows no redirect, repeats nothing, keeps the total time of the request. Threads share
-    one.
+    ``send`` raises ``NotSent`` if no byte left this machine, and ``UnknownFate`` if bytes left and no complete
+    answer came. It follows no redirect, repeats no request and ends within the time of the request.
     """
 
     def send(self, request: Request, /) -> Response: ...
 
 
 def find_header(headers: Mapping[str, str], name: str) -> str:
-    """Give a header whatever its case, or an empty text."""
+    """Return a header regardless of the case of its name, or an empty text."""
     value = headers.get(name)
     if value is None:
         wanted = name.lower()
