@@ -24,10 +24,10 @@ def batch_entry(call: Call) -> dict[str, str]:
     if call.files:
         raise DJMInvalidValueException("A batch cannot contain a call with files; upload the file first")
     query = _form(call.params)
-    made = {"method": call.method, "relative_url": f"{call.path}?{query}" if query else call.path}
+    entry = {"method": call.method, "relative_url": f"{call.path}?{query}" if query else call.path}
     if call.json:
-        made["body"] = _form(call.json)
-    return made
+        entry["body"] = _form(call.json)
+    return entry
 
 
 def _form(values: Mapping[str, Any] | None) -> str:

@@ -131,13 +131,13 @@ class Calls:
             files={"filedata": file} if file else None,
         )
         status, data = self._answer(call, needs="message_id" if "message" in body else "")
-        given = data if isinstance(data, Mapping) else {}
+        answer = data if isinstance(data, Mapping) else {}
         return Sent(
-            recipient_id=text_of(given.get("recipient_id")),
-            message_id=text_of(given.get("message_id")),
-            attachment_id=text_of(given.get("attachment_id")),
+            recipient_id=text_of(answer.get("recipient_id")),
+            message_id=text_of(answer.get("message_id")),
+            attachment_id=text_of(answer.get("attachment_id")),
             status_code=status,
-            data=given,
+            data=answer,
         )
 
     def private_reply(
@@ -459,5 +459,5 @@ class Calls:
 
     def app_permissions(self) -> dict[str, str]:
         """Return the status of each permission that App Review has decided (Graph API, v26.0)."""
-        found = items_of(self._get(self._page("permissions")))
-        return {text_of(item.get("permission")): text_of(item.get("status")).lower() for item in found}
+        permissions = items_of(self._get(self._page("permissions")))
+        return {text_of(item.get("permission")): text_of(item.get("status")).lower() for item in permissions}

@@ -238,11 +238,11 @@ class Client(Calls):
         )
 
 
-def _clock_skew(response: Response, known: float | None) -> float | None:
+def _clock_skew(response: Response, previous: float | None) -> float | None:
     try:
         theirs = email.utils.parsedate_to_datetime(response.header("Date")).timestamp()
     except (ValueError, TypeError, IndexError, OverflowError):
-        return known
+        return previous
     return time.time() - theirs
 
 

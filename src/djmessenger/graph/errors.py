@@ -87,7 +87,7 @@ class GraphError(DJMException):
     @property
     def data(self) -> dict[str, Any]:
         """Error object of Graph's answer, as JSON to store; empty if the answer had none."""
-        said = {
+        error = {
             "message": self.message,
             "type": self.type,
             "code": self.code,
@@ -97,14 +97,14 @@ class GraphError(DJMException):
             "error_user_msg": self.user_message,
             "fbtrace_id": self.fbtrace_id,
         }
-        said = {key: value for key, value in said.items() if value not in ("", None, False)}
-        return {"error": said} if said else {}
+        error = {key: value for key, value in error.items() if value not in ("", None, False)}
+        return {"error": error} if error else {}
 
     def __str__(self) -> str:
         number = "" if self.code is None else f" {self.code}"
         if self.subcode is not None:
             number += f"/{self.subcode}"
-        said = ": ".join(part for part in (self.meaning, self.message) if part)
+        reason = ": ".join(part for part in (self.meaning, self.message) if part)
         facts = [
             f"{name} {value}"
             for name, value in (
@@ -114,8 +114,8 @@ class GraphError(DJMException):
             )
             if value
         ]
-        where = f" [{', '.join(facts)}]" if facts else ""
-        return f"{type(self).__name__}{number}: {said or 'no reason given'}{where}"
+        details = f" [{', '.join(facts)}]" if facts else ""
+        return f"{type(self).__name__}{number}: {reason or 'no reason given'}{details}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restore, (type(self), dict(vars(self)))
@@ -305,8 +305,8 @@ def _text(value: Any) -> str:
 
 
 def _after(headers: Mapping[str, str]) -> float | None:
-    said = _retry_after(find_header(headers, "Retry-After"))
-    wait = parse_usage(headers).regain_after if said is None else said
+    retry_after = _retry_after(find_header(headers, "Retry-After"))
+    wait = parse_usage(headers).regain_after if retry_after is None else retry_after
     return None if wait is None or wait <= 0 else min(wait, LONGEST_WAIT)
 
 

@@ -18,9 +18,9 @@ class _Known:
         """Build the result from an answer of Graph; a key without a field goes to ``extra``."""
         data = data if isinstance(data, Mapping) else {}
         names = {item.name for item in fields(cls)} - {"extra"}  # type: ignore[arg-type]
-        known = {key: value for key, value in data.items() if key in names and value is not None}
+        arguments = {key: value for key, value in data.items() if key in names and value is not None}
         extra = {key: value for key, value in data.items() if key not in names}
-        return cls(**known, extra=extra)  # type: ignore[call-arg]
+        return cls(**arguments, extra=extra)  # type: ignore[call-arg]
 
 
 def text_of(value: Any) -> str:
@@ -34,8 +34,8 @@ def time_of(value: Any) -> datetime.datetime | None:
     """Return the time of Graph's ``2026-06-01T12:00:00+0000`` or of a Unix time in seconds, otherwise ``None``."""
     try:
         if isinstance(value, str):
-            found = datetime.datetime.fromisoformat(value)
-            return found if found.tzinfo else found.replace(tzinfo=datetime.UTC)
+            parsed = datetime.datetime.fromisoformat(value)
+            return parsed if parsed.tzinfo else parsed.replace(tzinfo=datetime.UTC)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return datetime.datetime.fromtimestamp(value, datetime.UTC)
     except (ValueError, OverflowError, OSError):
@@ -70,8 +70,10 @@ class Done:
     @classmethod
     def read(cls, data: Any) -> Self:
         """Build it from ``{"success": true}`` in all its spellings, or from ``{"result": "..."}``."""
-        said = data if isinstance(data, Mapping) else {"success": data}
-        success = said.get("success") in (True, "true", "True", 1) or "success" in str(said.get("result", ""))
+        answer = data if isinstance(data, Mapping) else {"success": data}
+        success = answer.get("success") in (True, "true", "True", 1) or "success" in str(
+            answer.get("result", "")
+        )
         return cls(success, data)
 
 
@@ -129,8 +131,8 @@ class MessengerProfile(_Known):
 
     def json(self) -> dict[str, Any]:
         """Return the properties that are set, in the form in which ``set_messenger_profile`` takes them."""
-        own = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
-        return {**{key: value for key, value in own.items() if value is not None}, **self.extra}
+        properties = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "extra"}
+        return {**{key: value for key, value in properties.items() if value is not None}, **self.extra}
 
 
 @dataclass(frozen=True)
@@ -186,9 +188,9 @@ class AppSubscription(_Known):
     def read(cls, data: Any) -> Self:
         """Build it; Graph sends each field as a name, or as an object with name and version."""
         data = dict(data) if isinstance(data, Mapping) else {}
-        listed = data.get("fields") if isinstance(data.get("fields"), list) else []
-        named = [item.get("name") if isinstance(item, Mapping) else item for item in listed or ()]
-        data["fields"] = tuple(name for name in named if isinstance(name, str))
+        items = data.get("fields") if isinstance(data.get("fields"), list) else []
+        names = [item.get("name") if isinstance(item, Mapping) else item for item in items or ()]
+        data["fields"] = tuple(name for name in names if isinstance(name, str))
         return super().read(data)
 
 

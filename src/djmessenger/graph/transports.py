@@ -46,18 +46,18 @@ CHUNK = 64 * 1024
 class _CallDeadline:
     """Deadline of the call that this thread makes, and whether its first byte was written."""
 
-    __slots__ = ("deadline", "started")
+    __slots__ = ("ends_at", "started")
 
     def __init__(self, timeout: float) -> None:
-        self.deadline = clock.seconds() + timeout
+        self.ends_at = clock.seconds() + timeout
         self.started = False
 
-    def left(self) -> float:
+    def seconds_left(self) -> float:
         """Return the seconds until the deadline; raise ``TimeoutError`` after it."""
-        left = self.deadline - clock.seconds()
-        if left <= 0:
+        seconds = self.ends_at - clock.seconds()
+        if seconds <= 0:
             raise TimeoutError("the call's time is over")
-        return left
+        return seconds
 
 
 _call_deadline: ContextVar[_CallDeadline] = ContextVar("djmessenger_graph_call_deadline")
@@ -74,7 +74,7 @@ class _TimedReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(_call_deadline.get().left())
+        self._sock.settimeout(_call_deadline.get().seconds_left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class _Timed(HTTPConnection):
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that accepts; all attempts share the time of the call."""
-        flight = _call_deadline.get()
+        deadline = _call_deadline.get()
         try:
             addresses = socket.getaddrinfo(self._dns_host, self.port, type=socket.SOCK_STREAM)
         except (socket.gaierror, UnicodeError) as error:
@@ -117,10 +117,10 @@ class _Timed(HTTPConnection):
         for family, kind, protocol, _, address in addresses:
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(flight.left())
+                sock.settimeout(deadline.seconds_left())
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 sock.connect(address)
-                sock.settimeout(flight.left())
+                sock.settimeout(deadline.seconds_left())
             except OSError as error:
                 sock.close()
                 failure = error
@@ -134,10 +134,10 @@ class _Timed(HTTPConnection):
     def send(self, data: Any) -> None:
         if self.sock is None:
             self.connect()
-        flight = _call_deadline.get()
-        self.sock.settimeout(flight.left())
+        deadline = _call_deadline.get()
+        self.sock.settimeout(deadline.seconds_left())
         # Before the write: a send that fails halfway may have delivered the request, so its fate is unknown.
-        flight.started = True
+        deadline.started = True
         self._last_used = clock.seconds()
         super().send(data)
 
@@ -196,12 +196,12 @@ class PooledTransport:
             with self._lock:
                 if self._pid != os.getpid():
                     self._open()
-        flight = _CallDeadline(request.timeout)
+        deadline = _CallDeadline(request.timeout)
         answer: Response | None = None
         failure: BaseException
-        token = _call_deadline.set(flight)
+        token = _call_deadline.set(deadline)
         try:
-            answer = self._exchange(request, flight)
+            answer = self._exchange(request, deadline)
         except BaseException as error:  # noqa: BLE001
             failure = error
         finally:
@@ -209,9 +209,9 @@ class PooledTransport:
         if answer is not None:
             return answer
         # Raised outside of ``except``: frame, cause and context of urllib3 would show headers and token in a traceback.
-        raise _translated(failure, started=flight.started)
+        raise _translated(failure, started=deadline.started)
 
-    def _exchange(self, request: Request, flight: _CallDeadline) -> Response:
+    def _exchange(self, request: Request, deadline: _CallDeadline) -> Response:
         response = self._manager.request(
             request.method,
             request.url,
@@ -219,8 +219,8 @@ class PooledTransport:
             body=request.body,
             redirect=False,
             retries=False,
-            timeout=urllib3.Timeout(total=flight.left()),
-            pool_timeout=flight.left(),
+            timeout=urllib3.Timeout(total=deadline.seconds_left()),
+            pool_timeout=deadline.seconds_left(),
             preload_content=False,
             decode_content=False,
         )

@@ -41,8 +41,8 @@ class UsageReport:
 
     @property
     def all(self) -> tuple[Usage, ...]:
-        found = [usage for usage in (self.app, self.page) if usage]
-        return (*found, *(usage for usages in self.business.values() for usage in usages))
+        counters = [usage for usage in (self.app, self.page) if usage]
+        return (*counters, *(usage for usages in self.business.values() for usage in usages))
 
     @property
     def peak(self) -> float:

@@ -148,6 +148,6 @@ def find_header(headers: Mapping[str, str], name: str) -> str:
     """Return a header regardless of the case of its name, or an empty text."""
     value = headers.get(name)
     if value is None:
-        wanted = name.lower()
-        value = next((value for key, value in headers.items() if key.lower() == wanted), "")
+        lower = name.lower()
+        value = next((value for key, value in headers.items() if key.lower() == lower), "")
     return value
