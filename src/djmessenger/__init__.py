@@ -1,4 +1,4 @@
-"""djmessenger: a Django app with which a Django developer runs a Messenger bot for real customers."""
+"""djmessenger: a Django app for Messenger and Instagram bots."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _STAGES = {"alpha": "a", "beta": "b", "rc": "rc"}
 
 
 def get_version(version: tuple[int, int, int, str, int] | None = None) -> str:
-    """Give a version tuple as PEP 440 text; without an argument, that of this package."""
+    """Return a version tuple as PEP 440 text; without an argument, the version of this package."""
     major, minor, micro, stage, serial = version or VERSION
     main = f"{major}.{minor}.{micro}" if micro else f"{major}.{minor}"
     if stage == "final":
@@ -23,9 +23,9 @@ def get_version(version: tuple[int, int, int, str, int] | None = None) -> str:
 
 
 def get_git_changeset() -> str | None:
-    """Give the UTC time of the newest commit as ``YYYYMMDDHHMMSS``, or None outside a git checkout.
+    """Return the UTC time of the newest commit as ``YYYYMMDDHHMMSS``, or None outside a git checkout.
 
-    A number for development versions; nothing promises that it is unique.
+    The number orders development versions; two commits of one second have the same number.
     """
     command = ["git", "log", "-1", "--format=%ct", "HEAD"]
     try:

@@ -1,4 +1,4 @@
-"""``djmessenger demo`` and ``djmessenger emulator``: a bot to look at, and Meta to try a bot against."""
+"""Commands ``djmessenger demo``, a sample bot, and ``djmessenger emulator``, a stand-in for Meta."""
 
 from __future__ import annotations
 
@@ -14,29 +14,27 @@ from messenger_emulator import run as emulator
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; gives the exit code."""
+    """Run a command and return its exit code."""
     parser = argparse.ArgumentParser(prog="djmessenger", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     demo = commands.add_parser(
         "demo",
-        help="a coffee shop's bot answers real callbacks; then the admin stays open",
-        description="Migrates a small database, starts a coffee shop's bot and a stand-in for Meta on this "
-        "machine, lets three people visit over real HTTP, prints what was said and which rule said it, and "
-        "keeps the admin open.",
+        help="run the bot of a coffee shop against the emulator, then keep its admin open",
+        description="Migrate a small database, start the bot of a coffee shop and a stand-in for Meta on this machine, "
+        "send the messages of three people over HTTP, print each message with the rule that answered it, and "
+        "keep the admin open.",
     )
-    demo.add_argument("--port", type=int, default=8000, help="port of the site, 0 for any free one (8000)")
+    demo.add_argument("--port", type=int, default=8000, help="port of the site; 0 selects a free port (8000)")
+    demo.add_argument("--folder", type=Path, default=Path(".demo"), help="folder of database and log (.demo)")
     demo.add_argument(
-        "--folder", type=Path, default=Path(".demo"), help="where database and log are kept (.demo)"
-    )
-    demo.add_argument(
-        "--once", action="store_true", help="end after the visit, with 1 if something went wrong"
+        "--once", action="store_true", help="end after the visit, with exit code 1 if something failed"
     )
     demo.set_defaults(run=_demo)
     stand_in = commands.add_parser(
         "emulator",
-        help="a stand-in for Graph and for the sender of callbacks, for bots in any language",
-        description="Serves what Graph would answer, posts to your webhook what Meta would post, and lets you type "
-        "what a person says.",
+        help="run a stand-in for Graph and for the sender of callbacks, for a bot in any language",
+        description="Answer calls as Graph does, post callbacks to your webhook as Meta does, and read from the "
+        "terminal the messages of a person.",
     )
     emulator.add_arguments(stand_in)
     stand_in.set_defaults(run=emulator.run)

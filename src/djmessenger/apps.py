@@ -1,4 +1,4 @@
-"""The Django app."""
+"""Configuration of the Django app."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from django.utils.translation import gettext_lazy as _
 
 
 class DjmessengerConfig(AppConfig):
-    """Wires the parts when all apps are there, and loads every ``messenger.py``."""
+    """App configuration that connects the parts after all apps are loaded, and loads every ``messenger.py``."""
 
     name = "djmessenger"
     label = "djmessenger"
@@ -17,7 +17,7 @@ class DjmessengerConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
-        # Models are loaded here; at the import of this module they are not.
+        # These modules import models, which are not loaded yet when Django imports this file.
         import djmessenger.checks  # noqa: F401, PLC0415
         from djmessenger.bot import install  # noqa: PLC0415
         from djmessenger.operations.profile_apply import auto_configure  # noqa: PLC0415

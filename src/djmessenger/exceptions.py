@@ -1,21 +1,21 @@
-"""The errors that djmessenger raises, as one tree.
+"""The errors that djmessenger raises, as one tree::
 
     DJMException
     ├── DJMInvalidConfigException      settings, a policy or a message break a rule of the platform
-    │   ├── TokenKeyError              a token in the database cannot be read with the keys there are
+    │   ├── TokenKeyError              a token in the database cannot be read with ``DJM_TOKEN_KEYS``
     │   └── InvalidField               a field of a message or profile; also a DJMInvalidValueException
-    │       └── LimitExceeded          it is over a dated limit
-    │           └── HasEnded           it was withdrawn by Meta on a day that has come
+    │       └── LimitExceeded          the field is over a dated limit
+    │           └── HasEnded           Meta has withdrawn the field
     └── DJMInvalidValueException       a value cannot be accepted
 
-Graph's refusals have a tree of their own, ``djmessenger.graph.errors``, under the same root.
+The errors of Graph have a tree of their own under the same root, ``djmessenger.graph.errors``.
 """
 
 from __future__ import annotations
 
 
 class DJMException(Exception):
-    """Root of every exception that djmessenger raises on purpose."""
+    """Root of all exceptions of djmessenger."""
 
 
 class DJMInvalidConfigException(DJMException):
@@ -23,7 +23,7 @@ class DJMInvalidConfigException(DJMException):
 
 
 class TokenKeyError(DJMInvalidConfigException):
-    """A token in the database cannot be kept or read: ``DJM_TOKEN_KEYS`` is missing, broken or of another time."""
+    """A token cannot be encrypted or decrypted: wrong ``DJM_TOKEN_KEYS``, or no package ``cryptography``."""
 
 
 class DJMInvalidValueException(DJMException):
@@ -31,7 +31,7 @@ class DJMInvalidValueException(DJMException):
 
 
 class InvalidField(DJMInvalidConfigException, DJMInvalidValueException):
-    """A field of a message or of a profile is missing or wrong: names the field and the problem."""
+    """A field of a message or of a profile is missing or wrong; the error names field and problem."""
 
     def __init__(self, field: str, problem: str, source: str = "") -> None:
         self.field = field
@@ -44,7 +44,7 @@ class InvalidField(DJMInvalidConfigException, DJMInvalidValueException):
 
 
 class LimitExceeded(InvalidField):
-    """A field is over a limit of the platform: names the field, the limit and where the limit stands."""
+    """A field is over a limit of the platform; the error names field, limit and source of the limit."""
 
     def __init__(self, field: str, limit: str, source: str = "") -> None:
         self.limit = limit
@@ -52,4 +52,4 @@ class LimitExceeded(InvalidField):
 
 
 class HasEnded(LimitExceeded):
-    """What the field asks for was withdrawn by Meta; raised when it is sent, never while a program starts."""
+    """Meta has withdrawn the feature that the field requests; raised at sending, never while a program starts."""

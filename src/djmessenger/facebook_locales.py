@@ -1,4 +1,4 @@
-"""The locales that Facebook knows, what stands in for a missing one, and their names in Django."""
+"""The locales of Facebook, their fallbacks, and their language codes in Django."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class FacebookLocale(enum.Enum):
-    """One member per locale of Meta's list ("Localization", facebook.com/translations; state of 2026)."""
+    """Locales of Meta's list ("Localization", facebook.com/translations; state of 2026)."""
 
     af_ZA = "af_ZA"
     ak_GH = "ak_GH"
@@ -181,7 +181,7 @@ class FacebookLocale(enum.Enum):
 
 
 class _Names(Iterable[str], Container[object], Protocol):
-    """Names that can be walked and asked."""
+    """A container of names that can be iterated."""
 
 
 _PREFERRED: dict[str, tuple[str, ...]] = {
@@ -194,7 +194,7 @@ _PREFERRED: dict[str, tuple[str, ...]] = {
     "zh-hant": ("zh_TW", "zh_HK"),
     "no": ("nb_NO", "nn_NO"),
 }
-"""Who speaks for a language first; a language that is not here has one locale that matters."""
+"""Preferred fallbacks by language; a language without a row has one main locale."""
 
 _TRADITIONAL = frozenset({"zh_tw", "zh_hk", "zh_mo", "zh_hant"})
 
@@ -216,19 +216,19 @@ _DJANGO: dict[str, str] = {
     "ja_KS": "ja",
     "qz_MM": "my",
 }
-"""Where Django's code is not simply the language."""
+"""Django's language codes of locales whose code is not the language alone."""
 
 
 def find_locale(locale: FacebookLocale | str | None) -> FacebookLocale | None:
-    """Give the member for a name however it is spelt (``zh_TW``, ``zh-tw``), else ``None``."""
+    """Return the member with this name in any spelling (``zh_TW``, ``zh-tw``), otherwise ``None``."""
     return locale if isinstance(locale, FacebookLocale) else _BY_NAME.get(_folded(locale))
 
 
 def fallbacks(locale: FacebookLocale | str | None, *, among: _Names) -> Iterator[str]:
-    """Give those of the names ``among`` that serve a reader of the locale, the best first.
+    """Yield those of the names ``among`` that a reader of the locale understands, the best first.
 
-    The locale itself; then who speaks for its language (``zh_TW`` for ``zh_HK``, ``en_US`` for ``en_GB``);
-    then any other of that language. Simplified and traditional Chinese do not stand in for each other.
+    The locale itself is first. The preferred locales of its language follow (``zh_TW`` for ``zh_HK``, ``en_US``
+    for ``en_GB``), then all others of that language. Simplified and traditional Chinese never replace each other.
     """
     wanted = locale.name if isinstance(locale, FacebookLocale) else locale
     if not isinstance(wanted, str) or not wanted:
@@ -244,7 +244,7 @@ def fallbacks(locale: FacebookLocale | str | None, *, among: _Names) -> Iterator
 
 
 def language_code(locale: FacebookLocale | str | None) -> str | None:
-    """Give Django's language code (``zh-hant``, ``pt-br``, ``de``), ``None`` for an unknown locale."""
+    """Return Django's language code (``zh-hant``, ``pt-br``, ``de``), or ``None`` for an unknown locale."""
     member = find_locale(locale)
     if member is None:
         return None

@@ -1,4 +1,4 @@
-"""What a log line may say: ids as hashes that bring lines together and betray nobody, errors without their words."""
+"""Values for log lines: a hash in place of an id of Meta, and an error without its text."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import hashlib
 from django.conf import settings
 
 _SIZE = 5
-"""Bytes; enough to tell the people of one log apart."""
+"""Bytes of a hash; enough to distinguish the people in one log."""
 
 
 def error_label(error: BaseException) -> str:
-    """Name an exception without its words, which may be a person's or Meta's: its class, and Graph's codes."""
+    """Return class and Graph codes of an exception, without its text, which may quote a person or Meta."""
     code, subcode = getattr(error, "code", None), getattr(error, "subcode", None)
     codes = "/".join(str(number) for number in (code, subcode) if isinstance(number, int))
     return f"{type(error).__name__} {codes}".strip()
 
 
 def hidden(identity: object) -> str:
-    """Give a short hash of an id of Meta's, keyed with ``SECRET_KEY``: the same in all processes of a project."""
+    """Return a short hash of an id of Meta, keyed with ``SECRET_KEY``.
+
+    All processes of a project return the same hash for the same id.
+    """
     text = "" if identity is None else str(identity)
     if not text:
         return ""

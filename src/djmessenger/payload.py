@@ -1,6 +1,6 @@
-"""What a tap brings back: JSON in a string, with the name of the class that understands it.
+"""Payloads of buttons and quick replies: JSON text that names its own class.
 
-A payload travels with a button or a quick reply and comes back when a person taps it::
+Meta returns the payload when a person taps the button::
 
     class MyProductPayload(Payload):
         def __init__(self, name, price):
@@ -8,9 +8,9 @@ A payload travels with a button or a quick reply and comes back when a person ta
             self.name = name
             self.price = price
 
-The name comes back from outside. It is looked up among the ``Payload`` subclasses that are loaded already;
-nothing is ever imported because of it. So a module with payload classes must be loaded at start; every
-``messenger.py`` is.
+The class name in a payload comes from the network, so no module is imported because of it. The name is looked up
+among the ``Payload`` subclasses that are already loaded. A module with payload classes must therefore be loaded
+at start, as every ``messenger.py`` is.
 """
 
 from __future__ import annotations
@@ -25,37 +25,37 @@ from djmessenger.utils.serializable import Serializable
 from djmessenger.utils.utils import get_class_name
 
 MAX_LENGTH = 1000
-"""Characters a payload may have: Messenger Platform, "Quick Replies" and "Postback" pages, April 2026."""
+"""Largest length in characters: Messenger Platform, "Quick Replies" and "Postback", April 2026."""
 
 
 class Payload(Serializable, ABC):
-    """Parent of custom payloads; a subclass runs this constructor in its own."""
+    """Parent of custom payloads; the constructor of a subclass calls this one."""
 
     PAYLOAD_CLASS_ATTRIBUTE: ClassVar[str] = "payload_class"
-    """Key under which the class name travels."""
+    """Key of the class name in the JSON."""
 
     def __init__(self) -> None:
         setattr(self, self.PAYLOAD_CLASS_ATTRIBUTE, get_class_name(type(self)))
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the JSON-ready dict, which names the class even where its constructor forgot the parent's."""
+        """Return the JSON-ready dict; it names the class even if a subclass did not call this constructor."""
         return {**super().json_unordered(), self.PAYLOAD_CLASS_ATTRIBUTE: get_class_name(type(self))}
 
     def get_class(self) -> type[Payload]:
-        """Give the concrete class."""
+        """Return the concrete class."""
         return type(self)
 
     def is_valid(self) -> bool:
-        """Tell whether the serialized form fits into Meta's limit of 1000 characters."""
+        """Return whether the serialized form fits into Meta's limit of 1000 characters."""
         return len(self.serialize()) <= MAX_LENGTH
 
     @classmethod
     def get_instance(cls, json_data: str | dict[str, Any]) -> Payload:
-        """Give an instance of the class that the JSON names.
+        """Build an instance of the class that the JSON names.
 
-        Raises ``ValueError`` when the argument is empty, is neither text nor a dict, cannot be parsed, is
-        no JSON object, names no class, or cannot become an instance of the class; ``ImportError`` when the
-        module of the class is not loaded; ``AttributeError`` when the module lacks the class.
+        Raise ``ValueError`` if the argument is empty, is neither text nor a dict, is no JSON object, names no
+        class, or cannot become an instance of the class. Raise ``ImportError`` if the module of the class is not
+        loaded, and ``AttributeError`` if the module lacks the class.
         """
         data = _as_dict(json_data)
         found = _named_class(data.get(Payload.PAYLOAD_CLASS_ATTRIBUTE))
@@ -94,7 +94,7 @@ class PersistentMenuFivePayload(Payload):
 
 
 def find_payload_class(text: str) -> type[Payload] | None:
-    """Give the loaded ``Payload`` subclass that a payload text names, ``None`` for any other text."""
+    """Return the loaded ``Payload`` subclass that a payload text names, or ``None`` for any other text."""
     if not text.lstrip().startswith("{"):
         return None
     try:
@@ -124,7 +124,7 @@ def _named_class(name: object) -> type[Payload]:
     found: type[Payload] | None = None
     for candidate in _loaded(Payload):
         if name in (get_class_name(candidate), f"{candidate.__module__}.{candidate.__name__}"):
-            # Of two classes under one name, the one defined last is what the module holds now.
+            # A module that was loaded twice leaves two classes with one name; the later one is in the module now.
             found = candidate
     if found is not None:
         return found

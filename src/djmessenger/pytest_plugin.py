@@ -1,4 +1,7 @@
-"""The pytest plugin: a fixture ``messenger``, found by itself where pytest-django is installed too."""
+"""The pytest plugin with the fixture ``messenger``; pytest loads it by its entry point.
+
+The fixture needs pytest-django.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,7 @@ import pytest
 
 @pytest.fixture
 def messenger(db: None, settings: Any) -> Iterator[Any]:
-    """Meta with one Page and its app, persons who write to it, and the bot of this project."""
-    # By name: Django is not set up yet when pytest reads this file.
+    """Start an emulated Meta with one Page, its app and people, connected to the bot of this project."""
+    # Imported by name, because Django is not set up yet when pytest imports this file.
     with import_module("djmessenger.testing").Messenger(settings) as kit:
         yield kit

@@ -1,8 +1,8 @@
-"""Signatures of Meta: of the callbacks it posts, and of the calls made to it.
+"""Signatures of callbacks from Meta and of calls to Graph.
 
-Platform facts: Messenger Platform, "Webhooks" (set-up page, May 2026): the header ``X-Hub-Signature-256``
-holds ``sha256=`` and the HMAC-SHA256 of the body under the App Secret, as 64 lower-case hex digits. Graph
-API, "Secure requests": ``appsecret_proof`` is the HMAC-SHA256 of the access token under the App Secret.
+Sources: Messenger Platform, "Webhooks" (set-up page, May 2026). The header ``X-Hub-Signature-256`` contains
+``sha256=`` and the HMAC-SHA256 of the body under the App Secret, as 64 lower-case hex digits. Graph API, "Secure
+requests". ``appsecret_proof`` is the HMAC-SHA256 of the access token under the App Secret.
 """
 
 from __future__ import annotations
@@ -16,19 +16,20 @@ _HEADER = re.compile(r"sha256=[0-9a-f]{64}", re.ASCII)
 
 
 def sign(secret: str, body: bytes) -> str:
-    """Give the value of ``X-Hub-Signature-256`` for these very bytes."""
+    """Return the value of ``X-Hub-Signature-256`` for exactly these bytes."""
     return f"sha256={_digest(secret, body)}"
 
 
 def verify(body: bytes, header: str | None, secrets: Mapping[str, str]) -> str | None:
-    """Give the id of the app whose secret signed the body, or ``None``.
+    """Return the id of the app whose secret signed the body, or ``None``; never raise, whatever the header is.
 
-    ``secrets`` maps app id (may be ``""`` where it is not known) to App Secret; an empty secret matches
-    nothing. The body is the one the socket gave: Meta signs its own escaped spelling, which no
-    re-serialising reproduces. Never raises, whatever the header holds.
+    ``secrets`` maps app id to App Secret; the id is ``""`` if it is not known. An empty secret matches no
+    signature. ``body`` must be the bytes from the socket: Meta signs its own escaped JSON, and parsed JSON that
+    is written again has other bytes.
     """
     if header is None or not _HEADER.fullmatch(header):
         return None
+    # No early return: the time of the comparison must not depend on the position of the secret.
     given = header.encode("ascii")
     signer: str | None = None
     for app_id, secret in secrets.items():
@@ -38,7 +39,7 @@ def verify(body: bytes, header: str | None, secrets: Mapping[str, str]) -> str |
 
 
 def appsecret_proof(token: str, secret: str) -> str:
-    """Give what goes with every Graph call made under ``token``: a stolen token alone is of no use."""
+    """Return the proof that each Graph call with ``token`` carries; without it a stolen token is useless."""
     return _digest(secret, token.encode())
 
 

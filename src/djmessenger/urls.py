@@ -1,4 +1,4 @@
-"""Where Meta finds the bot: the path of ``DJM_ENDPOINT``, with or without a final slash; below it, its health."""
+"""URLs of the bot: webhook at ``DJM_ENDPOINT``, with or without a final slash, and ``health`` below it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The door for Meta, verification by GET and callbacks by POST; and the page for monitors."""
+"""The webhook, with verification by GET and callbacks by POST, and the health page for monitors."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ _WELL_FORMED_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}", re.ASCII)
 class DJMBotView(View):
     """The webhook.
 
-    The status of a POST depends on method, size, signature and whether the database took the body, never on
-    what a correctly signed body says: Meta unsubscribes a Page whose endpoint fails for an hour.
-    The view leaves ``ATOMIC_REQUESTS``, since 200 promises a committed row.
+    The status of a POST depends on method, size, signature and the database, never on the content of a signed body.
+    Meta unsubscribes a Page whose endpoint fails for an hour. The view runs outside of ``ATOMIC_REQUESTS``,
+    because the answer 200 promises a committed row.
     """
 
     http_method_names = ["get", "post"]  # noqa: RUF012 - as Django declares it
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
-        """Give the view with its marks, set once: decorators of ``dispatch`` would be passed by each request."""
+        """Return the view with its decorators applied once; decorators of ``dispatch`` would run in each request."""
         return csrf_exempt(login_not_required(transaction.non_atomic_requests(super().as_view(**initkwargs))))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
@@ -66,19 +66,26 @@ class DJMBotView(View):
         return _text("", 403)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Take a callback in: cheap refusals first, then the body, its signature and its row."""
+        """Store a callback and answer 200; refuse a wrong one with 403 or 413.
+
+        Answer 503 if ``DJM_APP_SECRET`` is empty or the database fails, so that Meta delivers the callback again.
+        The cheap checks come first: header, size, signature. The row is committed before the dispatcher runs.
+        """
         signed = app_settings.DJM_VERIFY_SIGNATURE
         signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
         if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
-            return self._refuse("it carries no X-Hub-Signature-256")
+            return self._refuse("it has no valid X-Hub-Signature-256 header")
         try:
             body = _read(request, app_settings.DJM_MAX_BODY)
         except (RawPostDataException, OSError):
             return self._refuse("its body could not be read; a middleware may have read it before")
         if body is None:
-            logger.warning("A callback is too large", extra={"action": "callback_too_large"})
+            logger.warning(
+                "A callback is larger than DJM_MAX_BODY and was refused with 413",
+                extra={"action": "callback_too_large"},
+            )
             return _text("", 413)
-        # The secrets are no local of this frame, which what follows may show to a log with its traceback.
+        # The secrets are no local variable here, because a traceback of this frame can show its variables in a log.
         app_id = signatures.verify(body, signature, bot.app_secrets()) if signed else ""
         if app_id is None:
             why = "its signature is not made with DJM_APP_SECRET"
@@ -86,23 +93,31 @@ class DJMBotView(View):
         try:
             callback_id = intake.store(body, app_id)
         except DatabaseError:
-            logger.exception("A callback could not be stored", extra={"action": "callback_not_stored"})
+            logger.exception(
+                "A callback could not be stored; the answer is 503, and Meta delivers it again",
+                extra={"action": "callback_not_stored"},
+            )
             return _text("", 503)
         try:
             bot.get_dispatcher().callback_stored(callback_id)
         except Exception:
-            # The row is committed: a sweep handles what this call could not.
-            logger.exception("A stored callback waits", extra={"action": "callback_waits"})
+            # The row is committed, so a failure here must not become a 500: Meta would deliver the callback again.
+            logger.exception(
+                "The dispatcher failed for callback %s; the callback is stored, and the next sweep processes it",
+                callback_id,
+                extra={"action": "callback_waits"},
+            )
         return _text("", 200)
 
     @staticmethod
     def _refuse(why: str) -> HttpResponse:
         if app_settings.DJM_VERIFY_SIGNATURE and not bot.app_secrets():
             logger.error(
-                "DJM_APP_SECRET is empty, so no callback can be verified", extra={"action": "no_app_secret"}
+                "A callback was refused with 503, because DJM_APP_SECRET is empty; set it to the App Secret",
+                extra={"action": "no_app_secret"},
             )
             return _text("", 503)
-        logger.warning("A callback is refused: %s", why, extra={"action": "callback_refused"})
+        logger.warning("A callback was refused with 403: %s", why, extra={"action": "callback_refused"})
         return _text("", 403)
 
 
@@ -112,10 +127,10 @@ class DJMBotView(View):
 @never_cache
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:
-    """Tell a monitor whether the database answers and the work is done in time: 200 or 503, and figures as JSON.
+    """Return 200 if the database answers and no work is late, otherwise 503; the body has the figures as JSON.
 
-    For whoever sends ``Authorization: Bearer`` with ``DJM_HEALTH_TOKEN``, and for signed-in staff; 403 else. A
-    paused Page is told and is no 503: restarting the bot would not mend it.
+    Allowed for a request with ``Authorization: Bearer`` and ``DJM_HEALTH_TOKEN``, and for signed-in staff;
+    otherwise 403. A paused Page is in the figures but causes no 503, because a restart of the bot would not help.
     """
     most = app_settings.DJM_HEALTH_MAX_WAIT
     try:
@@ -123,7 +138,10 @@ def health(request: HttpRequest) -> JsonResponse:
             return JsonResponse({}, status=403)
         figures = read_health()
     except DatabaseError:
-        logger.exception("The database did not answer", extra={"action": "database_away"})
+        logger.exception(
+            "The database did not answer a health request; the answer is 503",
+            extra={"action": "database_away"},
+        )
         return JsonResponse({"ok": False, "problem": "the database does not answer"}, status=503)
     ok = figures["oldest_wait"] <= most
     problem = "" if ok else f"something waits longer than {most:g} s: does a worker run?"
@@ -140,9 +158,9 @@ def _may_see_health(request: HttpRequest) -> bool:
 
 
 def _read(request: HttpRequest, limit: int) -> bytes | None:
-    """Give the raw body, or None when it is over the limit, in bytes.
+    """Return the raw body, or ``None`` if it has more than ``limit`` bytes.
 
-    Read from the stream: Django's own limit answers 400, and is too small for a full batch of Meta's.
+    The stream is read directly, because Django's own limit answers 400 and is too small for a full callback.
     """
     if hasattr(request, "_body"):
         return request.body if len(request.body) <= limit else None
@@ -150,7 +168,7 @@ def _read(request: HttpRequest, limit: int) -> bytes | None:
         if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
             return None
     except ValueError:
-        # No number, and none that Django reads by either: there is no body then.
+        # Django reads no body either if CONTENT_LENGTH is not a number.
         return b""
     body = request.read(limit + 1)
     return body if len(body) <= limit else None

@@ -1,4 +1,4 @@
-"""The stand-in for Meta under its documented names; the package itself is ``messenger_emulator``."""
+"""The emulator under its documented names; the package itself is ``messenger_emulator``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The stand-in for Meta over a socket."""
+"""The server of the emulator under its documented name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The emulator as a transport of the Graph client: no socket between the two."""
+"""The emulator as a transport of the Graph client, without a socket."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from messenger_emulator.core import Emulator, NoAnswer
 
 
 class EmulatorTransport:
-    """Hands a request of the client to an emulator in the same process."""
+    """Transport that passes each request to an emulator in the same process."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
 
     def send(self, request: Request, /) -> Response:
-        """Give the answer; ``NotSent`` and ``UnknownFate`` for the faults that leave the caller without one."""
+        """Return the answer of the emulator; raise ``NotSent`` or ``UnknownFate`` for a fault without an answer."""
         parts = urlsplit(request.url)
         try:
             status, headers, body = self.emulator.handle(

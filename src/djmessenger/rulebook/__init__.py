@@ -1,8 +1,8 @@
-"""The dated rulebook: what Meta allows, since when, until when, and where that is written.
+"""The dated rulebook: limits and retirements of Meta's platform, with dates and sources.
 
 Messages, checks and docs read one table; the emulator has a table of its own. A project overrides a row in
-``DJM_RULEBOOK`` without waiting for a release: a limit by its new number, something that ends by its new date,
-or by ``None`` when it does not end::
+``DJM_RULEBOOK`` without waiting for a release. The override of a limit is a number. The override of a retirement
+is a date, or ``None`` if it does not end::
 
     DJM_RULEBOOK = {"buttons.count": 4, "tag.ACCOUNT_UPDATE": None, "graph.v21.0": "2027-03-01"}
 """
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 table: Mapping[str, Row] = MappingProxyType({row.key: row for row in TABLE})
-"""The rows as they are printed, without overrides."""
+"""Rows by key, without overrides."""
 
 
 class Problem(NamedTuple):
@@ -42,9 +42,9 @@ class Problem(NamedTuple):
 
 
 def row(key: str) -> Row:
-    """Give one row with its override; ``KeyError`` when the table has none of that key.
+    """Return one row with its override; raise ``KeyError`` if the table has no such key.
 
-    An override that cannot be used is passed over here; ``problems`` tells of it.
+    An override that cannot be used is ignored here and listed by ``problems``.
     """
     printed = table[key]
     overrides = _read_overrides()
@@ -55,12 +55,12 @@ def row(key: str) -> Row:
 
 
 def rows() -> Mapping[str, Row]:
-    """Give all rows by key, with their overrides."""
+    """Return all rows by key, with their overrides."""
     return {key: row(key) for key in table}
 
 
 def limit(key: str) -> int:
-    """Give the number that the row holds; ``KeyError`` when there is no row, or it holds no number."""
+    """Return the number of the row; raise ``KeyError`` if there is no row, or its value is no number."""
     value = row(key).value
     if not isinstance(value, int):
         raise KeyError(f"row {key!r} of the rulebook is not a number")
@@ -68,7 +68,7 @@ def limit(key: str) -> int:
 
 
 def retirement(key: str, on: datetime.date) -> Row | None:
-    """Give the row when what it tells of has ended on that day, else ``None``, also for an unknown key."""
+    """Return the row if it has ended on that day, otherwise ``None``; ``None`` for an unknown key too."""
     if key not in table:
         return None
     found = row(key)
@@ -76,14 +76,14 @@ def retirement(key: str, on: datetime.date) -> Row | None:
 
 
 def ending_within(days: int, on: datetime.date) -> list[Row]:
-    """Give the rows that end after that day and not later than so many days on, the nearest end first."""
+    """Return the rows that end in the ``days`` days after that day, the nearest end first."""
     last = on + datetime.timedelta(days=days)
     ending = [found for found in rows().values() if found.until is not None and on < found.until <= last]
     return sorted(ending, key=lambda found: (found.until or last, found.key))
 
 
 def problems() -> list[Problem]:
-    """Give the overrides that cannot be used, each with the reason; for a system check to print."""
+    """Return the overrides that cannot be used, each with the reason; a system check prints them."""
     raw: Any = app_settings.DJM_RULEBOOK
     if not isinstance(raw, Mapping):
         return [Problem("", f"overrides are a dict by key of a row, not {type(raw).__name__}")]
@@ -104,7 +104,7 @@ def _read_overrides() -> Mapping[str, Any]:
 
 
 def _overridden(printed: Row, value: Any) -> Row | str:
-    """Give the row with the new value, or the reason why it cannot have it."""
+    """Return the row with the new value, or the reason why the value cannot be used."""
     if printed.value is None:
         return _with_new_end(printed, value)
     if type(value) is not type(printed.value):

@@ -1,4 +1,4 @@
-"""The table of the rulebook: what Meta's pages say, as they stood when they were read.
+"""The table of the rulebook: facts of Meta's pages on the day when each page was read.
 
 A new row needs a value, a sentence, the page and the day it was read; nothing else in the project changes.
 """
@@ -9,7 +9,7 @@ import datetime
 from dataclasses import dataclass
 
 READ = datetime.date(2026, 11, 23)
-"""Day on which the pages were last read."""
+"""Day of the last reading of the pages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,18 +18,18 @@ class Row:
 
     key: str
     value: int | str | None
-    """The limit, in the unit that ``what`` names; ``None`` where the row only says from when until when."""
+    """Limit in the unit that ``what`` names; ``None`` if the row has dates only."""
     what: str
     source: str
-    """The page of Meta, or what else the fact rests on."""
+    """Page of Meta, or another source of the fact."""
     date: datetime.date
-    """The day the source was read."""
+    """Day on which the source was read."""
     since: datetime.date | None = None
-    """First day on which it holds; ``None`` when it is older than this table."""
+    """First day on which the fact applies; ``None`` if it is older than this table."""
     until: datetime.date | None = None
-    """First day on which it no longer holds; ``None`` when no end is announced."""
+    """First day on which the fact no longer applies; ``None`` if no end is announced."""
     instead: str = ""
-    """What to use once it has ended."""
+    """Replacement after the end."""
 
 
 _ROOT = "https://developers.facebook.com/documentation/business-messaging/messenger-platform"
@@ -221,7 +221,7 @@ TABLE: tuple[Row, ...] = (
         ("rate.user_menu", 10, "calls for the menu of one person in 10 minutes"),
     ),
     *_limits(BATCH, ("batch.count", 50, "calls in one batch")),
-    # What ends
+    # Retirements
     *(
         _ends(
             f"tag.{tag}",

@@ -1,1 +1,1 @@
-"""Closed room: ``serializable``, ``default_routing_policy``, ``utils`` are documented; nothing joins them."""
+"""Documented modules ``serializable``, ``default_routing_policy`` and ``utils``; no new module is added here."""

@@ -1,4 +1,4 @@
-"""The documented sample policy as it is printed, and the part of it that runs in any project."""
+"""The sample policy of the documentation, and the part of it that runs in any project."""
 
 from __future__ import annotations
 
@@ -142,11 +142,11 @@ DJM_DEFAULT_ROUTING_POLICY: dict[str, Any] = {
         },
     ]
 }
-"""The sample as the documentation prints it; three of its classes belong to a test project."""
+"""Sample policy as printed in the documentation; three of its classes belong to a test project."""
 
 
 def _runs_anywhere(rule: dict[str, Any]) -> dict[str, Any]:
-    """Leave out what has expired, what another project brings, and the picture whose host is gone."""
+    """Return the rule without the expired filter, classes of another project, and a picture that is offline."""
     kept = {key: rule[key] for key in ("type", "name")}
     for stage in ("filters", "handlers", "repliers"):
         entries = [
@@ -168,4 +168,4 @@ RUNNABLE_ROUTING_POLICY: dict[str, Any] = {
         if rule["name"] not in {"buttons Rule", "QR1 Rule"}
     ]
 }
-"""The default of ``DJM_ROUTING_POLICY``."""
+"""Default value of ``DJM_ROUTING_POLICY``."""

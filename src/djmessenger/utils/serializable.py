@@ -1,4 +1,4 @@
-"""Objects to JSON and back: the documented ``Serializable`` and ``SerializableEnum``."""
+"""Conversion of objects to JSON and back: the documented ``Serializable`` and ``SerializableEnum``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from djmessenger.exceptions import DJMInvalidConfigException
 
 
 class _Plan(NamedTuple):
-    """What a class's constructor takes, worked out once: JSON key to parameter, and which must be there."""
+    """Parameters of the constructor of a class, by JSON key; computed once for each class."""
 
     parameters: dict[str, str]
     required: frozenset[str]
     defaults: dict[str, Any]
     several: str
-    """The key whose list is spread over ``*parameters``, where these come first; empty otherwise."""
+    """Key whose list is passed as ``*parameters``, if these come first; otherwise empty."""
     takes_any: bool
-    """Whether there are ``**parameters``, which take every other key."""
+    """True if the constructor has ``**parameters``, which accept every other key."""
 
 
 @functools.cache
@@ -53,9 +53,9 @@ def _plan(cls: type[Serializable]) -> _Plan:
 
 
 class Serializable:
-    """Parent of everything that turns into JSON and back.
+    """Parent of classes whose instances are converted to JSON and back.
 
-    ``custom_obj_map`` says which attribute holds which class, alone or in a list::
+    ``custom_obj_map`` maps an attribute to the class of its value, or of the items of its list::
 
         class Order(Serializable):
             custom_obj_map = {"buyer": [Person, object], "lines": [Line, list]}
@@ -64,26 +64,26 @@ class Serializable:
                 self.buyer = buyer
                 self.lines = lines or []
 
-    Reading calls the constructor with the keys it names, ``None`` for required ones that are absent, and
-    sets the others as attributes; a key that would hide a method, or is no plain identifier, is kept as
-    data and written back, never set. Attributes with a leading underscore stay private unless
-    ``exclude_underscore`` is false. Equality is equality of type and JSON.
+    Reading calls the constructor with the keys that it names, and with ``None`` for a required key that is
+    absent. Every other key becomes an attribute. A key that would hide a method, or that is no identifier, is
+    kept as data and written back, but never set as an attribute. Attributes with a leading underscore are not
+    written unless ``exclude_underscore`` is false. Two instances are equal if type and JSON are equal.
     """
 
     custom_obj_map: ClassVar[Mapping[str, Any]] = {}
     includes: ClassVar[Iterable[str]] = ()
-    """Attributes written although they are private or excluded."""
+    """Attributes that are written although they are private or excluded."""
     excludes: ClassVar[Iterable[str]] = ()
-    """Attributes never written."""
+    """Attributes that are not written."""
     exclude_underscore: ClassVar[bool] = True
     exclude_underscode: ClassVar[bool] = True
-    """The spelling of 2016; either of the two set to false writes private attributes too."""
+    """Spelling of 2016; private attributes are written too if one of the two is false."""
     ordering: ClassVar[Iterable[str]] = ()
-    """Attributes written first, in this order."""
+    """Attributes that are written first, in this order."""
     strict: ClassVar[bool] = False
-    """Whether a missing or unknown key is refused, as in what a person configures."""
+    """True if a missing or unknown key is an error, as for parts of a policy."""
     json_names: ClassVar[Mapping[str, str]] = {"iid": "id", "llong": "long", "ttype": "type"}
-    """Constructor parameter to JSON key where the two differ."""
+    """JSON keys by constructor parameter, for parameters with another name than their key."""
 
     @classmethod
     def json_key(cls, parameter: str) -> str:
@@ -93,7 +93,7 @@ class Serializable:
     def deserialize(cls, json_data: Any) -> Self:
         """Build an instance from a dict, or from JSON as text or bytes.
 
-        Raises ``ValueError`` when the JSON cannot be read or is no object.
+        Raise ``ValueError`` if the JSON cannot be read or is no object.
         """
         if isinstance(json_data, (str, bytes, bytearray)):
             try:
@@ -110,7 +110,7 @@ class Serializable:
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
-        # mypy does not take a type for hashable while Self is open.
+        # mypy does not accept ``type[Self]`` as hashable.
         plan = _plan(cls)  # type: ignore[arg-type]
         if cls.strict:
             cls._refuse_mistakes(plan, data)
@@ -128,10 +128,10 @@ class Serializable:
         elif not absent:
             instance = cls(**arguments)
         else:
-            # A constructor of 2016 may keep its arguments under names that are not theirs.
+            # A constructor of 2016 may store its arguments under other names, so it has to run all the same.
             try:
                 instance = cls(**arguments, **dict.fromkeys(map(plan.parameters.__getitem__, absent)))
-            except Exception:  # noqa: BLE001  # a constructor that was never meant to see None
+            except Exception:  # noqa: BLE001  # any constructor may fail on None
                 instance, taken = cls._without_constructor(plan), frozenset()
         for key, value in values.items():
             if key not in taken:
@@ -198,7 +198,7 @@ class Serializable:
         return not (callable(present) or isinstance(present, (classmethod, staticmethod, property)))
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the JSON-ready dict without regard to ``ordering``."""
+        """Return the JSON-ready dict in the order of the attributes, regardless of ``ordering``."""
         private = not (self.exclude_underscore and self.exclude_underscode)
         includes, excludes = frozenset(self.includes), frozenset(self.excludes)
         result: dict[str, Any] = {}
@@ -212,23 +212,23 @@ class Serializable:
         return result
 
     def json(self) -> dict[str, Any]:
-        """Give the JSON-ready dict, the keys of ``ordering`` first."""
+        """Return the JSON-ready dict, the keys of ``ordering`` first."""
         values = self.json_unordered()
         first = [key for key in self.ordering if key in values]
         return {key: values[key] for key in [*first, *(key for key in values if key not in first)]}
 
     def serialize(self) -> str:
-        """Give the JSON text."""
+        """Return the JSON text."""
         return json.dumps(self.json(), ensure_ascii=False)
 
     @classmethod
     def read_json(cls, json_file: str | Path) -> Self:
-        """Build an instance from a UTF-8 file; ``OSError`` and ``ValueError`` name the file."""
+        """Build an instance from a UTF-8 file; the ``OSError`` or ``ValueError`` of a failure names the file."""
         path = Path(json_file)
         try:
             return cls.deserialize(path.read_text(encoding="utf-8"))
         except ValueError as error:
-            raise ValueError(f"{path} holds no {cls.__name__}: {error}") from error
+            raise ValueError(f"{path} contains no {cls.__name__}: {error}") from error
 
     def write_json(self, destination: str | Path) -> None:
         """Write the JSON to a UTF-8 file."""
@@ -247,7 +247,7 @@ class Serializable:
 
 
 def to_json(value: Any) -> Any:
-    """Give the JSON-ready form of a value that a ``Serializable`` may hold."""
+    """Return the JSON-ready form of a value; raise ``TypeError`` if it has none."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (Serializable, SerializableEnum)):
@@ -271,21 +271,21 @@ class _Member(NamedTuple):
 
 
 def member(spelling: str, description: str = "") -> Any:
-    """Declare a member inside the body of a ``SerializableEnum``; the class puts the member in its place."""
+    """Declare a member in the body of a ``SerializableEnum``; the class replaces it by the member."""
     return _Member(spelling, description)
 
 
 class SerializableEnum:
     """Parent of enumerations whose members are written as plain text in JSON.
 
-    Not an ``enum.Enum``: a project may add members of its own by creating them. Creating one that exists
-    already gives the one that exists. ``members`` maps spelling to member.
+    Not an ``enum.Enum``: a project adds a member by creating it. A second creation under the same name returns
+    the existing member. ``members`` maps spelling to member.
     """
 
     members: ClassVar[dict[str, Any]] = {}
 
     name: str
-    """The spelling in JSON."""
+    """Spelling in JSON."""
     description: str
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -307,11 +307,11 @@ class SerializableEnum:
         return created
 
     def __init__(self, name: str, description: str = "") -> None:
-        """Take the spelling in JSON and a sentence on what the member means."""
+        """Create the member with its spelling in JSON and a sentence about its meaning."""
 
     @classmethod
     def value_of(cls, name: str) -> Self:
-        """Look a member up by its spelling or its attribute name; ``KeyError`` when there is none."""
+        """Return the member with this spelling or attribute name; raise ``KeyError`` if there is none."""
         if name in cls.members:
             found: Self = cls.members[name]
             return found
@@ -324,12 +324,12 @@ class SerializableEnum:
 
     @classmethod
     def get_members(cls) -> dict[str, Self]:
-        """Give spelling to member."""
+        """Return a dict of spelling to member."""
         return dict(cls.members)
 
     @classmethod
     def deserialize(cls, json_data: Any) -> Self:
-        """Give the member that the text names; ``KeyError`` when there is none."""
+        """Return the member that the text names; raise ``KeyError`` if there is none."""
         return json_data if isinstance(json_data, cls) else cls.value_of(str(json_data))
 
     @property
@@ -337,11 +337,11 @@ class SerializableEnum:
         return self.name
 
     def serialize(self) -> str:
-        """Give the text of the member."""
+        """Return the spelling of the member."""
         return self.name
 
     def json(self) -> str:
-        """Give the text of the member."""
+        """Return the spelling of the member."""
         return self.name
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Text by locale, logging and classes by dotted name: the documented helpers."""
+"""Documented helpers: text by locale, loggers, and classes by dotted name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from djmessenger.utils.serializable import Serializable
 class LocalizedString(Serializable):
     """A base text with translations keyed by locale name: ``LocalizedString("Hi", {"zh_TW": "您好"})``.
 
-    The base text may be gettext-lazy; it is then rendered in the language of the locale.
+    The base text may be gettext-lazy; the language of the locale then decides its text.
     """
 
     def __init__(
@@ -27,10 +27,10 @@ class LocalizedString(Serializable):
         self.translations: dict[str, str | Promise] = dict(translations or {})
 
     def get_text_by_locale(self, locale: FacebookLocale | str | None) -> str:
-        """Give the translation for the locale or for the nearest that is there, else the base text.
+        """Return the translation for the locale or its nearest fallback, otherwise the base text.
 
-        ``locale`` is a member, a name as Meta spells it (``zh_TW``; ``zh-tw`` will do), or ``None``. Never
-        raises because of the locale.
+        ``locale`` is a member, a name in Meta's spelling (``zh_TW``) or in another (``zh-tw``), or ``None``. No
+        locale raises an error.
         """
         translated = {_name(key): text for key, text in self.translations.items()}
         for name in fallbacks(locale, among=translated):
@@ -54,7 +54,7 @@ def _name(key: object) -> str:
 
 
 class Loggable:
-    """Mix-in that offers ``logger``, named after the class."""
+    """Mix-in with a ``logger`` that has the name of the class."""
 
     @property
     def logger(self) -> logging.Logger:
@@ -62,10 +62,10 @@ class Loggable:
 
 
 def load_class(fully_qualified_name: str) -> Any:
-    """Import what a dotted name names. For trusted configuration only, never for what came over the network.
+    """Import a class by its dotted name; for trusted configuration only, never for a name from the network.
 
-    Raises ``ValueError`` when the name has no dot, ``ImportError`` when the module is missing,
-    ``AttributeError`` when the module lacks the class.
+    Raise ``ValueError`` if the name has no dot, ``ImportError`` if the module is missing, and
+    ``AttributeError`` if the module lacks the class.
     """
     module, _, name = str(fully_qualified_name).rpartition(".")
     if not module or not name:
@@ -77,6 +77,6 @@ def load_class(fully_qualified_name: str) -> Any:
 
 
 def get_class_name(obj: object) -> str:
-    """Give the dotted name of a class, or of the class of an instance."""
+    """Return the dotted name of a class, or of the class of an instance."""
     cls = obj if isinstance(obj, type) else type(obj)
     return f"{cls.__module__}.{cls.__qualname__}"
