@@ -230,13 +230,13 @@ def fallbacks(locale: FacebookLocale | str | None, *, among: _Names) -> Iterator
     The locale itself is first. The preferred locales of its language follow (``zh_TW`` for ``zh_HK``, ``en_US``
     for ``en_GB``), then all others of that language. Simplified and traditional Chinese never replace each other.
     """
-    wanted = locale.name if isinstance(locale, FacebookLocale) else locale
-    if not isinstance(wanted, str) or not wanted:
+    locale_name = locale.name if isinstance(locale, FacebookLocale) else locale
+    if not isinstance(locale_name, str) or not locale_name:
         return
     names = {_folded(name): name for name in among}
-    language = _language(_folded(wanted))
+    language = _language(_folded(locale_name))
     order = dict.fromkeys(
-        (_folded(wanted), *map(_folded, _PREFERRED.get(language, ())), *sorted(names)),
+        (_folded(locale_name), *map(_folded, _PREFERRED.get(language, ())), *sorted(names)),
     )
     for name in order:
         if name in names and _language(name) == language:

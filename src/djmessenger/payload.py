@@ -58,11 +58,13 @@ class Payload(Serializable, ABC):
         loaded, and ``AttributeError`` if the module lacks the class.
         """
         data = _as_dict(json_data)
-        found = _named_class(data.get(Payload.PAYLOAD_CLASS_ATTRIBUTE))
+        payload_class = _named_class(data.get(Payload.PAYLOAD_CLASS_ATTRIBUTE))
         try:
-            return found.deserialize(data)
+            return payload_class.deserialize(data)
         except Exception as error:
-            raise ValueError(f"the payload cannot become a {get_class_name(found)}: {error}") from error
+            raise ValueError(
+                f"the payload cannot become a {get_class_name(payload_class)}: {error}"
+            ) from error
 
     @classmethod
     def _is_settable(cls, key: str) -> bool:
@@ -121,13 +123,13 @@ def _as_dict(json_data: object) -> dict[str, Any]:
 def _named_class(name: object) -> type[Payload]:
     if not name or not isinstance(name, str):
         raise ValueError(f"the payload has no class name under {Payload.PAYLOAD_CLASS_ATTRIBUTE!r}")
-    found: type[Payload] | None = None
+    newest: type[Payload] | None = None
     for candidate in _loaded(Payload):
         if name in (get_class_name(candidate), f"{candidate.__module__}.{candidate.__name__}"):
             # A module that was loaded twice leaves two classes with one name; the later one is in the module now.
-            found = candidate
-    if found is not None:
-        return found
+            newest = candidate
+    if newest is not None:
+        return newest
     module_name, _, class_name = name.rpartition(".")
     if not module_name:
         raise ValueError(f"{name!r} is not the dotted name of a class")

@@ -30,10 +30,10 @@ def verify(body: bytes, header: str | None, secrets: Mapping[str, str]) -> str |
     if header is None or not _HEADER.fullmatch(header):
         return None
     # No early return: the time of the comparison must not depend on the position of the secret.
-    given = header.encode("ascii")
+    signature = header.encode("ascii")
     signer: str | None = None
     for app_id, secret in secrets.items():
-        if secret and hmac.compare_digest(sign(secret, body).encode("ascii"), given) and signer is None:
+        if secret and hmac.compare_digest(sign(secret, body).encode("ascii"), signature) and signer is None:
             signer = app_id
     return signer
 

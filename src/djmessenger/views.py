@@ -71,9 +71,9 @@ class DJMBotView(View):
         Answer 503 if ``DJM_APP_SECRET`` is empty or the database fails, so that Meta delivers the callback again.
         The cheap checks come first: header, size, signature. The row is committed before the dispatcher runs.
         """
-        signed = app_settings.DJM_VERIFY_SIGNATURE
+        must_verify = app_settings.DJM_VERIFY_SIGNATURE
         signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
-        if signed and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
+        if must_verify and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it has no valid X-Hub-Signature-256 header")
         try:
             body = _read(request, app_settings.DJM_MAX_BODY)
@@ -86,7 +86,7 @@ class DJMBotView(View):
             )
             return _text("", 413)
         # The secrets are no local variable here, because a traceback of this frame can show its variables in a log.
-        app_id = signatures.verify(body, signature, bot.app_secrets()) if signed else ""
+        app_id = signatures.verify(body, signature, bot.app_secrets()) if must_verify else ""
         if app_id is None:
             why = "its signature is not made with DJM_APP_SECRET"
             return self._refuse(why if body else "its body is empty; a middleware may have read it before")
@@ -132,7 +132,7 @@ def health(request: HttpRequest) -> JsonResponse:
     Allowed for a request with ``Authorization: Bearer`` and ``DJM_HEALTH_TOKEN``, and for signed-in staff;
     otherwise 403. A paused Page is in the figures but causes no 503, because a restart of the bot would not help.
     """
-    most = app_settings.DJM_HEALTH_MAX_WAIT
+    max_wait = app_settings.DJM_HEALTH_MAX_WAIT
     try:
         if not _may_see_health(request):
             return JsonResponse({}, status=403)
@@ -143,15 +143,15 @@ def health(request: HttpRequest) -> JsonResponse:
             extra={"action": "database_away"},
         )
         return JsonResponse({"ok": False, "problem": "the database does not answer"}, status=503)
-    ok = figures["oldest_wait"] <= most
-    problem = "" if ok else f"something waits longer than {most:g} s: does a worker run?"
+    ok = figures["oldest_wait"] <= max_wait
+    problem = "" if ok else f"something waits longer than {max_wait:g} s: does a worker run?"
     return JsonResponse({"ok": ok, "problem": problem, **figures}, status=200 if ok else 503)
 
 
 def _may_see_health(request: HttpRequest) -> bool:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    wanted = app_settings.DJM_HEALTH_TOKEN
-    if wanted and scheme.lower() == "bearer" and constant_time_compare(token.strip(), wanted):
+    health_token = app_settings.DJM_HEALTH_TOKEN
+    if health_token and scheme.lower() == "bearer" and constant_time_compare(token.strip(), health_token):
         return True
     user = getattr(request, "user", None)
     return bool(user is not None and user.is_active and user.is_staff)

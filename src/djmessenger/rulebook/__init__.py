@@ -71,15 +71,15 @@ def retirement(key: str, on: datetime.date) -> Row | None:
     """Return the row if it has ended on that day, otherwise ``None``; ``None`` for an unknown key too."""
     if key not in table:
         return None
-    found = row(key)
-    return found if found.until is not None and found.until <= on else None
+    current = row(key)
+    return current if current.until is not None and current.until <= on else None
 
 
 def ending_within(days: int, on: datetime.date) -> list[Row]:
     """Return the rows that end in the ``days`` days after that day, the nearest end first."""
     last = on + datetime.timedelta(days=days)
-    ending = [found for found in rows().values() if found.until is not None and on < found.until <= last]
-    return sorted(ending, key=lambda found: (found.until or last, found.key))
+    ending = [each for each in rows().values() if each.until is not None and on < each.until <= last]
+    return sorted(ending, key=lambda each: (each.until or last, each.key))
 
 
 def problems() -> list[Problem]:
@@ -87,15 +87,15 @@ def problems() -> list[Problem]:
     raw: Any = app_settings.DJM_RULEBOOK
     if not isinstance(raw, Mapping):
         return [Problem("", f"overrides are a dict by key of a row, not {type(raw).__name__}")]
-    found: list[Problem] = []
+    result: list[Problem] = []
     for key, value in raw.items():
         if key not in table:
-            found.append(Problem(str(key), f"the rulebook has no row {key!r}"))
+            result.append(Problem(str(key), f"the rulebook has no row {key!r}"))
             continue
-        result = _overridden(table[key], value)
-        if isinstance(result, str):
-            found.append(Problem(key, result))
-    return found
+        overridden = _overridden(table[key], value)
+        if isinstance(overridden, str):
+            result.append(Problem(key, overridden))
+    return result
 
 
 def _read_overrides() -> Mapping[str, Any]:

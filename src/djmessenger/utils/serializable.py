@@ -145,14 +145,14 @@ class Serializable:
             raise DJMInvalidConfigException(f"{cls.__name__} needs {', '.join(missing)}")
         if plan.takes_any:
             return
-        known = {*plan.parameters, *cls.custom_obj_map, *filter(None, [plan.several])}
+        arguments = {*plan.parameters, *cls.custom_obj_map, *filter(None, [plan.several])}
         for key in data:
-            if key not in known and not (hasattr(cls, key) and cls._is_settable(key)):
-                near = difflib.get_close_matches(key, known, 1)
+            if key not in arguments and not (hasattr(cls, key) and cls._is_settable(key)):
+                near = difflib.get_close_matches(key, arguments, 1)
                 hint = (
                     f"; did you mean {near[0]!r}?"
                     if near
-                    else f"; it takes {', '.join(sorted(known)) or 'none'}"
+                    else f"; it takes {', '.join(sorted(arguments)) or 'none'}"
                 )
                 raise DJMInvalidConfigException(f"{cls.__name__} has no argument {key!r}{hint}")
 
@@ -203,8 +203,8 @@ class Serializable:
         includes, excludes = frozenset(self.includes), frozenset(self.excludes)
         result: dict[str, Any] = {}
         for name, value in vars(self).items():
-            wanted = private or not name.startswith("_")
-            if name == "_unset" or not ((wanted and name not in excludes) or name in includes):
+            is_written = private or not name.startswith("_")
+            if name == "_unset" or not ((is_written and name not in excludes) or name in includes):
                 continue
             result[name] = to_json(value)
         for key, value in vars(self).get("_unset", {}).items():
@@ -296,9 +296,9 @@ class SerializableEnum:
                 setattr(cls, attribute, cls(declared.spelling, declared.description))
 
     def __new__(cls, name: str, description: str = "") -> Self:
-        known = cls.members.get(name)
-        if known is not None:
-            existing: Self = known
+        member_of_name = cls.members.get(name)
+        if member_of_name is not None:
+            existing: Self = member_of_name
             return existing
         created = super().__new__(cls)
         created.name = name
@@ -313,8 +313,8 @@ class SerializableEnum:
     def value_of(cls, name: str) -> Self:
         """Return the member with this spelling or attribute name; raise ``KeyError`` if there is none."""
         if name in cls.members:
-            found: Self = cls.members[name]
-            return found
+            spelled: Self = cls.members[name]
+            return spelled
         attribute = vars(cls).get(name)
         if isinstance(attribute, cls):
             return attribute
