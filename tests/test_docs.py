@@ -155,8 +155,8 @@ def test_every_public_module_has_a_page():
         path.parent.name for path in package.glob("*/__init__.py")
     }
     inner = {
-        "__init__", "__main__", "apps", "admin", "clock", "contrib", "demo", "facebook_locales", "management",
-        "migrations", "operations", "pipeline", "pytest_plugin", "simulator", "sql", "urls",
+        "__init__", "__main__", "apps", "admin", "channels", "clock", "contrib", "demo", "facebook_locales",
+        "management", "migrations", "operations", "pipeline", "pytest_plugin", "simulator", "sql", "urls",
     }  # fmt: skip
     assert modules - inner == pages
     assert set((DOCS / "reference" / "index.md").read_text(encoding="utf-8").split()) >= pages

@@ -23,6 +23,7 @@ LAYERS: dict[str, list[str]] = {
         "facebook_locales",
         "signatures",
         "clock",
+        "channels",
         "logs",
         "utils.default_routing_policy",
         "settings",

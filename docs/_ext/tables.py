@@ -13,7 +13,6 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 from djmessenger import rulebook
-from djmessenger.operations.subscriptions import FIELDS
 from djmessenger.outgoing import OutgoingMessage
 from djmessenger.outgoing.data import MESSAGES
 from djmessenger.receiving import Messaging, ReceivingType
@@ -78,8 +77,8 @@ def events_table() -> str:
             [
                 f"`{name}`",
                 one.description or "–",
-                codes(field.messenger for field in FIELDS.get(one, ())),
-                codes(field.instagram for field in FIELDS.get(one, ())),
+                codes(field.messenger for field in one.webhook),
+                codes(field.instagram for field in one.webhook),
                 codes(samples[one][1:]) if one in samples else "–",
                 f"`{samples[one][0]}`" if one in samples else "–",
                 "yes" if one.authored else "",

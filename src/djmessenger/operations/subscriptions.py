@@ -6,101 +6,31 @@ Messenger Platform, "Webhooks" and Graph API, "Page subscribed_apps" (v26.0); In
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from djmessenger import bot, graph, models
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.receiving import ReceivingType
+from djmessenger.receiving.types import DELIVERIES, ECHOES, MESSAGES, POSTBACKS, READS
 from djmessenger.routing.wants import wanted_types
 from djmessenger.settings import app_settings
-
-
-class Field(NamedTuple):
-    """The name of one webhook field on each channel, empty where the channel has none."""
-
-    messenger: str
-    instagram: str = ""
-
-    def on(self, channel: str) -> str:
-        """Give the name on a channel."""
-        return self.instagram if channel == "instagram" else self.messenger
-
-
-MESSAGES = Field("messages", "messages")
-POSTBACKS = Field("messaging_postbacks", "messaging_postbacks")
-ECHOES = Field("message_echoes")
-"""On Instagram echoes come with the messages."""
-DELIVERIES = Field("message_deliveries")
-READS = Field("message_reads", "messaging_seen")
-OPT_INS = Field("messaging_optins", "messaging_optins")
-HANDOVERS = Field("messaging_handovers", "messaging_handover")
-STANDBY = Field("standby", "standby")
 
 ALWAYS = (MESSAGES, POSTBACKS, ECHOES, DELIVERIES, READS)
 """What every bot needs: what persons write and tap, and the echoes and receipts that settle the fate of replies."""
 
-FIELDS: Mapping[ReceivingType, tuple[Field, ...]] = {
-    **{
-        ReceivingType.value_of(name): (MESSAGES,)
-        for name in (
-            "SIMPLE_TEXT", "QUICK_REPLY", "STICKER", "IMAGE", "AUDIO", "VIDEO", "FILE", "LOCATION", "LINK", "TEMPLATE",
-            "REEL", "POST", "STORY_MENTION", "STORY_REPLY", "EPHEMERAL", "LIKE_HEART", "APPOINTMENT", "UNSUPPORTED",
-            "MESSAGE_DELETED",
-        )
-    },
-    **{
-        ReceivingType.value_of(name): (POSTBACKS,)
-        for name in (
-            "POSTBACK", "GET_STARTED_BUTTON", "PERSISTENT_MENU_ONE", "PERSISTENT_MENU_TWO", "PERSISTENT_MENU_THREE",
-            "PERSISTENT_MENU_FOUR", "PERSISTENT_MENU_FIVE",
-        )
-    },
-    # An ad that opens a conversation comes inside the message, and only with both.
-    ReceivingType.REFERRAL: (Field("messaging_referrals", "messaging_referral"), MESSAGES),
-    ReceivingType.AUTHENTICATION: (OPT_INS,),
-    ReceivingType.ONE_TIME_NOTIFICATION: (OPT_INS,),
-    ReceivingType.NOTIFICATION_MESSAGES: (OPT_INS,),
-    ReceivingType.ACCOUNT_LINKING: (Field("messaging_account_linking"),),
-    ReceivingType.FEEDBACK: (Field("messaging_feedback"),),
-    ReceivingType.RESPONSE_FEEDBACK: (Field("response_feedback"),),
-    ReceivingType.CUSTOMER_INFORMATION: (Field("messaging_customer_information"),),
-    ReceivingType.CART: (Field("send_cart"),),
-    ReceivingType.GAME_PLAY: (Field("messaging_game_plays"),),
-    ReceivingType.PAYMENT: (Field("messaging_payments"),),
-    ReceivingType.PRE_CHECKOUT: (Field("messaging_pre_checkouts"),),
-    ReceivingType.CHECKOUT_UPDATE: (Field("messaging_checkout_updates"),),
-    ReceivingType.REACTION: (Field("message_reactions", "message_reactions"),),
-    ReceivingType.MESSAGE_EDIT: (Field("message_edits", "message_edit"),),
-    ReceivingType.DELIVERED: (DELIVERIES,),
-    ReceivingType.READ: (READS,),
-    ReceivingType.ECHO: (ECHOES,),
-    ReceivingType.PASS_THREAD_CONTROL: (HANDOVERS,),
-    ReceivingType.TAKE_THREAD_CONTROL: (HANDOVERS,),
-    ReceivingType.REQUEST_THREAD_CONTROL: (HANDOVERS,),
-    ReceivingType.APP_ROLES: (HANDOVERS,),
-    ReceivingType.POLICY_ENFORCEMENT: (Field("messaging_policy_enforcement"),),
-    ReceivingType.CALL: (Field("calls"),),
-    ReceivingType.CALL_PERMISSION: (Field("call_permission_reply"),),
-    ReceivingType.GROUP_FEED: (Field("group_feed"),),
-    # Who listens while another app has the conversation wants to know when it is given away.
-    ReceivingType.STANDBY: (STANDBY, HANDOVERS),
-}  # fmt: skip
-"""Type to the fields that bring it; a type that is not here comes with no field of its own."""
-
-SINGULAR = {
-    "message_edits": "message_edit",
-    "messaging_handovers": "messaging_handover",
-    "messaging_referrals": "messaging_referral",
-    "message_reads": "messaging_seen",
+INSTAGRAM_NAMES = {
+    field.messenger: field.instagram
+    for known in ReceivingType.get_members().values()
+    for field in known.webhook
+    if field.instagram
 }
-"""Names of the Page's fields to those of an Instagram account's."""
+"""The name of a webhook field of a Page to the name on Instagram."""
 
 
 def fields_for(types: Iterable[ReceivingType], channel: str = "messenger") -> frozenset[str]:
     """Give the fields that a bot with rules for these types has to be subscribed to."""
-    wanted = {*ALWAYS, *(field for kind in types for field in FIELDS.get(kind, ()))}
+    wanted = {*ALWAYS, *(field for kind in types for field in kind.webhook)}
     return frozenset(filter(None, (field.on(channel) for field in wanted)))
 
 
@@ -129,7 +59,7 @@ def wanted_fields(page: models.Page) -> frozenset[str]:
     channel = page.configured("channel")
     more = app_settings.DJM_WEBHOOK_FIELDS
     if channel == models.Page.Channel.INSTAGRAM:
-        more = [SINGULAR.get(name, name) for name in more]
+        more = [INSTAGRAM_NAMES.get(name, name) for name in more]
     return fields_for(wanted_types(bot.get_policy(page)), channel) | frozenset(more)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.receiving.attachments import (
     Attachment,
     Coordinates,
@@ -21,7 +22,7 @@ from djmessenger.receiving.classify import (
     checker,
 )
 from djmessenger.receiving.decoding import cleaned, decode
-from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
+from djmessenger.receiving.events import Messaging
 from djmessenger.receiving.messages import (
     AccountLinking,
     Delivery,

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 from djmessenger.receiving.parts import (
-    Field,
     Part,
     part,
     read_number,
     read_optional_id,
     read_optional_text,
     read_text,
+    wire,
+    wire_part,
 )
 from djmessenger.receiving.types import AttachmentType
 
@@ -20,9 +21,8 @@ from djmessenger.receiving.types import AttachmentType
 class Coordinates(Part):
     """Latitude and longitude, in degrees, as floats."""
 
-    fields: ClassVar = {"lat": Field(read_number), "long": Field(read_number)}
-    lat: float | None
-    long: float | None
+    lat: float | None = wire(read_number)
+    long: float | None = wire(read_number)
 
     def __init__(self, lat: Any, llong: Any) -> None:
         self.lat = read_number(lat)
@@ -32,9 +32,7 @@ class Coordinates(Part):
 class LocationAttachmentPayload(Part):
     """Attachment payload that holds coordinates."""
 
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {"coordinates": [Coordinates, object]}
-    fields: ClassVar = {"coordinates": Field(part(Coordinates))}
-    coordinates: Coordinates | None
+    coordinates: Coordinates | None = wire_part(Coordinates)
 
     def __init__(self, coordinates: Coordinates | None) -> None:
         self.coordinates = coordinates
@@ -43,19 +41,12 @@ class LocationAttachmentPayload(Part):
 class MultimediaAttachmentPayload(Part):
     """Attachment payload that holds a url; of a share its title, of a sticker its id; more in ``raw``."""
 
-    fields: ClassVar = {
-        "url": Field(read_text, ""),
-        "title": Field(read_text, ""),
-        "sticker_id": Field(read_optional_id),
-    }
-    url: str
-    title: str
-    sticker_id: str | None
+    url: str = wire(read_text, "")
+    title: str = wire(read_text, "")
+    sticker_id: str | None = wire(read_optional_id)
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.title = ""
-        self.sticker_id = None
 
 
 _read_location = part(LocationAttachmentPayload)
@@ -69,17 +60,10 @@ class Attachment(Part):
     the payload (locations, and links in echoes); ``best_url`` is the one that is there.
     """
 
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {}
-    fields: ClassVar = {
-        "type": Field(read_text, ""),
-        "payload": Field(_read_multimedia),
-        "url": Field(read_optional_text),
-        "title": Field(read_text, ""),
-    }
-    type: str
-    payload: LocationAttachmentPayload | MultimediaAttachmentPayload | None
-    url: str | None
-    title: str
+    type: str = wire(read_text, "")
+    payload: LocationAttachmentPayload | MultimediaAttachmentPayload | None = wire(_read_multimedia)
+    url: str | None = wire(read_optional_text)
+    title: str = wire(read_text, "")
 
     def __init__(
         self,
@@ -90,7 +74,6 @@ class Attachment(Part):
         self.type = str(ttype)
         self.payload = payload
         self.url = url
-        self.title = ""
 
     @classmethod
     def deserialize(cls, json_data: Any) -> Self:

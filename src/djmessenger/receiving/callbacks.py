@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
+from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.receiving.decoding import decode
-from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
-from djmessenger.receiving.parts import Field, Part, parts, read_id, read_milliseconds, read_optional_text
+from djmessenger.receiving.events import Messaging
+from djmessenger.receiving.parts import Part, read_id, read_milliseconds, read_optional_text, wire, wire_parts
 
 if TYPE_CHECKING:
     from django.http import HttpRequest
@@ -16,17 +17,10 @@ if TYPE_CHECKING:
 class Entry(Part):
     """One entry of a callback: a page, a time (ms) and its events."""
 
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {"messaging": [Messaging, list]}
-    fields: ClassVar = {
-        "id": Field(read_id, ""),
-        "time": Field(read_milliseconds),
-        "messaging": Field(parts(Messaging), list),
-        "standby": Field(parts(Messaging), list),
-    }
-    id: str
-    time: int | None
-    messaging: list[Messaging]
-    standby: list[Messaging]
+    id: str = wire(read_id, "")
+    time: int | None = wire(read_milliseconds)
+    messaging: list[Messaging] = wire_parts(Messaging)
+    standby: list[Messaging] = wire_parts(Messaging)
 
     def __init__(self, iid: str | int, time: int | None, messaging: list[Messaging] | None = None) -> None:
         self.id = read_id(iid)
@@ -49,10 +43,8 @@ class Entry(Part):
 class Callback(Part):
     """One whole webhook request."""
 
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {"entry": [Entry, list]}
-    fields: ClassVar = {"object": Field(read_optional_text), "entry": Field(parts(Entry), list)}
-    object: str | None
-    entry: list[Entry]
+    object: str | None = wire(read_optional_text)
+    entry: list[Entry] = wire_parts(Entry)
 
     def __init__(self, object: str = "page", entry: list[Entry] | None = None) -> None:  # noqa: A002
         self.object = object

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from djmessenger import payload
 from djmessenger.receiving.attachments import Attachment
-from djmessenger.receiving.messages import MessagingLike
-from djmessenger.receiving.types import AttachmentType, ReceivingType
+from djmessenger.receiving.messages import EventParts
+from djmessenger.receiving.types import KEYS_OF_TYPES, AttachmentType, ReceivingType
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 class MessagingChecker(ABC):
     """Parent of what recognises one family of events. One of a project's own joins by ``@checker``."""
 
-    def __init__(self, messaging: MessagingLike) -> None:
+    def __init__(self, messaging: EventParts) -> None:
         self.messaging = messaging
 
     @abstractmethod
@@ -175,39 +175,9 @@ class MessageReadChecker(MessagingChecker):
         return ReceivingType.READ if self.messaging.read is not None else None
 
 
-_BY_KEY: dict[str, ReceivingType] = {
-    "reaction": ReceivingType.REACTION,
-    "message_edit": ReceivingType.MESSAGE_EDIT,
-    "referral": ReceivingType.REFERRAL,
-    "pass_thread_control": ReceivingType.PASS_THREAD_CONTROL,
-    "take_thread_control": ReceivingType.TAKE_THREAD_CONTROL,
-    "request_thread_control": ReceivingType.REQUEST_THREAD_CONTROL,
-    "app_roles": ReceivingType.APP_ROLES,
-    "policy_enforcement": ReceivingType.POLICY_ENFORCEMENT,
-    "policy-enforcement": ReceivingType.POLICY_ENFORCEMENT,
-    "messaging_feedback": ReceivingType.FEEDBACK,
-    "response_feedback": ReceivingType.RESPONSE_FEEDBACK,
-    "messaging_customer_information": ReceivingType.CUSTOMER_INFORMATION,
-    "order": ReceivingType.CART,
-    "game_play": ReceivingType.GAME_PLAY,
-    "payment": ReceivingType.PAYMENT,
-    "pre_checkout": ReceivingType.PRE_CHECKOUT,
-    "checkout_update": ReceivingType.CHECKOUT_UPDATE,
-    "call_permission_reply": ReceivingType.CALL_PERMISSION,
-}
-_THREAD_CONTROL = frozenset(
-    {
-        "pass_thread_control",
-        "take_thread_control",
-        "request_thread_control",
-        "app_roles",
-        "policy_enforcement",
-    }
-)
-"""Never from the page itself, even where Meta's own samples mix up sender and recipient."""
 _CALL_EVENTS = frozenset({"connect", "terminate", "call_status", "media_update"})
 
-EVENT_KEYS = frozenset(_BY_KEY) | {
+EVENT_KEYS = frozenset(KEYS_OF_TYPES) | {
     "message",
     "postback",
     "optin",
@@ -249,7 +219,7 @@ class EventKeyChecker(MessagingChecker):
     def check(self) -> ReceivingType | None:
         """Give the type, or ``None``."""
         raw = self.messaging.raw
-        for key, receiving_type in _BY_KEY.items():
+        for key, receiving_type in KEYS_OF_TYPES.items():
             if isinstance(raw.get(key), dict):
                 return receiving_type
         if raw.get("field") == "group_feed":
@@ -273,15 +243,7 @@ BUILT_IN: tuple[type[MessagingChecker], ...] = (
 )
 
 
-def is_from_page(messaging: MessagingLike) -> bool:
-    """Tell whether the page itself is the sender, so that an answer to it would be answered for ever."""
-    sender = messaging.sender
-    if not messaging.entry_id or sender is None or sender.id != messaging.entry_id:
-        return False
-    return _THREAD_CONTROL.isdisjoint(messaging.raw)
-
-
-def find_type(messaging: MessagingLike) -> ReceivingType:
+def find_type(messaging: EventParts) -> ReceivingType:
     """Work out the type; the first checker that recognises the event decides. Never raises."""
     if messaging.is_echo:
         return ReceivingType.ECHO
@@ -290,7 +252,7 @@ def find_type(messaging: MessagingLike) -> ReceivingType:
     return find_inner_type(messaging)
 
 
-def find_inner_type(messaging: MessagingLike) -> ReceivingType:
+def find_inner_type(messaging: EventParts) -> ReceivingType:
     """Work out the type without regard to standby."""
     for cls in own_checkers:
         try:

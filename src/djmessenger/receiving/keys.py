@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from djmessenger.receiving.messages import MessagingLike
+from djmessenger.receiving.messages import EventParts
 from djmessenger.receiving.parts import read_milliseconds
 
 LONGEST = 128
@@ -19,7 +19,7 @@ LONGEST = 128
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def dedup_key(messaging: MessagingLike) -> str:
+def dedup_key(messaging: EventParts) -> str:
     """Give the key: page, container, kind and what identifies it; a hash where that is too long or missing.
 
     The kind is part of it: an echo, an edit and a taken-back message bear the ``mid`` of the message they
@@ -36,7 +36,7 @@ def dedup_key(messaging: MessagingLike) -> str:
     return key
 
 
-def _identity(messaging: MessagingLike) -> tuple[str, ...] | None:
+def _identity(messaging: EventParts) -> tuple[str, ...] | None:
     message = messaging.message
     if message is not None:
         if not message.mid:

@@ -6,15 +6,13 @@ Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any
 
+from djmessenger.channels import MESSENGER
 from djmessenger.receiving.attachments import Attachment, Coordinates
 from djmessenger.receiving.parts import (
-    Field,
     Part,
     part,
-    parts,
     read_data,
     read_flag,
     read_id,
@@ -24,38 +22,37 @@ from djmessenger.receiving.parts import (
     read_optional_text,
     read_text,
     read_texts,
+    wire,
+    wire_part,
+    wire_parts,
 )
+from djmessenger.receiving.types import KEYS_OF_META
 
 
 class Sender(Part):
     """The person who sent the event; ``user_ref`` names one who came by the checkbox plugin."""
 
-    fields: ClassVar = {"id": Field(read_id, ""), "user_ref": Field(read_id, "")}
-    id: str
-    user_ref: str
+    id: str = wire(read_id, "")
+    user_ref: str = wire(read_id, "")
 
     def __init__(self, iid: str | int) -> None:
         self.id = read_id(iid)
-        self.user_ref = ""
 
 
 class Recipient(Part):
     """The page that received the event."""
 
-    fields: ClassVar = {"id": Field(read_id, ""), "user_ref": Field(read_id, "")}
-    id: str
-    user_ref: str
+    id: str = wire(read_id, "")
+    user_ref: str = wire(read_id, "")
 
     def __init__(self, iid: str | int) -> None:
         self.id = read_id(iid)
-        self.user_ref = ""
 
 
 class QuickReply(Part):
     """The quick-reply part of a message."""
 
-    fields: ClassVar = {"payload": Field(read_text, "")}
-    payload: str
+    payload: str = wire(read_text, "")
 
     def __init__(self, payload: str) -> None:
         self.payload = payload
@@ -64,68 +61,37 @@ class QuickReply(Part):
 class Referral(Part):
     """How a person came: by an m.me link, an ad, a code, a product."""
 
-    fields: ClassVar = {
-        "ref": Field(read_text, ""),
-        "source": Field(read_text, ""),
-        "type": Field(read_text, ""),
-        "ad_id": Field(read_id, ""),
-        "referer_uri": Field(read_text, ""),
-        "ads_context_data": Field(read_data),
-        "product": Field(read_data),
-    }
-    ref: str
-    source: str
-    type: str
-    ad_id: str
-    referer_uri: str
-    ads_context_data: Any
-    product: Any
+    ref: str = wire(read_text, "")
+    source: str = wire(read_text, "")
+    type: str = wire(read_text, "")
+    ad_id: str = wire(read_id, "")
+    referer_uri: str = wire(read_text, "")
+    ads_context_data: Any = wire(read_data)
+    product: Any = wire(read_data)
 
     def __init__(self, ref: str = "", source: str = "", ttype: str = "", ad_id: str = "") -> None:
         self.ref = ref
         self.source = source
         self.type = ttype
         self.ad_id = ad_id
-        self.referer_uri = ""
-        self.ads_context_data = None
-        self.product = None
 
 
 class Message(Part):
     """The message part of an event; ``text`` may be ``None``. ``commands`` and ``nlp`` are in ``raw``."""
 
-    custom_obj_map: ClassVar[Mapping[str, Any]] = {
-        "attachments": [Attachment, list],
-        "quick_reply": [QuickReply, object],
-    }
-    fields: ClassVar = {
-        "text": Field(read_optional_text),
-        "mid": Field(read_id, ""),
-        "seq": Field(read_int),
-        "sticker_id": Field(read_optional_id),
-        "quick_reply": Field(part(QuickReply)),
-        "attachments": Field(parts(Attachment), list),
-        "is_echo": Field(read_flag, default=False),
-        "app_id": Field(read_id, ""),
-        "metadata": Field(read_text, ""),
-        "is_deleted": Field(read_flag, default=False),
-        "is_unsupported": Field(read_flag, default=False),
-        "reply_to": Field(read_data),
-        "referral": Field(part(Referral)),
-    }
-    text: str | None
-    mid: str
-    seq: int | None
-    sticker_id: str | None
-    quick_reply: QuickReply | None
-    attachments: list[Attachment]
-    is_echo: bool
-    app_id: str
-    metadata: str
-    is_deleted: bool
-    is_unsupported: bool
-    reply_to: Any
-    referral: Referral | None
+    text: str | None = wire(read_optional_text)
+    mid: str = wire(read_id, "")
+    seq: int | None = wire(read_int)
+    sticker_id: str | None = wire(read_optional_id)
+    quick_reply: QuickReply | None = wire_part(QuickReply)
+    attachments: list[Attachment] = wire_parts(Attachment)
+    is_echo: bool = wire(read_flag, default=False)
+    app_id: str = wire(read_id, "")
+    metadata: str = wire(read_text, "")
+    is_deleted: bool = wire(read_flag, default=False)
+    is_unsupported: bool = wire(read_flag, default=False)
+    reply_to: Any = wire(read_data)
+    referral: Referral | None = wire_part(Referral)
 
     def __init__(
         self,
@@ -148,63 +114,38 @@ class Message(Part):
         self.is_echo = is_echo
         self.app_id = read_id(app_id)
         self.metadata = metadata
-        self.is_deleted = False
-        self.is_unsupported = False
-        self.reply_to = None
-        self.referral = None
 
 
 class Postback(Part):
     """A tap on a button, the menu, an ice breaker or get started. In standby it has no payload."""
 
-    fields: ClassVar = {
-        "payload": Field(read_text, ""),
-        "title": Field(read_text, ""),
-        "mid": Field(read_id, ""),
-        "referral": Field(part(Referral)),
-    }
-    payload: str
-    title: str
-    mid: str
-    referral: Referral | None
+    payload: str = wire(read_text, "")
+    title: str = wire(read_text, "")
+    mid: str = wire(read_id, "")
+    referral: Referral | None = wire_part(Referral)
 
     def __init__(self, payload: str) -> None:
         self.payload = payload
-        self.title = ""
-        self.mid = ""
-        self.referral = None
 
 
 class Optin(Part):
     """The opt-in part of an event; tokens and the like are in ``raw``."""
 
-    fields: ClassVar = {
-        "ref": Field(read_text, ""),
-        "user_ref": Field(read_id, ""),
-        "type": Field(read_text, ""),
-        "payload": Field(read_text, ""),
-        "source": Field(read_text, ""),
-    }
-    ref: str
-    user_ref: str
-    type: str
-    payload: str
-    source: str
+    ref: str = wire(read_text, "")
+    user_ref: str = wire(read_id, "")
+    type: str = wire(read_text, "")
+    payload: str = wire(read_text, "")
+    source: str = wire(read_text, "")
 
     def __init__(self, ref: str) -> None:
         self.ref = ref
-        self.user_ref = ""
-        self.type = ""
-        self.payload = ""
-        self.source = ""
 
 
 class AccountLinking(Part):
     """``status`` is ``linked`` (with an authorization code) or ``unlinked``."""
 
-    fields: ClassVar = {"status": Field(read_text, ""), "authorization_code": Field(read_text, "")}
-    status: str
-    authorization_code: str
+    status: str = wire(read_text, "")
+    authorization_code: str = wire(read_text, "")
 
     def __init__(self, status: str, authorization_code: str = "") -> None:
         self.status = status
@@ -214,14 +155,9 @@ class AccountLinking(Part):
 class Delivery(Part):
     """Everything sent up to ``watermark`` (ms) has arrived."""
 
-    fields: ClassVar = {
-        "watermark": Field(read_milliseconds),
-        "seq": Field(read_int),
-        "mids": Field(read_texts, list),
-    }
-    watermark: int | None
-    seq: int | None
-    mids: list[str]
+    watermark: int | None = wire(read_milliseconds)
+    seq: int | None = wire(read_int)
+    mids: list[str] = wire(read_texts, list)
 
     def __init__(self, watermark: int | None, seq: int | None, mids: list[str] | None = None) -> None:
         self.watermark = watermark
@@ -232,34 +168,22 @@ class Delivery(Part):
 class Read(Part):
     """Everything sent up to ``watermark`` (ms) was read; Instagram names the message (``mid``) instead."""
 
-    fields: ClassVar = {
-        "watermark": Field(read_milliseconds),
-        "seq": Field(read_int),
-        "mid": Field(read_id, ""),
-    }
-    watermark: int | None
-    seq: int | None
-    mid: str
+    watermark: int | None = wire(read_milliseconds)
+    seq: int | None = wire(read_int)
+    mid: str = wire(read_id, "")
 
     def __init__(self, watermark: int | None, seq: int | None) -> None:
         self.watermark = watermark
         self.seq = seq
-        self.mid = ""
 
 
 class Reaction(Part):
     """``action`` is ``react`` or ``unreact``; ``mid`` is the message it is about."""
 
-    fields: ClassVar = {
-        "reaction": Field(read_text, ""),
-        "emoji": Field(read_text, ""),
-        "action": Field(read_text, ""),
-        "mid": Field(read_id, ""),
-    }
-    reaction: str
-    emoji: str
-    action: str
-    mid: str
+    reaction: str = wire(read_text, "")
+    emoji: str = wire(read_text, "")
+    action: str = wire(read_text, "")
+    mid: str = wire(read_id, "")
 
     def __init__(self, reaction: str = "", emoji: str = "", action: str = "react", mid: str = "") -> None:
         self.reaction = reaction
@@ -271,10 +195,9 @@ class Reaction(Part):
 class MessageEdit(Part):
     """The new text of a message; ``num_edit`` counts from 1."""
 
-    fields: ClassVar = {"mid": Field(read_id, ""), "text": Field(read_text, ""), "num_edit": Field(read_int)}
-    mid: str
-    text: str
-    num_edit: int | None
+    mid: str = wire(read_id, "")
+    text: str = wire(read_text, "")
+    num_edit: int | None = wire(read_int)
 
     def __init__(self, mid: str, text: str, num_edit: int | None = None) -> None:
         self.mid = mid
@@ -285,98 +208,202 @@ class MessageEdit(Part):
 class ThreadControl(Part):
     """Who had, has or wants the conversation; an owner is ``""`` when there is none."""
 
-    fields: ClassVar = {
-        "previous_owner_app_id": Field(read_id, ""),
-        "new_owner_app_id": Field(read_id, ""),
-        "requested_owner_app_id": Field(read_id, ""),
-        "metadata": Field(read_text, ""),
-    }
-    previous_owner_app_id: str
-    new_owner_app_id: str
-    requested_owner_app_id: str
-    metadata: str
+    previous_owner_app_id: str = wire(read_id, "")
+    new_owner_app_id: str = wire(read_id, "")
+    requested_owner_app_id: str = wire(read_id, "")
+    metadata: str = wire(read_text, "")
 
     def __init__(
         self, new_owner_app_id: str = "", previous_owner_app_id: str = "", metadata: str = ""
     ) -> None:
         self.new_owner_app_id = new_owner_app_id
         self.previous_owner_app_id = previous_owner_app_id
-        self.requested_owner_app_id = ""
         self.metadata = metadata
 
 
-class MessagingLike(Protocol):
-    """An event as checkers and keys see it: its parts, its surroundings and the values read from them.
+_read_referral = part(Referral)
 
-    ``djmessenger.receiving.Messaging`` has all of it. The modules that ``Messaging`` calls need this class alone, so
-    that no import leads back.
+
+class EventParts(Part):
+    """The parts of an event, its surroundings in the callback and the values read from both.
+
+    ``djmessenger.receiving.Messaging`` adds the type, the key and the rows. Modules that ``Messaging`` calls need this
+    class alone, so that no import leads back.
     """
 
-    sender: Sender | None
-    recipient: Recipient | None
-    timestamp: int
-    message: Message | None
-    postback: Postback | None
-    optin: Optin | None
-    account_linking: AccountLinking | None
-    delivery: Delivery | None
-    read: Read | None
-    reaction: Reaction | None
-    message_edit: MessageEdit | None
-    pass_thread_control: ThreadControl | None
-    take_thread_control: ThreadControl | None
-    request_thread_control: ThreadControl | None
+    sender: Sender | None = wire_part(Sender)
+    recipient: Recipient | None = wire_part(Recipient)
+    timestamp: int = wire(read_milliseconds)
+    message: Message | None = wire_part(Message)
+    postback: Postback | None = wire_part(Postback)
+    optin: Optin | None = wire_part(Optin)
+    account_linking: AccountLinking | None = wire_part(AccountLinking)
+    delivery: Delivery | None = wire_part(Delivery)
+    read: Read | None = wire_part(Read)
+    reaction: Reaction | None = wire_part(Reaction)
+    message_edit: MessageEdit | None = wire_part(MessageEdit)
+    pass_thread_control: ThreadControl | None = wire_part(ThreadControl)
+    take_thread_control: ThreadControl | None = wire_part(ThreadControl)
+    request_thread_control: ThreadControl | None = wire_part(ThreadControl)
+
+    _entry_id: str = ""
+    _entry_time: int | None = None
+    _channel: str = MESSENGER
+    _container: str = "messaging"
+    _field: str = ""
+    _is_standby: bool = False
+
+    # Where it stood
 
     @property
-    def raw(self) -> dict[str, Any]: ...
+    def entry_id(self) -> str:
+        """The id of the page (or Instagram account) by the entry; ``""`` for an event made by hand."""
+        return self._entry_id
 
     @property
-    def entry_id(self) -> str: ...
+    def entry_time(self) -> int | None:
+        """When Meta built the callback, in ms."""
+        return self._entry_time
 
     @property
-    def channel(self) -> str: ...
+    def channel(self) -> str:
+        """``"messenger"`` or ``"instagram"``."""
+        return self._channel
 
     @property
-    def container(self) -> str: ...
+    def container(self) -> str:
+        """The key that held it: ``messaging``, ``standby``, ``changes``, ``calls``; ``entry`` for none."""
+        return self._container
 
     @property
-    def is_standby(self) -> bool: ...
+    def is_standby(self) -> bool:
+        """Whether another app has the conversation."""
+        return self._is_standby
+
+    # Sender and receiver
 
     @property
-    def is_echo(self) -> bool: ...
+    def is_echo(self) -> bool:
+        """Whether the page itself sent it: Meta says so, or the sender is the page."""
+        return (self.message is not None and self.message.is_echo) or self._is_from_page
 
     @property
-    def mid(self) -> str: ...
+    def _is_from_page(self) -> bool:
+        """Whether the page itself is the sender. An answer to such an event would be answered without end."""
+        if not self._entry_id or self.sender is None or self.sender.id != self._entry_id:
+            return False
+        return KEYS_OF_META.isdisjoint(self.raw)
+
+    def get_psid(self) -> str:
+        """Give the person's page-scoped id, also where the page is the sender; ``""`` when there is none."""
+        if self.sender is None and self.recipient is None:
+            return self._person_of_call()
+        person = self.recipient if self.is_echo else self.sender
+        if person is None or person.id == self._entry_id:
+            person = self._other(person)
+        return person.id if person is not None else ""
+
+    def _other(self, person: Sender | Recipient | None) -> Sender | Recipient | None:
+        """Handover samples of Meta name the page as the sender; the other one is the person then."""
+        other = self.sender if person is self.recipient else self.recipient
+        if person is None or other is None or other.id == self._entry_id or not self._entry_id:
+            return None
+        return other
+
+    def _person_of_call(self) -> str:
+        raw = self.raw
+        for key in ("from", "to", "recipient_id"):
+            found = read_id(raw.get(key))
+            if found and found != self._entry_id:
+                return found
+        return ""
 
     @property
-    def text(self) -> str: ...
+    def user_ref(self) -> str:
+        """The reference of a person whom the checkbox plugin has not made known yet, else ``""``."""
+        sender = self.sender.user_ref if self.sender is not None else ""
+        return sender or (self.optin.user_ref if self.optin is not None else "")
+
+    def get_page_id(self) -> str:
+        """Give the page's id: the entry's; for an event made by hand, the one who is not the person."""
+        if self._entry_id:
+            return self._entry_id
+        page = self.sender if self.is_echo else self.recipient
+        return page.id if page is not None else ""
+
+    # What it says
 
     @property
-    def payload(self) -> str: ...
+    def mid(self) -> str:
+        """The id of the message or tap it is about, else ``""``."""
+        for holder in (self.message, self.postback, self.message_edit, self.reaction, self.read):
+            if holder is not None and holder.mid:
+                return holder.mid
+        return ""
 
     @property
-    def referral(self) -> Referral | None: ...
+    def text(self) -> str:
+        """The text of the message, or the new text of an edited one, else ``""``."""
+        if self.message is not None:
+            return self.message.text or ""
+        return self.message_edit.text if self.message_edit is not None else ""
 
     @property
-    def attachments(self) -> list[Attachment]: ...
+    def payload(self) -> str:
+        """The payload of the quick reply, postback or opt-in, else ``""``."""
+        if self.message is not None and self.message.quick_reply is not None:
+            return self.message.quick_reply.payload
+        if self.postback is not None:
+            return self.postback.payload
+        return self.optin.payload if self.optin is not None else ""
 
     @property
-    def user_ref(self) -> str: ...
+    def referral(self) -> Referral | None:
+        """How the person came, wherever it arrived: by itself, with a message, a tap or an opt-in."""
+        for holder in (self.message, self.postback):
+            if holder is not None and holder.referral is not None:
+                return holder.referral
+        own = _read_referral(self.raw.get("referral"))
+        if own is None and self.optin is not None and self.optin.ref:
+            own = Referral(self.optin.ref, self.optin.source)
+        return own if isinstance(own, Referral) else None
 
-    def get_psid(self) -> str: ...
+    @property
+    def attachments(self) -> list[Attachment]:
+        return self.message.attachments if self.message is not None else []
 
-    def get_page_id(self) -> str: ...
+    def get_text(self) -> str:
+        """Give the text of the message, ``""`` when there is none."""
+        return (self.message.text or "") if self.message is not None else ""
 
-    def get_text(self) -> str: ...
+    def get_postback_payload(self) -> str:
+        """Give the payload text of the postback, ``""`` when there is none."""
+        return self.postback.payload if self.postback is not None else ""
 
-    def get_postback_payload(self) -> str: ...
+    def get_quick_reply_payload(self) -> str:
+        """Give the payload text of the quick reply, ``""`` when there is none."""
+        if self.message is None or self.message.quick_reply is None:
+            return ""
+        return self.message.quick_reply.payload
 
-    def get_quick_reply_payload(self) -> str: ...
+    def get_sticker_id(self) -> str | None:
+        """Give the sticker id, wherever Meta put it over the years, or ``None``."""
+        if self.message is None:
+            return None
+        for attachment in self.message.attachments:
+            if attachment.sticker_id:
+                return attachment.sticker_id
+        return self.message.sticker_id
 
-    def get_sticker_id(self) -> str | None: ...
+    def get_coordinates(self) -> Coordinates | None:
+        """Give the coordinates of a shared location, or ``None``."""
+        return next((item.coordinates for item in self.attachments if item.coordinates is not None), None)
 
-    def get_coordinates(self) -> Coordinates | None: ...
+    def get_url(self) -> str:
+        """Give the url of the first attachment that has one, else ``""``."""
+        return next((item.best_url for item in self.attachments if item.best_url), "")
 
-    def get_url(self) -> str: ...
-
-    def get_watermark(self) -> int | None: ...
+    def get_watermark(self) -> int | None:
+        """Give the time, in ms, up to which everything has arrived or was read; ``None`` for other events."""
+        receipt = self.delivery if self.delivery is not None else self.read
+        return receipt.watermark if receipt is not None else None

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.receiving.classify import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
 from djmessenger.receiving.decoding import decode
-from djmessenger.receiving.events import INSTAGRAM, MESSENGER, Messaging
+from djmessenger.receiving.events import Messaging
 from djmessenger.receiving.parts import read_id, read_milliseconds
 
 __all__ = ["Item", "decode", "split"]

@@ -24,6 +24,27 @@ class Field(NamedTuple):
 
     read: Reader
     default: Any = None
+    holds: tuple[type[Part], type] | None = None
+    """For ``custom_obj_map``: the class of the parts, and ``list`` or ``object``."""
+
+
+def wire(read: Reader, default: Any = None) -> Any:
+    """Declare an attribute of a ``Part`` that holds the JSON key of its own name.
+
+    The class body is the one place of an attribute: annotation, reader and default. ``list`` as the default makes a
+    fresh list for each object that is read from JSON.
+    """
+    return Field(read, default)
+
+
+def wire_part(cls: type[Part]) -> Any:
+    """Declare an attribute that holds one part, or ``None``."""
+    return Field(part(cls), None, (cls, object))
+
+
+def wire_parts(cls: type[Part]) -> Any:
+    """Declare an attribute that holds a list of parts."""
+    return Field(parts(cls), list, (cls, list))
 
 
 class Part(Serializable):
@@ -35,23 +56,41 @@ class Part(Serializable):
     """
 
     fields: ClassVar[dict[str, Field]] = {}
-    """JSON key, which is the attribute's name too, to field."""
+    """JSON key, which is the attribute's name too, to field: made from the declarations by ``wire``."""
     _readers: ClassVar[dict[str, Reader]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
     _fresh: ClassVar[tuple[str, ...]] = ()
     _foreign_init: ClassVar[bool] = False
+    """Whether reading has to run the constructor, which a subclass of a project has with attributes of its own."""
 
     _raw: dict[str, Any] | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        cls._declare({name: item for name, item in vars(cls).items() if isinstance(item, Field)})
         cls._readers = {key: field.read for key, field in cls.fields.items()}
         cls._defaults = {key: field.default for key, field in cls.fields.items() if field.default is not list}
         cls._fresh = tuple(key for key, field in cls.fields.items() if field.default is list)
         if "fields" in vars(cls):
             cls._foreign_init = False
+        elif "_foreign_init" in vars(cls):
+            return
         elif "__init__" in vars(cls):
             cls._foreign_init = True
+
+    @classmethod
+    def _declare(cls, declared: dict[str, Field]) -> None:
+        """Move the declarations of the class body into ``fields``; leave their defaults in place."""
+        if not declared:
+            return
+        cls.fields = {**cls.fields, **declared}
+        held = {name: list(field.holds) for name, field in declared.items() if field.holds is not None}
+        cls.custom_obj_map = {**cls.custom_obj_map, **held}
+        for name, field in declared.items():
+            if field.default is list:
+                delattr(cls, name)
+            else:
+                setattr(cls, name, field.default)
 
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:

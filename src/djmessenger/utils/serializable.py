@@ -268,11 +268,15 @@ def to_json(value: Any) -> Any:
 class _Member(NamedTuple):
     spelling: str
     description: str
+    attributes: dict[str, Any]
 
 
-def member(spelling: str, description: str = "") -> Any:
-    """Declare a member in the body of a ``SerializableEnum``; the class replaces it by the member."""
-    return _Member(spelling, description)
+def member(spelling: str, description: str = "", **attributes: Any) -> Any:
+    """Declare a member in the body of a ``SerializableEnum``; the class replaces it by the member.
+
+    The member gets ``attributes`` as its attributes.
+    """
+    return _Member(spelling, description, attributes)
 
 
 class SerializableEnum:
@@ -293,7 +297,9 @@ class SerializableEnum:
         cls.members = dict(cls.members)
         for attribute, declared in list(vars(cls).items()):
             if isinstance(declared, _Member):
-                setattr(cls, attribute, cls(declared.spelling, declared.description))
+                created = cls(declared.spelling, declared.description)
+                vars(created).update(declared.attributes)
+                setattr(cls, attribute, created)
 
     def __new__(cls, name: str, description: str = "") -> Self:
         member_of_name = cls.members.get(name)
