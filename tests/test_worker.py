@@ -13,11 +13,12 @@ from django.db import OperationalError, connection, transaction
 from django.utils import timezone
 
 from djmessenger import models
+from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake, pools
 from djmessenger.pipeline.connections import reusable_connections
 from djmessenger.pipeline.inbox import NoRoom, Slow
-from djmessenger.pipeline.notifications import CHANNEL
+from djmessenger.pipeline.notifications import CHANNEL, Listener
 from djmessenger.pipeline.outbox import Outbox, SendResult
 from djmessenger.pipeline.pools import SlowThreads
 from djmessenger.pipeline.threads import Threads
@@ -256,7 +257,7 @@ def test_a_thread_survives_a_broken_freed_callback(caplog):
     assert ran.wait(LONG)
     pool.close()
     assert pool.join(LONG)
-    assert "told nobody" in caplog.text
+    assert "Wake-up of a free thread failed" in caplog.text
 
 
 def test_slots_stay_reserved_for_claimed_slow_queues(file_database):
@@ -384,6 +385,90 @@ def test_queues_claimed_while_the_threads_end_are_released(file_database, people
     engine.outbox.end(answers)
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert people[0].texts == ["0"]
+
+
+def test_a_job_that_has_not_begun_releases_its_queue_at_the_stop(file_database, people, settings):
+    """The job is claimed and waits for the only thread, which is busy, when the worker stops."""
+    settings.DJM_DISPATCHER = "worker"
+    store(people[0])
+    engine = tools.engine(lambda event: event.text)
+    while engine.split_waiting():
+        pass
+    worker = Worker(lambda: engine, threads=1, slow_threads=1)
+    gate, begun = threading.Event(), threading.Event()
+    handlers = Threads(1, "in")
+
+    def busy():
+        begun.set()
+        gate.wait(LONG)
+
+    handlers.submit(busy)
+    assert begun.wait(LONG)
+    silent = types.SimpleNamespace(stop=lambda timeout: None, waiting=lambda: 0)
+    pools = types.SimpleNamespace(
+        splitter=Threads(1, "split"),
+        handlers=handlers,
+        senders=Threads(1, "out"),
+        slow=SlowThreads(1, lambda: None),
+        events=silent,
+        answers=silent,
+    )
+    assert worker._poll_incoming(pools)
+    gate_opener = threading.Timer(0, gate.set)
+    handlers.join = lambda timeout: gate_opener.start() or True
+    worker._finish(pools)
+    assert models.Messaging.objects.get().state == "new"
+    row = models.ConversationQueue.objects.get(kind=tools.IN, conversation__person=people[0].id)
+    assert row.leased_until is None
+    assert row.ready_at is not None
+
+
+def test_a_lease_claimed_during_the_stop_ends_at_once():
+    worker = Worker(lambda: None, threads=1, slow_threads=1)
+    worker.stop_soon()
+    deadline = Deadline(60)
+    worker._watch(deadline)
+    assert deadline.remaining() <= 0
+
+
+def test_a_deadline_never_ends_after_its_lease(monkeypatch, settings):
+    """The database takes 5 seconds for the claim; that time belongs to the lease already."""
+    settings.DJM_LEASE = 60.0
+    moment = [1000.0]
+    monkeypatch.setattr("djmessenger.clock.seconds", lambda: moment[0])
+    lease = models.Lease(queue_id=1, conversation_id=1, kind="in", fencing_token=1)
+    ends = []
+
+    def claim(self, kind, *, seconds, **options):
+        ends.append(moment[0] + seconds)
+        moment[0] += 5.0
+        return [lease]
+
+    monkeypatch.setattr(type(models.ConversationQueue.objects), "claim", claim)
+    worker = Worker(lambda: None, threads=1, slow_threads=1)
+    deadline, leases = worker._claim(tools.IN, 1)
+    assert leases == [lease]
+    assert moment[0] + deadline.remaining() <= ends[0]
+
+
+def test_a_wake_up_during_a_poll_leads_to_another_poll(work, settings):
+    settings.DJM_POLL = settings.DJM_SWEEP = 3600
+    polls = threading.Semaphore(0)
+    worker = Worker(tools.engine, threads=1, slow_threads=1)
+    first = []
+
+    def poll(pools):
+        if not first:
+            first.append(True)
+            worker.wake()
+        polls.release()
+        return False
+
+    worker._poll = poll
+    worker.start()
+    assert polls.acquire(timeout=LONG)
+    assert polls.acquire(timeout=LONG)
+    assert worker.stop(LONG)
 
 
 def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
@@ -529,6 +614,14 @@ def test_postgresql_wakes_a_worker_that_does_not_poll(work, people, settings):
     work(tools.engine(lambda event: "hi"), listen=True)
     until(lambda: models.ConversationQueue.objects.exists() or announced(people[0]), "the split")
     until(lambda: people[0].texts == ["hi"] or announced(), "the answer")
+
+
+@pytest.mark.postgresql("elsewhere workers poll")
+def test_a_listener_wakes_once_when_it_begins_to_listen(file_database):
+    payloads = []
+    listener = Listener(payloads.append)
+    until(lambda: payloads == [""], "the first wake-up")
+    listener.stop()
 
 
 def announced(*people) -> bool:

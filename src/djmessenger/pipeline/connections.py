@@ -1,4 +1,4 @@
-"""Database connections of the pipeline: reuse between jobs, time limits of statements, and idle transactions."""
+"""Database connections of the pipeline: reuse between jobs, and time limits of statements and transactions."""
 
 from __future__ import annotations
 
@@ -14,18 +14,21 @@ from djmessenger.pipeline.threads import NAME
 from djmessenger.settings import app_settings
 
 _IDLE = 5.0
-"""Seconds after which an idle connection is tested before it is used again."""
+"""Seconds after which an idle connection is tested before it is used again. A test costs one round trip."""
 
 _used = threading.local()
 
 
 @contextmanager
 def reusable_connections() -> Iterator[None]:
-    """Keep this thread's connections open from one job to the next, but use none that is broken."""
+    """Keep this thread's connections open for the next job, but close those that are broken before the block."""
     idle = seconds() - getattr(_used, "at", 0.0) > _IDLE
     for connection in connections.all(initialized_only=True):
         if connection.connection is None or connection.in_atomic_block:
             continue
+        # Guard: the server may close a connection between two jobs of this thread. Django tests connections at the
+        # borders of a request only, so each later job of the thread would fail.
+        # Test: tests/test_worker.py, test_a_broken_connection_is_not_used_again (PostgreSQL).
         if connection.errors_occurred or idle:
             if connection.is_usable():
                 connection.errors_occurred = False
@@ -39,7 +42,7 @@ def reusable_connections() -> Iterator[None]:
 
 @contextmanager
 def no_connection() -> Iterator[None]:
-    """Hold no connection of this thread before and after: for work that mostly waits for others."""
+    """Close this thread's connections before and after the block, for work that mostly waits for another service."""
     connections.close_all()
     try:
         yield
@@ -48,10 +51,13 @@ def no_connection() -> Iterator[None]:
 
 
 def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
-    """Have PostgreSQL end the transaction of a thread of the pipeline that is frozen in it, with its locks.
+    """Set a time limit for idle transactions of pipeline threads on PostgreSQL: half of ``DJM_LEASE``.
 
-    Connected to ``connection_created``; the connections of requests are left alone.
+    Receiver of ``connection_created``. Connections of other threads, such as those of requests, keep their setting.
     """
+    # Guard: a worker that freezes inside a transaction keeps its row locks, so the next holder of the queue would
+    # wait for ever. PostgreSQL ends such a session before the lease ends.
+    # Test (PostgreSQL): tests/test_worker.py, test_a_thread_frozen_in_a_transaction_loses_it.
     if connection.vendor == "postgresql" and threading.current_thread().name.startswith(NAME):
         with connection.cursor() as cursor:
             milliseconds = int(app_settings.DJM_LEASE * 500)
@@ -61,11 +67,12 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
 
 
 def begin_as_writer(connection: Any, **kwargs: Any) -> None:
-    """Let the transactions of a thread of the pipeline wait their turn: a receiver of ``connection_created``.
+    """Begin SQLite transactions of pipeline threads with the write lock (``IMMEDIATE``).
 
-    Django's own way begins a transaction as a reader; when another thread writes meanwhile, SQLite refuses the first
-    write at once, whatever its time-out. Connections of requests, and a mode that the project chose, are left alone.
+    Receiver of ``connection_created``. Connections of other threads and a mode set by the project are not changed.
     """
+    # Guard: by default a transaction begins as a reader. If another thread commits a write before the first write of
+    # this one, SQLite fails that write at once, without waiting. Test: tests/test_sqlite.py.
     ours = threading.current_thread().name.startswith(NAME)
     if ours and connection.vendor == "sqlite" and connection.transaction_mode is None:
         connection.transaction_mode = "IMMEDIATE"
@@ -73,10 +80,10 @@ def begin_as_writer(connection: Any, **kwargs: Any) -> None:
 
 @contextmanager
 def statement_timeout(seconds: float) -> Iterator[None]:
-    """Have statements of the block fail that take longer, or wait that long for a lock, with ``DatabaseError``.
+    """Limit each statement of the block to ``seconds``, lock waits included; raises ``DatabaseError`` after that.
 
-    On PostgreSQL the block is a transaction. On SQLite only the wait for other writers is limited, and only outside
-    a transaction, since one that is open has had its turn.
+    On PostgreSQL the block is a transaction. On SQLite only the wait for the write lock is limited. Inside a
+    transaction on SQLite the block changes nothing.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     milliseconds = int(seconds * 1000)

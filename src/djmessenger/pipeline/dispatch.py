@@ -1,4 +1,4 @@
-"""Who does the work that a stored callback or a queued reply makes, and when."""
+"""Dispatchers: they learn of stored callbacks and queued replies, and wake a driver of the engine."""
 
 from __future__ import annotations
 
@@ -17,22 +17,26 @@ logger = logging.getLogger(__name__)
 
 
 class Dispatcher(Protocol):
-    """What ``DJM_DISPATCHER`` names: told of work after its commit. Both calls are hints and may repeat."""
+    """Interface of the class that ``DJM_DISPATCHER`` names; it is created with a function that returns the engine.
+
+    Both notifications come after the commit. They are hints: one that is lost or repeated does no harm, because the
+    sweep finds the work and each step checks the rows. An exception is logged and does not reach the caller.
+    """
 
     def __init__(self, engine: Callable[[], Engine]) -> None: ...
 
     def callback_stored(self, callback_id: int) -> None:
-        """A callback was committed and is to be split."""
+        """Wake a driver: a callback was committed and is to be split."""
 
     def replies_queued(self, conversation_id: int) -> None:
-        """Replies of a conversation were committed and are to be sent."""
+        """Wake a driver: replies of a conversation were committed and are to be sent."""
 
     def stop(self) -> None:
-        """Finish what is begun and let go."""
+        """Finish the work that runs and release its leases."""
 
 
 class InlineDispatcher:
-    """Does the work at once, in the caller's thread: for tests, shells and commands."""
+    """Dispatcher that does all work at once in the caller's thread, for tests, shells and commands."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
@@ -41,16 +45,17 @@ class InlineDispatcher:
         self._engine().callback(callback_id)
 
     def replies_queued(self, conversation_id: int) -> None:
-        # Inside a transaction the work that follows the event's own commit finds the rows.
+        # Guard: inside a transaction the send would call Graph for rows that may still be rolled back. The send
+        # that follows the commit of the event finds them.
         if not connection.in_atomic_block:
             self._engine().send(conversation_id)
 
     def stop(self) -> None:
-        """Nothing is ever left over."""
+        """Do nothing, because no work is pending between calls."""
 
 
 class EmbeddedDispatcher:
-    """Does the work in threads of this process, started at the first need, and again after a fork."""
+    """Dispatcher with a worker in this process. Its threads start with the first work, and again after a fork."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._worker = Worker(engine, threads=4, slow_threads=8)
@@ -67,7 +72,7 @@ class EmbeddedDispatcher:
 
 
 class WorkerDispatcher:
-    """Leaves the work to processes of ``manage.py djmessenger worker``."""
+    """Dispatcher that notifies the processes of ``manage.py djmessenger worker`` and does no work itself."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._engine = engine
@@ -79,11 +84,11 @@ class WorkerDispatcher:
         self._engine().notify(QUEUES)
 
     def stop(self) -> None:
-        """The workers stop by themselves."""
+        """Do nothing, because the workers are processes of their own."""
 
 
 class OwnThreads:
-    """Wakes the threads of a worker process for what its own rules queue; used by that process alone."""
+    """Dispatcher inside a worker process: replies that its own rules queue wake its own threads."""
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker

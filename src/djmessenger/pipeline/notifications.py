@@ -1,4 +1,4 @@
-"""PostgreSQL tells a worker at once that something waits; everywhere else the worker finds it by looking."""
+"""Wake-ups between processes through PostgreSQL's ``LISTEN`` and ``NOTIFY``. On SQLite the worker only polls."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from djmessenger.pipeline.threads import NAME
 logger = logging.getLogger(__name__)
 
 CHANNEL = "djmessenger"
-"""PostgreSQL channel on which work is announced."""
+"""Name of the PostgreSQL channel for wake-ups."""
 CALLBACK, QUEUES = "callback", "queues"
-"""What is announced: that a callback is to be split, or that something waits in queues."""
+"""Payloads of a wake-up: a callback is to be split, or conversation queues are due."""
 _LOOK = 1.0
-"""Seconds between two looks whether to stop."""
+"""Seconds between two checks of the stop flag; ``stop`` waits twice that long."""
 _RECONNECT = 5.0
+"""Seconds before the next connection after a failure; polling finds work meanwhile."""
 
 
 class Listener:
-    """A thread with a connection of its own that calls ``heard`` with what is announced; empty: it may be anything.
+    """Thread with its own connection that calls ``heard`` with the payload of each wake-up.
 
-    Behind a pooler that shares connections between transactions it hears nothing, which costs latency only.
+    An empty payload means that work of any kind may wait. On SQLite no thread is started. Behind a pooler in
+    transaction mode no wake-up arrives; the worker then finds work by polling, up to ``DJM_POLL`` seconds later.
     """
 
     def __init__(self, heard: Callable[[str], None]) -> None:
@@ -46,8 +48,9 @@ class Listener:
                 self._listen()
             except Exception as error:  # noqa: BLE001 - by driver; polling goes on
                 logger.warning(
-                    "Announcements of work are not heard for now: %s",
+                    "Wake-ups of other processes are not received (%s); connecting again in %s s, polling goes on",
                     type(error).__name__,
+                    _RECONNECT,
                     extra={"action": "listener_away"},
                 )
                 self._ended.wait(_RECONNECT)
@@ -59,7 +62,9 @@ class Listener:
             connection.set_autocommit(True)
             with connection.cursor() as cursor:
                 cursor.execute(f"LISTEN {CHANNEL}")
-            # What was announced before this moment was not heard.
+            # Guard: wake-ups sent before LISTEN, or while the connection was down, are lost. One empty wake-up
+            # makes the worker poll now instead of after DJM_POLL seconds.
+            # Test (PostgreSQL): tests/test_worker.py, test_a_listener_wakes_once_when_it_begins_to_listen.
             self._heard("")
             while not self._ended.is_set():
                 for notice in connection.connection.notifies(timeout=_LOOK, stop_after=1):

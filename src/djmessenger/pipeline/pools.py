@@ -1,4 +1,4 @@
-"""Pools of the worker: threads for slow rules, the share of time that polling may take, and the batch writer."""
+"""Parts of the worker: the pool for slow rules, the poll budget and the batch writer."""
 
 from __future__ import annotations
 
@@ -26,28 +26,36 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SHARE, _BURST = 0.2, 0.2
-"""Of a thread's time, how much looking for work may take, and how many seconds of it an idle worker has in hand."""
+"""Poll budget: the share of a thread's time that polls may take, and the most seconds of it that can be saved up.
+
+A fifth leaves the processor to the rules. The saved 0.2 s let an idle worker answer a few wake-ups without a pause.
+"""
 AHEAD = 0.5
-"""Seconds of work that is claimed ahead, so that no thread waits for the next round."""
+"""Seconds of work that is claimed ahead, so that no thread waits for the next poll.
+
+At most that long a claimed queue waits here while another process might have a free thread.
+"""
 MOST_QUEUES = 100
-"""Queues that share a transaction."""
+"""Queues in one batch. More would hold the row locks longer and save little: a commit then costs far less than the
+rows."""
 _LONGEST_PAUSE = 0.2
-"""Seconds between two rounds, however dear they are."""
+"""Seconds of pause after a poll at most, however long the poll took: the most that a busy worker adds to a reply."""
 _LOOK = 0.5
-"""Seconds between two looks at what takes too long."""
+"""Seconds between two checks for overdue slow rules, and before a failed batch is written again."""
 _RENEWALS = 3
-"""How often a lease is renewed in its time."""
+"""Renewals within the duration of a lease: two may fail, and the lease still holds."""
 
 
 class SlowThreads:
-    """A pool for slow handlers; the leases of their queues are renewed while they run.
+    """Pool for slow rules. It renews the leases of their queues while the rules run.
 
-    What finds all threads busy waits in the database, where any process may have it, and comes before what is new.
+    A queue that finds no free thread is released with ``is_slow``, and any process may claim it for its own pool. Such
+    queues come before new slow work. ``done`` is called when a thread becomes free.
     """
 
     def __init__(self, threads: int, done: Callable[[], None]) -> None:
         self._done = done
-        # Until it is known how slow they are, nothing is held for a thread that is busy.
+        # Twice AHEAD as a first estimate: no queue is claimed for a busy thread before a duration was measured.
         self._pool = Threads(threads, "slow", usual=2 * AHEAD, freed=done)
         self._lock = threading.Lock()
         self._leases: set[models.Lease] = set()
@@ -58,23 +66,30 @@ class SlowThreads:
         self._renewer: threading.Thread | None = None
 
     def free_slots(self) -> int:
-        """How many threads are free for what waits in the database, or will be in a moment."""
+        """Return how many more queues may be claimed for slow threads, now or within ``AHEAD`` seconds."""
         with self._lock:
             return max(0, self._pool.free(ahead=AHEAD) - len(self._reserved))
 
     def reserve(self, leases: Sequence[models.Lease], *, more: bool) -> None:
-        """Keep a thread for each of these, which waited for one; ``more`` may wait."""
+        """Reserve a thread for each lease. ``more`` says whether further queues may wait for a slow thread."""
+        # Guard: while a claimed queue is on its way through the handlers, a new event could take its thread. The
+        # queue would be released again and never come to its turn.
+        # Test: tests/test_worker.py, test_what_waited_for_a_thread_comes_before_what_is_new.
         with self._lock:
             self._reserved.update(leases)
             self._is_behind = more
 
     def drop_reservation(self, lease: models.Lease) -> None:
-        """Say that a lease is worked on, or never will be: its thread is for others, unless it has it."""
+        """Cancel the reservation of a lease, if there is one. Its job, if already submitted, keeps its thread."""
         with self._lock:
             self._reserved.discard(lease)
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
-        """Run the job in a thread of its own, which then lets go of the queue; ``NoRoom`` when others come first."""
+        """Submit a slow job; its thread releases the queue at the end. Return False: the job is not done yet.
+
+        Raises ``NoRoom`` if no thread is free, or if other queues have waited for one longer. The caller then
+        releases the queue.
+        """
         with self._lock:
             reserved = lease in self._reserved
             self._reserved.discard(lease)
@@ -88,6 +103,8 @@ class SlowThreads:
                 self._renewer.start()
             begun = self._pool.submit(partial(self._run, lease, job))
         if not begun:
+            # Guard: the pool may close between the check and the submit. The lease would be renewed until the end
+            # of the process, and no thread would have the job.
             self._forget(lease)
             give_back(lease)
         return False
@@ -97,15 +114,22 @@ class SlowThreads:
             with self._lock:
                 self._limits[lease] = Deadline(job.timeout), job.give_up
         try:
+            # Guard: a slow rule waits for another service for minutes. A connection kept meanwhile would be one
+            # for each thread, and PostgreSQL has about 100.
+            # Test: tests/test_worker.py, test_slow_work_begins_without_a_database_connection.
             with no_connection():
                 job.prepare()
             with no_connection():
                 job.work()
                 job.release()
         except models.LeaseLost as lost:
-            logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
+            _log_lost(lost)
         except Exception:
-            logger.exception("Slow work was interrupted", extra={"action": "work_interrupted"})
+            logger.exception(
+                "Slow rule for queue %s failed; the queue was released and is due again",
+                lease.queue_id,
+                extra={"action": "work_interrupted"},
+            )
             give_back(lease)
         finally:
             self._forget(lease)
@@ -126,14 +150,20 @@ class SlowThreads:
                     self.renew()
 
     def _leave_to_others(self) -> None:
-        """Give back what was taken on for a moment ahead, when no thread came free."""
+        """Release the queues that were claimed ahead if no thread became free in time."""
+        # Guard: jobs are accepted ahead by the average duration. When all threads hang longer than that, a queue
+        # in this pool would wait although another process has a free thread.
+        # Test: tests/test_worker.py, test_nothing_is_kept_for_a_thread_that_is_at_something_long.
         for job in self._pool.withdraw(AHEAD):
             lease: models.Lease = job.args[0]  # type: ignore[attr-defined]
             self._forget(lease)
             give_back(lease, is_slow=True)
 
     def _end_late_ones(self) -> None:
-        """Give up what takes longer than it may; its thread is free when it comes back by itself."""
+        """Abandon the jobs that exceed their time limit. Their threads stay busy until the rules return.
+
+        Each queue goes on without the job. A result that comes later is discarded, because its lease is lost.
+        """
         with self._lock:
             late = [(lease, end) for lease, (limit, end) in self._limits.items() if limit.remaining() <= 0]
         for lease, give_up in late:
@@ -141,29 +171,47 @@ class SlowThreads:
             try:
                 give_up()
             except models.LeaseLost as lost:
-                logger.warning("Slow work was in vain: %s", lost, extra={"action": "lease_lost"})
+                _log_lost(lost)
             except DatabaseError:
-                logger.exception("The database did not answer", extra={"action": "database_away"})
+                logger.exception(
+                    "Time limit of a slow rule for queue %s not recorded: database error; the queue is due again "
+                    "when its lease ends",
+                    lease.queue_id,
+                    extra={"action": "database_away"},
+                )
             self._done()
 
     def renew(self) -> None:
-        """Hold on to the queues of what runs; what is lost already fails at its own commit."""
+        """Renew the leases of all jobs in the pool. A job whose lease is lost fails at its own commit."""
+        # Guard: a rule that runs longer than DJM_LEASE would lose its queue to another worker, which would run the
+        # rule again. Test: tests/test_worker.py, test_leases_of_slow_work_are_renewed.
         with self._lock:
             leases = list(self._leases)
         for lease in leases:
             try:
                 models.ConversationQueue.objects.renew(lease, app_settings.DJM_LEASE)
             except models.LeaseLost as lost:
-                logger.warning("A slow handler works in vain: %s", lost, extra={"action": "lease_lost"})
+                logger.warning(
+                    "Lease of a slow rule not renewed (%s); the result of the rule will be discarded",
+                    lost,
+                    extra={"action": "lease_lost"},
+                )
                 self._forget(lease)
             except DatabaseError:
-                logger.exception("The database did not answer", extra={"action": "database_away"})
+                logger.exception(
+                    "Lease of queue %s not renewed: database error; it is tried again before the lease ends",
+                    lease.queue_id,
+                    extra={"action": "database_away"},
+                )
 
     def stop(self, timeout: float) -> None:
-        """Begin nothing more and wait for what runs; queues of what did not begin are free at once."""
+        """Close the pool, wait up to ``timeout`` seconds for running jobs, and release all queues that are left."""
         if self._pool.close():
             running = self._pool.count
-            logger.info("Slow work that had not begun is left to others", extra={"threads": running})
+            logger.info(
+                "Slow jobs that had not started were given up; another process may claim their queues",
+                extra={"threads": running},
+            )
         self._pool.join(timeout)
         self._ended.set()
         with self._lock:
@@ -172,11 +220,19 @@ class SlowThreads:
             give_back(lease)
 
 
-class PollBudget:
-    """Keeps what rounds cost to a share of the time, so that those of a busy worker come seldom and take much.
+def _log_lost(lost: models.LeaseLost) -> None:
+    logger.warning(
+        "Slow rule finished after its lease was lost (%s); its result was discarded",
+        lost,
+        extra={"action": "lease_lost"},
+    )
 
-    An idle one has some in hand and is quick. What a round costs is measured as it goes, for a busy machine makes
-    it dearer.
+
+class PollBudget:
+    """Limit of the time that polls take: a token bucket in seconds, filled at ``_SHARE`` up to ``_BURST``.
+
+    Under load a worker polls seldom and claims many queues at once. An idle worker has credit and polls at once. The
+    cost of a poll is measured each time, because it grows with the load of the machine.
     """
 
     def __init__(self) -> None:
@@ -186,7 +242,7 @@ class PollBudget:
 
     @contextlib.contextmanager
     def measure(self) -> Iterator[None]:
-        """Measure what the block costs."""
+        """Charge the duration of the block to the budget."""
         began = clock.seconds()
         try:
             yield
@@ -196,7 +252,7 @@ class PollBudget:
                 self._credit = max(self._now() - cost, -_LONGEST_PAUSE * _SHARE)
 
     def pause(self) -> float:
-        """Give the seconds to wait before the next round."""
+        """Return the seconds to wait before the next poll; 0 while there is credit."""
         with self._lock:
             return max(0.0, -self._now() / _SHARE)
 
@@ -208,9 +264,9 @@ class PollBudget:
 
 
 class BatchWriter(Generic[T]):
-    """A thread that writes down what others have done: all that came while it wrote the last.
+    """Thread that writes items in batches. A batch has all items that arrived while the last batch was written.
 
-    ``write`` gives what is to be tried again; ``done`` is called when the thread wrote.
+    ``write`` returns the items to try again. ``done`` is called after each batch of the thread.
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], list[T]], done: Callable[[], None]) -> None:
@@ -225,18 +281,18 @@ class BatchWriter(Generic[T]):
         self._work.put(work)
 
     def waiting(self) -> int:
-        """How much was put and not begun."""
+        """Return the number of items that are not in a batch yet."""
         return self._work.qsize()
 
     def write_here(self, work: T) -> None:
-        """Write it down in the caller's thread, when little is to do; else leave it to the writer."""
+        """Write one item in the caller's thread at low load, otherwise ``put`` it."""
         if self._work.empty() and not self._budget.pause():
             self._write([work])
         else:
             self.put(work)
 
     def stop(self, timeout: float) -> None:
-        """Write down what has come and end; ``timeout`` in seconds."""
+        """Write the items that have arrived and end the thread. Waits up to ``timeout`` seconds."""
         self._work.put(None)
         self._thread.join(timeout)
 
@@ -246,7 +302,7 @@ class BatchWriter(Generic[T]):
             while not last:
                 found = [self._work.get()]
                 if self._work.qsize() < MOST_QUEUES:
-                    # When many come, it waits for more.
+                    # Over the budget the thread pauses, and the batch grows meanwhile.
                     time.sleep(self._budget.pause())
                 with contextlib.suppress(queue.Empty):
                     while len(found) < MOST_QUEUES:
@@ -267,6 +323,11 @@ class BatchWriter(Generic[T]):
             with self._budget.measure():
                 return self._write_down(work)
         except Exception:
-            # What it was is found under the next leases.
-            logger.exception("What was done could not be written down", extra={"action": "work_waits"})
+            # Guard: an exception would end the thread, and all later items would stay in memory. The items of this
+            # batch are lost; their rows are unchanged, and the next claim of their queues finds them.
+            logger.exception(
+                "Batch of %s items not written; their queues are due again when the leases end",
+                len(work),
+                extra={"action": "work_waits"},
+            )
             return []

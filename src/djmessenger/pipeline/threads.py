@@ -14,23 +14,27 @@ from djmessenger.clock import seconds
 logger = logging.getLogger(__name__)
 
 NAME = "djmessenger"
-"""What the names of all threads of the pipeline begin with."""
+"""Prefix of the names of all threads of the pipeline. Connections use it to recognise these threads."""
 _MOST_AHEAD = 25
-"""Jobs for each thread that wait at most."""
+"""Jobs per thread that may wait in memory: a bound for very short jobs, of which many fit in the time ahead."""
 
 Job = Callable[[], None]
 
 
 class Threads:
-    """A pool of daemon threads: the interpreter may end under them, as it may under any process.
+    """Pool of daemon threads, which do not keep the interpreter alive.
 
-    Those of ``concurrent.futures`` are joined before any exit handler runs, and refuse work from then on.
+    ``concurrent.futures`` does not fit: its threads are joined before any exit handler runs, and its pool refuses
+    jobs from then on. A job that ends with the interpreter is repeated under the next lease, as after any crash.
     """
 
     def __init__(
         self, count: int, name: str, *, usual: float = 0.01, freed: Callable[[], object] = lambda: None
     ) -> None:
-        """``usual`` seconds are what a job is thought to take at first; ``freed`` is called when a thread is free."""
+        """Create a pool of up to ``count`` threads; each starts when it is needed.
+
+        ``usual`` is the first estimate of a job's duration in seconds. ``freed`` is called after each job.
+        """
         self.count = count
         self._name = name
         self._say_freed = freed
@@ -43,7 +47,11 @@ class Threads:
         self._threads: list[threading.Thread] = []
 
     def free(self, *, ahead: float = 0.0) -> int:
-        """How many jobs could begin at once, or, going by those before, within ``ahead`` seconds."""
+        """Return the number of free slots, negative if more jobs wait than threads are free.
+
+        With ``ahead``, also count slots expected to become free within that many seconds, estimated from the moving
+        average of job durations. Threads whose current job already takes longer do not count.
+        """
         with self._changed:
             if self._closed:
                 return 0
@@ -51,12 +59,12 @@ class Threads:
             return self.count + more - self._busy - len(self._jobs)
 
     def _moving(self, within: float) -> int:
-        """How many threads are not at a job that takes longer than that already."""
+        """Return the number of threads without a job that has run longer than ``within`` seconds."""
         late = seconds() - within
         return self.count - sum(began < late for began in self._begun.values())
 
     def withdraw(self, after: float) -> list[Job]:
-        """Take back the jobs that have not begun, where no thread has come free for so many seconds."""
+        """Remove and return the jobs that have not started, if no thread became free for ``after`` seconds."""
         with self._changed:
             if self._moving(after):
                 return []
@@ -65,7 +73,7 @@ class Threads:
             return left
 
     def submit(self, job: Job) -> bool:
-        """Have a job done by the next thread that is free; false when the pool is closed."""
+        """Append a job for the next free thread. Return False, without effect, if the pool is closed."""
         with self._changed:
             if self._closed:
                 return False
@@ -79,7 +87,7 @@ class Threads:
             return True
 
     def close(self) -> list[Job]:
-        """Take no more jobs; give those that had not begun."""
+        """Refuse further jobs. Return the jobs that had not started; they will not run."""
         with self._changed:
             self._closed = True
             left = list(self._jobs)
@@ -88,7 +96,7 @@ class Threads:
             return left
 
     def join(self, timeout: float) -> bool:
-        """Wait for what runs, after ``close``; false when it was not done in time."""
+        """Wait for running jobs after ``close``. Return whether all threads ended within ``timeout`` seconds."""
         end = seconds() + timeout
         for thread in self._threads:
             thread.join(max(0.0, end - seconds()))
@@ -108,15 +116,25 @@ class Threads:
                 try:
                     job()
                 except Exception:
-                    logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
+                    # A job releases its own lease when it fails; the thread goes on with the next job.
+                    logger.exception(
+                        "Job failed in thread %s; its queue is due again when released or when its lease ends",
+                        threading.current_thread().name,
+                        extra={"action": "work_interrupted"},
+                    )
                 finally:
                     with self._changed:
                         self._busy -= 1
                         del self._begun[threading.get_ident()]
                         self._usual += (seconds() - began - self._usual) * 0.1
+                    # Guard: an exception here would end the thread, and the pool would count it as free for ever.
+                    # Test: tests/test_worker.py, test_a_thread_outlives_whoever_is_told_that_it_is_free.
                     try:
                         self._say_freed()
                     except Exception:
-                        logger.exception("A free thread told nobody", extra={"action": "wake_up_failed"})
+                        logger.exception(
+                            "Wake-up of a free thread failed; the next poll finds due work",
+                            extra={"action": "wake_up_failed"},
+                        )
         finally:
             connections.close_all()

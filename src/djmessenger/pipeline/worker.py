@@ -1,4 +1,4 @@
-"""The worker: claims what waits and works on it, inside a web process or as a process of its own."""
+"""The worker: threads that claim due conversation queues and work on them, in a web process or a worker process."""
 
 from __future__ import annotations
 
@@ -31,16 +31,24 @@ logger = logging.getLogger(__name__)
 Kind = models.ConversationQueue.Kind
 
 _ALONE = 0.5
-"""For how much of ``DJM_SWEEP`` one sweep is enough for all processes; less than all of it, since timers drift."""
+"""Part of ``DJM_SWEEP`` for which one sweep serves all processes.
+
+Below 1, because timers drift: a process that looks slightly early must still get its turn.
+"""
 
 
 class Worker:
-    """Claims queues and works on them, until it is stopped.
+    """Threads that claim conversation queues and work on them until ``stop``.
 
-    One thread looks for work and hands it on: ``threads`` handle events, ``senders`` wait for Graph and need no
-    database connection meanwhile, and one more writes down what Graph said, of many calls at once. It looks when it
-    is woken, and by itself every ``DJM_POLL`` seconds; every so often it sweeps, where no other process just did. With
-    ``listen`` PostgreSQL wakes it for work of other processes.
+    The main thread polls: it claims due queues and submits them to the pools. It polls after each wake-up and at
+    least every ``DJM_POLL`` seconds. Every ``DJM_SWEEP`` seconds one process sweeps.
+
+    ``threads`` threads handle events. ``senders`` threads wait for Graph, without a database connection. One thread
+    splits callbacks. Two batch writers commit handled events and answers of Graph, many in one transaction. Slow
+    rules have ``slow_threads`` threads of their own.
+
+    With ``listen`` the worker also receives the wake-ups that other processes send through PostgreSQL. ``engine``
+    returns the engine; it is called for each job.
     """
 
     def __init__(
@@ -57,7 +65,9 @@ class Worker:
         self._listen = listen
         self._begin_anew()
         anew = weakref.WeakMethod(self._begin_anew)
-        # A forked child has the memory of the parent's threads and locks, not the threads.
+        # Guard: a child forked while a thread holds `_lock` would wait for that lock forever, and its `_thread`
+        # would name a thread that exists only in the parent. The child starts with new locks and no threads.
+        # Test: tests/test_worker.py, test_a_forked_child_starts_threads_of_its_own.
         os.register_at_fork(after_in_child=lambda: (method := anew()) and method())
 
     def _begin_anew(self) -> None:
@@ -68,13 +78,14 @@ class Worker:
         self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
         self._thread: threading.Thread | None = None
         self._pools: _WorkerPools | None = None
-        # Whether more conversations may wait than were claimed last.
+        # True if the last claim returned as many queues as it asked for: more may be due.
         self._is_behind = False
-        # Of a thread that is to look for work at the end of its job: what it announces before wakes nobody.
+        # `soon` is true in a thread that will wake the poll when its job ends. Wake-ups from inside the job are
+        # redundant and are dropped.
         self._looks_itself = threading.local()
 
     def wake(self) -> None:
-        """Say that something waits; starts the threads at the first call, and again after a fork."""
+        """Wake the poll. The first call starts the threads, and so does the first call after a fork."""
         if getattr(self._looks_itself, "soon", False):
             return
         with self._lock:
@@ -83,7 +94,7 @@ class Worker:
         self._wakeup.set()
 
     def wake_to_split(self) -> None:
-        """Say that a callback waits: where the threads run, the one that splits is told without a way round."""
+        """Wake the splitter thread directly. If the worker is not running yet, start it."""
         pools = self._pools
         if pools is None:
             self.wake()
@@ -91,7 +102,7 @@ class Worker:
             self._have_split(pools)
 
     def start(self) -> None:
-        """Start the threads, if they do not run."""
+        """Start the threads unless they run already."""
         self.wake()
 
     def _start(self) -> None:
@@ -103,12 +114,15 @@ class Worker:
         self._thread.start()
 
     def stop_soon(self) -> None:
-        """Claim nothing more; may be called by a signal handler."""
+        """Stop all claims. Takes no lock, so a signal handler may call it."""
         self._stopping.set()
         self._wakeup.set()
 
     def stop(self, timeout: float = 25.0) -> bool:
-        """Claim nothing more, finish what is begun, and end; false when it took over ``timeout`` seconds."""
+        """Stop all claims, finish the jobs that run and join the main thread.
+
+        Returns False if the main thread did not end within ``timeout`` seconds.
+        """
         self.stop_soon()
         thread = self._thread
         if thread is None or thread is threading.current_thread():
@@ -117,7 +131,7 @@ class Worker:
         return not thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it has ended; false when it has not by then."""
+        """Block until the worker has ended. Return False after ``timeout`` seconds otherwise."""
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
@@ -147,12 +161,17 @@ class Worker:
         budget = PollBudget()
         try:
             while not stopping.is_set():
+                # Guard: cleared before the poll. If it were cleared after, work committed between the claim and
+                # the clear would lose its wake-up and wait for the next sweep or poll.
+                # Test: tests/test_worker.py, test_a_wake_up_during_a_poll_leads_to_another_poll.
                 wakeup.clear()
                 busy = False
                 try:
                     with reusable_connections(), budget.measure():
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
+                            # Guard: without the turn each of many processes would scan the same rows at once.
+                            # Test: tests/test_worker.py, test_of_many_processes_one_sweeps.
                             if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
                                 self._engine().sweep()
                                 self._submit_events_without_conversation(
@@ -160,10 +179,20 @@ class Worker:
                                 )
                         self._have_split(pools)
                         busy = self._poll(pools)
+                # Guard: an outage or a bug in one poll would end the main thread, and no queue would be claimed
+                # again. Test: tests/test_worker.py, test_the_look_survives_a_database_outage_and_a_bug.
                 except DatabaseError:
-                    logger.exception("The database did not answer", extra={"action": "database_away"})
+                    logger.exception(
+                        "Worker poll failed: database error; polling again in %s s at the latest",
+                        app_settings.DJM_POLL,
+                        extra={"action": "database_away"},
+                    )
                 except Exception:
-                    logger.exception("A look for work failed", extra={"action": "look_failed"})
+                    logger.exception(
+                        "Worker poll failed; polling again in %s s at the latest",
+                        app_settings.DJM_POLL,
+                        extra={"action": "look_failed"},
+                    )
                 if not busy:
                     wakeup.wait(app_settings.DJM_POLL)
                 if (pause := budget.pause()) > 0:
@@ -176,21 +205,27 @@ class Worker:
             self._ended.set()
 
     def _finish(self, pools: _WorkerPools) -> None:
+        """Close the pools in the order of the work, so that each result still finds its writer."""
         self._pools = None
         with self._lock:
             deadlines = list(self._deadlines)
         for deadline in deadlines:
-            # Whoever works on a queue looks at this before it begins the next event or call.
+            # Each thread reads its deadline before the next event or call, so it ends after the current one.
+            # Test: tests/test_worker.py, test_stopping_finishes_the_event_at_hand_and_leaves_the_rest.
             deadline.expire()
         with reusable_connections():
             pools.splitter.close()
             for pool in (pools.handlers, pools.senders):
                 for job in pool.close():
                     try:
-                        # It ends at once, and lets go of its queue.
+                        # Guard: a job that is dropped here would keep its queue leased for DJM_LEASE seconds after
+                        # the stop. Its deadline has expired, so the job only releases the queue.
                         job()
                     except Exception:
-                        logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
+                        logger.exception(
+                            "Job failed while the worker stops; its queue is due again when the lease ends",
+                            extra={"action": "work_interrupted"},
+                        )
         for pool in (pools.splitter, pools.handlers, pools.senders):
             pool.join(app_settings.DJM_GRAPH_TIMEOUT + 5.0)
         for writer in (pools.events, pools.answers):
@@ -198,22 +233,25 @@ class Worker:
         pools.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
 
     def _poll(self, pools: _WorkerPools) -> bool:
-        """Claim what waits, as much as there are threads for; whether there was any."""
+        """Claim as many due queues as there are free threads. Return whether any was due."""
         return self._poll_outgoing(pools) | bool(self._poll_incoming(pools)) | self._poll_slow(pools)
 
     def _have_split(self, pools: _WorkerPools) -> None:
-        # One more may queue behind one that runs: that one may have looked too early.
+        # Guard: a callback can be committed after the running split has read the table. One more split may wait
+        # behind it (`free() >= 0`), otherwise that callback would wait for the next poll.
+        # Test: tests/test_worker.py, test_callbacks_that_come_at_once_are_all_split_though_nobody_polls.
         if pools.splitter.free() >= 0:
             pools.splitter.submit(lambda: self._split(pools))
 
     def _split(self, pools: _WorkerPools) -> None:
-        """Split what is stored, in a thread of its own: a flood of callbacks keeps no queue waiting."""
+        """Split stored callbacks until none is left. Runs in the splitter thread, so a flood delays no queue."""
         with reusable_connections():
             while not self._stopping.is_set():
                 with pools.split_budget.measure():
-                    # What has waited longer comes first.
+                    # Guard: a new event claimed here would get a thread before queues that have been due longer.
+                    # Test: tests/test_intake_taking.py, test_who_has_waited_longer_comes_first.
                     take = 0 if self._is_behind else pools.handlers.free()
-                    # Made before the leases, so that it never ends after them.
+                    # Guard: the deadline is made before the leases, otherwise it would end after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
                     todo = self._engine().split_waiting(max(0, take))
                     self._submit_events_without_conversation(pools, todo.events_without_conversation)
@@ -225,20 +263,22 @@ class Worker:
                         and self._poll_incoming(pools) < len(todo.conversations)
                         and self._listen
                     ):
-                        # Here the rest is found when a thread is free; others may have one.
+                        # This process claims the rest when a thread is free. Another process may have one now.
                         self._engine().notify(QUEUES)
                 if not todo:
                     return
                 if not todo.more:
                     pause = pools.split_budget.pause()
                     if not pause:
-                        # Whoever stores another says so.
+                        # The next stored callback brings a wake-up of its own.
                         return
                     self._stopping.wait(pause)
 
     def _poll_incoming(self, pools: _WorkerPools) -> int:
-        """Claim waiting conversations, as many as there are threads for, and hand them on; give how many."""
-        # What is handled and not written down is still at hand.
+        """Claim as many due incoming queues as there are free threads, submit them and return their number."""
+        # Guard: when the database is slower than the rules, handled events that wait for the batch writer would
+        # grow without bound in memory. They count as work in progress.
+        # Test: tests/test_worker.py, test_no_more_is_taken_on_than_can_be_written_down.
         limit = pools.handlers.free(ahead=AHEAD) - pools.events.waiting()
         deadline, leases = self._claim(Kind.IN, limit)
         self._is_behind = len(leases) >= limit
@@ -247,13 +287,15 @@ class Worker:
         return len(leases)
 
     def _poll_slow(self, pools: _WorkerPools) -> bool:
-        """Claim conversations that wait for a thread for slow work, as many as are free; whether there were any."""
+        """Claim queues that wait for a slow thread, one for each free thread. Return whether there were any."""
         free_slots = pools.slow.free_slots()
         deadline, leases = self._claim(Kind.IN, free_slots, is_slow=True)
         pools.slow.reserve(leases, more=len(leases) >= free_slots)
         if leases:
             try:
                 self._submit_leases(pools, deadline, leases, {})
+            # Guard: a reservation whose queue was released would block a slow thread until the restart. Test:
+            # tests/test_worker.py, test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on.
             except Exception:
                 for lease in leases:
                     pools.slow.drop_reservation(lease)
@@ -267,7 +309,11 @@ class Worker:
         leases: list[models.Lease],
         known: Mapping[int, models.Messaging],
     ) -> None:
-        """Hand claimed conversations on; of those whose first event is not ``known``, by queue, it is read."""
+        """Submit leased queues to the handler threads.
+
+        ``known`` maps queue ids to next rows that the split has in memory. The other next rows are read here. If the
+        read fails, the leases are released.
+        """
         with self._giving_back(leases):
             unknown = [lease for lease in leases if lease.queue_id not in known]
             next_rows = {**known, **(self._engine().inbox.next_rows(unknown) if unknown else {})}
@@ -289,7 +335,10 @@ class Worker:
 
     @staticmethod
     def _free_senders(pools: _WorkerPools) -> int:
-        """How many calls may be begun at once; none while what others came to is not written down."""
+        """Return how many calls may begin now: 0 while too many answers wait for the batch writer.
+
+        An answer that is not committed is lost in a crash, and its reply then is of unknown fate.
+        """
         return max(0, min(pools.senders.free(), MOST_QUEUES, 2 * MOST_QUEUES - pools.answers.waiting()))
 
     def _submit_sends(self, pools: _WorkerPools, pending_sends: list[PendingSend]) -> None:
@@ -298,7 +347,8 @@ class Worker:
             _submit(pools.senders, partial(self._call, outbox, pending, pools.answers))
 
     def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
-        # Made before the leases, so that it never ends after them.
+        # Guard: made after a slow claim, the deadline would end after the lease. A call could then begin while
+        # another worker holds the queue. Test: tests/test_worker.py, test_a_deadline_never_ends_after_its_lease.
         deadline = Deadline(app_settings.DJM_LEASE)
         if limit <= 0 or self._stopping.is_set():
             return deadline, []
@@ -310,11 +360,12 @@ class Worker:
         return deadline, leases
 
     def _watch(self, deadline: Deadline) -> None:
-        """Have leases end when this worker stops."""
+        """Register a deadline, so that ``_finish`` expires it."""
         with self._lock:
             self._deadlines.add(deadline)
         if self._stopping.is_set():
-            # Claimed while the others were told; these end at once too.
+            # Guard: `_finish` may have copied the set between the claim and the add. The new lease would then be
+            # worked on to its end. Test: tests/test_worker.py, test_a_lease_claimed_during_the_stop_ends_at_once.
             deadline.expire()
 
     @staticmethod
@@ -343,19 +394,22 @@ class Worker:
         try:
             with reusable_connections():
                 done = self._engine().handle(lease, deadline, pools.slow, next_row)
-                # When little is to do, the answer leaves from here, without a way over another thread.
+                # At low load this thread commits the event and claims the outbox itself, which saves two thread
+                # switches before the answer leaves.
                 if done is not None:
                     pools.events.write_here(done)
                 elif not self._stopping.is_set() and not pools.send_budget.pause():
                     with pools.send_budget.measure():
                         self._poll_outgoing(pools)
         finally:
+            # Guard: a queue claimed for a slow thread may contain a quick event only. Its reservation would
+            # block that thread. Test: tests/test_worker.py, test_a_place_is_not_kept_for_what_turns_out_to_be_quick.
             pools.slow.drop_reservation(lease)
             self._looks_itself.soon = False
             self._wakeup.set()
 
     def _events(self, pools: _WorkerPools, handled: list[Handled]) -> list[Handled]:
-        """Write events down, and have their answers sent that can leave at once."""
+        """Commit handled events and begin the send of their replies, as far as senders are free."""
         deadline = Deadline(app_settings.DJM_LEASE)
         self._watch(deadline)
         outbox = self._engine().outbox
@@ -369,6 +423,9 @@ class Worker:
         return []
 
     def _answers(self, answers: list[SendResult]) -> list[SendResult]:
+        # Guard: an answer that is dropped after a database error makes its reply one of unknown fate. It is tried
+        # again while its lease lasts; after that another worker may hold the queue.
+        # Test: tests/test_worker.py, test_what_meta_accepted_is_written_down_when_the_database_is_back.
         left = self._engine().outbox.end(answers)
         return [answer for answer in left if answer.pending.deadline.remaining() > 0]
 
@@ -386,7 +443,9 @@ class Worker:
 
 
 def _submit(pool: Threads, job: Callable[[], None]) -> None:
-    """Have a job done by a thread; where they end already, here and now, for it lets go of a queue."""
+    """Submit a job that holds a lease. If the pool is closed, run the job in this thread."""
+    # Guard: the pool may close between the claim and the submit. A dropped job would keep its queue leased.
+    # Test: tests/test_worker.py, test_what_is_claimed_while_the_threads_end_is_let_go_of.
     if not pool.submit(job):
         job()
 
