@@ -57,7 +57,7 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
     """
     # Guard: a worker that freezes inside a transaction keeps its row locks, so the next holder of the queue would
     # wait for ever. PostgreSQL ends such a session before the lease ends.
-    # Test (PostgreSQL): tests/test_worker.py, test_a_thread_frozen_in_a_transaction_loses_it.
+    # Test (PostgreSQL): tests/test_worker.py, test_a_transaction_of_a_frozen_thread_is_ended_by_the_database.
     if connection.vendor == "postgresql" and threading.current_thread().name.startswith(NAME):
         with connection.cursor() as cursor:
             milliseconds = int(app_settings.DJM_LEASE * 500)

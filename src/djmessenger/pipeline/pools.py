@@ -74,7 +74,7 @@ class SlowThreads:
         """Reserve a thread for each lease. ``more`` says whether further queues may wait for a slow thread."""
         # Guard: while a claimed queue is on its way through the handlers, a new event could take its thread. The
         # queue would be released again and never come to its turn.
-        # Test: tests/test_worker.py, test_what_waited_for_a_thread_comes_before_what_is_new.
+        # Test: tests/test_worker.py, test_queues_that_waited_for_a_slow_thread_come_before_new_ones.
         with self._lock:
             self._reserved.update(leases)
             self._is_behind = more
@@ -153,7 +153,7 @@ class SlowThreads:
         """Release the queues that were claimed ahead if no thread became free in time."""
         # Guard: jobs are accepted ahead by the average duration. When all threads hang longer than that, a queue
         # in this pool would wait although another process has a free thread.
-        # Test: tests/test_worker.py, test_nothing_is_kept_for_a_thread_that_is_at_something_long.
+        # Test: tests/test_worker.py, test_no_lease_is_kept_for_a_slow_thread_with_a_long_job.
         for job in self._pool.withdraw(AHEAD):
             lease: models.Lease = job.args[0]  # type: ignore[attr-defined]
             self._forget(lease)
@@ -184,7 +184,8 @@ class SlowThreads:
     def renew(self) -> None:
         """Renew the leases of all jobs in the pool. A job whose lease is lost fails at its own commit."""
         # Guard: a rule that runs longer than DJM_LEASE would lose its queue to another worker, which would run the
-        # rule again. Test: tests/test_worker.py, test_leases_of_slow_work_are_renewed.
+        # rule again.
+        # Test: tests/test_worker.py, test_leases_of_slow_work_are_renewed.
         with self._lock:
             leases = list(self._leases)
         for lease in leases:

@@ -128,7 +128,7 @@ class Threads:
                         del self._begun[threading.get_ident()]
                         self._usual += (seconds() - began - self._usual) * 0.1
                     # Guard: an exception here would end the thread, and the pool would count it as free for ever.
-                    # Test: tests/test_worker.py, test_a_thread_outlives_whoever_is_told_that_it_is_free.
+                    # Test: tests/test_worker.py, test_a_thread_survives_a_broken_freed_callback.
                     try:
                         self._say_freed()
                     except Exception:

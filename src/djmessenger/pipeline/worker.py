@@ -171,7 +171,7 @@ class Worker:
                         if sweep_at.remaining() <= 0:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
                             # Guard: without the turn each of many processes would scan the same rows at once.
-                            # Test: tests/test_worker.py, test_of_many_processes_one_sweeps.
+                            # Test: tests/test_worker.py, test_one_of_many_processes_sweeps.
                             if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
                                 self._engine().sweep()
                                 self._submit_events_without_conversation(
@@ -180,7 +180,8 @@ class Worker:
                         self._have_split(pools)
                         busy = self._poll(pools)
                 # Guard: an outage or a bug in one poll would end the main thread, and no queue would be claimed
-                # again. Test: tests/test_worker.py, test_the_look_survives_a_database_outage_and_a_bug.
+                # again.
+                # Test: tests/test_worker.py, test_the_poll_survives_a_database_outage_and_a_bug.
                 except DatabaseError:
                     logger.exception(
                         "Worker poll failed: database error; polling again in %s s at the latest",
@@ -211,7 +212,7 @@ class Worker:
             deadlines = list(self._deadlines)
         for deadline in deadlines:
             # Each thread reads its deadline before the next event or call, so it ends after the current one.
-            # Test: tests/test_worker.py, test_stopping_finishes_the_event_at_hand_and_leaves_the_rest.
+            # Test: tests/test_worker.py, test_stopping_finishes_the_current_event_and_leaves_the_rest.
             deadline.expire()
         with reusable_connections():
             pools.splitter.close()
@@ -220,6 +221,7 @@ class Worker:
                     try:
                         # Guard: a job that is dropped here would keep its queue leased for DJM_LEASE seconds after
                         # the stop. Its deadline has expired, so the job only releases the queue.
+                        # Test: tests/test_worker.py, test_a_job_that_has_not_begun_releases_its_queue_at_the_stop.
                         job()
                     except Exception:
                         logger.exception(
@@ -239,7 +241,7 @@ class Worker:
     def _have_split(self, pools: _WorkerPools) -> None:
         # Guard: a callback can be committed after the running split has read the table. One more split may wait
         # behind it (`free() >= 0`), otherwise that callback would wait for the next poll.
-        # Test: tests/test_worker.py, test_callbacks_that_come_at_once_are_all_split_though_nobody_polls.
+        # Test: tests/test_worker.py, test_callbacks_stored_at_once_are_all_split_without_a_poll.
         if pools.splitter.free() >= 0:
             pools.splitter.submit(lambda: self._split(pools))
 
@@ -249,7 +251,8 @@ class Worker:
             while not self._stopping.is_set():
                 with pools.split_budget.measure():
                     # Guard: a new event claimed here would get a thread before queues that have been due longer.
-                    # Test: tests/test_intake_taking.py, test_who_has_waited_longer_comes_first.
+                    # Test: tests/test_intake_taking.py,
+                    # test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones.
                     take = 0 if self._is_behind else pools.handlers.free()
                     # Guard: the deadline is made before the leases, otherwise it would end after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
@@ -278,7 +281,7 @@ class Worker:
         """Claim as many due incoming queues as there are free threads, submit them and return their number."""
         # Guard: when the database is slower than the rules, handled events that wait for the batch writer would
         # grow without bound in memory. They count as work in progress.
-        # Test: tests/test_worker.py, test_no_more_is_taken_on_than_can_be_written_down.
+        # Test: tests/test_worker.py, test_a_worker_with_full_writers_claims_nothing.
         limit = pools.handlers.free(ahead=AHEAD) - pools.events.waiting()
         deadline, leases = self._claim(Kind.IN, limit)
         self._is_behind = len(leases) >= limit
@@ -294,8 +297,8 @@ class Worker:
         if leases:
             try:
                 self._submit_leases(pools, deadline, leases, {})
-            # Guard: a reservation whose queue was released would block a slow thread until the restart. Test:
-            # tests/test_worker.py, test_what_was_claimed_for_slow_threads_has_them_until_it_is_worked_on.
+            # Guard: a reservation whose queue was released would block a slow thread until the restart.
+            # Test: tests/test_worker.py, test_slots_stay_reserved_for_claimed_slow_queues.
             except Exception:
                 for lease in leases:
                     pools.slow.drop_reservation(lease)
@@ -348,7 +351,8 @@ class Worker:
 
     def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
         # Guard: made after a slow claim, the deadline would end after the lease. A call could then begin while
-        # another worker holds the queue. Test: tests/test_worker.py, test_a_deadline_never_ends_after_its_lease.
+        # another worker holds the queue.
+        # Test: tests/test_worker.py, test_a_deadline_never_ends_after_its_lease.
         deadline = Deadline(app_settings.DJM_LEASE)
         if limit <= 0 or self._stopping.is_set():
             return deadline, []
@@ -365,7 +369,8 @@ class Worker:
             self._deadlines.add(deadline)
         if self._stopping.is_set():
             # Guard: `_finish` may have copied the set between the claim and the add. The new lease would then be
-            # worked on to its end. Test: tests/test_worker.py, test_a_lease_claimed_during_the_stop_ends_at_once.
+            # worked on to its end.
+            # Test: tests/test_worker.py, test_a_lease_claimed_during_the_stop_ends_at_once.
             deadline.expire()
 
     @staticmethod
@@ -403,7 +408,8 @@ class Worker:
                         self._poll_outgoing(pools)
         finally:
             # Guard: a queue claimed for a slow thread may contain a quick event only. Its reservation would
-            # block that thread. Test: tests/test_worker.py, test_a_place_is_not_kept_for_what_turns_out_to_be_quick.
+            # block that thread.
+            # Test: tests/test_worker.py, test_a_slow_slot_is_not_kept_for_an_event_that_is_quick.
             pools.slow.drop_reservation(lease)
             self._looks_itself.soon = False
             self._wakeup.set()
@@ -425,7 +431,7 @@ class Worker:
     def _answers(self, answers: list[SendResult]) -> list[SendResult]:
         # Guard: an answer that is dropped after a database error makes its reply one of unknown fate. It is tried
         # again while its lease lasts; after that another worker may hold the queue.
-        # Test: tests/test_worker.py, test_what_meta_accepted_is_written_down_when_the_database_is_back.
+        # Test: tests/test_worker.py, test_an_accepted_call_is_settled_after_a_database_outage.
         left = self._engine().outbox.end(answers)
         return [answer for answer in left if answer.pending.deadline.remaining() > 0]
 
@@ -445,7 +451,7 @@ class Worker:
 def _submit(pool: Threads, job: Callable[[], None]) -> None:
     """Submit a job that holds a lease. If the pool is closed, run the job in this thread."""
     # Guard: the pool may close between the claim and the submit. A dropped job would keep its queue leased.
-    # Test: tests/test_worker.py, test_what_is_claimed_while_the_threads_end_is_let_go_of.
+    # Test: tests/test_worker.py, test_queues_claimed_while_the_threads_end_are_released.
     if not pool.submit(job):
         job()
 
