@@ -100,6 +100,30 @@ def test_worker_announces_on_commit(file_database, person, settings, monkeypatch
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_reply_and_its_wake_up_are_one_transaction(person, settings, monkeypatch):
+    settings.DJM_DISPATCHER = "worker"
+    made = tools.conversation()
+
+    def fail(*args, **options):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(type(models.ConversationQueue.objects), "wake", fail)
+    with pytest.raises(ZeroDivisionError):
+        tools.queue(made)
+    assert not models.Reply.objects.exists()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_dispatcher_that_fails_breaks_no_caller(person, monkeypatch):
+    def away(*args):
+        raise ConnectionError("the broker is away")
+
+    monkeypatch.setattr(bot.get_dispatcher(), "replies_queued", away)
+    tools.queue(tools.conversation())
+    assert models.Reply.objects.get().state == "queued"
+
+
+@pytest.mark.django_db(transaction=True)
 def test_a_dispatcher_that_breaks_loses_nothing(person, settings, monkeypatch):
     def away(*args):
         raise ConnectionError("the broker is away")

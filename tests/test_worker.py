@@ -17,6 +17,7 @@ from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.pipeline import intake, pools
 from djmessenger.pipeline.connections import reusable_connections
+from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.notifications import CHANNEL, Listener
 from djmessenger.pipeline.outbox import Outbox, SendResult
@@ -341,7 +342,8 @@ def test_stopping_finishes_the_current_event_and_leaves_the_rest(work, people):
 
     def handle(event):
         begun.set()
-        gate.wait(LONG)
+        # Longer than the wait for the deadlines below, which end with the job too.
+        gate.wait(2 * LONG)
 
     store(people[0], times=3)
     made = work(tools.engine(handle), threads=1)
@@ -572,6 +574,19 @@ def test_another_process_sweeps_after_the_first_one_dies(file_database):
     assert not models.Sweep.objects.claim(60)
 
 
+def test_of_many_claims_at_one_moment_one_gets_the_turn(file_database):
+    models.Sweep.objects.create(pk=1, date_free=timezone.now() - datetime.timedelta(seconds=1))
+    barrier = threading.Barrier(6)
+    turns = []
+
+    def claim():
+        barrier.wait(LONG)
+        turns.append(models.Sweep.objects.claim(60))
+
+    assert tools.threads(*[claim] * 6) == []
+    assert sorted(turns) == [False] * 5 + [True]
+
+
 @pytest.mark.parametrize("kind", ["large", "of two apps"])
 def test_callbacks_stored_at_once_are_all_split_without_a_poll(kind, work, people, settings):
     """No wake-up is lost: who takes a part of what waits looks again, for who stored the rest has spoken."""
@@ -585,6 +600,26 @@ def test_callbacks_stored_at_once_are_all_split_without_a_poll(kind, work, peopl
         intake.store(tools.body(item), app_id=f"#{number % 2}" if kind == "of two apps" else "")
         made.wake_to_split()
     until(lambda: not models.Callback.objects.filter(state="new").exists(), "the split of all")
+
+
+def test_a_callback_stored_after_the_read_of_a_running_split_is_split_next(
+    work, people, settings, monkeypatch
+):
+    settings.DJM_POLL = settings.DJM_SWEEP = 3600
+    split_waiting, workers, once = Engine.split_waiting, [], []
+
+    def late(engine, take=0):
+        todo = split_waiting(engine, take)
+        if not once:
+            once.append(True)
+            until(lambda: workers, "the start")
+            store(people[0])
+            workers[0].wake_to_split()
+        return todo
+
+    monkeypatch.setattr(Engine, "split_waiting", late)
+    workers.append(work(tools.engine(lambda event: event.text)))
+    until(lambda: people[0].texts == ["0"], "the answer")
 
 
 def test_an_event_that_arrives_during_the_release_of_its_queue_is_handled(

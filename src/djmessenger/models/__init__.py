@@ -1,4 +1,4 @@
-"""Memory: what the bot knows, received and said."""
+"""Models of djmessenger, and its signals."""
 
 from __future__ import annotations
 

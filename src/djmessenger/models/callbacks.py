@@ -15,9 +15,9 @@ from djmessenger.sql import dialect, fetch
 
 class CallbackManager(models.Manager["Callback"]):
     def put(self, body: bytes, sha256: str, app_id: str) -> int:
-        """Insert a row in one statement and give its key; the same bytes again are counted on the row that is there.
+        """Insert a row in one statement and return its id. If the same bytes are stored already, count a copy instead.
 
-        The statement is a transaction of its own where none is open. When it came is told by the database's clock.
+        Commits at once if no transaction is open. The time of arrival is read from the database's clock.
         """
         alias = router.db_for_write(Callback)
         ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id])
@@ -26,10 +26,10 @@ class CallbackManager(models.Manager["Callback"]):
 
 @functools.cache
 def _put_statement(alias: str) -> str:
-    """Give the statement for a database; what is the same of all new rows stands in it."""
+    """Return the INSERT statement for a database, with the values that all new rows share as constants."""
     known = dialect(Callback, alias)
     if connections[alias].vendor == "sqlite" and not settings.USE_TZ:
-        # Now() is UTC there, also for a project that keeps local times.
+        # On SQLite Now() is UTC, also in a project that stores local times.
         known = known | {"now": known["now"].replace("'NOW'", "'NOW', 'localtime'")}
     return (
         "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies) "  # noqa: S608 - no input
@@ -42,19 +42,19 @@ class Callback(models.Model):
     """One correctly signed POST from Meta, as its bytes came."""
 
     class State(models.TextChoices):
-        NEW = "new", _("to be split")
+        NEW = "new", _("waiting for the split")
         SPLIT = "split", _("split")
-        QUARANTINED = "quarantined", _("not understood")
+        QUARANTINED = "quarantined", _("quarantined")
 
     sha256 = models.CharField(_("hash of the body"), max_length=64, unique=True)
     body = models.BinaryField(_("body"))
     app_id = models.CharField(
-        _("app id"), max_length=64, blank=True, help_text=_("The app whose secret signed it, where known.")
+        _("app id"), max_length=64, blank=True, help_text=_("The Meta app whose secret signed it, if known.")
     )
     state = models.CharField(_("state"), max_length=12, choices=State, default=State.NEW)
     error = models.TextField(_("error"), blank=True)
     copies = models.PositiveIntegerField(
-        _("copies"), default=1, help_text=_("How often Meta sent the same bytes.")
+        _("copies"), default=1, help_text=_("Number of times that Meta sent the same bytes.")
     )
     date_received = models.DateTimeField(_("received"), default=timezone.now)
 

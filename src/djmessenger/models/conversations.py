@@ -1,4 +1,4 @@
-"""Persons, their conversations, and the events, replies and attempts of these."""
+"""Models: persons, conversations, locations, events, replies and attempts."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ from djmessenger.sql import dialect, fetch, insert_each
 
 
 class FBUserProfile(models.Model):
-    """A person who has written to the Page, with the details looked up for that person."""
+    """A person known by a page-scoped id, with the profile that Meta returned."""
 
     class ProfileState(models.TextChoices):
-        NEW = "new", _("not asked yet")
+        NEW = "new", _("not requested yet")
         FETCHED = "fetched", _("fetched")
         REFUSED = "refused", _("refused by Meta")
 
     psid = models.CharField(
-        _("page-scoped id"), max_length=64, primary_key=True, help_text=_("Known to this Page alone.")
+        _("page-scoped id"),
+        max_length=64,
+        primary_key=True,
+        help_text=_("Meta gives each Page a different id for the same person."),
     )
     page = models.ForeignKey(
         "djmessenger.Page",
@@ -46,10 +49,12 @@ class FBUserProfile(models.Model):
     first_name = models.CharField(_("first name"), max_length=255, blank=True)
     last_name = models.CharField(_("last name"), max_length=255, blank=True)
     profile_pic = models.TextField(
-        _("profile picture"), blank=True, help_text=_("Address on Meta's servers; it expires.")
+        _("profile picture"),
+        blank=True,
+        help_text=_("Address on Meta's servers, valid for a limited time."),
     )
     locale = models.CharField(
-        _("locale"), max_length=16, blank=True, help_text=_("As Facebook spells it, such as en_US.")
+        _("locale"), max_length=16, blank=True, help_text=_("In the form that Facebook uses, such as en_US.")
     )
     timezone = models.FloatField(
         _("time zone"), null=True, blank=True, help_text=_("Hours from UTC, such as 5.75.")
@@ -61,13 +66,15 @@ class FBUserProfile(models.Model):
     profile_state = models.CharField(
         _("profile"), max_length=8, choices=ProfileState, default=ProfileState.NEW, editable=False
     )
-    date_profile = models.DateTimeField(_("profile asked"), null=True, blank=True, editable=False)
+    date_profile = models.DateTimeField(_("profile requested"), null=True, blank=True, editable=False)
     date_unreachable = models.DateTimeField(
         _("unreachable since"),
         null=True,
         blank=True,
         editable=False,
-        help_text=_("Meta said that this person receives nothing from the Page; a new message ends it."),
+        help_text=_(
+            "Since then Meta refuses messages to this person. A new message of the person clears it."
+        ),
     )
 
     objects: ClassVar[models.Manager[FBUserProfile]] = models.Manager()
@@ -83,39 +90,39 @@ class FBUserProfile(models.Model):
         return f"{self.first_name} {self.last_name}".strip()
 
     def get_tzinfo(self) -> datetime.tzinfo:
-        """Give the person's offset from UTC, or the project's time zone where it is not known or is none."""
+        """Return the person's offset from UTC, or the project's time zone if the offset is unknown or impossible."""
         if self.timezone is None or not -24 < self.timezone < 24:
             return get_default_timezone()
         return datetime.timezone(datetime.timedelta(hours=self.timezone))
 
     def get_conversation(self) -> Conversation:
-        """Give the conversation with the person's Page, made where there is none.
+        """Return the person's most recent conversation. If there is none, insert one with the person's Page.
 
-        Raises ``DJMInvalidValueException`` for a person of no Page.
+        Raises ``DJMInvalidValueException`` if the person has neither a conversation nor a Page.
         """
         conversation = self.conversations.select_related("page").order_by("-date_last_activity").first()
         if conversation is None:
             if self.page is None:
                 raise DJMInvalidValueException(
-                    f"person {self.psid} belongs to no Page, so nothing can be sent"
+                    f"person {self.psid} belongs to no Page, so nothing can be sent: set the person's page"
                 )
             conversation = Conversation.objects.between(self.page.page_id, self.psid)
         conversation.person = self
         return conversation
 
     def send(self, message: Any, *, rule: str = "") -> list[Reply]:
-        """Queue a message to the person inside the caller's transaction; see ``Conversation.send``."""
+        """Queue a message to the person in the caller's transaction; see ``Conversation.send``."""
         return self.get_conversation().send(message, rule=rule)
 
     def history(self, n: int = 20) -> list[Line]:
-        """Give the last ``n`` lines of the conversation, the oldest first; see ``Conversation.history``."""
+        """Return the last ``n`` lines of the most recent conversation, oldest first; see ``Conversation.history``."""
         conversation = self.conversations.order_by("-date_last_activity").first()
         return [] if conversation is None else conversation.history(n)
 
 
 class ConversationManager(models.Manager["Conversation"]):
     def between(self, page_id: str, psid: str) -> Conversation:
-        """Give the conversation of a person with a Page; what is not there yet is made, rows for both included."""
+        """Return the conversation of a person with a Page. Missing rows are inserted: Page, person and conversation."""
         conversation = (
             self.select_related("person", "page").filter(page__page_id=page_id, person_id=psid).first()
         )
@@ -139,14 +146,17 @@ class Conversation(models.Model):
         related_name="conversations",
     )
     state = models.JSONField(
-        _("state"), default=dict, blank=True, help_text=_("What the rules remember; saved with the event.")
+        _("state"),
+        default=dict,
+        blank=True,
+        help_text=_("Data that the rules keep about this conversation, saved together with each event."),
     )
     date_last_inbound = models.DateTimeField(
         _("last message of the person"),
         null=True,
         blank=True,
         editable=False,
-        help_text=_("Opens Meta's window of 24 hours."),
+        help_text=_("Meta accepts responses until 24 hours after this time."),
     )
     date_last_activity = models.DateTimeField(_("last activity"), default=now, editable=False, db_index=True)
 
@@ -163,28 +173,29 @@ class Conversation(models.Model):
         return f"{self.person} – {self.page}"
 
     def send(self, message: Any, *, rule: str = "") -> list[Reply]:
-        """Queue a message to the person, inside the caller's transaction: a row for each call that it needs.
+        """Queue a message to the person in the caller's transaction, and return its rows: one for each call of Graph.
 
-        ``message`` is an outgoing message, its plain data, a text, or several of these; texts are rendered in the
-        person's language, with ``DJM_BOT_PREFIX`` in front. ``rule`` names what sent it, in the admin and in logs.
-        It is sent after the commit, after what was queued before; a rollback takes it back. Raises
-        ``DJMInvalidConfigException`` for what breaks a limit of the platform, and ``DJMInvalidValueException`` for
-        a sender action, which is shown at once or never and so cannot be queued.
+        ``message`` is an outgoing message, its plain data, a text, or several of these. Texts are rendered in the
+        person's language, with ``DJM_BOT_PREFIX`` in front. ``rule`` is the name of the sender in admin and logs.
+        The message is sent after the commit, in the order of queueing. A rollback removes it.
+
+        Raises ``DJMInvalidConfigException`` if the message exceeds a limit of the platform. Raises
+        ``DJMInvalidValueException`` for a sender action, which has no meaning later and so cannot be queued.
         """
         locale = self.person.locale or self.page.configured("language")
         calls = list(bodies(message, locale=locale, channel=self.page.configured("channel")))
         for kind, body in calls:
             if "message" not in body:
                 raise DJMInvalidValueException(
-                    f"{kind} is no message: a rule may show it, but it cannot be queued"
+                    f"{kind} is a sender action and cannot be queued: use it in a rule"
                 )
         with transaction.atomic():
             return [self.replies.queue(self, body, type=kind, rule=rule) for kind, body in calls]
 
     def history(self, n: int = 20) -> list[Line]:
-        """Give the last ``n`` lines that were said, both sides, the oldest first; also what is being handled now.
+        """Return the last ``n`` messages of both sides, oldest first, including the event that is handled now.
 
-        What was not sent for good is left out; what waits to be sent is in.
+        Replies that wait to be sent are included. Failed, parked and expired replies are not.
         """
         return last_lines(self.messagings, self.replies, n)
 
@@ -199,7 +210,7 @@ class UserLocation(models.Model):
     url = models.TextField(_("address of the map"), blank=True)
     mid = models.CharField(_("message id"), max_length=255, blank=True)
     seq = models.BigIntegerField(
-        _("sequence number"), null=True, blank=True, help_text=_("Sent by Meta until 2019 only.")
+        _("sequence number"), null=True, blank=True, help_text=_("Meta sent it until 2019 only.")
     )
     timestamp = models.DateTimeField(_("sent"), null=True, blank=True)
     date_created = models.DateTimeField(_("stored"), default=now, editable=False)
@@ -215,18 +226,21 @@ class UserLocation(models.Model):
 
 
 _WAITS = "state = 'new'"
-"""In SQL: which events are to be handled."""
+"""SQL condition of the events that are to be handled."""
 
 
 class MessagingManager(models.Manager["Messaging"]):
-    """What the engine does with each event, in plain SQL for it does it often."""
+    """Manager with the statements that the engine runs for each event. They are plain SQL because of their number."""
 
     def lock_and_verify(self, leases: Mapping[int, Lease]) -> set[int]:
-        """Lock queues, each with the waiting event whose key leads to its lease, to the end of the transaction.
+        """Lock the given queues and events until the end of the caller's transaction.
 
-        Gives the keys of the events whose lease is not lost and that are not handled already. In sorted order, so
-        that two batches never wait for each other.
+        ``leases`` maps event id to lease. Returns the ids of events that are still unprocessed and whose lease is
+        still valid.
         """
+        # Guard: a worker that was frozen longer than its lease would answer an event that another worker has handled.
+        # Test: tests/faults/test_guards.py, test_without_the_fence_a_worker_whose_lease_expired_answers_too.
+        # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
         alias = router.db_for_write(Messaging)
         places = ", ".join(["%s"] * len(leases))
         text = (
@@ -242,18 +256,18 @@ class MessagingManager(models.Manager["Messaging"]):
         }
 
     def claim_idle(self, conversation_ids: Collection[int], seconds: float) -> list[Lease]:
-        """Take, in the caller's transaction, the incoming queues in which no event waits and that nobody holds."""
+        """Lease, in the caller's transaction, the incoming queues of these conversations that are idle and empty."""
         return ConversationQueue.objects.claim_idle(
             ConversationQueue.Kind.IN, conversation_ids, Messaging, where=_WAITS, seconds=seconds
         )
 
     def release(self, queue_ids: Collection[int]) -> None:
-        """Let go of incoming queues that are locked: each is due when its first waiting event is."""
+        """Release incoming queues that the caller has locked. Each is due when its next event is."""
         ConversationQueue.objects.release_many(queue_ids, Messaging, where=_WAITS, order="timestamp, id")
 
 
 class Messaging(models.Model):
-    """One event: the inbox row until it is done, the record from then on."""
+    """One event of a callback: an inbox row until it is handled, a record afterwards."""
 
     class State(models.TextChoices):
         NEW = "new", _("waiting")
@@ -263,18 +277,22 @@ class Messaging(models.Model):
         PAUSED = "paused", _("paused")
 
     type = models.CharField(_("type"), max_length=64)
-    body = models.JSONField(_("body"), help_text=_("The item as Meta sent it."))
-    key = models.CharField(  # noqa: DJ001 - unique where there is one
-        _("key"), max_length=128, unique=True, null=True, help_text=_("The same for the same event.")
+    body = models.JSONField(_("body"), help_text=_("The item of the callback as Meta sent it."))
+    key = models.CharField(  # noqa: DJ001 - null, because the empty text could be there once only
+        _("key"),
+        max_length=128,
+        unique=True,
+        null=True,
+        help_text=_("The same each time Meta sends the same event."),
     )
     mid = models.CharField(_("message id"), max_length=255, blank=True, db_index=True)
-    echo_token = models.CharField(  # noqa: DJ001  # null: most rows have none, and none is looked for
+    echo_token = models.CharField(  # noqa: DJ001 - null, because most rows have none
         _("token of the echo"),
         max_length=64,
         null=True,
         blank=True,
         db_index=True,
-        help_text=_("Names the attempt that this echo proves."),
+        help_text=_("Token of the attempt that this echo confirms."),
     )
     callback = models.ForeignKey(
         "djmessenger.Callback",
@@ -301,21 +319,31 @@ class Messaging(models.Model):
         related_name="messagings",
     )
     is_standby = models.BooleanField(
-        _("standby"), default=False, help_text=_("Another app has the conversation.")
+        _("standby"),
+        default=False,
+        help_text=_("Another app controlled the conversation when the event came."),
     )
-    timestamp = models.BigIntegerField(_("time of the event"), help_text=_("Milliseconds since 1970, UTC."))
+    timestamp = models.BigIntegerField(
+        _("time of the event"), help_text=_("Milliseconds since 1970-01-01 UTC.")
+    )
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.NEW)
     reason = models.CharField(_("reason"), max_length=255, blank=True)
     outcome = models.JSONField(_("outcome"), null=True, blank=True)
     error = models.TextField(_("traceback"), blank=True)
     tries = models.PositiveSmallIntegerField(_("failed tries"), default=0)
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
-    is_kept = models.BooleanField(_("kept"), default=False, help_text=_("Not removed when old rows are."))
+    is_kept = models.BooleanField(
+        _("kept"), default=False, help_text=_("Not removed together with old rows.")
+    )
     date_received = models.DateTimeField(_("received"), default=now)
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
 
     is_at_hand = False
-    """Whether whoever handles it now writes down afterwards what was changed of it."""
+    """True while the pipeline processes this row.
+
+    The pipeline saves ``is_kept`` itself when the event is finished, so handlers set the attribute and must not
+    issue an UPDATE.
+    """
 
     objects: ClassVar[MessagingManager] = MessagingManager()
 
@@ -340,7 +368,7 @@ class Messaging(models.Model):
 
     @property
     def date_event(self) -> datetime.datetime:
-        """The time of the event; the time of arrival where Meta's cannot be one."""
+        """Time of the event, or the time of arrival if Meta's timestamp is out of range."""
         try:
             return datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC)
         except (OverflowError, OSError, ValueError):
@@ -349,7 +377,7 @@ class Messaging(models.Model):
 
 @dataclass(kw_only=True)
 class ReplyBuffer:
-    """Replies that wait to be inserted together with others'; once it is closed, each is inserted as it comes."""
+    """Replies that wait to be inserted in one batch. After ``is_open`` is false, ``queue`` inserts each at once."""
 
     replies: list[Reply] = field(default_factory=list)
     is_open: bool = True
@@ -366,11 +394,10 @@ class ReplyManager(models.Manager["Reply"]):
         rule: str = "",
         buffer: ReplyBuffer | None = None,
     ) -> Reply:
-        """Queue one request of the Send API, without its recipient, inside the caller's transaction, if there is one.
+        """Insert one reply in the caller's transaction, if there is one, and return it.
 
-        ``data`` is the body of the call: ``message`` and what stands beside it. The queue is woken in the same
-        transaction, so that the reply cannot be forgotten; the dispatcher is told on commit. Without ``rule``
-        it bears the name of the rule that runs. Given ``buffer``, the row is left there for ``insert``.
+        ``data`` is the body of the Send API call without the recipient. ``rule`` defaults to the name of the rule that
+        runs. With an open ``buffer`` the reply is appended to the buffer instead, and the caller inserts it later.
         """
         reply = Reply(
             recipient_id=conversation.person_id,
@@ -388,14 +415,16 @@ class ReplyManager(models.Manager["Reply"]):
         return reply
 
     def insert(self, replies: Sequence[Reply], leased: Collection[int] = ()) -> None:
-        """Insert replies in their order, and wake their queues in the same transaction.
+        """Insert replies in their order and make their queues due, in one transaction; send ``reply_queued`` on commit.
 
-        ``leased`` are conversations whose queues the caller holds, and looks at again before letting go.
+        ``leased`` are conversations whose outgoing queue the caller has leased. Their queues are not made due, because
+        the caller reads the waiting replies again before the release.
         """
         if not replies:
             return
         for reply in replies:
-            # A transaction that was rolled back may have given it one.
+            # Guard: after a rollback the same object may be inserted again. Its old key could by then be the key of
+            # another row.
             reply.pk = None
         with transaction.atomic(using=self.db, savepoint=False):
             if _is_listened_to():
@@ -405,10 +434,15 @@ class ReplyManager(models.Manager["Reply"]):
                 insert_each(replies, "uuid")
             known = {pk for reply in replies if (pk := reply.conversation_id) is not None}
             conversations = sorted(known.difference(leased))
+            # Guard: the wake-up is in the transaction of the rows. A crash between two transactions would leave the
+            # replies without a due queue until the sweep.
+            # Test: tests/test_dispatch.py, test_a_reply_and_its_wake_up_are_one_transaction.
             if conversations:
                 ConversationQueue.objects.wake(conversations, ConversationQueue.Kind.OUT)
             for conversation_id in conversations:
-                # A broker that is away is no reason to break the caller: the sweep finds the row.
+                # Guard: an exception of a receiver, such as an unreachable broker, would reach the caller after its
+                # commit. The sweep finds the rows.
+                # Test: tests/test_dispatch.py, test_a_dispatcher_that_fails_breaks_no_caller.
                 transaction.on_commit(
                     partial(reply_queued.send_robust, Reply, conversation_id=conversation_id),
                     using=self.db,
@@ -417,24 +451,24 @@ class ReplyManager(models.Manager["Reply"]):
 
 
 def _is_listened_to() -> bool:
-    """Whether somebody expects Django's signals of each row, which many at once do not send."""
+    """Return whether a receiver of Django's save signals exists. A batch insert does not send them."""
     return pre_save.has_listeners(Reply) or post_save.has_listeners(Reply)
 
 
 class Reply(models.Model):
-    """One message to a person: the outbox row until it has its fate, the record from then on."""
+    """One message to a person: an outbox row until its fate is final, a record afterwards."""
 
     class State(models.TextChoices):
         QUEUED = "queued", _("queued")
         SENDING = "sending", _("being sent")
         SENT = "sent", _("sent")
         FAILED = "failed", _("failed")
-        UNKNOWN = "unknown", _("Meta may have it")
-        PARKED = "parked", _("set aside")
-        EXPIRED = "expired", _("too late")
+        UNKNOWN = "unknown", _("fate unknown")
+        PARKED = "parked", _("parked")
+        EXPIRED = "expired", _("expired")
 
     OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
-    """States that still have a future."""
+    """States that are not final."""
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     recipient = models.ForeignKey(
@@ -458,23 +492,27 @@ class Reply(models.Model):
     )
     rule = models.CharField(_("rule"), max_length=255, blank=True)
     type = models.CharField(_("type"), max_length=32)
-    data = models.JSONField(_("data"), help_text=_("The body of the call, without the recipient."))
-    state = models.CharField(_("fate"), max_length=8, choices=State, default=State.QUEUED)
+    data = models.JSONField(_("data"), help_text=_("Body of the call to Meta, without the recipient."))
+    state = models.CharField(_("state"), max_length=8, choices=State, default=State.QUEUED)
     is_parked_when_unsure = models.BooleanField(
-        _("set aside when unsure"),
+        _("park if fate unknown"),
         null=True,
-        help_text=_("Rather than sent again. Unset: as DJM_WHEN_UNSURE says."),
+        help_text=_(
+            "If unknown whether Meta has the reply: park it (yes) or resend it (no). Unset: DJM_WHEN_UNSURE."
+        ),
     )
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
     observed_wait = models.FloatField(
-        _("waited for the echo"), default=0.0, help_text=_("In seconds that were watched, not by the clock.")
+        _("observed wait"),
+        default=0.0,
+        help_text=_("Seconds of waiting in which an echo would have been noticed."),
     )
     mid = models.CharField(_("message id"), max_length=255, null=True, blank=True, unique=True)
     response = models.JSONField(_("Graph's answer"), null=True, blank=True)
     status_code = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
     error = models.TextField(_("error"), blank=True)
     date_sent = models.DateTimeField(
-        _("sent"), default=now, help_text=_("Time of queueing until it is sent.")
+        _("sent"), default=now, help_text=_("Until the reply is sent: the time when it was queued.")
     )
     date_delivered = models.DateTimeField(_("delivered"), null=True, blank=True)
     date_read = models.DateTimeField(_("read"), null=True, blank=True)
@@ -499,21 +537,24 @@ class Reply(models.Model):
 
 
 class Attempt(models.Model):
-    """One try to send a reply, written down before the first byte leaves."""
+    """One call of the Send API for a reply. The row is committed before the call begins."""
 
     class Outcome(models.TextChoices):
-        OPEN = "", _("not known")
+        OPEN = "", _("no result yet")
         ACCEPTED = "accepted", _("accepted")
         UNSENT = "unsent", _("not sent")
         REFUSED = "refused", _("refused")
-        UNKNOWN = "unknown", _("Meta may have it")
+        UNKNOWN = "unknown", _("fate unknown")
 
     reply = models.ForeignKey(
         "djmessenger.Reply", verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts"
     )
     number = models.PositiveSmallIntegerField(_("number"))
     token = models.CharField(
-        _("token"), max_length=64, unique=True, help_text=_("Comes back in the echo of the message.")
+        _("token"),
+        max_length=64,
+        unique=True,
+        help_text=_("Sent with the message. The echo of the message returns it."),
     )
     fencing_token = models.BigIntegerField(_("fencing token"))
     outcome = models.CharField(_("outcome"), max_length=8, choices=Outcome, default=Outcome.OPEN, blank=True)

@@ -1,4 +1,4 @@
-"""What was said in a conversation, as lines that a program or a language model can read."""
+"""History of a conversation as lines of text, for programs and language models."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Line(NamedTuple):
     """One message of a conversation."""
 
     who: str
-    """``person``, ``bot``, or ``staff`` for what another app or a human sent from the Page."""
+    """Sender: ``person``, ``bot``, or ``staff`` for another app or a human that writes from the Page."""
     text: str
-    """What it said; the kind in brackets where it has no words, such as ``[image]``."""
+    """Text of the message, or its kind in brackets if it has no text, such as ``[image]``."""
     when: datetime.datetime
 
 
 SPOKEN = tuple(name for name, kind in ReceivingType.members.items() if kind.authored)
-"""Types of events in which a person says something."""
+"""Types of authored events."""
 
 
 def said(body: Mapping[str, Any], row: Any) -> str:
-    """Give the words of an event, as its row keeps it."""
+    """Return the text of a stored event: its text, the title of its button, or its type in brackets."""
     messaging = Messaging.from_row(body, row)
     postback = messaging.postback
     title = str(getattr(postback, "title", "") or "") if postback is not None else ""
@@ -34,7 +34,7 @@ def said(body: Mapping[str, Any], row: Any) -> str:
 
 
 def told(data: Mapping[str, Any]) -> str:
-    """Give the words of a reply: its text, or that of its template, and what the person may tap."""
+    """Return the text of a reply or of its template, followed by the titles of its buttons in brackets."""
     message = data.get("message") or {}
     attachment = message.get("attachment") or {}
     payload = attachment.get("payload") or {}
@@ -50,14 +50,14 @@ def told(data: Mapping[str, Any]) -> str:
 
 
 def last_lines(messagings: models.Manager[Any], replies: models.Manager[Any], n: int) -> list[Line]:
-    """Return the last ``n`` lines of a conversation with these events and replies, the oldest first."""
+    """Return the last ``n`` lines of a conversation with these events and replies, oldest first."""
     if n <= 0:
         return []
     spoken = messagings.filter(type__in=SPOKEN).order_by("-timestamp", "-id")[:n]
     lines = [Line("person", said(row.body, row), _when(row)) for row in spoken]
     answers = list(replies.exclude(state__in=["failed", "parked", "expired"]).order_by("-id")[:n])
     lines += [Line("bot", told(reply.data), reply.date_sent) for reply in answers]
-    # Echoes without a token of ours: somebody else spoke for the Page.
+    # An echo without a send token of this bot: another app or a human wrote from the Page.
     others = messagings.filter(type="ECHO", echo_token=None).order_by("-timestamp", "-id")[:n]
     ours = {reply.mid for reply in answers}
     lines += [Line("staff", said(row.body, row), _when(row)) for row in others if row.mid not in ours]
@@ -65,7 +65,10 @@ def last_lines(messagings: models.Manager[Any], replies: models.Manager[Any], n:
 
 
 def _when(row: Any) -> datetime.datetime:
-    """The latest moment at which an event can have been: Meta tells the millisecond, our clock when it was here."""
+    """Return the latest possible time of an event: the end of Meta's millisecond, but not after the arrival.
+
+    Meta truncates to milliseconds. With its start an event could sort before a reply that was sent earlier.
+    """
     begun: datetime.datetime = row.date_event
     received: datetime.datetime = row.date_received
     return max(begun, min(received, begun + datetime.timedelta(microseconds=999)))

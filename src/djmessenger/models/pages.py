@@ -13,13 +13,15 @@ from djmessenger import rulebook
 from djmessenger.settings import app_settings
 
 _EARLY = datetime.timedelta(days=1)
-"""How long before Meta drops an attachment we stop to use it: a message may wait a while."""
+"""Time before Meta's expiry after which an attachment id is not used any more: a message may wait in its queue."""
 _TRIM_EVERY = 50
+"""Number of lines of the request log between two trims: a trim costs several queries, a line one."""
 _LOG_AGE = datetime.timedelta(days=7)
+"""Age after which a line of the request log is deleted: long enough to look into the problem of last week."""
 
 
 class Page(models.Model):
-    """A Facebook Page (or Instagram account) that the bot speaks for."""
+    """A Facebook Page or Instagram account that the bot serves."""
 
     class Channel(models.TextChoices):
         MESSENGER = "messenger", _("Messenger")
@@ -37,55 +39,71 @@ class Page(models.Model):
         max_length=16,
         choices=Login,
         default=Login.FACEBOOK,
-        help_text=_("How an Instagram account gave its token; it decides which host is spoken to."),
+        help_text=_(
+            "Login with which the token of an Instagram account was made. It decides the host of the API."
+        ),
     )
     token_ciphertext = models.TextField(
-        _("access token"), blank=True, editable=False, help_text=_("Encrypted with DJM_TOKEN_KEYS.")
+        _("access token"),
+        blank=True,
+        editable=False,
+        help_text=_("Encrypted with the newest key of DJM_TOKEN_KEYS."),
     )
     app_id = models.CharField(
         _("app id"),
         max_length=64,
         blank=True,
         help_text=_(
-            "The Meta app of the Page; callbacks that another app signed are ignored. Its secret is set."
+            "The Meta app of the Page. Its secret must be in DJM_APP_SECRET. Callbacks of other apps are ignored."
         ),
     )
     version = models.CharField(
         _("Graph version"),
         max_length=16,
         blank=True,
-        help_text=_("Such as v26.0; empty: as the settings say."),
+        help_text=_("Such as v26.0. Empty: the version in the settings."),
     )
     policy = models.CharField(
         _("policy"),
         max_length=255,
         blank=True,
-        help_text=_("A dotted path of rules or of a dict, or a JSON file; empty: the project's policy."),
+        help_text=_(
+            "Dotted path of a module of rules or of a dict, or a JSON file. Empty: the project's policy."
+        ),
     )
     language = models.CharField(
         _("language"),
         max_length=16,
         blank=True,
-        help_text=_("For persons whose own is not known, such as de; empty: the project's."),
+        help_text=_(
+            "Language for persons whose language is unknown, such as de. Empty: the project's language."
+        ),
     )
     is_logged = models.BooleanField(
-        _("request log"), default=False, help_text=_("Keep a line for each call to Graph, without texts.")
+        _("request log"), default=False, help_text=_("Store a line for each call to Graph, without texts.")
     )
     date_created = models.DateTimeField(_("first seen"), default=timezone.now, editable=False)
     paused_until = models.DateTimeField(
-        _("paused until"), null=True, blank=True, help_text=_("Nothing is sent for this Page before.")
+        _("paused until"),
+        null=True,
+        blank=True,
+        help_text=_("No reply is sent for this Page before this time."),
     )
-    pause_reason = models.TextField(_("why paused"), blank=True)
+    pause_reason = models.TextField(_("reason of the pause"), blank=True)
     paused_token = models.CharField(
-        _("dead token"),
+        _("refused token"),
         max_length=16,
         blank=True,
         editable=False,
-        help_text=_("A hash of the token that Graph refused; another token ends the pause."),
+        help_text=_("Hash of the token that Graph refused. A new token ends the pause."),
     )
-    date_last_echo = models.DateTimeField(_("last echo of ours"), null=True, blank=True, editable=False)
+    date_last_echo = models.DateTimeField(_("last echo of the bot"), null=True, blank=True, editable=False)
     echo_lag = models.FloatField(
-        _("echo lag"), null=True, blank=True, editable=False, help_text=_("Seconds; a slow maximum.")
+        _("echo lag"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Seconds between a send and its echo: a maximum that decreases slowly."),
     )
     date_last_callback = models.DateTimeField(_("last callback"), null=True, blank=True, editable=False)
 
@@ -99,7 +117,7 @@ class Page(models.Model):
         return self.name or self.page_id
 
     def configured(self, name: str) -> str:
-        """Give what its entry in ``DJM_PAGES`` says, else this row; empty where neither says anything.
+        """Return a value of the Page's entry in ``DJM_PAGES``, otherwise of this row, otherwise the empty text.
 
         ``name`` is channel, login, app_id, version, policy or language.
         """
@@ -112,20 +130,20 @@ class Page(models.Model):
         )
 
     def get_app_id(self) -> str:
-        """Give the id of the Meta app that serves it; empty where it is not known.
+        """Return the id of the Page's Meta app, or the empty text if it is unknown.
 
-        With Instagram Login the app has another id and secret than the one of ``DJM_APP_ID``.
+        With Instagram Login an app has a second id and secret, so ``DJM_APP_ID`` does not apply.
         """
         return self.configured("app_id") or ("" if self.has_instagram_login() else app_settings.DJM_APP_ID)
 
 
 class UploadedFileManager(models.Manager["UploadedFile"]):
     def find(self, page: Page, sha256: str, kind: str) -> UploadedFile | None:
-        """Give the row of a file that this Page can still send without uploading it."""
+        """Return the row of a file that this Page can still send by its id, or None."""
         return self.filter(page=page, sha256=sha256, kind=kind, date_expires__gt=timezone.now()).first()
 
     def keep(self, page: Page, sha256: str, kind: str, attachment_id: str) -> UploadedFile:
-        """Write down what an upload gave; rows of this Page that have expired go."""
+        """Insert or update the row of an upload and return it. Expired rows of this Page are deleted."""
         now = timezone.now()
         self.filter(page=page, date_expires__lte=now).delete()
         expires = now + datetime.timedelta(days=rulebook.limit("attachment.days")) - _EARLY
@@ -139,14 +157,14 @@ class UploadedFileManager(models.Manager["UploadedFile"]):
 
 
 class UploadedFile(models.Model):
-    """A file that Meta has: it is sent again by its id until that expires, and by this Page alone."""
+    """A file at Meta. Its Page, and no other, can send it by its id until the id expires."""
 
     page = models.ForeignKey(
         "djmessenger.Page", verbose_name=_("page"), on_delete=models.CASCADE, related_name="uploaded_files"
     )
     sha256 = models.CharField(_("hash of the content"), max_length=64)
     kind = models.CharField(
-        _("kind"), max_length=16, help_text=_("As Meta calls it: image, audio, video or file.")
+        _("kind"), max_length=16, help_text=_("Meta's word: image, audio, video or file.")
     )
     attachment_id = models.CharField(_("attachment id"), max_length=64)
     date_created = models.DateTimeField(_("uploaded"), default=timezone.now)
@@ -167,17 +185,17 @@ class UploadedFile(models.Model):
 
 class GraphCallManager(models.Manager["GraphCall"]):
     def note(self, page_pk: int, **facts: Any) -> None:
-        """Write one call down, and now and then drop what is too much."""
+        """Insert a line for one call. Every ``_TRIM_EVERY`` lines, ``trim`` the log."""
         row = self.create(page_id=page_pk, **facts)
         if row.pk % _TRIM_EVERY == 0:
             self.trim()
 
     def old(self) -> models.QuerySet[GraphCall]:
-        """Give the lines that have been there for a week, also of Pages whose log is off by now."""
+        """Return the lines older than a week, including those of Pages whose log is switched off."""
         return self.filter(date__lt=timezone.now() - _LOG_AGE)
 
     def trim(self) -> int:
-        """Drop, of each Page, the lines over ``DJM_REQUEST_LOG`` and those older than a week; give how many."""
+        """Delete lines older than a week and all but the newest ``DJM_REQUEST_LOG`` of each Page. Return the number."""
         dropped = self.old().delete()[0]
         for page_pk in list(self.order_by().values_list("page_id", flat=True).distinct()):
             lines = self.filter(page_id=page_pk)
@@ -199,7 +217,7 @@ class GraphCall(models.Model):
     method = models.CharField(_("method"), max_length=8)
     path = models.CharField(_("path"), max_length=255, help_text=_("Ids are hashed."))
     status = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
-    outcome = models.CharField(_("outcome"), max_length=64, help_text=_("ok, or the kind of error."))
+    outcome = models.CharField(_("outcome"), max_length=64, help_text=_("ok, or the class of the error."))
     code = models.BigIntegerField(_("code"), null=True, blank=True)
     subcode = models.BigIntegerField(_("subcode"), null=True, blank=True)
     ms = models.FloatField(_("duration"), help_text=_("Milliseconds."))
@@ -219,21 +237,21 @@ class GraphCall(models.Model):
 
 
 class ProfileSnapshot(models.Model):
-    """The properties that one change touches, as they were before; what ``profile rollback`` restores.
+    """Values of Messenger Profile properties before one change. ``profile rollback`` restores them.
 
-    A row, and no file: who takes a change back may sit at another machine, and a container keeps no files.
+    They are stored in the database, because a container keeps no files and a rollback may run on another machine.
     """
 
     KEPT = 20
-    """Changes of a Page that can be taken back."""
+    """Number of changes of a Page that can be rolled back; older snapshots are deleted."""
 
     page_id = models.CharField(_("page id"), max_length=64)
     platform = models.CharField(_("platform"), max_length=16)
-    before = models.JSONField(_("before"), help_text=_("Property to its value; null where it was not set."))
+    before = models.JSONField(_("before"), help_text=_("Value of each property; null if it was not set."))
     is_complete = models.BooleanField(
         _("complete"),
         default=False,
-        help_text=_("Not when the change was interrupted; the next one goes on."),
+        help_text=_("Unset if the change was interrupted. The next change completes it."),
     )
     date_created = models.DateTimeField(_("begun"), default=timezone.now)
 

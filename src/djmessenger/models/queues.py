@@ -1,4 +1,4 @@
-"""Conversation queues with their leases, and the sweep that finds forgotten work."""
+"""Conversation queues with their leases, and the row by which one process at a time sweeps."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute, f
 
 @dataclass(frozen=True, kw_only=True)
 class Lease:
-    """The right to work on a queue for a while; ``fencing_token`` is the fencing number that every commit checks."""
+    """The right to work on a conversation queue until a time. Every commit of its holder checks ``fencing_token``."""
 
     queue_id: int
     conversation_id: int
@@ -30,20 +30,23 @@ class Lease:
 
 
 class LeaseLost(DJMException):
-    """Somebody else holds the queue by now; nothing of what was done under the old lease may be committed."""
+    """Error: another worker has claimed the queue, or it was released. The transaction must be rolled back."""
 
     def __init__(self, lease: Lease) -> None:
         super().__init__(
-            f"queue {lease.queue_id} was let go of or claimed by another after fencing_token {lease.fencing_token}"
+            f"queue {lease.queue_id}: lease {lease.fencing_token} was released, or another worker has the queue"
         )
         self.lease = lease
 
 
+# Guard: a holder that was frozen longer than its lease would commit beside the new holder. The token grows with each
+# claim, so the commit finds another number and is refused.
+# Test: tests/test_queues.py, test_a_worker_whose_lease_expired_can_commit_nothing.
 _TAKE = (
     "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
     "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
 )
-"""The end of a claim: with its name, and twice the seconds."""
+"""End of each claim, as SQL. Parameters: the name of the process, then twice the seconds of the lease."""
 
 
 def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
@@ -54,21 +57,23 @@ def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
 
 
 def in_seconds(seconds: float) -> Combinable:
-    """Give a moment by the clock of the database, which is the same for all hosts."""
-    # SQLite compares times as text, and a sum has more digits than the clock: now would come after now.
+    """Return an SQL expression for the time in ``seconds`` by the database's clock, which all hosts share."""
+    # Guard: SQLite compares times as text, and a sum has more digits than Now(). A queue that is due now would
+    # come after Now() in the same millisecond and could not be claimed.
     return Now() + datetime.timedelta(seconds=seconds) if seconds else Now()
 
 
 def process_name() -> str:
-    """Name this process in leases, for those who look at the table."""
+    """Return the host name and process id: the owner that the admin shows for a lease."""
     return f"{socket.gethostname()[:40]}:{os.getpid()}"
 
 
 class ConversationQueueManager(models.Manager["ConversationQueue"]):
-    """All claims and releases of queues; the same on SQLite and PostgreSQL, by the clock of the database."""
+    """All claims, renewals and releases of queues, on SQLite and PostgreSQL, by the database's clock."""
 
     def ensure(self, conversation_ids: Iterable[int]) -> None:
-        """Make both queues of new conversations, in sorted order."""
+        """Insert both queues of conversations if they are missing."""
+        # Guard: two transactions that insert the same keys in different order would deadlock; hence the sort.
         self.bulk_create(
             [
                 ConversationQueue(conversation_id=conversation_id, kind=kind)
@@ -79,27 +84,32 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         )
 
     def wake(self, conversation_ids: Iterable[int], kind: str, *, after: float = 0.0) -> None:
-        """Say, inside the caller's transaction, that something waits, from ``after`` seconds on.
+        """Make queues due in ``after`` seconds, in the caller's transaction or in one of its own.
 
-        A queue that is leased stays with its holder, who looks again under the same lock before letting go.
-        Queues that are not there are made: what is queued into a conversation made by hand is not forgotten.
+        A queue that is due earlier stays so. A leased queue stays leased; its holder reads the waiting rows again
+        under the same lock before the release. Missing queues are inserted.
         """
         wanted = set(conversation_ids)
         with transaction.atomic(using=router.db_for_write(ConversationQueue), savepoint=False):
             if len(wanted) > 1:
-                # For a single one nobody can wait crosswise.
+                # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock.
+                # One queue alone cannot.
                 self.lock(wanted, kind)
             self.wake_locked(wanted, kind, after=after)
 
     def wake_locked(self, conversation_ids: Collection[int], kind: str, *, after: float = 0.0) -> None:
-        """Wake queues that the caller has locked; in plain SQL, for each reply does it."""
+        """Make queues due as ``wake`` does, without a lock of their order: for one queue, or for locked ones."""
         if not conversation_ids:
             return
         alias = router.db_for_write(ConversationQueue)
+        # Guard: not before the end of a lease, otherwise the wake-up would let a second worker claim the queue.
+        # Test: tests/test_queues.py, test_a_wake_up_of_a_leased_queue_does_not_end_its_lease.
         due = "{greatest}({later}, COALESCE(leased_until, {later}))"
         text = (
             f"UPDATE {{table}} SET ready_at = {{least}}(COALESCE(ready_at, {due}), {due}), "  # noqa: S608 - no input
-            # A process of the version before may have left the mark where nothing waited any more.
+            # Guard: a process of the version before may leave the mark on a queue without work. The next event
+            # would then wait for a slow thread.
+            # Test: tests/test_queues.py, test_a_slow_mark_of_an_older_version_is_removed_by_a_wake_up.
             "is_slow = (is_slow AND ready_at IS NOT NULL) "
             f"WHERE kind = %s AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))})"
         ).format_map(dialect(ConversationQueue, alias))
@@ -109,10 +119,10 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             execute(alias, text, values)
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
-        """Lock queues to the end of the transaction and give their keys; those that are not there are made.
-
-        In sorted order, so that two batches with the same people never wait for each other.
-        """
+        """Lock queues until the end of the caller's transaction and return their ids. Missing queues are inserted."""
+        # Guard: two batches with the same people in different order would deadlock. `_locked` sorts by conversation.
+        # Test (PostgreSQL): tests/test_intake.py,
+        # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
         wanted = set(conversation_ids)
         found = _LOCKED.rows(conversations=wanted, kind=kind)
         if len(found) < len(wanted):
@@ -129,9 +139,10 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         conversation_id: int | None = None,
         is_slow: bool = False,
     ) -> list[Lease]:
-        """Take up to ``limit`` queues in which something waits, the longest waiting first, for ``seconds``.
+        """Lease up to ``limit`` due queues, oldest first, for ``seconds``.
 
-        Those that wait for a thread for slow work are taken with ``is_slow``, and by whoever names a conversation.
+        Queues marked ``is_slow`` are claimed only with ``is_slow=True``, or when ``conversation_id`` names one queue.
+        Returns the leases. Each claim increments the fencing token. Commits at once if no transaction is open.
         """
         alias = router.db_for_write(ConversationQueue)
         waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
@@ -144,11 +155,14 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             values.append(is_slow)
         known = dialect(ConversationQueue, alias)
         if not known["skip_locked"]:
-            # One writer at a time: whoever finds nothing should not have kept the others waiting.
+            # SQLite has one writer at a time. A poll that finds nothing must not wait for the write lock.
             text = f"SELECT 1 {waiting} LIMIT 1"
             if not fetch(alias, text.format_map(known), values):
                 return []
-        # Moved to the lease's end, an abandoned queue comes back by itself.
+        # `skip_locked`: a poll leaves queues to the claim of another worker instead of waiting for its commit.
+        # Guard: a holder that dies never releases the queue. The claim moves `ready_at` to the end of the lease, so
+        # the queue is due again by itself.
+        # Test: tests/test_queues.py, test_an_abandoned_queue_comes_back_with_a_higher_fencing_token.
         text = f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_TAKE}"
         rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
         return _leases(kind, rows)
@@ -162,10 +176,16 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         where: str,
         seconds: float,
     ) -> list[Lease]:
-        """Take, in the caller's transaction, those of these queues that nobody holds and in which nothing waits.
+        """Lease, in the caller's transaction, those of the given queues that are idle: not leased, not due, empty.
 
-        ``where`` is SQL of the caller's own: which of ``rows`` wait. A queue that somebody is at is passed over.
+        A queue is empty if none of ``rows`` fulfils ``where``, a constant SQL condition of the caller. Queues that
+        another transaction has locked are skipped. Returns the leases.
         """
+        # Guard: a row can wait although `ready_at` is empty, when its wake-up was lost. The claimed new event would
+        # be handled before the older one, so such a queue is not idle.
+        # Test: tests/test_intake_taking.py, test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one.
+        # Guard: without `leased_until IS NULL` the split would claim a queue on which another worker works.
+        # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
         alias = router.db_for_write(ConversationQueue)
         known = dialect(ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
         text = (
@@ -179,12 +199,12 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         return _leases(kind, fetch(alias, text.format_map(known), values))
 
     def due(self, limit: int) -> list[tuple[str, int]]:
-        """Give direction and conversation of queues that could be claimed now, the longest waiting first."""
+        """Return kind and conversation id of up to ``limit`` due queues, oldest first, without a claim."""
         waiting = self.filter(ready_at__lte=Now()).order_by("ready_at", "pk")
         return list(waiting.values_list("kind", "conversation_id")[:limit])
 
     def seconds_until_due(self, conversation_id: int, kind: str) -> float | None:
-        """Give how long it is until a queue can be claimed; None where nothing waits in it."""
+        """Return the seconds until a queue is due, negative if it is due already; None if nothing waits in it."""
         queues = self.filter(conversation_id=conversation_id, kind=kind, ready_at__isnull=False)
         found = queues.annotate(now=Now()).values_list("ready_at", "now").first()
         if found is None or found[0] is None:
@@ -192,14 +212,23 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         return float((found[0] - found[1]).total_seconds())
 
     def fence(self, lease: Lease) -> ConversationQueue:
-        """Lock the queue to the end of the transaction; ``LeaseLost`` when somebody claimed it since."""
+        """Lock the queue of a lease until the end of the caller's transaction, and return its row.
+
+        Raises ``LeaseLost`` if the queue was claimed again; the transaction must then be rolled back.
+        """
+        # Guard: a worker that was frozen longer than its lease would settle a reply that another worker sends.
+        # Test: tests/faults/test_guards.py,
+        # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker.
         queue = self.select_for_update().filter(pk=lease.queue_id, fencing_token=lease.fencing_token).first()
         if queue is None:
             raise LeaseLost(lease)
         return queue
 
     def fence_many(self, leases: Iterable[Lease]) -> set[int]:
-        """Lock queues to the end of the transaction, in sorted order; give the keys of those that are still held."""
+        """Lock the queues of leases until the end of the caller's transaction, in conversation order.
+
+        Returns the ids of the queues whose lease is still valid. A lost lease raises nothing.
+        """
         fencing_tokens = {lease.queue_id: lease.fencing_token for lease in leases}
         return {
             pk
@@ -208,40 +237,43 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         }
 
     def check_leased(self, lease: Lease) -> None:
-        """Raise ``LeaseLost`` when somebody claimed the queue since."""
+        """Raise ``LeaseLost`` if the queue was claimed again. Locks nothing, so the lease can end right after."""
         if not self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token).exists():
             raise LeaseLost(lease)
 
     def renew(self, lease: Lease, seconds: float) -> None:
-        """Hold on to a queue for ``seconds`` from now; ``LeaseLost`` when somebody claimed it since.
-
-        One that was let go of stays free: who renews may be behind who releases.
-        """
+        """Extend a lease to ``seconds`` from now. Raise ``LeaseLost`` if the queue was released or claimed again."""
+        # Guard: a renewal may run after the release by another thread of this process. Without the check for a
+        # lease it would lease the queue again, and no thread would work on it.
+        # Test: tests/test_worker.py, test_a_renewal_after_the_release_takes_no_lease.
         until = in_seconds(seconds)
         mine = self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token, leased_until__isnull=False)
         if not mine.update(leased_until=until, ready_at=until):
             raise LeaseLost(lease)
 
     def give_back(self, lease: Lease, *, after: float = 0.0, is_slow: bool = False) -> None:
-        """Let go of a queue whose work broke off, to be looked at again; nothing where it is another's by now.
+        """Release a queue whose work was interrupted; it is due in ``after`` seconds.
 
-        With ``is_slow`` by whoever has a thread for slow work.
+        Does nothing if the lease is lost. With ``is_slow`` the queue waits for a slow thread of any process.
         """
         mine = self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token, leased_until__isnull=False)
         mine.update(ready_at=in_seconds(after), leased_until=None, owner="", is_slow=is_slow)
 
     def release(self, queue: ConversationQueue, *, after: float | None) -> None:
-        """Let go of a queue that ``fence`` locked; ``after`` seconds something waits in it, None: nothing does."""
+        """Release a queue that ``fence`` has locked. It is due in ``after`` seconds; with None it has no work."""
         ready = None if after is None else in_seconds(after)
         self.filter(pk=queue.pk).update(ready_at=ready, leased_until=None, owner="")
 
     def release_many(
         self, queue_ids: Collection[int], rows: type[models.Model], *, where: str, order: str
     ) -> None:
-        """Let go of queues that are locked: each is due when the first of its ``rows`` is, if there is one.
+        """Release queues that the caller has locked. Each is due when its next row is; without one it has no work.
 
-        ``where`` and ``order`` are SQL of the caller's own: which of them wait, and which of these is first.
+        ``where`` and ``order`` are constant SQL of the caller: which of ``rows`` wait, and which of these is next.
         """
+        # Guard: an event can be committed while its queue is leased. The statement reads the waiting rows under the
+        # lock that a wake-up needs, so the event is either seen here or wakes the queue after the release.
+        # Test: tests/test_worker.py, test_an_event_that_arrives_during_the_release_of_its_queue_is_handled.
         if not queue_ids:
             return
         alias = router.db_for_write(ConversationQueue)
@@ -255,7 +287,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
 
 class ConversationQueue(models.Model):
-    """One direction of a conversation: its inbox or its outbox; held by one worker at a time."""
+    """One direction of a conversation, its inbox or its outbox. One worker at a time works on it, under a lease."""
 
     class Kind(models.TextChoices):
         IN = "in", _("incoming")
@@ -269,17 +301,22 @@ class ConversationQueue(models.Model):
     )
     kind = models.CharField(_("direction"), max_length=3, choices=Kind)
     ready_at = models.DateTimeField(
-        _("waiting since"), null=True, blank=True, help_text=_("Or due, where it lies ahead.")
+        _("due since"),
+        null=True,
+        blank=True,
+        help_text=_("When the queue became due. In the future: when it will be due. Empty: no work waits."),
     )
-    leased_until = models.DateTimeField(_("held until"), null=True, blank=True)
+    leased_until = models.DateTimeField(_("leased until"), null=True, blank=True)
     fencing_token = models.BigIntegerField(_("fencing token"), default=0)
-    owner = models.CharField(_("held by"), max_length=64, blank=True)
+    owner = models.CharField(
+        _("leased by"), max_length=64, blank=True, help_text=_("Host name and process id of the worker.")
+    )
     is_slow = models.BooleanField(
         _("slow"),
         default=False,
-        # Processes of the version before make queues too while a site is brought up to date.
+        # Processes of the version before insert queues, without this column, while a site is upgraded.
         db_default=False,
-        help_text=_("Waits for a thread for slow work."),
+        help_text=_("The queue waits for a free thread for slow rules."),
     )
 
     objects: ClassVar[ConversationQueueManager] = ConversationQueueManager()
@@ -303,7 +340,7 @@ class ConversationQueue(models.Model):
 
 
 def _locked(*names: Among, **conditions: Any) -> models.QuerySet[ConversationQueue, Any]:
-    """Queues in the order in which all lock them, locked to the end of the transaction where rows can be."""
+    """Return a query of queues in conversation order, the order of all locks. It locks rows if the database can."""
     queues = ConversationQueue.objects.filter(*names, **conditions).order_by("conversation_id")
     can = connections[router.db_for_write(ConversationQueue)].features.has_select_for_update
     return queues.select_for_update() if can else queues
@@ -319,20 +356,23 @@ _FENCED = Prepared(
 
 
 class SweepManager(models.Manager["Sweep"]):
-    """Gives the turn to one process at a time, by the clock of the database."""
+    """Manager of the sweep's turn: one process at a time has it, by the database's clock."""
 
     def claim(self, seconds: float) -> bool:
-        """Take the turn for so many seconds; false when another has it.
+        """Take the turn for ``seconds``. Return False if another process has it.
 
-        It is not given back: when its holder dies, the others wait no longer than they do anyway.
+        The turn ends by time only. If its holder dies, the next sweep is not later than it would be anyway.
         """
+        # Guard: two processes may find the turn free at the same moment. The condition is part of the UPDATE, and
+        # the key is fixed, so only one of them changes or inserts the row.
+        # Test: tests/test_worker.py, test_of_many_claims_at_one_moment_one_gets_the_turn.
         if self.filter(pk=Sweep.ONLY, date_free__lte=Now()).update(date_free=in_seconds(seconds)):
             return True
         return self.get_or_create(pk=Sweep.ONLY, defaults={"date_free": in_seconds(seconds)})[1]
 
 
 class Sweep(models.Model):
-    """The one row that says until when nobody else needs to sweep: many processes do, and once is enough."""
+    """The only row of its table: the time until which one process has the turn to sweep."""
 
     ONLY = 1
 

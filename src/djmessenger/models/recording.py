@@ -1,4 +1,4 @@
-"""The rule that runs, and the replies that it queued."""
+"""Context of the rule that runs: its name, and the replies that it queued."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _rows: ContextVar[list[models.Model] | None] = ContextVar("djmessenger_rows", de
 
 @contextlib.contextmanager
 def answering(rule: str) -> Iterator[list[models.Model]]:
-    """Name the rule in every row that is queued inside; give the rows as they come."""
+    """Set the name of the rule for all replies queued in the block. Yield the list to which ``note`` appends them."""
     rows: list[models.Model] = []
     tokens = _rule.set(rule), _rows.set(rows)
     try:
@@ -25,12 +25,12 @@ def answering(rule: str) -> Iterator[list[models.Model]]:
 
 
 def rule_that_runs() -> str:
-    """Give the name of the rule in whose ``answering`` this is called, empty outside of any."""
+    """Return the name of the rule of the innermost ``answering`` block, or the empty text outside of any."""
     return _rule.get()
 
 
 def note(row: models.Model) -> None:
-    """Count a row in where the rows of a rule are listened to."""
+    """Append a queued row to the list of the ``answering`` block. Does nothing outside of one."""
     rows = _rows.get()
     if rows is not None:
         rows.append(row)

@@ -241,7 +241,7 @@ class Worker:
     def _have_split(self, pools: _WorkerPools) -> None:
         # Guard: a callback can be committed after the running split has read the table. One more split may wait
         # behind it (`free() >= 0`), otherwise that callback would wait for the next poll.
-        # Test: tests/test_worker.py, test_callbacks_stored_at_once_are_all_split_without_a_poll.
+        # Test: tests/test_worker.py, test_a_callback_stored_after_the_read_of_a_running_split_is_split_next.
         if pools.splitter.free() >= 0:
             pools.splitter.submit(lambda: self._split(pools))
 
