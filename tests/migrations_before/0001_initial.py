@@ -598,7 +598,7 @@ class Migration(migrations.Migration):
                 ),
                 ("not_before", models.DateTimeField(blank=True, null=True, verbose_name="not before")),
                 (
-                    "observed_wait",
+                    "vouched_wait",
                     models.FloatField(
                         default=0.0,
                         help_text="In seconds that were watched, not by the clock.",
@@ -683,7 +683,7 @@ class Migration(migrations.Migration):
                         verbose_name="token",
                     ),
                 ),
-                ("fencing_token", models.BigIntegerField(verbose_name="claim of the queue")),
+                ("epoch", models.BigIntegerField(verbose_name="claim of the lane")),
                 (
                     "outcome",
                     models.CharField(
@@ -815,7 +815,7 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
-            name="ConversationQueue",
+            name="Lane",
             fields=[
                 (
                     "id",
@@ -841,13 +841,13 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("leased_until", models.DateTimeField(blank=True, null=True, verbose_name="held until")),
-                ("fencing_token", models.BigIntegerField(default=0, verbose_name="number of claims")),
+                ("epoch", models.BigIntegerField(default=0, verbose_name="number of claims")),
                 ("owner", models.CharField(blank=True, max_length=64, verbose_name="held by")),
                 (
                     "conversation",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.CASCADE,
-                        related_name="queues",
+                        related_name="lanes",
                         to="djmessenger.conversation",
                         verbose_name="conversation",
                     ),
@@ -865,7 +865,7 @@ class Migration(migrations.Migration):
                 ],
                 "constraints": [
                     models.UniqueConstraint(
-                        fields=("conversation", "kind"), name="djm_queue_conversation_kind"
+                        fields=("conversation", "kind"), name="djm_lane_conversation_kind"
                     )
                 ],
             },

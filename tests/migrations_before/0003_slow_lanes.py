@@ -10,11 +10,11 @@ class Migration(migrations.Migration):
 
     operations = [
         migrations.RemoveIndex(
-            model_name="queue",
+            model_name="lane",
             name="djm_lane_ready",
         ),
         migrations.AddField(
-            model_name="queue",
+            model_name="lane",
             name="is_slow",
             field=models.BooleanField(
                 db_default=False,
@@ -24,11 +24,11 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
-            model_name="queue",
+            model_name="lane",
             index=models.Index(
                 condition=models.Q(("ready_at__isnull", False)),
                 fields=["kind", "is_slow", "ready_at"],
-                name="djm_queue_due",
+                name="djm_lane_waiting",
             ),
         ),
     ]
