@@ -1,4 +1,23 @@
-"""Bytes to rows: what a 200 promises, then the split into messagings."""
+"""Store and split: from the bytes of a callback to one row for each event.
+
+States of a callback: ``new`` until its split commits. Then ``split``, or ``quarantined`` if it contains no event.
+States of an event after the split: ``new`` if it is to be handled, ``ignored`` with a reason otherwise.
+
+Order of the steps of a split, all in one transaction:
+
+1. Lock the callbacks and parse their bytes.
+2. Drop events of erased persons.
+3. Read or insert Pages, persons and conversations, in sorted order.
+4. Lock the incoming queues of these conversations.
+5. Claim idle queues for the caller, up to its limit.
+6. Insert the events; the dedup key makes a repeated event insert nothing.
+7. Mark the callbacks as split, note the activity of persons and Pages, and wake the queues that were not claimed.
+
+Claim at the split: the worker usually splits an event and handles it at once. A claim in the transaction of the split
+saves the wake-up, a second claim and a query for the event. The row of the event is passed on in memory. This is safe
+only if no other worker had the queue between the read of the conversation and its lock; ``_is_as_read_now`` checks
+that by the fencing token.
+"""
 
 from __future__ import annotations
 
@@ -32,19 +51,24 @@ _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _LONGEST_ERROR = 4000
 _ROW_ERRORS = (DataError, IntegrityError, ValueError, OverflowError)
-"""What a row may be refused with; all else is no row's fault, and passes."""
+"""Exceptions that a single row can cause. Other database errors concern the whole transaction and propagate."""
 _PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
+"""Time between two writes of ``Page.date_last_callback``."""
 
 
 def store(body: bytes, app_id: str = "") -> int:
-    """Write a correctly signed body down, commit, and give its row's key; the same bytes again give the one there.
+    """Insert the body of a callback and return the key of its row. The same bytes of the same app have one row.
 
-    Two apps of one Page may post the same bytes: what one of them signed does not stand for the other's.
+    The caller has checked the signature. Commits, unless a transaction is open.
 
-    Raises ``DatabaseError`` when the database cannot take it; then it must not be answered 200.
+    Raises ``DatabaseError`` if the row could not be inserted. The view must not answer 200 then.
     """
     failpoint("intake_body_read")
+    # Two apps of one Page may post the same bytes. App A's signature must not stand for app B's callback:
+    # A's copy is ignored, and B's copy would be taken for a repeat. tests/test_pages.py TestTwoApps.
     digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
+    # The view answers 200 after this commit. A crash before it sends no 200, and Meta posts the callback again.
+    # test_without_the_row_a_callback_answered_with_200_is_lost
     callback_id = models.Callback.objects.put(body, digest, app_id)
     failpoint("intake_stored")
     return callback_id
@@ -52,18 +76,20 @@ def store(body: bytes, app_id: str = "") -> int:
 
 @dataclass(kw_only=True)
 class Split:
-    """What a split did, and left to do: conversations whose queues it woke, and waiting events of nobody's."""
+    """Result of splitting a batch of callbacks; true if any callback was split or quarantined."""
 
     conversations: list[int] = field(default_factory=list)
+    """Conversations whose incoming queue was woken."""
     leases: list[models.Lease] = field(default_factory=list)
-    """Queues it took for its caller, instead of waking them."""
+    """Queues that were claimed for the caller, and therefore not woken."""
     next_rows: dict[int, models.Messaging] = field(default_factory=dict)
-    """The first waiting event of each such queue, by the queue's key, unless it is to be read anew."""
+    """First waiting event of each claimed queue, by queue. Missing if the event must be read again under the lease."""
     events_without_conversation: list[int] = field(default_factory=list)
+    """Waiting events that belong to no conversation queue."""
     callbacks: int = 0
-    """How many were split or set aside; false stands for none."""
+    """Number of callbacks that were split or quarantined."""
     more: bool = False
-    """Whether more of them waited than were taken."""
+    """Set if more callbacks waited than one split takes."""
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
@@ -78,24 +104,25 @@ class Split:
 
 
 def split(callback_id: int) -> Split:
-    """Make one row of ``models.Messaging`` of each item of a stored callback; a second call makes none.
+    """Insert one ``models.Messaging`` for each item of a stored callback; a second call inserts nothing.
 
-    An item that is no event, or that the database refuses, leaves the others alone and is kept in sight:
-    as an ignored row where it can be one, else in the error of the callback, whose bytes stay. One that
-    another process is splitting is left to it.
+    A bad item does not spoil the other items. It becomes an ignored row if possible. Otherwise its error is stored in
+    the callback, whose bytes are kept. A callback that another process is splitting is skipped.
     """
     return split_many([callback_id])
 
 
 def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
-    """Split several callbacks in one transaction: all of them, or, when an exception propagates, none.
+    """Split several callbacks in one transaction: all of them, or none if an exception propagates.
 
-    Of the queues that get work, up to ``take`` that are idle are claimed for the caller, from now on.
+    Claims up to ``take`` idle queues of those that get work, for ``DJM_LEASE`` seconds. The caller must handle or
+    release them.
     """
     try:
         return _split_many(callback_ids, _insert, take)
     except _ROW_ERRORS:
-        # Where the database refuses a row, its neighbours are still to be answered.
+        # One row that no column can store would make the whole batch fail at each try. Insert row by row instead.
+        # test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone
         return _split_many(callback_ids, _insert_singly, 0)
 
 
@@ -106,7 +133,8 @@ def _split_many(
 ) -> Split:
     with transaction.atomic():
         callbacks = _CALLBACKS(callbacks=callback_ids)
-        # Which Pages an app may speak of is its own; what others signed waits for the next call.
+        # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
+        # other signers stay ``new`` for the next call.
         callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
         parsed = [(callback, _items(callback)) for callback in callbacks]
         understood = [(callback, items) for callback, items in parsed if items is not None]
@@ -128,9 +156,12 @@ def _split_many(
         for callback, items in understood:
             callback_rows, errors[callback.pk] = _rows(callback, items, participants)
             rows += callback_rows
-        # No queue is locked for what is nobody's: there the order keeps two inserts from waiting for each other.
+        # Events without a conversation have no queue lock. Insert them in key order: two splits that insert the same
+        # keys in different order would deadlock. The sort is stable; events of conversations keep their order.
+        # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock
         rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
-        # Whoever has an event of the same people waits here, so that no two inserts wait for each other.
+        # A second split with events of the same people waits here, before its first insert. Without the lock, each
+        # split could wait for a dedup key that the other has inserted: a deadlock. Same test.
         models.ConversationQueue.objects.lock(
             participants.conversation_ids(), models.ConversationQueue.Kind.IN
         )
@@ -140,7 +171,8 @@ def _split_many(
             errors[callback_id].append(error)
         failpoint("intake_splitting")
         _mark_split(errors)
-        # Where one came twice in here, its first row is the one that is there.
+        # If one dedup key came twice in the batch, both objects have the primary key of the one row. The first object
+        # is the inserted one. test_of_one_key_twice_the_row_that_is_stored_is_the_one_that_is_woken
         inserted = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
         _note_activity(inserted, participants)
         todo = _wake_queues(inserted, leases)
@@ -152,7 +184,9 @@ def _split_many(
 
 
 def _callbacks() -> QuerySet[models.Callback]:
-    """Those of ``callbacks`` that are to be split and that nobody is splitting; locked, where rows can be."""
+    """Select those of ``callbacks`` that are new and not locked by another split; lock them if the database can."""
+    # Two workers that poll at the same moment choose the same callbacks. The second skips the locked rows instead of
+    # waiting for the first and finding nothing. test_a_callback_that_another_process_splits_is_left_to_it
     waiting = models.Callback.objects.filter(
         Among("pk", Several("callbacks")), state=models.Callback.State.NEW
     ).order_by("pk")
@@ -164,7 +198,10 @@ _CALLBACKS = Prepared(models.Callback, _callbacks)
 
 
 def _conversations() -> QuerySet[models.Conversation]:
-    """Those of ``persons``, with the number of claims of their incoming queue where nobody holds it now."""
+    """Select the conversations of ``persons``; annotate the fencing token of the incoming queue if it is idle.
+
+    ``_is_as_read_now`` compares this token with that of a later claim.
+    """
     idle_queues = models.ConversationQueue.objects.filter(
         conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
     )
@@ -192,7 +229,7 @@ _WAITING = Prepared(
 
 
 def _items(callback: models.Callback) -> list[Item] | None:
-    """Read a callback; None when there is nothing in it, and it is set aside."""
+    """Return the items of a callback, or None after quarantining a callback without any event."""
     try:
         items = list(split_document(decode(bytes(callback.body))))
     except ValueError as error:
@@ -205,7 +242,7 @@ def _items(callback: models.Callback) -> list[Item] | None:
 
 
 def _without_erased(callback: models.Callback, items: list[Item], erased: Collection[str]) -> list[Item]:
-    """Give the items whose persons were not erased; where one was, the bytes of all go too."""
+    """Return the items whose persons were not erased. If one was, empty the body of the callback."""
     remaining = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
     if len(remaining) < len(items):
         models.Callback.objects.filter(pk=callback.pk).update(body=b"")
@@ -213,7 +250,7 @@ def _without_erased(callback: models.Callback, items: list[Item], erased: Collec
 
 
 def _mark_split(errors: Mapping[int, list[str]]) -> None:
-    """Write down what could not be split of each callback, mostly nothing."""
+    """Mark callbacks as split; ``errors`` contains each of them, usually with no error."""
     state = models.Callback.State.SPLIT
     texts = {pk: "\n".join(messages).replace("\0", "")[:_LONGEST_ERROR] for pk, messages in errors.items()}
     rows = [(pk, state, text) for pk, text in texts.items()]
@@ -221,8 +258,9 @@ def _mark_split(errors: Mapping[int, list[str]]) -> None:
 
 
 def quarantine(callback_id: int, error: str) -> None:
-    """Set a callback aside whose split breaks: its bytes stay, and a later version may understand them."""
+    """Mark a callback as not understood because its split raises. Its bytes are kept for ``replay``."""
     with transaction.atomic():
+        # Another worker may have split the callback after this one failed; the state is checked under the lock.
         waiting = models.Callback.objects.select_for_update()
         callback = waiting.filter(pk=callback_id, state=models.Callback.State.NEW).first()
         if callback is not None:
@@ -234,7 +272,7 @@ def _quarantine(callback: models.Callback, error: str) -> None:
     callback.error = error.replace("\0", "")[:_LONGEST_ERROR]
     callback.save(update_fields=["state", "error"])
     logger.warning(
-        "Nothing in signed callback %s is understood; it is kept",
+        "Callback %s is quarantined: no event in it could be read; its bytes are kept for replay",
         callback.pk,
         extra={"action": "callback_quarantined", "callback": callback.pk},
     )
@@ -242,11 +280,11 @@ def _quarantine(callback: models.Callback, error: str) -> None:
 
 @dataclass(kw_only=True)
 class _Participants:
-    """The Pages and conversations of a callback, by their ids at Meta."""
+    """Pages and conversations of a batch of callbacks, by their ids at Meta."""
 
     pages: dict[str, models.Page]
     foreign_pages: frozenset[str]
-    """Page ids for which the app that signed this callback has no say."""
+    """Ids of Pages that belong to another app than the one that signed the callbacks."""
     conversations: dict[tuple[str, str], models.Conversation]
 
     def conversation_ids(self) -> list[int]:
@@ -265,9 +303,10 @@ def _rows(
                 _ignore_foreign(callback, row)
             rows.append(row)
         except Exception as error:
-            # Whatever one item does to us, its neighbours are still to be answered.
+            # One item that breaks its parser would leave the whole callback unsplit, and its persons unanswered.
+            # test_one_bad_item_does_not_spoil_the_other_items_of_its_callback
             logger.exception(
-                "Item %s of callback %s could not become a row",
+                "Item %s of callback %s could not become an event; the other items are split",
                 number,
                 callback.pk,
                 extra={"action": "item_refused", "callback": callback.pk, "item": number},
@@ -277,19 +316,22 @@ def _rows(
 
 
 def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
-    """Whether one app's secret signed what only another may say; false where either is not known."""
+    """Return whether the callback was signed by another app than the Page's; false if either app is unknown."""
+    # A signer without an id is stored as "#" and a number.
     is_signer_known = callback.app_id and not callback.app_id.startswith("#")
     return bool(is_signer_known and page.get_app_id() and page.get_app_id() != callback.app_id)
 
 
 def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
-    """Keep an event of a foreign signature in sight; it proves nothing and takes no other event's key."""
+    """Make the row of a foreign signature an ignored row without a send token, under a dedup key of its own."""
+    # With the usual dedup key, this row would make the genuine event of the Page's own app look like a repeat.
+    # TestTwoApps.test_takes_nothing_from_the_true_one; for the token: test_its_echo_settles_nothing.
     row.state = models.Messaging.State.IGNORED
     row.reason = f"the signature is of another app ({callback.app_id}) than the Page's"[:255]
     row.key = f"foreign:{_digest((callback.app_id, row.key))}"
     row.echo_token = None
     logger.warning(
-        "An event of page %s is ignored: the signature is of another app",
+        "An event of page %s is ignored because its callback was signed by another app; check the app secrets",
         row.page_id,
         extra={"action": "foreign_signature", "callback": callback.pk, "page": row.page_id},
     )
@@ -332,7 +374,7 @@ def _row(callback: models.Callback, item: Item, participants: _Participants) -> 
 
 @dataclass(frozen=True, kw_only=True)
 class _KnownRows:
-    """Who is known already of those that a batch is about, by their ids at Meta."""
+    """Persons and conversations of a batch that exist already."""
 
     people: dict[str, models.FBUserProfile]
     conversations: list[models.Conversation]
@@ -349,9 +391,9 @@ def _known_rows(items: Iterable[Item]) -> _KnownRows:
 
 
 def _erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -> Collection[str]:
-    """Give the keys of events whose person was erased after them; they leave no trace, nor do the bytes.
+    """Return the dedup keys of events whose person was erased later than the event.
 
-    Only what is older than its person can be one, so that a person who is known costs no query.
+    Only events without a person's row, or older than that row, can be such events. A known person costs no query.
     """
     suspects = set()
     for item in items:
@@ -365,12 +407,13 @@ def _erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -
 def _participants(
     callback: models.Callback, messagings: Sequence[receiving.Messaging], known_rows: _KnownRows
 ) -> _Participants:
-    """Give the Page for each page id and the conversation for each (page id, person id), made where it is new.
+    """Return the Page of each page id and the conversation of each pair of page id and person id.
 
-    Where another app signed, no conversation is looked for: what it says is nobody's.
-
-    All are made in sorted order, so that two callbacks with the same people never wait for each other.
+    Inserts missing rows. Pages of another app than the signer get no conversations.
     """
+    # Two splits insert the same new people. In different order each would wait for a row of the other: a deadlock.
+    # Pages, persons, conversations and queues are all inserted in sorted order.
+    # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock
     id_pairs = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
     channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
     pages = _pages(channels, {row.page.page_id: row.page for row in known_rows.conversations})
@@ -404,14 +447,14 @@ def _conversations_by_ids(
     pairs: Iterable[tuple[str, str]],
     pages: Mapping[str, models.Page],
 ) -> dict[tuple[str, str], models.Conversation]:
-    """Give the conversation of each (page id, person id) that has one."""
+    """Return the conversation of each pair of page id and person id that has one."""
     rows = {(row.page_id, row.person_id): row for row in conversations}
     keys = {pair: (pages[pair[0]].pk, pair[1]) for pair in pairs}
     return {pair: rows[key] for pair, key in keys.items() if key in rows}
 
 
 def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) -> dict[str, models.Page]:
-    """Give the row of each Page by its id; a new one learns its channel from the callback."""
+    """Return the row of each Page by page id. Inserts missing Pages with the channel of the callback."""
     page_ids = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
     pages = {page_id: known_pages[page_id] for page_id in page_ids if page_id in known_pages}
     if len(pages) < len(page_ids):
@@ -427,9 +470,10 @@ def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) 
 
 
 def _drop_over_limit(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
-    """Ignore what comes on top of a full inbox: one who floods is answered slowly, and nobody else is.
+    """Ignore new events of conversations with ``DJM_MAX_PENDING`` waiting events: a flood delays only its sender.
 
-    Nothing waits in the inbox of ``idle`` conversations.
+    ``idle`` conversations have no waiting events and are not counted. The queues are locked by the caller, so two
+    splits cannot both count the same free places.
     """
     limit = app_settings.DJM_MAX_PENDING
     fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
@@ -444,12 +488,15 @@ def _drop_over_limit(rows: Sequence[models.Messaging], idle: Collection[int]) ->
 
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
-    """Insert what is not there yet; give what was refused, by callback: nothing."""
+    """Insert rows whose dedup key is new. Raises if the database refuses one, and so never returns an error."""
+    # The same event comes in two callbacks, or twice after a lost 200. The unique key inserts it once.
+    # test_without_the_dedup_key_two_deliveries_are_two_events
     insert_each(rows, "key", unless_there=True)
     return []
 
 
 def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
+    """Insert rows one by one, each in a savepoint; return callback and error of each row that was refused."""
     errors: list[tuple[int, str]] = []
     for number, row in enumerate(rows):
         try:
@@ -457,7 +504,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
                 insert_each([row], "key", unless_there=True)
         except _ROW_ERRORS as error:
             logger.exception(
-                "The database refused event %s of callback %s",
+                "The database refused event %s of callback %s; the error is stored in the callback",
                 number,
                 row.callback_id,
                 extra={"action": "event_refused", "callback": row.callback_id, "item": number},
@@ -467,7 +514,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
 
 
 def _log_ignored(row: models.Messaging) -> None:
-    # What could not be understood is quoted in the row, and stays there.
+    # The reason may quote content of the event. That stays in the row and out of the log.
     reason = "not understood" if row.reason.startswith("not understood") else row.reason
     logger.info(
         "An event is ignored: %s",
@@ -484,7 +531,12 @@ def _log_ignored(row: models.Messaging) -> None:
 
 
 def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
-    """Claim up to ``limit`` idle queues of locked ones that are to get a row; give the leases by conversation."""
+    """Claim up to ``limit`` idle queues that are about to get an event; return the leases by conversation.
+
+    The caller has locked the queues, and inserts the events in the same transaction.
+    """
+    # A claimed queue must not contain an older event, or the new one would be handled first. ``claim_idle`` skips
+    # such queues. test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one
     fresh = (row.conversation_id for row in rows if row.state == models.Messaging.State.NEW)
     conversation_ids = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
     if not conversation_ids:
@@ -494,7 +546,7 @@ def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int
 
 
 def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
-    """Wake the queues of what is new, but for those that were taken; give what waits."""
+    """Wake the queues of new events except the claimed ones; return the work that now waits."""
     waiting = [row for row in inserted if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
     todo = Split(events_without_conversation=[row.pk for row in waiting if row.conversation_id is None])
@@ -509,26 +561,34 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, mode
             todo.leases.append(lease)
             next_row = firsts[conversation_id]
             if _is_as_read_now(next_row, lease):
-                # Each event has its Page to itself, and does not keep the bytes of its callback in memory.
+                # Threads handle the events of one Page at the same time: each event gets the Page object of its own
+                # conversation. The cached callback is dropped because its body would stay in memory.
                 next_row.page = next_row.conversation.page if next_row.conversation else None
                 next_row._state.fields_cache.pop("callback", None)
                 todo.next_rows[lease.queue_id] = next_row
-    # Of some all that came was there already.
+    # A queue was claimed for events that turned out to be repeats. Without a release it would stay leased, and its
+    # next event would wait for the end of the lease. test_repeats_leave_the_conversation_idle
     unneeded = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
     models.Messaging.objects.release(unneeded)
     return todo
 
 
 def _is_as_read_now(row: models.Messaging, lease: models.Lease) -> bool:
-    """Whether a row is as one read under its lease would be: since its conversation was read, nobody had the queue."""
+    """Return whether the conversation of a row is unchanged since it was read, at the start of the split."""
+    # The split reads the conversation; another worker claims the queue, commits a new state and releases; the split
+    # claims the idle queue. The stale state would overwrite the new one. Each claim increments the fencing token, so
+    # the token before this claim must be the one that was read while the queue was idle.
+    # test_an_event_handled_between_read_and_lock_makes_the_split_read_again
+    # test_a_queue_released_between_read_and_lock_makes_the_split_read_again
     conversation: Any = row.conversation
     return bool(conversation.idle_fencing_token == lease.fencing_token - 1)
 
 
 def _note_activity(rows: list[models.Messaging], participants: _Participants) -> None:
-    """Note when persons last wrote, which opens Meta's window, and that callbacks and echoes reach us.
+    """Store when persons last wrote, which opens Meta's window, and when callbacks and echoes last came.
 
-    A repeat says nothing about either: Meta may send it hours later.
+    ``rows`` excludes repeats: Meta may repeat an event hours later. That would make a normal echo look slow
+    (test_a_repeated_echo_does_not_change_the_lag_of_echoes).
     """
     newest: dict[int, datetime.datetime] = {}
     lags: dict[int, float] = {}
@@ -541,7 +601,8 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
             lag = (row.date_received - row.date_event).total_seconds()
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
     now = timezone.now()
-    # Their queues are locked, so no other split waits for these rows crosswise.
+    # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
+    # keeps an event that was delayed at Meta from moving the window back.
     update_each(
         models.Conversation,
         ["date_last_inbound", "date_last_activity"],
@@ -559,10 +620,10 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
     for page in sorted(own_pages, key=lambda page: page.pk):
         changes: dict[str, Any] = {}
         if page.pk in lags:
-            # A maximum that fades by a tenth an echo: near the 99th percentile, without a table of its own.
+            # The maximum decays by a tenth with each echo. It stays near the 99th percentile, without a table of lags.
             lag = lags[page.pk]
             changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
-        # One write a minute says as much as one a callback, and does not make all callbacks queue for one row.
+        # All splits of a Page would wait for the lock of its one row. One write a minute is precise enough.
         if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
             changes["date_last_callback"] = now
         if changes:
@@ -570,7 +631,11 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
 
 
 def _echo_token(messaging: receiving.Messaging, page: models.Page | None) -> str | None:
-    """Give the token of an echo that this app sent to this person; another app's proves nothing."""
+    """Return the send token of an echo of this app's own message to this person, otherwise None.
+
+    The echo of another app proves nothing about an attempt of this one
+    (test_only_an_echo_of_our_app_from_the_page_proves_an_attempt).
+    """
     message, sender = messaging.message, messaging.sender
     if messaging.type is not ReceivingType.ECHO or message is None:
         return None
