@@ -1,4 +1,24 @@
-"""Waiting events to decisions: the policy applied to each, in order, with its effects in one transaction."""
+"""Handle: apply the policy to the waiting events of a conversation, in order.
+
+States of an event: ``new`` while it waits. Then ``done`` if its rules ran, or ``failed`` if its last try failed.
+An event with ``not_before`` waits for its next try, and the later events of its conversation wait behind it.
+
+Order of the steps for one event, under the lease of its incoming queue:
+
+1. Read the event from its row and decide which rules apply.
+2. Run slow handlers, with no transaction open. Their queue stays leased; they may run again after a crash.
+3. Open the transaction of the event: check the lease, and lock the queue and the row.
+4. Run the other handlers and repliers.
+5. Insert the replies; save the outcome, the state of the event and the state of the conversation; release the queue.
+6. Commit.
+
+Steps 3 to 6 are one transaction, so an event has all its effects or none. A worker that lost its lease fails in
+step 3, and another worker handles the event.
+
+The transaction is lazy: step 3 runs before the first query that a rule makes (``_Transaction``). If the rules make no
+query, ``handle`` returns a ``Handled`` instead of committing. ``write_down`` then does steps 3, 5 and 6 for up to 100
+events in one transaction.
+"""
 
 from __future__ import annotations
 
@@ -37,43 +57,47 @@ logger = logging.getLogger(__name__)
 State = models.Messaging.State
 
 _LEAST_LEASE_SHARE = 6
-"""The part of a lease that must be left before another event is begun under it."""
+"""Divisor of ``DJM_LEASE``: an event begins only if more than this part of the lease remains."""
 _LONGEST_PAUSE = 300.0
+"""Seconds between two tries of an event, at most."""
 _MOST_GATHERED = 50
+"""Events that one call of a gathering rule serves, besides the first."""
 _TYPING_INTERVAL = 15.0
 """Seconds between two typing marks; one lasts for 20 (Messenger Platform, "Sender actions", 2026)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slow:
-    """Slow work for one event."""
+    """Job of a slow thread: the slow handlers of one event, and its transaction."""
 
     work: Callable[[], object]
     prepare: Callable[[], None] = lambda: None
-    """Reads what ``work`` needs, right before it."""
+    """Reads the rows that ``work`` needs, directly before it."""
     release: Callable[[], None]
-    """Lets go of the queue afterwards."""
+    """Releases the queue after ``work``."""
     timeout: float | None = None
-    """Seconds that ``work`` may take."""
+    """Seconds after which ``give_up`` is called."""
     give_up: Callable[[], None] = lambda: None
-    """Counts a failed try and frees the queue; what ``work`` still comes to has no effect."""
+    """Counts a failed try and ends the lease. A result of ``work`` after that is discarded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Handled:
-    """An event whose rules have run, and what is to be written down of it."""
+    """Event whose rules have run, with the results to commit."""
 
     row: models.Messaging
     lease: models.Lease | None
     messaging: receiving.Messaging
     decision: Decision
     replies: Sequence[models.Reply]
-    """Answers that are not inserted yet."""
+    """Replies that are not inserted yet."""
     state_before: Any
-    """The conversation's state before the rules."""
+    """State of the conversation before the rules."""
 
 
 def _waiting() -> QuerySet[models.Messaging]:
+    # Meta may deliver events late or out of order. The row id alone would handle a later event first.
+    # test_without_the_order_later_events_are_handled_first
     return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
 
 
@@ -86,7 +110,9 @@ def _due() -> Q:
 
 
 def _next_rows() -> QuerySet[models.Messaging]:
-    """The first waiting event of each of ``queues``, where it is due."""
+    """Select the first waiting event of each of ``queues`` if that event is due."""
+    # The first event is chosen before the due time is compared. The second event must not run while the first pauses.
+    # test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_waits
     first = _waiting().filter(conversation=OuterRef("conversation"))
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
     next_rows = queues.annotate(next_row=Subquery(first.values("pk")[:1])).values("next_row")
@@ -97,7 +123,10 @@ _NEXT_ROWS = Prepared(models.Messaging, _next_rows)
 
 
 InsertReplies = Callable[[Sequence[models.Reply]], Callable[[], None]]
-"""Inserts answers in the caller's transaction; gives what is to be called once that is committed."""
+"""Function that inserts replies in the caller's transaction and returns a function to call after the commit.
+
+The worker passes one that also begins an attempt for each reply that can leave at once, and sends it after the commit.
+"""
 
 
 def _do_nothing() -> None:
@@ -110,21 +139,21 @@ def _insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
 
 
 class NoRoom(Exception):
-    """All threads for slow work are busy."""
+    """Refusal of a job because all slow threads are busy."""
 
 
 class SlowPool(Protocol):
-    """Where slow handlers run while the queue stays leased."""
+    """Runner of slow handlers; the queue stays leased meanwhile."""
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
-        """Run the job now and give true, or in a thread of its own, that releases the queue, and give false.
+        """Run the job now and return true, or start it in a thread that releases the queue and return false.
 
-        Raises ``NoRoom`` where others are to be waited for.
+        Raises ``NoRoom`` if all threads are busy.
         """
 
 
 class RunHere:
-    """Runs slow handlers in the caller's thread: for tests, shells and events of nobody's."""
+    """Runner of slow handlers in the caller's thread: for tests, shells and events without a conversation."""
 
     def run(self, lease: models.Lease, job: Slow) -> bool:
         job.prepare()
@@ -133,10 +162,10 @@ class RunHere:
 
 
 class Inbox:
-    """Handles what waits in a leased queue; ``policy_for`` and ``client_for`` give what belongs to a Page.
+    """Handler of the waiting events of leased queues, with the policy and the Graph client of each Page.
 
-    A failing event is tried ``tries`` times with growing pauses, while its queue waits so that nothing overtakes;
-    on the last try each rule has a savepoint of its own, so that the broken one does not silence the others.
+    A failing event is tried ``tries`` times with growing pauses. Its queue waits meanwhile, so that no later event
+    is handled first. In the last try each rule has a savepoint, so that one broken rule does not undo the others.
     """
 
     def __init__(
@@ -151,9 +180,10 @@ class Inbox:
         self._tries = tries
 
     def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Handle the queue's events in order until none can be handled now, then let go of the queue.
+        """Handle the events of a queue in order until none is due or the lease is near its end, then release the queue.
 
-        Raises ``LeaseLost`` when somebody took the queue; what was not committed by then has no effect.
+        Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue; only effects that
+        were committed before remain.
         """
         while _has_time(deadline) and self._pause(lease) == 0:
             row = _waiting_with_relations().filter(conversation_id=lease.conversation_id).first()
@@ -164,9 +194,10 @@ class Inbox:
     def handle(
         self, lease: models.Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
-        """Handle the first event of a queue, if it is due, and let go of the queue.
+        """Handle the first event of a queue, if it is due, and release the queue.
 
-        Where its rules had nothing to do with the database, what is to be written down is given, for ``write_down``.
+        If the rules made no query, nothing is committed and the queue stays leased: returns a ``Handled``, which the
+        caller must pass to ``write_down``.
         """
         if next_row is not None and _has_time(deadline):
             done = self._handle(next_row, lease, slow, only_first=True)
@@ -178,7 +209,7 @@ class Inbox:
         return None
 
     def next_rows(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
-        """Give the first waiting event of each queue where it is due, by the queue's key."""
+        """Return the first waiting event of each queue, by queue, without queues whose first event is not due."""
         rows = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         rows_by_conversation = {row.conversation_id: row for row in rows}
         return {
@@ -188,13 +219,16 @@ class Inbox:
         }
 
     def handle_event_without_conversation(self, row_id: int) -> None:
-        """Handle a waiting event that belongs to no conversation, and so to no queue."""
+        """Handle a waiting event that belongs to no conversation, and therefore to no queue."""
         row = _waiting_with_relations().filter(_due(), pk=row_id, conversation=None).first()
         if row is not None:
             self._handle(row, None, RunHere())
 
     def release(self, lease: models.Lease) -> None:
-        """Let go of the queue, looking again under its lock for what came meanwhile."""
+        """Release the queue. It is due again if an event waits in it. Raises ``LeaseLost``."""
+        # A split inserts an event after this worker saw an empty queue, and before the release. The release reads the
+        # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
+        # for a sweep. test_an_event_that_arrives_during_the_release_of_its_queue_is_handled
         with transaction.atomic():
             models.ConversationQueue.objects.fence(lease)
             self._release([lease])
@@ -205,7 +239,7 @@ class Inbox:
         models.Messaging.objects.release([lease.queue_id for lease in leases])
 
     def _pause(self, lease: models.Lease) -> float | None:
-        """Seconds before the queue's next_row may be tried again, None when nothing waits."""
+        """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
         next_row = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
         for not_before, now in next_row.values_list("not_before", "now")[:1]:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
@@ -219,7 +253,7 @@ class Inbox:
         *,
         only_first: bool = False,
     ) -> Handled | Fate:
-        """Apply the policy to one row; with ``only_first`` the queue is let go of in the event's transaction."""
+        """Apply the policy to one row. With ``only_first``, release the queue in the event's transaction."""
         failpoint("inbox_claimed")
         try:
             messaging = _read_event(row)
@@ -243,17 +277,22 @@ class Inbox:
             try:
                 return Fate.LEASED if slow.run(lease, job) else Fate.RELEASED
             except NoRoom:
-                # Kept here it would fill the memory, and no other process could have it.
+                # Jobs that waited in memory would be lost in a crash until their leases end, and no other process
+                # could take them. The queue waits in the database instead, marked for slow threads.
+                # test_slow_work_that_finds_no_thread_keeps_no_queue
                 models.ConversationQueue.objects.give_back(lease, is_slow=True)
                 return Fate.RELEASED
         return self._act(row, lease, messaging, decision, client, only_first=only_first)
 
     def _tries_for(self, decision: Decision) -> int:
-        """How many tries there are: a slow rule may have a number of its own."""
+        """Return the number of tries of an event; a slow rule may have its own number."""
         return min((rule.tries for rule in decision.applied if rule.slow and rule.tries), default=self._tries)
 
     def _give_up(self, row: models.Messaging, lease: models.Lease, timeout: float, tries: int) -> None:
-        """Count a try that takes too long as failed, and take the queue from the thread that is still at it."""
+        """Count a try that takes too long as failed, and end the lease of the thread that still runs it."""
+        # The slow handler returns after its timeout, and its thread still has this lease. A new fencing token makes
+        # the commit of that thread fail; otherwise the event could be answered twice.
+        # test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded
         self._count_failed_try(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
         with transaction.atomic():
             queue = models.ConversationQueue.objects.fence(lease)
@@ -264,7 +303,7 @@ class Inbox:
     def _gather(
         self, row: models.Messaging, messaging: receiving.Messaging, decision: Decision
     ) -> list[models.Messaging]:
-        """Give the rows that wait behind this one and go to the same gathering rules; one call serves them all."""
+        """Return the rows behind this one to which the same gathering rules apply; one call serves all of them."""
         if not any(rule.gather for rule in decision.applied):
             return []
         messaging.context["gathered"] = [messaging]
@@ -295,7 +334,10 @@ class Inbox:
         *,
         only_first: bool = False,
     ) -> Handled | Fate:
-        """Run the slow handlers with no transaction open, then all others in one with the done mark."""
+        """Run the slow handlers without a transaction, then all others in one transaction with the new state.
+
+        Returns a ``Handled`` if ``only_first`` is set and the rules made no query. Raises ``LeaseLost``.
+        """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
@@ -305,6 +347,8 @@ class Inbox:
                 with self._typing(messaging, decision):
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
+                # A crash between effects and the state ``done`` would repeat the effects at the next try.
+                # test_without_one_transaction_the_answer_is_queued_twice
                 with transaction.atomic():
                     with (
                         event_transaction.begun_by_the_first_query()
@@ -325,6 +369,8 @@ class Inbox:
                         self._finish([handled], release=only_first)
                         self._finish_gathered(row, gathered)
         except models.LeaseLost:
+            # Another worker handles the event. A failed try would be counted against it without a failure.
+            # test_a_lost_lease_is_no_failed_try
             raise
         except _HandledAlready:
             return Fate.LEASED
@@ -337,13 +383,23 @@ class Inbox:
         return Fate.RELEASED if only_first else Fate.LEASED
 
     def write_down(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
-        """Write down what became of events and let go of their queues, all in one transaction, or each in its own."""
+        """Commit handled events and release their queues: in one transaction, or one by one if that fails.
+
+        ``insert`` inserts the replies. Must run outside a transaction. Never raises an ``Exception``: a failed commit
+        counts as a failed try of its event, and lost leases are logged.
+        """
+        # One row that the database refuses must not undo the other events of its batch.
+        # test_one_event_that_cannot_be_committed_leaves_the_rest_of_its_batch_alone
         if len(handled) > 1:
             try:
                 self._write_down(handled, insert)
                 return
             except Exception:
-                logger.exception("Events are written down one by one", extra={"action": "events_singly"})
+                logger.exception(
+                    "Commit of %s events failed; they are committed one by one",
+                    len(handled),
+                    extra={"action": "events_singly"},
+                )
         for one in handled:
             try:
                 self._write_down([one], insert)
@@ -354,6 +410,8 @@ class Inbox:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
         afterwards = _do_nothing
         with transaction.atomic():
+            # A lease ends between the rules of its event and this commit, and another worker handles the event. Its
+            # replies and state are dropped here. test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost
             still_leased = models.Messaging.objects.lock_and_verify(leases)
             valid = [one for one in handled if one.row.pk in still_leased]
             if valid:
@@ -363,14 +421,15 @@ class Inbox:
         for one in valid:
             one.decision.outcome.log(**_log_fields(one.row))
         for pk in leases.keys() - still_leased:
-            # Another has the queue, or had it and handled the event.
+            # Another worker has the queue, or had it and handled the event. In the second case this lease may still
+            # be valid, and is released.
             try:
                 self.release(leases[pk])
             except models.LeaseLost as lost:
                 log_lost(lost)
 
     def _count_failed_commit(self, one: Handled) -> None:
-        """Count a failed try, as where the rules failed; what cannot be counted is found when the lease ends."""
+        """Count a failed try of an event that could not be committed. If that fails too, the lease is given back."""
         if one.lease is None:
             return
         try:
@@ -379,12 +438,21 @@ class Inbox:
         except models.LeaseLost as lost:
             log_lost(lost)
         except Exception:
-            logger.exception("An event could not be written down", extra={"action": "event_waits"})
+            logger.exception(
+                "Event %s could not be committed, and the failed try could not be counted; it is handled again",
+                one.row.pk,
+                extra={"action": "event_waits"},
+            )
             give_back(one.lease)
 
     @staticmethod
     def _lock_and_verify(row: models.Messaging, lease: models.Lease | None) -> bool:
-        """Check the lease, then lock the row to the end of the transaction; false when it is handled already."""
+        """Lock queue and row until the transaction ends. Return false if the event is handled already.
+
+        Raises ``LeaseLost`` if another worker claimed the queue.
+        """
+        # A worker is frozen longer than its lease. A second worker claims the queue and answers. The first wakes up
+        # and would answer too. test_without_the_fence_a_worker_whose_lease_expired_answers_too
         if lease is None:
             return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
         if models.Messaging.objects.lock_and_verify({row.pk: lease}):
@@ -393,7 +461,7 @@ class Inbox:
         return False
 
     def _finish(self, handled: Sequence[Handled], *, release: bool) -> None:
-        """Write down what became of events that are still_leased."""
+        """Save the results of events whose queues and rows are locked by the caller's transaction."""
         for one in handled:
             _note_receipts(one.row, one.messaging)
             row, outcome = one.row, one.decision.outcome
@@ -405,7 +473,8 @@ class Inbox:
                 _signal_failed(row)
             conversation = row.conversation
             if conversation is not None and conversation.state != one.state_before:
-                # Unchanged it is not written: somebody else may have changed it meanwhile.
+                # A view or the admin changes the state while the rules run. Rules that did not change it must not
+                # overwrite it with the old value. test_state_that_no_rule_changed_is_not_written_over
                 conversation.save(update_fields=["state"])
         names = ["outcome", "error", "state", "date_handled", "is_kept"]
         rows = (one.row for one in handled)
@@ -419,6 +488,8 @@ class Inbox:
     @staticmethod
     def _finish_gathered(row: models.Messaging, gathered: Sequence[models.Messaging]) -> None:
         if gathered:
+            # Only after the call for all of them succeeded, and in its transaction: a failed call leaves them waiting.
+            # test_events_gathered_for_a_call_that_failed_are_not_lost
             models.Messaging.objects.filter(
                 pk__in=[follower.pk for follower in gathered], state=State.NEW
             ).update(
@@ -430,7 +501,7 @@ class Inbox:
 
     @contextlib.contextmanager
     def _typing(self, messaging: receiving.Messaging, decision: Decision) -> Iterator[None]:
-        """Show typing for as long as slow work takes; Meta takes the mark away after a while."""
+        """Show the typing mark while slow work runs. Meta removes a mark after 20 seconds, so it is sent again."""
         if not any(rule.typing and rule.slow for rule in decision.applied):
             yield
             return
@@ -453,16 +524,20 @@ class Inbox:
     def _count_failed_try(
         self, row: models.Messaging, lease: models.Lease | None, tries: int | None = None, error: str = ""
     ) -> None:
-        """Write a failed try down: the event waits for the next, or is failed for good after the last."""
+        """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
+
+        Must be called in an ``except`` block unless ``error`` is given.
+        """
         row.tries += 1
         row.error = error or cleaned(traceback.format_exc())
         tries = tries or self._tries
         last = row.tries >= tries
         logger.exception(  # noqa: LOG004 - called while one is handled
-            "Try %s of %s to handle event %s failed",
+            "Try %s of %s to handle event %s failed; %s",
             row.tries,
             tries,
             row.pk,
+            "it is not tried again" if last else "its conversation waits for the next try",
             extra={"action": "event_failed", **_log_fields(row), "last": last},
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
@@ -483,7 +558,10 @@ class Inbox:
 
 @contextlib.contextmanager
 def use_language_of(row: models.Messaging, client: graph.Client) -> Iterator[None]:
-    """The Page's client, and the person's language and time zone, for all that runs for this event."""
+    """Activate the Page's client and the person's language and time zone for the rules of an event.
+
+    A person without a locale has the language of the Page.
+    """
     with contextlib.ExitStack() as stack:
         stack.enter_context(graph.bound(client))
         if row.conversation is not None:
@@ -498,22 +576,30 @@ def use_language_of(row: models.Messaging, client: graph.Client) -> Iterator[Non
 
 
 class Fate(enum.Enum):
-    """Who has the queue after an event was handled."""
+    """State of the lease after an event was handled."""
 
     LEASED = enum.auto()
-    """Its holder still, who goes on with it or lets go of it."""
+    """The caller has the lease, and handles the next event or releases the queue."""
     RELEASED = enum.auto()
-    """It was let go of with the event, or its slow handler has it."""
+    """The caller has no lease: it was released with the event, or the slow job releases it."""
 
 
 class _HandledAlready(Exception):
-    """Somebody handled the event before."""
+    """Refusal of a transaction because another worker has handled the event."""
 
 
 class _Transaction:
-    """The transaction of one event: begun in earnest when something has to do with the database, if ever.
+    """Lazy transaction of one event.
 
-    What never begins can be written down later, with others: that is as if its rules had run at that moment.
+    The lease check and the row lock run before the first query that a rule makes. If the rules make no query, the
+    event is committed later, together with up to 99 others. This is safe because its only effects, the buffered
+    replies and the outcome, are written in that same transaction after the lease was checked.
+
+    States:
+
+    * Open: no query yet. New replies go to ``buffer``.
+    * Begun, after the first query: queue and row are locked. The buffer is inserted and closed.
+    * Refused, if the lease is lost or the event is handled. Each further query raises the same exception.
     """
 
     def __init__(self, lock_and_verify: Callable[[], bool]) -> None:
@@ -523,7 +609,12 @@ class _Transaction:
         self.buffer = ReplyBuffer()
 
     def begin(self) -> None:
-        """Lock the rows of the event and insert its buffered replies; raise if the lease is lost.."""
+        """Lock queue and row, and insert the buffered replies; a second call does nothing.
+
+        Raises ``LeaseLost`` or ``_HandledAlready``, and raises it again at each further call.
+        """
+        # A rule may catch the exception of its first query and go on. The next query, or the end of the block, must
+        # not commit then. test_a_rule_that_swallows_lease_lost_has_no_effect
         if self._refusal is not None:
             raise self._refusal
         if self.is_begun:
@@ -534,21 +625,25 @@ class _Transaction:
             if not self._lock_and_verify():
                 raise _HandledAlready
         except Exception as error:
-            # Whoever made the first query may have swallowed this.
             self._refusal = error
             raise
+        # Replies are sent in the order of their keys. Buffered replies are inserted before the rule's query can insert
+        # one itself. test_answers_stay_in_order_if_handlers_queue_some_themselves
         if self.buffer.replies:
             models.Reply.objects.insert(self.buffer.replies)
             self.buffer.replies = []
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
+        """Begin before the block."""
         self.begin()
         yield
 
     @contextlib.contextmanager
     def begun_by_the_first_query(self) -> Iterator[None]:
-        """Begin before the first query in the block, or after it where it left something to do on commit."""
+        """Begin before the first query of the block, or at its end if it registered a callback with ``on_commit``."""
+        # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
+        # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
         connection = connections[router.db_for_write(models.Messaging)]
         waiting = len(connection.run_on_commit)
 
@@ -563,11 +658,12 @@ class _Transaction:
 
 
 def _has_time(deadline: Deadline) -> bool:
+    # An event that begins at the end of the lease would usually lose it, and its rules would run twice.
     return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_LEASE_SHARE
 
 
 def _log_fields(row: models.Messaging) -> dict[str, Any]:
-    """What every log line about an event says of it."""
+    """Return the fields of each log line about an event."""
     return {
         "event": row.pk,
         "page": hidden(row.page.page_id if row.page else ""),
@@ -578,8 +674,9 @@ def _log_fields(row: models.Messaging) -> dict[str, Any]:
 
 
 def _read_event(row: models.Messaging) -> receiving.Messaging:
-    """Read the event back from its row, with what the engine knows about it."""
+    """Return the event of a row, bound to its row, Page, conversation and person."""
     messaging = receiving.Messaging.from_row(row.body, row)
+    # ``SaveMessagingHandler`` sets ``is_kept`` on this object only; ``_finish`` saves it with the result.
     row.is_at_hand = True
     conversation = row.conversation
     if conversation is not None and row.page is not None:
@@ -594,12 +691,12 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
 
 
 def _signal_failed(row: models.Messaging) -> None:
-    # What a receiver of the signal raises is logged, and is no business of the engine.
+    # ``send_robust`` logs an exception of a receiver; the event is settled in any case.
     transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
 
 
 def _note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None:
-    """Keep on each reply when it was delivered and read; a person who writes can be reached."""
+    """Save on the replies of a conversation when they were delivered or read; mark a person who writes as reachable."""
     if row.echo_token:
         _reopen_parked(row)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
@@ -627,7 +724,9 @@ def _sent(row: models.Messaging) -> QuerySet[models.Reply]:
 
 
 def _reopen_parked(row: models.Messaging) -> None:
-    """Have the outbox look again at a reply that was set aside unsure: the echo of an attempt came after all."""
+    """Change a parked reply to unknown and wake its queue, because the echo of one of its attempts came."""
+    # The echo of an accepted message may come after its reply was parked. Staff would then send it a second time.
+    # test_an_echo_settles_a_parked_reply
     attempt = Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), token=row.echo_token))
     parked = models.Reply.objects.filter(
         attempt, conversation=row.conversation, state=models.Reply.State.PARKED
@@ -637,7 +736,10 @@ def _reopen_parked(row: models.Messaging) -> None:
 
 
 def _started_by(moment: datetime.datetime | None) -> Q:
-    """Select replies that were under way at a watermark; it is Meta's clock, and ours is read after the answer."""
+    """Return the condition for replies with an attempt that began by a watermark; false for None.
+
+    The watermark is by Meta's clock. The time of the answer would be later than the receipt of a fast person.
+    """
     if moment is None:
         return Q(pk=None)
     return Q(Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), date_started__lte=moment)))
