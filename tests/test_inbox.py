@@ -273,6 +273,22 @@ def test_state_that_no_rule_changed_is_not_written_over():
     assert made.state == {"by": "a view"}
 
 
+def test_a_later_event_does_not_begin_during_the_pause_of_the_first():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 5))
+    later = timezone.now() + datetime.timedelta(hours=1)
+    models.Messaging.objects.filter(mid="m_1").update(not_before=later)
+    engine = tools.engine(note)
+    assert engine.inbox.next_rows([tools.claim(made)]) == {}
+
+
+def test_no_event_begins_under_a_lease_that_is_almost_over():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.engine(note).work(tools.claim(made), Deadline(0.1), RunHere())
+    assert (effects(), tools.queue_of(made).leased_until) == ([], None)
+
+
 def test_an_event_without_a_conversation_waits_until_its_pause_ends():
     item = tools.text("m_1")
     del item["sender"]
@@ -532,8 +548,9 @@ def test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost(caplog):
 
 def test_a_rule_that_swallows_lease_lost_has_no_effect():
     def swallows(event):
+        # A read outside ``atomic`` does not mark the transaction for rollback.
         with contextlib.suppress(Exception):
-            note(event)
+            models.UserLocation.objects.exists()
         with contextlib.suppress(Exception):
             note(event)
         return "answer"

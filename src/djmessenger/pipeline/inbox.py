@@ -112,7 +112,7 @@ def _due() -> Q:
 def _next_rows() -> QuerySet[models.Messaging]:
     """Select the first waiting event of each of ``queues`` if that event is due."""
     # The first event is chosen before the due time is compared. The second event must not run while the first pauses.
-    # test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_waits
+    # test_a_later_event_does_not_begin_during_the_pause_of_the_first
     first = _waiting().filter(conversation=OuterRef("conversation"))
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
     next_rows = queues.annotate(next_row=Subquery(first.values("pk")[:1])).values("next_row")
@@ -279,7 +279,7 @@ class Inbox:
             except NoRoom:
                 # Jobs that waited in memory would be lost in a crash until their leases end, and no other process
                 # could take them. The queue waits in the database instead, marked for slow threads.
-                # test_slow_work_that_finds_no_thread_keeps_no_queue
+                # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
                 models.ConversationQueue.objects.give_back(lease, is_slow=True)
                 return Fate.RELEASED
         return self._act(row, lease, messaging, decision, client, only_first=only_first)
@@ -369,8 +369,7 @@ class Inbox:
                         self._finish([handled], release=only_first)
                         self._finish_gathered(row, gathered)
         except models.LeaseLost:
-            # Another worker handles the event. A failed try would be counted against it without a failure.
-            # test_a_lost_lease_is_no_failed_try
+            # Another worker handles the event: this is no failed try, and none is logged.
             raise
         except _HandledAlready:
             return Fate.LEASED
@@ -658,7 +657,8 @@ class _Transaction:
 
 
 def _has_time(deadline: Deadline) -> bool:
-    # An event that begins at the end of the lease would usually lose it, and its rules would run twice.
+    # An event that begins at the end of its lease would lose it before the commit, and its rules would run twice.
+    # test_no_event_begins_under_a_lease_that_is_almost_over
     return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_LEASE_SHARE
 
 

@@ -1,8 +1,32 @@
-"""Reply rows to Graph calls: commit, send, settle; one conversation at a time and in order.
+"""Send: call Graph for the replies of a conversation, one at a time and in order.
 
-The attempt is committed before the first byte leaves, under a token that comes back in the echo. Where the fate
-of an attempt is not known, the echo settles it; without one, the reply is sent again or set aside, but not before
-the time has passed in which an echo could still come and, where that is wanted, Meta was asked what it has.
+States of a reply: ``queued``, then ``sending`` while a call may be under way, then one of the following.
+
+* ``sent``: Meta accepted it.
+* ``queued`` again: Graph refused it for now, for example because of throttling, and no message left.
+* ``failed``: Graph refused it for good, or its data cannot become a call.
+* ``unknown``: the call ended without an answer, or its process ended. Meta may have the message.
+* ``expired``: Meta's window closed before the call.
+
+Order of the steps for one reply, under the lease of its outgoing queue:
+
+1. Commit an ``Attempt`` and the state ``sending``. The transaction checks the lease.
+2. Call Graph, with no transaction open. The message contains the send token of the attempt.
+3. Commit the outcome of the attempt, the state of the reply and, in most cases, the release of the queue. The
+   transaction checks the lease again; only the outcome of the attempt is saved without it.
+
+If a process ends between steps 1 and 3, the next worker finds the reply in state ``sending`` and makes it ``unknown``.
+
+A reply of unknown fate is resolved by the first of these that happens (``_resolve``):
+
+1. An answer or an echo proves that Meta has the message: ``sent``.
+2. No echo came in the time in which it would have been noticed, the *observed wait*. If ``DJM_LOOK_UP_UNSURE`` is
+   set, Meta's list of recent messages decides: ``sent``, or ``queued`` if the message is not in it.
+3. Without such a decision, the reply is ``queued`` again or ``parked``, according to ``is_parked_when_unsure`` or
+   ``DJM_WHEN_UNSURE``. It is always parked after three attempts of unknown fate.
+
+A parked reply becomes ``unknown`` again if its echo comes after all. Later replies of the conversation wait while the
+first one is queued, sending or unknown.
 """
 
 from __future__ import annotations
@@ -43,18 +67,19 @@ State = models.Reply.State
 Outcome = models.Attempt.Outcome
 
 _CHECK_INTERVAL = 0.5
-"""Seconds between two looks for an echo, and what a look counts at most."""
+"""Seconds between two checks for an echo, and the most that one check adds to the observed wait."""
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
-"""Meta's window after the last message of a person, less a minute for the way."""
+"""Meta's window after the last message of a person, minus a minute for the call."""
 _LOOK_UP_INTERVAL, _MOST_LOOK_UPS = 5.0, 6
-"""Seconds between two questions to Meta what it has, and how often it is asked when it does not answer."""
+"""Seconds between two look-ups at Meta, and the number of look-ups if Meta does not answer."""
 _MOST_SILENT_SENDS = 20
-"""Accepted sends in a row without any echo, after which echoes count as not working."""
+"""Accepted sends in a row without an echo, after which the Page counts as one without echoes."""
 _MOST_UNSURE = 3
-"""Attempts of unknown fate, after which a reply is set aside whatever its mode."""
+"""Attempts of unknown fate, after which a reply is parked in any mode."""
 _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
-"""What data raise that cannot become the body of a call."""
+"""Exceptions of data that cannot become the body of a call."""
 _NO_TOKEN = "none"  # noqa: S105 - the absence of one
+"""Value of ``Page.paused_token`` if the Page had no token at all."""
 
 _SIGNALS = {
     State.SENT: reply_sent,
@@ -68,7 +93,7 @@ _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)
 
 
 def _next_rows() -> Any:
-    """The first open reply of each of ``queues``, with all that is asked of it."""
+    """Select the first open reply of each of ``queues``, with database time and the number of its last attempt."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
     next_rows = queues.annotate(next_row=Subquery(first.order_by("id").values("pk")[:1])).values("next_row")
@@ -85,58 +110,62 @@ _REPLIES_BY_MID = Prepared(
 
 
 class Step(enum.Enum):
-    """What a look at the next_row of a queue came to."""
+    """Result of one step for the first reply of a queue, unless it must wait."""
 
     NEXT = enum.auto()
-    """The next_row is closed, or has a state of its own now; look again."""
+    """The reply changed its state; the queue may have another step at once."""
     EMPTY = enum.auto()
+    """The queue has no open reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wait:
-    """The next_row cannot go on before ``seconds`` have passed."""
+    """Result of one step if the first reply of a queue must wait for ``seconds``."""
 
     seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class PendingSend:
-    """A reply whose attempt is written down, and which is to be sent under a lease."""
+    """Reply with an inserted attempt, to be sent under a lease after the commit."""
 
     lease: models.Lease
     deadline: Deadline
     reply: Any
     attempt: models.Attempt
     data: dict[str, Any]
-    """The body to send."""
+    """Body of the call, without recipient and send token."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SendResult:
-    """What became of a call."""
+    """Result of a call."""
 
     pending: PendingSend
     sent: graph.Sent | None = None
     error: errors.GraphError | None = None
-    """Why it is not known to be accepted; with neither nothing was sent, for the lease is too near its end."""
+    """Graph error, if any.
+
+    If ``sent``, ``error`` and ``refusal`` are None, no request was made because the lease was about to expire.
+    """
     refusal: Exception | None = None
-    """Why the body cannot become a call."""
+    """Exception of a body that cannot become a call."""
 
 
 class Outbox:
-    """Sends what waits in leased queues; ``client_for`` gives the Graph client of a Page.
+    """Sender of the replies of leased queues, with the Graph client of each Page.
 
-    ``work`` does it all in one thread. Whoever has many queues takes it apart: ``begin`` and ``end`` need the
-    database and take many at once, ``call`` waits for Graph and needs no database.
+    ``work`` does all steps in one thread. The worker calls ``begin`` and ``end`` for many queues at once, with the
+    database, and ``call`` in other threads, without it.
     """
 
     def __init__(self, client_for: Callable[[models.Page], graph.Client]) -> None:
         self._client_for = client_for
 
     def work(self, lease: models.Lease, deadline: Deadline) -> None:
-        """Send the queue's replies in order until none can be sent now, then let go of the queue.
+        """Send the replies of a queue in order until none can be sent now, then release the queue.
 
-        Raises ``LeaseLost`` when somebody took the queue; what was not committed by then has no effect here.
+        Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
         """
         while True:
             step = self._step(lease, deadline)
@@ -146,15 +175,16 @@ class Outbox:
             return
 
     def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
-        """Do one step of ``work`` and let go of the queue: for next_rows that ``begin`` leaves."""
+        """Do one step of ``work`` and release the queue: for queues that ``begin`` returns. Raises ``LeaseLost``."""
         self._release_after_step(lease, self._step(lease, deadline))
 
     def begin(
         self, leases: Sequence[models.Lease], deadline: Deadline
     ) -> tuple[list[PendingSend], list[models.Lease]]:
-        """Write down an attempt for each queue whose next_row can be sent now; give these, and the queues to look at.
+        """Commit an attempt for each queue whose first reply can be sent now.
 
-        Queues whose next_row waits for its echo are let go of, to be looked at again.
+        Returns the replies to send, and the leases of queues that need ``process_next``. Queues whose first reply
+        waits for its echo are released. Must run outside a transaction.
         """
         next_rows = self._next_rows(leases)
         pairs = [
@@ -177,11 +207,14 @@ class Outbox:
         return pending_sends, [lease for lease in leases if lease.queue_id not in served]
 
     def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
-        """Insert new replies in the caller's transaction, with an attempt for those that can leave at its commit.
+        """Insert new replies in the caller's transaction; insert attempts for up to ``limit`` of them.
 
-        At most ``limit`` can: the first of each conversation in whose queue nothing waits and that nobody holds. All
-        others wait in their queues. Only what was committed may be called.
+        An attempt is inserted for the first reply of a conversation whose outgoing queue is idle. That queue is
+        claimed. All other replies are queued, and their queues woken. Returns the replies with attempts. The caller
+        must pass them to ``call`` after the commit, and must drop them after a rollback.
         """
+        # A call before the commit would send a reply that a rollback removes, and that the next try sends again.
+        # test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again
         firsts: dict[int, models.Reply] = {}
         for reply in replies:
             reply.state = State.QUEUED
@@ -202,15 +235,16 @@ class Outbox:
         for lease in leases:
             reply = firsts[lease.conversation_id]
             reply.state = State.SENDING
-            # Under way it needs no event, which would stay in memory with it.
+            # The call needs no event, and the cached event would stay in memory with the reply.
             reply._state.fields_cache.pop("messaging", None)
         models.Reply.objects.insert(replies, leased={lease.conversation_id for lease in leases})
         return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 
     def _can_leave(self, reply: Any) -> bool:
-        """Whether nothing holds a new reply back, as far as is known without a query.
+        """Return whether a new reply can be sent at once, decided without a query.
 
-        By the clock of this host, so that it keeps well away from the end of the window.
+        The time is that of this host. Replies in the second half of the window are queued, and ``_is_too_late``
+        decides by the time of the database.
         """
         conversation = reply.conversation
         opened = conversation.date_last_inbound
@@ -229,10 +263,11 @@ class Outbox:
             return True
 
     def call(self, pending: PendingSend) -> SendResult:
-        """Make the call of an attempt; touches no database and never raises an ``Exception``."""
+        """Send the request of an attempt. Uses no database and never raises an ``Exception``."""
         failpoint("outbox_attempt_committed")
         if pending.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
-            # Frozen for a while: what starts now might still be under way when another holds the queue.
+            # A thread was frozen. A call that began now could still run after the lease, while another worker sends
+            # the next reply. test_without_the_deadline_a_call_begins_under_a_lease_that_is_almost_over
             return SendResult(pending=pending)
         reply = pending.reply
         try:
@@ -243,15 +278,21 @@ class Outbox:
         try:
             client = self._client_for(reply.conversation.page)
         except DJMInvalidConfigException as error:
-            # No token at all is a dead token: the messages wait for one.
+            # A missing token is like a dead one: the Page is paused until it has a token.
+            # test_without_a_token_replies_wait_for_one
             return SendResult(pending=pending, error=errors.TokenError(str(error)))
         try:
             sent = client.send({"id": reply.recipient_id}, body)
         except errors.GraphError as error:
             return SendResult(pending=pending, error=error)
         except Exception as error:
-            # Nobody can say whether bytes had left by then.
-            logger.exception("The call of reply %s broke", reply.pk, extra={"action": "call_broke"})
+            # The transport may have sent the request before it raised. A reply taken for unsent would be sent again.
+            # test_a_transport_that_breaks_leaves_the_fate_unknown
+            logger.exception(
+                "The transport broke in the call of reply %s; its fate is unknown until an echo comes",
+                reply.pk,
+                extra={"action": "call_broke"},
+            )
             return SendResult(
                 pending=pending, error=errors.UnknownFate(f"{type(error).__name__} in the call")
             )
@@ -259,10 +300,13 @@ class Outbox:
         return SendResult(pending=pending, sent=sent)
 
     def end(self, answers: Sequence[SendResult]) -> list[SendResult]:
-        """Write down what became of calls and let go of their queues.
+        """Settle the replies of calls and release their queues: accepted ones in one transaction, or one by one.
 
-        Gives the accepted ones that the database did not take: they may be given again while their leases last.
+        Returns accepted results that the database could not commit. The caller may pass them again while their
+        leases last. Must run outside a transaction. Lost leases are logged.
         """
+        # During an outage of the database an accepted result would be lost, and its reply would wait for an echo.
+        # test_an_accepted_call_is_settled_after_a_database_outage
         accepted = [answer for answer in answers if answer.sent is not None]
         try:
             if len(accepted) > 1:
@@ -270,7 +314,11 @@ class Outbox:
                     log_lost(models.LeaseLost(lease))
                 accepted = []
         except Exception:
-            logger.exception("Answers are settled one by one", extra={"action": "answers_singly"})
+            logger.exception(
+                "Commit of %s results failed; they are settled one by one",
+                len(accepted),
+                extra={"action": "answers_singly"},
+            )
         unsettled = self._settle_each(accepted, lambda answer: self._accept_one(answer, release=True))
         not_accepted = [answer for answer in answers if answer.sent is None]
         self._settle_each(
@@ -283,7 +331,7 @@ class Outbox:
     def _settle_each(
         answers: Iterable[SendResult], settle: Callable[[SendResult], object]
     ) -> list[SendResult]:
-        """Settle each by itself; give those that the database did not take."""
+        """Settle results one by one; return those that the database could not commit."""
         unsettled = []
         for answer in answers:
             try:
@@ -291,14 +339,21 @@ class Outbox:
             except models.LeaseLost as lost:
                 log_lost(lost)
             except Exception as error:
-                # Its attempt is found open under the next lease.
-                logger.exception("An answer could not be settled", extra={"action": "answer_waits"})
+                # The next worker finds the reply in state ``sending``, and makes its fate unknown.
+                logger.exception(
+                    "Result of reply %s could not be settled; the next lease resolves its fate",
+                    answer.pending.reply.pk,
+                    extra={"action": "answer_waits"},
+                )
                 if isinstance(error, DatabaseError):
                     unsettled.append(answer)
         return unsettled
 
     def _release_after_step(self, lease: models.Lease, step: Step | Wait) -> None:
-        """Let go of the queue, looking again under its lock for what came meanwhile."""
+        """Release the queue: due after a wait, or when its first open reply is due. Raises ``LeaseLost``."""
+        # A reply is queued after this worker saw an empty queue, or a pause ends after the worker read it. The release
+        # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would sleep on.
+        # test_a_pause_that_ends_during_a_release_does_not_delay_the_queue
         with transaction.atomic():
             queue = models.ConversationQueue.objects.fence(lease)
             if isinstance(step, Wait) and (wait := self._current_wait(lease, step)) is not None:
@@ -307,7 +362,7 @@ class Outbox:
                 self._release([queue.pk])
 
     def _current_wait(self, lease: models.Lease, wait: Wait) -> Wait | None:
-        """Give what the next_row waits for now: its Page's pause may have ended, and the queue been woken for it."""
+        """Return the wait of the first reply as of now, or None if it can be sent or the queue is empty."""
         next_row = self._next_rows([lease]).get(lease.conversation_id)
         if next_row is None:
             return None
@@ -315,17 +370,19 @@ class Outbox:
 
     @staticmethod
     def _release(queue_ids: Collection[int]) -> None:
-        """Let go of queues that are locked, looking again for what came meanwhile."""
+        """Release queues that the caller has locked. Each is due when its first open reply is due."""
         failpoint("outbox_before_release")
         models.ConversationQueue.objects.release_many(queue_ids, models.Reply, where=_OPEN, order="id")
 
     def resume(self) -> int:
-        """End the pauses of Pages whose dead token was replaced; give how many."""
+        """End the pauses of Pages whose dead token was replaced, and wake their queues; return the number of Pages."""
         resumed = 0
         for page in models.Page.objects.filter(paused_until__gt=Now()).exclude(paused_token=""):
             if self._token_of(page) == page.paused_token:
                 continue
             with transaction.atomic():
+                # The new token may have been refused meanwhile, which pauses the Page under that token. The update
+                # ends only the pause that was read.
                 resumed += models.Page.objects.filter(pk=page.pk, paused_token=page.paused_token).update(
                     paused_until=None, pause_reason="", paused_token=""
                 )
@@ -338,7 +395,7 @@ class Outbox:
 
     @staticmethod
     def _next_rows(leases: Sequence[models.Lease]) -> dict[int, Any]:
-        """Give the first open reply of each queue that has one, by conversation."""
+        """Return the first open reply of each queue that has one, by conversation."""
         failpoint("outbox_claimed")
         rows: list[Any] = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         return {reply.conversation_id: reply for reply in rows}
@@ -348,7 +405,9 @@ class Outbox:
         if reply is None:
             return Step.EMPTY
         if reply.state == State.SENDING:
-            # Whoever wrote this down is gone: nobody else may hold the queue while a call is under way.
+            # This worker has the lease, so the worker that committed ``sending`` lost it or ended. Its call may have
+            # reached Meta. Sending again at once could double the message.
+            # test_a_reply_in_the_call_of_a_dead_worker_is_unknown_first
             self._settle(lease, reply, State.UNKNOWN, error="the process ended while it was being sent")
             return Step.NEXT
         if reply.state == State.UNKNOWN:
@@ -369,7 +428,7 @@ class Outbox:
 
     @staticmethod
     def _is_too_late(reply: Any) -> bool:
-        """Whether Meta's window has closed. A tag or a utility template has rules of its own."""
+        """Return whether Meta's window has closed; false for a message with a tag, which has other rules."""
         if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
             return False
         opened = reply.conversation.date_last_inbound
@@ -381,7 +440,7 @@ class Outbox:
         try:
             data = uploads.with_file(self._client_for(page), page, reply.data)
         except DJMInvalidConfigException as error:
-            # No token at all is a dead token: the messages wait for one.
+            # A missing token is like a dead one: the Page is paused until it has a token.
             upload_error = errors.TokenError(str(error))
         except errors.GraphError as error:
             upload_error = error
@@ -407,14 +466,18 @@ class Outbox:
     ) -> PendingSend | None:
         pending_sends = self._commit_attempts([(lease, reply)], deadline)
         if not pending_sends:
-            # Changed by hand meanwhile, or the lease is lost.
+            # Staff changed the reply, and the next step reads it again; or the lease is lost, and this raises.
             models.ConversationQueue.objects.check_leased(lease)
             return None
         return pending_sends[0] if data is None else replace(pending_sends[0], data=data)
 
     @staticmethod
     def _has_lost_file(reply: Any, error: errors.GraphError) -> bool:
-        """Whether Meta no longer has a file that we uploaded; once for each reply, or it would go on for ever."""
+        """Return whether Meta no longer has the uploaded file of a reply; true once for each reply.
+
+        A second refusal fails the reply, otherwise upload and refusal could alternate for ever
+        (test_a_second_refusal_is_the_end).
+        """
         code, subcode = uploads.UNKNOWN_ATTACHMENT
         return (
             (error.code, error.subcode) == uploads.UNKNOWN_ATTACHMENT
@@ -443,13 +506,13 @@ class Outbox:
 
     @classmethod
     def _accept_one(cls, answer: SendResult, *, release: bool) -> None:
-        """Settle what Meta has; raises ``LeaseLost`` where only the attempt could be written down."""
+        """Settle one accepted reply. Raises ``LeaseLost`` if only the outcome of its attempt could be saved."""
         for lease in cls._accept([answer], release=release):
             raise models.LeaseLost(lease)
 
     @staticmethod
     def _accept(answers: Sequence[SendResult], *, release: bool) -> list[models.Lease]:
-        """Settle what Meta has, all in one transaction; give the leases that were lost by then."""
+        """Settle accepted replies in one transaction; return the leases that were lost."""
         now = timezone.now()
         facts = {
             answer.pending.reply.pk: (
@@ -464,7 +527,9 @@ class Outbox:
             still_leased = models.ConversationQueue.objects.fence_many(
                 [answer.pending.lease for answer in answers]
             )
-            # Not fenced: only the process that began an attempt knows its outcome.
+            # The outcome is saved without a valid lease too: only the process that began an attempt knows it. The next
+            # worker reads the message id and settles the reply instead of sending it again.
+            # test_a_worker_that_loses_its_lease_in_the_call_commits_the_message_id
             update_each(
                 models.Attempt,
                 ["outcome", "date_ended", "mid", "status_code"],
@@ -487,11 +552,13 @@ class Outbox:
             rows = []
             for reply in replies:
                 mid, response, status_code = facts[reply.pk]
-                # One message settles one row; the attempt keeps the id all the same.
+                # ``Reply.mid`` is unique. If Meta returns one id for two replies, the first has it; the attempts have
+                # it both. test_one_message_id_is_never_in_two_rows
                 unique_mid = mid if reply_by_mid.setdefault(mid, reply.pk) == reply.pk else None
                 rows.append((reply.pk, State.SENT, "", unique_mid, response, status_code, now))
             names = ["state", "error", "mid", "response", "status_code", "date_sent"]
-            # Where a row was changed by hand meanwhile, what it is now counts.
+            # Staff may change a reply during its call, for example to ``failed``. Their change is not overwritten.
+            # test_a_reply_that_staff_changed_during_the_call_keeps_their_change
             settled = update_each(models.Reply, names, rows, where="state = 'sending'")
             for reply, row in zip(replies, rows, strict=True):
                 if reply.pk in settled:
@@ -509,8 +576,16 @@ class Outbox:
 
     @staticmethod
     def _commit_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
-        """Commit an attempt for each reply whose queue is still still_leased; none where a row changed meanwhile."""
+        """Commit an attempt and the state ``sending`` for each reply whose lease is valid.
+
+        Returns nothing and commits nothing if one of the replies is no longer ``queued``. Must run outside a
+        transaction.
+        """
+        # A process may end in the call. Without the committed attempt, the next worker
+        # would find a queued reply and send it again. test_without_an_attempt_committed_first_a_reply_is_sent_twice
         with transaction.atomic():
+            # A worker that was frozen before this point may have lost its lease, and another worker sends the reply.
+            # test_a_worker_whose_lease_is_lost_sends_nothing
             still_leased = models.ConversationQueue.objects.fence_many([lease for lease, _ in pairs])
             pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in still_leased]
             replies = [reply for _, reply in pairs]
@@ -526,7 +601,7 @@ class Outbox:
 
     @staticmethod
     def _with_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
-        """Insert an attempt for each reply, in the caller's transaction."""
+        """Insert an attempt for each reply in the caller's transaction; return the replies to send."""
         pending_sends = [
             PendingSend(
                 lease=lease,
@@ -546,13 +621,14 @@ class Outbox:
         return pending_sends
 
     def _fail_body(self, lease: models.Lease, reply: Any, error: Exception) -> None:
-        """Give up a reply whose data cannot become a call: trying it again gives the same."""
+        """Settle a reply as failed because its data cannot become a call; another try would fail too."""
         trace = _storable("".join(traceback.format_exception(error)))
         self._settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
     def _settle_error(
         self, lease: models.Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
     ) -> Step | Wait:
+        """Settle a reply whose call ended with a Graph error, by the fate that the error states."""
         facts = {
             "status_code": error.status,
             "code": error.code,
@@ -568,6 +644,8 @@ class Outbox:
             "response": _storable(answer),
         }
         if error.fate == "unknown":
+            # A timeout after the request is no refusal: Meta may have the message.
+            # test_a_lost_answer_taken_for_unsent_is_queued_again_at_once
             self._settle(lease, reply, State.UNKNOWN, **result_fields)
             return Step.NEXT
         if error.fate == "unsent":
@@ -582,12 +660,16 @@ class Outbox:
     def _try_later(
         self, lease: models.Lease, reply: Any, error: errors.GraphError, result_fields: dict[str, Any]
     ) -> Step | Wait:
-        """Put it back into the queue: a Page that is throttled or has lost its token waits whole."""
+        """Queue an unsent reply again after a pause: a growing pause of its own, or one of its whole Page.
+
+        Throttling and a dead token pause the Page.
+        """
         unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
         if error.pauses_page:
             pause = error.after or error.usual_wait or min(30.0 * unsent, 600.0)
             self._pause(reply.conversation.page, pause, error)
-            # The Page's pause alone holds the reply, so that it goes on when that is ended early.
+            # The reply has no ``not_before`` of its own, so it can be sent as soon as the pause of its Page is ended.
+            # test_a_new_token_ends_the_pause_of_a_dead_one
             self._settle(lease, reply, State.QUEUED, **result_fields)
             return Wait(seconds=pause)
         pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
@@ -595,16 +677,18 @@ class Outbox:
         return Wait(seconds=pause)
 
     def _pause(self, page: models.Page, seconds: float, error: errors.GraphError) -> None:
+        """Pause all sends of a Page for at least ``seconds``, and send the signal ``page_paused``."""
         until = in_seconds(seconds)
         models.Page.objects.filter(pk=page.pk).update(
-            # One throttled call does not shorten the days of a restriction.
+            # A call that began before a restriction of days may be throttled for seconds. The later end counts.
+            # test_a_short_pause_does_not_end_a_long_one
             paused_until=Greatest(Coalesce(F("paused_until"), until), until),
             pause_reason=_storable(str(error))[:2000],
             paused_token=self._token_of(page) if isinstance(error, errors.TokenError) else "",
         )
         page.refresh_from_db(fields=["paused_until", "pause_reason", "paused_token"])
         logger.error(
-            "Nothing is sent for page %s for %.0f s: %s",
+            "Page %s is paused: no reply is sent for %.0f s because of %s",
             page.pk,
             seconds,
             f"{error_label(error)}. {error.action}",
@@ -620,7 +704,7 @@ class Outbox:
 
     @staticmethod
     def _close(attempt: models.Attempt, outcome: str, **facts: Any) -> None:
-        """Write an attempt's outcome down. Not fenced: only the process that began it knows it."""
+        """Save the outcome of an attempt. No lease is checked: only the process that began the attempt knows it."""
         models.Attempt.objects.filter(pk=attempt.pk).update(
             outcome=outcome, date_ended=timezone.now(), **facts
         )
@@ -629,17 +713,25 @@ class Outbox:
     def _settle(
         lease: models.Lease, reply: Any, state: State, *, error: str = "", why: str = "", **facts: Any
     ) -> None:
+        """Change the state of a reply under its lease and send the signal after the commit. Raises ``LeaseLost``.
+
+        Does nothing if the reply no longer has the state that was read.
+        """
         with transaction.atomic():
+            # A worker returns from a frozen call with a refusal. Another worker has claimed the queue and sends the
+            # reply again, which must not become ``failed`` meanwhile.
+            # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker
             models.ConversationQueue.objects.fence(lease)
             if state == State.SENT:
                 facts["date_sent"] = timezone.now()
             mid = facts.get("mid")
             if mid is not None and models.Reply.objects.filter(mid=mid).exclude(pk=reply.pk).exists():
-                # One message settles one row; the attempt keeps the id all the same.
+                # ``Reply.mid`` is unique; the attempt has the id in any case.
+                # test_one_message_id_is_never_in_two_rows
                 del facts["mid"]
             rows = models.Reply.objects.filter(pk=reply.pk, state=reply.state)
             if not rows.update(state=state, error=error, **facts):
-                # Changed by hand meanwhile, and what it is now counts.
+                # Staff changed the reply since it was read, and their change counts.
                 return
             reply.state, reply.error = state, error
             for name in {"mid", "response", "status_code", "date_sent"} & set(facts):
@@ -647,16 +739,19 @@ class Outbox:
             transaction.on_commit(partial(_signal, reply))
         _log(reply, why or error)
 
-    # What Meta may or may not have.
+    # Replies of unknown fate.
 
     def _resolve(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
+        """Do one step for a reply of unknown fate: settle it, wait, or decide without a proof (module docstring)."""
         if mid := self._proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
             self._settle(lease, reply, State.SENT, mid=mid)
             return Step.NEXT
         page = reply.conversation.page
         limit = self._limit(page)
-        # After the wait, only the look-up at Meta can delay the decision.
+        # An echo that is late by its usual lag would come after a second send: the person would get both messages.
+        # test_without_the_wait_a_reply_is_sent_twice
+        # After that wait, only the look-up at Meta can delay the decision.
         beyond = reply.observed_wait - limit
         known_mid = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
         if beyond < 0 or isinstance(known_mid, Wait):
@@ -673,18 +768,24 @@ class Outbox:
                 known_mid is None and not self._echoes_come(page)
             )
         unsure = reply.attempts.filter(outcome__in=[Outcome.OPEN, Outcome.UNKNOWN]).count()
+        # A reply that ends its call without an answer each time would be sent for ever.
+        # test_a_reply_is_parked_after_three_attempts_of_unknown_fate
         if parks or unsure >= _MOST_UNSURE:
-            self._settle(lease, reply, State.PARKED, error="Meta may have it: no answer and no echo came")
+            self._settle(
+                lease, reply, State.PARKED, error="Meta may have the message: no answer and no echo came"
+            )
         else:
             self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
 
     def _look_up_delivery(self, reply: Any, beyond: float, deadline: Deadline) -> str | Wait | None:
-        """Give the id of the message that Meta has, empty where it has none, None where it does not tell.
+        """Look the reply up at Meta; return its message id, an empty text if Meta does not have it, None if unsure.
 
-        It is asked each ``_LOOK_UP_INTERVAL`` of the seconds ``beyond`` the wait, ``_MOST_LOOK_UPS`` times at most;
-        that it has none counts when it says so again. ``Wait`` stands for: not yet.
+        ``beyond`` is the observed wait after its limit, in seconds. The look-up runs at every ``_LOOK_UP_INTERVAL``
+        of it, at most ``_MOST_LOOK_UPS`` times. Returns a ``Wait`` until there is a result.
         """
+        # Meta's list of messages may be a few seconds old. The first look-up without the message does not count.
+        # test_that_meta_has_none_counts_when_it_says_so_again
         if not app_settings.DJM_LOOK_UP_UNSURE:
             return None
         if (
@@ -704,7 +805,10 @@ class Outbox:
         return Wait(seconds=_CHECK_INTERVAL) if mid == "" and look_ups == 1 else mid
 
     def _release_waiting(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
-        """Let go of the queues whose next_row is to wait on for its echo, all in one transaction; give their keys."""
+        """Release the queues whose first reply must still wait for its echo, in one transaction; return their keys.
+
+        Adds the time since the last check to the observed wait. Lost leases are logged.
+        """
         proofs = self._proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
         limits = {pk: self._limit(page) for pk, page in pages.items()}
@@ -727,11 +831,14 @@ class Outbox:
 
     @staticmethod
     def _count_observed_time(replies: Sequence[Any]) -> None:
-        """Count the time since the last look, as far as the echo would have been seen in it.
+        """Add the time since the last check to ``observed_wait``, capped at one interval; set the next check.
 
-        Each look adds one interval at most: an outage, a frozen host or a clock step waits nothing off, and
-        neither does a look that a wake-up brought on early, nor one while callbacks wait to be split.
+        Time counts only if an echo would have been noticed in it: not during an outage, a clock jump, or while
+        callbacks are still unsplit. Must run in a transaction in which the queues are locked.
         """
+        # The database is away for a minute, and echoes of that minute are not stored yet. By the clock the wait would
+        # be over. test_a_long_gap_between_two_checks_adds_one_interval_to_the_observed_wait
+        # The echo is stored but not split. test_time_in_which_an_echo_could_be_unsplit_is_not_observed
         interval = datetime.timedelta(seconds=_CHECK_INTERVAL)
         unseen = models.Callback.objects.filter(
             state=models.Callback.State.NEW, date_received__lt=in_seconds(-_CHECK_INTERVAL)
@@ -739,19 +846,21 @@ class Outbox:
         rows = []
         for reply in replies:
             due = reply.not_before
+            # A wake-up may bring a check forward; it adds no time.
+            # test_checks_before_the_interval_ends_add_nothing_to_the_observed_wait
             if due is not None and due > reply.now:
                 continue
-            # A look that is a little late does not make the next one late.
+            # The next check is due one interval after the last one was due, so small delays do not add up.
             late = due is None or reply.now - due >= interval
             reply.not_before = (reply.now if late else due) + interval
             passed = 0.0 if due is None or unseen else _CHECK_INTERVAL
             rows.append((reply.pk, reply.observed_wait + passed, reply.not_before))
-        # Where a row was changed by hand meanwhile, what it is now counts.
+        # Staff may have changed a reply since it was read, and their change counts.
         update_each(models.Reply, ["observed_wait", "not_before"], rows, where="state = 'unknown'")
 
     @staticmethod
     def _proofs(replies: Sequence[Any]) -> dict[int, str]:
-        """Give the message id of each reply that Meta has: an answer or an echo of one of its attempts tells it."""
+        """Return the message id of each reply of which an answer or an echo proves that Meta has it."""
         conversations = {reply.pk: reply.conversation_id for reply in replies}
         attempts = models.Attempt.objects.filter(reply__in=list(conversations))
         proofs: dict[int, str] = {}
@@ -763,27 +872,28 @@ class Outbox:
         echoes = models.Messaging.objects.filter(echo_token__in=list(tokens))
         for echoed, conversation_id, mid in echoes.values_list("echo_token", "conversation_id", "mid"):
             reply_id = tokens[echoed or ""]
+            # An echo with this token in another conversation is no proof. The token is readable by the person's side.
+            # test_an_echo_for_another_person_settles_nothing
             if conversations[reply_id] == conversation_id and mid:
                 proofs.setdefault(reply_id, mid)
         return proofs
 
     def _limit(self, page: models.Page) -> float:
-        """Seconds that an unsure reply waits: none where no echo can come and nobody else is asked."""
+        """Return the observed wait that a reply of unknown fate needs, in seconds: none without echoes and look-ups."""
         return self._wait(page) if app_settings.DJM_LOOK_UP_UNSURE or self._echoes_come(page) else 0.0
 
     @staticmethod
     def _wait(page: models.Page) -> float:
-        """Seconds in which an echo may still come: four times the lag seen, within bounds."""
+        """Return the seconds in which an echo may still come: four times the usual lag, within bounds."""
         usual = float(app_settings.DJM_ECHO_WAIT)
         if page.echo_lag is None:
             return usual
         return min(max(4 * page.echo_lag, usual * 2 / 3), usual * 8)
 
     def _echoes_come(self, page: models.Page) -> bool:
-        """Whether echoes of ours reach us; when none came for a score of accepted sends, waiting is vain.
-
-        Sends whose echo may still be on its way say nothing yet.
-        """
+        """Return whether the Page's own echoes reach the bot: false if none came for the last 20 accepted sends."""
+        # In a burst the first echoes come after the twentieth send. Sends whose echo may still come are not counted.
+        # test_a_burst_whose_echoes_are_due_is_no_sign_of_missing_echoes
         silent = models.Attempt.objects.filter(
             reply__conversation__page=page,
             outcome=Outcome.ACCEPTED,
@@ -793,7 +903,7 @@ class Outbox:
         if len(silent.values_list("pk", flat=True)[:_MOST_SILENT_SENDS]) < _MOST_SILENT_SENDS:
             return True
         logger.error(
-            "No echo came of the last %s messages of page %s: subscribe the Page to message_echoes",
+            "No echo came for the last %s messages of page %s; subscribe the Page to message_echoes",
             _MOST_SILENT_SENDS,
             page.pk,
             extra={"action": "echoes_missing", "page": page.pk},
@@ -802,6 +912,7 @@ class Outbox:
 
 
 def _log(reply: Any, why: str = "") -> None:
+    """Log the state of a reply, as a warning if there is a reason."""
     logger.log(
         logging.WARNING if why else logging.INFO,
         "Reply %s is %s%s",
@@ -820,13 +931,13 @@ def _log(reply: Any, why: str = "") -> None:
 
 
 def _signal(reply: Any) -> None:
-    """Send the signal of a reply's state, if it has one; what a receiver raises is logged and no business of ours."""
+    """Send the signal of the reply's state, if there is one; an exception of a receiver is only logged."""
     if (signal := _SIGNALS.get(reply.state)) is not None:
         signal.send_robust(models.Reply, reply=reply)
 
 
 def _storable(value: Any) -> Any:
-    """Give what both databases take of what came from outside: no NUL, no half of a letter."""
+    """Return external data without NUL and unpaired surrogates, which PostgreSQL or UTF-8 cannot store."""
     if isinstance(value, str):
         return value.replace("\0", "").encode("utf-8", "replace").decode()
     if isinstance(value, Mapping):
