@@ -1,9 +1,9 @@
-"""Messages out: small frozen objects that are checked before they leave.
+"""Outgoing messages: small frozen objects that are checked before they are sent.
 
-Each gives the bodies of its calls with ``requests(render, channel=...)``. What Graph would refuse is refused
-here, naming the field, the limit and the page it stands on: when the object is made where its values are
-plain, when it is rendered where texts depend on the language. With ``DJM_OUTGOING_CHECKS = "warn"`` a number
-over a limit of the rulebook is only logged (``djmessenger.outgoing``).
+``requests(render, channel=...)`` returns the bodies of the calls of a message. A message that Graph would refuse
+raises an error that names field, limit and source of the limit. Plain values are checked when the object is made,
+and texts that depend on the language when it is rendered. With ``DJM_OUTGOING_CHECKS = "warn"`` a value over a
+limit of the rulebook is only logged (``djmessenger.outgoing``).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sender actions: seen, typing, reactions. Sent once and best effort; they are no messages.
+"""Sender actions: seen, typing, reactions. They are no messages, and a failed one is not repeated.
 
 Source: Messenger Platform, "Sender actions", 21 January 2026.
 """
@@ -19,7 +19,7 @@ _HEART = ("love", "\u2764", "\u2764\ufe0f")
 
 @dataclass(frozen=True)
 class SenderAction(OutgoingMessage):
-    """``typing_on``, ``typing_off`` or ``mark_seen``."""
+    """One of the actions ``typing_on``, ``typing_off`` and ``mark_seen``."""
 
     kind: ClassVar[str] = "sender_action"
 
@@ -46,9 +46,9 @@ class Typing(OutgoingMessage):
 
 @dataclass(frozen=True)
 class Reaction(OutgoingMessage):
-    """Reacts to a message with one emoji: ``Reaction(event.mid, "❤")``; an empty one takes the reaction back.
+    """Reaction to a message with one emoji: ``Reaction(event.mid, "❤")``; an empty one removes the reaction.
 
-    Instagram knows the heart alone.
+    Instagram accepts the heart alone.
     """
 
     kind: ClassVar[str] = "reaction"
@@ -63,7 +63,7 @@ class Reaction(OutgoingMessage):
             return [{"sender_action": "unreact", "payload": {"message_id": message_id}}]
         if out.channel == INSTAGRAM:
             if reaction not in _HEART:
-                out.refuse("reaction", "Instagram knows the heart alone")
+                out.refuse("reaction", "Instagram accepts the heart alone")
             reaction = "love"
         elif reaction == "love":
             reaction = "\u2764"

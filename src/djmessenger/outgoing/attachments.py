@@ -1,8 +1,7 @@
-"""Media: by URL, by attachment id, or from a file on this machine.
+"""Media by URL, by attachment id, or from a file on this machine.
 
-A file cannot travel inside the JSON of a call. The body names it, and whoever sends asks
-``pending_file(body)``: when it gives a ``LocalFile``, upload that one and send
-``with_attachment_id(body, id)`` in place of the body.
+The JSON of a call cannot contain a file, so the body contains its path. The sender calls ``pending_file(body)``.
+If the result is a ``LocalFile``, the sender uploads it and sends ``with_attachment_id(body, id)`` instead.
 
 Sources: Messenger Platform, "Saving assets" and "Sending messages", read November 2026.
 """
@@ -23,20 +22,20 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 PATH_KEY = "djmessenger_path"
-"""Key in the payload that holds the path of a file to upload; never sent to Meta."""
+"""Key in the payload for the path of a file to upload; never sent to Meta."""
 LIKE = 369239263222822
-"""The thumb of Messenger."""
+"""Sticker id of the thumb of Messenger."""
 LIKE_HEART = "like_heart"
-"""The heart of Instagram."""
+"""Sticker id of the heart of Instagram."""
 
 
 @dataclass(frozen=True)
 class LocalFile:
-    """A file that has to be uploaded before the message can go."""
+    """A file that has to be uploaded before its message can be sent."""
 
     path: Path
     kind: str
-    """What Meta calls it: image, audio, video or file."""
+    """Meta's type of attachment: image, audio, video or file."""
     content_type: str
 
 
@@ -44,8 +43,8 @@ class LocalFile:
 class MediaMessage(ContentMessage):
     """Parent of image, audio, video and file: exactly one of ``url``, ``attachment_id`` and ``path``.
 
-    At most 25 MB, an image 8 MB. ``reusable`` asks Meta for an attachment id (good for 90 days) along with
-    sending a URL.
+    The limit is 25 MB, and 8 MB for an image. With ``reusable`` Meta returns an attachment id for the URL, valid for
+    90 days.
     """
 
     url: str = ""
@@ -78,7 +77,7 @@ class MediaMessage(ContentMessage):
         except (OSError, ValueError) as error:
             out.refuse("path", f"{str(path)!r} cannot be read: {error}")
         if not path.is_file() or not size:
-            out.refuse("path", f"{str(path)!r} is no file with something in it")
+            out.refuse("path", f"{str(path)!r} is not a file or is empty")
         row = out.row("attachment.bytes.image" if self.kind == "image" else "attachment.bytes")
         if size > limit_of(row):
             out.over("path", f"{size} bytes, at most {row.value}", row)
@@ -94,14 +93,14 @@ class Image(MediaMessage):
 
 @dataclass(frozen=True)
 class Audio(MediaMessage):
-    """A sound."""
+    """A recording or another sound file."""
 
     kind: ClassVar[str] = "audio"
 
 
 @dataclass(frozen=True)
 class Video(MediaMessage):
-    """A film; Meta has to fetch it within 75 seconds."""
+    """A video; Meta has to fetch it within 75 seconds."""
 
     kind: ClassVar[str] = "video"
 
@@ -117,8 +116,8 @@ class File(MediaMessage):
 class Images(ContentMessage):
     """Several pictures in one message, by URL: at most 30, on Instagram 10.
 
-    The section of Meta's page that told of it (May 2026) was gone in September 2026, the parameter was not;
-    ``ImageGrid`` is the documented way for two to six.
+    Meta's page described the parameter in May 2026 and no longer in September 2026; Graph still accepts it.
+    ``ImageGrid`` is the documented form for two to six pictures.
     """
 
     kind: ClassVar[str] = "images"
@@ -155,7 +154,7 @@ class Sticker(ContentMessage):
 
 
 def pending_file(body: Mapping[str, Any]) -> LocalFile | None:
-    """Give the file that the body of a call names and that is not uploaded yet, or ``None``."""
+    """Return the file that has to be uploaded before this body can be sent, or ``None``."""
     attachment = body.get("message", {}).get("attachment", {})
     path = attachment.get("payload", {}).get(PATH_KEY)
     if not path:
@@ -163,13 +162,13 @@ def pending_file(body: Mapping[str, Any]) -> LocalFile | None:
     guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
     kind = attachment["type"]
     if kind == "audio" and not guessed.startswith("audio/"):
-        # Meta takes a sound only as audio/*; some containers of sound count as video.
+        # Meta accepts a sound only as audio/*; Python guesses video/* for some containers of sound.
         guessed = guessed.replace("video/", "audio/") if guessed.startswith("video/") else "audio/mpeg"
     return LocalFile(Path(path), kind, guessed)
 
 
 def with_attachment_id(body: Mapping[str, Any], attachment_id: str) -> dict[str, Any]:
-    """Give the body with the id of the uploaded file in the place of its path."""
+    """Return a copy of the body with the id of the uploaded file in place of its path."""
     result = copy.deepcopy(dict(body))
     result["message"]["attachment"]["payload"] = {"attachment_id": attachment_id}
     return result

@@ -1,7 +1,7 @@
-"""What every part of a message shares: it is checked and written by one method, ``write``.
+"""Base of all parts of a message: one method, ``write``, checks a part and returns its JSON.
 
-``write`` runs twice: when a part is made, where texts that depend on the language are not known yet, and when
-the message is rendered for a person. So a mistake shows as early as it can be seen.
+``write`` runs when a part is made, without the texts that depend on the language, and again when the message is
+rendered for a person. A mistake is thus an error as early as possible.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ class Serialized(Protocol):
 
 
 TextLike: TypeAlias = str | Promise | Localized
-"""A text, or what becomes one in the language of the person."""
+"""A text, or an object that becomes a text in the language of the person."""
 PayloadLike: TypeAlias = str | int | Serialized
 Render: TypeAlias = Callable[[Any], str]
-"""Gives the text in the language of the person."""
+"""Function that returns a text in the language of the person."""
 
 
 def present(**values: Any) -> dict[str, Any]:
-    """Give the keys whose value says something: neither ``None`` nor empty nor false."""
+    """Return the keys whose value is neither ``None`` nor empty nor false."""
     return {
         key: value
         for key, value in values.items()
@@ -59,14 +59,14 @@ def present(**values: Any) -> dict[str, Any]:
 
 
 def given(value: Any) -> bool:
-    """Tell whether there is a value, without asking a lazy text what it says."""
+    """Return whether there is a value, without rendering a lazy text."""
     if value is None or isinstance(value, (str, list, tuple)):
         return bool(value)
     return isinstance(value, (Promise, Localized)) or value not in ("", (), [])
 
 
 def clean(text: str) -> str:
-    """Give the text with what UTF-8 and PostgreSQL cannot hold replaced: lone surrogates and NUL."""
+    """Return the text with U+FFFD for NUL and lone surrogates, which PostgreSQL and UTF-8 cannot store."""
     if "\0" in text:
         text = text.replace("\0", "\N{REPLACEMENT CHARACTER}")
     try:
@@ -77,19 +77,19 @@ def clean(text: str) -> str:
 
 
 def limit_of(row: rulebook.Row) -> int:
-    """Give the number of the row; rows without one limit nothing."""
+    """Return the number of the row, or a huge number if the row has none."""
     return row.value if isinstance(row.value, int) else sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
 class Writer:
-    """Reads the values of one part and checks them against the rulebook."""
+    """Reader that checks the values of one part against the rulebook."""
 
     render: Render | None = None
-    """``None`` while the part is being made: texts that depend on the language are not looked at."""
+    """Renderer of texts; ``None`` while the part is made, when texts that depend on the language are skipped."""
     channel: str = MESSENGER
     prefix: str = ""
-    """Stands in front of what the bot says; see ``said``."""
+    """Prefix of the texts of the bot; ``said`` adds it."""
     path: str = ""
 
     def at(self, name: str) -> Writer:
@@ -102,7 +102,7 @@ class Writer:
     def making(self) -> bool:
         return self.render is None
 
-    # What is refused
+    # Errors
 
     def refuse(self, name: str, problem: str, source: str = "") -> NoReturn:
         raise InvalidField(self.where(name), problem, source)
@@ -110,7 +110,7 @@ class Writer:
     def over(
         self, name: str, problem: str, row: rulebook.Row, kind: type[LimitExceeded] = LimitExceeded
     ) -> None:
-        """Refuse what is over a row of the rulebook, or warn of it, as ``DJM_OUTGOING_CHECKS`` says."""
+        """Raise the error for a value over a limit, or log it if ``DJM_OUTGOING_CHECKS`` is ``warn``."""
         error = kind(self.where(name), problem, f"{row.source}, read {row.date}")
         if app_settings.DJM_OUTGOING_CHECKS != "warn":
             raise error
@@ -121,9 +121,10 @@ class Writer:
         raise TypeError(f"{self.where(name)}: needs {needed}, not {type(value).__name__}")
 
     def ended(self, name: str, key: str, value: str) -> None:
-        """Refuse to send what has ended by today, in UTC; a message may be made all the same.
+        """Raise ``HasEnded`` at rendering if Meta has withdrawn the feature by today, in UTC.
 
-        Else a module that makes one could not be imported from that day on, and the whole bot would stand still.
+        Making the message never fails. Otherwise a module with such a message could not be imported from that day
+        on, and the whole bot would stop.
         """
         if self.making:
             return
@@ -137,14 +138,14 @@ class Writer:
             self.refuse("", f"{what} exists on {channel} only")
 
     def row(self, key: str) -> rulebook.Row:
-        """Give the row of the channel where it has one of its own, else the row of Messenger."""
+        """Return the row of the channel if there is one, otherwise the row of Messenger."""
         own = f"{key}.{self.channel}"
         return rulebook.row(own if own in rulebook.table else key)
 
-    # What is read
+    # Values
 
     def said(self, name: str, value: Any, key: str = "") -> str:
-        """Give a text that the person reads as what the bot says, after the prefix."""
+        """Return a text that the bot says, with the prefix of the bot in front."""
         text = self.text(name, value)
         if self.prefix and not self.making:
             text = f"{self.prefix}{text}"
@@ -153,7 +154,7 @@ class Writer:
         return text
 
     def text(self, name: str, value: Any, key: str = "", *, required: bool = True) -> str:
-        """Give the text rendered for the person, at most as long as the row ``key`` allows, in characters."""
+        """Return the text rendered for the person; check its length in characters against the row ``key``."""
         if not isinstance(value, str):
             if not isinstance(value, (Promise, Localized)):
                 self.wrong_type(name, "a text", value)
@@ -167,7 +168,7 @@ class Writer:
         return text
 
     def plain(self, name: str, value: Any, key: str = "", *, required: bool = True) -> str:
-        """Give a text that is the same in every language."""
+        """Return a text that is the same in every language."""
         if not isinstance(value, str):
             self.wrong_type(name, "a str", value)
         text = clean(value)
@@ -183,7 +184,7 @@ class Writer:
             self.over(name, f"{len(text)} characters, at most {row.value}", row)
 
     def payload(self, name: str, value: Any, key: str, *, required: bool = True) -> str:
-        """Give the payload as Meta brings it back: a text of at most as many characters as the row allows."""
+        """Return the payload as text; check its length in characters against the row ``key``."""
         if isinstance(value, (str, int)) and not isinstance(value, bool):
             serialized = str(value)
         elif isinstance(value, Serialized):
@@ -193,7 +194,7 @@ class Writer:
         return self.plain(name, serialized, key, required=required)
 
     def url(self, name: str, value: Any, *, schemes: Sequence[str] = ("https", "http")) -> str:
-        """Give a URL of a scheme that Messenger opens; never ``javascript:`` or ``data:``."""
+        """Return a URL with one of the schemes, so never ``javascript:`` or ``data:``."""
         if isinstance(value, Promise):
             if self.making:
                 return ""
@@ -213,7 +214,7 @@ class Writer:
         return url
 
     def optional_url(self, name: str, value: Any) -> str:
-        """Give a URL, or "" where none is given."""
+        """Return a URL, or ``""`` if there is none."""
         return self.url(name, value) if given(value) else ""
 
     def flag(self, name: str, value: Any) -> bool:
@@ -222,7 +223,7 @@ class Writer:
         return value
 
     def number(self, name: str, value: Any, key: str = "", *, least: int = 1) -> int:
-        """Give a whole number not below ``least`` and not over the row."""
+        """Return a whole number; refuse one below ``least`` or over the row ``key``."""
         if isinstance(value, bool) or not isinstance(value, int):
             self.wrong_type(name, "a whole number", value)
         if value < least:
@@ -233,7 +234,7 @@ class Writer:
         return value
 
     def choice(self, name: str, value: Any, allowed: Iterable[str], source: str = "") -> str:
-        """Give a word of a list; "" where nothing is chosen."""
+        """Return a word of the list, or ``""`` if the value is empty."""
         if not isinstance(value, str):
             self.wrong_type(name, "a str", value)
         known = tuple(allowed)
@@ -242,7 +243,7 @@ class Writer:
         return value
 
     def mapping(self, name: str, value: Any) -> dict[str, Any]:
-        """Give a dict that goes to Meta as it is."""
+        """Return a dict that is sent to Meta unchanged; refuse one without a JSON form."""
         if value is None:
             return {}
         if not isinstance(value, Mapping):
@@ -254,7 +255,7 @@ class Writer:
         return dict(value)
 
     def part(self, name: str, value: Any, kind: type[Part] | tuple[type[Part], ...]) -> Any:
-        """Give the JSON of a part inside this one."""
+        """Return the JSON of a part inside this one."""
         if not isinstance(value, kind):
             kinds = kind if isinstance(kind, tuple) else (kind,)
             self.wrong_type(name, f"one of {', '.join(k.__name__ for k in kinds)}", value)
@@ -269,7 +270,7 @@ class Writer:
         *,
         least: int = 1,
     ) -> list[Any]:
-        """Give the JSON of parts inside this one, at least and at most so many."""
+        """Return the JSON of parts inside this one; check their number against ``least`` and the row ``key``."""
         self.count(name, values, key, least=least)
         return [self.part(f"{name}[{index}]", value, kind) for index, value in enumerate(values)]
 
@@ -294,15 +295,15 @@ class Part:
         self.write(Writer())
 
     def write(self, out: Writer) -> Any:
-        """Give the JSON; ``InvalidField`` or ``LimitExceeded`` for what Graph would refuse."""
+        """Return the JSON; raise ``InvalidField`` or ``LimitExceeded`` for a part that Graph would refuse."""
         raise NotImplementedError
 
 
 class OutgoingMessage(Part):
-    """One thing to say to a person, as one or several calls of the Send API."""
+    """One message to a person, sent by one or several calls of the Send API."""
 
     kind: ClassVar[str] = ""
-    """What ``Reply.type`` says, and ``type`` of a message as plain data."""
+    """Value of ``Reply.type``, and of ``type`` of a message as plain data."""
 
     def write(self, out: Writer) -> list[dict[str, Any]]:
         raise NotImplementedError
@@ -310,10 +311,10 @@ class OutgoingMessage(Part):
     def requests(
         self, render: Render = str, *, channel: str = MESSENGER, prefix: str = ""
     ) -> list[dict[str, Any]]:
-        """Give the bodies of the calls, without the recipient.
+        """Return the bodies of the calls, without the recipient.
 
-        ``render`` gives each text in the language of the person; ``prefix`` stands in front of the text of a
-        text or button message. Raises ``LimitExceeded`` for a text that is too long in this language,
-        ``InvalidField`` for what the channel does not know.
+        ``render`` returns each text in the language of the person. ``prefix`` is put before the text of a text or
+        button message. Raise ``LimitExceeded`` for a text that is too long in this language, and ``InvalidField``
+        for a feature that the channel does not support.
         """
         return self.write(Writer(render, channel, prefix))

@@ -22,10 +22,10 @@ class Button(Part):
 
 @dataclass(frozen=True)
 class UrlAction(Part):
-    """Opens a web page; what a tap on an element does (``default_action``), or a button without its title.
+    """Web page that a tap on an element opens (``default_action``).
 
-    ``messenger_extensions`` needs https and a domain among the whitelisted domains of the Page;
-    ``fallback_url`` only goes with it. ``share_button=False`` hides the share button of the webview.
+    ``messenger_extensions`` needs https and a whitelisted domain of the Page. ``fallback_url`` needs
+    ``messenger_extensions``. ``share_button=False`` hides the share button of the webview.
     """
 
     url: str
@@ -41,7 +41,7 @@ class UrlAction(Part):
 
 @dataclass(frozen=True)
 class UrlButton(Button):
-    """Opens a web page: ``UrlButton("Our shop", "https://example.com")``; title at most 20 characters.
+    """Button that opens a web page: ``UrlButton("Our shop", "https://example.com")``; title at most 20 characters.
 
     The other fields are those of ``UrlAction``.
     """
@@ -60,7 +60,7 @@ class UrlButton(Button):
 
 @dataclass(frozen=True)
 class PostbackButton(Button):
-    """Sends its payload back: ``PostbackButton("Order", "ORDER")``; at most 20 and 1,000 characters."""
+    """Button that sends a postback: ``PostbackButton("Order", "ORDER")``; at most 20 and 1,000 characters."""
 
     title: TextLike
     payload: PayloadLike
@@ -75,7 +75,7 @@ class PostbackButton(Button):
 
 @dataclass(frozen=True)
 class CallButton(Button):
-    """Dials a number: ``CallButton("Call us", "+15105551234")``, with ``+`` and the code of the country."""
+    """Button that dials a number: ``CallButton("Call us", "+15105551234")``, with ``+`` and country code."""
 
     title: TextLike
     phone_number: str
@@ -83,7 +83,7 @@ class CallButton(Button):
     def write(self, out: Writer) -> dict[str, Any]:
         number = out.plain("phone_number", self.phone_number)
         if not _PHONE_NUMBER.fullmatch(number):
-            out.refuse("phone_number", f"{number!r} is not a + followed by the country's code and the number")
+            out.refuse("phone_number", f"{number!r} is not a + followed by country code and number")
         return {
             "type": "phone_number",
             "title": out.text("title", self.title, "button.title"),
@@ -93,7 +93,7 @@ class CallButton(Button):
 
 @dataclass(frozen=True)
 class LogInButton(Button):
-    """Begins account linking at an https address; Meta writes its title."""
+    """Button that begins account linking at an https address; Meta writes its title."""
 
     url: str
 
@@ -103,7 +103,7 @@ class LogInButton(Button):
 
 @dataclass(frozen=True)
 class LogOutButton(Button):
-    """Ends account linking; Meta writes its title."""
+    """Button that ends account linking; Meta writes its title."""
 
     def write(self, out: Writer) -> dict[str, Any]:
         return {"type": "account_unlink"}
@@ -111,7 +111,7 @@ class LogOutButton(Button):
 
 @dataclass(frozen=True)
 class GamePlayButton(Button):
-    """Starts the Instant Game of the Page, against a player or in a context, not both."""
+    """Button that starts the Instant Game of the Page, against a player or in a context, not both."""
 
     title: TextLike
     payload: PayloadLike = ""
@@ -123,7 +123,7 @@ class GamePlayButton(Button):
         player_id = out.plain("player_id", self.player_id, required=False)
         context_id = out.plain("context_id", self.context_id, required=False)
         if player_id and context_id:
-            out.refuse("player_id", "goes without context_id")
+            out.refuse("player_id", "cannot be combined with context_id")
         return {
             "type": "game_play",
             "title": out.text("title", self.title, "button.title"),
@@ -136,7 +136,10 @@ class GamePlayButton(Button):
 
 @dataclass(frozen=True)
 class AudioCallButton(Button):
-    """Calls the Page, for at most 7 days; in generic and button templates of Pages with calling turned on."""
+    """Button that calls the Page, valid for at most 7 days.
+
+    Allowed in generic and button templates of Pages with calling turned on.
+    """
 
     title: TextLike
     expires_in_days: int = 7
@@ -153,7 +156,7 @@ def _web(button: UrlAction | UrlButton, out: Writer) -> dict[str, Any]:
     extensions = out.flag("messenger_extensions", button.messenger_extensions)
     fallback_url = out.optional_url("fallback_url", button.fallback_url)
     if fallback_url and not extensions:
-        out.refuse("fallback_url", "goes with messenger_extensions only")
+        out.refuse("fallback_url", "needs messenger_extensions")
     shared = out.flag("share_button", button.share_button)
     return {
         "url": out.url("url", button.url, schemes=("https",) if extensions else ("https", "http")),

@@ -53,7 +53,7 @@ class ReceiptItem(Part):
 
 @dataclass(frozen=True)
 class Address(Part):
-    """Where the goods go."""
+    """Postal address of a delivery."""
 
     street_1: str
     city: str
@@ -70,7 +70,7 @@ class Address(Part):
 
 @dataclass(frozen=True)
 class Adjustment(Part):
-    """A discount or the like."""
+    """A discount or another change of the price."""
 
     name: TextLike
     amount: Amount
@@ -167,7 +167,7 @@ class CouponTemplate(Template):
     def payload_of(self, out: Writer) -> dict[str, Any]:
         code = out.plain("coupon_code", self.coupon_code, required=False)
         if not code and not given(self.coupon_url):
-            out.refuse("coupon_code", "at least one of coupon_code and coupon_url")
+            out.refuse("coupon_code", "needs at least one of coupon_code and coupon_url")
         if any(character.isspace() for character in code):
             out.refuse("coupon_code", f"{code!r} has white space in it")
         return {
@@ -190,7 +190,7 @@ def _amount(out: Writer, name: str, value: Any) -> int | float:
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)):
         out.wrong_type(name, "a number", value)
     if not math.isfinite(value):
-        out.refuse(name, f"{value} is not a number to pay")
+        out.refuse(name, f"{value} is not a finite number")
     if isinstance(value, Decimal):
         return int(value) if value == value.to_integral_value() else float(value)
     return value

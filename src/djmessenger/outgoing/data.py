@@ -1,6 +1,6 @@
 """Messages as plain data, for a policy: ``from_data({"type": "text", "text": "Hello!"})``.
 
-The keys are the fields of the class that the type names. A text is a string, or a text by locale as
+The keys are the fields of the class that ``type`` names. A text is a string, or a text by locale such as
 ``{"base_string": "Hello", "translations": {"de_DE": "Hallo"}}``.
 """
 
@@ -75,7 +75,7 @@ MESSAGES: dict[str, type[OutgoingMessage]] = {
     "typing": Typing,
     "reaction": Reaction,
 }
-"""Type of a message as plain data to its class."""
+"""Classes of messages by ``type`` of the plain data."""
 
 BUTTONS: dict[str, type[Part]] = {
     "web_url": UrlButton,
@@ -103,14 +103,14 @@ _INSIDE: dict[tuple[type[Part], str], type[Part] | tuple[str, str, dict[str, typ
     (CustomerFeedback, "question"): Question,
     (Utility, "buttons"): ("type", "", UTILITY_BUTTONS),
 }
-"""What a key holds where its name alone does not tell."""
+"""Class of the value of a key, for keys whose meaning depends on the class around them."""
 _EVERYWHERE: dict[str, type[Part] | tuple[str, str, dict[str, type[Part]]]] = {
     "buttons": ("type", "", BUTTONS),
     "quick_replies": ("content_type", "text", QUICK_REPLIES),
     "thread_control": ThreadControl,
 }
 _WITHHELD = frozenset({"by_staff"})
-"""Fields that only code may set, never a policy."""
+"""Fields that code may set, but not a policy."""
 _LOCALIZED = frozenset({"base_string", "translations"})
 _AS_THEY_ARE = frozenset({"address_overrides", "contact_overrides"})
 
@@ -118,8 +118,8 @@ _AS_THEY_ARE = frozenset({"address_overrides", "contact_overrides"})
 def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
     """Build a message from plain data.
 
-    Raises ``InvalidField`` (a ``DJMInvalidConfigException``) that names the key, ``LimitExceeded`` for what
-    is over a limit, ``TypeError`` for a value of a wrong type.
+    Raise ``InvalidField`` (a ``DJMInvalidConfigException``) with the name of the key, ``LimitExceeded`` for a value
+    over a limit, and ``TypeError`` for a value of a wrong type.
     """
     if isinstance(data, OutgoingMessage):
         return data
@@ -132,9 +132,9 @@ def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
 
 
 def as_messages(value: Any) -> list[OutgoingMessage]:
-    """Give what a rule answered as messages: nothing, a text, a message, plain data, or several of them.
+    """Return the answer of a rule as messages; it is ``None``, a text, a message, plain data, or several of these.
 
-    Raises ``TypeError`` for anything else, and what ``from_data`` raises.
+    Raise ``TypeError`` for any other answer, and the errors of ``from_data``.
     """
     if value is None:
         return []
@@ -154,7 +154,7 @@ def as_messages(value: Any) -> list[OutgoingMessage]:
 def read_chosen(
     data: Mapping[str, Any], key: str, default: str, known: Mapping[str, type[Part]], path: str
 ) -> Part:
-    """Build a part of the class that ``data[key]`` names; ``path`` is where it stands, for errors."""
+    """Build a part of the class that ``data[key]`` names; error messages begin with ``path``."""
     name = data.get(key, default)
     if not isinstance(name, str) or name not in known:
         raise InvalidField(_join(path, key), _unknown(name, known))
@@ -162,7 +162,7 @@ def read_chosen(
 
 
 def read_part(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
-    """Build a part of the class from plain data; ``path`` is where it stands, for errors."""
+    """Build a part of the class from plain data; error messages begin with ``path``."""
     declared = fields(cls)  # type: ignore[arg-type]
     allowed = {field.name: field for field in declared if field.name not in _WITHHELD}
     for key in data:

@@ -1,4 +1,4 @@
-"""Templates that ask: customer feedback, customer information, instant form.
+"""Templates with questions: customer feedback, customer information, instant form.
 
 Sources: Messenger Platform, "Customer feedback template" and "Structured information template", read November
 2026.
@@ -31,7 +31,7 @@ _URL = re.compile(r"https?://|www\.", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Question(Part):
-    """What is asked: ``type`` is csat, nps, ces or free_form; title of 5 to 85 characters.
+    """A question of ``type`` csat, nps, ces or free_form, with a title of 5 to 85 characters.
 
     ``follow_up`` is the placeholder of a free text below the score, at most 65 characters.
     """
@@ -46,7 +46,7 @@ class Question(Part):
 
     def write(self, out: Writer) -> dict[str, Any]:
         if not _QUESTION_ID.fullmatch(out.plain("id", self.id, "feedback.question.id")):
-            out.refuse("id", f"{self.id!r} has more than letters, digits and underscores")
+            out.refuse("id", f"{self.id!r} has characters other than letters, digits and underscores")
         kind = out.choice("type", self.type, QUESTION_TYPES)
         if not kind:
             out.refuse("type", f"is missing: one of {', '.join(QUESTION_TYPES)}")
@@ -69,9 +69,9 @@ class Question(Part):
 
 @dataclass(frozen=True)
 class CustomerFeedback(Template):
-    """Asks one question about what the person thinks; in development at Meta.
+    """Form with one question about the opinion of the person; in development at Meta.
 
-    May go up to seven days after the person's last message with ``tag="CUSTOMER_FEEDBACK"``.
+    Meta accepts it up to seven days after the person's last message, with ``tag="CUSTOMER_FEEDBACK"``.
     """
 
     kind: ClassVar[str] = "customer_feedback"
@@ -89,7 +89,7 @@ class CustomerFeedback(Template):
     def payload_of(self, out: Writer) -> dict[str, Any]:
         button_title = out.text("button_title", self.button_title, "feedback.button_title", required=False)
         if _URL.search(button_title):
-            out.refuse("button_title", "takes no URL")
+            out.refuse("button_title", "must not contain a URL")
         return {
             "title": out.text("title", self.title, "feedback.title"),
             **present(
@@ -104,9 +104,9 @@ class CustomerFeedback(Template):
 
 @dataclass(frozen=True)
 class CustomerInformation(Template):
-    """Asks for an address and contact details, for shipping; ``countries`` as two capital letters each.
+    """Form for an address and contact details, for shipping; ``countries`` are codes of two capital letters.
 
-    The overrides go to Meta as they are.
+    The overrides are sent to Meta unchanged.
     """
 
     kind: ClassVar[str] = "customer_information"
@@ -124,7 +124,7 @@ class CustomerInformation(Template):
         out.count("countries", self.countries)
         for index, country in enumerate(self.countries):
             if not _COUNTRY.fullmatch(out.plain(f"countries[{index}]", country)):
-                out.refuse(f"countries[{index}]", f"{country!r} is not a country as two capital letters")
+                out.refuse(f"countries[{index}]", f"{country!r} is not a country code of two capital letters")
         return {
             "countries": list(self.countries),
             "business_privacy": {"url": out.url("privacy_url", self.privacy_url)},

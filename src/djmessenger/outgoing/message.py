@@ -1,4 +1,4 @@
-"""What every message that carries content may carry beside it."""
+"""Parent of messages with content, and their common fields: tag, metadata, quick replies and others."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from djmessenger.outgoing.quick_replies import AnyQuickReply
 NOTIFICATION_TYPES = ("REGULAR", "SILENT_PUSH", "NO_PUSH")
 MESSAGING_TYPES = ("RESPONSE", "UPDATE", "MESSAGE_TAG", "UTILITY")
 SPELLINGS = {"SILEN_PUSH": "SILENT_PUSH"}
-"""Documented spellings of ours that Meta never knew."""
+"""Documented misspellings of this project, with the spelling of Meta."""
 HUMAN_AGENT = "HUMAN_AGENT"
 
 
 @dataclass(frozen=True)
 class ThreadControl(Part):
-    """Gives the thread away together with the message: ``pass`` it to an app, or ``release`` it.
+    """Change of thread control together with a message: ``pass`` it to an app, or ``release`` it.
 
     Source: Messenger Platform, "Conversation routing", 24 September 2025.
     """
@@ -38,18 +38,18 @@ class ThreadControl(Part):
 class ContentMessage(OutgoingMessage):
     """A message with a text, an attachment or a template.
 
-    ``quick_replies`` stand below it, at most 13. ``notification_type`` is REGULAR, SILENT_PUSH or NO_PUSH.
-    ``messaging_type`` follows from the message when left out. ``tag`` is for messages outside the 24-hour
-    window; HUMAN_AGENT only with ``by_staff``, for Meta allows it for what a person wrote. ``reply_to`` is
-    the ``mid`` of the message that is answered. ``persona_id`` is left out on Instagram, which has no
-    personas. ``metadata`` comes back in the echo; at most 919 characters, as 80 of Meta's 999 are kept for
-    the token that finds the echo.
+    At most 13 ``quick_replies`` are shown below the message. ``notification_type`` is REGULAR, SILENT_PUSH or
+    NO_PUSH. An empty ``messaging_type`` is derived from the message. ``tag`` is for messages outside of the window
+    of 24 hours. The tag HUMAN_AGENT needs ``by_staff``, because Meta allows it only for texts that a human wrote.
+    ``reply_to`` is the ``mid`` of the answered message. ``persona_id`` is not sent on Instagram, which has no
+    personas. ``metadata`` comes back in the echo. It has at most 919 characters, because 80 of Meta's 999 are
+    reserved for the send token.
 
     Source: Messenger Platform, "Send API", read November 2026.
     """
 
     content_type_tag: ClassVar[str] = ""
-    """The tag that only this kind of message may carry."""
+    """Tag that only this kind of message may have."""
     fixed_messaging_type: ClassVar[str] = ""
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
 
@@ -64,11 +64,11 @@ class ContentMessage(OutgoingMessage):
     thread_control: ThreadControl | None = None
 
     def content(self, out: Writer) -> dict[str, Any]:
-        """Give what stands in ``message``."""
+        """Return the value of ``message`` in the body."""
         raise NotImplementedError
 
     def contents(self, out: Writer) -> list[dict[str, Any]]:
-        """Give what stands in ``message`` of each call."""
+        """Return the value of ``message`` for each call."""
         return [self.content(out)]
 
     def write(self, out: Writer) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ class ContentMessage(OutgoingMessage):
         chosen = out.choice("messaging_type", self.messaging_type, MESSAGING_TYPES)
         needed = self.fixed_messaging_type or ("MESSAGE_TAG" if tag else "")
         if chosen and needed and chosen != needed:
-            out.refuse("messaging_type", f"{chosen} does not go with this message, which is {needed}")
+            out.refuse("messaging_type", f"{chosen} does not fit this message, which needs {needed}")
         if chosen and chosen != needed and chosen in ("MESSAGE_TAG", "UTILITY"):
             out.refuse(
                 "messaging_type", f"{chosen} needs {'a tag' if chosen == 'MESSAGE_TAG' else 'Utility'}"
@@ -121,12 +121,15 @@ class ContentMessage(OutgoingMessage):
         if not tag:
             return ""
         if f"tag.{tag}" not in rulebook.table:
-            out.refuse("tag", f"{tag!r} is no message tag")
+            out.refuse("tag", f"{tag!r} is not a message tag")
         out.ended("tag", f"tag.{tag}", tag)
         if tag == HUMAN_AGENT and not by_staff:
-            out.refuse("tag", "HUMAN_AGENT is for what staff write (by_staff), never for a bot's own message")
+            out.refuse(
+                "tag",
+                "HUMAN_AGENT is for messages of staff (by_staff), never for a message of the bot itself",
+            )
         if tag == "CUSTOMER_FEEDBACK" and self.content_type_tag != tag:
-            out.refuse("tag", "CUSTOMER_FEEDBACK goes with the customer feedback template only")
+            out.refuse("tag", "CUSTOMER_FEEDBACK is for the customer feedback template only")
         if tag != HUMAN_AGENT:
             out.only_on(MESSENGER, f"tag {tag}")
         return tag

@@ -1,4 +1,4 @@
-"""Quick replies: what a person may tap instead of typing.
+"""Quick replies: buttons below a message that a person can tap instead of typing.
 
 Source: Messenger Platform, "Quick replies", read November 2026. Meta retired the kind that asked for a place.
 """
@@ -17,10 +17,10 @@ class AnyQuickReply(Part):
 
 @dataclass(frozen=True)
 class QuickReply(AnyQuickReply):
-    """Sends its title as a text, with the payload: ``QuickReply("Order", "ORDER")``.
+    """Quick reply that sends its title as a text, with the payload: ``QuickReply("Order", "ORDER")``.
 
-    Title at most 20 characters, payload at most 1,000; both may be empty only with a picture (24 x 24 pixels
-    or more).
+    The title has at most 20 characters, the payload at most 1,000. Both may be empty only with a picture of at
+    least 24 x 24 pixels.
     """
 
     title: TextLike
@@ -39,7 +39,7 @@ class QuickReply(AnyQuickReply):
 
 @dataclass(frozen=True)
 class PhoneQuickReply(AnyQuickReply):
-    """Offers the person's own phone number; hidden from persons who have none."""
+    """Quick reply with the person's own phone number; hidden from a person without one."""
 
     def write(self, out: Writer) -> dict[str, Any]:
         return {"content_type": "user_phone_number"}
@@ -47,7 +47,7 @@ class PhoneQuickReply(AnyQuickReply):
 
 @dataclass(frozen=True)
 class EmailQuickReply(AnyQuickReply):
-    """Offers the person's own e-mail address; hidden from persons who have none."""
+    """Quick reply with the person's own e-mail address; hidden from a person without one."""
 
     def write(self, out: Writer) -> dict[str, Any]:
         return {"content_type": "user_email"}

@@ -1,4 +1,4 @@
-"""Rendering: a message becomes bodies of the Send API, in the person's language and with the bot's prefix."""
+"""Conversion of a message to bodies of the Send API, in the person's language and with the bot's prefix."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Words = str | Promise | LocalizedString
 
 
 def prefix_for(locale: str | None) -> str:
-    """Give the bot's prefix in the language of a locale."""
+    """Return the bot's prefix in the language of a locale."""
     return renderer(locale)(app_settings.DJM_BOT_PREFIX)
 
 
 def bodies(message: Any, *, locale: str | None, channel: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Give kind and body of each call that a message needs: a long text is several, a sender action is one too.
+    """Yield kind and body of each call of a message; a long text needs several calls.
 
-    ``message`` is an outgoing message, its plain data, a text, or several of these. Raises
-    ``DJMInvalidConfigException`` for what breaks a limit of the platform.
+    ``message`` is an outgoing message, its plain data, a text, or several of these. Raise
+    ``DJMInvalidConfigException`` for a message that breaks a limit of the platform.
     """
     render = renderer(locale)
     for item in as_messages(message):
@@ -36,7 +36,7 @@ def bodies(message: Any, *, locale: str | None, channel: str) -> Iterator[tuple[
 
 
 def renderer(locale: str | None) -> Callable[[Any], str]:
-    """Give what turns a text into a ``str`` in the language of a Facebook locale."""
+    """Return a function that renders a text in the language of a Facebook locale."""
     language = _language_of(locale)
 
     def render(text: Any) -> str:
@@ -52,7 +52,7 @@ def renderer(locale: str | None) -> Callable[[Any], str]:
 
 
 def _language_of(locale: str | None) -> str:
-    """Give Django's code for a locale; the project's language for one that says nothing."""
+    """Return Django's language code for a locale, or the project's language for an unknown locale."""
     known = language_code(locale)
     if known is None and locale:
         with contextlib.suppress(LookupError):

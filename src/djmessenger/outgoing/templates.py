@@ -1,4 +1,4 @@
-"""Templates for showing and choosing: button, generic, media, image grid.
+"""Templates with cards, pictures and buttons: button, generic, media, image grid.
 
 Sources: Messenger Platform, the page of each template, April to June 2026.
 """
@@ -26,13 +26,13 @@ from djmessenger.outgoing.message import ContentMessage
 
 @dataclass(frozen=True)
 class Template(ContentMessage):
-    """Parent of the templates; Instagram takes button, generic and product alone."""
+    """Parent of the templates; Instagram accepts button, generic and product alone."""
 
     template_type: ClassVar[str] = ""
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER})
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
-        """Give the payload without its ``template_type``."""
+        """Return the payload without its ``template_type``."""
         raise NotImplementedError
 
     def content(self, out: Writer) -> dict[str, Any]:
@@ -60,9 +60,9 @@ class ButtonTemplate(Template):
 
 @dataclass(frozen=True)
 class Element(Part):
-    """One card of a generic template: a title of at most 80 characters and at least one thing more.
+    """One card of a generic template: a title of at most 80 characters and at least one other field.
 
-    ``default_action`` is what a tap on the card opens, as a ``UrlAction`` or a URL.
+    ``default_action`` is the page that a tap on the card opens, as a ``UrlAction`` or a URL.
     """
 
     title: TextLike
@@ -74,7 +74,9 @@ class Element(Part):
 
     def write(self, out: Writer) -> dict[str, Any]:
         if not any(map(given, (self.subtitle, self.image_url, self.default_action, self.buttons))):
-            out.refuse("title", "an element needs a subtitle, image_url, default_action or button beside it")
+            out.refuse(
+                "title", "an element needs a subtitle, image_url, default_action or button in addition"
+            )
         action: Any = self.default_action if given(self.default_action) else None
         if isinstance(action, str):
             action = {"type": "web_url", "url": out.url("default_action", action)}
@@ -93,7 +95,7 @@ class Element(Part):
 
 @dataclass(frozen=True)
 class GenericTemplate(Template):
-    """One to ten cards side by side. ``sharable`` lets the person forward them."""
+    """One to ten cards side by side; with ``sharable`` the person can forward them."""
 
     kind: ClassVar[str] = "generic"
     template_type: ClassVar[str] = "generic"
@@ -110,13 +112,15 @@ class GenericTemplate(Template):
                 if any(
                     button["type"] not in ("web_url", "postback") for button in element.get("buttons", [])
                 ):
-                    out.refuse(f"elements[{index}].buttons", "Instagram takes url and postback buttons alone")
+                    out.refuse(
+                        f"elements[{index}].buttons", "Instagram accepts url and postback buttons alone"
+                    )
         return {"elements": elements, **present(sharable=out.flag("sharable", self.sharable))}
 
 
 @dataclass(frozen=True)
 class MediaTemplate(Template):
-    """A picture or film with up to three buttons, by ``attachment_id`` or by a facebook.com ``url``."""
+    """A picture or video with up to three buttons, by ``attachment_id`` or by a facebook.com ``url``."""
 
     kind: ClassVar[str] = "media"
     template_type: ClassVar[str] = "media"
@@ -130,7 +134,7 @@ class MediaTemplate(Template):
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         if given(self.attachment_id) == given(self.url):
-            out.refuse("url", "exactly one of url and attachment_id")
+            out.refuse("url", "needs exactly one of url and attachment_id")
         if not self.media_type:
             out.refuse("media_type", "is missing: image or video")
         url = out.optional_url("url", self.url)
@@ -161,9 +165,9 @@ class GridImage(Part):
 
     def write(self, out: Writer) -> dict[str, Any]:
         if given(self.action_url) and (given(self.payload) or given(self.text)):
-            out.refuse("action_url", "goes without payload and text")
+            out.refuse("action_url", "cannot be combined with payload and text")
         if given(self.payload) != given(self.text):
-            out.refuse("payload" if given(self.text) else "text", "payload and text go together")
+            out.refuse("payload" if given(self.text) else "text", "payload and text need each other")
         action: dict[str, Any] = {}
         if given(self.action_url):
             action = {"type": "web_url", "url": out.url("action_url", self.action_url)}
@@ -179,7 +183,7 @@ class GridImage(Part):
 
 @dataclass(frozen=True)
 class ImageGrid(Template):
-    """Two to six pictures as a grid, at most one of them large; title of at most 45 characters.
+    """Two to six pictures as a grid, at most one of them large, with a title of at most 45 characters.
 
     Source: Messenger Platform, "Image grid template", 30 June 2026.
     """
@@ -199,7 +203,7 @@ class ImageGrid(Template):
         if isinstance(least.value, int) and len(images) < least.value:
             out.over("images", f"{len(images)} given, at least {least.value}", least)
         if sum(image.get("is_hero_image", False) for image in images) > 1:
-            out.refuse("images", "at most one is_hero_image")
+            out.refuse("images", "at most one picture may have is_hero_image")
         element = {
             "images": images,
             **present(

@@ -1,4 +1,4 @@
-"""Texts, and how a long one is split."""
+"""Text messages, and the split of a long text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from djmessenger.outgoing.message import ContentMessage
 
 _GRAPHEME = regex.compile(r"\X")
 _LONGEST_GRAPHEME = 64
-"""Code points looked at for one character as a person sees it; longer ones are cut."""
+"""Longest visible character in code points; a longer one may be cut."""
 
 
 @dataclass(frozen=True)
 class Text(ContentMessage):
     """A text: ``Text("Hello!", quick_replies=[QuickReply("Order", "ORDER")])``.
 
-    A text over 2,000 characters (Instagram: 1,000 bytes) becomes several messages, split between words; the
-    quick replies stand below the last.
+    A text over 2,000 characters (Instagram: 1,000 bytes) becomes several messages, split between words. The
+    quick replies are below the last one.
     """
 
     kind: ClassVar[str] = "simple_text"
@@ -37,8 +37,8 @@ class Text(ContentMessage):
 def split_text(text: str, most: int, encoding: str = "utf-16-le") -> list[str]:
     """Split a text into parts of at most ``most`` units: UTF-16 units, or bytes with ``encoding="utf-8"``.
 
-    Cuts between words, where only white space is lost; inside a word only when the word alone is too long,
-    and then between characters as a person sees them. A text that fits comes back as it is.
+    A cut between words loses white space only. A word that is too long alone is cut between visible characters. A
+    text that fits is returned unchanged.
     """
     unit = 2 if encoding == "utf-16-le" else 1
     parts: list[str] = []
@@ -54,7 +54,7 @@ def split_text(text: str, most: int, encoding: str = "utf-16-le") -> list[str]:
 
 
 def _fitting(text: str, most: int, encoding: str, unit: int) -> int:
-    """Count the code points at the start that fit; at least one, for something has to go out."""
+    """Return the number of code points that fit, at least one: with 0 the split would never end."""
     units = 0
     for index, character in enumerate(text[: most + 1]):
         units += len(character.encode(encoding)) // unit
@@ -75,7 +75,7 @@ def _cut(text: str, fits: int) -> tuple[str, str]:
 
 
 def _grapheme_boundary(text: str, fits: int) -> int:
-    """Give the last place not after ``fits`` where no character as a person sees it is cut."""
+    """Return the last index up to ``fits`` that cuts no visible character, or ``fits`` if there is none."""
     start = max(0, fits - _LONGEST_GRAPHEME)
     window = text[start : fits + 1]
     boundary = 0

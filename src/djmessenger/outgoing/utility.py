@@ -1,4 +1,4 @@
-"""Utility messages: approved templates for what a person waits for, also outside the 24-hour window.
+"""Utility messages: approved templates for updates that a person expects, also outside of the window.
 
 Source: Messenger Platform, "Utility messages", read November 2026. The Page needs ``page_utility_messaging``.
 """
@@ -14,12 +14,12 @@ from djmessenger.outgoing.message import ContentMessage
 
 
 class UtilityButton(Part):
-    """Parent of what fills a button of a utility template."""
+    """Parent of the values for buttons of a utility template."""
 
 
 @dataclass(frozen=True)
 class UtilityPostback(UtilityButton):
-    """The payload of a postback button."""
+    """Payload of a postback button."""
 
     payload: PayloadLike
 
@@ -29,7 +29,7 @@ class UtilityPostback(UtilityButton):
 
 @dataclass(frozen=True)
 class UtilityUrl(UtilityButton):
-    """What a URL button opens: the address, or the suffix that the template leaves open."""
+    """Address of a URL button, or its suffix if the template contains the rest."""
 
     url: str
 
@@ -41,7 +41,7 @@ class UtilityUrl(UtilityButton):
 class Utility(ContentMessage):
     """An approved template: ``Utility("order_shipped", "en_US", body=["1234", "Monday"])``.
 
-    ``header`` and ``body`` hold the parameters, a list for numbered ones or a dict for named ones.
+    ``header`` and ``body`` contain the parameters: a list of numbered ones or a dict of named ones.
     """
 
     kind: ClassVar[str] = "utility"
