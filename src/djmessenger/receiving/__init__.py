@@ -1,4 +1,4 @@
-"""What Meta posts to the webhook, as Python objects, and what kind of event each of them is."""
+"""Callbacks of Meta as Python objects, and the type of each event in them."""
 
 from __future__ import annotations
 

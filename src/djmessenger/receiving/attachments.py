@@ -1,4 +1,4 @@
-"""What is attached to a message."""
+"""Attachments of messages and their payloads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from djmessenger.receiving.types import AttachmentType
 
 
 class Coordinates(Part):
-    """Latitude and longitude, in degrees, as floats."""
+    """Latitude and longitude in degrees."""
 
     lat: float | None = wire(read_number)
     long: float | None = wire(read_number)
@@ -30,7 +30,7 @@ class Coordinates(Part):
 
 
 class LocationAttachmentPayload(Part):
-    """Attachment payload that holds coordinates."""
+    """Attachment payload with coordinates."""
 
     coordinates: Coordinates | None = wire_part(Coordinates)
 
@@ -39,7 +39,7 @@ class LocationAttachmentPayload(Part):
 
 
 class MultimediaAttachmentPayload(Part):
-    """Attachment payload that holds a url; of a share its title, of a sticker its id; more in ``raw``."""
+    """Attachment payload with a url, the title of a share and the id of a sticker; other keys are in ``raw``."""
 
     url: str = wire(read_text, "")
     title: str = wire(read_text, "")
@@ -54,10 +54,10 @@ _read_multimedia = part(MultimediaAttachmentPayload)
 
 
 class Attachment(Part):
-    """One attachment; its payload is a location or a multimedia payload depending on its type.
+    """One attachment; its type decides whether the payload is a location or a multimedia payload.
 
-    ``type`` is the spelling on the wire; ``kind`` is the member, if there is one. ``url`` is the one beside
-    the payload (locations, and links in echoes); ``best_url`` is the one that is there.
+    ``type`` is the spelling of Meta; ``kind`` is the member, if there is one. ``url`` is the url outside of the
+    payload (locations, and links in echoes). ``best_url`` prefers the url inside the payload.
     """
 
     type: str = wire(read_text, "")
@@ -77,7 +77,7 @@ class Attachment(Part):
 
     @classmethod
     def deserialize(cls, json_data: Any) -> Self:
-        """Build an Attachment, its payload by the type named in the data; an unknown type is kept."""
+        """Build an Attachment; its type decides the class of the payload, and an unknown type is kept."""
         return super().deserialize(json_data)
 
     @classmethod
@@ -93,7 +93,7 @@ class Attachment(Part):
 
     @property
     def best_url(self) -> str:
-        """The url in the payload, else the one beside it, else ``""``."""
+        """Url in the payload, otherwise the url outside of it, otherwise ``""``."""
         inside = self.payload.url if isinstance(self.payload, MultimediaAttachmentPayload) else ""
         return inside or self.url or ""
 

@@ -1,4 +1,4 @@
-"""A callback and its entries: the documented ``Callback`` and ``Entry``."""
+"""Documented classes of a callback and its entries: ``Callback`` and ``Entry``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Entry(Part):
-    """One entry of a callback: a page, a time (ms) and its events."""
+    """One entry of a callback: the id of a Page, a time in milliseconds, and events."""
 
     id: str = wire(read_id, "")
     time: int | None = wire(read_milliseconds)
@@ -41,7 +41,7 @@ class Entry(Part):
 
 
 class Callback(Part):
-    """One whole webhook request."""
+    """One complete callback."""
 
     object: str | None = wire(read_optional_text)
     entry: list[Entry] = wire_parts(Entry)
@@ -59,19 +59,19 @@ class Callback(Part):
 
     @classmethod
     def get_instance(cls, request: HttpRequest) -> Self:
-        """Build the Callback from the body of a request; ``ValueError`` when that is no JSON object."""
+        """Build the Callback from the body of a request; raise ``ValueError`` if it is no JSON object."""
         document = decode(request.body)
         if isinstance(document, list) and len(document) == 1:
-            # The page "Group feed" prints the whole body in an array.
+            # Meta's page "Group feed" shows the whole body inside an array.
             document = document[0]
         return cls.deserialize(document)
 
     def messagings(self) -> Iterator[Messaging]:
-        """Give the events of all entries, standby included."""
+        """Yield the events of all entries, standby included."""
         for entry in self.entry:
             yield from entry.messaging
             yield from entry.standby
 
     def get_sender_id(self) -> str:
-        """Give the sender id of the first event that has one, else ``""``."""
+        """Return the sender id of the first event that has one, otherwise ``""``."""
         return next((item.sender.id for item in self.messagings() if item.sender and item.sender.id), "")

@@ -1,4 +1,4 @@
-"""Which kind of event a messaging is."""
+"""Type of an event: checkers that recognise it, and their order."""
 
 from __future__ import annotations
 
@@ -15,30 +15,30 @@ logger = logging.getLogger(__name__)
 
 
 class MessagingChecker(ABC):
-    """Parent of what recognises one family of events. One of a project's own joins by ``@checker``."""
+    """Parent of classes that recognise one family of events; ``@checker`` registers one of a project."""
 
     def __init__(self, messaging: EventParts) -> None:
         self.messaging = messaging
 
     @abstractmethod
     def check(self) -> ReceivingType | None:
-        """Give the type, or ``None`` when the event is none of this family."""
+        """Return the type, or ``None`` if the event is not of this family."""
 
 
 C = TypeVar("C", bound=type[MessagingChecker])
 
 own_checkers: list[type[MessagingChecker]] = []
-"""Those of projects, asked in the order they joined, before the built-in ones; the first answer stands."""
+"""Registered checkers of projects; they run before the built-in ones, and the first result decides."""
 
 
 def checker(cls: C) -> C:
-    """Let a ``MessagingChecker`` take part: ``@checker class SurveyChecker(MessagingChecker): ...``.
+    """Register a ``MessagingChecker``: ``@checker class SurveyChecker(MessagingChecker): ...``.
 
-    It is asked before the built-in ones, but never about what the page itself sent. A checker that raises is
-    logged and passed over.
+    It runs before the built-in checkers, but not for an event that the Page itself sent. If it raises, the error is
+    logged and the next checker runs.
     """
     if not issubclass(cls, MessagingChecker):
-        raise TypeError(f"{cls!r} is no subclass of MessagingChecker")
+        raise TypeError(f"{cls!r} is not a subclass of MessagingChecker; inherit from it to use @checker")
     if cls not in own_checkers:
         own_checkers.append(cls)
     return cls
@@ -68,10 +68,10 @@ _SHARED: dict[str, ReceivingType] = {
 
 
 class MessageReceivedChecker(MessagingChecker):
-    """Recognises every kind of received message, echoes included (and first)."""
+    """Checker of messages and echoes."""
 
     def check(self) -> ReceivingType | None:
-        """Give the type of the message, or ``None`` when there is none."""
+        """Return the type of the message, or ``None`` if the event has no message."""
         message = self.messaging.message
         if message is None:
             return None
@@ -86,7 +86,7 @@ class MessageReceivedChecker(MessagingChecker):
         return self._by_content(message.text, message.attachments)
 
     def _by_content(self, text: str | None, attachments: list[Attachment]) -> ReceivingType:
-        """A text says more than the share it comes with, but less than a picture or a place."""
+        """Return the type by content: a sticker or medium before the text, and the text before a shared post."""
         if self.messaging.get_sticker_id():
             return ReceivingType.STICKER
         shared: ReceivingType | None = None
@@ -117,14 +117,14 @@ _BY_PAYLOAD: tuple[tuple[type[payload.Payload], ReceivingType], ...] = (
 
 
 class PostbackReceivedChecker(MessagingChecker):
-    """Recognises postbacks, and the menu and get-started payloads among them.
+    """Checker of postbacks, with the payloads of menu and get-started button among them.
 
-    Nothing on the wire tells a tap on the menu from one on a button, so only the documented payload classes
-    do.
+    A tap on the menu and a tap on a button look the same in a callback. Only the documented payload classes
+    distinguish them.
     """
 
     def check(self) -> ReceivingType | None:
-        """Give the type of the tap, or ``None`` when there is none."""
+        """Return the type of the tap, or ``None`` if the event has no postback."""
         postback = self.messaging.postback
         if postback is None:
             return None
@@ -137,10 +137,10 @@ class PostbackReceivedChecker(MessagingChecker):
 
 
 class AuthenticationChecker(MessagingChecker):
-    """Recognises opt-in events."""
+    """Checker of opt-ins."""
 
     def check(self) -> ReceivingType | None:
-        """Give the kind of opt-in, or ``None`` when there is none."""
+        """Return the type of the opt-in, or ``None`` if the event has none."""
         optin = self.messaging.optin
         if optin is None:
             return None
@@ -152,26 +152,26 @@ class AuthenticationChecker(MessagingChecker):
 
 
 class AccountLinkingChecker(MessagingChecker):
-    """Recognises account-linking events."""
+    """Checker of account linking."""
 
     def check(self) -> ReceivingType | None:
-        """Give ``ACCOUNT_LINKING``, or ``None``."""
+        """Return ``ACCOUNT_LINKING``, or ``None``."""
         return ReceivingType.ACCOUNT_LINKING if self.messaging.account_linking is not None else None
 
 
 class MessageDeliveredChecker(MessagingChecker):
-    """Recognises delivery receipts."""
+    """Checker of delivery receipts."""
 
     def check(self) -> ReceivingType | None:
-        """Give ``DELIVERED``, or ``None``."""
+        """Return ``DELIVERED``, or ``None``."""
         return ReceivingType.DELIVERED if self.messaging.delivery is not None else None
 
 
 class MessageReadChecker(MessagingChecker):
-    """Recognises read receipts."""
+    """Checker of read receipts."""
 
     def check(self) -> ReceivingType | None:
-        """Give ``READ``, or ``None``."""
+        """Return ``READ``, or ``None``."""
         return ReceivingType.READ if self.messaging.read is not None else None
 
 
@@ -185,21 +185,21 @@ EVENT_KEYS = frozenset(KEYS_OF_TYPES) | {
     "delivery",
     "read",
 }
-"""Keys one of which an item has that is an event."""
+"""Keys of an item that mark it as an event; each event has at least one of them."""
 
 
 CONTAINERS = ("messaging", "standby", "changes", "calls")
-"""Keys of an entry that hold items."""
+"""Keys of an entry whose value is a list of items."""
 ENTRY = "entry"
-"""Where there is no container: the page "Calling" prints ``call_permission_reply`` right in the entry."""
+"""Container of an event that is the entry itself, as ``call_permission_reply`` on Meta's page "Calling"."""
 
 _PLAIN_FIELDS = frozenset({"messages", "message_echoes", "standby", "send_cart", "response_feedback"})
 
 
 def unwrap(item: dict[str, Any], container: str) -> tuple[dict[str, Any], str, str]:
-    """Give the event, its container and its field; takes an event out of an item of ``changes``.
+    """Return the event, its container and its field.
 
-    The test button of the App Dashboard delivers events so.
+    The test button of the App Dashboard sends an event inside an item of ``changes``; that event is unwrapped.
     """
     if container == "changes":
         field, value = item.get("field"), item.get("value")
@@ -214,10 +214,10 @@ def _is_messaging(field: str, value: dict[str, Any]) -> bool:
 
 
 class EventKeyChecker(MessagingChecker):
-    """Recognises the events that the key alone gives away, and those that have no key."""
+    """Checker of the events with a key of their own, and of changes and calls, which have none."""
 
     def check(self) -> ReceivingType | None:
-        """Give the type, or ``None``."""
+        """Return the type, or ``None``."""
         raw = self.messaging.raw
         for key, receiving_type in KEYS_OF_TYPES.items():
             if isinstance(raw.get(key), dict):
@@ -244,7 +244,7 @@ BUILT_IN: tuple[type[MessagingChecker], ...] = (
 
 
 def find_type(messaging: EventParts) -> ReceivingType:
-    """Work out the type; the first checker that recognises the event decides. Never raises."""
+    """Return the type of an event; echoes and standby come before the checkers. Never raise."""
     if messaging.is_echo:
         return ReceivingType.ECHO
     if messaging.is_standby:
@@ -253,12 +253,14 @@ def find_type(messaging: EventParts) -> ReceivingType:
 
 
 def find_inner_type(messaging: EventParts) -> ReceivingType:
-    """Work out the type without regard to standby."""
+    """Return the type by the first checker that recognises the event, regardless of standby."""
     for cls in own_checkers:
         try:
             found = cls(messaging).check()
         except Exception:
-            logger.exception("checker %s failed", cls.__name__)
+            logger.exception(
+                "Checker %s failed; the next checker decides the type of the event", cls.__name__
+            )
             continue
         if found is not None:
             return found

@@ -1,7 +1,7 @@
-"""Bytes to JSON that any database can store.
+"""Decoding of a body to JSON that every database can store.
 
-msgspec reads what is well formed. What it refuses takes the standard library, and whatever cannot be stored
-is repaired on the way: a bad item never hurts its neighbours.
+msgspec decodes a well-formed body. The standard library decodes a body that msgspec refuses. Values that a
+database cannot store are replaced, so that one bad item does not affect the others.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 DEEPEST = 64
-"""Levels of nesting that are kept; what lies deeper becomes ``None``."""
+"""Levels of nesting that are kept; a deeper value becomes ``None``."""
 REPLACEMENT = "\ufffd"
 
 _LEAST, _GREATEST = -(2**63), 2**63 - 1
@@ -26,11 +26,10 @@ _decode = msgspec.json.Decoder().decode
 
 
 def decode(body: bytes) -> Any:
-    """Read JSON, repairing what neither PostgreSQL nor SQLite can store.
+    """Return the decoded JSON without values that PostgreSQL or SQLite cannot store.
 
-    NUL characters and lone surrogates become U+FFFD; numbers beyond 64 bits, NaN and infinities become
-    ``None``, as does what is nested deeper than 64 levels. Raises ``ValueError`` when the bytes are no JSON
-    in UTF-8.
+    NUL characters and lone surrogates become U+FFFD. Numbers beyond 64 bits, NaN and infinities become ``None``,
+    and so does a value nested deeper than 64 levels. Raise ``ValueError`` if the bytes are no JSON.
     """
     body = bytes(body)
     try:
@@ -57,7 +56,7 @@ def _loads(text: str) -> Any:
 
 
 def _int(digits: str) -> int | None:
-    # Python refuses to convert 4300 digits and more.
+    # int() raises ValueError for 4300 digits and more.
     return int(digits) if len(digits) <= _MOST_DIGITS else None
 
 
@@ -71,7 +70,7 @@ def _constant(_name: str) -> None:
 
 
 def _flattened(text: str) -> str:
-    """Replace whatever is nested too deep by ``null``, without understanding the rest."""
+    """Return the text with ``null`` for each value nested too deep, found by counting brackets."""
     kept: list[str] = []
     depth = start = 0
     for match in _STRUCTURE.finditer(text):
@@ -96,7 +95,7 @@ def _flattened(text: str) -> str:
 
 
 def cleaned(value: Any) -> Any:
-    """Give JSON-ready data without what no database holds: NUL, lone surrogates, numbers that are none."""
+    """Return JSON-ready data without values that a database cannot store, as ``decode`` does."""
     return _cleaned(value, DEEPEST)
 
 

@@ -1,4 +1,4 @@
-"""The events in a callback: the documented ``Messaging``."""
+"""Documented class of an event in a callback: ``Messaging``."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from djmessenger.receiving.types import ReceivingType
 
 
 class Messaging(EventParts):
-    """One event: who, to whom, when, and exactly one of the parts that say what happened.
+    """One event: sender, recipient, time, and exactly one part with its content.
 
-    ``raw`` is the item as it came. Times are milliseconds since 1970, UTC. What the engine knows (``person``,
-    ``conversation``, ``page``, ``row``) is ``None`` until ``bind``.
+    ``raw`` is the item of the callback, unchanged. Times are milliseconds since 1970, UTC. The rows ``person``,
+    ``conversation``, ``page`` and ``row`` are ``None`` until the engine calls ``bind``.
     """
 
     _foreign_init: ClassVar[bool] = False
@@ -88,7 +88,7 @@ class Messaging(EventParts):
         container: str = "messaging",
         field: str = "",
     ) -> Self:
-        """Build an event from its dict and what stood around it (``field``: of an item of ``changes``)."""
+        """Build an event from its dict and its place in the callback; ``field`` is that of an item of ``changes``."""
         instance = cls._from_json(raw)
         instance._place(entry_id, entry_time, channel, container)
         instance._is_standby = is_standby or container == "standby"
@@ -97,7 +97,7 @@ class Messaging(EventParts):
 
     @classmethod
     def from_row(cls, body: Mapping[str, Any], row: Any) -> Self:
-        """Build an event from what ``envelope`` gave, or from a bare item and what its row says around it."""
+        """Build an event from the result of ``envelope``, or from an item alone with the place stored in ``row``."""
         entries = body.get("entry")
         if isinstance(entries, list) and len(entries) == 1 and isinstance(entries[0], dict):
             instance = cls._from_envelope(body, entries[0])
@@ -124,7 +124,7 @@ class Messaging(EventParts):
         )
 
     def envelope(self) -> dict[str, Any]:
-        """Give the callback that holds this event alone: what a row keeps, what can be delivered again."""
+        """Return a callback with this event alone; it is stored in the row and can be delivered again."""
         item: Any = self.raw
         if self._container == ENTRY:
             entry = item
@@ -158,10 +158,10 @@ class Messaging(EventParts):
     def __repr__(self) -> str:
         return f"<Messaging {self.type} of {self.date:%Y-%m-%d %H:%M:%S}>"
 
-    # What it is
+    # Type and time
 
     def get_receiving_type(self) -> ReceivingType:
-        """Work out, once, which ``ReceivingType`` the event is. Never raises."""
+        """Return the type of the event; it is computed once. Never raise."""
         if self._type is None:
             self._type = find_type(self)
         return self._type
@@ -172,32 +172,32 @@ class Messaging(EventParts):
 
     @property
     def inner_type(self) -> ReceivingType:
-        """What the event would be if this app had the conversation: the same as ``type`` but in standby."""
+        """Type of the event regardless of standby; equal to ``type`` for all other events."""
         return find_inner_type(self) if self.type is ReceivingType.STANDBY else self.type
 
     @property
     def authored(self) -> bool:
-        """Whether a person wrote, tapped or sent it, so that an answer is expected."""
+        """True if a person wrote, tapped or sent it and expects an answer."""
         return self.type.authored
 
     def key(self) -> str:
-        """The same text for the same event, however often it is delivered; at most 128 characters."""
+        """Return the dedup key, the same in each delivery of the event; at most 128 characters."""
         return dedup_key(self)
 
     @property
     def date(self) -> datetime.datetime:
-        """The time of the event, aware, UTC."""
+        """Time of the event, aware, in UTC."""
         try:
             return datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC)
         except (OverflowError, OSError, ValueError):
             return datetime.datetime.now(tz=datetime.UTC)
 
-    # What the engine adds
+    # Rows
 
     def bind(
         self, *, person: Any = None, conversation: Any = None, page: Any = None, row: Any = None
     ) -> None:
-        """Attach the rows that belong to the event; what is not given stays as it was."""
+        """Attach the rows of the event; an argument of ``None`` leaves the row as it was."""
         self._person = self._person if person is None else person
         self._conversation = self._conversation if conversation is None else conversation
         self._page = self._page if page is None else page
@@ -221,7 +221,7 @@ class Messaging(EventParts):
 
     @property
     def context(self) -> dict[str, Any]:
-        """What filters, handlers and repliers of this event share."""
+        """Dict that filters, handlers and repliers of this event share."""
         if self._context is None:
             self._context = {}
         return self._context

@@ -1,6 +1,6 @@
-"""The same key for the same event, so that a second delivery is recognised.
+"""Dedup keys: two deliveries of one event have the same key.
 
-Meta gives no delivery id and may deliver twice ("Webhooks", set-up page of the Messenger Platform, May 2026).
+Meta sends no delivery id and may deliver an event twice ("Webhooks", set-up page of the Messenger Platform, May 2026).
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from djmessenger.receiving.messages import EventParts
 from djmessenger.receiving.parts import read_milliseconds
 
 LONGEST = 128
+"""Length of the column ``Messaging.key``."""
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
 
 def dedup_key(messaging: EventParts) -> str:
-    """Give the key: page, container, kind and what identifies it; a hash where that is too long or missing.
+    """Return the dedup key: Page, container, kind and ids of the event.
 
-    The kind is part of it: an echo, an edit and a taken-back message bear the ``mid`` of the message they
-    are about.
+    A hash replaces ids that are missing, too long or contain the separator. The kind is part of the key, because
+    an echo, an edit and a deletion have the ``mid`` of the message that they refer to.
     """
     identity = _identity(messaging)
     if identity is None:

@@ -1,4 +1,4 @@
-"""The parts an event may consist of: a message, a tap, a receipt and so on.
+"""Parts of an event: a message, a tap, a receipt and others.
 
 Keys: Messenger Platform, "Webhook Events" and its pages, Instagram Platform, "Webhooks" (state of September
 2026). ``seq`` belongs to 2016; Meta stopped sending it in 2019.
@@ -30,7 +30,7 @@ from djmessenger.receiving.types import KEYS_OF_META
 
 
 class Sender(Part):
-    """The person who sent the event; ``user_ref`` names one who came by the checkbox plugin."""
+    """Sender of the event; ``user_ref`` identifies a person from the checkbox plugin, who has no id yet."""
 
     id: str = wire(read_id, "")
     user_ref: str = wire(read_id, "")
@@ -40,7 +40,7 @@ class Sender(Part):
 
 
 class Recipient(Part):
-    """The page that received the event."""
+    """Recipient of the event."""
 
     id: str = wire(read_id, "")
     user_ref: str = wire(read_id, "")
@@ -50,7 +50,7 @@ class Recipient(Part):
 
 
 class QuickReply(Part):
-    """The quick-reply part of a message."""
+    """Tapped quick reply of a message."""
 
     payload: str = wire(read_text, "")
 
@@ -59,7 +59,7 @@ class QuickReply(Part):
 
 
 class Referral(Part):
-    """How a person came: by an m.me link, an ad, a code, a product."""
+    """Way by which a person opened the conversation: an m.me link, an ad, a code, a product."""
 
     ref: str = wire(read_text, "")
     source: str = wire(read_text, "")
@@ -77,7 +77,7 @@ class Referral(Part):
 
 
 class Message(Part):
-    """The message part of an event; ``text`` may be ``None``. ``commands`` and ``nlp`` are in ``raw``."""
+    """Message of an event; ``text`` may be ``None``. ``commands`` and ``nlp`` are in ``raw``."""
 
     text: str | None = wire(read_optional_text)
     mid: str = wire(read_id, "")
@@ -117,7 +117,7 @@ class Message(Part):
 
 
 class Postback(Part):
-    """A tap on a button, the menu, an ice breaker or get started. In standby it has no payload."""
+    """Tap on a button, the menu, an ice breaker or the get-started button; without payload in standby."""
 
     payload: str = wire(read_text, "")
     title: str = wire(read_text, "")
@@ -129,7 +129,7 @@ class Postback(Part):
 
 
 class Optin(Part):
-    """The opt-in part of an event; tokens and the like are in ``raw``."""
+    """Opt-in of an event; its tokens are in ``raw``."""
 
     ref: str = wire(read_text, "")
     user_ref: str = wire(read_id, "")
@@ -142,7 +142,7 @@ class Optin(Part):
 
 
 class AccountLinking(Part):
-    """``status`` is ``linked`` (with an authorization code) or ``unlinked``."""
+    """Account linking; ``status`` is ``linked`` (with an authorization code) or ``unlinked``."""
 
     status: str = wire(read_text, "")
     authorization_code: str = wire(read_text, "")
@@ -153,7 +153,7 @@ class AccountLinking(Part):
 
 
 class Delivery(Part):
-    """Everything sent up to ``watermark`` (ms) has arrived."""
+    """Delivery receipt: all messages up to ``watermark`` (milliseconds) were delivered."""
 
     watermark: int | None = wire(read_milliseconds)
     seq: int | None = wire(read_int)
@@ -166,7 +166,7 @@ class Delivery(Part):
 
 
 class Read(Part):
-    """Everything sent up to ``watermark`` (ms) was read; Instagram names the message (``mid``) instead."""
+    """Read receipt: all messages up to ``watermark`` (milliseconds) were read; on Instagram ``mid`` instead."""
 
     watermark: int | None = wire(read_milliseconds)
     seq: int | None = wire(read_int)
@@ -178,7 +178,7 @@ class Read(Part):
 
 
 class Reaction(Part):
-    """``action`` is ``react`` or ``unreact``; ``mid`` is the message it is about."""
+    """Reaction to the message ``mid``; ``action`` is ``react`` or ``unreact``."""
 
     reaction: str = wire(read_text, "")
     emoji: str = wire(read_text, "")
@@ -193,7 +193,7 @@ class Reaction(Part):
 
 
 class MessageEdit(Part):
-    """The new text of a message; ``num_edit`` counts from 1."""
+    """New text of an edited message; ``num_edit`` counts from 1."""
 
     mid: str = wire(read_id, "")
     text: str = wire(read_text, "")
@@ -206,7 +206,7 @@ class MessageEdit(Part):
 
 
 class ThreadControl(Part):
-    """Who had, has or wants the conversation; an owner is ``""`` when there is none."""
+    """Previous, new or requested owner of the conversation; ``""`` if there is none."""
 
     previous_owner_app_id: str = wire(read_id, "")
     new_owner_app_id: str = wire(read_id, "")
@@ -225,10 +225,10 @@ _read_referral = part(Referral)
 
 
 class EventParts(Part):
-    """The parts of an event, its surroundings in the callback and the values read from both.
+    """Parts of an event, its place in the callback, and values read from both.
 
-    ``djmessenger.receiving.Messaging`` adds the type, the key and the rows. Modules that ``Messaging`` calls need this
-    class alone, so that no import leads back.
+    ``djmessenger.receiving.Messaging`` adds type, key and rows. The modules that ``Messaging`` imports need this class
+    alone, so that there is no import loop.
     """
 
     sender: Sender | None = wire_part(Sender)
@@ -253,49 +253,49 @@ class EventParts(Part):
     _field: str = ""
     _is_standby: bool = False
 
-    # Where it stood
+    # Place in the callback
 
     @property
     def entry_id(self) -> str:
-        """The id of the page (or Instagram account) by the entry; ``""`` for an event made by hand."""
+        """Id of the Page or Instagram account in the entry; ``""`` for an event built in code."""
         return self._entry_id
 
     @property
     def entry_time(self) -> int | None:
-        """When Meta built the callback, in ms."""
+        """Time in milliseconds at which Meta built the callback."""
         return self._entry_time
 
     @property
     def channel(self) -> str:
-        """``"messenger"`` or ``"instagram"``."""
+        """Channel of the event: ``"messenger"`` or ``"instagram"``."""
         return self._channel
 
     @property
     def container(self) -> str:
-        """The key that held it: ``messaging``, ``standby``, ``changes``, ``calls``; ``entry`` for none."""
+        """Key of the list with the event: ``messaging``, ``standby``, ``changes``, ``calls``; ``entry`` for none."""
         return self._container
 
     @property
     def is_standby(self) -> bool:
-        """Whether another app has the conversation."""
+        """True if another app has the conversation."""
         return self._is_standby
 
     # Sender and receiver
 
     @property
     def is_echo(self) -> bool:
-        """Whether the page itself sent it: Meta says so, or the sender is the page."""
+        """True if the Page itself sent the event: Meta marks it as an echo, or the sender is the Page."""
         return (self.message is not None and self.message.is_echo) or self._is_from_page
 
     @property
     def _is_from_page(self) -> bool:
-        """Whether the page itself is the sender. An answer to such an event would be answered without end."""
+        """True if the Page itself is the sender; an answer to such an event would cause an endless exchange."""
         if not self._entry_id or self.sender is None or self.sender.id != self._entry_id:
             return False
         return KEYS_OF_META.isdisjoint(self.raw)
 
     def get_psid(self) -> str:
-        """Give the person's page-scoped id, also where the page is the sender; ``""`` when there is none."""
+        """Return the page-scoped id of the person, also if the Page is the sender; ``""`` if there is none."""
         if self.sender is None and self.recipient is None:
             return self._person_of_call()
         person = self.recipient if self.is_echo else self.sender
@@ -304,7 +304,7 @@ class EventParts(Part):
         return person.id if person is not None else ""
 
     def _other(self, person: Sender | Recipient | None) -> Sender | Recipient | None:
-        """Handover samples of Meta name the page as the sender; the other one is the person then."""
+        """Return the other side of the event: Meta's samples of handovers have the Page as sender."""
         other = self.sender if person is self.recipient else self.recipient
         if person is None or other is None or other.id == self._entry_id or not self._entry_id:
             return None
@@ -320,22 +320,22 @@ class EventParts(Part):
 
     @property
     def user_ref(self) -> str:
-        """The reference of a person whom the checkbox plugin has not made known yet, else ``""``."""
+        """Reference of a person from the checkbox plugin, who has no id yet, otherwise ``""``."""
         sender = self.sender.user_ref if self.sender is not None else ""
         return sender or (self.optin.user_ref if self.optin is not None else "")
 
     def get_page_id(self) -> str:
-        """Give the page's id: the entry's; for an event made by hand, the one who is not the person."""
+        """Return the id of the Page: that of the entry, otherwise that of the side that is not the person."""
         if self._entry_id:
             return self._entry_id
         page = self.sender if self.is_echo else self.recipient
         return page.id if page is not None else ""
 
-    # What it says
+    # Content
 
     @property
     def mid(self) -> str:
-        """The id of the message or tap it is about, else ``""``."""
+        """Id of the message or tap to which the event refers, otherwise ``""``."""
         for holder in (self.message, self.postback, self.message_edit, self.reaction, self.read):
             if holder is not None and holder.mid:
                 return holder.mid
@@ -343,14 +343,14 @@ class EventParts(Part):
 
     @property
     def text(self) -> str:
-        """The text of the message, or the new text of an edited one, else ``""``."""
+        """Text of the message, or new text of an edited one, otherwise ``""``."""
         if self.message is not None:
             return self.message.text or ""
         return self.message_edit.text if self.message_edit is not None else ""
 
     @property
     def payload(self) -> str:
-        """The payload of the quick reply, postback or opt-in, else ``""``."""
+        """Payload of the quick reply, postback or opt-in, otherwise ``""``."""
         if self.message is not None and self.message.quick_reply is not None:
             return self.message.quick_reply.payload
         if self.postback is not None:
@@ -359,7 +359,7 @@ class EventParts(Part):
 
     @property
     def referral(self) -> Referral | None:
-        """How the person came, wherever it arrived: by itself, with a message, a tap or an opt-in."""
+        """Referral of the event; it arrives alone, with a message, with a tap or with an opt-in."""
         for holder in (self.message, self.postback):
             if holder is not None and holder.referral is not None:
                 return holder.referral
@@ -373,21 +373,21 @@ class EventParts(Part):
         return self.message.attachments if self.message is not None else []
 
     def get_text(self) -> str:
-        """Give the text of the message, ``""`` when there is none."""
+        """Return the text of the message, or ``""``."""
         return (self.message.text or "") if self.message is not None else ""
 
     def get_postback_payload(self) -> str:
-        """Give the payload text of the postback, ``""`` when there is none."""
+        """Return the payload of the postback, or ``""``."""
         return self.postback.payload if self.postback is not None else ""
 
     def get_quick_reply_payload(self) -> str:
-        """Give the payload text of the quick reply, ``""`` when there is none."""
+        """Return the payload of the quick reply, or ``""``."""
         if self.message is None or self.message.quick_reply is None:
             return ""
         return self.message.quick_reply.payload
 
     def get_sticker_id(self) -> str | None:
-        """Give the sticker id, wherever Meta put it over the years, or ``None``."""
+        """Return the sticker id from the attachment or from the message, its older place, or ``None``."""
         if self.message is None:
             return None
         for attachment in self.message.attachments:
@@ -396,14 +396,14 @@ class EventParts(Part):
         return self.message.sticker_id
 
     def get_coordinates(self) -> Coordinates | None:
-        """Give the coordinates of a shared location, or ``None``."""
+        """Return the coordinates of a shared location, or ``None``."""
         return next((item.coordinates for item in self.attachments if item.coordinates is not None), None)
 
     def get_url(self) -> str:
-        """Give the url of the first attachment that has one, else ``""``."""
+        """Return the url of the first attachment that has one, otherwise ``""``."""
         return next((item.best_url for item in self.attachments if item.best_url), "")
 
     def get_watermark(self) -> int | None:
-        """Give the time, in ms, up to which everything has arrived or was read; ``None`` for other events."""
+        """Return the watermark of a delivery or read receipt in milliseconds; ``None`` for other events."""
         receipt = self.delivery if self.delivery is not None else self.read
         return receipt.watermark if receipt is not None else None

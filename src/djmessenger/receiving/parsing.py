@@ -1,4 +1,4 @@
-"""A callback to its events, one by one."""
+"""Split of a decoded callback into its events."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from djmessenger.receiving.parts import read_id, read_milliseconds
 __all__ = ["Item", "decode", "split"]
 
 CHANNELS: dict[str | None, str] = {"page": MESSENGER, "instagram": INSTAGRAM, None: MESSENGER}
-"""By ``object`` of the callback."""
+"""Channel by ``object`` of the callback."""
 
 
 class Item(NamedTuple):
-    """One thing found in a callback: an event, or what could not be understood and why."""
+    """One item of a callback: an event, or raw data with the reason why it is none."""
 
     messaging: Messaging | None
     raw: Any
@@ -26,10 +26,10 @@ class Item(NamedTuple):
 
 
 def split(document: Any) -> Iterator[Item]:
-    """Give the items of a decoded callback; a broken one leaves its neighbours whole. Never raises.
+    """Yield the items of a decoded callback; a broken item does not affect the others. Never raise.
 
-    The body is an object, or an array of them. An item of ``changes`` with the name of a messaging field,
-    which is what the test button of the App Dashboard sends, counts as one messaging.
+    The body is an object or an array of objects. An item of ``changes`` with the name of a messaging field is an
+    event; the test button of the App Dashboard sends such items.
     """
     if isinstance(document, list) and document:
         for one in document:
@@ -77,7 +77,7 @@ def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
         for item in items:
             yield _item(item, page_id, at, channel, container)
     if not EVENT_KEYS.isdisjoint(entry):
-        # Without the containers, whose items stand for themselves.
+        # The items of the containers are events of their own and are not repeated here.
         stray = {key: value for key, value in entry.items() if key not in CONTAINERS}
         yield _item(stray, page_id, at, channel, ENTRY)
     elif not found:
@@ -97,7 +97,7 @@ def _item(raw: Any, page_id: str, at: int | None, channel: str, container: str) 
             container=container,
             field=field,
         )
-    except Exception as error:  # noqa: BLE001  # an item must never hurt its neighbours, whatever is wrong
+    except Exception as error:  # noqa: BLE001  # a broken item must not affect the others
         return Item(None, raw, f"{type(error).__name__}: {error}"[:500])
     return Item(messaging, body)
 

@@ -1,4 +1,4 @@
-"""What all parts of a callback have in common: tolerant reading, lossless writing."""
+"""Base of all parts of a callback: tolerant reading and lossless writing."""
 
 from __future__ import annotations
 
@@ -9,59 +9,59 @@ from typing import Any, ClassVar, NamedTuple, Self
 from djmessenger.utils.serializable import Serializable, to_json
 
 Reader = Callable[[Any], Any]
-"""Turns what Meta sent into what the attribute holds; never raises."""
+"""Function that turns the JSON value into the value of the attribute; it never raises."""
 
 MILLISECONDS_FROM = 10**12
 LAST_MILLISECOND = 253_402_300_799_999
-"""The end of the year 9999, after which ``datetime`` has nothing."""
+"""End of the year 9999, the last time of ``datetime``."""
 LONGEST_ID = 255
 LARGEST_BITS = 64
 MOST_DIGITS = 19
 
 
 class Field(NamedTuple):
-    """How one key of the JSON becomes an attribute."""
+    """Declaration of one JSON key and its attribute: reader and default."""
 
     read: Reader
     default: Any = None
     holds: tuple[type[Part], type] | None = None
-    """For ``custom_obj_map``: the class of the parts, and ``list`` or ``object``."""
+    """Entry of ``custom_obj_map``: the class of the parts, and ``list`` or ``object``."""
 
 
 def wire(read: Reader, default: Any = None) -> Any:
-    """Declare an attribute of a ``Part`` that holds the JSON key of its own name.
+    """Declare an attribute of a ``Part`` for the JSON key of the same name.
 
-    The class body is the one place of an attribute: annotation, reader and default. ``list`` as the default makes a
-    fresh list for each object that is read from JSON.
+    Annotation, reader and default of an attribute are in the class body only. With the default ``list``, each
+    object that is read from JSON gets a new list.
     """
     return Field(read, default)
 
 
 def wire_part(cls: type[Part]) -> Any:
-    """Declare an attribute that holds one part, or ``None``."""
+    """Declare an attribute whose value is one part, or ``None``."""
     return Field(part(cls), None, (cls, object))
 
 
 def wire_parts(cls: type[Part]) -> Any:
-    """Declare an attribute that holds a list of parts."""
+    """Declare an attribute whose value is a list of parts."""
     return Field(parts(cls), list, (cls, list))
 
 
 class Part(Serializable):
-    """A piece of a callback that remembers the dict it came from.
+    """A piece of a callback that keeps the dict from which it was read.
 
-    Reading never fails on a key: a value of the wrong kind gives the default, unknown keys stay in ``raw``.
-    Writing gives back what came, spelt as it came, but for what was changed since; an absent key stays
+    Reading never fails: a value of a wrong type becomes the default, and unknown keys stay in ``raw``. Writing
+    returns the original JSON in its original spelling, except for attributes that were changed. An absent key stays
     absent.
     """
 
     fields: ClassVar[dict[str, Field]] = {}
-    """JSON key, which is the attribute's name too, to field: made from the declarations by ``wire``."""
+    """Declarations by JSON key, which is also the name of the attribute."""
     _readers: ClassVar[dict[str, Reader]] = {}
     _defaults: ClassVar[dict[str, Any]] = {}
     _fresh: ClassVar[tuple[str, ...]] = ()
     _foreign_init: ClassVar[bool] = False
-    """Whether reading has to run the constructor, which a subclass of a project has with attributes of its own."""
+    """True for a subclass of a project with a constructor of its own, which reading has to call."""
 
     _raw: dict[str, Any] | None = None
 
@@ -95,7 +95,7 @@ class Part(Serializable):
     @classmethod
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
         if cls._foreign_init:
-            # A project's subclass with attributes of its own needs its constructor run.
+            # The constructor of a subclass of a project sets attributes that are not declared here.
             instance = super()._from_json(data)
             instance._raw = dict(data)
             return instance
@@ -119,15 +119,15 @@ class Part(Serializable):
 
     @property
     def raw(self) -> dict[str, Any]:
-        """The dict it came from, unknown keys included; for one made by hand, its JSON."""
+        """Dict from which the part was read, unknown keys included; for a part built in code, its JSON."""
         return self._raw if self._raw is not None else self.json()
 
     def __repr__(self) -> str:
-        # What people write stays out of logs and tracebacks.
+        # Keys only, because texts of people must not appear in logs and tracebacks.
         return f"<{type(self).__name__} with {', '.join(map(repr, self.raw)) or 'nothing'}>"
 
     def json_unordered(self) -> dict[str, Any]:
-        """Give the JSON-ready dict."""
+        """Return the JSON-ready dict."""
         result: dict[str, Any] = {}
         raw = self._raw or {}
         for key, value in raw.items():
@@ -162,12 +162,12 @@ class Part(Serializable):
         return to_json(now)
 
     def _is_assumed(self, key: str, value: Any) -> bool:
-        """Tell whether the value stands in for one that did not come."""
+        """Return whether the value was assumed because the callback had none."""
         return False
 
 
 def read_id(value: Any) -> str:
-    """Read an id, which Meta spells as text or as a number; ``""`` for what can be none."""
+    """Return an id as text; Meta sends it as text or number. ``""`` for a value that cannot be an id."""
     if isinstance(value, str):
         return value if len(value) <= LONGEST_ID else ""
     if isinstance(value, bool):
@@ -196,9 +196,10 @@ def read_optional_text(value: Any) -> str | None:
 
 
 def read_milliseconds(value: Any) -> int | None:
-    """Read a time as number or text: milliseconds from 10**12 on, seconds below. ``None`` when it is none.
+    """Return a time in milliseconds, or ``None`` if the value is no time.
 
-    Seconds occur: "Lead Ads" page of the Messenger Platform, May 2026.
+    A number or text from 10**12 on is taken as milliseconds, a smaller one as seconds. Meta sends seconds for "Lead
+    Ads" (Messenger Platform, May 2026).
     """
     if isinstance(value, str):
         value = value.strip()
@@ -235,7 +236,7 @@ def read_number(value: Any) -> float | None:
 
 
 def read_flag(value: Any) -> bool:
-    """Read a yes or no in any spelling; what cannot be told counts as yes."""
+    """Return a flag in any spelling; an unknown spelling is true."""
     if isinstance(value, str):
         return value.strip().lower() not in {"", "false", "0", "no", "null", "none"}
     return value is not None and value is not False and value != 0
@@ -250,7 +251,7 @@ def read_data(value: Any) -> Any:
 
 
 def part(cls: type[Part]) -> Reader:
-    """Read one part; what is no JSON object is none."""
+    """Return a reader of one part; it returns ``None`` for a value that is no JSON object."""
 
     def read(value: Any) -> Any:
         if isinstance(value, cls):
@@ -261,7 +262,7 @@ def part(cls: type[Part]) -> Reader:
 
 
 def parts(cls: type[Part]) -> Reader:
-    """Read a list of parts, leaving out what is no JSON object."""
+    """Return a reader of a list of parts; it skips items that are no JSON objects."""
 
     def read(value: Any) -> list[Any]:
         if not isinstance(value, (list, tuple)):

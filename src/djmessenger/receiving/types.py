@@ -1,4 +1,4 @@
-"""The kinds of event and of attachment."""
+"""Types of events and of attachments."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from djmessenger.utils.serializable import SerializableEnum, member
 
 
 class WebhookField(NamedTuple):
-    """The name of one webhook field on each channel, empty when the channel has none.
+    """Name of one webhook field on each channel; empty if the channel has none.
 
     Messenger Platform, "Webhooks" and Graph API, "Page subscribed_apps" (v26.0); Instagram Platform, "Webhooks"
     (September 2026).
@@ -19,14 +19,14 @@ class WebhookField(NamedTuple):
     instagram: str = ""
 
     def on(self, channel: str) -> str:
-        """Return the name on a channel."""
+        """Return the name of the field on a channel."""
         return self.instagram if channel == INSTAGRAM else self.messenger
 
 
 MESSAGES = WebhookField("messages", "messages")
 POSTBACKS = WebhookField("messaging_postbacks", "messaging_postbacks")
 ECHOES = WebhookField("message_echoes")
-"""On Instagram echoes come with the messages."""
+"""Field of echoes; on Instagram they arrive with the messages."""
 DELIVERIES = WebhookField("message_deliveries")
 READS = WebhookField("message_reads", "messaging_seen")
 OPT_INS = WebhookField("messaging_optins", "messaging_optins")
@@ -47,21 +47,21 @@ def _opt_in(spelling: str, description: str) -> Any:
 
 
 class ReceivingType(SerializableEnum):
-    """Every kind of event that Meta sends, and what a rule may ask for beside them.
+    """Types of the events that Meta sends, and further types for rules.
 
-    One row has all facts of a type. Checkers, webhook subscriptions and the docs read them from here.
-    Creating one registers it: ``ReceivingType("SURVEY", "our own")``; a checker of one's own then gives it.
+    One row has all facts of a type. Checkers, webhook subscriptions and the docs read them from here. A project
+    registers a type by creating it: ``ReceivingType("SURVEY", "our own")``. A checker of the project returns it.
     Events: Messenger Platform, "Webhook Events" and Instagram Platform, "Webhooks" (state of September 2026).
     """
 
     authored: bool = False
-    """Whether a person wrote, tapped or sent it, so that an answer is expected."""
+    """True if a person wrote, tapped or sent it and expects an answer."""
     key: str = ""
-    """The key of the item that alone tells the type; empty for a type that a checker recognises by other signs."""
+    """Key of an item that is enough to recognise the type; empty if a checker needs other signs."""
     by_meta: bool = False
-    """Whether the sender is never the page, even if Meta's own samples mix up sender and recipient."""
+    """True if the Page is never the sender, although Meta's samples interchange sender and recipient."""
     webhook: tuple[WebhookField, ...] = ()
-    """The webhook fields that bring it; empty for a type without a field of its own."""
+    """Webhook fields with events of this type; empty for a type without a field of its own."""
 
     SIMPLE_TEXT: ReceivingType = _message("SIMPLE_TEXT", "a text that a person typed")
     QUICK_REPLY: ReceivingType = _message("QUICK_REPLY", "a tap on a quick reply")
@@ -74,7 +74,7 @@ class ReceivingType(SerializableEnum):
     PERSISTENT_MENU_FIVE: ReceivingType = _tap("PERSISTENT_MENU_FIVE", "a tap on entry 5 of the menu")
     STICKER: ReceivingType = _message("STICKER", "a sticker, thumbs up included")
     IMAGE: ReceivingType = _message("IMAGE", "one picture or several")
-    AUDIO: ReceivingType = _message("AUDIO", "a voice message or a sound file")
+    AUDIO: ReceivingType = _message("AUDIO", "a recording or another sound file")
     VIDEO: ReceivingType = _message("VIDEO", "a video")
     FILE: ReceivingType = _message("FILE", "a file")
     LOCATION: ReceivingType = _message("LOCATION", "a place; Messenger has stopped offering it")
@@ -86,9 +86,9 @@ class ReceivingType(SerializableEnum):
     POST: ReceivingType = _message("POST", "a post, shared")
     STORY_MENTION: ReceivingType = _message("STORY_MENTION", "the account was named in a story")
     STORY_REPLY: ReceivingType = _message("STORY_REPLY", "an answer to a story that is not text")
-    EPHEMERAL: ReceivingType = _message("EPHEMERAL", "a picture that vanishes; its content is not sent")
+    EPHEMERAL: ReceivingType = _message("EPHEMERAL", "a disappearing picture; Meta does not send its content")
     LIKE_HEART: ReceivingType = _message("LIKE_HEART", "the heart of Instagram")
-    APPOINTMENT: ReceivingType = _message("APPOINTMENT", "an appointment was asked for or changed")
+    APPOINTMENT: ReceivingType = _message("APPOINTMENT", "an appointment was requested or changed")
     UNSUPPORTED: ReceivingType = _message("UNSUPPORTED", "a message whose content Meta does not send")
     AUTHENTICATION: ReceivingType = _opt_in("AUTHENTICATION", "an opt-in by a plugin")
     ONE_TIME_NOTIFICATION: ReceivingType = _opt_in("ONE_TIME_NOTIFICATION", "an opt-in for one notification")
@@ -113,31 +113,31 @@ class ReceivingType(SerializableEnum):
         key="message_edit",
         webhook=(WebhookField("message_edits", "message_edit"),),
     )
-    # An ad that opens a conversation comes inside the message, and only with both fields.
+    # The referral of an ad that opens a conversation is inside a message, and needs both fields.
     REFERRAL: ReceivingType = member(
         "REFERRAL",
-        "an m.me link, an ad or a code led back into the conversation",
+        "an m.me link, an ad or a code opened the conversation again",
         key="referral",
         webhook=(WebhookField("messaging_referrals", "messaging_referral"), MESSAGES),
         authored=True,
     )
     PASS_THREAD_CONTROL: ReceivingType = member(
         "PASS_THREAD_CONTROL",
-        "the conversation was given to an app",
+        "control of the conversation was passed to an app",
         key="pass_thread_control",
         webhook=(HANDOVERS,),
         by_meta=True,
     )
     TAKE_THREAD_CONTROL: ReceivingType = member(
         "TAKE_THREAD_CONTROL",
-        "the conversation was taken by an app",
+        "control of the conversation was taken by an app",
         key="take_thread_control",
         webhook=(HANDOVERS,),
         by_meta=True,
     )
     REQUEST_THREAD_CONTROL: ReceivingType = member(
         "REQUEST_THREAD_CONTROL",
-        "an app asks for the conversation",
+        "an app requests control of the conversation",
         key="request_thread_control",
         webhook=(HANDOVERS,),
         by_meta=True,
@@ -151,7 +151,7 @@ class ReceivingType(SerializableEnum):
     )
     POLICY_ENFORCEMENT: ReceivingType = member(
         "POLICY_ENFORCEMENT",
-        "Meta warned, blocked or unblocked the page",
+        "Meta warned, blocked or unblocked the Page",
         key="policy_enforcement",
         webhook=(WebhookField("messaging_policy_enforcement"),),
         by_meta=True,
@@ -193,7 +193,7 @@ class ReceivingType(SerializableEnum):
     )
     PRE_CHECKOUT: ReceivingType = member(
         "PRE_CHECKOUT",
-        "a purchase about to be charged; withdrawn by Meta",
+        "a purchase before its payment; withdrawn by Meta",
         key="pre_checkout",
         webhook=(WebhookField("messaging_pre_checkouts"),),
     )
@@ -211,47 +211,50 @@ class ReceivingType(SerializableEnum):
     )
     # Recognised by other signs
     MESSAGE_DELETED: ReceivingType = member(
-        "MESSAGE_DELETED", "a person took a message back", webhook=(MESSAGES,)
+        "MESSAGE_DELETED", "a person deleted a message", webhook=(MESSAGES,)
     )
-    DELIVERED: ReceivingType = member("DELIVERED", "messages of the page have arrived", webhook=(DELIVERIES,))
-    READ: ReceivingType = member("READ", "messages of the page were read", webhook=(READS,))
+    DELIVERED: ReceivingType = member(
+        "DELIVERED", "messages of the Page were delivered", webhook=(DELIVERIES,)
+    )
+    READ: ReceivingType = member("READ", "messages of the Page were read", webhook=(READS,))
     ECHO: ReceivingType = member(
-        "ECHO", "the page itself wrote, by this bot, another app or the inbox", webhook=(ECHOES,)
+        "ECHO", "a message of the Page itself, from this bot, another app or the inbox", webhook=(ECHOES,)
     )
     CALL: ReceivingType = member("CALL", "a call began, changed or ended", webhook=(WebhookField("calls"),))
     GROUP_FEED: ReceivingType = member(
         "GROUP_FEED", "a comment in a group", webhook=(WebhookField("group_feed"),)
     )
     CHANGE: ReceivingType = member("CHANGE", "a change that is no part of a conversation, such as a mention")
-    # HANDOVERS bring the news that the other app has given the conversation away.
+    # HANDOVERS: the event that the other app has passed control of the conversation.
     STANDBY: ReceivingType = member(
         "STANDBY",
         "anything but an echo while another app has the conversation",
         webhook=(STANDBY_EVENTS, HANDOVERS),
     )
-    UNKNOWN: ReceivingType = member("UNKNOWN", "nothing that is known; kept as it came")
-    DEFAULT: ReceivingType = member("DEFAULT", "rules only: surrounds all other rules")
+    UNKNOWN: ReceivingType = member("UNKNOWN", "an event of no known type; stored unchanged")
+    DEFAULT: ReceivingType = member("DEFAULT", "rules only: the rule around all others")
     FALLBACK: ReceivingType = member("FALLBACK", "rules only: when no other rule applied")
-    ANY: ReceivingType = member("ANY", "rules only: whatever a person authored")
+    ANY: ReceivingType = member("ANY", "rules only: any event that a person authored")
 
 
 KEYS_OF_TYPES: dict[str, ReceivingType] = {
     **{known.key: known for known in ReceivingType.get_members().values() if known.key},
-    "policy-enforcement": ReceivingType.POLICY_ENFORCEMENT,  # the spelling of some samples
+    "policy-enforcement": ReceivingType.POLICY_ENFORCEMENT,  # the spelling of some of Meta's samples
 }
-"""The key of an item to the type that it tells."""
+"""Type by key of an item."""
 KEYS_OF_META = frozenset(known.key for known in ReceivingType.get_members().values() if known.by_meta)
+"""Keys of types that the Page never sends."""
 
 
 class AttachmentType(SerializableEnum):
-    """Kinds of attachment; ``Attachment.type`` holds the spelling, for Meta may send kinds that are not here.
+    """Types of attachments; ``Attachment.type`` is a text, because Meta may send types that are not listed here.
 
     Messenger Platform, "messages" (June 2026) and Instagram Platform, "Webhooks" (September 2026).
     """
 
-    AUDIO: AttachmentType = member("audio", "a voice message or a sound file")
+    AUDIO: AttachmentType = member("audio", "a recording or another sound file")
     FILE: AttachmentType = member("file", "a file")
-    IMAGE: AttachmentType = member("image", "a picture, moving ones included")
+    IMAGE: AttachmentType = member("image", "a picture, animated ones included")
     LOCATION: AttachmentType = member("location", "a place")
     VIDEO: AttachmentType = member("video", "a video")
     STICKER: AttachmentType = member("sticker", "a sticker, since June 2026")
@@ -264,6 +267,6 @@ class AttachmentType(SerializableEnum):
     SHARE: AttachmentType = member("share", "a post of Instagram, until 2026")
     STORY_MENTION: AttachmentType = member("story_mention", "a story that names the account")
     IG_STORY: AttachmentType = member("ig_story", "a story, shared")
-    EPHEMERAL: AttachmentType = member("ephemeral", "a picture that vanishes")
+    EPHEMERAL: AttachmentType = member("ephemeral", "a disappearing picture")
     LIKE_HEART: AttachmentType = member("like_heart", "the heart of Instagram")
     APPOINTMENT_BOOKING: AttachmentType = member("appointment_booking", "an appointment")
