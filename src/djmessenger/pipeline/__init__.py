@@ -1,5 +1,6 @@
-"""The engine: a signed body in, rows split from it, the policy applied to each, replies out.
+"""Internal: the processing of messages, from the signed body of a callback to the replies.
 
-``intake`` writes callbacks down and splits them, ``inbox`` applies the policy, ``outbox`` sends, ``dispatch``
-decides who does it and when. States of rows change here and nowhere else.
+``intake`` stores callbacks and splits them into events. ``inbox`` applies the policy to events. ``outbox`` sends
+replies. ``engine`` combines these steps. ``worker`` and ``dispatch`` decide when a step runs. The names in this package
+may change in any version.
 """

@@ -1,8 +1,8 @@
-"""Look-up at Meta of a reply whose delivery is unknown.
+"""Look-up at Meta of a reply of unknown fate.
 
 Messenger Platform, "Conversations" (2026): the 20 newest messages of a conversation can be read, with the permission
-``pages_read_engagement``, twice a second for each Page. No token is among what is told, so a message is known by its
-time and what it says.
+``pages_read_engagement``, twice a second for each Page. The result does not contain the send token. A message is
+recognised by its time and its text or files.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from djmessenger.logs import error_label
 logger = logging.getLogger(__name__)
 
 _NEWEST = 20
+"""Messages that one look-up reads."""
 _FILES = {"image", "video", "audio", "file"}
 _SLACK = 5.0
-"""Seconds by which Meta's clock may be behind, besides what is known of it."""
+"""Seconds by which Meta's clock may be behind, in addition to the measured difference."""
 
 
 def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -> str | None:
-    """Give the id of the message that Meta has of an unsure reply, empty where it has none; None: nobody can tell.
+    """Return the id of the message that Meta has of a reply, an empty text if Meta has none, or None if unsure.
 
-    Where there are several, a try was repeated, or somebody of the Page typed the same: the oldest is given. Raises
-    ``RetryLater``, ``NotSent`` or ``UnknownFate`` where it may be told later.
+    Returns the oldest of several matches: attempts may have been repeated, or staff of the Page typed the same text.
+    Raises ``RetryLater``, ``NotSent`` or ``UnknownFate`` if a later look-up may succeed.
     """
     begun = reply.attempts.filter(outcome__in=[models.Attempt.Outcome.OPEN, models.Attempt.Outcome.UNKNOWN])
     first = begun.order_by("number").values_list("date_started", flat=True).first()
@@ -41,7 +42,7 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
         raise
     except graph.GraphError as error:
         logger.warning(
-            "The delivery of reply %s cannot be looked up; the token needs pages_read_engagement: %s",
+            "Delivery of reply %s cannot be looked up; the token needs pages_read_engagement: %s",
             reply.pk,
             f"{error_label(error)}. {error.action}",
             extra={"action": "second_opinion_refused", "reply": reply.pk},
@@ -52,6 +53,8 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
         message for message in messages if message.created_time is None or message.created_time >= since
     ]
     page_messages = [message for message in recent if message.id and message.from_id != reply.recipient_id]
+    # The bot may send the same text twice. A message of another reply proves nothing about this one.
+    # test_the_same_words_of_another_reply_or_of_the_person_prove_nothing
     other_replies = models.Reply.objects.filter(mid__in=[message.id for message in page_messages]).exclude(
         pk=reply.pk
     )
@@ -64,13 +67,13 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
     for mid, is_match in matches.items():
         if is_match:
             return mid
-    # None is found, and none can hide: in what is told otherwise than it was sent, or behind the newest.
+    # No match counts only if no match can be missed: each message was comparable, and the list was not full.
     is_sure = messages and len(recent) < _NEWEST and None not in matches.values()
     return "" if is_sure else None
 
 
 def _matches(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
-    """Whether a message is the one that was sent; None where what is told of it does not say."""
+    """Return whether a message of the look-up is the one that was sent, or None if it is not comparable."""
     sent = data.get("message") or {}
     if text := _normalized(sent.get("text")):
         return _normalized(message.message) == text
@@ -80,7 +83,7 @@ def _matches(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
     mime_types = [str(item.get("mime_type") or "") for item in message.attachments]
     if kind in _FILES and mime_types and all(mime_types):
         return all(mime_type.startswith(f"{kind}/") for mime_type in mime_types) if kind != "file" else None
-    # A template is told in other words than it was sent in.
+    # Meta returns templates in a different form than they were sent in.
     return None
 
 

@@ -1,4 +1,8 @@
-"""The stations of a message in the order it passes them; each may be run again at any time."""
+"""The engine: split, handle and send, callable from any thread of any process.
+
+Each step may run again at any time: after a crash, after a lost lease, or at the same time in another process. Drivers
+(worker, request, Celery task, test kit) decide when a step runs. The engine starts no threads.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +32,9 @@ logger = logging.getLogger(__name__)
 Kind = models.ConversationQueue.Kind
 
 _PATIENCE = 2.0
-"""Seconds for each statement of a split inside a request; Meta gives five for all of it."""
+"""Seconds for each statement of a split inside a request. Meta waits five seconds for the whole answer."""
 MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
-"""What is split in one transaction: as many callbacks as together have no more bytes."""
+"""Limits of one split: number of callbacks, and bytes of all bodies together. One callback may be larger."""
 
 
 _WAITING = Prepared(
@@ -45,16 +49,18 @@ _WAITING = Prepared(
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """What there is to do, without a word on who does it and when."""
+    """Steps of a message, over the ``inbox`` that handles events and the ``outbox`` that sends replies."""
 
     inbox: Inbox
     outbox: Outbox
 
     def callback(self, callback_id: int) -> None:
-        """Split a stored callback, and do all that follows from it here and now.
+        """Split a stored callback, handle its events and send the replies, in this thread.
 
-        Somebody waits for the answer: a split that meets a busy database is left to a sweep.
+        Raises ``DatabaseError`` if a statement of the split waits longer than ``_PATIENCE``; a sweep splits it later.
         """
+        # The request of Meta waits for the answer. A lock that another process holds must not delay it.
+        # test_a_callback_whose_queue_somebody_holds_is_answered_and_left_to_the_sweep
         with statement_timeout(_PATIENCE):
             todo = intake.split(callback_id)
         self.handle_without_conversation(todo)
@@ -62,16 +68,16 @@ class Engine:
             self.conversation(conversation_id)
 
     def conversation(self, conversation_id: int) -> None:
-        """Handle the waiting events of a conversation, then send its replies, unless somebody else is at it."""
+        """Handle the waiting events of a conversation, then send its replies; skip a queue that is leased."""
         for kind in (Kind.IN, Kind.OUT):
             self.work_on(kind, conversation_id)
 
     def send(self, conversation_id: int) -> None:
-        """Send the waiting replies of a conversation, unless somebody else is at it."""
+        """Send the waiting replies of a conversation, unless its outgoing queue is leased."""
         self.work_on(Kind.OUT, conversation_id)
 
     def work_on(self, kind: str, conversation_id: int) -> None:
-        """Work on one direction of a conversation here and now, unless somebody else is at it."""
+        """Claim one queue of a conversation and empty it in this thread, unless the queue is leased or not due."""
         deadline = Deadline(app_settings.DJM_LEASE)
         leases = models.ConversationQueue.objects.claim(
             kind, seconds=app_settings.DJM_LEASE, conversation_id=conversation_id
@@ -80,7 +86,10 @@ class Engine:
             self.work(lease, deadline, RunHere())
 
     def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Do what waits in a claimed queue and let go of it; what breaks off is begun again soon."""
+        """Handle or send everything that is due in a claimed queue, and release it.
+
+        Logs a lost lease. After any other exception the queue is due again in a second, and the exception propagates.
+        """
         with _giving_back(lease):
             if lease.kind == Kind.IN:
                 self.inbox.work(lease, deadline, slow)
@@ -90,30 +99,29 @@ class Engine:
     def handle(
         self, lease: models.Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
-        """Handle the first event of a claimed queue and let go of it.
+        """Handle the first event of a claimed queue and release the queue.
 
-        Gives what is to be written down, maybe with others, by the inbox, which then lets go of the queue.
+        Returns a ``Handled`` if the event is not committed yet. ``Inbox.write_down`` then commits it, alone or with
+        others, and releases the queue.
         """
         with _giving_back(lease):
             return self.inbox.handle(lease, deadline, slow, next_row)
         return None
 
     def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
-        """Do one step in a claimed outbox and let go of it."""
+        """Do one step for the first reply of a claimed outgoing queue, and release the queue."""
         with _giving_back(lease):
             self.outbox.process_next(lease, deadline)
 
     def handle_without_conversation(self, todo: intake.Split) -> None:
-        """Handle events that belong to no conversation."""
+        """Handle the events of a split that belong to no conversation."""
         for row_id in todo.events_without_conversation:
             self.inbox.handle_event_without_conversation(row_id)
 
     def split_waiting(self, take: int = 0) -> intake.Split:
-        """Split callbacks that nobody has split yet, some at a time; give what that left to do.
+        """Split one batch of stored callbacks; return the work that now waits.
 
-        Of the queues that get work, up to ``take`` that are idle are claimed for the caller, from now on.
-        They go together, and singly when that breaks: one that breaks alone is set aside, so that those behind it
-        are not kept waiting.
+        Claims up to ``take`` idle queues of those that get work; the caller must handle or release them.
         """
         batch, more = self._callbacks_waiting()
         if not batch:
@@ -121,7 +129,13 @@ class Engine:
         try:
             todo = intake.split_many(batch, take)
         except Exception:
-            logger.exception("Callbacks are split one by one", extra={"action": "callbacks_singly"})
+            # One callback that breaks its split would make the batch fail at each try, and delay all later callbacks.
+            # test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_split
+            logger.exception(
+                "Split of %s callbacks failed; they are split one by one",
+                len(batch),
+                extra={"action": "callbacks_singly"},
+            )
             todo = intake.Split()
             for callback_id in batch:
                 todo.add(self.split(callback_id))
@@ -130,10 +144,7 @@ class Engine:
 
     @staticmethod
     def _callbacks_waiting() -> tuple[list[int], bool]:
-        """Give the oldest callbacks to split, no more than fit a transaction, all signed by one app.
-
-        Also whether there are more.
-        """
+        """Return the oldest stored callbacks of one signer within the limits, and whether more callbacks wait."""
         batch: list[int] = []
         total = 0
         signer = None
@@ -146,25 +157,41 @@ class Engine:
         return batch, len(batch) == MOST_CALLBACKS
 
     def split(self, callback_id: int) -> intake.Split:
-        """Split one stored callback; one that breaks is set aside, one that meets a sick database waits."""
+        """Split one stored callback. Never raises an ``Exception``.
+
+        After a ``DatabaseError`` the callback stays new. After any other exception it is quarantined.
+        """
         try:
             return intake.split(callback_id)
         except DatabaseError:
-            # Perhaps a deadlock or an outage; it is tried again with the next look.
-            logger.exception("A callback could not be split", extra={"action": "callback_waits"})
+            # A deadlock or an outage is no fault of the callback.
+            # test_a_callback_whose_split_fails_in_the_database_does_not_delay_later_ones
+            logger.exception(
+                "Split of callback %s failed in the database; the next poll tries again",
+                callback_id,
+                extra={"action": "callback_waits"},
+            )
         except Exception:
-            logger.exception("A callback breaks its split", extra={"action": "callback_broken"})
+            logger.exception(
+                "Split of callback %s failed; the callback is quarantined",
+                callback_id,
+                extra={"action": "callback_broken"},
+            )
             intake.quarantine(callback_id, traceback.format_exc())
         return intake.Split()
 
     def waiting_without_conversation(self) -> list[int]:
-        """Give the events of nobody's that are due."""
+        """Return the ids of due events that belong to no conversation."""
         events = models.Messaging.objects.filter(state=models.Messaging.State.NEW, conversation=None)
         due = events.filter(Q(not_before=None) | Q(not_before__lte=Now()))
         return list(due.order_by("id").values_list("id", flat=True)[:1000])
 
     def sweep(self) -> None:
-        """Wake what waits although nobody is told: after a restart, a lost wake-up or a hand on the rows."""
+        """Wake up to 1000 queues of each direction in which rows wait without a wake-up; end pauses of replaced tokens.
+
+        Finds the work of a lost wake-up, of an older version, or of rows that staff changed by SQL.
+        """
+        # test_the_sweep_finds_work_without_a_wake_up
         events = models.Messaging.objects.filter(state=models.Messaging.State.NEW).exclude(conversation=None)
         replies = models.Reply.objects.filter(state__in=models.Reply.OPEN).exclude(conversation=None)
         for kind, rows in ((Kind.IN, events), (Kind.OUT, replies)):
@@ -178,7 +205,10 @@ class Engine:
         self.outbox.resume()
 
     def notify(self, what: str) -> None:
-        """Tell worker processes, on commit, what waits; they would find it by polling too."""
+        """Send a notification to worker processes at the commit of the transaction; does nothing without PostgreSQL.
+
+        A lost notification is harmless: the next poll finds the work.
+        """
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, what])
@@ -186,6 +216,8 @@ class Engine:
 
 @contextmanager
 def _giving_back(lease: models.Lease) -> Iterator[None]:
+    # Without this, a queue whose work raised would stay leased until the end of the lease.
+    # test_work_that_breaks_off_releases_the_queue
     try:
         yield
     except models.LeaseLost as lost:

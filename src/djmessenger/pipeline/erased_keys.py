@@ -1,4 +1,4 @@
-"""Keys of events of erased persons: recognised when the same event comes again, telling nobody what it was."""
+"""Dedup keys of events of erased persons: keyed hashes that recognise a repeated event and reveal nothing about it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PREFIX = "forgotten|"
 
 
 def erased_key(key: str) -> str:
-    """Give what stands for the key of an erased event: nobody without the project's secret key can tell which."""
+    """Return the replacement for the dedup key of an erased event, made with the project's ``SECRET_KEY``."""
     return f"{PREFIX}{salted_hmac('djmessenger.forgotten', key, algorithm='sha256').hexdigest()}"
 
 
 def erased_among(keys: Iterable[str]) -> Collection[str]:
-    """Give the keys that belong to erased events."""
+    """Return those of the dedup keys that belong to erased events."""
     keys_by_erased_key = {erased_key(key): key for key in keys}
     if not keys_by_erased_key:
         return ()

@@ -1,4 +1,4 @@
-"""Places where a test may kill the process; nothing happens in any other run."""
+"""Places at which a test may kill the process; without the environment variables they have no effect."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ The code calls each place once: ``outbox_request_written`` in ``chaos/worker.py`
 
 
 def failpoint(name: str) -> None:
-    """Kill this process without a chance to tidy up, once, when the environment arms this name.
+    """Kill this process with ``SIGKILL`` if the environment names this place; each place kills once.
 
-    ``DJM_FAILPOINT`` names points, with commas between; ``DJM_FAILPOINT_HITS`` is a folder in which the one that
-    kills leaves a file of that name, which keeps the next process alive.
+    ``DJM_FAILPOINT`` contains names, separated by commas. ``DJM_FAILPOINT_HITS`` is a folder. A file with the name of
+    the place is created there before the kill, and keeps the next process alive.
     """
     if name not in _ARMED:
         return

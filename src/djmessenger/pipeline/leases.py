@@ -1,4 +1,4 @@
-"""What is done with leases that are lost, and with queues whose work broke off."""
+"""Ends of leases that were lost, or whose work raised an exception."""
 
 from __future__ import annotations
 
@@ -11,24 +11,31 @@ from djmessenger import models
 logger = logging.getLogger(__name__)
 
 _RETRY_DELAY = 1.0
-"""Seconds before work that broke off is begun again."""
+"""Seconds before a queue whose work raised an exception is due again."""
 
 
 def log_lost(lost: models.LeaseLost) -> None:
-    """Say that another has the queue by now; what was not committed before has no effect."""
+    """Log that another worker has the queue. Uncommitted results have no effect."""
     logger.warning(
-        "Work was given up: %s", lost, extra={"action": "lease_lost", "queue": lost.lease.queue_id}
+        "Uncommitted results for queue %s are discarded: %s",
+        lost.lease.queue_id,
+        lost,
+        extra={"action": "lease_lost", "queue": lost.lease.queue_id},
     )
 
 
 def give_back(lease: models.Lease, *, is_slow: bool = False) -> None:
-    """Let go of a queue after a failure, so that it need not wait for the end of the lease.
+    """Release a queue after a failure; it is due again in a second. Never raises ``DatabaseError``.
 
-    With ``is_slow`` nothing failed: whoever has a thread for slow work may have it at once.
+    With ``is_slow`` nothing failed: the queue is due at once, for a worker with a free slow thread.
     """
     try:
         models.ConversationQueue.objects.give_back(
             lease, after=0.0 if is_slow else _RETRY_DELAY, is_slow=is_slow
         )
     except DatabaseError:
-        logger.warning("A queue waits for the end of its lease", extra={"action": "lane_waits"})
+        logger.warning(
+            "Queue %s could not be released; it is due again when its lease ends",
+            lease.queue_id,
+            extra={"action": "lane_waits"},
+        )

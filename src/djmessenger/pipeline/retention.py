@@ -1,4 +1,4 @@
-"""What is not needed any more is removed, in chunks; what is still open never is."""
+"""Removal of old rows in chunks, by the ``DJM_KEEP_*`` settings; open rows are never removed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.settings import app_settings
 
 CHUNK = 1000
-"""Rows in one transaction: it holds locks for a moment only."""
+"""Rows in one transaction; small, because its locks delay the worker."""
 
 _DAY = datetime.timedelta(days=1)
 
@@ -26,16 +26,17 @@ ReplyState = models.Reply.State
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
-    """One kind of row that has had its time."""
+    """One kind of rows to remove."""
 
     what: str
+    """Name of the kind, as shown to the user."""
     rows: QuerySet[Any]
     remove: Callable[[QuerySet[Any]], int]
-    """Removes the rows of a chunk, or what they hold; gives how many."""
+    """Function that removes the rows of a chunk, or empties them, and returns their number."""
 
 
 def steps(now: datetime.datetime | None = None) -> list[Step]:
-    """Give what may go by the ``DJM_KEEP_*`` settings, in the order in which it should."""
+    """Return the rows that the ``DJM_KEEP_*`` settings allow to remove, in the order of removal."""
     now = now or timezone.now()
     keys = now - keys_kept()
     failed = now - app_settings.DJM_KEEP_FAILED
@@ -75,16 +76,19 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
 
 
 def keys_kept() -> datetime.timedelta:
-    """How long keys are kept: longer than an event is handled, or a replayed capture would be handled again."""
+    """Return the time for which dedup keys are kept, at least a day longer than ``DJM_MAX_EVENT_AGE``."""
+    # A captured callback is posted again after its key was removed. It must be too old to be handled by then.
+    # test_a_capture_that_is_replayed_after_a_purge_does_nothing
     return max(app_settings.DJM_KEEP_KEYS, app_settings.DJM_MAX_EVENT_AGE + _DAY)
 
 
 def purge(step: Step) -> Iterator[int]:
-    """Remove a step's rows, chunk by chunk, each in a transaction of its own; give how many after each."""
+    """Remove the rows of a step in chunks, each in its own transaction; yield the number of rows after each."""
     last = 0
     while chunk := list(step.rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
         with transaction.atomic():
-            # The conditions again, under a lock: a row may have been opened since it was chosen.
+            # Staff queue a failed row again after it was chosen and before it is removed. The conditions are checked
+            # again under the lock of the rows. test_a_row_that_opens_meanwhile_stays
             still = step.rows.filter(pk__in=chunk).select_for_update(of=("self",))
             removed = step.remove(
                 step.rows.model._default_manager.filter(pk__in=[row.pk for row in still.only("pk")])
@@ -101,7 +105,8 @@ def _callbacks(
     waiting = models.Messaging.objects.filter(
         callback=OuterRef("pk"), state__in=[EventState.NEW, EventState.PAUSED]
     )
-    # Without a body it is what is left of a person who was forgotten: its hash keeps the bytes from coming back.
+    # A callback without a body belonged to an erased person. Its hash stays, so that the same bytes are not stored
+    # and handled again.
     return models.Callback.objects.filter(
         Q(state=states.SPLIT, date_received__lt=split_before)
         | Q(state=states.QUARANTINED, date_received__lt=failed_before),
@@ -112,9 +117,10 @@ def _callbacks(
 def _events(
     states: list[EventState], before: datetime.datetime, keys_before: datetime.datetime | None
 ) -> QuerySet[models.Messaging]:
-    """Give closed events that are older. With ``keys_before`` they may go altogether, key and all.
+    """Return closed events received before a time, without kept events and events with open replies.
 
-    By both clocks: while Meta's own time of an event is fresh, or lies ahead, a replay of it would be handled.
+    With ``keys_before``, Meta's time of the event must be older too. A replay of an event with a fresh or future time
+    would be handled again if its key was removed.
     """
     open_replies = models.Reply.objects.filter(messaging=OuterRef("pk"), state__in=models.Reply.OPEN)
     rows = models.Messaging.objects.filter(
@@ -126,7 +132,7 @@ def _events(
 
 
 def _replies(states: list[ReplyState], before: datetime.datetime) -> QuerySet[models.Reply]:
-    """Give finished replies that are older, but for those that answer an event which is kept."""
+    """Return finished replies that were sent before a time, without those to kept events."""
     return models.Reply.objects.filter(
         Q(messaging=None) | Q(messaging__is_kept=False), state__in=states, date_sent__lt=before
     )

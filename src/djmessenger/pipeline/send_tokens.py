@@ -1,4 +1,7 @@
-"""Send tokens: the mark in a message's metadata by which its echo proves which attempt Meta accepted."""
+"""Send tokens: short texts in the ``metadata`` of messages. The echo of a message returns the token of its attempt.
+
+Without a token, no echo proves that Meta accepted an attempt (test_without_the_send_token_no_echo_settles_a_reply).
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,12 @@ LONGEST = 64
 
 
 def token_of(reply: uuid.UUID, number: int) -> str:
-    """Name an attempt: opaque, of no meaning outside this database."""
+    """Return the send token of an attempt; it has no meaning outside this database."""
     return f"{_PREFIX}{reply.hex}.{number}"
 
 
 def with_token(data: dict[str, Any], token: str) -> dict[str, Any]:
-    """Give the body with the token in front of the message's metadata, an author's own after it."""
+    """Return the body with the token before the author's own metadata; a body without a message is unchanged."""
     if "message" not in data:
         return data
     author_metadata = data["message"].get("metadata", "")
@@ -29,7 +32,7 @@ def with_token(data: dict[str, Any], token: str) -> dict[str, Any]:
 
 
 def split_token(metadata: str) -> tuple[str, str]:
-    """Give the token that leads the metadata of an echo, and the author's own metadata after it."""
+    """Return the send token of an echo's metadata, empty if there is none, and the author's own metadata."""
     if not metadata.startswith(_PREFIX):
         return "", metadata
     token, _, author_metadata = metadata.partition(" ")

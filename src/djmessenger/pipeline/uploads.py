@@ -1,6 +1,6 @@
-"""Files on this machine: uploaded once for each Page, then sent by their id until that expires.
+"""Uploads of local files: once for each Page and content, then sent by attachment id until the id expires.
 
-An upload shows nobody anything, so one of which no answer came is simply made again.
+An upload is not visible to the person. An upload without an answer is therefore repeated.
 """
 
 from __future__ import annotations
@@ -19,20 +19,25 @@ UNKNOWN_ATTACHMENT = (100, 2018074)
 """Code and subcode for an attachment id that is not, or no longer, this Page's (Send API, "Error codes")."""
 
 _locks = [threading.Lock() for _ in range(16)]
-"""By hash: threads that want the same file wait for the one that uploads it."""
+"""Locks by the hash of the content: a second thread with the same file waits for the upload of the first.
+
+Without them, threads that send one file to many persons upload it once each
+(test_threads_that_want_the_same_file_upload_it_once).
+"""
 
 
 def has_file(data: Mapping[str, Any]) -> bool:
-    """Whether the body names a file on this machine."""
+    """Return whether the body names a local file."""
     return pending_file(data) is not None
 
 
 def with_file(client: graph.Client, page: models.Page, data: dict[str, Any]) -> dict[str, Any]:
-    """Give the body as it can be sent: the file it names is uploaded, unless this Page has it at Meta already.
+    """Return the body with an attachment id in place of a local file; upload the file if the Page has no valid id.
 
-    Not to be called in a transaction. Raises ``OSError`` where the file cannot be read, and a ``GraphError`` that
-    is never of unknown fate where the upload fails.
+    Must run outside a transaction, which would stay open for the whole upload. Raises ``OSError`` if the file cannot
+    be read, and a ``GraphError`` if the upload fails. Its fate is never unknown.
     """
+    # test_no_transaction_is_open_while_meta_is_asked
     file = pending_file(data)
     if file is None:
         return data
@@ -51,6 +56,8 @@ def with_file(client: graph.Client, page: models.Page, data: dict[str, Any]) -> 
                     timeout=app_settings.DJM_UPLOAD_TIMEOUT,
                 )
             except errors.UnknownFate as error:
+                # No message was sent, so the reply is retried instead of waiting for an echo that cannot come.
+                # test_an_upload_of_unknown_fate_is_made_again
                 raise _repeatable(error) from None
             row = models.UploadedFile.objects.keep(page, digest, file.kind, attachment_id)
     return with_attachment_id(data, row.attachment_id)
@@ -69,6 +76,6 @@ def _repeatable(error: errors.UnknownFate) -> errors.RetryLater:
 
 
 def forget(page: models.Page, body: Mapping[str, Any]) -> None:
-    """Drop the id that this body was sent with, so that the file is uploaded anew."""
+    """Delete the attachment id in this body, so that the next attempt uploads the file again."""
     attachment_id = body["message"]["attachment"]["payload"]["attachment_id"]
     models.UploadedFile.objects.filter(page=page, attachment_id=attachment_id).delete()
