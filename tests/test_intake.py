@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import random
 import threading
 
@@ -210,6 +211,24 @@ def test_a_flood_is_stored_and_ignored_with_the_reason_and_other_people_are_serv
     ignored = models.Messaging.objects.filter(state="ignored")
     assert ignored.count() == 4
     assert "3 events" in ignored[0].reason
+
+
+def test_an_older_event_does_not_move_the_window_back():
+    at = tools.now_ms()
+    tools.receive(tools.text("m_new", at=at))
+    before = models.Conversation.objects.get().date_last_inbound
+    tools.receive(tools.text("m_old", at=at - 60_000))
+    assert models.Conversation.objects.get().date_last_inbound == before is not None
+
+
+def test_the_time_of_the_last_callback_is_written_once_a_minute():
+    tools.receive(tools.text("m_1"))
+    first = models.Page.objects.get().date_last_callback
+    tools.receive(tools.text("m_2"))
+    assert models.Page.objects.get().date_last_callback == first is not None
+    models.Page.objects.update(date_last_callback=first - datetime.timedelta(minutes=2))
+    tools.receive(tools.text("m_3"))
+    assert models.Page.objects.get().date_last_callback > first
 
 
 def test_a_repeated_echo_does_not_change_the_lag_of_echoes():

@@ -401,6 +401,8 @@ def test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo(made, emulator):
     models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
     models.ConversationQueue.objects.wake([made.pk], tools.OUT)
     outbox._release_waiting([(lease, head)])
+    reply.refresh_from_db()
+    assert (reply.state, reply.not_before) == ("queued", None)
     assert tools.queue_of(made, tools.OUT).ready_at is not None
 
 
@@ -569,6 +571,20 @@ def test_a_new_token_ends_the_pause_of_a_dead_one(made, person, emulator, settin
     assert (page.paused_until, page.paused_token, person.texts) == (None, "", ["hi"])
 
 
+def test_a_pause_under_a_new_token_is_not_ended_with_the_pause_of_the_old_one(made, monkeypatch):
+    until = timezone.now() + datetime.timedelta(hours=1)
+    models.Page.objects.update(paused_until=until, paused_token="old")
+
+    def refused_meanwhile(self, page):
+        models.Page.objects.update(paused_token="new")
+        return "new"
+
+    outbox = bot.get_engine().outbox
+    monkeypatch.setattr(type(outbox), "_token_of", refused_meanwhile)
+    assert outbox.resume() == 0
+    assert models.Page.objects.get().paused_until == until
+
+
 def test_a_pause_that_ends_during_a_release_does_not_delay_the_queue(made, person, settings):
     token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
     tools.queue(made)
@@ -650,16 +666,29 @@ def test_a_worker_that_loses_its_lease_in_the_call_commits_the_message_id(made, 
     assert (reply.state, reply.mid, models.Attempt.objects.count()) == ("sent", reply.attempts.get().mid, 1)
 
 
-def test_a_reply_that_staff_changed_during_the_call_keeps_their_change(made, emulator):
+@pytest.mark.parametrize("is_accepted", [True, False])
+def test_a_reply_that_staff_changed_during_the_call_keeps_their_change(is_accepted, made, emulator):
     class Meanwhile(EmulatorTransport):
         def send(self, request, /):
             models.Reply.objects.update(state="failed", error="taken back by staff")
+            if is_accepted:
+                return super().send(request)
             raise errors.NotSent("no connection")
 
     bot.use_transport(Meanwhile(emulator))
     tools.queue(made)
     tools.send(bot.get_engine(), made)
-    assert models.Reply.objects.get().error == "taken back by staff"
+    reply = models.Reply.objects.get()
+    assert (reply.state, reply.error) == ("failed", "taken back by staff")
+
+
+def test_a_reply_that_staff_changed_before_its_attempt_is_not_sent(made):
+    tools.queue(made)
+    outbox, lease = bot.get_engine().outbox, tools.claim(made, tools.OUT)
+    next_row = outbox._next_rows([lease])[made.pk]
+    models.Reply.objects.update(state="failed")
+    assert outbox._commit_attempts([(lease, next_row)], Deadline(60)) == []
+    assert (fates(), outcomes()) == (["failed"], [])
 
 
 @pytest.mark.django_db(transaction=True)

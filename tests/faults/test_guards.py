@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 import types
+from pathlib import Path
 
 import pytest
 from django.db import IntegrityError, transaction
@@ -27,6 +29,8 @@ from djmessenger.sql import Prepared
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -403,3 +407,14 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
     without(inbox, "_waiting", lambda: waiting().order_by("id"))
     without(inbox, "_NEXT_ROWS", Prepared(models.Messaging, inbox._next_rows))
     assert head() == "m_late"
+
+
+def test_each_test_that_a_comment_names_exists():
+    """A comment on a guard names the test that fails without it, so a renamed test must be renamed there too."""
+    names = set()
+    for path in (ROOT / "src" / "djmessenger").rglob("*.py"):
+        named = re.findall(r"#.*|\(test_[^)]+\)", path.read_text(encoding="utf-8"))
+        names |= set(re.findall(r"\btest_\w+(?![\w.]*\.py)", " ".join(named)))
+    tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
+    assert "test_the_fence_refuses_a_worker_whose_lease_expired" in tests
+    assert sorted(name for name in names if not re.search(rf"def {name}\(", tests)) == []

@@ -603,6 +603,7 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
     now = timezone.now()
     # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
     # keeps an event that was delayed at Meta from moving the window back.
+    # test_an_older_event_does_not_move_the_window_back
     update_each(
         models.Conversation,
         ["date_last_inbound", "date_last_activity"],
@@ -624,6 +625,7 @@ def _note_activity(rows: list[models.Messaging], participants: _Participants) ->
             lag = lags[page.pk]
             changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
         # All splits of a Page would wait for the lock of its one row. One write a minute is precise enough.
+        # test_the_time_of_the_last_callback_is_written_once_a_minute
         if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
             changes["date_last_callback"] = now
         if changes:

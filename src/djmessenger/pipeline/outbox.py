@@ -383,6 +383,7 @@ class Outbox:
             with transaction.atomic():
                 # The new token may have been refused meanwhile, which pauses the Page under that token. The update
                 # ends only the pause that was read.
+                # test_a_pause_under_a_new_token_is_not_ended_with_the_pause_of_the_old_one
                 resumed += models.Page.objects.filter(pk=page.pk, paused_token=page.paused_token).update(
                     paused_until=None, pause_reason="", paused_token=""
                 )
@@ -590,6 +591,8 @@ class Outbox:
             pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in still_leased]
             replies = [reply for _, reply in pairs]
             rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
+            # Staff take a reply back after it was read and before this commit. It must not be sent then.
+            # test_a_reply_that_staff_changed_before_its_attempt_is_not_sent
             names = ["state", "observed_wait", "not_before"]
             if len(update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
                 transaction.set_rollback(True)
@@ -732,6 +735,7 @@ class Outbox:
             rows = models.Reply.objects.filter(pk=reply.pk, state=reply.state)
             if not rows.update(state=state, error=error, **facts):
                 # Staff changed the reply since it was read, and their change counts.
+                # test_a_reply_that_staff_changed_during_the_call_keeps_their_change
                 return
             reply.state, reply.error = state, error
             for name in {"mid", "response", "status_code", "date_sent"} & set(facts):
@@ -856,6 +860,7 @@ class Outbox:
             passed = 0.0 if due is None or unseen else _CHECK_INTERVAL
             rows.append((reply.pk, reply.observed_wait + passed, reply.not_before))
         # Staff may have changed a reply since it was read, and their change counts.
+        # test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo
         update_each(models.Reply, ["observed_wait", "not_before"], rows, where="state = 'unknown'")
 
     @staticmethod
