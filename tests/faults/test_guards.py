@@ -413,7 +413,7 @@ def test_each_test_that_a_comment_names_exists():
     """A comment on a guard names the test that fails without it, so a renamed test must be renamed there too."""
     names = set()
     for path in (ROOT / "src" / "djmessenger").rglob("*.py"):
-        named = re.findall(r"#.*|\(test_[^)]+\)", path.read_text(encoding="utf-8"))
+        named = re.findall(r"#.*|\(test_\w+(?:,\s+test_\w+)*\)", path.read_text(encoding="utf-8"))
         names |= set(re.findall(r"\btest_\w+(?![\w.]*\.py)", " ".join(named)))
     tests = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py"))
     assert "test_the_fence_refuses_a_worker_whose_lease_expired" in tests
