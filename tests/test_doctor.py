@@ -146,7 +146,7 @@ class TestWithoutTheNetwork:
         )
         code, printed = run()
         assert (code, line(printed, "database")[0]) == (1, "fail")
-        assert line(printed, "Meta was not asked")[0] == "warn"
+        assert line(printed, "not examined, because")[0] == "warn"
         assert bot_.world.calls == []
 
     def test_a_dispatcher_for_tests(self, bot_):
@@ -266,7 +266,7 @@ class TestOverTheNetwork:
 
     def test_a_page_that_is_not_subscribed(self, bot_):
         bot_.page.subscribed_fields = set()
-        status, cure = line(run()[1], "fields", "nothing comes")
+        status, cure = line(run()[1], "fields", "no callback comes")
         assert status == "fail"
         assert "subscribe" in cure
 
@@ -282,7 +282,7 @@ class TestOverTheNetwork:
     def test_an_app_without_a_webhook(self, bot_):
         bot_.app.callback_url = ""
         printed = run()[1]
-        assert line(printed, "webhook", "nothing comes")[0] == "fail"
+        assert line(printed, "webhook", "no callback comes")[0] == "fail"
         assert line(printed, "callback", "not called")[0] == "warn"
 
     def test_a_webhook_at_another_path(self, bot_):
@@ -307,7 +307,7 @@ class TestOverTheNetwork:
             (urllib3.exceptions.HTTPError("certificate"), "cannot be reached", "certificate"),
             ((403, ""), "refuses the verify token", "DJM_ENDPOINT_VERIFY_TOKEN"),
             ((302, ""), "answers 302", "redirect"),
-            ((200, "<html>"), "answers 200, and not with the challenge", "log in"),
+            ((200, "<html>"), "answers 200, but not with the challenge", "log in"),
         ],
     )
     def test_a_callback_that_does_not_answer(self, bot_, outside, said, cure):
@@ -332,7 +332,7 @@ class TestOverTheNetwork:
 
     def test_a_version_that_meta_no_longer_serves(self, bot_):
         bot_.settings.DJM_GRAPH_VERSION = "v20.0"
-        assert line(run()[1], "v20.0 was asked for, and v21.0 answered")[0] == "warn"
+        assert line(run()[1], "Meta answered with v21.0 instead of v20.0")[0] == "warn"
 
     def test_all_pages(self, bot_):
         bot_.settings.DJM_PAGES = {"104233987650099": {"token": bot_.settings.DJM_PAGE_ACCESS_TOKEN}}
@@ -351,7 +351,7 @@ def test_an_instagram_account_behind_a_page(bot_):
     bot_.page.permissions.add("instagram_manage_messages")
     code, printed = run()
     assert code == 0, printed
-    assert line(printed, "page  ", "the one that is configured")[0] == "ok"
+    assert line(printed, "page  ", "is the configured Page")[0] == "ok"
     assert line(printed, "the Page has the 3 fields")[0] == "ok"
 
 

@@ -141,7 +141,7 @@ class TestApply:
         meta.take_sent()
         settings.DJM_PROFILE = {"get_started": "START", "commands": [], "ice_breakers": None}
         _code, printed = run("plan")
-        assert "left alone, for it is not declared: whitelisted_domains" in printed
+        assert "not declared, so not changed: whitelisted_domains" in printed
         run("apply")
         ((method, body),) = meta.take_sent()
         assert (method, set(body["fields"])) == ("DELETE", {"commands", "ice_breakers"})
@@ -259,7 +259,7 @@ class TestBudget:
         assert code == 0
         assert meta.waits == [600.0]
         assert "10 calls in 10 minutes" in printed
-        assert "going on in 600 seconds" in printed
+        assert "the next call follows in 600 seconds" in printed
         assert set(meta.profile) == set(FULL)
 
     def test_it_counts_its_own_calls_and_waits_only_as_long_as_needed(self):
@@ -312,7 +312,7 @@ class TestRollback:
         assert meta.profile["greeting"][0]["text"] == "One"
         run("rollback")
         assert meta.profile == {}
-        assert "no change that could be taken back" in run("rollback")[1]
+        assert "no change to revert" in run("rollback")[1]
 
     def test_restores_only_what_the_change_touched(self, meta, settings):
         run("apply")
@@ -499,8 +499,8 @@ class TestDeclaration:
     @pytest.mark.parametrize(
         ("declared", "said"),
         [
-            ({"greetings": "Hi"}, "DJM_PROFILE.greetings: is not known; known are"),
-            ({"pages": {"1": {"menu": []}}}, "DJM_PROFILE.pages.1.menu: is not known"),
+            ({"greetings": "Hi"}, "DJM_PROFILE.greetings: is unknown; the keys are"),
+            ({"pages": {"1": {"menu": []}}}, "DJM_PROFILE.pages.1.menu: is unknown"),
             ({"pages": []}, "DJM_PROFILE.pages"),
             ({"pages": {"1": 2}}, "DJM_PROFILE.pages.1"),
         ],

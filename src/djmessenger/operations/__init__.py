@@ -1,1 +1,1 @@
-"""Internal: operations of commands, system checks and admin pages on Pages, profiles, rows and the installation."""
+"""Internal: work of commands, system checks and admin pages on Pages, profiles, rows and the installation."""

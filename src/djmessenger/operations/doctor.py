@@ -1,4 +1,4 @@
-"""What ``manage.py djmessenger doctor`` says of one link of the chain from a person to an answer."""
+"""Finding of ``manage.py djmessenger doctor`` about one link of the chain from a person to a reply."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 
 class Finding(NamedTuple):
-    """One line of the report."""
+    """One line of the report: status, link, finding, and the cure if there is something to do."""
 
     status: str
     link: str
@@ -17,7 +17,7 @@ class Finding(NamedTuple):
 
 
 def span(seconds: float) -> str:
-    """Say how long a time is."""
+    """Return a number of seconds as a readable text: 3 days, 5 hours, 40 seconds."""
     for size, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {name}"

@@ -1,4 +1,4 @@
-"""The links that need no network: settings, version, database, dispatcher, queues, what came last."""
+"""Examination of the links that need no network: settings, version, database, dispatcher, queues, last callbacks."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from djmessenger.pipeline.dispatch import InlineDispatcher, WorkerDispatcher
 from djmessenger.settings import app_settings
 
 LAG_WARN, LAG_FAIL = 60.0, 600.0
-"""Seconds for which something may wait."""
+"""Seconds of waiting in a queue that are worth a warning, and that are a failure."""
 QUIET = datetime.timedelta(days=7)
-"""So long without a callback is worth a look."""
+"""Time without a callback that is worth a warning."""
 
 
 @dataclass
 class LocalDoctor:
-    """Examines this installation."""
+    """The examination of this installation, without the network."""
 
     now: Callable[[], datetime.datetime] = timezone.now
 
     def findings(self) -> Iterator[Finding]:
-        """Examine what needs no network."""
+        """Examine the links one after the other and yield the findings."""
         yield from self._settings()
         yield self._version()
         database = self._database()
@@ -52,23 +52,23 @@ class LocalDoctor:
             status = FAIL if item.level >= system_checks.ERROR else WARN
             yield Finding(status, "settings", f"{item.id}: {item.msg}", item.hint or "")
         if not found:
-            yield Finding(OK, "settings", "the system checks find nothing")
+            yield Finding(OK, "settings", "the system checks find no problem")
         if settings.DEBUG:
             yield Finding(
-                WARN, "settings", "DEBUG is on: made-up secrets serve where none are set",
-                "Set DEBUG = False where people write to the bot.",
+                WARN, "settings", "DEBUG is on: generated secrets are used if none are set",
+                "Set DEBUG = False on a server to which people write.",
             )  # fmt: skip
 
     def _version(self) -> Finding:
         version = app_settings.DJM_GRAPH_VERSION
         row = rulebook.rows().get(f"graph.{version}")
-        cure = "Set DJM_GRAPH_VERSION; docs/graph-versions.md says how to move."
+        cure = "Set DJM_GRAPH_VERSION; docs/graph-versions.md describes the steps."
         if row is None:
             return Finding(
-                WARN, "version", f"{version} is not in the rulebook, so its end is not known", cure
+                WARN, "version", f"{version} is not in the rulebook, so its end date is unknown", cure
             )
         if row.until is None:
-            return Finding(OK, "version", f"{version}, no end announced (read {row.date})")
+            return Finding(OK, "version", f"{version}; Meta had announced no end date on {row.date}")
         days = (row.until - self.now().date()).days
         if days <= 0:
             return Finding(FAIL, "version", f"{version} ended on {row.until}", cure)
@@ -81,13 +81,13 @@ class LocalDoctor:
             executor = MigrationExecutor(connections["default"])
             waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
         except DatabaseError as error:
-            return Finding(
-                FAIL, "database", f"it does not answer: {type(error).__name__}", "Check DATABASES."
-            )
+            return Finding(FAIL, "database", f"no connection: {type(error).__name__}", "Check DATABASES.")
         mine = [migration for migration, _back in waiting if migration.app_label == "djmessenger"]
         if mine:
-            return Finding(FAIL, "database", "its tables are not up to date", "Run manage.py migrate.")
-        return Finding(OK, "database", "it answers and is migrated")
+            return Finding(
+                FAIL, "database", "migrations of djmessenger are missing", "Run manage.py migrate."
+            )
+        return Finding(OK, "database", "connected, and all migrations are applied")
 
     def _dispatcher(self) -> Finding:
         name = app_settings.DJM_DISPATCHER
@@ -97,14 +97,14 @@ class LocalDoctor:
             return Finding(FAIL, "dispatcher", str(error), "Set DJM_DISPATCHER.")
         if issubclass(kind, InlineDispatcher):
             return Finding(
-                WARN, "dispatcher", f"{name}: events are handled while Meta waits for the answer",
-                "Outside of tests set DJM_DISPATCHER to embedded or worker.",
+                WARN, "dispatcher", f"{name}: events are handled inside the request, while Meta waits for the answer",
+                "On a server set DJM_DISPATCHER to embedded or worker.",
             )  # fmt: skip
         if issubclass(kind, WorkerDispatcher):
             return Finding(
                 OK,
                 "dispatcher",
-                f"{name}: the work is done by manage.py djmessenger worker; the queues below show it",
+                f"{name}: manage.py djmessenger worker does the work; the queues below show if it runs",
             )
         return Finding(OK, "dispatcher", name)
 
@@ -126,14 +126,14 @@ class LocalDoctor:
             yield self._lag(
                 "events for slow rules",
                 slow.values_list("ready_at", flat=True),
-                "Give manage.py djmessenger worker more --slow-threads; a rule's timeout ends what hangs.",
+                "Start manage.py djmessenger worker with more --slow-threads; give rules that hang a timeout.",
             )
 
     def _lag(
         self,
         name: str,
         moments: Any,
-        advice: str = "Start manage.py djmessenger worker, or one more; look into the log for what holds it up.",
+        advice: str = "Start manage.py djmessenger worker, or one more; the log shows failures.",
     ) -> Finding:
         first = moments.first()
         if first is None:
@@ -143,7 +143,7 @@ class LocalDoctor:
         return Finding(
             status,
             "queue",
-            f"{name} wait, {moments.count()} of them, the first for {span(lag)}",
+            f"{name} wait: {moments.count()}, the oldest for {span(lag)}",
             advice if status != OK else "",
         )
 
@@ -152,13 +152,13 @@ class LocalDoctor:
         if not pages:
             yield Finding(
                 WARN, "callbacks", "none has come yet",
-                "Write to the Page. Where nothing comes, the links further down say why.",
+                "Write to the Page. If nothing comes, the findings below show the reason.",
             )  # fmt: skip
         for page in pages:
             if page.paused_until is not None and page.paused_until > self.now():
                 yield Finding(
                     FAIL, "page", f"{page}: nothing is sent before {page.paused_until:%Y-%m-%d %H:%M %Z}",
-                    page.pause_reason or "The log says why.",
+                    page.pause_reason or "The log contains the reason.",
                 )  # fmt: skip
             last = page.date_last_callback
             if last is None:
@@ -169,8 +169,8 @@ class LocalDoctor:
                 WARN if since > QUIET else OK,
                 "callbacks",
                 f"{page}: the last came {span(since.total_seconds())} ago",
-                "Write to the Page. After an hour of failures Meta ends the subscription: "
-                "manage.py djmessenger subscribe begins it again."
+                "Write to the Page. After an hour of failures Meta ends the subscription; "
+                "manage.py djmessenger subscribe starts it again."
                 if since > QUIET
                 else "",
             )

@@ -1,4 +1,4 @@
-"""The links that only Meta, or somebody outside, can tell of: token, app, fields, callback, clock."""
+"""Examination of the links that need the network: token, app, webhook fields, callback, clock."""
 
 from __future__ import annotations
 
@@ -22,30 +22,31 @@ from djmessenger.settings import app_settings
 INSTAGRAM = models.Page.Channel.INSTAGRAM
 ON_MESSENGER = ("pages_messaging", "pages_manage_metadata")
 ON_INSTAGRAM = ("instagram_manage_messages", "pages_manage_metadata")
-"""Scopes without which nothing is sent, or nothing can be subscribed."""
+"""Scopes that are needed to send messages and to subscribe to webhook fields."""
 GRANTED = frozenset({"live", "approved", "granted"})
-"""Statuses of a permission that went through App Review."""
+"""Statuses of a permission that App Review granted."""
 SKEW_WARN, SKEW_FAIL = 5.0, 60.0
-"""Seconds by which this machine's clock may differ from Meta's."""
+"""Seconds of difference from Meta's clock that are worth a warning, and that are a failure."""
 EXPIRES_SOON = datetime.timedelta(days=14)
+"""Time before the end of a token that is worth a warning."""
 
 Fetch = Callable[[str], tuple[int, str]]
-"""Gets a page from outside: status and text. Raises ``OSError`` or an error of the HTTP client."""
+"""Function that gets a url and returns status and text. Raises ``OSError`` or an error of the HTTP client."""
 
 
 class _Stop(Exception):
-    """What follows cannot be asked."""
+    """The token does not work, so the following links cannot be examined."""
 
 
 def fetch(url: str) -> tuple[int, str]:
-    """Get a page: no redirect is followed, nothing is repeated, and ten seconds are enough."""
+    """Get a url and return status and text. No redirect, no retry, a time limit of ten seconds."""
     answer = urllib3.request("GET", url, redirect=False, retries=False, timeout=10.0)
     return answer.status, answer.data[:1000].decode("utf-8", "replace")
 
 
 @dataclass
 class RemoteDoctor:
-    """Examines one Page and its app. ``url`` is the address of the webhook, where Meta does not tell it."""
+    """The examination of one Page and its app. ``url`` replaces the address of the webhook that Meta returns."""
 
     page_id: str = ""
     url: str = ""
@@ -53,12 +54,12 @@ class RemoteDoctor:
     now: Callable[[], datetime.datetime] = timezone.now
 
     def findings(self) -> Iterator[Finding]:
-        """Examine what only Meta, or somebody outside, can tell."""
+        """Examine the links one after the other and yield the findings."""
         try:
             page = page_of(self.page_id)
             client = bot.get_client(page)
         except DJMException as error:
-            yield Finding(FAIL, "token", str(error), "Set it, then run this again.")
+            yield Finding(FAIL, "token", str(error), "Set the token, then run the command again.")
             return
         try:
             yield from self._token(client, page)
@@ -69,15 +70,15 @@ class RemoteDoctor:
             yield from self._clock(client)
 
     def _token(self, client: graph.Client, page: models.Page) -> Iterator[Finding]:
-        """Ask who the token is."""
+        """Read the Page of the token from Graph. Raises ``_Stop`` if Graph refuses."""
         is_linked = page.configured("channel") == INSTAGRAM and not page.has_instagram_login()
         names = "id,name,instagram_business_account" if is_linked else "id,name"
         names = "id,user_id,username" if page.has_instagram_login() else names
         try:
             me = client.execute(graph.Call("GET", "me", params={"fields": names}))
         except graph.TokenError as error:
-            said = f"Meta refuses it: {error.code}/{error.subcode}, {error.message}"
-            yield Finding(FAIL, "token", said, error.action)
+            refusal = f"Meta refuses the token: {error.code}/{error.subcode}, {error.message}"
+            yield Finding(FAIL, "token", refusal, error.action)
             raise _Stop from error
         except graph.GraphError as error:
             yield Finding(FAIL, "graph", str(error), error.action)
@@ -87,25 +88,25 @@ class RemoteDoctor:
         ids = [me.get("id"), me.get("user_id"), account.get("id") if isinstance(account, Mapping) else None]
         known = [str(value) for value in ids if value]
         name = me.get("name") or me.get("username") or ""
-        yield Finding(OK, "token", f"it is valid, and that of the Page {name} ({', '.join(known)})")
+        yield Finding(OK, "token", f"valid; it belongs to the Page {name} ({', '.join(known)})")
         if page.page_id and page.page_id not in known:
             yield Finding(
-                FAIL, "page", f"the token is that of the Page {', '.join(known)}, and {page.page_id} is configured",
-                "Generate a token for the right Page (App Dashboard, Messenger, API setup), or mend DJM_PAGE_ID.",
+                FAIL, "page", f"the token belongs to the Page {', '.join(known)}, but {page.page_id} is configured",
+                "Generate a token for the right Page (App Dashboard, Messenger, API setup), or correct DJM_PAGE_ID.",
             )  # fmt: skip
         elif page.page_id:
-            yield Finding(OK, "page", "the token's Page is the one that is configured")
+            yield Finding(OK, "page", "the Page of the token is the configured Page")
         if client.served_version not in {"", client.version}:
             yield Finding(
-                WARN, "version", f"{client.version} was asked for, and {client.served_version} answered",
-                "Set DJM_GRAPH_VERSION; docs/graph-versions.md says how to move.",
+                WARN, "version", f"Meta answered with {client.served_version} instead of {client.version}",
+                "Set DJM_GRAPH_VERSION; docs/graph-versions.md describes the steps.",
             )  # fmt: skip
 
     def _app(self, client: graph.Client, page: models.Page) -> Iterator[Finding]:
         try:
             app = bot.get_app_client(page)
         except DJMException as error:
-            yield Finding(WARN, "app", "scopes, mode and webhook of the app were not looked at", str(error))
+            yield Finding(WARN, "app", "scopes, mode and webhook of the app were not examined", str(error))
             yield from self._fields(client, None, page)
             yield from self._callback("")
             return
@@ -115,8 +116,9 @@ class RemoteDoctor:
         except graph.GraphError as error:
             wrong = isinstance(error, (graph.TokenError, graph.MessageRejected))
             yield Finding(
-                FAIL, "secret", f"Meta does not take DJM_APP_ID with DJM_APP_SECRET: {error}" if wrong else str(error),
-                "Copy both from the App Dashboard (App settings, Basic); a secret that was reset is another one."
+                FAIL, "secret",
+                f"Meta refuses DJM_APP_ID with DJM_APP_SECRET: {error}" if wrong else str(error),
+                "Copy both from the App Dashboard (App settings, Basic); a reset changes the secret."
                 if wrong else error.action,
             )  # fmt: skip
             yield from self._fields(client, None, page)
@@ -132,15 +134,15 @@ class RemoteDoctor:
             yield Finding(
                 FAIL,
                 "token",
-                f"Meta calls it invalid: {info.problem or 'no reason'}",
+                f"invalid, Meta's reason: {info.problem or 'none'}",
                 graph.TokenError.action,
             )
         if info.app_id and info.app_id != page.get_app_id():
             yield Finding(
                 FAIL,
                 "token",
-                f"it was made for the app {info.app_id}",
-                f"Generate one for the app {page.get_app_id()}.",
+                f"it belongs to the app {info.app_id}",
+                f"Generate a token for the app {page.get_app_id()}.",
             )
         needed: tuple[str, ...] = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
         if app_settings.DJM_LOOK_UP_UNSURE:
@@ -149,8 +151,8 @@ class RemoteDoctor:
         if missing:
             yield Finding(
                 FAIL, "scopes", f"the token lacks {', '.join(missing)}",
-                "Connect the Page again in the App Dashboard and grant them; for people without a role they need App "
-                "Review too.",
+                "Connect the Page again in the App Dashboard and grant them. To answer people without a role on the "
+                "app, App Review must grant them too.",
             )  # fmt: skip
         else:
             yield Finding(OK, "scopes", ", ".join(needed))
@@ -158,28 +160,28 @@ class RemoteDoctor:
             if moment is not None and moment - self.now() < EXPIRES_SOON:
                 yield Finding(
                     WARN, "token", f"the {name} ends on {moment:%Y-%m-%d}",
-                    "Generate a token from a long-lived one of a person; such a token of a Page does not expire.",
+                    "Generate the Page token from a long-lived user token; such a Page token does not expire.",
                 )  # fmt: skip
 
     def _mode(self, app: graph.Client) -> Iterator[Finding]:
         try:
             status = app.app_permissions().get("pages_messaging", "")
         except graph.GraphError as error:
-            yield Finding(WARN, "mode", f"it could not be asked: {error}", error.action)
+            yield Finding(WARN, "mode", f"it could not be read: {error}", error.action)
             return
         if status in GRANTED:
-            yield Finding(OK, "mode", f"pages_messaging went through App Review ({status})")
+            yield Finding(OK, "mode", f"App Review granted pages_messaging ({status})")
         else:
             yield Finding(
                 WARN, "mode", "the app is in development, or has Standard Access: only people with a role on the app "
-                "(administrators, developers, testers) get answers",
-                "Write from such an account until the review is done; docs/app-review.md says what to hand in.",
+                "(administrators, developers, testers) get replies",
+                "Write from such an account until App Review is done; docs/app-review.md describes the request.",
             )  # fmt: skip
 
     def _fields(self, client: graph.Client, app: graph.Client | None, page: models.Page) -> Iterator[Finding]:
         try:
             wanted = wanted_fields(page)
-        except Exception as error:  # noqa: BLE001 - whatever a policy of the project raises
+        except Exception as error:  # noqa: BLE001 - a policy of the project may raise anything
             yield Finding(
                 FAIL, "fields", f"the policy cannot be built: {type(error).__name__}", "Run manage.py check."
             )
@@ -188,7 +190,7 @@ class RemoteDoctor:
         try:
             present = subscribed_fields(client, page.get_app_id())
             if not present:
-                yield Finding(FAIL, "fields", "the Page is not subscribed, so nothing comes", cure)
+                yield Finding(FAIL, "fields", "the Page is not subscribed, so no callback comes", cure)
             elif wanted - present:
                 yield Finding(FAIL, "fields", f"the Page lacks {', '.join(sorted(wanted - present))}", cure)
             else:
@@ -202,8 +204,8 @@ class RemoteDoctor:
             yield Finding(
                 FAIL if missing else OK,
                 "fields",
-                f"the app lacks {', '.join(missing)}" if missing else "the app has them too",
-                "Tick them in the App Dashboard (Messenger, Webhooks): both levels have to agree."
+                f"the app lacks {', '.join(missing)}" if missing else "the app has these fields too",
+                "Tick them in the App Dashboard (Messenger, Webhooks); Meta delivers only fields set at both levels."
                 if missing
                 else "",
             )
@@ -213,19 +215,19 @@ class RemoteDoctor:
         try:
             found = next((item for item in app.app_subscriptions() if item.object == wanted), None)
         except graph.GraphError as error:
-            yield Finding(WARN, "webhook", f"it could not be asked: {error}", error.action)
+            yield Finding(WARN, "webhook", f"it could not be read: {error}", error.action)
             return
         if found is None:
             yield Finding(
-                FAIL, "webhook", "the app has no webhook, so nothing comes",
+                FAIL, "webhook", "the app has no webhook, so no callback comes",
                 "Enter address and verify token in the App Dashboard (Messenger, Webhooks).",
             )  # fmt: skip
         elif found.active is False:
-            yield Finding(FAIL, "webhook", "Meta switched it off", "Save it again in the App Dashboard.")
+            yield Finding(FAIL, "webhook", "Meta disabled the webhook", "Save it again in the App Dashboard.")
         elif urlsplit(found.callback_url).path.strip("/") != app_settings.DJM_ENDPOINT.strip("/"):
             yield Finding(
-                WARN, "webhook", f"Meta posts to {found.callback_url}, and DJM_ENDPOINT is {app_settings.DJM_ENDPOINT}",
-                "Fine where urls.py includes djmessenger below a prefix; else enter the right address.",
+                WARN, "webhook", f"Meta posts to {found.callback_url}, but DJM_ENDPOINT is {app_settings.DJM_ENDPOINT}",
+                "Correct if urls.py includes djmessenger below a prefix; otherwise enter the right address.",
             )  # fmt: skip
         yield from self._callback(found.callback_url if found is not None else "")
 
@@ -233,13 +235,15 @@ class RemoteDoctor:
         url = self.url or url
         if not url:
             yield Finding(
-                WARN, "callback", "its address is not known, so it was not called",
-                "Give it: manage.py djmessenger doctor --url https://your.site/...",
+                WARN, "callback", "its address is unknown, so it was not called",
+                "Run manage.py djmessenger doctor --url https://your.site/...",
             )  # fmt: skip
             return
         parts = urlsplit(url)
         if parts.scheme != "https":
-            yield Finding(FAIL, "callback", f"{url} is not https", "Meta posts to https alone.")
+            yield Finding(
+                FAIL, "callback", f"{url} is not https", "Use an https address; Meta posts to no other."
+            )
         challenge = str(secrets.randbelow(9 * 10**9) + 10**9)
         query = {
             "hub.mode": "subscribe",
@@ -252,7 +256,7 @@ class RemoteDoctor:
         except (OSError, urllib3.exceptions.HTTPError) as error:
             yield Finding(
                 FAIL, "callback", f"{shown} cannot be reached: {type(error).__name__}",
-                "Check address, certificate and firewall; Meta has to reach it from outside.",
+                "Check address, certificate and firewall; Meta must reach it over the internet.",
             )  # fmt: skip
             return
         if status == 200 and text == challenge:
@@ -260,12 +264,12 @@ class RemoteDoctor:
         elif status == 403:
             yield Finding(
                 FAIL, "callback", f"{shown} refuses the verify token",
-                "The process that answers there has another DJM_ENDPOINT_VERIFY_TOKEN: restart it, or mend that.",
+                "The process at that address has another DJM_ENDPOINT_VERIFY_TOKEN: correct it, or restart it.",
             )  # fmt: skip
         else:
             yield Finding(
-                FAIL, "callback", f"{shown} answers {status}, and not with the challenge",
-                "Include djmessenger.urls at that address; nothing in front may log in, redirect or cache.",
+                FAIL, "callback", f"{shown} answers {status}, but not with the challenge",
+                "Include djmessenger.urls at that address. A proxy before it must not log in, redirect or cache.",
             )  # fmt: skip
 
     def _clock(self, client: graph.Client) -> Iterator[Finding]:
@@ -276,5 +280,5 @@ class RemoteDoctor:
         status = FAIL if off > SKEW_FAIL else WARN if off > SKEW_WARN else OK
         direction = "ahead of" if skew > 0 else "behind"
         what = "agrees with Meta's" if status == OK else f"is {span(off)} {direction} Meta's"
-        cure = "Let the machine keep time by NTP: windows, echoes and expiries are reckoned by its clock."
+        cure = "Synchronise the clock by NTP: windows, echo waits and expiry times are computed from it."
         yield Finding(status, "clock", f"this machine's {what}", "" if status == OK else cure)

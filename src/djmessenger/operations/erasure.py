@@ -1,4 +1,4 @@
-"""One person erased: no row knows of them any more, and what Meta sends again of theirs makes none."""
+"""Erasure of one person: no row contains their data, and events that Meta sends again insert no row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CHUNK = 500
 
 @dataclasses.dataclass(kw_only=True)
 class Erased:
-    """How many rows of each kind were removed or emptied."""
+    """Number of rows of each kind that were deleted or emptied."""
 
     persons: int = 0
     conversations: int = 0
@@ -32,16 +32,17 @@ class Erased:
 
 
 def forget(psid: str, *, dry_run: bool = False) -> Erased:
-    """Erase a person, with conversations, events, replies, attempts, locations and raw callbacks.
+    """Erase a person with conversations, events, replies, attempts, locations and raw callbacks.
 
-    Of each event a row without content stays, whose key is an HMAC: until the key would have been purged, the same
-    event from Meta is recognised and leaves nothing. Raw callbacks are emptied whole, with what else was in them; their
-    hashes stay. May be run again at any time. Raises ``ProtectedError`` where the project's own rows hold on to the
-    person.
+    Waiting callbacks about the person are split first; then one transaction locks both queues and deletes the rows.
+    A row without content remains of each event, with an HMAC of its dedup key. Until this row is purged, the same event
+    from Meta is recognised and inserts nothing. Raw callbacks are emptied completely, including events of other persons
+    in them; their hashes remain. The function may be repeated. Raises ``ProtectedError`` if rows of the project refer
+    to the person by a protected foreign key.
     """
     callbacks = list(_callbacks_about(psid))
     if not dry_run:
-        # What is not split yet would bring the person back.
+        # A callback that is split after the erasure would insert the person again, so it is split before.
         for callback in models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW):
             intake.split(callback.pk)
     with transaction.atomic():
@@ -69,7 +70,7 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
                 for row in rows.exclude(key=None).iterator()
             ]
             events_without_conversation.delete()
-            # Replies and locations of no conversation too: the person is what they hang on.
+            # This also deletes replies and locations without a conversation, because they refer to the person.
             models.FBUserProfile.objects.filter(pk=psid).delete()
             models.Messaging.objects.bulk_create(graves, batch_size=_CHUNK, ignore_conflicts=True)
             bodies.update(body=b"", error="", state=models.Callback.State.SPLIT)
@@ -90,7 +91,7 @@ def _grave(row: models.Messaging) -> models.Messaging:
 
 
 def _callbacks_about(psid: str) -> Iterable[int]:
-    """Give the callbacks whose bytes name the person: also those that were never split."""
+    """Yield the ids of callbacks whose bytes contain the person's id, also of those that were never split."""
     names = re.compile(rf"(?<![0-9]){re.escape(psid)}(?![0-9])".encode())
     rows = models.Callback.objects.exclude(body=b"").order_by("pk").values_list("pk", "body")
     for pk, body in rows.iterator(chunk_size=_CHUNK):
@@ -99,7 +100,7 @@ def _callbacks_about(psid: str) -> Iterable[int]:
 
 
 def _without_conversation_about(psid: str) -> QuerySet[models.Messaging]:
-    """Give events of no conversation that name the person somewhere."""
+    """Return the events without a conversation whose body contains the person's id."""
     events_without_conversation = models.Messaging.objects.filter(conversation=None).exclude(body={})
     names = rf"(^|[^0-9]){re.escape(psid)}([^0-9]|$)"
     return events_without_conversation.annotate(body_text=Cast("body", TextField())).filter(

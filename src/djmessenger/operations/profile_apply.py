@@ -1,4 +1,7 @@
-"""What a person sees before the first message, sent from the settings: for the commands, and after ``migrate``."""
+"""The Messenger Profile of the settings, sent to Meta by the commands and after ``migrate``.
+
+The profile is the part of a conversation that a person sees before the first message: greeting, button, menu.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,7 @@ MESSENGER: str = models.Page.Channel.MESSENGER.value
 
 
 def greeting() -> dict[str, Any]:
-    """Give the greeting as a property of the Messenger Profile."""
+    """Return the greeting as a property of the Messenger Profile."""
     return {
         "greeting": greeting_entries(
             app_settings.DJM_THREAD_GREETINGS_TEXT, _languages(), settings.LANGUAGE_CODE
@@ -37,12 +40,12 @@ def greeting() -> dict[str, Any]:
 
 
 def get_started() -> dict[str, Any]:
-    """Give the get-started button as a property of the Messenger Profile."""
+    """Return the get-started button as a property of the Messenger Profile."""
     return {"get_started": get_started_button()}
 
 
 def persistent_menu() -> dict[str, Any]:
-    """Give the persistent menu as a property of the Messenger Profile."""
+    """Return the persistent menu as a property of the Messenger Profile."""
     return {
         "persistent_menu": menu_entries(
             app_settings.DJM_THREAD_PERSISTENT_MENUS, _languages(), settings.LANGUAGE_CODE
@@ -55,15 +58,15 @@ def _languages() -> list[str]:
 
 
 def declared() -> dict[str, Any]:
-    """Give ``DJM_PROFILE`` as written; a relative path is looked for in ``BASE_DIR``."""
+    """Return ``DJM_PROFILE`` as declared. A relative path is relative to ``BASE_DIR``."""
     return read_declaration(app_settings.DJM_PROFILE, getattr(settings, "BASE_DIR", ""))
 
 
 def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
-    """Give what the settings want a Page to show: the properties, ``None`` for one that is to go.
+    """Return the properties that the settings declare for a Page; ``None`` for a property to remove.
 
-    ``DJM_PROFILE`` is laid over the ``DJM_THREAD_*`` settings, and its part for the Page over both. Raises
-    ``DJMInvalidConfigException`` with the place of a mistake.
+    ``DJM_PROFILE`` overrides the ``DJM_THREAD_*`` settings, and its part for the Page overrides both. Raises
+    ``DJMInvalidConfigException`` with the position of a mistake.
     """
     written = declared()
     of_page = declaration_for_page(written, page_id)
@@ -86,7 +89,7 @@ def _of_thread_settings() -> dict[str, Any]:
 
 
 def page_profile(page_id: str, budget: Budget) -> PageProfile:
-    """Give the profile of a Page by its id; of the Page of the settings where it is empty."""
+    """Return the profile of the Page with this id; if it is empty, of the default Page."""
     page = page_of(page_id)
     client = bot.get_client(page)
     return PageProfile(
@@ -95,7 +98,10 @@ def page_profile(page_id: str, budget: Budget) -> PageProfile:
 
 
 def page_of(page_id: str) -> models.Page:
-    """Give a Page by the id that a command was given; the one that is meant where none was."""
+    """Return the Page with the id of an option ``--page``; if it is empty, the default Page.
+
+    Raises ``DJMInvalidConfigException`` if the id is no number.
+    """
     if page_id and not (page_id.isdecimal() and page_id.isascii()):
         raise DJMInvalidConfigException(
             f"--page is {page_id!r}; it must be the id of a Page, which is a number"
@@ -104,19 +110,19 @@ def page_of(page_id: str) -> models.Page:
 
 
 def id_of(client: graph.Client) -> str:
-    """Ask Graph whose token it is."""
+    """Return the id of the Page to which the client's token belongs; one GET."""
     return str(client.page_fields(["id"]).get("id", ""))
 
 
 make_budget = Budget
-"""Makes what counts the calls and waits; another clock comes in here."""
+"""Class of the call budget. Tests replace it to use another clock."""
 
 
 def explained(error: graph.GraphError) -> str:
-    """Say what Graph answered and what to do; Graph's own text is quoted, so that it cannot pass for ours."""
+    """Return a message with Graph's answer and the action to take. Graph's text is quoted, so it is visibly Graph's."""
     if error.code is None:
         return (
-            f"Graph gave no answer: {error}\nCheck the network and DJM_GRAPH_URL, then run the command again."
+            f"Graph did not answer: {error}\nCheck the network and DJM_GRAPH_URL, then run the command again."
         )
     number = f"{error.code}" if error.subcode is None else f"{error.code}, subcode {error.subcode}"
     trace = f" (fbtrace_id {error.fbtrace_id})" if error.fbtrace_id else ""
@@ -126,9 +132,9 @@ def explained(error: graph.GraphError) -> str:
 def auto_configure(
     using: str = "default", *, client_for: Callable[[], graph.Client] | None = None, **kwargs: Any
 ) -> None:
-    """Send the profile after ``migrate`` where ``DJM_THREAD_ENABLE_AUTO_CONFIG`` is on; a receiver of ``post_migrate``.
+    """Send the profile after ``migrate`` if ``DJM_THREAD_ENABLE_AUTO_CONFIG`` is on. Receiver of ``post_migrate``.
 
-    Does nothing for a test database, and whatever goes wrong is a warning in the log: ``migrate`` has done its part.
+    Does nothing for a test database. Never raises: a failure is logged as a warning, because ``migrate`` has succeeded.
     """
     if not app_settings.DJM_THREAD_ENABLE_AUTO_CONFIG or using != router.db_for_write(models.Page):
         return
@@ -140,22 +146,25 @@ def auto_configure(
         is_known = isinstance(error, DJMException)
         said = explained(error) if isinstance(error, graph.GraphError) else str(error)
         logger.warning(
-            "The Messenger Profile is not configured; the commands configure_... and djmessenger profile apply try it "
-            "again. %s",
+            "The Messenger Profile was not configured; run manage.py djmessenger profile apply, or the commands "
+            "configure_..., to repeat it. %s",
             said if is_known else type(error).__name__,
             exc_info=None if is_known else error,
             extra={"action": "auto_config_failed"},
         )
     else:
         logger.info(
-            "The Messenger Profile is configured: %s",
+            "The Messenger Profile was configured: %s",
             ", ".join(sent) or "nothing changed",
             extra={"action": "auto_config_done"},
         )
 
 
 def _send_all(client_for: Callable[[], graph.Client]) -> list[str]:
-    """Send what the settings want and the Page does not have; give the names. Never waits: migrate does not."""
+    """Send the properties in which the Page differs from the settings and return their names.
+
+    Raises ``OverBudget`` instead of a wait, because ``migrate`` must not wait.
+    """
     if not any(wanted().values()):
         return []
     client = client_for()
@@ -167,8 +176,8 @@ def _send_all(client_for: Callable[[], graph.Client]) -> list[str]:
 
 
 def is_test_database(using: str) -> bool:
-    """Tell whether a database was made for tests: by Django's runner, by pytest, or by ``testserver``."""
-    # A runner sets its environment up before it makes a database; private, so looked at without relying on it.
+    """Return whether a database was made for tests: by Django's runner, by pytest, or by ``testserver``."""
+    # A runner sets up its environment before it makes a database. The attribute is private, so its absence is no error.
     test_utils = sys.modules.get("django.test.utils")
     if hasattr(getattr(test_utils, "_TestState", None), "saved_data"):
         return True

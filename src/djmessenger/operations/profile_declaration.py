@@ -1,9 +1,10 @@
-"""What a person sees before the first message, declared as plain data: ``DJM_PROFILE``, or a TOML file.
+"""The Messenger Profile declared as plain data: ``DJM_PROFILE``, or a TOML file.
 
     {"greeting": _("Hello!"), "get_started": True, "persistent_menu": [{"title": _("Help"), "payload": "HELP"}]}
 
-The keys are Meta's names of the properties. A text that is gettext-lazy (any text of a file) becomes one entry for each
-locale of Facebook in which it reads differently; a dict by locale says it by hand. An empty value removes the property.
+The keys are Meta's names of the properties. Each gettext-lazy text, and each text of a file, is translated: it becomes
+one entry for each locale of Facebook in which the translation differs. A dict by locale declares the entries directly.
+An empty value removes the property.
 """
 
 from __future__ import annotations
@@ -40,18 +41,18 @@ from djmessenger.utils.utils import LocalizedString
 
 SETTING = "DJM_PROFILE"
 PAGES = "pages"
-"""Key of what differs on one Page, by its id."""
+"""Key of the properties that differ on one Page, by the id of the Page."""
 _TEXTS = frozenset({"greeting", "title", "question", "description"})
-"""Keys whose values a person reads, so gettext translates them in a file."""
+"""Keys of texts that a person reads. In a file gettext translates them."""
 _OF_A_MENU = frozenset({"call_to_actions", "composer_input_disabled"})
 
 
 def read_declaration(
     source: Mapping[str, Any] | str | os.PathLike[str], folder: str | os.PathLike[str] = ""
 ) -> dict[str, Any]:
-    """Give a declaration, given as such or as the path of a TOML file, relative to ``folder``.
+    """Return a declaration from a dict, or from the path of a TOML file relative to ``folder``.
 
-    Raises ``DJMInvalidConfigException`` for a file that cannot be read and for keys that are not known.
+    Raises ``DJMInvalidConfigException`` for a file that cannot be read and for unknown keys.
     """
     if isinstance(source, Mapping):
         found = dict(source)
@@ -74,7 +75,7 @@ def read_declaration(
 
 
 def declaration_for_page(declaration: Mapping[str, Any], page_id: str) -> dict[str, Any]:
-    """Give what holds for one Page, its own properties in place of the common ones."""
+    """Return the declaration for one Page: the common properties, overridden by those of the Page."""
     common = {name: value for name, value in declaration.items() if name != PAGES}
     pages = {str(key): own for key, own in declaration.get(PAGES, {}).items()}
     return {**common, **pages.get(page_id, {})}
@@ -83,9 +84,9 @@ def declaration_for_page(declaration: Mapping[str, Any], page_id: str) -> dict[s
 def declared_properties(
     declared: Mapping[str, Any], languages: Iterable[str], default_language: str
 ) -> dict[str, Any]:
-    """Give each declared property as the Messenger Profile takes it; ``None`` for one that is to be removed.
+    """Return each declared property as a value of the Messenger Profile; ``None`` for a property to remove.
 
-    ``languages`` are those of ``LANGUAGES``. Raises ``InvalidField`` with the place of the mistake.
+    ``languages`` are the codes of ``LANGUAGES``. Raises ``InvalidField`` with the position of the mistake.
     """
     spoken = list(languages)
     result: dict[str, Any] = {}
@@ -103,7 +104,7 @@ def declared_properties(
 
 
 def of_profile(present: Mapping[str, Any]) -> dict[str, Any]:
-    """Give the declaration of what a Page has, as ``properties`` reads it back."""
+    """Return the declaration of the properties of a Page. ``declared_properties`` of it returns the same properties."""
     found: dict[str, Any] = {}
     for name in ORDER:
         value = present.get(name)
@@ -126,7 +127,7 @@ def of_profile(present: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_toml(declaration: Mapping[str, Any]) -> str:
-    """Write a declaration as TOML."""
+    """Return a declaration as TOML."""
     return "".join(f"{_toml_key(name)} = {_toml(value)}\n" for name, value in declaration.items())
 
 
@@ -150,7 +151,7 @@ def _property(name: str, value: Any, languages: list[str], default_language: str
 
 
 def _menu(value: Any, languages: list[str], default_language: str) -> list[dict[str, Any]]:
-    """Give the menu; a locale's may be a dict of the items and ``composer_input_disabled``."""
+    """Return the menu. The menu of a locale may be a list of items, or a dict with ``composer_input_disabled``."""
     if isinstance(value, Mapping) and value.keys() <= _OF_A_MENU:
         closed, value = value.get("composer_input_disabled", False), value.get("call_to_actions", [])
         closed_in = None
@@ -179,7 +180,7 @@ def _menu(value: Any, languages: list[str], default_language: str) -> list[dict[
         if menu["composer_input_disabled"] and not menu.get("call_to_actions"):
             raise InvalidField(
                 f"persistent_menu[{menu['locale']}].call_to_actions",
-                "needed where composer_input_disabled leaves nothing else",
+                "is needed if composer_input_disabled is true",
             )
     return found
 
@@ -216,7 +217,7 @@ def _language(locale: str, default_language: str) -> str:
 
 
 def _written(value: Any, locale: str, language: str) -> Any:
-    """Give a value with all its texts in one language."""
+    """Return a value with all its texts in one language."""
     if isinstance(value, Promise):
         with translation.override(language):
             return str(value)
@@ -242,7 +243,7 @@ def _is_lazy(value: Any) -> bool:
 
 
 def _locales_in(value: Any) -> dict[str, None]:
-    """Give the locales that the texts themselves name, in order."""
+    """Return the locales for which the texts have translations of their own, in order."""
     if isinstance(value, LocalizedString):
         return dict.fromkeys(str(getattr(key, "name", key)) for key in value.translations)
     return {locale: None for inner in _inner(value) for locale in _locales_in(inner)}
@@ -258,13 +259,13 @@ def _check_keys(declared: Mapping[str, Any], where: str, known: Iterable[str]) -
     known = tuple(known)
     for name in declared:
         if name not in known:
-            raise InvalidField(f"{where}.{name}", f"is not known; known are {', '.join(sorted(known))}")
+            raise InvalidField(f"{where}.{name}", f"is unknown; the keys are {', '.join(sorted(known))}")
 
 
 def _translatable(value: Any, key: str = "") -> Any:
-    """Let gettext translate the texts of a file, which cannot mark them."""
+    """Mark the texts of a file for translation by gettext."""
     if isinstance(value, Mapping):
-        # A text by locale is said by hand.
+        # A dict of texts by locale is not translated.
         return {name: inner if key in _TEXTS else _translatable(inner, name) for name, inner in value.items()}
     if isinstance(value, list):
         return [_translatable(inner, key) for inner in value]
@@ -272,7 +273,7 @@ def _translatable(value: Any, key: str = "") -> Any:
 
 
 def _unless_alone(by_locale: dict[str, Any]) -> Any:
-    """Give the one value where there is but the default locale."""
+    """Return the dict by locale, or its value if it has only the default locale."""
     if set(by_locale) != {DEFAULT}:
         return by_locale
     return by_locale[DEFAULT]
@@ -300,7 +301,7 @@ def _toml(value: Any) -> str:
             return f"[{', '.join(map(_toml, value))}]"
         return "".join(["[\n", *(f"    {_toml(inner)},\n" for inner in value), "]"])
     if isinstance(value, str):
-        # JSON's escapes are TOML's, but for DEL, which JSON leaves as it is.
+        # The escapes of JSON are those of TOML, except that TOML must escape DEL too.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
     return json.dumps(value)
 

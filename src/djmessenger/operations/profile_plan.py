@@ -1,7 +1,7 @@
-"""What a Page's Messenger Profile is, what it should be, and the calls between the two.
+"""The plan of changes from the present Messenger Profile of a Page to the declared one, and its execution.
 
-Every run begins by reading the Page, so a run that was interrupted is finished by the next one. Meta allows 10 calls
-in 10 minutes for each Page (Messenger Platform, "Rate limits", 2026).
+Each run reads the Page first, so the next run finishes a run that was interrupted. Meta allows 10 calls in 10 minutes
+for each Page (Messenger Platform, "Rate limits", 2026).
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from djmessenger.rulebook import limit
 
 TEN_MINUTES = 600.0
 ON_INSTAGRAM = ("get_started", "ice_breakers", "persistent_menu")
-"""What of the common declaration an Instagram account takes (Instagram Platform, 2026)."""
+"""Properties of the common declaration that an Instagram account accepts (Instagram Platform, 2026)."""
 
 _USUAL: Mapping[str, Any] = {
     "composer_input_disabled": False,
     "messenger_extensions": False,
     "webview_height_ratio": "full",
 }
-"""Values that Graph may spell out where they were left out."""
+"""Default values, which Graph may return although they were not set."""
 
 T = TypeVar("T")
 
 
 class OverBudget(DJMException):
-    """The calls that Meta allows are used up, and nobody wants to wait."""
+    """The calls that Meta allows are used up, and the caller must not wait."""
 
 
 class Budget:
-    """Counts the calls about the profile of one Page, and waits where there are too many.
+    """Counter of the calls about the profile of one Page, which waits before a call that is over the limit.
 
     ``clock`` and ``wait`` are in seconds; without ``wait`` it raises ``OverBudget``. Calls of other processes are not
-    seen here; Graph tells of those by refusing one, which is repeated after the wait.
+    counted. If Graph refuses a call because of them, the call is repeated after the wait.
     """
 
     REPEATS = 3
@@ -60,7 +60,7 @@ class Budget:
         self._calls: deque[float] = deque()
 
     def call(self, work: Callable[[], T]) -> T:
-        """Make one call within the budget."""
+        """Make one call within the budget and return its result. Raises ``OverBudget`` if it may not wait."""
         for _repeat in range(self.REPEATS):
             self._spend()
             try:
@@ -83,13 +83,13 @@ class Budget:
         used_up = f"Meta allows {limit('rate.profile')} calls in 10 minutes about the profile of a Page"
         if self._wait is None:
             raise OverBudget(f"{used_up}; run the command again in {seconds:.0f} seconds")
-        self._say(f"{used_up}; going on in {seconds:.0f} seconds.")
+        self._say(f"{used_up}; the next call follows in {seconds:.0f} seconds.")
         self._wait(seconds)
 
 
 @dataclass(frozen=True)
 class Change:
-    """One property that is to be another; ``None`` stands for not set."""
+    """The change of one property. ``None`` stands for not set."""
 
     name: str
     before: Any
@@ -97,13 +97,13 @@ class Change:
 
     @property
     def sign(self) -> str:
-        """How a plan shows it: ``+`` set, ``~`` changed, ``-`` removed."""
+        """Mark in a plan: ``+`` is set, ``~`` is changed, ``-`` is removed."""
         if self.after is None:
             return "-"
         return "+" if self.before is None else "~"
 
     def lines(self) -> Iterator[str]:
-        """Give the difference, a line for each entry that goes or comes."""
+        """Yield the difference, one line for each entry that is removed or added."""
         before, after = _lines(self.name, self.before), _lines(self.name, self.after)
         yield f"  {self.sign} {self.name}"
         yield from (f"      - {line}" for line in before if line not in after)
@@ -114,18 +114,21 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """What has to happen to one Page, in the order in which Meta takes it."""
+    """The changes of one Page, in the order in which Meta accepts them."""
 
     changes: tuple[Change, ...]
     unmanaged: tuple[str, ...] = ()
-    """What the Page has and nobody declares; it is left alone."""
+    """Properties that the Page has and that are not declared. They are not changed."""
 
     def __bool__(self) -> bool:
         return bool(self.changes)
 
 
 def make_plan(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Plan:
-    """Compare; ``InvalidField`` where Meta would refuse the result."""
+    """Return the changes from the present properties to the wanted ones.
+
+    Raises ``InvalidField`` if Meta would refuse the result.
+    """
     set_now = {name for name, value in present.items() if value}
     changed = {name: value for name, value in wanted.items() if not same(name, present.get(name), value)}
     to_set = {name: value for name, value in changed.items() if value is not None}
@@ -134,7 +137,7 @@ def make_plan(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Plan:
     for name, needed in NEEDS.items():
         if name in left and needed not in left:
             raise InvalidField(name, f"needs {needed}, which the Page does not have then")
-    # What is kept counts for what comes: a menu may lead to domains that are there.
+    # Unchanged properties count too, because a new menu may refer to domains that are whitelisted already.
     kept = {name: value for name, value in wanted.items() if value is not None}
     in_order(kept, present=set_now)
     ordered = [next(iter(body)) for body in in_order(to_set, present=left)]
@@ -146,12 +149,12 @@ def make_plan(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Plan:
 
 
 def same(name: str, one: Any, other: Any) -> bool:
-    """Tell whether two values of a property mean the same to a person who looks at the Page."""
+    """Return whether two values of a property look the same on the Page."""
     return bool(_canonical(name, one) == _canonical(name, other))
 
 
 class PageProfile:
-    """The Messenger Profile of one Page, through its client and its budget."""
+    """The Messenger Profile of one Page, read and changed with its client within its budget."""
 
     def __init__(
         self, client: graph.Client, budget: Budget, *, page_id: str, platform: str = "messenger"
@@ -163,18 +166,18 @@ class PageProfile:
         self._platform = None if platform == "messenger" else platform.upper()
 
     def read(self) -> dict[str, Any]:
-        """Read what is set; one GET."""
+        """Return the properties that are set; one GET."""
         found = self.budget.call(lambda: self.client.get_messenger_profile(platform=self._platform)).json()
         return {name: found[name] for name in ORDER if found.get(name)}
 
     def plan(self, wanted: Mapping[str, Any]) -> Plan:
-        """Read the Page and compare."""
+        """Read the Page and return the changes to the wanted properties."""
         return make_plan(wanted, self.read())
 
     def apply(self, plan: Plan, *, say: Callable[[str], object] = str) -> None:
-        """Carry a plan out, one property at a time; what was there is kept for ``rollback``."""
+        """Execute a plan, one property a call. The values before it are stored for ``plan_rollback``."""
         if not plan:
-            # One that was interrupted between its last call and this is done.
+            # A crash after the last call of a run leaves its snapshot incomplete. An empty plan proves it was done.
             self._snapshots().update(is_complete=True)
             return
         snapshot = self._remember(plan)
@@ -185,12 +188,12 @@ class PageProfile:
         self._snapshots().exclude(pk__in=list(kept)).delete()
 
     def plan_rollback(self) -> Plan | None:
-        """Give the plan that takes the last change back; None where there is none."""
+        """Return the plan that reverts the last change, or None if there is no stored change."""
         snapshot = self._snapshots().first()
         return None if snapshot is None else self.plan(snapshot.before)
 
     def roll_back(self, plan: Plan, *, say: Callable[[str], object] = str) -> None:
-        """Carry out what ``plan_rollback`` gave; the change before the last one is the last one then."""
+        """Execute the plan of ``plan_rollback`` and delete its snapshot. The next rollback reverts the one before."""
         self._carry_out(plan, say)
         snapshot = self._snapshots().first()
         if snapshot is not None:
@@ -218,7 +221,8 @@ class PageProfile:
             return models.ProfileSnapshot.objects.create(
                 page_id=self.page_id, platform=self.platform, before=before
             )
-        # An interrupted change and the one that finishes it are one: what was there before the first counts.
+        # A crash between two calls leaves a snapshot incomplete, and this run finishes that change. Both count as one
+        # change, so the values before the first run are the ones to restore.
         last.before = {**before, **last.before}
         last.save(update_fields=["before"])
         return last
@@ -230,7 +234,7 @@ class PageProfile:
 
 
 def for_platform(wanted: Mapping[str, Any], platform: str, own: Collection[str]) -> dict[str, Any]:
-    """Leave out what the platform does not know, unless the Page's ``own`` declaration asks for it."""
+    """Return the properties that the platform accepts, and those that the Page's ``own`` declaration names."""
     if platform == "messenger":
         return dict(wanted)
     return {name: value for name, value in wanted.items() if name in ON_INSTAGRAM or name in own}
@@ -261,7 +265,7 @@ def _usual_left_out(value: Any) -> Any:
 
 
 def _lines(name: str, value: Any) -> list[str]:
-    """Give a value as lines that can be told apart: one for each text, item, question or command."""
+    """Return a value as lines for a difference: one for each text, item, question or command."""
     if not value:
         return []
     if name == "ice_breakers":
@@ -284,6 +288,6 @@ def _lines(name: str, value: Any) -> list[str]:
 
 
 def _json(value: Any) -> str:
-    """Write a value on one line; what a terminal would obey is escaped."""
+    """Return a value as one line of JSON. Control characters are escaped, because a terminal would execute them."""
     text = json.dumps(value, ensure_ascii=False)
     return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

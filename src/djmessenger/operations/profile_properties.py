@@ -1,8 +1,8 @@
-"""What a person sees before the first message, as bodies of the Messenger Profile API.
+"""Values of the properties of the Messenger Profile API.
 
-Every builder gives the value of one property; ``in_order`` puts them into the order in which Meta takes them.
-A text that depends on the language is given once for each locale, ``{"default": "Hi!", "de_DE": "Hallo!"}``,
-or once with the locales to render it for.
+Each builder returns the value of one property; ``in_order`` puts the properties into the order that Meta accepts. A
+text that depends on the language is a dict by locale, ``{"default": "Hi!", "de_DE": "Hallo!"}``, or one text with the
+locales for which it is rendered.
 
 Source: Messenger Platform, "Messenger Profile API", 18 March 2026, and the page of each property.
 """
@@ -34,20 +34,20 @@ ORDER = (
     "persistent_menu",
     "commands",
 )
-"""Every property that can be set; each one after what it needs."""
+"""All properties, each after the properties that it needs."""
 NEEDS = {"persistent_menu": "get_started"}
-"""Property to the one that has to be there first; Graph answers 100/2018145 otherwise."""
+"""Property to the property that must be set before it. Otherwise Graph answers 100/2018145."""
 GREETING_VARIABLES = ("{{user_first_name}}", "{{user_last_name}}", "{{user_full_name}}")
 
 RenderIn: TypeAlias = Callable[[Any, str], str]
-"""Gives a text in the language of a locale; the locale may be ``default``."""
+"""Function that returns a text in the language of a locale, which may be ``default``."""
 
 _LOCALE = re.compile(r"[a-z]{2,3}_[A-Z]{2}")
 _HOST = re.compile(r"(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z][a-z0-9-]*[a-z0-9]", re.IGNORECASE)
 
 
 def in_locale(text: Any, locale: str) -> str:
-    """Give a text, lazy text or ``LocalizedString`` in the language of the locale."""
+    """Return a text, lazy text or ``LocalizedString`` in the language of the locale."""
     if isinstance(text, Promise):
         text = LocalizedString(text)
     if isinstance(text, Localized):
@@ -72,8 +72,7 @@ class MenuPostback(Part):
 
 @dataclass(frozen=True)
 class MenuUrl(Part):
-    """A menu item that opens a web page; title at most 30 characters. The other fields are
-    ``UrlAction``'s."""
+    """A menu item that opens a web page; title at most 30 characters. The other fields are those of ``UrlAction``."""
 
     title: TextLike
     url: str
@@ -99,7 +98,7 @@ MenuItem: TypeAlias = MenuPostback | MenuUrl
 
 @dataclass(frozen=True)
 class IceBreaker(Part):
-    """A question to begin with, and the payload that a tap sends back."""
+    """A question that starts a conversation, and the payload that a tap on it sends back."""
 
     question: TextLike
     payload: PayloadLike
@@ -131,7 +130,7 @@ class Command(Part):
 def greeting(
     texts: TextLike | Mapping[str, TextLike], *, locales: Iterable[str] = (), render: RenderIn = in_locale
 ) -> list[dict[str, str]]:
-    """Give the greeting for each locale; at most 160 characters, ``GREETING_VARIABLES`` among them."""
+    """Return the greeting for each locale: at most 160 characters; it may contain ``GREETING_VARIABLES``."""
     return [
         {"locale": locale, "text": out.text("text", text, "greeting.text")}
         for locale, text, out in _by_locale("greeting", texts, locales, render)
@@ -139,7 +138,7 @@ def greeting(
 
 
 def get_started(payload: PayloadLike) -> dict[str, str]:
-    """Give the get-started button; payload at most 1,000 characters."""
+    """Return the get-started button; payload at most 1,000 characters."""
     return {"payload": Writer(str, path="get_started").payload("payload", payload, "get_started.payload")}
 
 
@@ -150,16 +149,16 @@ def persistent_menu(
     composer_input_disabled: bool = False,
     render: RenderIn = in_locale,
 ) -> list[dict[str, Any]]:
-    """Give the menu for each locale: at most 20 items, flat. Items may be plain data, as in the settings.
+    """Return the menu for each locale: at most 20 items, not nested. Items may be plain data, as in the settings.
 
-    With ``composer_input_disabled`` the menu is all a person can use; it must have items then.
+    With ``composer_input_disabled`` a person can use only the menu, so it must have items.
     """
     result = []
     for locale, items, out in _by_locale("persistent_menu", menus, locales, render):
         typed = _items("call_to_actions", items, out, _menu_item)
         written = out.parts("call_to_actions", typed, (MenuPostback, MenuUrl), "menu.items", least=0)
         if composer_input_disabled and not written:
-            out.refuse("call_to_actions", "needed where composer_input_disabled leaves nothing else")
+            out.refuse("call_to_actions", "is needed if composer_input_disabled is true")
         menu: dict[str, Any] = {"locale": locale, "composer_input_disabled": composer_input_disabled}
         result.append(menu | ({"call_to_actions": written} if written else {}))
     return result
@@ -171,7 +170,7 @@ def ice_breakers(
     locales: Iterable[str] = (),
     render: RenderIn = in_locale,
 ) -> list[dict[str, Any]]:
-    """Give the ice breakers for each locale, in the form with locales; at most 4."""
+    """Return the ice breakers for each locale, in the form with locales; at most 4."""
     return [
         {
             "call_to_actions": out.parts(
@@ -192,7 +191,7 @@ def commands(
     locales: Iterable[str] = (),
     render: RenderIn = in_locale,
 ) -> list[dict[str, Any]]:
-    """Give the commands for each locale; 1 to 100. They outrank the menu."""
+    """Return the commands for each locale; 1 to 100. On a Page with both, commands take precedence over the menu."""
     return [
         {
             "locale": locale,
@@ -205,7 +204,7 @@ def commands(
 
 
 def whitelisted_domains(domains: Sequence[str]) -> list[str]:
-    """Give the domains that may use the extensions: at most 50, https, full names of hosts."""
+    """Return the domains that may use the extensions: at most 50, https, full host names."""
     out = Writer(str)
     out.count("whitelisted_domains", domains, "domains.count", least=0)
     result = []
@@ -213,26 +212,27 @@ def whitelisted_domains(domains: Sequence[str]) -> list[str]:
         name = f"whitelisted_domains[{index}]"
         url = out.url(name, domain, schemes=("https",))
         if not _is_public_name(urlsplit(url).hostname or ""):
-            out.refuse(name, f"{url!r} is not the full name of a host")
+            out.refuse(name, f"{url!r} is not a full host name")
         result.append(url)
     return result
 
 
 def account_linking_url(url: str) -> str:
-    """Give the https address at which a person logs in."""
+    """Return the https address of the login page for account linking."""
     return Writer(str).url("account_linking_url", url, schemes=("https",))
 
 
 def in_order(properties: Mapping[str, Any], present: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Give one body for each property, in the order in which Meta takes them.
+    """Return one body for each property, in the order in which Meta accepts them.
 
-    ``present`` names what the Page has already. Raises ``InvalidField`` for a property that Meta does not
-    know, one whose need is neither here nor there, and a menu whose page with extensions is on no whitelisted
-    domain.
+    ``present`` are the names of properties that the Page has. Raises ``InvalidField`` for an unknown property, for one
+    whose needed property is missing, and for a menu item with extensions whose domain is not whitelisted.
     """
     for name in properties:
         if name not in ORDER:
-            raise InvalidField(name, f"no property of the profile; known are {', '.join(ORDER)}")
+            raise InvalidField(
+                name, f"is not a property of the profile; the properties are {', '.join(ORDER)}"
+            )
     for name, needed in NEEDS.items():
         if name in properties and needed not in properties and needed not in present:
             raise InvalidField(name, f"needs {needed}")
@@ -242,15 +242,18 @@ def in_order(properties: Mapping[str, Any], present: Collection[str] = ()) -> li
 
 
 def deletion_order(names: Collection[str], present: Collection[str]) -> list[str]:
-    """Give the names in the order in which Meta deletes them; ``InvalidField`` for what others need."""
+    """Return the names in the order in which Meta deletes them.
+
+    Raises ``InvalidField`` for a property that a remaining property needs.
+    """
     for name, needed in NEEDS.items():
         if needed in names and name in present and name not in names:
-            raise InvalidField(needed, f"cannot go while {name} is there")
+            raise InvalidField(needed, f"cannot be removed while {name} is set")
     return [name for name in reversed(ORDER) if name in names]
 
 
 def with_locales(ice_breakers: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Give ice breakers in the form with locales, whichever of the two forms a Page has."""
+    """Return ice breakers in the form with locales. A Page may have them in either of two forms."""
     if all("call_to_actions" in entry for entry in ice_breakers):
         return list(ice_breakers)
     return [{"locale": DEFAULT, "call_to_actions": list(ice_breakers)}]
@@ -271,7 +274,7 @@ def _check_extensions(properties: Mapping[str, Any]) -> None:
 def _by_locale(
     name: str, value: Any, locales: Iterable[str], render: RenderIn
 ) -> list[tuple[str, Any, Writer]]:
-    """Give locale, value and writer; the default locale has to be there."""
+    """Return locale, value and writer of each entry. Raises ``InvalidField`` without the default locale."""
     by_locale = value if isinstance(value, Mapping) else dict.fromkeys((DEFAULT, *locales), value)
     if DEFAULT not in by_locale:
         raise InvalidField(name, "needs an entry for the locale 'default'")
@@ -286,7 +289,7 @@ def _by_locale(
 
 
 def _items(name: str, values: Any, out: Writer, read: Callable[[Mapping[str, Any], str], Part]) -> list[Any]:
-    """Give the items, those that are plain data as objects."""
+    """Return the items as objects; items that are plain data are read."""
     if not isinstance(values, (list, tuple)):
         out.wrong_type(name, "a list", values)
     return [

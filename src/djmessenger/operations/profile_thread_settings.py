@@ -1,7 +1,7 @@
 """The thread settings of 2016 as properties of today's Messenger Profile.
 
-Values in, JSON out; nothing is read from the settings and nothing is sent here. A gettext-lazy text becomes one entry
-for each locale of Facebook in which it reads differently, beside the ``default`` one that Meta asks for (Messenger
+The functions take values and return JSON; they read no settings and send nothing. A gettext-lazy text becomes one entry
+for each locale of Facebook in which its translation differs, and the ``default`` entry that Meta requires (Messenger
 Platform, "Messenger Profile API", March 2026).
 """
 
@@ -47,7 +47,7 @@ NUMBERED: tuple[type[Payload], ...] = (
     PersistentMenuFourPayload,
     PersistentMenuFivePayload,
 )
-"""The payloads of the first five entries, where an entry brings none."""
+"""Payloads of the first five entries, for entries without a payload."""
 
 _KINDS: Mapping[Any, type[MenuItem]] = {
     "postback": MenuPostback,
@@ -62,9 +62,9 @@ _T = TypeVar("_T")
 def greeting_entries(
     text: str | Promise, languages: Iterable[str], default_language: str
 ) -> list[dict[str, str]]:
-    """Give the entries of the greeting, the default one first.
+    """Return the entries of the greeting, the default entry first.
 
-    Raises ``InvalidField`` when the text is empty, ``LimitExceeded`` when it is too long in a language.
+    Raises ``InvalidField`` if the text is empty, and ``LimitExceeded`` if it is too long in a language.
     """
     languages = languages if isinstance(text, Promise) else ()
     with _told_of(GREETING):
@@ -72,20 +72,20 @@ def greeting_entries(
 
 
 def get_started_button() -> dict[str, str]:
-    """Give the get-started button with its documented payload."""
+    """Return the get-started button with its documented payload."""
     return get_started(GetStartedPayload())
 
 
 def menu_entries(
     entries: Sequence[Mapping[str, Any]], languages: Iterable[str], default_language: str
 ) -> list[dict[str, Any]]:
-    """Give the persistent menu, for each locale in which its titles read differently.
+    """Return the persistent menu for each locale in which its titles differ.
 
-    An entry is a dict: ``type`` (``postback`` or ``web_url``; left out, it follows from what is there), ``title``, and
-    ``payload`` or ``url``. Raises ``InvalidField`` with the place of the first mistake.
+    An entry is a dict with ``title``, ``payload`` or ``url``, and ``type`` (``postback`` or ``web_url``). Without
+    ``type``, an entry with a url is a ``web_url``. Raises ``InvalidField`` with the position of the first mistake.
     """
     if not entries:
-        raise InvalidField(MENU, "is empty; put the entries there")
+        raise InvalidField(MENU, "is empty; add the entries of the menu")
     items = [menu_item(entry, place) for place, entry in enumerate(entries)]
     lazy = any(isinstance(value, Promise) for item in items for value in item.values())
 
@@ -100,14 +100,14 @@ def menu_entries(
 
 
 def menu_item(entry: Any, place: int, setting: str = MENU) -> dict[str, Any]:
-    """Give an entry whole: with its type, and with the numbered payload of its place where it brings none."""
+    """Return an entry with its type, and with the numbered payload of its position if it has no payload."""
     where = f"{setting}[{place}]"
     if not isinstance(entry, Mapping):
         raise InvalidField(where, f"needs a dict, not {type(entry).__name__}")
     item = {"type": "web_url" if entry.get("url") else "postback", "title": "", **entry}
     kind = item["type"]
     if kind == "postback" and not item.get("url"):
-        # An entry of 2016 carries an empty one.
+        # Postback entries of 2016 have an empty url.
         item.pop("url", None)
     if kind not in tuple(_KINDS):
         raise InvalidField(f"{where}.type", f"{kind!r} is neither postback nor web_url")
@@ -115,8 +115,10 @@ def menu_item(entry: Any, place: int, setting: str = MENU) -> dict[str, Any]:
         item.setdefault("url", "")
     elif item.get("payload") in (None, ""):
         if place >= len(NUMBERED):
-            known = f"only the first {len(NUMBERED)} entries have one of their own"
-            raise InvalidField(f"{where}.payload", f"is missing; {known}")
+            raise InvalidField(
+                f"{where}.payload",
+                f"is missing; only the first {len(NUMBERED)} entries have a default payload",
+            )
         item["payload"] = NUMBERED[place]()
     allowed = {"type", *(field.name for field in fields(_KINDS[kind]))}
     if unknown := sorted(map(str, set(item) - allowed)):
@@ -128,7 +130,7 @@ def menu_item(entry: Any, place: int, setting: str = MENU) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _told_of(setting: str) -> Iterator[None]:
-    """Name the setting in an error, instead of the property that was made of it."""
+    """Rename the field of an error in the block from the property of the profile to its setting."""
 
     def renamed(text: str) -> str:
         def name(found: re.Match[str]) -> str:
@@ -157,7 +159,7 @@ def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_lang
 
 
 def spoken_locales(languages: Iterable[str]) -> Iterator[tuple[str, str]]:
-    """Give the locales of Facebook that speak one of the languages, each with Django's code of its language."""
+    """Yield the locales of Facebook whose language is among the languages, each with Django's code of its language."""
     spoken = {code.lower() for code in languages}
     for member in FacebookLocale if spoken else ():
         language = language_code(member) or ""

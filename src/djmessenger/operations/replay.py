@@ -1,6 +1,7 @@
-"""Done over: failed events back to the inbox, replies back to the outbox, callbacks back to their split.
+"""Return of failed events to the inbox, of replies to the outbox, and of callbacks to the split.
 
-Nothing here does the work itself: rows go back to where they wait, and their queues are woken in the same transaction.
+The functions only put rows back into the waiting state, and make their queues due in the same transaction. A worker
+does the work.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ Kind = models.ConversationQueue.Kind
 
 REPLAYABLE = (Event.FAILED, Event.DONE, Event.IGNORED)
 AGAIN = (Event.DONE, Event.IGNORED)
-"""States that were come to on purpose; an event leaves them only when asked for ``again``."""
+"""States of events that were handled without a failure. Such events are replayed only with ``again``."""
 RESENDABLE = (models.Reply.State.FAILED, models.Reply.State.PARKED, models.Reply.State.EXPIRED)
 
 
 def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
-    """Put an event back into its inbox, all tries before it; None where there is nothing to do.
+    """Put an event back into its inbox with all its tries, and return its row, or None if there is nothing to do.
 
-    The policy of today decides, and every rule that applies runs, those that answered the first time among them;
-    what they answer is new replies.
+    Locks the queue and the row in a transaction of its own. The present policy decides: each rule that applies runs,
+    also a rule that ran the first time, and its replies are sent in addition to the earlier ones.
     """
     states = REPLAYABLE if again else (Event.FAILED,)
     rows = models.Messaging.objects.filter(pk=pk, state__in=states)
@@ -44,9 +45,9 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
 
 
 def replay_callback(pk: int) -> models.Callback | None:
-    """Have a callback split again by the code of today; None where there is nothing to do.
+    """Mark a callback as not split yet, so that it is split again, and return it, or None if there is nothing to do.
 
-    Of one that was split before, only the items that could not become a row do.
+    Locks the row in a transaction of its own. The dedup keys prevent a second row for events that have one already.
     """
     states = models.Callback.State
     rows = models.Callback.objects.select_for_update()
@@ -60,16 +61,17 @@ def replay_callback(pk: int) -> models.Callback | None:
 
 
 def resend(pk: int) -> models.Reply | None:
-    """Queue a reply again that failed, was set aside or came too late; None where there is nothing to do.
+    """Queue a failed, parked or expired reply again and return its row, or None if there is nothing to do.
 
-    It keeps its place: what was queued after it is sent after it. One that an echo has proved to be sent by now is
-    settled instead. Raises ``DJMInvalidValueException`` for one without a conversation.
+    Locks the queue and the row in a transaction of its own. The reply keeps its position, before the replies that were
+    queued after it. If an echo or a late answer proves that Meta has it, it is settled as sent instead. Raises
+    ``DJMInvalidValueException`` for a reply without a conversation.
     """
     rows = models.Reply.objects.filter(pk=pk, state__in=RESENDABLE)
     found = rows.values_list("conversation_id", flat=True).first()
     if found is None:
         if rows.exists():
-            raise DJMInvalidValueException(f"reply {pk} belongs to no conversation")
+            raise DJMInvalidValueException(f"reply {pk} has no conversation, so it cannot be queued again")
         return None
     with transaction.atomic():
         models.ConversationQueue.objects.lock([found], Kind.OUT)
@@ -86,7 +88,7 @@ def resend(pk: int) -> models.Reply | None:
 
 
 def _proof_of(reply: models.Reply) -> str:
-    """Give the message id under which Meta has it after all, from a late answer or a late echo."""
+    """Return the message id of a reply from a late answer or a late echo, or an empty text."""
     attempts = list(reply.attempts.all())
     echo = models.Messaging.objects.filter(
         echo_token__in=[attempt.token for attempt in attempts], conversation=reply.conversation

@@ -1,4 +1,4 @@
-"""How the engine is doing, in numbers: what waits, what is stuck, what was doubled. Reads only."""
+"""State of the engine in numbers: waiting, blocked, failed and duplicate rows. It only reads."""
 
 from __future__ import annotations
 
@@ -13,52 +13,52 @@ from django.utils import timezone
 from djmessenger import models
 
 _REPLY_IN_TOKEN = len("djm1.") + 32
-"""Characters of a send token that name the reply; the number of the attempt follows."""
+"""Number of characters of a send token that identify the reply. The number of the attempt follows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PageStatus:
-    """One Page: whether Meta still speaks to us, and whether we may speak to Meta."""
+    """State of one Page: the age of its last callback and echo, and the pause of its replies."""
 
     page_id: str
     name: str
     last_callback: datetime.datetime | None
     silence: float | None
-    """Seconds since the last callback; None where none ever came."""
+    """Seconds since the last callback; None if none came yet."""
     last_echo: datetime.datetime | None
     echo_lag: float | None
-    """Seconds between a message and its echo; a slow maximum."""
+    """Seconds from a message to its echo: a maximum that decreases slowly. None if no echo came yet."""
     paused_until: datetime.datetime | None
-    """None where it is not paused."""
+    """End of the pause; None if the Page is not paused."""
     pause_reason: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Status:
-    """All numbers at one moment. ``failed`` to ``duplicates`` are those of the last ``hours``; the rest is now."""
+    """All numbers at one moment. Failures and duplicates are those of the last ``hours``; the others are of now."""
 
     callbacks_waiting: int
     events_waiting: int
     replies_waiting: int
-    """Not yet sent: queued, being sent, or unknown."""
+    """Replies that are queued, being sent, or of unknown fate."""
     oldest_wait: float
-    """Seconds that the oldest callback, event or reply waits that nothing holds back; 0.0 where none does."""
+    """Age in seconds of the oldest callback, event or reply that could be worked on now; 0.0 if there is none."""
     blocked: int
-    """Conversations that wait for another try, for an echo, or for a time that Meta named."""
+    """Conversations that wait for another try, for an echo, or for a time that Meta set."""
     slow_waiting: int
-    """Conversations that wait for a thread for slow work; more of these than usual want more ``--slow-threads``."""
+    """Conversations that wait for a thread for slow rules. If it stays high, increase ``--slow-threads``."""
     overdue_queues: int
-    """Conversation queues whose holder went away with them: they come back by themselves."""
+    """Conversation queues whose lease expired. The next claim takes them."""
     unknown: int
-    """Replies that Meta may or may not have, waiting for their echo."""
+    """Replies of unknown fate, which wait for their echo."""
     quarantined: int
-    """Callbacks that were not understood, all that are kept."""
+    """Callbacks that could not be split, of any age."""
     events_failed: int
     replies_failed: int
     replies_parked: int
     replies_expired: int
     duplicates: int
-    """Messages that a person got twice: different echoes of one reply, less one."""
+    """Messages that persons got in addition to the first, counted by different echoes of one reply."""
     hours: float
     pages: tuple[PageStatus, ...]
 
@@ -76,16 +76,16 @@ class Status:
 
     @property
     def echo_lag(self) -> float:
-        """The slowest Page's, in seconds."""
+        """Largest echo lag of a Page, in seconds."""
         return max((page.echo_lag or 0.0 for page in self.pages), default=0.0)
 
     @property
     def silence(self) -> float:
-        """Seconds since the last callback of the Page that was silent longest."""
+        """Seconds since the last callback of the Page whose last callback is oldest."""
         return max((page.silence or 0.0 for page in self.pages), default=0.0)
 
     def json(self) -> dict[str, Any]:
-        """Give it JSON-ready, sums included."""
+        """Return the JSON-ready dict, with the sum ``backlog``."""
         data = dataclasses.asdict(self)
         data["pages"] = [
             {
@@ -98,7 +98,7 @@ class Status:
 
 
 def read_status(hours: float = 24.0) -> Status:
-    """Count; ``hours`` is how far back failures and duplicates are looked for. Raises ``DatabaseError``."""
+    """Count and return the status, with failures and duplicates of the last ``hours``. Raises ``DatabaseError``."""
     now = timezone.now()
     since = now - datetime.timedelta(hours=hours)
     events = models.Messaging.objects.filter(state=models.Messaging.State.NEW)
@@ -135,7 +135,7 @@ def read_status(hours: float = 24.0) -> Status:
 
 
 def read_health() -> dict[str, Any]:
-    """Give the few figures that are cheap enough for every few seconds, JSON-ready. Raises ``DatabaseError``."""
+    """Return the few numbers that are cheap to read every few seconds, JSON-ready. Raises ``DatabaseError``."""
     now = timezone.now()
     paused = models.Page.objects.filter(paused_until__gt=Now()).order_by("page_id")
     return {
@@ -148,9 +148,9 @@ def read_health() -> dict[str, Any]:
 
 
 def oldest_wait(now: datetime.datetime) -> float:
-    """Seconds that the oldest callback, event or reply waits that could be worked on; 0.0 where none does.
+    """Return the age in seconds of the oldest callback, event or reply that could be worked on; 0.0 if there is none.
 
-    What waits for its next try is left out, and so is what waits for a paused Page: neither says that nobody works.
+    Rows that wait for their next try or for a paused Page do not count, because they wait also while workers run.
     """
     callbacks = models.Callback.objects.filter(state=models.Callback.State.NEW)
     events = models.Messaging.objects.filter(state=models.Messaging.State.NEW, tries=0)
@@ -160,7 +160,7 @@ def oldest_wait(now: datetime.datetime) -> float:
     oldest = [
         callbacks.aggregate(at=Min("date_received"))["at"],
         events.aggregate(at=Min("date_received"))["at"],
-        # While it is queued the column holds the time of queueing.
+        # The column date_sent contains the time of queueing until the reply is settled.
         replies.aggregate(at=Min("date_sent"))["at"],
     ]
     waits: list[float] = [(now - at).total_seconds() for at in oldest if at is not None]
@@ -168,7 +168,10 @@ def oldest_wait(now: datetime.datetime) -> float:
 
 
 def count_duplicates(since: datetime.datetime) -> int:
-    """Count the messages that persons got twice since then: distinct message ids of a reply's echoes, less one."""
+    """Return the number of messages since then that persons got in addition to the first.
+
+    It is the number of distinct message ids among the echoes of a reply, less one.
+    """
     doubled = (
         models.Messaging.objects.filter(echo_token__isnull=False, date_received__gte=since)
         .exclude(mid="")

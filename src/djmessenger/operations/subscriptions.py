@@ -17,7 +17,7 @@ from djmessenger.routing.wants import wanted_types
 from djmessenger.settings import app_settings
 
 ALWAYS = (MESSAGES, POSTBACKS, ECHOES, DELIVERIES, READS)
-"""What every bot needs: what persons write and tap, and the echoes and receipts that settle the fate of replies."""
+"""Fields that each bot needs: messages and taps of persons, and the echoes and receipts that settle replies."""
 
 INSTAGRAM_NAMES = {
     field.messenger: field.instagram
@@ -25,18 +25,18 @@ INSTAGRAM_NAMES = {
     for field in known.webhook
     if field.instagram
 }
-"""The name of a webhook field of a Page to the name on Instagram."""
+"""Name of a webhook field of a Page to its name on Instagram."""
 
 
 def fields_for(types: Iterable[ReceivingType], channel: str = "messenger") -> frozenset[str]:
-    """Give the fields that a bot with rules for these types has to be subscribed to."""
+    """Return the fields that a bot with rules for these types needs."""
     wanted = {*ALWAYS, *(field for kind in types for field in kind.webhook)}
     return frozenset(filter(None, (field.on(channel) for field in wanted)))
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The fields of one Page: wanted, and there."""
+    """The fields of one Page: the wanted ones and the present ones."""
 
     wanted: frozenset[str]
     present: frozenset[str]
@@ -55,7 +55,7 @@ class Comparison:
 
 
 def wanted_fields(page: models.Page) -> frozenset[str]:
-    """Give the fields that follow from the rules of a Page, and those of ``DJM_WEBHOOK_FIELDS``."""
+    """Return the fields that the rules of a Page need, and those of ``DJM_WEBHOOK_FIELDS``."""
     channel = page.configured("channel")
     more = app_settings.DJM_WEBHOOK_FIELDS
     if channel == models.Page.Channel.INSTAGRAM:
@@ -64,21 +64,21 @@ def wanted_fields(page: models.Page) -> frozenset[str]:
 
 
 def subscribed_fields(client: graph.Client, app_id: str) -> frozenset[str]:
-    """Give the fields to which this app is subscribed at the Page; one GET.
+    """Return the fields to which this app is subscribed at the Page; one GET.
 
-    Raises ``DJMInvalidConfigException`` where several apps are and nobody says which is this one.
+    Raises ``DJMInvalidConfigException`` if several apps are subscribed and ``app_id`` is empty.
     """
     listed = client.subscriptions()
     mine = [item for item in listed if str(item.id) == app_id] if app_id else list(listed)
     if len(mine) > 1:
         raise DJMInvalidConfigException(
-            "Several apps are subscribed to the Page; set DJM_APP_ID, so that this one can be told from them."
+            "Several apps are subscribed to the Page; set DJM_APP_ID to the id of this one."
         )
     return frozenset(mine[0].subscribed_fields) if mine else frozenset()
 
 
 def app_fields(client: graph.Client, channel: str) -> frozenset[str] | None:
-    """Give the fields of the app itself, asked with its own client; None where the app has no webhook yet."""
+    """Return the fields of the app, read with the app's client, or None if the app has no webhook yet."""
     wanted = "instagram" if channel == models.Page.Channel.INSTAGRAM else "page"
     found = next((item for item in client.app_subscriptions() if item.object == wanted), None)
     return None if found is None else frozenset(found.fields)
