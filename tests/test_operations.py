@@ -169,7 +169,7 @@ def test_what_is_not_chosen_stays(failed, chosen):
 
 
 def test_something_must_be_chosen(failed):
-    with pytest.raises(CommandError, match="Say what to replay"):
+    with pytest.raises(CommandError, match="Select the rows to replay"):
         run("replay")
 
 
@@ -554,7 +554,7 @@ def test_a_dry_run_purges_nothing(person):
     receive("hello")
     ages(1000)
     before = counts()
-    assert "events: 4 would go" in run("purge", "--dry-run")
+    assert "events: 4 would be deleted" in run("purge", "--dry-run")
     assert counts() == before
 
 

@@ -1,4 +1,4 @@
-"""Who did what by hand: a line in the log always, and an entry in the admin's log where a user is named."""
+"""Record of changes by commands: a line in the log, and with ``--user`` an entry in the admin's log."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ logger = logging.getLogger("djmessenger.operations")
 
 def add_user_argument(parser: CommandParser) -> None:
     parser.add_argument(
-        "--user", metavar="NAME", help="username of the member of staff under whom the admin's log shows it"
+        "--user", metavar="NAME", help="also write the change to the admin's log, under this username"
     )
 
 
 def find_user(name: str | None) -> Any:
-    """Give the user who is named; ``CommandError`` where there is none, or no admin to log to."""
+    """Return the user with this name, None without a name.
+
+    Raises ``CommandError`` if the user does not exist or the admin is not installed.
+    """
     if not name:
         return None
     if not apps.is_installed("django.contrib.admin"):
@@ -34,7 +37,7 @@ def find_user(name: str | None) -> Any:
 
 
 def note(action: str, row: Model, user: Any = None) -> None:
-    """Write down that something was done to a row."""
+    """Log an action on a row; with ``user`` insert an entry into the admin's log too."""
     model = row._meta.model_name or ""
     logger.info(
         "%s: %s %s",
@@ -56,7 +59,7 @@ def _account() -> str:
 
 
 def forget_entries(psid: str) -> None:
-    """Take a person's id and name out of the admin's log; that something was done stays."""
+    """Remove a person's id and name from the admin's log. The entries remain without them."""
     if not apps.is_installed("django.contrib.admin"):
         return
     entries = apps.get_model("admin", "LogEntry")._default_manager.filter(

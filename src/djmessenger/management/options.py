@@ -1,4 +1,4 @@
-"""Options that several verbs read in the same way."""
+"""Parsers of options that several verbs share."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def moment(text: str) -> datetime.datetime:
-    """Read a time: 2h, 30m or 7d for so long ago, else an ISO date or time in the project's time zone."""
+    """Return the time of an option: 2h, 30m or 7d before now, or an ISO date or time in the project's time zone."""
     if found := _SPAN.fullmatch(text.strip()):
         return timezone.now() - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
     try:
@@ -24,19 +24,21 @@ def moment(text: str) -> datetime.datetime:
     except ValueError:
         read = None
     if read is None:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time: write 2h, 7d, 2026-11-25 or 2026-11-25T08:30")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not a time: write 2h, 7d, 2026-11-25 or 2026-11-25T08:30"
+        )
     return read if timezone.is_aware(read) else timezone.make_aware(read)
 
 
 def at_least_one(text: str) -> int:
-    """Read a whole number of which none would be too few."""
+    """Return the whole number of an option. It must be 1 or more."""
     if not (text.isascii() and text.isdecimal() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of 1 or more")
     return int(text)
 
 
 def above_zero(text: str) -> float:
-    """Read a number above zero."""
+    """Return the number of an option. It must be above zero."""
     try:
         number = float(text)
     except ValueError:

@@ -21,20 +21,20 @@ NAMES: Mapping[str, str] = {"get_started": "get-started button"}
 class ProfileCommand(BaseCommand):
     """Parent of the commands that change the Messenger Profile of a Page.
 
-    A refusal by Graph, a broken network and a wrong setting end the command with an exit status of 1.
+    A refusal by Graph, a network failure or a wrong setting ends the command with exit code 1.
     """
 
     what = ""
-    """The property, as the help names it."""
+    """Name of the property in the help and the output."""
     field = ""
-    """Its name in the Messenger Profile."""
+    """Name of the property in the Messenger Profile."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--page",
             default="",
             metavar="PAGE_ID",
-            help="Page to change; the one of the settings when left out.",
+            help="Id of the Page to change; by default the Page of the settings.",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="Print the JSON that would be sent, and send nothing."
@@ -55,7 +55,7 @@ class ProfileCommand(BaseCommand):
             raise CommandError(str(error)) from error
 
     def configure(self) -> None:
-        """Send what the settings say."""
+        """Set the property to the value of the settings."""
         raise NotImplementedError
 
     def remove(self) -> None:
@@ -63,7 +63,7 @@ class ProfileCommand(BaseCommand):
         self.change({self.field: None})
 
     def change(self, properties: Mapping[str, Any]) -> None:
-        """Let the Page have the properties, and send nothing where it has them; ``None`` removes one."""
+        """Set the properties that differ on the Page; ``None`` removes one. With ``--dry-run`` only print them."""
         if self.is_dry:
             gone = [name for name, value in properties.items() if value is None]
             self.show({"fields": gone} if gone else properties)
@@ -74,17 +74,17 @@ class ProfileCommand(BaseCommand):
         page.apply(plan)
         for change in plan.changes:
             if change.name != self.field:
-                self.say(f"The {NAMES[change.name]} is set, for the {self.what} needs it.")
+                self.say(f"The {NAMES[change.name]} is set, because the {self.what} needs it.")
         is_removed = properties[self.field] is None
         state = "removed" if is_removed else "set"
         self.say(f"The {self.what} is {state}." if plan else f"The {self.what} was {state} already.")
 
     def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Add what the property needs on a Page that has ``present``, or refuse the change."""
+        """Return the properties with those that they need on a Page with ``present``, or raise ``CommandError``."""
         return properties
 
     def declared_or(self, otherwise: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Give the property as ``DJM_PROFILE`` declares it, else what ``otherwise`` gives."""
+        """Return the property as ``DJM_PROFILE`` declares it, or the result of ``otherwise`` if it does not."""
         page_id = self.page_id or app_settings.DJM_PAGE_ID
         if self.field in declaration_for_page(profile_apply.declared(), page_id):
             return {self.field: profile_apply.wanted(page_id)[self.field]}

@@ -1,4 +1,4 @@
-"""Which Pages a command is about."""
+"""Selection of the Pages of a command, and the end of a command on an error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from djmessenger.exceptions import DJMException
 from djmessenger.operations.profile_apply import explained
 
 COULD_NOT_ASK = 2
-"""Exit code where there is no verdict, for Graph or the settings did not let the command come to one."""
+"""Exit code if a comparison has no result because of an error of Graph or of the settings."""
 
 
 def add_page_arguments(parser: CommandParser) -> None:
@@ -23,13 +23,16 @@ def add_page_arguments(parser: CommandParser) -> None:
         default=[],
         metavar="PAGE_ID",
         dest="pages",
-        help="the Page, by its id; may be repeated. Left out: the Page of the settings",
+        help="id of a Page; may be repeated. By default the Page of the settings",
     )
-    parser.add_argument("--all", action="store_true", help="every Page that the bot knows")
+    parser.add_argument("--all", action="store_true", help="all Pages in the settings and in the database")
 
 
 def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]:
-    """Give the ids of the Pages that the options name, empty for the one of the settings; ``more`` are known too."""
+    """Return the ids of the Pages that the options select. An empty id stands for the Page of the settings.
+
+    With ``--all``, the ids in ``more`` are included.
+    """
     if not options["all"]:
         return list(dict.fromkeys(options["pages"])) or [""]
     known = [page.page_id for page in bot.all_pages()]
@@ -38,7 +41,7 @@ def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]
 
 @contextmanager
 def told() -> Iterator[None]:
-    """End the command with what Graph said and the cure, or with the mistake in the settings."""
+    """Raise ``CommandError`` for an error of Graph or of the settings in the block, with the action to take."""
     try:
         yield
     except graph.GraphError as error:

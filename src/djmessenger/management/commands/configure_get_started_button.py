@@ -16,9 +16,9 @@ class Command(ProfileCommand):
     what = "get-started button"
     field = "get_started"
     help = (
-        "Show the get-started button, or remove it where DJM_THREAD_ENABLE_GET_STARTED_BUTTON is False or --remove "
-        "is given. A tap on it arrives as GET_STARTED_BUTTON. The persistent menu needs it, so the menu goes first "
-        "when both are removed."
+        "Set the get-started button of the Page. With --remove, or if DJM_THREAD_ENABLE_GET_STARTED_BUTTON is False, "
+        "remove it. A tap on the button is an event of type GET_STARTED_BUTTON. The persistent menu needs the button: "
+        "to remove both, remove the menu first."
     )
 
     def configure(self) -> None:
@@ -35,7 +35,7 @@ class Command(ProfileCommand):
     def completed(self, properties: Mapping[str, Any], present: Mapping[str, Any]) -> Mapping[str, Any]:
         if properties["get_started"] is None and present.get("persistent_menu"):
             raise CommandError(
-                "The Page has a persistent menu, and Meta keeps a menu only beside the get-started button. "
+                "The Page has a persistent menu, which needs the get-started button. "
                 "Remove the menu first: manage.py configure_persistent_menu --remove"
             )
         return properties

@@ -10,9 +10,9 @@ class Command(ProfileCommand):
     what = "greeting"
     field = "greeting"
     help = (
-        "Send DJM_THREAD_GREETINGS_TEXT, the text that a person reads before the first message. At most 160 "
-        "characters; {{user_first_name}}, {{user_last_name}} and {{user_full_name}} stand for the reader. A "
-        "gettext-lazy text is sent in every language of LANGUAGES that it is translated to."
+        "Set DJM_THREAD_GREETINGS_TEXT as the greeting of the Page: the text that a person reads before the first "
+        "message. It has at most 160 characters; {{user_first_name}}, {{user_last_name}} and {{user_full_name}} stand "
+        "for the reader. A gettext-lazy text is sent in each language of LANGUAGES that has a translation."
     )
 
     def configure(self) -> None:

@@ -13,10 +13,10 @@ class Command(ProfileCommand):
     what = "persistent menu"
     field = "persistent_menu"
     help = (
-        "Send DJM_THREAD_PERSISTENT_MENUS, the menu beside the composer: up to 20 dicts with type (postback or "
-        "web_url), title, and payload or url. The first five postbacks without a payload arrive as "
-        "PERSISTENT_MENU_ONE to PERSISTENT_MENU_FIVE. Sets the get-started button first where the Page has none, for "
-        "Meta takes no menu without it. A change can take a day to reach everybody."
+        "Set DJM_THREAD_PERSISTENT_MENUS as the menu beside the composer: up to 20 dicts with type (postback or "
+        "web_url), title, and payload or url. Among the first five entries, taps on postbacks without a payload are "
+        "events of type PERSISTENT_MENU_ONE to PERSISTENT_MENU_FIVE. If the Page has no get-started button, the button "
+        "is set first, because Meta accepts no menu without it. All people see a change after a day at the latest."
     )
 
     def configure(self) -> None:

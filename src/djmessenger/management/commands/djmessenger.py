@@ -1,4 +1,4 @@
-"""``manage.py djmessenger <verb>``: everything that is not one of the documented commands."""
+"""``manage.py djmessenger <verb>``: the command for all operations without a documented command of their own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from djmessenger.management import verbs
 
 @functools.cache
 def known_verbs() -> Mapping[str, ModuleType]:
-    """Give the modules of ``djmessenger.management.verbs`` by the name that is typed."""
+    """Return the modules of ``djmessenger.management.verbs`` by the name on the command line."""
     found = sorted(
         name for _finder, name, is_package in pkgutil.iter_modules(verbs.__path__) if not is_package
     )
@@ -29,10 +29,10 @@ def known_verbs() -> Mapping[str, ModuleType]:
 
 
 class Command(BaseCommand):
-    help = "Run and look after a Messenger bot. Each verb has a help of its own: manage.py djmessenger VERB --help."
+    help = "Run and maintain a Messenger bot. For the help of a verb: manage.py djmessenger VERB --help."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        # The parser of Django's own demands keywords that it gives to each of its subparsers itself.
+        # Django's CommandParser adds to each subparser the keywords that it requires.
         subparsers = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
         for name, verb in known_verbs().items():
             inner = subparsers.add_parser(name, help=verb.help.partition(". ")[0], description=verb.help)

@@ -14,12 +14,12 @@ _ALPHABET = string.ascii_letters + string.digits + "-_"
 
 class Command(BaseCommand):
     help = (
-        "Print a path that nobody guesses, for DJM_ENDPOINT. It keeps scanners away; what proves that a callback is "
-        "Meta's is its signature, for which DJM_APP_SECRET is needed all the same."
+        "Print a random path for DJM_ENDPOINT. A path that cannot be guessed keeps scanners away. It does not replace "
+        "DJM_APP_SECRET, whose signature proves that a callback comes from Meta."
     )
     requires_system_checks: list[str] = []  # noqa: RUF012 - as Django declares it; the endpoint may be missing yet
 
     def handle(self, *args: Any, **options: Any) -> None:
-        # A letter first: a path that begins with a dash is awkward in shells and consoles.
+        # The first character is a letter, because shells take a leading dash for an option.
         first = secrets.choice(string.ascii_letters)
         self.stdout.write(first + "".join(secrets.choice(_ALPHABET) for _ in range(LENGTH - 1)))

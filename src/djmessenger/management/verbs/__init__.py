@@ -1,7 +1,7 @@
-"""The verbs of ``manage.py djmessenger``: every module here is one, named as it is typed.
+"""The verbs of ``manage.py djmessenger``: one module each, named as on the command line.
 
-A verb module has ``help`` (one paragraph that teaches), ``add_arguments(parser)`` and ``handle(command, **options)``,
-which gives the exit code, or None for success. ``needs_checks = False`` lets it run where the system checks fail.
+A verb module has ``help`` (one paragraph), ``add_arguments(parser)`` and ``handle(command, **options)``, which returns
+the exit code, or None for success. With ``needs_checks = False`` the verb runs although the system checks fail.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``manage.py djmessenger doctor``: why does the bot not answer?"""
+"""``manage.py djmessenger doctor``: search for the reason why a bot does not answer."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from djmessenger.operations.doctor_local import LocalDoctor
 from djmessenger.operations.doctor_remote import RemoteDoctor
 
 help = (  # noqa: A001 - as every verb names it
-    "Examine the whole chain from a person to an answer: settings, Graph version, database, dispatcher, queues, last "
-    "callback, token and its scopes, Page, app secret, app mode, webhook fields at both levels, the callback from "
-    "outside, the clock. One line for each, ok, warn or fail, and the cure under what is not ok. Exit code 1 where "
-    "something failed; --strict counts warnings too. --offline asks nobody outside."
+    "Find out why the bot does not answer. The verb examines each link from a person to a reply: settings, Graph "
+    "version, database, dispatcher, queues, last callback, token and its scopes, Page, app secret, app mode, webhook "
+    "fields of app and Page, the address of the webhook, and the clock. It prints one line for each link with ok, warn "
+    "or fail, and below a problem the way to solve it. The exit code is 1 if a link failed; with --strict also for a "
+    "warning. With --offline it examines only the links that need no network."
 )
 needs_checks = False
 
@@ -24,14 +25,16 @@ _STYLES = {OK: "SUCCESS", WARN: "WARNING", FAIL: "ERROR"}
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--offline", action="store_true", help="only what needs no network")
-    parser.add_argument("--strict", action="store_true", help="exit code 1 for warnings too")
-    parser.add_argument("--url", default="", help="address of the webhook, where Meta does not tell it")
+    parser.add_argument("--offline", action="store_true", help="examine only the links that need no network")
+    parser.add_argument("--strict", action="store_true", help="exit with code 1 for warnings too")
+    parser.add_argument(
+        "--url", default="", help="address of the webhook, instead of the one that Meta returns"
+    )
     add_page_arguments(parser)
 
 
 make_remote_doctor = RemoteDoctor
-"""Makes the one who asks outside; another way to fetch comes in here."""
+"""Class of the examination over the network. Tests replace it to fetch in another way."""
 
 
 def handle(command: BaseCommand, **options: Any) -> int:
@@ -54,7 +57,10 @@ def _findings(options: dict[str, Any]) -> Iterator[Finding]:
         return
     if broken:
         yield Finding(
-            WARN, "graph", "Meta was not asked, for the Pages are in the database", "Mend that first."
+            WARN,
+            "graph",
+            "not examined, because the Pages are in the database",
+            "Repair the database first.",
         )
         return
     for page_id in chosen(options):
@@ -62,5 +68,5 @@ def _findings(options: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _plain(text: str) -> str:
-    """Keep each finding on one line, and what a terminal would obey out of it."""
+    """Return a text on one line. Control characters become spaces, because a terminal would execute them."""
     return "".join(char if char.isprintable() else " " for char in text)

@@ -1,4 +1,4 @@
-"""One person erased."""
+"""``manage.py djmessenger forget``: erase a person."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from djmessenger.operations.erasure import forget
 logger = logging.getLogger("djmessenger.operations")
 
 help = (  # noqa: A001 - what the command asks a verb for
-    "Erase a person who asked for it: profile, conversations, events, replies, locations, and the raw callbacks that "
-    "name them. What Meta sends again of the past makes nothing. What your own tables hold is yours to erase; a new "
-    "message of theirs begins a new record."
+    "Erase a person: profile, conversations, events, replies, locations, and the raw callbacks that contain the "
+    "person's id. If Meta sends an erased event again, nothing is stored. Tables of your own project are not touched: "
+    "erase the person there yourself. If the person writes again, new rows are stored."
 )
 needs_checks = False
 
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("psids", nargs="+", metavar="PSID", help="page-scoped id, as the admin shows it")
-    parser.add_argument("--dry-run", action="store_true", help="count what would go, and remove nothing")
+    parser.add_argument("--dry-run", action="store_true", help="count the rows, and erase nothing")
     add_user_argument(parser)
 
 
@@ -41,9 +41,11 @@ def handle(
             erased = dataclasses.asdict(forget(psid, dry_run=dry_run))
         except ProtectedError as error:
             models = ", ".join(sorted({row._meta.label for row in error.protected_objects}))
-            raise CommandError(f"Rows of {models} hold on to this person: erase them first.") from error
+            raise CommandError(
+                f"Rows of {models} refer to this person and are protected: delete them first."
+            ) from error
         counts = ", ".join(f"{count} {what}" for what, count in erased.items())
-        command.stdout.write(f"{counts}{' would go' if dry_run else ' erased'}")
+        command.stdout.write(f"{counts}{' would be erased' if dry_run else ' erased'}")
         if not dry_run:
             forget_entries(psid)
             logger.info(

@@ -1,4 +1,4 @@
-"""``manage.py djmessenger profile``: what a person sees before the first message, kept in step with the settings."""
+"""``manage.py djmessenger profile``: compare the Messenger Profile of a Page with the settings, and change it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from djmessenger.operations.profile_plan import PageProfile, Plan
 from djmessenger.operations.profile_properties import ORDER
 
 help = (  # noqa: A001 - as every verb names it
-    "Compare and change what a person sees before the first message. Greeting, get-started button, menu, ice "
-    "breakers, commands, domains and linking address come from DJM_PROFILE and the DJM_THREAD settings. plan shows "
-    "the difference and changes nothing; apply makes it, and may be interrupted and repeated; check is plan with an "
-    "exit code (1 where Page and settings differ, 2 where that could not be found out); pull prints what a Page has "
-    "as a declaration; reset removes everything; rollback takes the last change back. Properties that are not "
-    "declared are left alone."
+    "Compare the Messenger Profile of a Page with the settings, and change it. The profile is the part that a person "
+    "sees before the first message: greeting, get-started button, menu, ice breakers, commands, domains and linking "
+    "address. DJM_PROFILE and the DJM_THREAD settings declare it. plan: show the difference and change nothing. "
+    "apply: set the declared properties; it may be interrupted and repeated. check: like plan, with exit code 1 if "
+    "Page and settings differ, and 2 if an error prevents the comparison. pull: print the properties of the Page as a "
+    "declaration. reset: remove all properties. rollback: revert the last change. Properties that are not declared "
+    "are not changed."
 )
 
 NOTHING = "nothing to change"
@@ -35,7 +36,7 @@ def add_arguments(parser: CommandParser) -> None:
         default=[],
         choices=ORDER,
         metavar="PROPERTY",
-        help=f"this property alone; may be repeated: {', '.join(ORDER)}",
+        help=f"only this property; may be repeated: {', '.join(ORDER)}",
     )
     parser.add_argument("--json", action="store_true", help="pull: print JSON instead of TOML")
     parser.add_argument("--output", type=Path, metavar="FILE", help="pull: write to a file")
@@ -47,7 +48,7 @@ def handle(command: BaseCommand, **options: Any) -> int:
         act = _ACTIONS[options["action"]]
         page_ids = chosen(options, more=map(str, profile.declared()[declaration.PAGES]))
         if options["action"] == "pull" and len(page_ids) > 1:
-            raise CommandError("pull prints one Page; name it with --page")
+            raise CommandError("pull prints one Page; select it with --page")
         differs = False
         for page_id in page_ids:
             page = profile.page_profile(page_id, profile.make_budget(say=command.stderr.write))
@@ -76,7 +77,7 @@ class _Run:
         for line in [line for change in plan.changes for line in change.lines()] if plan else []:
             self.say(line)
         if plan and plan.unmanaged and not self.only:
-            self.say(f"  left alone, for it is not declared: {', '.join(plan.unmanaged)}")
+            self.say(f"  not declared, so not changed: {', '.join(plan.unmanaged)}")
 
 
 def _plan(run: _Run) -> bool:
@@ -102,7 +103,7 @@ def _reset(run: _Run) -> bool:
 def _rollback(run: _Run) -> bool:
     plan = run.page.plan_rollback()
     if plan is None:
-        run.show(None, "no change that could be taken back")
+        run.show(None, "no change to revert")
         return False
     return _carry_out(run, plan, run.page.roll_back)
 

@@ -1,4 +1,4 @@
-"""Failed events handled again, callbacks split again."""
+"""``manage.py djmessenger replay``: handle events, split callbacks or send replies again."""
 
 from __future__ import annotations
 
@@ -17,11 +17,10 @@ from djmessenger.operations import replay
 from djmessenger.pipeline.failpoints import failpoint
 
 help = (  # noqa: A001 - what the command asks a verb for
-    "Handle events again that failed, after the cause is mended. They go back into their conversation's queue, in "
-    "their old order, and today's policy decides. Chosen by id, or by time, state and type. Every rule that applies "
-    "runs, those that answered the first time too. With --callbacks it is callbacks that were not understood, split "
-    "again by today's code; with --replies it is replies that failed, were set aside or came too late, sent again as "
-    "they are."
+    "Handle failed events again, after the cause is repaired. Select them by id, or by time, state and type. They "
+    "return to their conversation queues in their old order, and the present policy decides. Each rule that applies "
+    "runs, also a rule that replied the first time. With --callbacks, split quarantined callbacks again with the "
+    "present code. With --replies, send failed, parked or expired replies again unchanged."
 )
 
 pause = time.sleep
@@ -31,14 +30,14 @@ _Callback, _Event, _Reply = models.Callback.State, models.Messaging.State, model
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Kind:
-    """One kind of row that can be done over."""
+    """One kind of row that can be replayed."""
 
     rows: QuerySet[Any]
     received: str
-    """Column of the time by which rows are chosen."""
+    """Column of the time by which rows are selected."""
     states: tuple[str, ...]
     usual: str
-    """The state where none is named."""
+    """State of the selected rows without ``--state`` and ids."""
 
     def say(self, row: Any) -> str:
         if isinstance(row, models.Messaging) and (count := row.replies.count()):
@@ -70,37 +69,37 @@ def _kind(options: dict[str, Any]) -> Kind:
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="rows, as the admin numbers them")
+    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="ids of rows, as the admin shows them")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--callbacks", action="store_true", help="split callbacks instead of handling events")
     what.add_argument("--replies", action="store_true", help="send replies instead of handling events")
-    parser.add_argument("--since", type=moment, metavar="TIME", help="from then on: 2h, 7d, 2026-11-25T08:30")
-    parser.add_argument("--until", type=moment, metavar="TIME", help="before then")
+    parser.add_argument(
+        "--since", type=moment, metavar="TIME", help="rows from this time on: 2h (ago), 7d, 2026-11-25T08:30"
+    )
+    parser.add_argument("--until", type=moment, metavar="TIME", help="rows before this time")
     parser.add_argument(
         "--state",
         choices=[
             *dict.fromkeys([*replay.REPLAYABLE, *replay.RESENDABLE, _Callback.QUARANTINED, _Callback.SPLIT])
         ],
-        help="failed (or quarantined) unless said otherwise; done and ignored need --again",
+        help="by default failed, for callbacks quarantined; done and ignored need --again",
     )
     parser.add_argument("--type", metavar="TYPE", help="type of the events or replies, such as SIMPLE_TEXT")
     parser.add_argument(
         "--again",
         action="store_true",
-        help="also events that were handled: people are answered a second time, by new replies",
+        help="also replay events that were handled: people get new replies a second time",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most so many, the oldest first")
-    parser.add_argument("--rate", type=above_zero, metavar="N", help="at most so many a second")
-    parser.add_argument(
-        "--dry-run", action="store_true", help="say what would be replayed, and change nothing"
-    )
+    parser.add_argument("--limit", type=int, metavar="N", help="at most N rows, the oldest first")
+    parser.add_argument("--rate", type=above_zero, metavar="N", help="at most N rows a second")
+    parser.add_argument("--dry-run", action="store_true", help="print the selected rows, and change nothing")
     add_user_argument(parser)
 
 
 def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | None:
     who = find_user(user)
     if not options["ids"] and not any(options[name] for name in ("since", "until", "state", "type")):
-        raise CommandError("Say what to replay: ids, or --since, --until, --state or --type.")
+        raise CommandError("Select the rows to replay: by ids, or by --since, --until, --state or --type.")
     kind = _kind(options)
     rows = _chosen(kind, options)
     if options["limit"] is not None:
@@ -115,7 +114,9 @@ def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | N
         command.stdout.write(f"{done} replayed.")
     missing = sorted(set(options["ids"]) - set(chosen))
     if missing and options["limit"] is None:
-        command.stderr.write(f"Not found in a state to be replayed: {', '.join(map(str, missing))}")
+        command.stderr.write(
+            f"Not found, or not in a state that can be replayed: {', '.join(map(str, missing))}"
+        )
         return 1
     return None
 
@@ -125,12 +126,12 @@ def _chosen(kind: Kind, options: dict[str, Any]) -> QuerySet[Any]:
     if state and state not in kind.states:
         if state in replay.AGAIN and not (options["callbacks"] or options["replies"]):
             raise CommandError(
-                f"Events that are {state} were settled on purpose: add --again to replay them."
+                f"Events in the state {state} did not fail: add --again to replay them anyway."
             )
         raise CommandError(f"--state must be one of {', '.join(kind.states)} here.")
     if options["again"] and (options["callbacks"] or options["replies"]):
         raise CommandError("--again is for events.")
-    # Ids are an intention of their own; a span of time is not.
+    # With ids, all replayable states are selected. A time span alone selects only the usual state.
     states = [state] if state else list(kind.states) if options["ids"] else [kind.usual]
     rows = kind.rows.filter(state__in=states)
     if options["ids"]:
@@ -154,7 +155,10 @@ def _paced(chosen: list[int], rate: float | None) -> Iterator[int]:
 
 
 def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
-    """Put one row back where it waits, in a transaction of its own; false where somebody was quicker."""
+    """Put one row back into its waiting state, in a transaction of its own, and wake a driver.
+
+    Returns False if the row is not in a replayable state any more.
+    """
     row: models.Callback | models.Messaging | models.Reply | None
     if options["callbacks"]:
         row = replay.replay_callback(pk)

@@ -1,4 +1,4 @@
-"""How the bot is doing, for people and for monitors."""
+"""``manage.py djmessenger status``: the state of the bot in numbers, for people and for monitors."""
 
 from __future__ import annotations
 
@@ -14,35 +14,38 @@ from djmessenger.management.options import above_zero
 from djmessenger.operations.status import PageStatus, Status, read_status
 
 help = (  # noqa: A001 - what the command asks a verb for
-    "Show what waits, what is stuck and what went wrong. With thresholds it serves a monitor: it ends with 0 where all "
-    "are kept, with 2 where one is passed, and with 1 where nothing could be read."
+    "Show the numbers of waiting, blocked and failed rows, and the state of each Page. For a monitor, set limits with "
+    "the --max options: the exit code is 0 if no number is over its limit, 2 if one is, and 1 if the database could "
+    "not be read."
 )
 needs_checks = False
 
 THRESHOLDS = {
     "backlog": "callbacks, events and replies that wait",
     "oldest_wait": "seconds that the oldest of them waits",
-    "blocked": "conversations that are held up",
-    "unknown": "replies that Meta may or may not have",
-    "parked": "replies set aside within the hours",
-    "failed": "events and replies failed within the hours",
-    "quarantined": "callbacks that were not understood",
-    "duplicates": "messages sent twice within the hours",
-    "echo_lag": "seconds until an echo, the slowest Page",
-    "silence": "seconds since the last callback, the most silent Page",
-    "paused": "Pages for which nothing is sent",
+    "blocked": "conversations that wait for another try, an echo or a set time",
+    "unknown": "replies of unknown fate, which Meta may have",
+    "parked": "replies parked within --hours",
+    "failed": "events and replies failed within --hours",
+    "quarantined": "callbacks that could not be split",
+    "duplicates": "messages sent twice within --hours",
+    "echo_lag": "seconds from a message to its echo, on the slowest Page",
+    "silence": "seconds since the last callback, of the Page with the oldest one",
+    "paused": "Pages whose replies are paused",
 }
+"""Name of a number to its meaning in the help of its option."""
 PASSED = 2
+"""Exit code if a number is over its limit."""
 
 
 def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines")
     parser.add_argument(
-        "--hours", type=above_zero, default=24.0, metavar="N", help="how far back failures count (24)"
+        "--hours", type=above_zero, default=24.0, metavar="N", help="hours back for which failures count (24)"
     )
     for name, meaning in THRESHOLDS.items():
         parser.add_argument(
-            f"--max-{name.replace('_', '-')}", type=_number, metavar="N", help=f"most {meaning}"
+            f"--max-{name.replace('_', '-')}", type=_number, metavar="N", help=f"limit of: {meaning}"
         )
 
 
@@ -64,7 +67,7 @@ def handle(command: BaseCommand, **options: Any) -> int | None:
 
 
 def value_of(status: Status, name: str) -> float:
-    """Give the number that a threshold is compared with."""
+    """Return the number that is compared with the limit of this name."""
     if name == "paused":
         return len(status.paused)
     return float(getattr(status, "replies_parked" if name == "parked" else name))
@@ -79,9 +82,9 @@ def _lines(status: Status) -> list[str]:
     return [
         f"backlog       {status.backlog} ({backlog})",
         f"oldest wait   {_span(status.oldest_wait)}",
-        f"blocked       {status.blocked} conversations; {status.overdue_queues} queues whose holder is gone",
-        f"slow          {status.slow_waiting} conversations wait for a thread for slow work",
-        f"unknown       {status.unknown} replies that Meta may have",
+        f"blocked       {status.blocked} conversations; {status.overdue_queues} queues whose lease expired",
+        f"slow          {status.slow_waiting} conversations wait for a thread for slow rules",
+        f"unknown       {status.unknown} replies of unknown fate, which Meta may have",
         f"quarantined   {status.quarantined} callbacks",
         f"last {_plain(status.hours)} h: {ended}",
         *(_page_line(page) for page in status.pages),
@@ -110,4 +113,4 @@ def _number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None

@@ -1,4 +1,4 @@
-"""``manage.py djmessenger subscribe``: the webhook fields follow from the rules."""
+"""``manage.py djmessenger subscribe``: subscribe a Page to the webhook fields that its rules need."""
 
 from __future__ import annotations
 
@@ -13,18 +13,19 @@ from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import subscriptions
 
 help = (  # noqa: A001 - as every verb names it
-    "Subscribe the Page to the webhook fields that the rules need. Messages, postbacks, echoes and receipts always; "
-    "reactions, edits, referrals, opt-ins and the rest where a rule waits for them; standby where a rule, or "
-    "DJM_WEBHOOK_FIELDS, asks. The whole set is written, so a field that no rule needs any more goes. --check compares "
-    "and writes nothing: exit code 1 where the sets differ, 2 where that could not be found out. The fields ticked in "
-    "the App Dashboard are compared too, where DJM_APP_ID is set: Meta delivers only what stands at both levels."
+    "Subscribe the Page to the webhook fields that the rules need. Messages, postbacks, echoes and receipts are always "
+    "included. Other fields, such as reactions, edits, referrals and standby, are included if a rule waits for them or "
+    "DJM_WEBHOOK_FIELDS contains them. The whole set is written, so fields that no rule needs are removed. Meta "
+    "delivers only fields that are also ticked for the app in the App Dashboard; with DJM_APP_ID set, those are "
+    "compared too. --check compares and writes nothing: the exit code is 1 if the sets differ, and 2 if an error "
+    "prevents the comparison."
 )
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--check", action="store_true", help="compare only")
+    parser.add_argument("--check", action="store_true", help="compare and change nothing")
     parser.add_argument(
-        "--list", action="store_true", help="print the fields that the rules need; asks nobody"
+        "--list", action="store_true", help="print the fields that the rules need, without a call to Meta"
     )
     add_page_arguments(parser)
 
@@ -42,7 +43,7 @@ def handle(command: BaseCommand, **options: Any) -> int:
 
 
 def _one(command: BaseCommand, page: models.Page, *, check: bool) -> bool:
-    """Compare, and write unless told not to; tell whether something is left to do."""
+    """Compare the fields of a Page, write them unless ``check`` is set, and return whether a difference remains."""
     client = bot.get_client(page)
     name = f"Page {page.page_id or client.page_id}"
     found = subscriptions.Comparison(

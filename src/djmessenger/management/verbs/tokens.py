@@ -1,4 +1,4 @@
-"""``manage.py djmessenger tokens``: keys for the tokens in the database, and what they open."""
+"""``manage.py djmessenger tokens``: list, set and re-encrypt the Page tokens in the database."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.settings import app_settings
 
 help = (  # noqa: A001 - the name that every verb has
-    "Look after the Page tokens in the database. Without an option it lists the Pages and whether their tokens can be "
-    "read. To change the key: --new-key, put the new one in front of the old in DJM_TOKEN_KEYS, restart, --rotate, and "
-    "when that went through take the old one out."
+    "Manage the encrypted Page tokens in the database. Without an option, list the Pages and where their tokens are; "
+    "the exit code is 1 if a token cannot be read. To change the key: create one with --new-key, put it before the old "
+    "key in DJM_TOKEN_KEYS, restart all processes, run --rotate, then remove the old key and restart again."
 )
 needs_checks = False
 
 
 def add_arguments(parser: CommandParser) -> None:
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--new-key", action="store_true", help="Print a fresh key for DJM_TOKEN_KEYS.")
-    what.add_argument("--rotate", action="store_true", help="Encrypt all tokens anew under the newest key.")
+    what.add_argument("--new-key", action="store_true", help="Print a new key for DJM_TOKEN_KEYS.")
+    what.add_argument("--rotate", action="store_true", help="Encrypt all tokens again with the newest key.")
     what.add_argument(
         "--set",
         metavar="PAGE_ID",
-        help="Keep the token of a Page; it is asked for, or read from standard input, so that no shell remembers it.",
+        help="Store the token of a Page. It is read from a prompt or standard input, so no shell history contains it.",
     )
 
 
@@ -37,7 +37,9 @@ def handle(command: BaseCommand, **options: Any) -> int | None:
             command.stdout.write(bot.new_key())
         elif options["rotate"]:
             changed = bot.rotate_tokens()
-            command.stdout.write(command.style.SUCCESS(f"{changed} tokens were moved to the newest key."))
+            command.stdout.write(
+                command.style.SUCCESS(f"{changed} tokens were encrypted again with the newest key.")
+            )
         elif options["set"]:
             _set(command, options["set"])
         else:
@@ -56,14 +58,14 @@ def _set(command: BaseCommand, page_id: str) -> None:
         getpass.getpass("Page access token: ") if sys.stdin.isatty() else sys.stdin.readline()
     )
     if not token:
-        raise DJMInvalidValueException("No token was given, so nothing is changed")
+        raise DJMInvalidValueException("The token is empty, so nothing is changed; enter the token")
     page = bot.find_page(page_id)
     bot.set_token(page, token)
     if page.pk is None:
         page.save()
     else:
         page.save(update_fields=["token_ciphertext"])
-    command.stdout.write(command.style.SUCCESS(f"The token of Page {page_id} is kept, encrypted."))
+    command.stdout.write(command.style.SUCCESS(f"The token of Page {page_id} is stored, encrypted."))
 
 
 def _list(command: BaseCommand) -> int | None:
@@ -76,7 +78,7 @@ def _list(command: BaseCommand) -> int | None:
             where, broken = str(error), True
         command.stdout.write(f"{page_id}  {page.configured('channel')}  {where}")
     if not pages:
-        command.stdout.write("No Page is known yet.")
+        command.stdout.write("There is no Page in the settings or the database yet.")
     return 1 if broken else None
 
 
@@ -86,5 +88,5 @@ def _state(page: models.Page) -> str:
         return "token in DJM_PAGES"
     if not page.token_ciphertext:
         return "token in DJM_PAGE_ACCESS_TOKEN"
-    old = "" if bot.is_under_newest_key(page) else ", under an older key: run --rotate"
+    old = "" if bot.is_under_newest_key(page) else ", encrypted with an older key: run --rotate"
     return f"token in the database, ends in …{bot.token_hint(page)}{old}"

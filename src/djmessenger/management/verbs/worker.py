@@ -1,4 +1,4 @@
-"""``manage.py djmessenger worker``."""
+"""``manage.py djmessenger worker``: split, handle and send in processes of their own, until a signal."""
 
 from __future__ import annotations
 
@@ -18,34 +18,36 @@ from djmessenger.pipeline.dispatch import OwnThreads
 from djmessenger.pipeline.worker import Worker
 
 GRACE = 25
-"""Seconds from the first signal to the hard end; containers get 30."""
+"""Seconds from the first signal to the exit without finishing. Container runtimes usually wait 30 before they kill."""
 _LOOK = 0.5
+"""Seconds between two checks of the threads or of the child processes."""
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
+"""Signals that stop the worker."""
 
 help = (  # noqa: A001 - as every verb names it
-    "Handle what is stored and send what is queued, until told to stop. Any number of workers on any number "
-    "of machines share the work; the database is the queue. SIGTERM and SIGINT end it in order: what is begun "
-    "is finished, the rest is left to others. A second signal, or 25 seconds, end it hard, which costs time "
-    "only: the conversations at hand come back when their leases end."
+    "Handle stored callbacks and send queued replies, until a signal stops it. Run one or more workers on one or more "
+    "machines: they share the work, and the database is the queue. After SIGTERM or SIGINT, a worker finishes the work "
+    "that it has begun and leaves the rest to the next worker. After a second signal, or 25 seconds, it exits at once. "
+    "Nothing is lost then, but its conversations wait until their leases end."
 )
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("--processes", type=at_least_one, default=1, help="processes to start (1)")
+    parser.add_argument("--processes", type=at_least_one, default=1, help="number of processes to start (1)")
     parser.add_argument(
         "--threads",
         type=at_least_one,
         default=8,
-        help="conversations handled at once, each with a database connection, in each process (8)",
+        help="conversations that each process handles at once, each with a database connection (8)",
     )
     parser.add_argument(
         "--senders",
         type=at_least_one,
         default=100,
-        help="calls of Graph under way at once, in each process (100)",
+        help="calls of Graph that each process makes at once (100)",
     )
     parser.add_argument(
-        "--slow-threads", type=at_least_one, default=32, help="slow rules at once, in each process (32)"
+        "--slow-threads", type=at_least_one, default=32, help="slow rules that each process runs at once (32)"
     )
 
 
@@ -57,7 +59,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
 
 
 def _work(threads: int, slow_threads: int, senders: int) -> int:
-    """Work in this process until a signal comes."""
+    """Run a worker in this process until a signal stops it, and return the exit code."""
     worker = Worker(bot.get_engine, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
     bot.use_dispatcher(OwnThreads(worker))
     asked = 0
@@ -73,7 +75,7 @@ def _work(threads: int, slow_threads: int, senders: int) -> int:
     signal.signal(signal.SIGALRM, lambda number, frame: os._exit(1))
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    # What is there by now stays; collecting garbage need not look at it again.
+    # The objects that exist now stay until the end, so the garbage collector need not examine them again.
     gc.collect()
     gc.freeze()
     worker.start()
@@ -83,7 +85,7 @@ def _work(threads: int, slow_threads: int, senders: int) -> int:
 
 
 def _supervise(processes: int, threads: int, slow_threads: int, senders: int) -> int:
-    """Keep so many processes at work; one that dies is started again."""
+    """Run this number of worker processes until a signal stops them. A process that dies is started again."""
     stopping = False
 
     def stop(number: int, frame: Any) -> None:
@@ -97,7 +99,8 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     while children or not stopping:
-        # A signal that comes meanwhile waits, or it would miss the child that is being made.
+        # Signals are blocked during the fork. Otherwise a signal between fork and add() would stop all children except
+        # the new one, and the worker would wait for that child without an end.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         while not stopping and len(children) < processes:
             children.add(_fork(threads, slow_threads, senders))
