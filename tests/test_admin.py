@@ -288,7 +288,7 @@ class TestDialogue:
         assert dialogue.bubbles[0].outcome == "greet (1 message)"
         shown = "".join(Html(staff.get(change(conversation)).content).text)
         assert shown.index("hi there") < shown.index("Hello Ana!") < shown.index("thanks")
-        assert "nothing handled it" in shown
+        assert "no rule handled it" in shown
 
     def test_an_answer_never_stands_before_its_cause(self, conversation):
         hello = event(conversation, 10, {"message": {"text": "hi"}})
@@ -435,7 +435,7 @@ class TestReading:
 
     def test_reactions_edits_and_deletions(self):
         assert read_event({"reaction": {"action": "react", "emoji": "❤"}}).notes == ["reacted with ❤"]
-        assert read_event({"reaction": {"action": "unreact"}}).notes == ["took a reaction back"]
+        assert read_event({"reaction": {"action": "unreact"}}).notes == ["removed a reaction"]
         edited = read_event({"message_edit": {"mid": "m_1", "text": "better", "num_edit": 1}})
         assert (edited.text, edited.notes) == ("better", ["edited"])
         assert read_event({"message": {"mid": "m_1", "is_deleted": True}}).notes == ["deleted by the person"]
@@ -490,13 +490,13 @@ class TestOutcome:
         place = 0
         for part in (
             "✓ All",
-            "✗ order weekdays only said no",
+            "✗ order weekdays only refused it",
             "✗ all",
             "✓ text order",
             "✗ weekdays only",
             "✓ greet",
             "→ replier SimpleMessageReplier 1 message, 2.0 ms",
-            "3 more rules of this type were not asked",
+            "3 more rules of this type were not checked",
         ):
             assert part in shown[place:]
             place = shown.index(part, place)
@@ -504,8 +504,8 @@ class TestOutcome:
     def test_in_a_few_words(self):
         assert in_short(OUTCOME) == "greet (1 message)"
         assert in_short({"refused": True, "default": {"name": "All"}}) == "refused by All"
-        assert in_short({"unhandled": True, "applied": []}) == "nothing handled it"
-        assert in_short({"applied": []}) == "no rule"
+        assert in_short({"unhandled": True, "applied": []}) == "no rule handled it"
+        assert in_short({"applied": []}) == "no rule applied"
         assert in_short(None) == ""
 
 
@@ -690,7 +690,7 @@ class TestDoneOver:
         row, action, state = rows[model]
         with django_capture_on_commit_callbacks(execute=True):
             page = self.act(staff, action, row)
-        assert "1 goes its way again" in page.content.decode()
+        assert "1 was queued again" in page.content.decode()
         row.refresh_from_db()
         assert (row.state, row.error) == (state, "")
         assert woken == [row]
@@ -721,15 +721,15 @@ class TestDoneOver:
     def test_leaves_alone_what_is_done_or_waits(self, staff, conversation, woken):
         done = event(conversation, 1, {"message": {"text": "hi"}})
         waits = event(conversation, 2, {"message": {"text": "hi"}}, state="new")
-        assert "2 were left alone" in self.act(staff, "replay", done, waits).content.decode()
+        assert "2 were skipped" in self.act(staff, "replay", done, waits).content.decode()
         sent = answer(conversation, 3, "Hello")
-        assert "1 was left alone" in self.act(staff, "resend", sent).content.decode()
+        assert "1 was skipped" in self.act(staff, "resend", sent).content.decode()
         assert not woken
 
     def test_says_why_a_reply_cannot_be_sent(self, staff, conversation):
         reply = answer(conversation, 3, "Hello", state="failed")
         Reply.objects.update(conversation=None)
-        assert "belongs to no conversation" in self.act(staff, "resend", reply).content.decode()
+        assert "has no conversation" in self.act(staff, "resend", reply).content.decode()
 
     def test_needs_a_post_with_a_csrf_token(self, rows):
         client = Client(enforce_csrf_checks=True)

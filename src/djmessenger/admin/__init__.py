@@ -1,6 +1,6 @@
-"""The admin: what people said, what the bot did about it and why, and what became of its answers.
+"""The admin: events with their outcome, replies with their state, conversations, Pages and persons.
 
-What a person typed is only ever text here; nothing of theirs is fetched by the browser of a member of staff.
+Content of persons is shown as text only. The browser of a member of staff loads no file from an address of a person.
 """
 
 from __future__ import annotations

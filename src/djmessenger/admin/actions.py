@@ -1,4 +1,4 @@
-"""Done over by staff: failed events handled again, replies sent again, callbacks split again; written to the log."""
+"""Actions of staff that put rows back into their waiting state, each with an entry in the admin's log."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Logging(Protocol):
-    """What is needed of an admin: its log, and a word to the member of staff."""
+    """The methods of an admin that an action uses: its log, and messages to the member of staff."""
 
     def log_change(self, request: HttpRequest, obj: Any, message: Any) -> Any: ...
 
@@ -33,9 +33,10 @@ def do_over(
     put_back: Callable[[int], Callback | Messaging | Reply | None],
     said: str,
 ) -> None:
-    """Put each row back to where it waits, oldest first, each in a transaction of its own, and wake who works there.
+    """Put rows back into their waiting state, oldest first, and wake a driver after each commit.
 
-    Rows in another state are left alone and counted: what is done, or waits, needs nothing.
+    Each row has a transaction of its own, with its entry in the admin's log. Rows for which ``put_back`` returns None
+    are counted and reported as skipped.
     """
     done = left = 0
     for pk in list(rows.order_by("pk").values_list("pk", flat=True)):
@@ -55,15 +56,15 @@ def do_over(
     if done:
         page.message_user(
             request,
-            ngettext("%d goes its way again.", "%d go their way again.", done) % done,
+            ngettext("%d was queued again.", "%d were queued again.", done) % done,
             messages.SUCCESS,
         )
     if left:
         page.message_user(
             request,
             ngettext(
-                "%d was left alone: it waits, or it is done, or nothing of it is left.",
-                "%d were left alone: they wait, or are done, or nothing of them is left.",
+                "%d was skipped: it is already waiting, already done, or its content was purged.",
+                "%d were skipped: they are already waiting, already done, or their content was purged.",
                 left,
             )
             % left,
@@ -72,6 +73,6 @@ def do_over(
 
 
 def may(request: HttpRequest, permission: str) -> bool:
-    """Whether this member of staff has a permission of this app."""
+    """Return whether this member of staff has a permission of this app."""
     user: Any = request.user
     return bool(user.has_perm(f"djmessenger.{permission}"))

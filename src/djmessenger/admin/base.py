@@ -1,4 +1,4 @@
-"""What all admin pages share: read-only by default, quick on a million rows, and links that betray nothing."""
+"""Parts of all admin pages: read-only pages, bounded queries on large tables, and links without a referrer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
 LISTED = 10_000
-"""Rows that a list counts and pages through; older ones are found by searching."""
+"""Number of rows that a list counts and shows. A search or a filter finds older rows."""
 
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ else:
 
 
 class BoundedPaginator(_Paginator):
-    """Counts no further than ``LISTED`` rows: a true count reads the whole table on PostgreSQL."""
+    """A paginator that counts up to ``LISTED`` rows, because on PostgreSQL a full count reads the whole table."""
 
     @functools.cached_property
     def count(self) -> int:
@@ -46,15 +46,15 @@ class BoundedPaginator(_Paginator):
 
 
 class RecordAdmin(_ModelAdmin):
-    """A table of records: they come from Meta and from the bot, so nobody adds, changes or deletes them here.
+    """An admin of records that Meta and the bot make. Staff cannot add, change or delete them.
 
-    A subclass names in ``editable`` the fields that staff may change; only those columns are written, so that
-    the bot's own writes at the same moment are kept.
+    A subclass lists in ``editable`` the fields that staff may change. Only changed columns are written: a full save
+    would overwrite columns that a worker wrote after the form was opened.
     """
 
     editable: ClassVar[tuple[str, ...]] = ()
     exact: ClassVar[tuple[str, ...]] = ()
-    """Lookups of its own columns, each with an index, that a search compares with the whole term."""
+    """Indexed lookups that a search compares with the whole term."""
 
     actions: Any = None
     list_select_related: ClassVar[tuple[str, ...]] = ()
@@ -97,7 +97,7 @@ class RecordAdmin(_ModelAdmin):
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
-        """Find by whole ids, so that a search reads an index; subclasses add what else is quick."""
+        """Filter the rows by ``search``, which compares whole ids, so that a search reads an index."""
         term = search_term.strip()
         if not term or "\x00" in term:
             return queryset, False
@@ -111,7 +111,7 @@ class RecordAdmin(_ModelAdmin):
 
 
 def admin_link(model: type[Model], pk: object, text: object) -> str | SafeString:
-    """Link to the admin page of a row, or give only the text where that page is not installed."""
+    """Return a link to the admin page of a row, or only the text if that page is not installed."""
     if pk is None:
         return "-"
     url = admin_url(model, pk)
@@ -119,7 +119,7 @@ def admin_link(model: type[Model], pk: object, text: object) -> str | SafeString
 
 
 def admin_url(model: type[Model], pk: object) -> str:
-    """Give the address of a row's admin page; empty where that page is not installed."""
+    """Return the address of a row's admin page, or an empty text if that page is not installed."""
     try:
         return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_change", args=[pk])
     except NoReverseMatch:
@@ -127,7 +127,7 @@ def admin_url(model: type[Model], pk: object) -> str:
 
 
 def is_https(url: object) -> bool:
-    """Tell whether staff may follow an address that came from outside."""
+    """Return whether an address from outside is a plain https address that may become a link."""
     if (
         not isinstance(url, str)
         or not url.isprintable()
@@ -142,7 +142,7 @@ def is_https(url: object) -> bool:
 
 
 def outside_link(url: object, text: object = "") -> str | SafeString:
-    """Link to an https address, telling it nothing about this page; any other address stays text."""
+    """Return a link to an https address that sends no referrer. Other addresses are returned as text."""
     if not is_https(url):
         return str(text or url or "-")
     return format_html(
@@ -153,7 +153,7 @@ def outside_link(url: object, text: object = "") -> str | SafeString:
 
 
 def pretty(data: object) -> SafeString:
-    """Show JSON, indented."""
+    """Return data as indented JSON."""
     text = json.dumps(data, indent=2, ensure_ascii=False, default=str)
     return format_html('<pre class="djm-code">{}</pre>', text)
 
@@ -163,7 +163,7 @@ def preformatted(text: object) -> str | SafeString:
 
 
 class TypeFilter(admin.SimpleListFilter):
-    """Filter by type from a fixed list: asking the table for its types would read all of it."""
+    """A filter by type from a fixed list, because a query for the distinct types would read the whole table."""
 
     title: str | Promise = _("type")  # type: ignore[assignment]
     parameter_name = "type"

@@ -1,4 +1,4 @@
-"""Conversations: who said what when, both sides, and the rule behind each answer."""
+"""Conversations: the messages of both sides in order, with the rule of each reply."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @admin.register(Conversation)
 class ConversationAdmin(RecordAdmin):
-    """One person with one Page, as a readable dialogue."""
+    """Admin of conversations, which shows each as a readable dialogue."""
 
     change_form_template = "djmessenger/admin/conversation.html"
     list_display = ("person", "page", "date_last_inbound", "date_last_activity")
@@ -51,7 +51,7 @@ class ConversationAdmin(RecordAdmin):
     def render_change_form(
         self, request: HttpRequest, context: dict[str, Any], *args: Any, **kwargs: Any
     ) -> HttpResponse:
-        # Here permissions have been checked and the row is there.
+        # When this method runs, permissions are checked and the row is read.
         context["dialogue"] = read_dialogue(context["original"], Cursor.parse(context["cursor"]))
         return super().render_change_form(request, context, *args, **kwargs)
 

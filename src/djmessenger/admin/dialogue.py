@@ -1,4 +1,4 @@
-"""A conversation as people read it: both sides in one thread, in order, with the rule behind each answer."""
+"""The dialogue of a conversation: messages of both sides in order, with the rule of each reply."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from djmessenger.models import Conversation, Messaging, Reply
 PER_PAGE = 100
 
 _QUIET = ("DELIVERED", "READ")
-"""Receipts: they show as ticks on the replies."""
+"""Types of receipts, which are shown as the state of the replies."""
 _LONGEST = 4_000
 _MOST = 30
 
 
 @dataclass
 class Said:
-    """What a message says, whatever its kind."""
+    """The readable content of a message of any kind."""
 
     text: str = ""
     links: list[tuple[str, str]] = field(default_factory=list)
-    """Label and address of what it carries; only https addresses, never fetched by the page."""
+    """Label and address of each attachment. The addresses are https, and the page does not load them."""
     choices: list[str] = field(default_factory=list)
     """Titles of buttons and quick replies."""
     notes: list[str] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Bubble:
     """One message as the page shows it."""
 
     side: str
-    """``person``, ``page``, or ``note`` for an event that nobody said."""
+    """``person``, ``page``, or ``note`` for an event without content."""
     said: Said
     date: datetime.datetime
     row: Messaging | Reply
@@ -59,7 +59,7 @@ class Bubble:
 
 @dataclass(frozen=True)
 class Cursor:
-    """The oldest messaging and the oldest reply shown so far; each half may be missing."""
+    """The oldest event and the oldest reply that were shown. Each of the two may be missing."""
 
     timestamp: int | None = None
     messaging: int = 0
@@ -71,7 +71,7 @@ class Cursor:
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """Read it from a query string; anything malformed is the newest page."""
+        """Return the cursor of a query string. A malformed text is the cursor of the newest page."""
         event, _tilde, reply = text[:80].partition("~")
         timestamp, _dot, messaging = event.partition(".")
         try:
@@ -89,13 +89,13 @@ class Dialogue:
 
     bubbles: list[Bubble]
     older: str = ""
-    """Cursor of the page before this one in time; empty at the beginning."""
+    """Cursor of the page with older messages; empty on the page with the first message."""
 
 
 def read_dialogue(conversation: Conversation, cursor: Cursor, size: int = PER_PAGE) -> Dialogue:
-    """Give the newest messages before a cursor, in three queries whatever the size.
+    """Return the newest messages before a cursor, in three queries for any size.
 
-    Events stand at the time that Meta gave them, replies at the time they were sent but never before their cause.
+    Events are ordered by Meta's timestamp, replies by the time of sending, but never before the event that they answer.
     """
     events = Messaging.objects.filter(conversation=conversation).exclude(type__in=_QUIET)
     if cursor.timestamp is not None:
@@ -121,7 +121,7 @@ def read_dialogue(conversation: Conversation, cursor: Cursor, size: int = PER_PA
 
 
 def _newest_first(events: list[Messaging], replies: list[Reply]) -> Iterator[Messaging | Reply]:
-    """Merge two lists without changing the order inside either."""
+    """Yield the rows of both lists, newest first. The order inside each list does not change."""
     while events or replies:
         if not replies or (events and events[0].timestamp > _reply_time(replies[0])):
             yield events.pop(0)
@@ -185,7 +185,7 @@ def _event_bubble(row: Messaging) -> Bubble:
 
 
 def read_event(body: object) -> Said:
-    """Read what a person said from the stored item; anything unknown is left out."""
+    """Return the readable content of a stored event. Unknown parts are left out."""
     item = _item(body)
     postback = _mapping(item.get("postback"))
     message = _mapping(item.get("message")) or _mapping(item.get("message_edit"))
@@ -199,7 +199,7 @@ def read_event(body: object) -> Said:
     if reaction := _mapping(item.get("reaction")):
         sign = _text(reaction.get("emoji")) or _text(reaction.get("reaction"))
         taken_back = reaction.get("action") == "unreact"
-        said.notes.append(_("took a reaction back") if taken_back else _("reacted with %s") % sign[:80])
+        said.notes.append(_("removed a reaction") if taken_back else _("reacted with %s") % sign[:80])
     if "message_edit" in item:
         said.notes.append(_("edited"))
     if message.get("is_deleted"):
@@ -213,7 +213,7 @@ def read_event(body: object) -> Said:
 
 
 def read_reply(data: object) -> Said:
-    """Read what a reply says from the body of its call."""
+    """Return the readable content of a reply from the body of its call."""
     body = _mapping(data)
     said = _read_message(_mapping(body.get("message")))
     if action := body.get("sender_action"):
@@ -270,7 +270,7 @@ def _title(choice: Mapping[str, Any]) -> str:
 
 
 def _item(body: object) -> Mapping[str, Any]:
-    """Take the event out of the callback that it is kept in; a bare event stays as it is."""
+    """Return the event inside a stored callback. A body that is only an event is returned as it is."""
     data = _mapping(body)
     for entry in _mappings(data.get("entry")):
         for container in ("messaging", "standby", "calls", "changes"):

@@ -1,4 +1,4 @@
-"""What came in: messagings with their outcome, and the callbacks they were cut from."""
+"""Incoming rows: events with their outcome, and the callbacks from which they were split."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ReceivingTypeFilter(TypeFilter):
 
 @admin.register(Messaging)
 class MessagingAdmin(RecordAdmin):
-    """Events: what each was, what the policy did with it, rule by rule, and why."""
+    """Admin of events, with the outcome of each, rule by rule."""
 
     exact = ("mid", "key")
     list_display = ("__str__", "type", "state", "short", "dialogue", "page", "date_received")
@@ -60,7 +60,7 @@ class MessagingAdmin(RecordAdmin):
                 )
             },
         ),
-        (_("What the policy did, and why"), {"fields": ("outcome_tree", "traceback")}),
+        (_("Outcome of the policy"), {"fields": ("outcome_tree", "traceback")}),
         (
             _("Record"),
             {
@@ -83,9 +83,9 @@ class MessagingAdmin(RecordAdmin):
     def has_replay_permission(self, request: HttpRequest) -> bool:
         return may(request, "replay_messaging")
 
-    @admin.action(permissions=["replay"], description=_("Handle failed messagings again"))
+    @admin.action(permissions=["replay"], description=_("Handle failed events again"))
     def replay(self, request: HttpRequest, rows: QuerySet[Messaging]) -> None:
-        """By the policy of today; what is done is left alone here, since people would be answered twice."""
+        """Queue failed events again. Handled events are skipped, because their persons would get replies twice."""
         do_over(self, request, rows, replay.replay_event, "replayed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -94,7 +94,7 @@ class MessagingAdmin(RecordAdmin):
     def search(self, term: str) -> Q:
         found = super().search(term)
         if term.isdecimal():
-            # Conversations first: a condition over two tables would use the index of neither.
+            # The conversations are read first, because a condition over two tables would use no index.
             found |= Q(conversation__in=list(_conversations_of(term)))
         return found
 
@@ -135,7 +135,7 @@ class MessagingAdmin(RecordAdmin):
 
 @admin.register(Callback)
 class CallbackAdmin(RecordAdmin):
-    """Signed POSTs from Meta, as their bytes came."""
+    """Admin of callbacks: the bytes of signed POSTs from Meta."""
 
     exact = ("sha256",)
     list_display = ("__str__", "state", "app_id", "copies", "date_received")
@@ -155,7 +155,7 @@ class CallbackAdmin(RecordAdmin):
 
     @admin.action(permissions=["replay"], description=_("Split callbacks again"))
     def replay(self, request: HttpRequest, rows: QuerySet[Callback]) -> None:
-        """By the code of today; events that are there already are not made twice."""
+        """Split callbacks again. Their dedup keys prevent a second row for an event that has one."""
         do_over(self, request, rows, replay.replay_callback, "replayed")
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
@@ -164,7 +164,7 @@ class CallbackAdmin(RecordAdmin):
     def search(self, term: str) -> Q:
         found, first = super().search(term), term.lower()
         if _HEX.fullmatch(first):
-            # A range instead of a prefix: every database answers it from the index.
+            # A range uses the index on each database; a prefix comparison does not.
             found |= Q(sha256__gte=first, sha256__lt=first + "g")
         return found
 
@@ -172,7 +172,7 @@ class CallbackAdmin(RecordAdmin):
     def problem(self, callback: Callback) -> str | SafeString:
         return preformatted(callback.error)
 
-    @admin.display(description=_("messagings"))
+    @admin.display(description=_("events"))
     def its_messagings(self, callback: Callback) -> SafeString | str:
         rows = callback.messagings.order_by("id").only("id", "type", "timestamp", "state", "date_received")
         links = ((admin_link(Messaging, row.pk, row), row.get_state_display()) for row in rows[:_SHOWN_ROWS])

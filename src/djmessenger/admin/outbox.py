@@ -1,4 +1,4 @@
-"""What the bot said: each reply with its fate and Graph's answer."""
+"""Outgoing rows: replies with their state and Graph's answer, and their attempts."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class KindFilter(TypeFilter):
 
 @admin.register(Reply)
 class ReplyAdmin(RecordAdmin):
-    """Replies: what each says, why it was made, what became of it."""
+    """Admin of replies, with the event, the rule, the state and the attempts of each."""
 
     exact = ("mid",)
     list_display = ("__str__", "text", "dialogue", "rule", "state", "status_code", "date_sent")
@@ -46,7 +46,7 @@ class ReplyAdmin(RecordAdmin):
     fieldsets = (
         (None, {"fields": ("type", "text", "person", "dialogue", "rule", "answers")}),
         (
-            _("Fate"),
+            _("Sending"),
             {
                 "fields": (
                     "state",
@@ -71,7 +71,7 @@ class ReplyAdmin(RecordAdmin):
 
     @admin.action(permissions=["resend"], description=_("Send failed, parked and expired replies again"))
     def resend(self, request: HttpRequest, rows: QuerySet[Reply]) -> None:
-        """As they are; one that Meta proved to have by now is settled instead."""
+        """Queue replies again unchanged. A reply that an echo proves to be sent is settled instead."""
         do_over(self, request, rows, replay.resend, "resent")
 
     def search(self, term: str) -> Q:
@@ -91,7 +91,7 @@ class ReplyAdmin(RecordAdmin):
     def dialogue(self, reply: Reply) -> str | SafeString:
         return admin_link(Conversation, reply.conversation_id, reply.conversation)
 
-    @admin.display(description=_("answers"))
+    @admin.display(description=_("reply to"))
     def answers(self, reply: Reply) -> str | SafeString:
         return admin_link(Messaging, reply.messaging_id, reply.messaging)
 
@@ -117,7 +117,7 @@ class ReplyAdmin(RecordAdmin):
 
 @admin.register(Attempt)
 class AttemptAdmin(RecordAdmin):
-    """Each try to send a reply, and what became of it."""
+    """Admin of attempts: each call of the Send API for a reply, with its outcome."""
 
     exact = ("token",)
     list_display = (
@@ -134,7 +134,7 @@ class AttemptAdmin(RecordAdmin):
     list_select_related = ("reply",)
     ordering = ("-id",)
     search_fields = ("token",)
-    search_help_text = _("The number of a reply, or a token of an echo, each in full.")
+    search_help_text = _("The id of a reply or a send token, each in full.")
     fieldsets = (
         (None, {"fields": ("its_reply", "number", "outcome", "date_started", "date_ended")}),
         (_("Graph's answer"), {"fields": ("status_code", "code", "subcode", "fbtrace_id", "mid")}),

@@ -1,4 +1,4 @@
-"""The stored outcome of a messaging as lines to read: rule by rule, filter by filter, and why not."""
+"""The stored outcome of an event as a tree: each rule with its filters and steps, and the reason of each refusal."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Node:
     """One line of the tree: a rule, a filter of it, or a step that ran."""
 
     mark: str
-    """``yes``, ``no``, ``ran`` or ``error``; the style sheet knows these."""
+    """``yes``, ``no``, ``ran`` or ``error``: classes of the style sheet."""
     text: str
     note: str = ""
     children: list[Node] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Node:
 
 @dataclass
 class Tree:
-    """What the template shows."""
+    """The content of the template ``outcome.html``."""
 
     summary: str = ""
     nodes: list[Node] = field(default_factory=list)
@@ -39,7 +39,7 @@ class Tree:
 
 
 def in_short(outcome: object) -> str:
-    """Say in a few words what the policy did: the rules that applied, or why none did."""
+    """Return an outcome in a few words: the rules that applied, or the reason why no rule did."""
     data = _mapping(outcome)
     if not data:
         return ""
@@ -48,7 +48,7 @@ def in_short(outcome: object) -> str:
         return _("refused by %(rule)s") % {"rule": default.get("name", "DEFAULT")}
     applied = [str(name) for name in _list(data.get("applied"))]
     if not applied:
-        return _("nothing handled it") if data.get("unhandled") else _("no rule")
+        return _("no rule handled it") if data.get("unhandled") else _("no rule applied")
     short = ", ".join(applied[:3]) + (", …" if applied[3:] else "")
     count = data.get("messages")
     if isinstance(count, int) and count:
@@ -57,21 +57,21 @@ def in_short(outcome: object) -> str:
 
 
 def as_tree(outcome: object) -> Tree:
-    """Read the JSON of an outcome; whatever shape it has, the answer can be shown."""
+    """Return the tree of a stored outcome. JSON of an unexpected shape makes a shorter tree and no error."""
     data = _mapping(outcome)
     if not data:
-        return Tree(summary=_("The policy has not been applied to it."))
+        return Tree(summary=_("The policy was not applied to this event."))
     tree = Tree(summary=str(data.get("summary", "")), suggestion=str(data.get("suggestion", "")))
     rules = [rule for rule in (data.get("default"), *_list(data.get("rules"))) if isinstance(rule, Mapping)]
     tree.nodes = [_rule(rule) for rule in rules[:_MOST]]
     if skipped := data.get("skipped"):
         tree.notes.append(
-            _("%s more rules of this type were not asked: they need another text or payload.") % skipped
+            _("%s more rules of this type were not checked: they need another text or payload.") % skipped
         )
     if stopped_by := data.get("stopped_by"):
-        tree.notes.append(_("Rule %s stopped those after it.") % stopped_by)
+        tree.notes.append(_("Rule %s has stop set, so the rules after it were not checked.") % stopped_by)
     if data.get("fell_back"):
-        tree.notes.append(_("No rule applied, so the FALLBACK rules were asked."))
+        tree.notes.append(_("No other rule applied, so the FALLBACK rules were checked."))
     tree.notes += [str(error) for error in _list(data.get("errors"))]
     return tree
 
@@ -80,7 +80,7 @@ def _rule(rule: Mapping[str, Any]) -> Node:
     error = str(rule.get("error", ""))
     mark = "error" if error else "yes" if rule.get("applied") else "no"
     refusal = rule.get("refusal")
-    note = error or (_("%s said no") % refusal if refusal else "")
+    note = error or (_("%s refused it") % refusal if refusal else "")
     children = [_filter(item) for item in _mappings(rule.get("filters"))]
     children += [_step(item) for item in _mappings(rule.get("steps"))]
     return Node(mark, str(rule.get("name", "?")), note or _milliseconds(rule), children)

@@ -1,4 +1,4 @@
-"""Pages: what is theirs alone, a token that goes in and never comes out, and what was called for them."""
+"""Pages with their settings and encrypted tokens, their request log and uploaded files."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _VERSION = re.compile(r"v[1-9][0-9]?\.[0-9]", re.ASCII)
 
 
 class SecretField(forms.CharField):
-    """A field that is never filled in; what is typed leaves it wrapped."""
+    """A password field that shows no stored value. It returns the typed value as a ``Secret``."""
 
     widget = forms.PasswordInput(attrs={"autocomplete": "new-password"})
 
@@ -49,12 +49,14 @@ class SecretField(forms.CharField):
 
 
 class PageForm(_PageForm):
-    """The token is encrypted while the form is checked, so that a missing key is told beside the field."""
+    """Form of a Page. It encrypts the token during validation, so that a missing key is an error of the field."""
 
     new_token = SecretField(
         label=_("new access token"),
         required=False,
-        help_text=_("Empty: the token stays as it is. It is kept encrypted and never shown again."),
+        help_text=_(
+            "Leave it empty to keep the present token. The token is stored encrypted and is never shown."
+        ),
     )
     remove_token = forms.BooleanField(label=_("remove the access token"), required=False)
 
@@ -81,7 +83,7 @@ class PageForm(_PageForm):
     def clean_version(self) -> str:
         version = str(self.cleaned_data["version"])
         if version and not _VERSION.fullmatch(version):
-            raise ValidationError(_("A version looks like v26.0."))
+            raise ValidationError(_("Enter a version such as v26.0."))
         return version
 
     def clean_policy(self) -> str:
@@ -109,9 +111,9 @@ class PageForm(_PageForm):
 
 @admin.register(Page)
 class PageAdmin(RecordAdmin):
-    """Pages come with their first callback, or are added before it; whoever may change one may give it a token.
+    """Admin of Pages. A Page is inserted with its first callback, or by staff before it.
 
-    A policy names code to import, so that field is for superusers.
+    Staff who may change a Page may set its token. The policy names code to import, so only superusers may change it.
     """
 
     form = PageForm
@@ -140,7 +142,7 @@ class PageAdmin(RecordAdmin):
         fields = super().get_readonly_fields(request, obj)
         if obj is None:
             fields = tuple(name for name in fields if name != "page_id")
-        # The type checker knows a user that may be anonymous; who comes here is not.
+        # To the type checker the user may be anonymous; the admin lets only staff in.
         return fields if getattr(request.user, "is_superuser", False) else (*fields, "policy")
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
@@ -188,7 +190,7 @@ def _uses_the_default_token(page: Page) -> bool:
 
 @admin.register(GraphCall)
 class GraphCallAdmin(RecordAdmin):
-    """The request log of Pages that have it on: no texts, ids as hashes."""
+    """Admin of the request log of Pages with ``is_logged``. It contains no texts, and ids only as hashes."""
 
     exact = ("fbtrace_id",)
     list_display = (
@@ -204,7 +206,7 @@ class GraphCallAdmin(RecordAdmin):
 
 @admin.register(UploadedFile)
 class UploadedFileAdmin(RecordAdmin):
-    """Files that Meta has, by the hash of their content."""
+    """Admin of files that were uploaded to Meta, by the hash of their content."""
 
     exact: ClassVar[tuple[str, ...]] = ("sha256", "attachment_id")
     list_display = ("__str__", "page", "kind", "attachment_id", "date_created", "date_expires")

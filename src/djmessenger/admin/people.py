@@ -1,4 +1,4 @@
-"""Persons and the places they shared."""
+"""Persons and their shared locations."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @admin.register(FBUserProfile)
 class FBUserProfileAdmin(RecordAdmin):
-    """Persons; ``is_active`` is for staff to change."""
+    """Admin of persons. Staff may change ``is_active``."""
 
     editable = ("is_active",)
     exact = ("psid",)
@@ -75,7 +75,7 @@ class FBUserProfileAdmin(RecordAdmin):
 
 @admin.register(UserLocation)
 class UserLocationAdmin(RecordAdmin):
-    """Locations, each with a link to a map."""
+    """Admin of shared locations, each with a link to a map."""
 
     exact = ("user", "id")
     list_display = ("__str__", "person", "latitude", "longitude", "map", "timestamp", "date_created")
@@ -114,13 +114,13 @@ class UserLocationAdmin(RecordAdmin):
     def map(self, location: UserLocation) -> str | SafeString:
         return outside_link(map_url(location.latitude, location.longitude), "OpenStreetMap")
 
-    @admin.display(description=_("address sent along"))
+    @admin.display(description=_("address in the message"))
     def sent_address(self, location: UserLocation) -> str | SafeString:
         return outside_link(location.url)
 
 
 def map_url(latitude: object, longitude: object) -> str:
-    """Give the address of a map with a mark at a place: OpenStreetMap, "Permalink" in its wiki, 2026."""
+    """Return the address of a map with a mark at a place (OpenStreetMap wiki, "Permalink", 2026)."""
     place = f"{float(str(latitude)):.6f}", f"{float(str(longitude)):.6f}"
     query = urlencode({"mlat": place[0], "mlon": place[1]})
     return f"https://www.openstreetmap.org/?{query}#map=16/{place[0]}/{place[1]}"
