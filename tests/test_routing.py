@@ -815,7 +815,12 @@ class TestProblems:
             (a_rule(type=["IMAGE", "VIDOE"]), "E033", ".type", "VIDOE"),
             (a_rule(type=None), "E033", ".type", "no type"),
             (a_rule(type=[]), "E033", ".type", "no type"),
-            (a_rule(handlers=[{"name": f"{THIS}.takes_nothing"}]), "E040", ".handlers[0]", "has no parameter for the event"),
+            (
+                a_rule(handlers=[{"name": f"{THIS}.takes_nothing"}]),
+                "E040",
+                ".handlers[0]",
+                "has no parameter for the event",
+            ),
             (a_rule(handlers=[{"name": f"{THIS}.wants_size"}]), "E040", ".handlers[0]", "size"),
             (a_rule(handlers=[{"name": f"{THIS}.later"}]), "E041", ".handlers[0]", "async"),
             (a_rule(filters=[{"name": f"{THIS}.later"}]), "E041", ".filters[0]", "async"),

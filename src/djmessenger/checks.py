@@ -1,7 +1,7 @@
-"""What ``manage.py check`` says about djmessenger: settings, secrets, platform and policy, each with what to do.
+"""System checks of settings, secrets, platform and policy, each with a hint for its solution.
 
-Mistakes in a policy keep the ids of ``djmessenger.routing`` (030 and up). Whatever depends on the day is a warning: an
-error would stop ``migrate`` on a morning on which nobody changed anything.
+Mistakes in a policy keep the ids of ``djmessenger.routing`` (030 and up). A check that depends on the date is a
+warning: an error would stop ``migrate`` on a day on which the project did not change.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from djmessenger.routing import dated
 from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
 
 DOCS = "docs/"
-"""Where the hints point: the documentation in the repository."""
+"""Folder of the documentation in the repository, to which the hints refer."""
 
 ENDS_SOON = 90
 """Days before the end of a Graph version on which the warnings begin."""
 
 ENGINES: Mapping[str, str] = {"regex": "regex", "re2": "re2"}
-"""Value of ``DJM_REGEX_ENGINE`` to the module that has to be installed."""
+"""Value of ``DJM_REGEX_ENGINE`` to the module that it needs."""
 
 _ENDPOINT = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?", re.ASCII)
 _VERSION = re.compile(r"v[1-9][0-9]*\.[0-9]+", re.ASCII)
@@ -60,7 +60,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 
 @checks.register("djmessenger")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Meta can find the endpoint."""
+    """Report an endpoint to which Meta cannot post."""
     if not _are_right("DJM_ENDPOINT"):
         return []
     endpoint = app_settings.DJM_ENDPOINT
@@ -69,7 +69,7 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             _error(
                 "E002",
                 "DJM_ENDPOINT is empty, so Meta cannot post anything.",
-                "Set it to a path that nobody guesses; manage.py get_random_endpoint makes one.",
+                "Set it to a path that cannot be guessed; manage.py get_random_endpoint makes one.",
                 "quickstart",
             )
         ]
@@ -88,7 +88,7 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register(checks.Tags.security, "djmessenger")
 def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """The secrets are there, and callbacks are verified; only DEBUG does without."""
+    """Report missing secrets and callbacks that are not verified, except in DEBUG."""
     debug = _is_debug()
     found: list[CheckMessage] = []
     if not debug and _are_right("DJM_APP_SECRET") and not _has_app_secret():
@@ -117,7 +117,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         found.append(
             make(
                 "W006" if debug else "E006",
-                "DJM_VERIFY_SIGNATURE is off: whoever knows the endpoint can write in anybody's name.",
+                "DJM_VERIFY_SIGNATURE is off: a stranger who knows the endpoint can post messages in the name of any "
+                "person.",
                 "Remove the setting. To post callbacks by hand, sign them with djmessenger.signatures.sign.",
                 "going-live",
             )
@@ -128,8 +129,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         found.append(
             _warning(
                 "W007",
-                "DJM_ENDPOINT_VERIFY_TOKEN is left at its default, which everybody can read.",
-                "Set a value of your own, and type the same one in the App Dashboard.",
+                "DJM_ENDPOINT_VERIFY_TOKEN has its default value, which is public.",
+                "Set a value of your own, and enter the same value in the App Dashboard.",
                 "going-live",
             )
         )
@@ -138,7 +139,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register("djmessenger")
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """The Graph version is one, and its end is not near; Graph's address is a safe one."""
+    """Report a Graph version that is none or ends soon, and an address of Graph without https."""
     found: list[CheckMessage] = []
     if _are_right("DJM_GRAPH_VERSION"):
         found += _version(app_settings.DJM_GRAPH_VERSION, _today())
@@ -146,8 +147,8 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         found.append(
             _warning(
                 "W010",
-                "DJM_GRAPH_URL is no https address, so the Page's token travels in the clear.",
-                "Remove the setting, or use https; only an emulator on this machine does without.",
+                "DJM_GRAPH_URL is not an https address, so the Page's token is sent unencrypted.",
+                "Remove the setting, or use https; only an emulator on this machine needs no https.",
                 "settings",
             )
         )
@@ -156,10 +157,10 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register("djmessenger")
 def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Every override of the dated rulebook can be used."""
+    """Report each override of the dated rulebook that cannot be used."""
     if not _are_right("DJM_RULEBOOK"):
         return []
-    hint = "Give a limit its new number, an end its new date, or None where it does not end."
+    hint = "Set a limit to its new number, and an end to its new date, or to None if there is no end."
     return [
         _error("E011", f"DJM_RULEBOOK[{problem.key!r}]: {problem.message}.", hint, "rulebook")
         for problem in rulebook.problems()
@@ -168,7 +169,7 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 
 @checks.register("djmessenger")
 def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Nothing that the rules use ends soon, or has ended."""
+    """Report each feature of the platform that the rules use and that ends soon or has ended."""
     today = _today()
     found: list[CheckMessage] = []
     for use in policy_uses():
@@ -177,7 +178,9 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             continue
         days = (row.until - today).days
         instead = f"Use {row.instead}. " if row.instead else ""
-        hint = f"{instead}{row.source}, read {row.date}. Where Meta moved the day, DJM_RULEBOOK moves it here too."
+        hint = (
+            f"{instead}{row.source}, read {row.date}. If Meta moved the day, set the new one in DJM_RULEBOOK."
+        )
         where = f"The rule {use.rule} uses in {use.what}: {row.what}."
         if days <= 0:
             found.append(
@@ -191,12 +194,12 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 
 def policy_uses() -> list[dated.Use]:
-    """Give what the policies use of the dated rulebook, those of ``DJM_PAGES`` included; nothing of a broken one."""
+    """Return the rulebook rows that the policies use, also those of ``DJM_PAGES``. A broken policy is left out."""
     found: dict[dated.Use, None] = {}
     pages = app_settings.DJM_PAGES if _are_right("DJM_PAGES") else {}
     named = [models.Page(page_id=str(page_id)) for page_id in pages]
     for page in (None, *named):
-        # Whatever a policy of the project raises, its own check tells of it.
+        # An exception of a policy is reported by the check of the policy.
         with contextlib.suppress(Exception):
             found |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
     return list(found)
@@ -204,7 +207,7 @@ def policy_uses() -> list[dated.Use]:
 
 @checks.register("djmessenger")
 def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """``DJM_PROFILE`` can be sent as it is, for every Page that it names."""
+    """Report the first mistake in ``DJM_PROFILE``, for each Page in it."""
     if not _are_right("DJM_PROFILE"):
         return []
     source = app_settings.DJM_PROFILE
@@ -215,7 +218,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             of_page = declaration.declaration_for_page(written, page_id)
             found = declaration.declared_properties(of_page, languages, settings.LANGUAGE_CODE)
             given = {name: value for name, value in found.items() if value is not None}
-            # The get-started button is there by default, or stands on the Page already.
+            # Properties that another one needs may be set on the Page already, so all of them count as present.
             profile.in_order(given, present=profile.ORDER)
     except DJMException as error:
         return [_error("E018", f"{error}.", SETTINGS["DJM_PROFILE"].meaning, "profile")]
@@ -224,7 +227,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register("djmessenger")
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Something handles stored callbacks, the regex engine is there, and the database bears the threads."""
+    """Report a wrong dispatcher, a regex engine that is not installed, and a database that is unfit for threads."""
     found: list[CheckMessage] = []
     kind: type | None = None
     if _are_right("DJM_DISPATCHER"):
@@ -256,8 +259,8 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         found.append(
             _warning(
                 "W012",
-                f"SQLite is used with threads, but without {_listed(missing)}: readers and writers keep each other "
-                "waiting, and a request may meet 'database is locked'.",
+                f"SQLite is used with threads, but without {_listed(missing)}: readers and writers block each other, "
+                "and a request may fail with 'database is locked'.",
                 'Set DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
                 '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}.',
                 "existing-project",
@@ -267,16 +270,16 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
 
 
 def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMessage]:
-    """No wake-up is lost, and no rule runs in the request by surprise."""
+    """Report rules that run inside Meta's request, and a database that no worker can read."""
     found: list[CheckMessage] = []
     is_inline = kind is not None and issubclass(kind, bot.DISPATCHERS["inline"])
     if is_inline and not _is_debug() and not _is_test():
         found.append(
             _warning(
                 "W028",
-                "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta breaks off "
-                "after five seconds, and nobody tries again what failed.",
-                "It is for tests and shells. Set 'embedded', 'worker' or 'celery'.",
+                "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta ends after "
+                "five seconds, and failed work is not tried again.",
+                "'inline' is for tests and shells. Set 'embedded', 'worker' or 'celery'.",
                 "deployment",
             )
         )
@@ -287,8 +290,8 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
         found.append(
             _warning(
                 "W029",
-                "The database is in the memory of this process, where no worker finds the callbacks that it stores.",
-                "Name a file or a server in DATABASES, or set DJM_DISPATCHER = 'embedded'.",
+                "The database is in the memory of this process, so a worker cannot read the callbacks in it.",
+                "Set a file or a server in DATABASES, or set DJM_DISPATCHER = 'embedded'.",
                 "deployment",
             )
         )
@@ -297,14 +300,14 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
 
 @checks.register("djmessenger")
 def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """The entries of ``DJM_PAGES`` can be used and belong to an app; tokens in the database can be kept."""
+    """Report entries of ``DJM_PAGES`` that cannot be used or belong to no app, and wrong ``DJM_TOKEN_KEYS``."""
     found = [
         _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
         for problem in _key_problems()
     ]
     if not isinstance(app_settings.DJM_PAGES, dict):
         return found
-    # No variable holds the setting: it would be in the frames of whatever fails below.
+    # The setting is in no local variable, because a traceback of an exception below would show the tokens.
     for page_id in app_settings.DJM_PAGES:
         name = f"DJM_PAGES[{page_id!r}]"
         if complaint := _complaint_of_page(page_id):
@@ -315,7 +318,7 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         found.append(
             _warning(
                 "W026",
-                "DJM_PAGE_ACCESS_TOKEN is set beside DJM_PAGES without DJM_PAGE_ID, so no Page is spoken for with it.",
+                "DJM_PAGE_ACCESS_TOKEN and DJM_PAGES are set without DJM_PAGE_ID, so no Page uses that token.",
                 "Set DJM_PAGE_ID to the id of its Page, or move the token into DJM_PAGES.",
                 "pages",
             )
@@ -335,15 +338,15 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
     if app_id and apps and app_id not in apps:
         yield _warning(
             "W025",
-            f"{name} is of app {app_id}, which DJM_APP_SECRET does not name: all its callbacks are ignored.",
-            "Add the app's id and secret to DJM_APP_SECRET, or mend the id.",
+            f"{name} is of app {app_id}, which is not in DJM_APP_SECRET: all its callbacks are ignored.",
+            "Add the app's id and secret to DJM_APP_SECRET, or correct the id.",
             "pages",
         )
     elif not app_id and len(apps) > 1:
         yield _warning(
             "W024",
-            f"{name} names no app_id while DJM_APP_SECRET holds several apps: each of them can write to this Page.",
-            "Say in app_id which app the Page belongs to.",
+            f"{name} has no app_id, and DJM_APP_SECRET contains several apps: each of them can write to this Page.",
+            "Set app_id to the app to which the Page belongs.",
             "pages",
         )
 
@@ -369,7 +372,7 @@ def _key_problems() -> list[str]:
 
 @checks.register("djmessenger")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Greeting and menu can be sent as they are."""
+    """Report a greeting or a menu that cannot be sent."""
     languages = [code for code, _name in settings.LANGUAGES]
     code = settings.LANGUAGE_CODE
     found: list[CheckMessage] = []
@@ -379,7 +382,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             thread.greeting_entries(text, languages, code)
         except DJMException as error:
             found.append(
-                _error("E013", f"{error}.", "Shorten the greeting; mind its translations.", "settings")
+                _error("E013", f"{error}.", "Shorten the greeting; its translations count too.", "settings")
             )
     if not _are_right("DJM_THREAD_PERSISTENT_MENUS") or not menu:
         return found
@@ -394,7 +397,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "W015",
                 "DJM_THREAD_PERSISTENT_MENUS is set while DJM_THREAD_ENABLE_GET_STARTED_BUTTON is False; Meta shows "
                 "a menu only beside that button.",
-                "Leave the button on, or remove the menu.",
+                "Set DJM_THREAD_ENABLE_GET_STARTED_BUTTON to True, or remove the menu.",
                 "settings",
             )
         )
@@ -403,7 +406,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 
 @checks.register("djmessenger")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Every mistake of the policy, with its place."""
+    """Report each mistake of the policy with its position."""
     if not _are_right("DJM_ROUTING_POLICY"):
         return []
     return [_of_policy(problem) for problem in policy_problems()]
@@ -417,7 +420,7 @@ def _of_policy(problem: Any, prefix: str = "") -> CheckMessage:
 
 
 def policy_problems() -> Iterable[Any]:
-    """Give every mistake in the policy that would serve, as ``routing.Problem``."""
+    """Return every mistake in the policy in use, as ``routing.Problem``."""
     return bot.get_policy_problems()
 
 
@@ -439,7 +442,7 @@ def _undeclared(name: str) -> CheckMessage:
         hint = f"Did you mean {close[0]}?"
     else:
         hint = "Remove it, or choose a name of your own that does not begin with DJM_."
-    return _warning("W001", f"{name} is a setting that djmessenger does not know.", hint, "settings")
+    return _warning("W001", f"{name} is not a setting of djmessenger.", hint, "settings")
 
 
 def _problem(name: str) -> str:
@@ -463,9 +466,9 @@ def _relations() -> Iterator[CheckMessage]:
         yield _error(
             "E027",
             f"DJM_LEASE is {app_settings.DJM_LEASE}, less than twice DJM_GRAPH_TIMEOUT "
-            f"({app_settings.DJM_GRAPH_TIMEOUT}): a call could outlast the lease under which it was begun, and another "
-            "process send the same.",
-            "Raise the one or lower the other.",
+            f"({app_settings.DJM_GRAPH_TIMEOUT}): a call could last longer than its lease, and another process could "
+            "send the same reply.",
+            "Raise DJM_LEASE or lower DJM_GRAPH_TIMEOUT.",
             "reliability",
         )
     if (
@@ -475,7 +478,7 @@ def _relations() -> Iterator[CheckMessage]:
         yield _error(
             "E019",
             f"DJM_UPLOAD_TIMEOUT is {app_settings.DJM_UPLOAD_TIMEOUT}, not below DJM_LEASE ({app_settings.DJM_LEASE}): "
-            "an upload could outlast the lease under which it was begun.",
+            "an upload could last longer than its lease.",
             "Lower DJM_UPLOAD_TIMEOUT or raise DJM_LEASE.",
             "settings",
         )
@@ -484,7 +487,7 @@ def _relations() -> Iterator[CheckMessage]:
         if least > app_settings.DJM_KEEP_KEYS:
             yield _warning(
                 "W021",
-                f"DJM_KEEP_KEYS is less than a day over DJM_MAX_EVENT_AGE; keys are kept for {least} all the same.",
+                f"DJM_KEEP_KEYS is less than DJM_MAX_EVENT_AGE and one day, so keys are kept for {least} instead.",
                 SETTINGS["DJM_KEEP_KEYS"].meaning,
                 "settings",
             )
@@ -497,19 +500,19 @@ def _has_app_secret() -> bool:
 
 
 def _is_debug() -> bool:
-    """Whether the project is in DEBUG; a test runner turns it off behind the project's back, before it checks."""
+    """Return whether the project sets DEBUG. A test runner turns DEBUG off before the checks and saves the value."""
     test_utils = sys.modules.get("django.test.utils")
     saved = getattr(getattr(test_utils, "_TestState", None), "saved_data", None)
     return bool(settings.DEBUG or getattr(saved, "debug", False))
 
 
 def _is_test() -> bool:
-    """Whether a test runner has set the environment of tests up."""
+    """Return whether a test runner set up the environment of tests."""
     return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")
 
 
 def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION") -> list[CheckMessage]:
-    hint = "Read Meta's changelog of the Graph API and set a later one; v26.0 is known to serve."
+    hint = "Read Meta's changelog of the Graph API and set a later version; v26.0 works."
     if not _VERSION.fullmatch(version):
         return [_warning("W008", f"{name} is {version!r}; a version looks like v26.0.", hint, "settings")]
     key = f"graph.{version}"

@@ -1,7 +1,7 @@
-"""The webhook fields that the rules need, and those that a Page has.
+"""The webhook fields that the rules need, and those to which a Page is subscribed.
 
-Messenger Platform, "Webhooks" and Graph API, "Page subscribed_apps" (v26.0); Instagram Platform, "Webhooks" (September
-2026), whose fields have names of their own, some of them in the singular.
+Sources: Messenger Platform, "Webhooks"; Graph API, "Page subscribed_apps" (v26.0); Instagram Platform, "Webhooks"
+(September 2026). The fields of Instagram have other names, some of them in the singular.
 """
 
 from __future__ import annotations
