@@ -23,6 +23,7 @@ from chaos.plan import SECRET, TOKEN, Plan
 from chaos.services import Broker, Database, database
 from chaos.storm import PAGE, Storm
 from chaos.wire import Graph
+from djmessenger.graph.wire import Secret
 
 NOBODY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 """A key for tokens at rest, known to everybody."""
@@ -324,7 +325,7 @@ class Pass:
 
     def _staff(self) -> None:
         """People at work: they replace a dead token, and end pauses of which they know that they are too long."""
-        from djmessenger import bot, graph, models  # noqa: PLC0415
+        from djmessenger import bot, models  # noqa: PLC0415
 
         page = self.storm.pages[PAGE]
         while not self.over.wait(0.2):
@@ -335,7 +336,7 @@ class Pass:
                 if page.token_error is not None:
                     self.tokens += 1
                     token = f"{TOKEN}-{self.tokens}"
-                    bot.set_token(row, graph.Secret(token))
+                    bot.set_token(row, Secret(token))
                     row.save(update_fields=["token_ciphertext"])
                     page.token, page.token_error = token, None
                 elif not row.paused_token:

@@ -14,7 +14,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from hypothesis import strategies as st
 
-from djmessenger.graph import Client, Request, Response
+from djmessenger.graph.client import Client
+from djmessenger.graph.wire import Request, Response
 from djmessenger.signatures import appsecret_proof
 
 TOKEN = "canary-token-of-the-page"

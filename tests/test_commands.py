@@ -15,8 +15,11 @@ from django.db.models.signals import post_migrate
 from django.utils import translation
 from django.utils.functional import lazy
 
-from djmessenger import bot, graph, payload
+from djmessenger import bot, payload
 from djmessenger.exceptions import DJMInvalidConfigException, LimitExceeded
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import NotSent
+from djmessenger.graph.wire import Request, Response
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import profile_thread_settings as thread
 from messenger_emulator import Emulator, VirtualClock
@@ -43,17 +46,17 @@ class Graph:
         self.page = self.emulator.add_page("1234567", "made-up-token")
         self.broken: Exception | None = None
 
-    def send(self, request: graph.Request) -> graph.Response:
+    def send(self, request: Request) -> Response:
         if self.broken:
             raise self.broken
         url = urlsplit(request.url)
         answer = self.emulator.handle(
             request.method, url.path, url.query, request.headers, request.body or b""
         )
-        return graph.Response(*answer)
+        return Response(*answer)
 
-    def client(self, of=None) -> graph.Client:
-        return graph.Client("made-up-token", page_id=(of.page_id if of else "") or "me", transport=self)
+    def client(self, of=None) -> Client:
+        return Client("made-up-token", page_id=(of.page_id if of else "") or "me", transport=self)
 
     @property
     def profile(self) -> dict:
@@ -309,7 +312,7 @@ class TestRefusals:
         assert "made-up-token" not in said
 
     def test_a_broken_network_is_no_traceback(self, page, full, name):
-        page.broken = graph.NotSent("the connection was refused")
+        page.broken = NotSent("the connection was refused")
         with pytest.raises(CommandError, match="the connection was refused"):
             run(name)
 
@@ -387,7 +390,7 @@ class TestAutoConfig:
         profile.auto_configure("replica")
         assert page.calls == []
 
-    @pytest.mark.parametrize("trouble", [None, graph.NotSent("no network"), RuntimeError("a bug")])
+    @pytest.mark.parametrize("trouble", [None, NotSent("no network"), RuntimeError("a bug")])
     def test_trouble_is_a_warning_and_never_an_error(self, page, caplog, trouble):
         page.page.token_error, page.broken = 463, trouble
         with caplog.at_level(logging.WARNING):

@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from djmessenger import bot, models
-from djmessenger.graph import Client
+from djmessenger.graph.client import Client
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db

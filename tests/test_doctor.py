@@ -14,8 +14,9 @@ from django.core.management import call_command
 from django.test import Client
 from django.utils import timezone
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
 from djmessenger.management.verbs import doctor as verb
 from djmessenger.operations import doctor_local, doctor_remote
 from messenger_emulator import Emulator, VirtualClock
@@ -371,7 +372,7 @@ def test_a_token_is_asked_about_by_the_app_alone(bot_):
         bot.get_client().debug_token(bot.get_client())
 
 
-@pytest.mark.parametrize("error", [graph.NotSent("no network"), graph.UnknownFate("no answer")])
+@pytest.mark.parametrize("error", [NotSent("no network"), UnknownFate("no answer")])
 def test_a_token_that_is_asked_about_is_in_no_frame(bot_, error):
     """An error tracker collects the locals of every frame."""
 
@@ -381,7 +382,7 @@ def test_a_token_that_is_asked_about_is_in_no_frame(bot_, error):
 
     bot.use_transport(Broken())
     asking, asked = bot.get_app_client(), bot.get_client()
-    with pytest.raises(graph.GraphError) as caught:
+    with pytest.raises(GraphError) as caught:
         asking.debug_token(asked)
     frames = [frame.frame.f_locals for frame in inspect.getinnerframes(caught.value.__traceback__)]
     shown = "".join(map(repr, frames))

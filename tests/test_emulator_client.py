@@ -6,8 +6,21 @@ import datetime
 
 import pytest
 
-from djmessenger import graph
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import (
+    GraphError,
+    MessageRejected,
+    NotSent,
+    PageRestricted,
+    PersonUnreachable,
+    RetryLater,
+    ThreadTaken,
+    TokenError,
+    UnknownFate,
+    WindowClosed,
+)
+from djmessenger.graph.wire import Call, Upload
 from tests.test_emulator import PAGE, SECRET, TOKEN, Bench
 
 
@@ -19,14 +32,14 @@ def bench() -> Bench:
 
 
 @pytest.fixture
-def client(bench) -> graph.Client:
-    return graph.Client(TOKEN, app_secret=SECRET, page_id=PAGE, transport=EmulatorTransport(bench.emulator))
+def client(bench) -> Client:
+    return Client(TOKEN, app_secret=SECRET, page_id=PAGE, transport=EmulatorTransport(bench.emulator))
 
 
 def test_sending(bench, client):
     sent = client.send({"id": bench.ana.id}, {"message": {"text": "Gr\u00fc\u00dfe"}})
     assert (sent.recipient_id, sent.message_id) == (bench.ana.id, bench.ana.thread[0].mid)
-    upload = client.upload("image", graph.Upload("a.png", b"\x89PNG"))
+    upload = client.upload("image", Upload("a.png", b"\x89PNG"))
     message = {"attachment": {"type": "image", "payload": {"attachment_id": upload}}}
     assert client.send({"id": bench.ana.id}, {"message": message}).message_id
     comment = bench.emulator.add_comment(bench.ana)
@@ -36,19 +49,19 @@ def test_sending(bench, client):
 @pytest.mark.parametrize(
     ("fault", "error"),
     [
-        ("token_dead", graph.TokenError),
-        ("blocked", graph.PersonUnreachable),
-        ("other_app", graph.ThreadTaken),
-        ("window_closed", graph.WindowClosed),
-        ("page_restricted", graph.PageRestricted),
-        ("throttled", graph.RetryLater),
-        ("business_throttled", graph.RetryLater),
-        ("server_error", graph.GraphError),
-        ("server_error_empty", graph.GraphError),
-        ("timeout_before", graph.UnknownFate),
-        ("timeout_after", graph.UnknownFate),
-        ("truncated", graph.UnknownFate),
-        ("unreachable", graph.NotSent),
+        ("token_dead", TokenError),
+        ("blocked", PersonUnreachable),
+        ("other_app", ThreadTaken),
+        ("window_closed", WindowClosed),
+        ("page_restricted", PageRestricted),
+        ("throttled", RetryLater),
+        ("business_throttled", RetryLater),
+        ("server_error", GraphError),
+        ("server_error_empty", GraphError),
+        ("timeout_before", UnknownFate),
+        ("timeout_after", UnknownFate),
+        ("truncated", UnknownFate),
+        ("unreachable", NotSent),
     ],
 )
 def test_each_fault_is_the_error_it_should_be(bench, client, fault, error):
@@ -62,7 +75,7 @@ def test_the_profile(bench, client):
     client.set_messenger_profile({"persistent_menu": [{"locale": "default", "call_to_actions": [menu]}]})
     assert client.get_messenger_profile(["get_started"]).get_started == {"payload": "GO"}
     client.delete_messenger_profile(["persistent_menu", "get_started"])
-    with pytest.raises(graph.MessageRejected):
+    with pytest.raises(MessageRejected):
         client.set_user_settings(bench.ana.id, [{"locale": "default", "call_to_actions": [menu]}])
 
 
@@ -95,7 +108,7 @@ def test_the_page(bench, client):
 
 def test_a_batch(bench, client):
     body = {"recipient": {"id": bench.ana.id}, "message": {"text": "one & two"}}
-    calls = [graph.Call("POST", "me/messages", body), graph.Call("GET", "404")]
+    calls = [Call("POST", "me/messages", body), Call("GET", "404")]
     first, second = client.batch(calls)
     assert bench.ana.texts == ["one & two"]
     assert first.error is None
@@ -104,6 +117,6 @@ def test_a_batch(bench, client):
 
 def test_the_date_of_a_version_is_told(bench, client):
     bench.clock.advance(days=(datetime.date(2027, 1, 22) - bench.emulator.today()).days)
-    old = graph.Client(TOKEN, app_secret=SECRET, version="v21.0", transport=EmulatorTransport(bench.emulator))
+    old = Client(TOKEN, app_secret=SECRET, version="v21.0", transport=EmulatorTransport(bench.emulator))
     old.page_fields()
     assert "v21.0 has ended" in bench.emulator.calls[-1].warnings[0]

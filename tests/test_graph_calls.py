@@ -10,19 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import graph
 from djmessenger.exceptions import DJMInvalidValueException, LimitExceeded
-from djmessenger.graph import (
-    Call,
-    Client,
-    ProfileRefused,
-    Response,
-    Throttled,
-    TokenError,
-    UnknownFate,
-    Upload,
-)
-from djmessenger.graph.results import MessageInfo, Profile, time_of
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import PersonUnreachable, ProfileRefused, Throttled, TokenError, UnknownFate
+from djmessenger.graph.results import Done, MessageInfo, MessengerProfile, Profile, time_of
+from djmessenger.graph.wire import Call, Response, Upload
 from tests.graph_tools import APP_SECRET, PROOF, PSID, client_of, json_values, query_of, refusal
 
 OK, RESULT = {"success": True}, {"result": "success"}
@@ -338,8 +330,8 @@ def test_results_read_whatever_comes(data: dict[str, Any], value: Any) -> None:
     MessageInfo.read(odd)
     Profile.read(value)
     MessageInfo.read(value)
-    graph.Done.read(value)
-    graph.MessengerProfile.read(data)
+    Done.read(value)
+    MessengerProfile.read(data)
 
 
 @pytest.mark.parametrize(
@@ -473,8 +465,8 @@ def test_a_batch_gives_each_call_its_answer_or_error() -> None:
     call = Call("POST", "/me/messages", {"recipient": {"id": "1"}, "message": {"text": "a&b=é"}})
     answers = client.batch([call, call, call, call, Call("GET", "1", params={"fields": "id,name"})])
     assert answers[0].get() == {"message_id": "m_1"}
-    assert isinstance(answers[1].error, graph.PersonUnreachable)
-    with pytest.raises(graph.PersonUnreachable):
+    assert isinstance(answers[1].error, PersonUnreachable)
+    with pytest.raises(PersonUnreachable):
         answers[1].get()
     assert [type(answer.error) for answer in answers[2:]] == [UnknownFate] * 3
     assert urlsplit(recorder.last.url).path == "/v26.0"

@@ -12,19 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import graph
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
-from djmessenger.graph import (
-    Call,
-    Client,
+from djmessenger.graph.client import Client
+from djmessenger.graph.context import bound as bound_client
+from djmessenger.graph.context import current as current_client
+from djmessenger.graph.context import set_default as set_default_client
+from djmessenger.graph.errors import (
     MessageRejected,
     NotSent,
-    Response,
-    Secret,
+    PersonUnreachable,
     TokenError,
     UnknownFate,
-    Upload,
+    WindowClosed,
 )
+from djmessenger.graph.wire import Call, Response, Secret, Upload
 from djmessenger.logs import hidden
 from tests.graph_tools import (
     APP_SECRET,
@@ -239,7 +240,7 @@ def test_the_request_log_is_bounded_and_holds_neither_ids_nor_texts() -> None:
         log_size=3,
     )
     client.send({"id": PSID}, {"message": {"text": "hello there"}})
-    with pytest.raises(graph.PersonUnreachable):
+    with pytest.raises(PersonUnreachable):
         client.send({"id": PSID}, {"message": {"text": "hello there"}})
     client.profile(PSID)
     with pytest.raises(NotSent):
@@ -268,7 +269,7 @@ def test_one_line_of_log_for_each_call(caplog: pytest.LogCaptureFixture) -> None
     )
     with caplog.at_level(logging.INFO, "djmessenger.graph"):
         client.send({"id": PSID}, {"message": {"text": "hello there"}})
-        with pytest.raises(graph.WindowClosed):
+        with pytest.raises(WindowClosed):
             client.execute(Call("GET", PSID, params={"x": "hello there"}))
     good, bad = caplog.records
     assert (good.levelname, bad.levelname) == ("INFO", "WARNING")
@@ -400,17 +401,17 @@ def test_the_current_client_is_the_bound_one_else_the_default(monkeypatch: pytes
     first, second, default = (client_of()[0] for _ in range(3))
     monkeypatch.setattr("djmessenger.graph.context._default", None)
     with pytest.raises(DJMInvalidConfigException):
-        graph.current()
-    graph.set_default(lambda: default)
-    assert graph.current() is default
-    with graph.bound(first):
-        with graph.bound(second) as inner:
-            assert graph.current() is inner is second
-        assert graph.current() is first
-    assert graph.current() is default
-    with pytest.raises(MessageRejected), graph.bound(first):
+        current_client()
+    set_default_client(lambda: default)
+    assert current_client() is default
+    with bound_client(first):
+        with bound_client(second) as inner:
+            assert current_client() is inner is second
+        assert current_client() is first
+    assert current_client() is default
+    with pytest.raises(MessageRejected), bound_client(first):
         raise MessageRejected
-    assert graph.current() is default
+    assert current_client() is default
 
 
 def test_what_no_database_takes_is_replaced_in_an_answer() -> None:

@@ -17,7 +17,11 @@ from typing import Any
 import pytest
 
 from djmessenger import clock as clock_module
-from djmessenger.graph import Call, Client, NotSent, PooledTransport, Request, UnknownFate, transports
+from djmessenger.graph import transports
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.transports import PooledTransport
+from djmessenger.graph.wire import Call, Request
 from tests.graph_tools import APP_SECRET, TOKEN, Connection, answer, frames_of, serving
 
 SHORT, LONG = 0.5, 60.0

@@ -15,7 +15,11 @@ from django.utils import timezone
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import graph, handling, models
+from djmessenger import handling, models
+from djmessenger.graph.client import Client
+from djmessenger.graph.context import bound as bound_client
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.wire import Request, Response
 from djmessenger.handling import (
     BaseHandler,
     BasePayloadHandler,
@@ -68,21 +72,21 @@ class FakeTransport:
 
     def __init__(self, *answers: Any) -> None:
         self.answers = list(answers)
-        self.requests: list[graph.Request] = []
+        self.requests: list[Request] = []
 
-    def send(self, request: graph.Request, /) -> graph.Response:
+    def send(self, request: Request, /) -> Response:
         self.requests.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
         status, body = answer
-        return graph.Response(status, {}, json.dumps(body).encode())
+        return Response(status, {}, json.dumps(body).encode())
 
 
 @pytest.fixture
 def transport() -> Iterator[FakeTransport]:
     fake = FakeTransport((200, PROFILE))
-    with graph.bound(graph.Client("made-up", transport=fake)):
+    with bound_client(Client("made-up", transport=fake)):
         yield fake
 
 
@@ -179,8 +183,8 @@ class TestUserProfile:
     @pytest.mark.parametrize(
         "failure",
         [
-            graph.NotSent("refused"),
-            graph.UnknownFate("gone"),
+            NotSent("refused"),
+            UnknownFate("gone"),
             OSError("broken"),
             TimeoutError(),
             (500, {}),

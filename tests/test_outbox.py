@@ -12,7 +12,9 @@ from django.utils import timezone
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.graph import Client, Response, errors
+from djmessenger.graph import errors
+from djmessenger.graph.client import Client
+from djmessenger.graph.wire import Response
 from djmessenger.models import LeaseLost
 from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline.inbox import RunHere

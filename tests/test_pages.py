@@ -16,11 +16,13 @@ from django.urls import include, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
-from djmessenger import bot, checks, graph, models, signatures
+from djmessenger import bot, checks, models, signatures
 from djmessenger.admin import PageAdmin
 from djmessenger.bot import tokens
 from djmessenger.exceptions import DJMInvalidConfigException, TokenKeyError
-from djmessenger.graph import Secret
+from djmessenger.graph.context import current as current_client
+from djmessenger.graph.errors import TokenError
+from djmessenger.graph.wire import Secret
 from tests.graph_tools import Recorder, frames_of, refusal
 from tests.pipeline_tools import now_ms, pass_time, policy
 
@@ -241,7 +243,7 @@ def test_the_limit_and_the_client_are_those_of_the_event(two_apps, meta, client,
     monkeypatch.setattr(
         bot,
         "get_policy",
-        lambda page=None: policy(lambda event: seen.append((event.page.page_id, graph.current().page_id))),
+        lambda page=None: policy(lambda event: seen.append((event.page.page_id, current_client().page_id))),
     )
     bot.get_engine.cache_clear()
     two_apps.DJM_PAGES = {page: {"token": f"token-of-{page}", "app_id": APP_A} for page in (A, B)}
@@ -599,7 +601,7 @@ class TestRequestLog:
     def test_holds_no_secret_no_text_and_no_id(self, two_apps, meta, admin_client):
         page = models.Page.objects.create(page_id=B, is_logged=True)
         meta.answers = [refusal(190, 463, message="token-of-b is dead, what they wrote")]
-        with pytest.raises(graph.TokenError):
+        with pytest.raises(TokenError):
             self.send(page)
         line = models.GraphCall.objects.get()
         assert (line.outcome, line.code, line.subcode, line.fbtrace_id) == ("TokenError", 190, 463, "Trace")

@@ -14,9 +14,12 @@ from django.utils.functional import lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.exceptions import DJMInvalidConfigException, InvalidField, LimitExceeded
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.wire import Request, Response
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_plan
@@ -54,15 +57,15 @@ class Meta:
         self.calls_left: int | None = None
         self.loses_answers = False
 
-    def send(self, request: graph.Request) -> graph.Response:
+    def send(self, request: Request) -> Response:
         """Let so many calls about the profile through as are left; then the process dies, so to speak."""
         if self.calls_left is not None and "messenger_profile" in request.url:
             self.calls_left -= 1
             if self.calls_left < 0 and not self.loses_answers:
-                raise graph.NotSent("interrupted")
+                raise NotSent("interrupted")
         answer = EmulatorTransport(self.world).send(request)
         if self.calls_left is not None and self.calls_left < 0:
-            raise graph.UnknownFate("interrupted")
+            raise UnknownFate("interrupted")
         return answer
 
     def wait(self, seconds: float) -> None:
@@ -381,7 +384,7 @@ class TestPages:
 
         def client(page=None):
             page_id = page.page_id if page else PAGE
-            return graph.Client(tokens[page_id], page_id=page_id, transport=EmulatorTransport(meta.world))
+            return Client(tokens[page_id], page_id=page_id, transport=EmulatorTransport(meta.world))
 
         monkeypatch.setattr(bot, "get_client", client)
 

@@ -15,8 +15,12 @@ from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import graph, models, replying
+from djmessenger import models, replying
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
+from djmessenger.graph.client import Client
+from djmessenger.graph.context import bound as bound_client
+from djmessenger.graph.errors import NotSent, TokenError
+from djmessenger.graph.wire import Request, Response
 from djmessenger.outgoing import ButtonTemplate, Image, PostbackButton, QuickReply, Text, Typing
 from djmessenger.payload import Payload
 from djmessenger.receiving import Message as ReceivedMessage
@@ -79,17 +83,17 @@ class FakeTransport:
         self.bodies: list[Any] = []
         self.error: Exception | None = None
 
-    def send(self, request: graph.Request, /) -> graph.Response:
+    def send(self, request: Request, /) -> Response:
         if self.error is not None:
             raise self.error
         self.bodies.append(json.loads(request.body))
-        return graph.Response(200, {}, b'{"recipient_id": "111"}')
+        return Response(200, {}, b'{"recipient_id": "111"}')
 
 
 @pytest.fixture
 def transport() -> Iterator[FakeTransport]:
     fake = FakeTransport()
-    with graph.bound(graph.Client("made-up", transport=fake)):
+    with bound_client(Client("made-up", transport=fake)):
         yield fake
 
 
@@ -154,7 +158,7 @@ class TestReply:
         caplog.set_level(logging.DEBUG, "djmessenger")
         with django_capture_on_commit_callbacks(execute=True):
             queue(event("my question"), ["my answer", Typing()])
-        transport.error = graph.NotSent("refused")
+        transport.error = NotSent("refused")
         with django_capture_on_commit_callbacks(execute=True):
             queue(event("my question"), Typing())
         assert caplog.records
@@ -533,7 +537,7 @@ class TestSenderActions:
         with pytest.raises(DJMInvalidConfigException):
             ReplyActionReplier(wrong)
 
-    @pytest.mark.parametrize("error", [graph.NotSent("refused"), graph.TokenError("no"), OSError("broken")])
+    @pytest.mark.parametrize("error", [NotSent("refused"), TokenError("no"), OSError("broken")])
     def test_a_failure_is_logged_and_harmless(
         self,
         error: Exception,

@@ -15,7 +15,8 @@ from django.db import connections
 from django.test import Client
 from django.urls import include, path
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
+from djmessenger.graph.errors import GraphError, NotSent, UnknownFate, WindowClosed
 from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import access, checks, export, files, samples, transport
 from djmessenger.simulator import session as session_module
@@ -377,7 +378,7 @@ def test_the_clock_closes_the_window(ana):
     does(ana, "says", "hi")
     session = session_module.get_session()
     assert Actions(session)("clock", {"hours": 25})[0] == 200
-    with pytest.raises(graph.WindowClosed):
+    with pytest.raises(WindowClosed):
         bot.get_client().send({"id": ana.id}, {"message": {"text": "too late"}})
 
 
@@ -484,7 +485,7 @@ def network(monkeypatch):
 
 def test_without_a_real_token_nothing_goes_to_meta(ana, network):
     does(ana, "says", "hi")
-    with pytest.raises(graph.GraphError):
+    with pytest.raises(GraphError):
         bot.get_client().send({"id": "7215540983316204"}, {"message": {"text": "hi"}})
     assert network.requests == []
 
@@ -499,7 +500,7 @@ def test_with_a_real_token_simulated_traffic_still_stays_here(simulator, setting
     assert ana.greeting == ""
     assert ana.texts
     session.restart()
-    with pytest.raises(graph.GraphError):
+    with pytest.raises(GraphError):
         bot.get_client().send({"id": ana.id}, {"message": {"text": "of a life before"}})
     assert network.requests == []
     bot.get_client().send({"id": "7215540983316204"}, {"message": {"text": "hi"}})
@@ -560,10 +561,10 @@ def test_faults_without_an_answer_reach_the_client_as_such(ana):
     request = Request("POST", "https://graph.facebook.com/v26.0/me/messages", {}, b"{}", 1.0)
     with (
         session_module.get_session().emulator.faults.active("timeout_before"),
-        pytest.raises(graph.UnknownFate),
+        pytest.raises(UnknownFate),
     ):
         transport.SimulatorTransport().send(request)
-    with session_module.get_session().emulator.faults.active("unreachable"), pytest.raises(graph.NotSent):
+    with session_module.get_session().emulator.faults.active("unreachable"), pytest.raises(NotSent):
         transport.SimulatorTransport().send(request)
     with session_module.get_session().emulator.faults.active("unreachable"), pytest.raises(NoAnswer):
         transport.answer("POST", "/v26.0/me/messages", "", {}, b"{}")

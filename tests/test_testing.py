@@ -16,8 +16,10 @@ from django.conf import settings as django_settings
 from django.db import transaction
 from django.test import TestCase, TransactionTestCase, override_settings
 
-from djmessenger import graph, models, rules
+from djmessenger import models, rules
 from djmessenger.filtering import FunctionFilter
+from djmessenger.graph.context import current as current_client
+from djmessenger.graph.errors import GraphError
 from djmessenger.handling import UserProfileHandler
 from djmessenger.outgoing import (
     ButtonTemplate,
@@ -319,9 +321,9 @@ class TestFailures:
     def test_a_refused_sender_action(self, messenger):
         ana = messenger.person()
         ana.says("hi")
-        graph.current().send({"id": ana.psid}, {"sender_action": "typing_on"})
-        with pytest.raises(graph.GraphError):
-            graph.current().send({"id": ana.psid}, {"sender_action": "dance"})
+        current_client().send({"id": ana.psid}, {"sender_action": "typing_on"})
+        with pytest.raises(GraphError):
+            current_client().send({"id": ana.psid}, {"sender_action": "dance"})
         with pytest.raises(ReplyRefused, match="Graph refused dance"):
             messenger.run()
 

@@ -15,10 +15,11 @@ from django.test import override_settings
 from django.urls import include, path, reverse
 from django.views.debug import ExceptionReporter
 
-from djmessenger import bot, checks, graph, models, signatures
+from djmessenger import bot, checks, models, signatures
 from djmessenger.bot import tokens
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.graph import Response, Secret
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.wire import Response, Secret
 from djmessenger.outgoing import Image
 from djmessenger.pipeline import intake
 from djmessenger.rules import policy_from_modules, rule, text
@@ -127,8 +128,8 @@ class Breaking:
 
 
 NO_ANSWERS = [
-    graph.UnknownFate("cut off"),
-    graph.NotSent("refused"),
+    UnknownFate("cut off"),
+    NotSent("refused"),
     refusal(190, 463),
     refusal(613),
     refusal(551),

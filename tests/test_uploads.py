@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.graph import NotSent, UnknownFate
+from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.outgoing import File, Image
 from djmessenger.pipeline import uploads
 from tests import pipeline_tools as tools

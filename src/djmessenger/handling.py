@@ -12,8 +12,11 @@ from typing import Any, ClassVar, Final
 from django.db.models import F, Q
 from django.utils import timezone
 
-from djmessenger import graph, models
+from djmessenger import models
 from djmessenger.exceptions import DJMException
+from djmessenger.graph.context import current as current_client
+from djmessenger.graph.errors import ProfileRefused
+from djmessenger.graph.results import Profile
 from djmessenger.logs import error_label, hidden
 from djmessenger.payload import Payload
 from djmessenger.receiving import Coordinates, Messaging
@@ -83,8 +86,8 @@ class UserProfileHandler(BaseHandler):
     def _fetch(self, person: models.FBUserProfile) -> None:
         states = models.FBUserProfile.ProfileState
         try:
-            profile = graph.current().profile(person.psid)
-        except graph.ProfileRefused as error:
+            profile = current_client().profile(person.psid)
+        except ProfileRefused as error:
             logger.info(
                 "Graph refused the profile of a person; it is requested again after 30 days: %s",
                 error_label(error),
@@ -112,7 +115,7 @@ class UserProfileHandler(BaseHandler):
             person.refresh_from_db()
 
 
-def _columns(profile: graph.Profile) -> dict[str, Any]:
+def _columns(profile: Profile) -> dict[str, Any]:
     """Return the columns for which Graph returned a value, cut to the length of the column."""
     given = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
     if not given["first_name"] and not given["last_name"]:

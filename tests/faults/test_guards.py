@@ -19,8 +19,7 @@ from django.test import Client
 from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.graph import UnknownFate
-from djmessenger.graph.errors import MessageRejected
+from djmessenger.graph.errors import MessageRejected, UnknownFate
 from djmessenger.pipeline import inbox, intake, outbox
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult

@@ -18,9 +18,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from django.views.decorators.debug import sensitive_post_parameters
 
-from djmessenger import bot, graph
+from djmessenger import bot
 from djmessenger.admin.base import RecordAdmin
 from djmessenger.exceptions import DJMException, TokenKeyError
+from djmessenger.graph.wire import Secret
 from djmessenger.models import GraphCall, Page, UploadedFile
 from djmessenger.settings import app_settings
 
@@ -42,7 +43,7 @@ class SecretField(forms.CharField):
 
     def clean(self, value: Any) -> Any:
         try:
-            return graph.Secret(super().clean(value))
+            return Secret(super().clean(value))
         except DJMException as error:
             value, problem = "***", str(error)
         raise ValidationError(problem)
@@ -96,7 +97,7 @@ class PageForm(_PageForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
-        token = cleaned.pop("new_token", None) or graph.Secret()
+        token = cleaned.pop("new_token", None) or Secret()
         if not token and not cleaned.get("remove_token"):
             return cleaned
         target = Page(page_id=cleaned.get("page_id") or self.instance.page_id)

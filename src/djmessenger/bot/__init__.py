@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 from django.db import DatabaseError, transaction
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from djmessenger import graph, models, routing, rules
+from djmessenger import models, routing, rules
 from djmessenger.bot.pages import (
     ClientConfig,
     all_pages,
@@ -33,6 +33,9 @@ from djmessenger.bot.pages import (
 from djmessenger.bot.tokens import decrypt, encrypt, key_problems, new_key
 from djmessenger.bot.tokens import is_under_newest_key as is_ciphertext_under_newest_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
+from djmessenger.graph.client import Client, LoggedCall
+from djmessenger.graph.context import set_default as set_default_client
+from djmessenger.graph.wire import Secret, Transport
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -180,10 +183,10 @@ def load_modules() -> None:
     autodiscover_modules("messenger")
 
 
-_transport: graph.Transport | None = None
+_transport: Transport | None = None
 
 
-def use_transport(transport: graph.Transport | None) -> None:
+def use_transport(transport: Transport | None) -> None:
     """Let every client made from now on speak through this transport; None: over the network."""
     global _transport  # noqa: PLW0603 - one process, one network
     _transport = transport
@@ -191,8 +194,8 @@ def use_transport(transport: graph.Transport | None) -> None:
 
 
 @functools.lru_cache(maxsize=1024)
-def _client(config: ClientConfig) -> graph.Client:
-    return graph.Client(
+def _client(config: ClientConfig) -> Client:
+    return Client(
         config.token,
         app_secret=config.app_secret,
         page_id=config.page_id,
@@ -204,7 +207,7 @@ def _client(config: ClientConfig) -> graph.Client:
     )
 
 
-def get_client(page: models.Page | None = None) -> graph.Client:
+def get_client(page: models.Page | None = None) -> Client:
     """Give the Graph client of a Page, or of the one that is meant where none is named.
 
     ``DJMInvalidConfigException`` where the Page has no token, ``TokenKeyError`` where it cannot be read.
@@ -212,20 +215,20 @@ def get_client(page: models.Page | None = None) -> graph.Client:
     return _client(client_config_for(default_page() if page is None else page))
 
 
-def get_app_client(page: models.Page | None = None) -> graph.Client:
+def get_app_client(page: models.Page | None = None) -> Client:
     """Give the client that speaks for the app of a Page itself: about its subscriptions, permissions and tokens.
 
     Raises ``DJMInvalidConfigException`` where the settings do not name the app and its secret.
     """
     app_id = (default_page() if page is None else page).get_app_id()
-    secret = graph.Secret(app_secrets().get(app_id, ""))
+    secret = Secret(app_secrets().get(app_id, ""))
     if not (app_id and secret):
         raise DJMInvalidConfigException(
             "DJM_APP_ID and DJM_APP_SECRET are needed to ask about the app: both stand in the App Dashboard "
             "(App settings, Basic)."
         )
-    return graph.Client(
-        graph.Secret(f"{app_id}|{secret.reveal()}"),
+    return Client(
+        Secret(f"{app_id}|{secret.reveal()}"),
         app_secret=secret,
         page_id=app_id,
         base_url=app_settings.DJM_GRAPH_URL,
@@ -235,7 +238,7 @@ def get_app_client(page: models.Page | None = None) -> graph.Client:
     )
 
 
-def _log_call(page_pk: int, call: graph.LoggedCall) -> None:
+def _log_call(page_pk: int, call: LoggedCall) -> None:
     """Keep a call in the Page's request log; the call itself never fails for it."""
     facts = dataclasses.asdict(call)
     moment = datetime.datetime.fromtimestamp(facts.pop("at"), tz=datetime.UTC)
@@ -248,7 +251,7 @@ def _log_call(page_pk: int, call: graph.LoggedCall) -> None:
         logger.exception("A line of the request log is lost", extra={"action": "request_log_failed"})
 
 
-def set_token(page: models.Page, token: graph.Secret) -> None:
+def set_token(page: models.Page, token: Secret) -> None:
     """Put a token into a Page's row, encrypted and not saved; an empty one removes what is there."""
     page.token_ciphertext = encrypt(page.page_id, token) if token else ""
 
@@ -362,7 +365,7 @@ def install() -> None:
         # So that a worker of Celery knows the tasks; what is not installed is the business of the check.
         with contextlib.suppress(DJMInvalidConfigException):
             get_dispatcher_class()
-    graph.set_default(get_client)
+    set_default_client(get_client)
     reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")
 

@@ -12,7 +12,7 @@ from django.conf import settings
 from djmessenger import models
 from djmessenger.bot.tokens import decrypt
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
-from djmessenger.graph import Secret
+from djmessenger.graph.wire import Secret
 from djmessenger.settings import app_settings
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from djmessenger.exceptions import DJMInvalidValueException, TokenKeyError
-from djmessenger.graph import Secret
+from djmessenger.graph.wire import Secret
 from djmessenger.settings import app_settings
 
 try:

@@ -8,8 +8,8 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger import graph
 from djmessenger.exceptions import DJMException
+from djmessenger.graph.errors import GraphError
 from djmessenger.operations import profile_apply
 from djmessenger.operations.profile_declaration import declaration_for_page
 from djmessenger.operations.profile_plan import make_plan
@@ -49,7 +49,7 @@ class ProfileCommand(BaseCommand):
                 self.remove()
             else:
                 self.configure()
-        except graph.GraphError as error:
+        except GraphError as error:
             raise CommandError(profile_apply.explained(error)) from error
         except DJMException as error:
             raise CommandError(str(error)) from error

@@ -8,8 +8,9 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from djmessenger import bot, graph
+from djmessenger import bot
 from djmessenger.exceptions import DJMException
+from djmessenger.graph.errors import GraphError
 from djmessenger.operations.profile_apply import explained
 
 COULD_NOT_ASK = 2
@@ -44,7 +45,7 @@ def told() -> Iterator[None]:
     """Raise ``CommandError`` for an error of Graph or of the settings in the block, with the action to take."""
     try:
         yield
-    except graph.GraphError as error:
+    except GraphError as error:
         raise CommandError(explained(error), returncode=COULD_NOT_ASK) from error
     except DJMException as error:
         raise CommandError(str(error), returncode=COULD_NOT_ASK) from error

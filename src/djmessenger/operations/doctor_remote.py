@@ -11,9 +11,12 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 import urllib3
 from django.utils import timezone
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
 from djmessenger.exceptions import DJMException
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import GraphError, MessageRejected, TokenError
 from djmessenger.graph.results import TokenInfo
+from djmessenger.graph.wire import Call
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
 from djmessenger.operations.profile_apply import page_of
 from djmessenger.operations.subscriptions import app_fields, subscribed_fields, wanted_fields
@@ -69,18 +72,18 @@ class RemoteDoctor:
         finally:
             yield from self._clock(client)
 
-    def _token(self, client: graph.Client, page: models.Page) -> Iterator[Finding]:
+    def _token(self, client: Client, page: models.Page) -> Iterator[Finding]:
         """Read the Page of the token from Graph. Raises ``_Stop`` if Graph refuses."""
         is_linked = page.configured("channel") == INSTAGRAM and not page.has_instagram_login()
         names = "id,name,instagram_business_account" if is_linked else "id,name"
         names = "id,user_id,username" if page.has_instagram_login() else names
         try:
-            me = client.execute(graph.Call("GET", "me", params={"fields": names}))
-        except graph.TokenError as error:
+            me = client.execute(Call("GET", "me", params={"fields": names}))
+        except TokenError as error:
             refusal = f"Meta refuses the token: {error.code}/{error.subcode}, {error.message}"
             yield Finding(FAIL, "token", refusal, error.action)
             raise _Stop from error
-        except graph.GraphError as error:
+        except GraphError as error:
             yield Finding(FAIL, "graph", str(error), error.action)
             raise _Stop from error
         me = me if isinstance(me, Mapping) else {}
@@ -102,7 +105,7 @@ class RemoteDoctor:
                 "Set DJM_GRAPH_VERSION; docs/graph-versions.md describes the steps.",
             )  # fmt: skip
 
-    def _app(self, client: graph.Client, page: models.Page) -> Iterator[Finding]:
+    def _app(self, client: Client, page: models.Page) -> Iterator[Finding]:
         try:
             app = bot.get_app_client(page)
         except DJMException as error:
@@ -113,8 +116,8 @@ class RemoteDoctor:
         try:
             info = app.debug_token(client)
             yield Finding(OK, "secret", "DJM_APP_ID and DJM_APP_SECRET belong together")
-        except graph.GraphError as error:
-            wrong = isinstance(error, (graph.TokenError, graph.MessageRejected))
+        except GraphError as error:
+            wrong = isinstance(error, (TokenError, MessageRejected))
             yield Finding(
                 FAIL, "secret",
                 f"Meta refuses DJM_APP_ID with DJM_APP_SECRET: {error}" if wrong else str(error),
@@ -135,7 +138,7 @@ class RemoteDoctor:
                 FAIL,
                 "token",
                 f"invalid, Meta's reason: {info.problem or 'none'}",
-                graph.TokenError.action,
+                TokenError.action,
             )
         if info.app_id and info.app_id != page.get_app_id():
             yield Finding(
@@ -163,10 +166,10 @@ class RemoteDoctor:
                     "Generate the Page token from a long-lived user token; such a Page token does not expire.",
                 )  # fmt: skip
 
-    def _mode(self, app: graph.Client) -> Iterator[Finding]:
+    def _mode(self, app: Client) -> Iterator[Finding]:
         try:
             status = app.app_permissions().get("pages_messaging", "")
-        except graph.GraphError as error:
+        except GraphError as error:
             yield Finding(WARN, "mode", f"it could not be read: {error}", error.action)
             return
         if status in GRANTED:
@@ -178,7 +181,7 @@ class RemoteDoctor:
                 "Write from such an account until App Review is done; docs/app-review.md describes the request.",
             )  # fmt: skip
 
-    def _fields(self, client: graph.Client, app: graph.Client | None, page: models.Page) -> Iterator[Finding]:
+    def _fields(self, client: Client, app: Client | None, page: models.Page) -> Iterator[Finding]:
         try:
             wanted = wanted_fields(page)
         except Exception as error:  # noqa: BLE001 - a policy of the project may raise anything
@@ -210,11 +213,11 @@ class RemoteDoctor:
                 else "",
             )
 
-    def _webhook(self, app: graph.Client, page: models.Page) -> Iterator[Finding]:
+    def _webhook(self, app: Client, page: models.Page) -> Iterator[Finding]:
         wanted = "instagram" if page.configured("channel") == INSTAGRAM else "page"
         try:
             found = next((item for item in app.app_subscriptions() if item.object == wanted), None)
-        except graph.GraphError as error:
+        except GraphError as error:
             yield Finding(WARN, "webhook", f"it could not be read: {error}", error.action)
             return
         if found is None:
@@ -272,7 +275,7 @@ class RemoteDoctor:
                 "Include djmessenger.urls at that address. A proxy before it must not log in, redirect or cache.",
             )  # fmt: skip
 
-    def _clock(self, client: graph.Client) -> Iterator[Finding]:
+    def _clock(self, client: Client) -> Iterator[Finding]:
         skew = client.clock_skew
         if skew is None:
             return

@@ -13,8 +13,11 @@ from typing import Any
 from django.conf import settings
 from django.db import connections, router
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
+from djmessenger.bot.pages import default_page, find_page
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import GraphError
 from djmessenger.operations.profile_declaration import (
     PAGES,
     declaration_for_page,
@@ -106,10 +109,10 @@ def page_of(page_id: str) -> models.Page:
         raise DJMInvalidConfigException(
             f"--page is {page_id!r}; it must be the id of a Page, which is a number"
         )
-    return bot.find_page(page_id) if page_id else bot.default_page()
+    return find_page(page_id) if page_id else default_page()
 
 
-def id_of(client: graph.Client) -> str:
+def id_of(client: Client) -> str:
     """Return the id of the Page to which the client's token belongs; one GET."""
     return str(client.page_fields(["id"]).get("id", ""))
 
@@ -118,7 +121,7 @@ make_budget = Budget
 """Class of the call budget. Tests replace it to use another clock."""
 
 
-def explained(error: graph.GraphError) -> str:
+def explained(error: GraphError) -> str:
     """Return a message with Graph's answer and the action to take. Graph's text is quoted, so it is visibly Graph's."""
     if error.code is None:
         return (
@@ -130,7 +133,7 @@ def explained(error: graph.GraphError) -> str:
 
 
 def auto_configure(
-    using: str = "default", *, client_for: Callable[[], graph.Client] | None = None, **kwargs: Any
+    using: str = "default", *, client_for: Callable[[], Client] | None = None, **kwargs: Any
 ) -> None:
     """Send the profile after ``migrate`` if ``DJM_THREAD_ENABLE_AUTO_CONFIG`` is on. Receiver of ``post_migrate``.
 
@@ -144,7 +147,7 @@ def auto_configure(
         sent = _send_all(client_for or bot.get_client)
     except Exception as error:
         is_known = isinstance(error, DJMException)
-        said = explained(error) if isinstance(error, graph.GraphError) else str(error)
+        said = explained(error) if isinstance(error, GraphError) else str(error)
         logger.warning(
             "The Messenger Profile was not configured; run manage.py djmessenger profile apply, or the commands "
             "configure_..., to repeat it. %s",
@@ -160,7 +163,7 @@ def auto_configure(
         )
 
 
-def _send_all(client_for: Callable[[], graph.Client]) -> list[str]:
+def _send_all(client_for: Callable[[], Client]) -> list[str]:
     """Send the properties in which the Page differs from the settings and return their names.
 
     Raises ``OverBudget`` instead of a wait, because ``migrate`` must not wait.

@@ -15,8 +15,11 @@ from typing import Any, TypeVar
 
 from django.db.models import QuerySet
 
-from djmessenger import graph, models
+from djmessenger import models
 from djmessenger.exceptions import DJMException, InvalidField
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import Throttled
+from djmessenger.graph.results import Done
 from djmessenger.operations.profile_properties import NEEDS, ORDER, deletion_order, in_order, with_locales
 from djmessenger.rulebook import limit
 
@@ -65,7 +68,7 @@ class Budget:
             self._spend()
             try:
                 return work()
-            except graph.Throttled as error:
+            except Throttled as error:
                 self._rest(error.after or TEN_MINUTES)
         self._spend()
         return work()
@@ -156,9 +159,7 @@ def same(name: str, one: Any, other: Any) -> bool:
 class PageProfile:
     """The Messenger Profile of one Page, read and changed with its client within its budget."""
 
-    def __init__(
-        self, client: graph.Client, budget: Budget, *, page_id: str, platform: str = "messenger"
-    ) -> None:
+    def __init__(self, client: Client, budget: Budget, *, page_id: str, platform: str = "messenger") -> None:
         self.client = client
         self.budget = budget
         self.page_id = page_id
@@ -211,7 +212,7 @@ class PageProfile:
             for name in gone:
                 say(f"  - {name}")
 
-    def _post(self, body: Mapping[str, Any]) -> graph.Done:
+    def _post(self, body: Mapping[str, Any]) -> Done:
         return self.client.set_messenger_profile(body, platform=self._platform)
 
     def _remember(self, plan: Plan) -> models.ProfileSnapshot:

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.graph.client import Client
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.types import DELIVERIES, ECHOES, MESSAGES, POSTBACKS, READS
 from djmessenger.routing.wants import wanted_types
@@ -63,7 +64,7 @@ def wanted_fields(page: models.Page) -> frozenset[str]:
     return fields_for(wanted_types(bot.get_policy(page)), channel) | frozenset(more)
 
 
-def subscribed_fields(client: graph.Client, app_id: str) -> frozenset[str]:
+def subscribed_fields(client: Client, app_id: str) -> frozenset[str]:
     """Return the fields to which this app is subscribed at the Page; one GET.
 
     Raises ``DJMInvalidConfigException`` if several apps are subscribed and ``app_id`` is empty.
@@ -77,7 +78,7 @@ def subscribed_fields(client: graph.Client, app_id: str) -> frozenset[str]:
     return frozenset(mine[0].subscribed_fields) if mine else frozenset()
 
 
-def app_fields(client: graph.Client, channel: str) -> frozenset[str] | None:
+def app_fields(client: Client, channel: str) -> frozenset[str] | None:
     """Return the fields of the app, read with the app's client, or None if the app has no webhook yet."""
     wanted = "instagram" if channel == models.Page.Channel.INSTAGRAM else "page"
     found = next((item for item in client.app_subscriptions() if item.object == wanted), None)

@@ -13,7 +13,9 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger import graph, models
+from djmessenger import models
+from djmessenger.graph.client import Client
+from djmessenger.graph.errors import GraphError, NotSent, RetryLater, UnknownFate
 from djmessenger.graph.results import MessageInfo
 from djmessenger.logs import error_label
 
@@ -26,7 +28,7 @@ _SLACK = 5.0
 """Seconds by which Meta's clock may be behind, in addition to the measured difference."""
 
 
-def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -> str | None:
+def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str | None:
     """Return the id of the message that Meta has of a reply, an empty text if Meta has none, or None if unsure.
 
     Returns the oldest of several matches: attempts may have been repeated, or staff of the Page typed the same text.
@@ -38,9 +40,9 @@ def look_up_delivery(client: graph.Client, reply: models.Reply, platform: str) -
         return None
     try:
         messages = client.recent_messages(reply.recipient_id, limit=_NEWEST, platform=platform)
-    except (graph.RetryLater, graph.NotSent, graph.UnknownFate):
+    except (RetryLater, NotSent, UnknownFate):
         raise
-    except graph.GraphError as error:
+    except GraphError as error:
         logger.warning(
             "Delivery of reply %s cannot be looked up; the token needs pages_read_engagement: %s",
             reply.pk,

@@ -38,10 +38,13 @@ from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
-from djmessenger import graph, models, receiving
+from djmessenger import models, receiving
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException
 from djmessenger.facebook_locales import language_code
+from djmessenger.graph.client import Client
+from djmessenger.graph.context import bound as bound_client
+from djmessenger.graph.context import current as current_client
 from djmessenger.logs import hidden
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.pipeline.failpoints import failpoint
@@ -171,7 +174,7 @@ class Inbox:
     def __init__(
         self,
         policy_for: Callable[[models.Page | None], Policy],
-        client_for: Callable[[models.Page | None], graph.Client],
+        client_for: Callable[[models.Page | None], Client],
         *,
         tries: int,
     ) -> None:
@@ -329,7 +332,7 @@ class Inbox:
         lease: models.Lease | None,
         messaging: receiving.Messaging,
         decision: Decision,
-        client: graph.Client,
+        client: Client,
         gathered: Sequence[models.Messaging] = (),
         *,
         only_first: bool = False,
@@ -505,7 +508,7 @@ class Inbox:
             yield
             return
         ended = threading.Event()
-        client, psid = graph.current(), messaging.get_psid()
+        client, psid = current_client(), messaging.get_psid()
 
         def refresh() -> None:
             while not ended.wait(_TYPING_INTERVAL):
@@ -556,13 +559,13 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def use_language_of(row: models.Messaging, client: graph.Client) -> Iterator[None]:
+def use_language_of(row: models.Messaging, client: Client) -> Iterator[None]:
     """Activate the Page's client and the person's language and time zone for the rules of an event.
 
     A person without a locale has the language of the Page.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(graph.bound(client))
+        stack.enter_context(bound_client(client))
         if row.conversation is not None:
             person = row.conversation.person
             stack.enter_context(timezone.override(person.get_tzinfo()))

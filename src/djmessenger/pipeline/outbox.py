@@ -46,10 +46,12 @@ from django.db.models import F, OuterRef, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
-from djmessenger import graph, models
+from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
+from djmessenger.graph.client import Client
+from djmessenger.graph.results import Sent
 from djmessenger.logs import error_label, hidden
 from djmessenger.models.queues import in_seconds
 from djmessenger.pipeline import uploads
@@ -142,7 +144,7 @@ class SendResult:
     """Result of a call."""
 
     pending: PendingSend
-    sent: graph.Sent | None = None
+    sent: Sent | None = None
     error: errors.GraphError | None = None
     """Graph error, if any.
 
@@ -159,7 +161,7 @@ class Outbox:
     database, and ``call`` in other threads, without it.
     """
 
-    def __init__(self, client_for: Callable[[models.Page], graph.Client]) -> None:
+    def __init__(self, client_for: Callable[[models.Page], Client]) -> None:
         self._client_for = client_for
 
     def work(self, lease: models.Lease, deadline: Deadline) -> None:

@@ -10,8 +10,10 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger import graph, models
+from djmessenger import models
 from djmessenger.graph import errors
+from djmessenger.graph.client import Client
+from djmessenger.graph.wire import Upload
 from djmessenger.outgoing.attachments import pending_file, with_attachment_id
 from djmessenger.settings import app_settings
 
@@ -31,7 +33,7 @@ def has_file(data: Mapping[str, Any]) -> bool:
     return pending_file(data) is not None
 
 
-def with_file(client: graph.Client, page: models.Page, data: dict[str, Any]) -> dict[str, Any]:
+def with_file(client: Client, page: models.Page, data: dict[str, Any]) -> dict[str, Any]:
     """Return the body with an attachment id in place of a local file; upload the file if the Page has no valid id.
 
     Must run outside a transaction, which would stay open for the whole upload. Raises ``OSError`` if the file cannot
@@ -47,7 +49,7 @@ def with_file(client: graph.Client, page: models.Page, data: dict[str, Any]) -> 
         row = models.UploadedFile.objects.find(page, digest, file.kind)
         if row is None:
             is_instagram = page.configured("channel") == models.Page.Channel.INSTAGRAM
-            upload = graph.Upload(file.path.name, content, file.content_type)
+            upload = Upload(file.path.name, content, file.content_type)
             try:
                 attachment_id = client.upload(
                     file.kind,

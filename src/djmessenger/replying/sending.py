@@ -10,8 +10,9 @@ from typing import Any
 
 from django.db import transaction
 
-from djmessenger import graph, models
+from djmessenger import models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
+from djmessenger.graph.context import current as current_client
 from djmessenger.logs import error_label, hidden
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
@@ -88,7 +89,7 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
         failed(DJMInvalidValueException("the event has no person"))
         return
     try:
-        client = graph.current()
+        client = current_client()
     except DJMException as error:
         failed(error)
         return

@@ -9,7 +9,8 @@ from urllib.parse import urlsplit
 from django.urls import NoReverseMatch, reverse
 
 from djmessenger import bot
-from djmessenger.graph import NotSent, UnknownFate, default_transport
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.transports import default_transport
 from djmessenger.graph.wire import Request, Response
 from djmessenger.settings.declared import SETTINGS, app_settings
 from djmessenger.simulator.access import is_enabled

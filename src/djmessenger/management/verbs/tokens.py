@@ -8,8 +8,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger import bot, graph, models
+from djmessenger import bot, models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
+from djmessenger.graph.wire import Secret
 from djmessenger.settings import app_settings
 
 help = (  # noqa: A001 - the name that every verb has
@@ -54,9 +55,7 @@ def _set(command: BaseCommand, page_id: str) -> None:
         raise DJMInvalidValueException(
             f"--set is {page_id!r}; it must be the id of a Page, which is a number"
         )
-    token = graph.Secret(
-        getpass.getpass("Page access token: ") if sys.stdin.isatty() else sys.stdin.readline()
-    )
+    token = Secret(getpass.getpass("Page access token: ") if sys.stdin.isatty() else sys.stdin.readline())
     if not token:
         raise DJMInvalidValueException("The token is empty, so nothing is changed; enter the token")
     page = bot.find_page(page_id)
