@@ -14,7 +14,8 @@ SAMPLES = Path(__file__).parent.parent / "tests" / "wire"
 
 def main() -> None:
     django.setup()
-    from djmessenger.receiving import decode, split  # noqa: PLC0415 - after the set-up
+    from djmessenger.receiving.decoding import decode  # noqa: PLC0415 - after the set-up
+    from djmessenger.receiving.parsing import split  # noqa: PLC0415 - after the set-up
 
     for sample in ("message_text", "postback_button", "message_attachment_image"):
         item = json.loads((SAMPLES / f"{sample}.json").read_bytes())

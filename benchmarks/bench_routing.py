@@ -11,7 +11,8 @@ django.setup()
 from benchmarks.measure import seconds_per_call, show  # noqa: E402 - the stages need the apps
 from djmessenger.filtering import TextFilter  # noqa: E402
 from djmessenger.receiving import Messaging  # noqa: E402
-from djmessenger.routing import FunctionHandler, Policy, Rule  # noqa: E402
+from djmessenger.routing import Policy, Rule  # noqa: E402
+from djmessenger.routing.functions import FunctionHandler  # noqa: E402
 
 
 def bench_routing(sizes: tuple[int, ...] = (10, 100, 1_000), calls: int = 2_000) -> dict[str, float]:

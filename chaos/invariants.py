@@ -14,7 +14,8 @@ from chaos.plan import SECRET, TOKEN, Plan
 from chaos.storm import Storm
 from djmessenger import models
 from djmessenger.operations.status import read_status
-from djmessenger.receiving import decode, split
+from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.parsing import split
 
 State = models.Reply.State
 Fate = models.Attempt.Outcome

@@ -16,6 +16,7 @@ from django.test import Client
 from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.handling import BaseHandler
+from djmessenger.models.queues import Lease
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import Inbox, RunHere
@@ -180,7 +181,7 @@ def engine(
     )
 
 
-def claim(made: models.Conversation, kind: str = IN, seconds: float = 60.0) -> models.Lease:
+def claim(made: models.Conversation, kind: str = IN, seconds: float = 60.0) -> Lease:
     (lease,) = models.ConversationQueue.objects.claim(kind, seconds=seconds, conversation_id=made.pk)
     return lease
 
@@ -202,7 +203,7 @@ def pass_time(seconds: float) -> None:
                 row.save(update_fields=[name])
 
 
-def steal(made: models.Conversation, kind: str = IN) -> models.Lease:
+def steal(made: models.Conversation, kind: str = IN) -> Lease:
     """Let the lease end and claim the queue as another process would."""
     pass_time(3600)
     return claim(made, kind)

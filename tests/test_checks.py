@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy
 
 from djmessenger import checks, rulebook
 from djmessenger.outgoing import ImageGrid, Text
-from djmessenger.routing import Problem
+from djmessenger.routing.problems import Problem
 from djmessenger.settings.declared import RENAMED, SETTINGS
 
 ROOT = Path(__file__).parent.parent

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.wire import Request
-from messenger_emulator import Emulator, Fetched, NoAnswer, VirtualClock
+from messenger_emulator import Emulator, NoAnswer, VirtualClock
+from messenger_emulator.world import Fetched
 
 PAGE = "104233987650012"
 TOKEN = "made-up-page-token"

@@ -18,6 +18,7 @@ import messenger_emulator
 from djmessenger import emulator as documented
 from djmessenger import rulebook
 from djmessenger.emulator import server as documented_server
+from djmessenger.rulebook.facts import Row
 from messenger_emulator import Emulator, server
 from messenger_emulator.limits import LIMITS, Limits
 from tests.test_emulator import Bench
@@ -230,7 +231,7 @@ class TestDocumentedNames:
         assert "--verify-token" in done.stdout
 
 
-def value_of(row: rulebook.Row) -> object:
+def value_of(row: Row) -> object:
     """Return the number of a row, or the first day on which it no longer holds."""
     return row.until if row.value is None else row.value
 

@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from messenger_emulator import WEBHOOK_FAULTS, Emulator, VirtualClock, encode_like_meta
+from messenger_emulator import Emulator, VirtualClock
+from messenger_emulator.encoding import encode_like_meta
+from messenger_emulator.faults import WEBHOOK_FAULTS
 from messenger_emulator.webhook import items_in
 from tests.test_emulator import SECRET, Bench
 

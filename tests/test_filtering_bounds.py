@@ -11,7 +11,7 @@ from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 
-from djmessenger import filtering, models
+from djmessenger import models
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.filtering import (
     DailyTimeRangeFilter,
@@ -21,6 +21,7 @@ from djmessenger.filtering import (
     TimeFilter,
     patterns,
 )
+from djmessenger.filtering.patterns import timeouts
 from djmessenger.receiving import Messaging
 from tests.events import (
     PERSON,
@@ -70,7 +71,7 @@ class TestPatterns:
 
     @override_settings(DJM_REGEX_TIMEOUT=0.001)
     def test_regular_expressions_run_with_a_limit(self, caplog: pytest.LogCaptureFixture) -> None:
-        before = filtering.timeouts[EVIL]
+        before = timeouts[EVIL]
         item = SimpleTextRegexFilter(EVIL)
         messaging = text("a" * 1500 + "b" + "secret")
         with caplog.at_level(logging.WARNING, "djmessenger.filtering"):
@@ -79,7 +80,7 @@ class TestPatterns:
         assert "time limit" in verdict.error
         assert not item.should_pass(messaging)
         assert not (~item).should_pass(messaging)
-        assert filtering.timeouts[EVIL] == before + 3
+        assert timeouts[EVIL] == before + 3
         record = caplog.records[0]
         assert (record.name, record.__dict__["action"]) == ("djmessenger.filtering", "pattern_timeout")
         assert "secret" not in caplog.text

@@ -31,10 +31,9 @@ from djmessenger.filtering import (
     TextFilter,
     ThumbUpFilter,
     TypeFilter,
-    literal_key,
-    literal_keys,
     patterns,
 )
+from djmessenger.filtering.base import as_filter, literal_key, literal_keys
 from djmessenger.receiving import Messaging, ReceivingType
 from tests.events import (
     OrderPayload,
@@ -111,7 +110,7 @@ class TestCombining:
             with pytest.raises(TypeError):
                 TextFilter("hi") & wrong  # type: ignore[operator]
             with pytest.raises(TypeError):
-                filtering.as_filter(wrong)  # type: ignore[arg-type]
+                as_filter(wrong)  # type: ignore[arg-type]
 
     def test_a_failing_filter_passes_neither_way_and_is_logged(
         self, caplog: pytest.LogCaptureFixture

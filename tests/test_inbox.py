@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.models import LeaseLost
+from djmessenger.models.queues import LeaseLost
 from djmessenger.pipeline.inbox import RunHere
 from tests import pipeline_tools as tools
 

@@ -27,7 +27,7 @@ from djmessenger.operations.status import read_status
 from djmessenger.outgoing import Text
 from djmessenger.pipeline import intake, retention
 from djmessenger.pipeline.send_tokens import token_of
-from djmessenger.replying import queue
+from djmessenger.replying.sending import queue
 from messenger_emulator import Emulator
 from tests.faults import hostile
 

@@ -15,7 +15,7 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import errors
 from djmessenger.graph.client import Client
 from djmessenger.graph.wire import Response
-from djmessenger.models import LeaseLost
+from djmessenger.models.queues import LeaseLost
 from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline.inbox import RunHere
 from tests import pipeline_tools as tools

@@ -19,6 +19,7 @@ from djmessenger.exceptions import (
     InvalidField,
     LimitExceeded,
 )
+from djmessenger.outgoing.attachments import pending_file, with_attachment_id
 from djmessenger.payload import Payload
 from djmessenger.utils.utils import LocalizedString
 from tests.test_outgoing_golden import GOLDEN, URL, message_of
@@ -168,22 +169,22 @@ def test_a_file_of_this_machine_is_uploaded_by_whoever_sends(tmp_path: Path) -> 
     path = tmp_path / "cat.png"
     path.write_bytes(b"picture")
     (body,) = o.Image(path=path, metadata="mine").requests()
-    pending = o.pending_file(body)
+    pending = pending_file(body)
     assert pending == o.LocalFile(path, "image", "image/png")
-    sent = o.with_attachment_id(body, "55")
+    sent = with_attachment_id(body, "55")
     assert sent["message"] == {
         "attachment": {"type": "image", "payload": {"attachment_id": "55"}},
         "metadata": "mine",
     }
-    assert o.pending_file(sent) is None
-    assert o.pending_file(body) == pending
-    assert o.pending_file({"sender_action": "typing_on"}) is None
+    assert pending_file(sent) is None
+    assert pending_file(body) == pending
+    assert pending_file({"sender_action": "typing_on"}) is None
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.webm", "a.unknown", "a.wav"])
 def test_a_sound_is_uploaded_as_a_sound(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"sound")
-    pending = o.pending_file(o.Audio(path=tmp_path / name).requests()[0])
+    pending = pending_file(o.Audio(path=tmp_path / name).requests()[0])
     assert pending is not None
     assert pending.content_type.startswith("audio/")
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from djmessenger import outgoing as o
 from djmessenger.exceptions import DJMException, InvalidField, LimitExceeded
 from djmessenger.outgoing import data as plain
+from djmessenger.outgoing.data import as_messages, from_data
 from djmessenger.utils.utils import LocalizedString
 
 URL = "https://example.com/a.png"
@@ -123,8 +124,8 @@ URL = "https://example.com/a.png"
     ],
 )
 def test_data_becomes_the_message(data: dict[str, Any], message: o.OutgoingMessage) -> None:
-    assert o.from_data(data).requests() == message.requests()
-    assert type(o.from_data(data)) is type(message)
+    assert from_data(data).requests() == message.requests()
+    assert type(from_data(data)) is type(message)
 
 
 @pytest.mark.parametrize(
@@ -171,14 +172,14 @@ def test_data_becomes_the_message(data: dict[str, Any], message: o.OutgoingMessa
 )
 def test_errors_name_the_key(data: dict[str, Any], field: str, fragment: str) -> None:
     with pytest.raises(InvalidField) as caught:
-        o.from_data(data)
+        from_data(data)
     assert caught.value.field == field
     assert fragment in caught.value.problem
 
 
 def test_limits_are_those_of_the_message_with_the_whole_path() -> None:
     with pytest.raises(LimitExceeded) as caught:
-        o.from_data(
+        from_data(
             {
                 "type": "generic",
                 "elements": [
@@ -191,9 +192,9 @@ def test_limits_are_those_of_the_message_with_the_whole_path() -> None:
 
 def test_types_are_named_with_the_whole_path() -> None:
     with pytest.raises(TypeError, match=r"elements\[0\]\.title: needs a text, not int"):
-        o.from_data({"type": "generic", "elements": [{"title": 5, "subtitle": "b"}]})
+        from_data({"type": "generic", "elements": [{"title": 5, "subtitle": "b"}]})
     with pytest.raises(TypeError, match="dict"):
-        o.from_data(["text"])  # type: ignore[arg-type]
+        from_data(["text"])  # type: ignore[arg-type]
 
 
 NAMES = sorted({key for cls in plain.MESSAGES.values() for key in cls.__dataclass_fields__})  # type: ignore[attr-defined]
@@ -224,7 +225,7 @@ def test_nothing_but_errors_that_help(kind: Any, values: dict[str, Any]) -> None
     required = {"text": "a", "buttons": [{"type": "postback", "title": "a", "payload": "b"}]}
     for data in ({"type": kind, **values}, {"type": "button", **required, **values}):
         try:
-            bodies = o.from_data(data).requests()
+            bodies = from_data(data).requests()
         except (DJMException, ValueError, TypeError) as error:
             assert str(error)  # noqa: PT017
             assert "__init__" not in str(error)  # noqa: PT017
@@ -236,17 +237,17 @@ def test_nothing_but_errors_that_help(kind: Any, values: dict[str, Any]) -> None
 def test_as_messages() -> None:
     text = o.Text("a")
     lazy_text = gettext_lazy("Yes")
-    assert o.as_messages(None) == []
-    assert o.as_messages("a") == [text]
-    assert o.as_messages(text) == [text]
-    assert o.as_messages({"type": "text", "text": "a"}) == [text]
-    assert o.as_messages(["a", None, text, ("a",)]) == [text, text, text]
-    assert o.as_messages(word for word in ("a", "a")) == [text, text]
-    assert o.as_messages(lazy_text)[0].requests() == o.Text("Yes").requests()
-    assert o.as_messages(LocalizedString("a"))[0].requests() == text.requests()
+    assert as_messages(None) == []
+    assert as_messages("a") == [text]
+    assert as_messages(text) == [text]
+    assert as_messages({"type": "text", "text": "a"}) == [text]
+    assert as_messages(["a", None, text, ("a",)]) == [text, text, text]
+    assert as_messages(word for word in ("a", "a")) == [text, text]
+    assert as_messages(lazy_text)[0].requests() == o.Text("Yes").requests()
+    assert as_messages(LocalizedString("a"))[0].requests() == text.requests()
 
 
 @pytest.mark.parametrize("value", [5, True, b"a", object(), [5], o.Text])
 def test_as_messages_helps(value: Any) -> None:
     with pytest.raises(TypeError, match="a rule answers nothing, a string"):
-        o.as_messages(value)
+        as_messages(value)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from djmessenger import outgoing as o
+from djmessenger.outgoing.data import MESSAGES
 
 URL = "https://example.com/a.png"
 
@@ -388,4 +389,4 @@ def test_golden(message: o.OutgoingMessage, expected: dict[str, Any]) -> None:
 
 def test_every_kind_has_a_golden_json() -> None:
     kinds = {type(message) for message, _ in GOLDEN}
-    assert set(o.MESSAGES.values()) - kinds == {o.SenderAction, o.Typing, o.Reaction}
+    assert set(MESSAGES.values()) - kinds == {o.SenderAction, o.Typing, o.Reaction}

@@ -11,6 +11,7 @@ import pytest
 from djmessenger import outgoing as o
 from djmessenger import rulebook
 from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
+from djmessenger.outgoing.attachments import MediaMessage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,7 +115,7 @@ def test_limits_of_instagram(most: int, make: Callable[[int], o.OutgoingMessage]
 
 
 @pytest.mark.parametrize(("kind", "most"), [(o.Image, 8388608), (o.File, 26214400)])
-def test_size_of_files(tmp_path: Path, kind: type[o.MediaMessage], most: int) -> None:
+def test_size_of_files(tmp_path: Path, kind: type[MediaMessage], most: int) -> None:
     path = tmp_path / "large"
     for size in (most, most + 1):
         with path.open("wb") as file:

@@ -7,7 +7,8 @@ import regex
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from djmessenger.outgoing import QuickReply, Text, split_text
+from djmessenger.outgoing import QuickReply, Text
+from djmessenger.outgoing.text import split_text
 
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 TEXTS = st.text(

@@ -17,8 +17,10 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from djmessenger import bot, checks, models, signatures
-from djmessenger.admin import PageAdmin
+from djmessenger.admin.pages import PageAdmin
 from djmessenger.bot import tokens
+from djmessenger.bot.pages import all_pages, client_config_for, token_of
+from djmessenger.bot.tokens import key_problems
 from djmessenger.exceptions import DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph.context import current as current_client
 from djmessenger.graph.errors import TokenError
@@ -120,13 +122,13 @@ class TestPrecedence:
         settings.DJM_PAGE_ID = A
         settings.DJM_PAGE_ACCESS_TOKEN = "token-of-the-settings"
         page = models.Page.objects.create(page_id=A)
-        assert bot.token_of(page) == Secret("token-of-the-settings")
+        assert token_of(page) == Secret("token-of-the-settings")
         bot.set_token(page, Secret("token-of-the-row"))
         page.version = "v25.0"
-        config = bot.client_config_for(page)
+        config = client_config_for(page)
         assert (config.token, config.version) == (Secret("token-of-the-row"), "v25.0")
         settings.DJM_PAGES = {A: {"token": "token-of-the-entry", "version": "v26.0"}}
-        config = bot.client_config_for(page)
+        config = client_config_for(page)
         assert (config.token, config.version) == (Secret("token-of-the-entry"), "v26.0")
 
     def test_what_an_entry_leaves_out_comes_from_the_row(self, settings):
@@ -139,7 +141,7 @@ class TestPrecedence:
         assert [page.configured(name) for name in ("app_id", "policy", "language")] == [APP_A, "x.y", "fr"]
 
     def test_one_page_needs_no_id(self, settings):
-        assert bot.token_of(models.Page(page_id="123")) == Secret(settings.DJM_PAGE_ACCESS_TOKEN)
+        assert token_of(models.Page(page_id="123")) == Secret(settings.DJM_PAGE_ACCESS_TOKEN)
         assert bot.get_client().page_id == "me"
 
     def test_another_page_than_the_named_one_does_not_speak_with_its_token(self, settings):
@@ -161,7 +163,7 @@ class TestPrecedence:
             bot.get_client()
         settings.DJM_PAGE_ID = B
         assert bot.get_client().page_id == B
-        assert [page.page_id for page in bot.all_pages()] == [A, B]
+        assert [page.page_id for page in all_pages()] == [A, B]
 
     def test_a_client_serves_until_something_of_its_page_changes(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS
@@ -179,21 +181,21 @@ class TestPrecedence:
 class TestInstagram:
     def test_with_instagram_login_it_is_spoken_for_at_its_own_host(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram", "login": "instagram"}}
-        config = bot.client_config_for(models.Page(page_id=INSTA))
+        config = client_config_for(models.Page(page_id=INSTA))
         assert (config.base_url, config.page_id) == ("https://graph.instagram.com", INSTA)
         assert not config.app_secret
 
     def test_behind_a_facebook_page_the_token_says_which(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram"}}
-        config = bot.client_config_for(models.Page(page_id=INSTA))
+        config = client_config_for(models.Page(page_id=INSTA))
         assert (config.base_url, config.page_id) == ("https://graph.facebook.com", "me")
 
     def test_an_emulator_in_the_place_of_graph_serves_both(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram", "login": "instagram"}}
         settings.DJM_GRAPH_URL = "http://127.0.0.1:9"
-        assert bot.client_config_for(models.Page(page_id=INSTA)).base_url == "http://127.0.0.1:9"
+        assert client_config_for(models.Page(page_id=INSTA)).base_url == "http://127.0.0.1:9"
         settings.DJM_INSTAGRAM_GRAPH_URL = "https://graph.instagram.com"
-        assert bot.client_config_for(models.Page(page_id=INSTA)).base_url == "https://graph.instagram.com"
+        assert client_config_for(models.Page(page_id=INSTA)).base_url == "https://graph.instagram.com"
 
     def test_same_road_own_limits(self, two_apps, meta, client, monkeypatch):
         two_apps.DJM_PAGES = {
@@ -349,7 +351,7 @@ class TestTokens:
     def test_the_row_holds_ciphertext_only(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS
         page = page_with_token(token="canary-token")
-        assert bot.token_of(models.Page.objects.get()) == Secret("canary-token")
+        assert token_of(models.Page.objects.get()) == Secret("canary-token")
         assert "canary" not in page.token_ciphertext
         out = io.StringIO()
         call_command("dumpdata", "djmessenger.page", stdout=out)
@@ -358,7 +360,7 @@ class TestTokens:
 
     def test_one_key_may_be_a_text(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS[0]
-        assert bot.token_of(page_with_token()) == Secret("token-in-the-row")
+        assert token_of(page_with_token()) == Secret("token-in-the-row")
 
     @pytest.mark.parametrize(
         ("keys", "said"),
@@ -391,7 +393,7 @@ class TestTokens:
         settings.DJM_TOKEN_KEYS = KEYS
         page = page_with_token(A)
         with pytest.raises(TokenKeyError, match="another Page"):
-            bot.token_of(models.Page(page_id=B, token_ciphertext=page.token_ciphertext))
+            token_of(models.Page(page_id=B, token_ciphertext=page.token_ciphertext))
 
     def test_a_wrong_key_never_falls_back_to_the_settings(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS[:1]
@@ -399,7 +401,7 @@ class TestTokens:
         settings.DJM_TOKEN_KEYS = KEYS[1:]
         assert settings.DJM_PAGE_ACCESS_TOKEN
         with pytest.raises(TokenKeyError):
-            bot.token_of(page)
+            token_of(page)
 
     def test_rotation_moves_all_to_the_newest_key(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS[:1]
@@ -410,7 +412,7 @@ class TestTokens:
         assert bot.rotate_tokens() == 1
         assert bot.rotate_tokens() == 0
         settings.DJM_TOKEN_KEYS = KEYS[1:2]
-        assert {bot.token_of(page) for page in models.Page.objects.all()} == {
+        assert {token_of(page) for page in models.Page.objects.all()} == {
             Secret("token-of-a"),
             Secret("token-of-b"),
         }
@@ -424,7 +426,7 @@ class TestTokens:
         with pytest.raises(TokenKeyError, match=f"1 tokens .* those of {A}"):
             bot.rotate_tokens()
         settings.DJM_TOKEN_KEYS = KEYS[2:]
-        assert bot.token_of(models.Page.objects.get(page_id=B)) == Secret("token-in-the-row")
+        assert token_of(models.Page.objects.get(page_id=B)) == Secret("token-in-the-row")
 
     def test_a_reply_waits_for_the_key(self, settings, meta):
         settings.DJM_TOKEN_KEYS = KEYS[:1]
@@ -455,13 +457,13 @@ class TestVerb:
 
     def test_makes_keys(self, settings):
         settings.DJM_TOKEN_KEYS = [self.run("--new-key").strip()]
-        assert bot.key_problems() == []
+        assert key_problems() == []
 
     def test_keeps_a_token_from_standard_input(self, settings, monkeypatch):
         settings.DJM_TOKEN_KEYS = KEYS
         monkeypatch.setattr("sys.stdin", io.StringIO("canary-token-0123456789\n"))
         assert "canary" not in self.run("--set", A)
-        assert bot.token_of(models.Page.objects.get()) == Secret("canary-token-0123456789")
+        assert token_of(models.Page.objects.get()) == Secret("canary-token-0123456789")
         shown = self.run()
         assert "ends in …6789" in shown
         assert "canary" not in shown
@@ -510,7 +512,7 @@ class TestAdmin:
         )
         assert answer.status_code == 302
         page = models.Page.objects.get()
-        assert (bot.token_of(page), page.app_id) == (Secret("canary-token-0123456789"), APP_B)
+        assert (token_of(page), page.app_id) == (Secret("canary-token-0123456789"), APP_B)
 
     def test_the_token_goes_in_and_never_comes_out(self, staff):
         page = page_with_token(A, "canary-token-0123456789")
@@ -524,7 +526,7 @@ class TestAdmin:
         assert "canary" not in answer.content.decode()
         assert staff.post(address, self.form(new_token="canary-second-0123456789")).status_code == 302
         page.refresh_from_db()
-        assert bot.token_of(page) == Secret("canary-second-0123456789")
+        assert token_of(page) == Secret("canary-second-0123456789")
         history = staff.get(reverse("admin:djmessenger_page_history", args=[page.pk])).content.decode()
         assert "canary" not in history
         assert "canary" not in staff.get(reverse("admin:djmessenger_page_changelist")).content.decode()
@@ -534,7 +536,7 @@ class TestAdmin:
         address = reverse("admin:djmessenger_page_change", args=[page.pk])
         staff.post(address, self.form(name="Berlin"))
         page.refresh_from_db()
-        assert (page.name, bot.token_of(page)) == ("Berlin", Secret("token-in-the-row"))
+        assert (page.name, token_of(page)) == ("Berlin", Secret("token-in-the-row"))
         staff.post(address, self.form(name="Berlin", remove_token="on"))
         page.refresh_from_db()
         assert page.token_ciphertext == ""

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from djmessenger.receiving import Callback, Messaging, ReceivingType, decode, split
-from djmessenger.receiving.decoding import DEEPEST
+from djmessenger.receiving import Callback, Messaging, ReceivingType
+from djmessenger.receiving.decoding import DEEPEST, decode
+from djmessenger.receiving.parsing import split
 
 WIRE = Path(__file__).parent / "wire"
 SAMPLES = sorted(path for path in WIRE.glob("*.json") if path.stem not in {"MANIFEST", "signature_vectors"})

@@ -9,7 +9,8 @@ from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
-from djmessenger.models import Conversation, ConversationQueue, FBUserProfile, LeaseLost, Page
+from djmessenger.models import Conversation, ConversationQueue, FBUserProfile, Page
+from djmessenger.models.queues import LeaseLost
 
 pytestmark = pytest.mark.django_db
 

@@ -40,8 +40,8 @@ from djmessenger.receiving import (
     Sender,
     checker,
     classify,
-    split,
 )
+from djmessenger.receiving.parsing import split
 
 WIRE = Path(__file__).parent / "wire"
 PAGE, PERSON = "104233987650012", "7215540983316204"

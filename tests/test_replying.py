@@ -21,6 +21,7 @@ from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
 from djmessenger.graph.errors import NotSent, TokenError
 from djmessenger.graph.wire import Request, Response
+from djmessenger.models.recording import answering
 from djmessenger.outgoing import ButtonTemplate, Image, PostbackButton, QuickReply, Text, Typing
 from djmessenger.payload import Payload
 from djmessenger.receiving import Message as ReceivedMessage
@@ -42,8 +43,8 @@ from djmessenger.replying import (
     ReplyingType,
     SimpleMessageReplier,
     VideoReplier,
-    queue,
 )
+from djmessenger.replying.sending import queue
 from djmessenger.utils.utils import LocalizedString
 
 PAGE, PERSON = "900", "111"
@@ -177,7 +178,7 @@ class TestReply:
         inbox = models.Messaging.objects.create(type="SIMPLE_TEXT", body={}, timestamp=1)
         messaging = event()
         messaging.bind(conversation=conversation, person=conversation.person, row=inbox)
-        with replying.answering("greeting"):
+        with answering("greeting"):
             SimpleMessageReplier("Hi").reply(messaging)
         row = rows()[0]
         assert (row.conversation, row.messaging, row.rule) == (conversation, inbox, "greeting")

@@ -8,7 +8,7 @@ import pytest
 
 from djmessenger import replying
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.outgoing import MESSAGES, from_data
+from djmessenger.outgoing.data import MESSAGES, from_data
 from djmessenger.replying import KindReplier, MessageReplier
 from djmessenger.routing import Policy
 from tests.events import text

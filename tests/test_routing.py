@@ -14,14 +14,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from testapp import handling
 
-from djmessenger import models, routing, rules
+from djmessenger import models, routing
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
-from djmessenger.filtering import BaseFilter, literal_key, literal_keys
+from djmessenger.filtering import BaseFilter
+from djmessenger.filtering.base import literal_key, literal_keys
 from djmessenger.handling import BaseHandler
 from djmessenger.payload import PersistentMenuOnePayload
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.replying import BaseButtonReplier, BaseQuickReplyReplier, CommonReplier, ReplyActionReplier
-from djmessenger.routing import InvalidPolicy, Outcome, Policy, Rule, TargetFilterClass, TargetHandlerClass
+from djmessenger.routing import InvalidPolicy, Policy, Rule, TargetFilterClass, TargetHandlerClass
+from djmessenger.routing.functions import FunctionHandler
+from djmessenger.routing.outcome import Outcome
+from djmessenger.rules import registry
 from djmessenger.utils.default_routing_policy import DJM_DEFAULT_ROUTING_POLICY, RUNNABLE_ROUTING_POLICY
 
 THIS = __name__
@@ -386,7 +390,7 @@ def _filter(function):
 
 
 def _run(function, **flags):
-    return TargetHandlerClass.wrap(routing.FunctionHandler(function, **flags))
+    return TargetHandlerClass.wrap(FunctionHandler(function, **flags))
 
 
 class TestFallback:
@@ -646,9 +650,9 @@ class TestOutcome:
         module = types.ModuleType("pasted.messenger")
         try:
             exec(outcome.suggestion, module.__dict__)  # noqa: S102
-            policy = rules.policy_from_modules([module])
+            policy = registry.policy_from_modules([module])
         finally:
-            rules.forget(module)
+            registry.forget(module)
         assert outcome.unhandled
         assert policy.decide(messaging).applied
 

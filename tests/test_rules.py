@@ -15,6 +15,7 @@ from djmessenger import rules
 from djmessenger.filtering import TextFilter
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.routing import InvalidPolicy, Policy, Rule
+from djmessenger.rules import registry
 
 NOW = 1_790_000_000_000
 
@@ -74,13 +75,13 @@ def write():
 
     yield write
     for name in written:
-        rules.forget(name)
+        registry.forget(name)
         del sys.modules[name]
 
 
 @pytest.fixture
 def policy_of(write):
-    return lambda source: rules.policy_from_modules([write(source)])
+    return lambda source: registry.policy_from_modules([write(source)])
 
 
 class TestRule:
@@ -209,13 +210,13 @@ class TestTranslatable:
             "@rule(text(greeting))\ndef greet(event): ...", sys.modules["written.messenger"].__dict__
         )
         assert asked == []
-        assert rules.collect(["written"]).route(said("hallo")).applied == ["greet"]
+        assert registry.collect(["written"]).route(said("hallo")).applied == ["greet"]
 
 
 class TestDefaultAndFallback:
     def test_without_a_default_the_person_is_known_and_the_event_kept(self, monkeypatch, write):
         monkeypatch.undo()
-        policy = rules.policy_from_modules([write('@rule(text("hi"))\ndef greet(event): ...')])
+        policy = registry.policy_from_modules([write('@rule(text("hi"))\ndef greet(event): ...')])
         assert [item.name for item in policy.get_default_rule().handlers] == [
             "djmessenger.handling.UserProfileHandler",
             "djmessenger.handling.SaveMessagingHandler",
@@ -262,7 +263,7 @@ class TestDefaultAndFallback:
 
     def test_two_defaults(self, write):
         write("@default()\ndef one(event): ...\n@default()\ndef two(event): ...")
-        (problem,) = rules.problems(["written"])
+        (problem,) = registry.problems(["written"])
         assert (problem.id, problem.position) == ("E034", "written.messenger.two")
 
 
@@ -313,7 +314,7 @@ class TestBothNotations:
         path.write_text(json.dumps({"rules": [entry]}))
         other = write('@rule(text("hi"))\ndef other(event): return "other"', "written.flows")
         write("", "written.messenger").__dict__.update(other=other, path=path)
-        rules.forget("written.messenger")
+        registry.forget("written.messenger")
         exec(  # noqa: S102
             textwrap.dedent(
                 """
@@ -333,17 +334,17 @@ class TestBothNotations:
             ),
             sys.modules["written.messenger"].__dict__,
         )
-        policy = rules.collect(["written"])
-        assert rules.problems(["written"]) == []
+        policy = registry.collect(["written"])
+        assert registry.problems(["written"]) == []
         policy.apply(said("hi"))
         assert queued == [("greet", "first"), ("from data", "first"), ("other", "other"), ("last", "last")]
 
     def test_a_sample_as_authors_write_it(self, queued):
-        rules.forget("shop.messenger")
+        registry.forget("shop.messenger")
         sys.modules.pop("shop.messenger", None)
         importlib.import_module("shop.messenger")
-        assert rules.problems(["shop"]) == []
-        policy = rules.collect(["shop"])
+        assert registry.problems(["shop"]) == []
+        policy = registry.collect(["shop"])
         messaging = said("order 7")
         assert policy.route(messaging).applied == ["order"]
         assert messaging.conversation.state == {"seen": 1}
@@ -358,29 +359,29 @@ class TestCollect:
         write('@rule(text("b"))\ndef second(event): ...', "bb.messenger")
         write('@rule(text("a"))\ndef first(event): ...', "aa.messenger")
         write('@rule(text("c"))\ndef inner(event): ...', "aa.messenger.more")
-        names = [item.name for item in rules.collect(["aa", "bb", "cc"]).rules]
+        names = [item.name for item in registry.collect(["aa", "bb", "cc"]).rules]
         assert names == ["default", "first", "inner", "second"]
 
     def test_apps_without_rules(self, write):
         write("GREETING = 'hi'")
-        assert rules.collect(["written", "other"]) is None
-        assert rules.problems(["written", "other"]) is None
+        assert registry.collect(["written", "other"]) is None
+        assert registry.problems(["written", "other"]) is None
 
     def test_an_app_config_will_do(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
-        assert len(rules.collect([types.SimpleNamespace(name="written")]).rules) == 2
+        assert len(registry.collect([types.SimpleNamespace(name="written")]).rules) == 2
 
     def test_rules_beside_messenger_are_told_of(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
         write('@rule(text("b"))\ndef one(event): ...', "written.views")
         write('@rule(text("b"))\ndef one(event): ...', "written.not_installed.messenger")
-        (problem,) = rules.problems(["written"])
+        (problem,) = registry.problems(["written"])
         assert (problem.id, problem.position) == ("W032", "written.views")
-        assert len(rules.collect(["written"]).rules) == 2
+        assert len(registry.collect(["written"]).rules) == 2
 
     def test_a_setting_that_takes_their_place_is_told_of(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
-        (problem,) = rules.overruled(["written", "other"])
+        (problem,) = registry.overruled(["written", "other"])
         assert (problem.id, problem.position) == ("W032", "written.messenger")
 
     def test_a_file_lies_beside_the_module(self, write, tmp_path):
@@ -388,7 +389,7 @@ class TestCollect:
         module = write("")
         module.__file__ = str(tmp_path / "messenger.py")
         exec('include("more.json")', module.__dict__)  # noqa: S102
-        assert [item.name for item in rules.collect(["written"]).rules] == ["default", "more"]
+        assert [item.name for item in registry.collect(["written"]).rules] == ["default", "more"]
 
 
 class TestMisuse:
@@ -435,13 +436,13 @@ class TestMisuse:
     )
     def test_it_fails_at_the_check_not_at_import(self, write, source, id_, says):
         write(source)
-        (problem,) = rules.problems(["written"])
+        (problem,) = registry.problems(["written"])
         assert problem.id == id_
         assert says in str(problem)
         assert problem.position.startswith("written.messenger")
         if problem.is_error:
             with pytest.raises(InvalidPolicy):
-                rules.collect(["written"])
+                registry.collect(["written"])
 
     def test_a_group_in_every_alternative_is_enough(self, write):
         write(
@@ -450,7 +451,7 @@ class TestMisuse:
             def greet(event, size): ...
             """
         )
-        assert rules.problems(["written"]) == []
+        assert registry.problems(["written"]) == []
 
 
 class TestFilters:

@@ -16,6 +16,7 @@ from django.test import Client
 from django.urls import include, path
 
 from djmessenger import bot, models
+from djmessenger.bot.pages import app_secrets, page_access_token
 from djmessenger.graph.errors import GraphError, NotSent, UnknownFate, WindowClosed
 from djmessenger.graph.wire import Request, Response
 from djmessenger.simulator import access, checks, export, files, samples, transport
@@ -205,7 +206,7 @@ def test_an_act_takes_the_whole_pipeline(ana, client):
 
 def test_tokens_and_secrets_stand_nowhere_in_the_answers(ana, client):
     does(ana, "says", "hi")
-    secrets = [bot.page_access_token(), *bot.app_secrets().values()]
+    secrets = [page_access_token(), *app_secrets().values()]
     names = ["", "state", "traffic", "export", f"details?person={ana.id}&mid={ana.thread[0].mid}"]
     names += ["details?call=0", "details?delivery=0"]
     for name in names:
@@ -535,7 +536,7 @@ def test_a_project_that_names_another_graph_keeps_it(simulator, settings):
 def test_another_process_reaches_the_emulator_over_http(ana, client):
     does(ana, "says", "hi")
     body = json.dumps({"recipient": {"id": ana.id}, "message": {"text": "from the worker"}})
-    proof = {"Authorization": f"Bearer {bot.page_access_token()}"}
+    proof = {"Authorization": f"Bearer {page_access_token()}"}
     session_module.get_session().first_page.require_proof = False
     strict = Client(enforce_csrf_checks=True)
 

@@ -11,6 +11,7 @@ from django.utils.translation import gettext_lazy
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
 from djmessenger.models import history
+from djmessenger.models.recording import answering
 from djmessenger.outgoing import (
     ButtonTemplate,
     Element,
@@ -21,7 +22,6 @@ from djmessenger.outgoing import (
     Text,
     Typing,
 )
-from djmessenger.replying import answering
 from djmessenger.utils.utils import LocalizedString
 
 

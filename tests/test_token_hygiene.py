@@ -17,12 +17,14 @@ from django.views.debug import ExceptionReporter
 
 from djmessenger import bot, checks, models, signatures
 from djmessenger.bot import tokens
+from djmessenger.bot.pages import client_config_for
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.wire import Response, Secret
 from djmessenger.outgoing import Image
 from djmessenger.pipeline import intake
-from djmessenger.rules import policy_from_modules, rule, text
+from djmessenger.rules import rule, text
+from djmessenger.rules.registry import policy_from_modules
 from messenger_emulator import Emulator
 from tests.graph_tools import Recorder, frames_of, refusal
 from tests.pipeline_tools import PSID, body, now_ms, pass_time
@@ -201,9 +203,7 @@ def mistakes_of_settings(seen, settings):
     settings.DJM_TOKEN_KEYS = []
     collect(seen, bot.set_token, row, Secret(ROW))
     settings.DJM_TOKEN_KEYS = [KEY]
-    seen += [
-        repr(one) for one in (row, models.Page.objects.values().get(pk=row.pk), bot.client_config_for(row))
-    ]
+    seen += [repr(one) for one in (row, models.Page.objects.values().get(pk=row.pk), client_config_for(row))]
 
 
 def a_database_that_takes_nothing(seen, client, monkeypatch):

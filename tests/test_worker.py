@@ -15,6 +15,7 @@ from django.utils import timezone
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.models.queues import Lease, LeaseLost
 from djmessenger.pipeline import intake, pools
 from djmessenger.pipeline.connections import reusable_connections
 from djmessenger.pipeline.engine import Engine
@@ -160,7 +161,7 @@ def test_a_renewal_after_the_release_takes_no_lease(file_database):
     lease = tools.claim(made)
     with transaction.atomic():
         models.ConversationQueue.objects.release(models.ConversationQueue.objects.fence(lease), after=None)
-    with pytest.raises(models.LeaseLost):
+    with pytest.raises(LeaseLost):
         models.ConversationQueue.objects.renew(lease, 60)
     assert tools.queue_of(made).leased_until is None
 
@@ -189,8 +190,7 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
 
 def test_queues_that_waited_for_a_slow_thread_come_before_new_ones(file_database):
     waited, new, later = (
-        models.Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
-        for number in range(3)
+        Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1) for number in range(3)
     )
     ran = []
     freed = threading.Event()
@@ -223,7 +223,7 @@ def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monke
     gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
     for number in range(30):
-        quick = models.Lease(queue_id=1000 + number, conversation_id=1000, kind="in", fencing_token=1)
+        quick = Lease(queue_id=1000 + number, conversation_id=1000, kind="in", fencing_token=1)
         done = threading.Event()
         pool.run(quick, Slow(work=lambda: None, release=done.set))
         assert done.wait(LONG)
@@ -263,8 +263,7 @@ def test_a_thread_survives_a_broken_freed_callback(caplog):
 
 def test_slots_stay_reserved_for_claimed_slow_queues(file_database):
     leases = [
-        models.Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
-        for number in range(2)
+        Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1) for number in range(2)
     ]
     worker = Worker(lambda: None, threads=1, slow_threads=2)
     worker._claim = lambda kind, limit, **options: (None, leases[:limit])
@@ -438,7 +437,7 @@ def test_a_deadline_never_ends_after_its_lease(monkeypatch, settings):
     settings.DJM_LEASE = 60.0
     moment = [1000.0]
     monkeypatch.setattr("djmessenger.clock.seconds", lambda: moment[0])
-    lease = models.Lease(queue_id=1, conversation_id=1, kind="in", fencing_token=1)
+    lease = Lease(queue_id=1, conversation_id=1, kind="in", fencing_token=1)
     ends = []
 
     def claim(self, kind, *, seconds, **options):

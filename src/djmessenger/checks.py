@@ -21,6 +21,7 @@ from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 
 from djmessenger import bot, models, rulebook
+from djmessenger.bot.tokens import key_problems
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_properties as profile
@@ -367,7 +368,7 @@ def _complaint_of_page(page_id: Any) -> str:
 
 
 def _key_problems() -> list[str]:
-    return bot.key_problems() if _are_right("DJM_TOKEN_KEYS") else []
+    return key_problems() if _are_right("DJM_TOKEN_KEYS") else []
 
 
 @checks.register("djmessenger")

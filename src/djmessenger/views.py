@@ -18,6 +18,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from djmessenger import bot, signatures
+from djmessenger.bot.pages import app_secrets
 from djmessenger.operations.status import read_health
 from djmessenger.pipeline import intake
 from djmessenger.settings import app_settings
@@ -86,7 +87,7 @@ class DJMBotView(View):
             )
             return _text("", 413)
         # The secrets are no local variable here, because a traceback of this frame can show its variables in a log.
-        app_id = signatures.verify(body, signature, bot.app_secrets()) if must_verify else ""
+        app_id = signatures.verify(body, signature, app_secrets()) if must_verify else ""
         if app_id is None:
             why = "its signature is not made with DJM_APP_SECRET"
             return self._refuse(why if body else "its body is empty; a middleware may have read it before")
@@ -111,7 +112,7 @@ class DJMBotView(View):
 
     @staticmethod
     def _refuse(why: str) -> HttpResponse:
-        if app_settings.DJM_VERIFY_SIGNATURE and not bot.app_secrets():
+        if app_settings.DJM_VERIFY_SIGNATURE and not app_secrets():
             logger.error(
                 "A callback was refused with 503, because DJM_APP_SECRET is empty; set it to the App Secret",
                 extra={"action": "no_app_secret"},

@@ -13,36 +13,18 @@ server (``python -m messenger_emulator``).
 
 from __future__ import annotations
 
-from messenger_emulator.calls import LoggedCall
 from messenger_emulator.core import Emulator, GraphResponse, NoAnswer
-from messenger_emulator.encoding import encode_like_meta
-from messenger_emulator.faults import FAULTS, GRAPH_FAULTS, WEBHOOK_FAULTS, Fault, Faults
-from messenger_emulator.person import Act, NotOnScreen, Person
-from messenger_emulator.refusals import Refusal
-from messenger_emulator.state import App, Bubble, Page, VirtualClock
-from messenger_emulator.webhook import Delivery, Verification
-from messenger_emulator.world import Fetched
+from messenger_emulator.faults import FAULTS
+from messenger_emulator.person import NotOnScreen, Person
+from messenger_emulator.state import Page, VirtualClock
 
 __all__ = [
     "FAULTS",
-    "GRAPH_FAULTS",
-    "WEBHOOK_FAULTS",
-    "Act",
-    "App",
-    "Bubble",
-    "Delivery",
     "Emulator",
-    "Fault",
-    "Faults",
-    "Fetched",
     "GraphResponse",
-    "LoggedCall",
     "NoAnswer",
     "NotOnScreen",
     "Page",
     "Person",
-    "Refusal",
-    "Verification",
     "VirtualClock",
-    "encode_like_meta",
 ]

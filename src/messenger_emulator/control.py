@@ -12,7 +12,7 @@ from typing import Any
 
 from messenger_emulator.core import Emulator
 from messenger_emulator.faults import FAULTS
-from messenger_emulator.person import Act, NotOnScreen, Person
+from messenger_emulator.person import Act, Person
 from messenger_emulator.state import Page, VirtualClock
 
 ACTS = frozenset(
@@ -215,6 +215,3 @@ def screen_of(person: Person) -> dict[str, Any]:
 
 def _json(value: Any) -> bytes:
     return json.dumps(value, default=str).encode()
-
-
-__all__ = ["ACTS", "Control", "NotOnScreen", "screen_of"]

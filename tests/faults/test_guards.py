@@ -20,6 +20,7 @@ from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import MessageRejected, UnknownFate
+from djmessenger.models.queues import LeaseLost
 from djmessenger.pipeline import inbox, intake, outbox
 from djmessenger.pipeline.inbox import Inbox, RunHere
 from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
@@ -72,7 +73,7 @@ def frozen_longer_than_the_lease(person) -> int:
     try:
         with transaction.atomic():
             jobs[0]()
-    except models.LeaseLost:
+    except LeaseLost:
         pass
     return models.Reply.objects.count()
 

@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from djmessenger.demo import settings as demo
 from djmessenger.routing import Policy
-from djmessenger.rules import policy_from_modules
+from djmessenger.rules.registry import policy_from_modules
 
 
 @pytest.fixture

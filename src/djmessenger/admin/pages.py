@@ -20,6 +20,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from djmessenger import bot
 from djmessenger.admin.base import RecordAdmin
+from djmessenger.bot.pages import is_default, page_access_token
 from djmessenger.exceptions import DJMException, TokenKeyError
 from djmessenger.graph.wire import Secret
 from djmessenger.models import GraphCall, Page, UploadedFile
@@ -186,7 +187,7 @@ class PageAdmin(RecordAdmin):
 
 
 def _uses_the_default_token(page: Page) -> bool:
-    return bool(page.page_id) and bot.is_default(page) and bool(bot.page_access_token())
+    return bool(page.page_id) and is_default(page) and bool(page_access_token())
 
 
 @admin.register(GraphCall)

@@ -18,19 +18,9 @@ from django.core.signals import setting_changed
 from django.db import DatabaseError, transaction
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from djmessenger import models, routing, rules
-from djmessenger.bot.pages import (
-    ClientConfig,
-    all_pages,
-    app_secrets,
-    client_config_for,
-    default_page,
-    find_page,
-    is_default,
-    page_access_token,
-    token_of,
-)
-from djmessenger.bot.tokens import decrypt, encrypt, key_problems, new_key
+from djmessenger import models, routing
+from djmessenger.bot.pages import ClientConfig, app_secrets, client_config_for, default_page
+from djmessenger.bot.tokens import decrypt, encrypt, key_problems
 from djmessenger.bot.tokens import is_under_newest_key as is_ciphertext_under_newest_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph.client import Client, LoggedCall
@@ -45,38 +35,10 @@ from djmessenger.pipeline.dispatch import (
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import Inbox
 from djmessenger.pipeline.outbox import Outbox
+from djmessenger.routing.problems import Problem
+from djmessenger.rules import registry
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_queued
-
-__all__ = [
-    "all_pages",
-    "app_secrets",
-    "client_config_for",
-    "default_page",
-    "find_page",
-    "get_app_client",
-    "get_client",
-    "get_dispatcher",
-    "get_dispatcher_class",
-    "get_engine",
-    "get_policy",
-    "get_policy_problems",
-    "get_problems_at",
-    "install",
-    "is_default",
-    "is_under_newest_key",
-    "key_problems",
-    "load_modules",
-    "new_key",
-    "page_access_token",
-    "rotate_tokens",
-    "set_token",
-    "token_hint",
-    "token_of",
-    "use_dispatcher",
-    "use_transport",
-    "wake",
-]
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +69,7 @@ def _project_policy() -> routing.Policy:
     if app_settings.is_set("DJM_ROUTING_POLICY"):
         return routing.Policy.load(app_settings.DJM_ROUTING_POLICY)
     load_modules()
-    written = rules.collect(config.name for config in apps.get_app_configs())
+    written = registry.collect(config.name for config in apps.get_app_configs())
     if written is not None:
         return written
     return routing.Policy.load(app_settings.DJM_ROUTING_POLICY)
@@ -120,7 +82,7 @@ def _policy_at(source: str) -> routing.Policy:
     found = _imported(source)
     if isinstance(found, routing.Policy):
         return found
-    return rules.policy_from_modules([found]) if inspect.ismodule(found) else routing.Policy.load(found)
+    return registry.policy_from_modules([found]) if inspect.ismodule(found) else routing.Policy.load(found)
 
 
 def _is_file(source: str) -> bool:
@@ -152,7 +114,7 @@ def _imported(source: str) -> Any:
     raise DJMInvalidConfigException(f"{source!r} is no module of rules, no dict and no Policy")
 
 
-def get_problems_at(source: str) -> list[routing.Problem]:
+def get_problems_at(source: str) -> list[Problem]:
     """Give every mistake in the policy of a Page, which is a dotted path or a JSON file."""
     if _is_file(source):
         return routing.Policy.problems_of(source)
@@ -160,21 +122,21 @@ def get_problems_at(source: str) -> list[routing.Problem]:
         found = _imported(source)
         if isinstance(found, Mapping):
             return routing.Policy.problems_of(found)
-        policy = rules.policy_from_modules([found]) if inspect.ismodule(found) else found
+        policy = registry.policy_from_modules([found]) if inspect.ismodule(found) else found
     except routing.InvalidPolicy as error:
         return error.problems
     except (DJMException, ImportError) as error:
-        return [routing.Problem(rule="", position=source, message=str(error), id="E030")]
+        return [Problem(rule="", position=source, message=str(error), id="E030")]
     return policy.problems()
 
 
-def get_policy_problems() -> list[routing.Problem]:
+def get_policy_problems() -> list[Problem]:
     """Give every mistake in the policy that would serve; building it is not needed."""
     load_modules()
     names = [config.name for config in apps.get_app_configs()]
     if app_settings.is_set("DJM_ROUTING_POLICY"):
-        return [*routing.Policy.problems_of(app_settings.DJM_ROUTING_POLICY), *rules.overruled(names)]
-    problems = rules.problems(names)
+        return [*routing.Policy.problems_of(app_settings.DJM_ROUTING_POLICY), *registry.overruled(names)]
+    problems = registry.problems(names)
     return routing.Policy.problems_of(app_settings.DJM_ROUTING_POLICY) if problems is None else problems
 
 

@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
+from djmessenger.models.queues import Lease
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.pools import SlowThreads
 from djmessenger.settings import app_settings
@@ -153,7 +154,7 @@ def _work(end: Deadline) -> bool:
     return True
 
 
-def _claim(kind: str, slow: SlowThreads) -> list[models.Lease]:
+def _claim(kind: str, slow: SlowThreads) -> list[Lease]:
     """Claim a conversation queue; and one that waits for a thread for slow work, where one is free."""
     leases = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE)
     if kind == Kind.IN and slow.free_slots():

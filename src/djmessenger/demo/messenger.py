@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.demo.models import Order
@@ -18,7 +19,6 @@ from djmessenger.outgoing import (
     ReceiptItem,
     ReceiptTemplate,
     Text,
-    TextLike,
     UrlButton,
 )
 from djmessenger.rules import (
@@ -117,28 +117,28 @@ def status(event: Messaging, number: str) -> str:
 
 
 @rule(on("POSTBACK") & (lambda event: event.payload.startswith("CANCEL ")))
-def cancel(event: Messaging) -> TextLike:
+def cancel(event: Messaging) -> Promise:
     gone, _rows = Order.objects.filter(pk=event.payload.split()[1], person=event.person).delete()
     return _("Cancelled. Till next time!") if gone else _("That one is already in your hand.")
 
 
 @rule(thumb_up())
-def thanks(event: Messaging) -> TextLike:
+def thanks(event: Messaging) -> Promise:
     return _("Thank you for the thumb!")
 
 
 @rule(location())
-def near(event: Messaging) -> TextLike:
+def near(event: Messaging) -> Promise:
     return _("Then you are nearly here. Follow the smell of coffee.")
 
 
 @rule(image())
-def admire(event: Messaging) -> TextLike:
+def admire(event: Messaging) -> Promise:
     return _("What a picture! It goes on our wall.")
 
 
 @rule(tapped("HELP"))
-def explain(event: Messaging) -> TextLike:
+def explain(event: Messaging) -> Promise:
     return _("Say hello, choose a drink, or ask for your order by its number.")
 
 

@@ -6,17 +6,7 @@ them.
 
 from __future__ import annotations
 
-from djmessenger.filtering.base import (
-    AllFilter,
-    AnyFilter,
-    BaseFilter,
-    FunctionFilter,
-    NotFilter,
-    Verdict,
-    as_filter,
-    literal_key,
-    literal_keys,
-)
+from djmessenger.filtering.base import AllFilter, AnyFilter, BaseFilter, FunctionFilter, NotFilter
 from djmessenger.filtering.kinds import (
     AttachmentFilter,
     AuthenticationFilter,
@@ -30,7 +20,6 @@ from djmessenger.filtering.kinds import (
     ThumbUpFilter,
     TypeFilter,
 )
-from djmessenger.filtering.patterns import timeouts
 from djmessenger.filtering.people import LanguageFilter, PageFilter, StateFilter
 from djmessenger.filtering.texts import EmailFilter, PatternFilter, SimpleTextRegexFilter, TextFilter
 from djmessenger.filtering.times import DailyTimeRangeFilter, DatetimeRangeFilter, TimeFilter
@@ -62,11 +51,6 @@ __all__ = [
     "ThumbUpFilter",
     "TimeFilter",
     "TypeFilter",
-    "Verdict",
-    "as_filter",
-    "literal_key",
-    "literal_keys",
-    "timeouts",
 ]
 
 for _name in __all__:

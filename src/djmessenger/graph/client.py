@@ -26,7 +26,7 @@ from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
 from djmessenger.logs import hidden
-from djmessenger.receiving import cleaned
+from djmessenger.receiving.decoding import cleaned
 from djmessenger.signatures import appsecret_proof
 
 logger = logging.getLogger("djmessenger.graph")

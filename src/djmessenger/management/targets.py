@@ -8,7 +8,7 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from djmessenger import bot
+from djmessenger.bot.pages import all_pages
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.errors import GraphError
 from djmessenger.operations.profile_apply import explained
@@ -36,7 +36,7 @@ def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]
     """
     if not options["all"]:
         return list(dict.fromkeys(options["pages"])) or [""]
-    known = [page.page_id for page in bot.all_pages()]
+    known = [page.page_id for page in all_pages()]
     return list(dict.fromkeys(filter(None, [*known, *more]))) or [""]
 
 

@@ -11,10 +11,15 @@ from djmessenger.models.conversations import (
     Reply,
     UserLocation,
 )
-from djmessenger.models.history import Line
 from djmessenger.models.pages import GraphCall, Page, ProfileSnapshot, UploadedFile
-from djmessenger.models.queues import ConversationQueue, Lease, LeaseLost, Sweep
-from djmessenger.signals import messaging_failed, page_paused, reply_failed, reply_queued, reply_sent
+from djmessenger.models.queues import ConversationQueue, Sweep
+
+# The documented names of the signals; ``djmessenger.signals`` defines them.
+from djmessenger.signals import messaging_failed as messaging_failed
+from djmessenger.signals import page_paused as page_paused
+from djmessenger.signals import reply_failed as reply_failed
+from djmessenger.signals import reply_queued as reply_queued
+from djmessenger.signals import reply_sent as reply_sent
 
 __all__ = [
     "Attempt",
@@ -23,9 +28,6 @@ __all__ = [
     "ConversationQueue",
     "FBUserProfile",
     "GraphCall",
-    "Lease",
-    "LeaseLost",
-    "Line",
     "Messaging",
     "Page",
     "ProfileSnapshot",
@@ -33,9 +35,4 @@ __all__ = [
     "Sweep",
     "UploadedFile",
     "UserLocation",
-    "messaging_failed",
-    "page_paused",
-    "reply_failed",
-    "reply_queued",
-    "reply_sent",
 ]

@@ -17,13 +17,10 @@ from djmessenger.outgoing.attachments import (
     Image,
     Images,
     LocalFile,
-    MediaMessage,
     Sticker,
     Video,
-    pending_file,
-    with_attachment_id,
 )
-from djmessenger.outgoing.base import Localized, OutgoingMessage, Render, TextLike
+from djmessenger.outgoing.base import OutgoingMessage
 from djmessenger.outgoing.buttons import (
     AudioCallButton,
     Button,
@@ -43,9 +40,8 @@ from djmessenger.outgoing.commerce import (
     ReceiptItem,
     ReceiptTemplate,
 )
-from djmessenger.outgoing.data import MESSAGES, as_messages, from_data
 from djmessenger.outgoing.forms import CustomerFeedback, CustomerInformation, InstantForm, Question
-from djmessenger.outgoing.message import ContentMessage, ThreadControl
+from djmessenger.outgoing.message import ThreadControl
 from djmessenger.outgoing.quick_replies import EmailQuickReply, PhoneQuickReply, QuickReply
 from djmessenger.outgoing.templates import (
     ButtonTemplate,
@@ -56,13 +52,12 @@ from djmessenger.outgoing.templates import (
     MediaTemplate,
     Template,
 )
-from djmessenger.outgoing.text import Text, split_text
+from djmessenger.outgoing.text import Text
 from djmessenger.outgoing.utility import Utility, UtilityPostback, UtilityUrl
 
 __all__ = [
     "LIKE",
     "LIKE_HEART",
-    "MESSAGES",
     "Address",
     "Adjustment",
     "Audio",
@@ -70,7 +65,6 @@ __all__ = [
     "Button",
     "ButtonTemplate",
     "CallButton",
-    "ContentMessage",
     "CouponTemplate",
     "CustomerFeedback",
     "CustomerInformation",
@@ -85,10 +79,8 @@ __all__ = [
     "Images",
     "InstantForm",
     "LocalFile",
-    "Localized",
     "LogInButton",
     "LogOutButton",
-    "MediaMessage",
     "MediaTemplate",
     "OutgoingMessage",
     "PhoneQuickReply",
@@ -99,12 +91,10 @@ __all__ = [
     "Reaction",
     "ReceiptItem",
     "ReceiptTemplate",
-    "Render",
     "SenderAction",
     "Sticker",
     "Template",
     "Text",
-    "TextLike",
     "ThreadControl",
     "Typing",
     "UrlAction",
@@ -113,9 +103,4 @@ __all__ = [
     "UtilityPostback",
     "UtilityUrl",
     "Video",
-    "as_messages",
-    "from_data",
-    "pending_file",
-    "split_text",
-    "with_attachment_id",
 ]

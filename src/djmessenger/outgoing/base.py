@@ -20,6 +20,7 @@ from django.utils.functional import Promise
 
 from djmessenger import rulebook
 from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
+from djmessenger.rulebook.facts import Row
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger("djmessenger.outgoing")
@@ -76,7 +77,7 @@ def clean(text: str) -> str:
     return text
 
 
-def limit_of(row: rulebook.Row) -> int:
+def limit_of(row: Row) -> int:
     """Return the number of the row, or a huge number if the row has none."""
     return row.value if isinstance(row.value, int) else sys.maxsize
 
@@ -107,9 +108,7 @@ class Writer:
     def refuse(self, name: str, problem: str, source: str = "") -> NoReturn:
         raise InvalidField(self.where(name), problem, source)
 
-    def over(
-        self, name: str, problem: str, row: rulebook.Row, kind: type[LimitExceeded] = LimitExceeded
-    ) -> None:
+    def over(self, name: str, problem: str, row: Row, kind: type[LimitExceeded] = LimitExceeded) -> None:
         """Raise the error for a value over a limit, or log it if ``DJM_OUTGOING_CHECKS`` is ``warn``."""
         error = kind(self.where(name), problem, f"{row.source}, read {row.date}")
         if app_settings.DJM_OUTGOING_CHECKS != "warn":
@@ -137,7 +136,7 @@ class Writer:
         if self.channel != channel and not self.making:
             self.refuse("", f"{what} exists on {channel} only")
 
-    def row(self, key: str) -> rulebook.Row:
+    def row(self, key: str) -> Row:
         """Return the row of the channel if there is one, otherwise the row of Messenger."""
         own = f"{key}.{self.channel}"
         return rulebook.row(own if own in rulebook.table else key)

@@ -18,6 +18,7 @@ from django.db.models.functions import Length, Now
 
 from djmessenger import models
 from djmessenger.clock import Deadline
+from djmessenger.models.queues import Lease, LeaseLost
 from djmessenger.pipeline import intake
 from djmessenger.pipeline.connections import statement_timeout
 from djmessenger.pipeline.inbox import Handled, Inbox, RunHere, SlowPool
@@ -85,7 +86,7 @@ class Engine:
         for lease in leases:
             self.work(lease, deadline, RunHere())
 
-    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
+    def work(self, lease: Lease, deadline: Deadline, slow: SlowPool) -> None:
         """Handle or send everything that is due in a claimed queue, and release it.
 
         Logs a lost lease. After any other exception the queue is due again in a second, and the exception propagates.
@@ -97,7 +98,7 @@ class Engine:
                 self.outbox.work(lease, deadline)
 
     def handle(
-        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
+        self, lease: Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
         """Handle the first event of a claimed queue and release the queue.
 
@@ -108,7 +109,7 @@ class Engine:
             return self.inbox.handle(lease, deadline, slow, next_row)
         return None
 
-    def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
+    def process_next(self, lease: Lease, deadline: Deadline) -> None:
         """Do one step for the first reply of a claimed outgoing queue, and release the queue."""
         with _giving_back(lease):
             self.outbox.process_next(lease, deadline)
@@ -215,12 +216,12 @@ class Engine:
 
 
 @contextmanager
-def _giving_back(lease: models.Lease) -> Iterator[None]:
+def _giving_back(lease: Lease) -> Iterator[None]:
     # Without this, a queue whose work raised would stay leased until the end of the lease.
     # test_work_that_breaks_off_releases_the_queue
     try:
         yield
-    except models.LeaseLost as lost:
+    except LeaseLost as lost:
         log_lost(lost)
     except Exception:
         give_back(lease)

@@ -47,10 +47,13 @@ from djmessenger.graph.context import bound as bound_client
 from djmessenger.graph.context import current as current_client
 from djmessenger.logs import hidden
 from djmessenger.models.conversations import ReplyBuffer
+from djmessenger.models.queues import Lease, LeaseLost
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.leases import give_back, log_lost
-from djmessenger.receiving import ReceivingType, cleaned
-from djmessenger.routing import Decision, Policy
+from djmessenger.receiving import ReceivingType
+from djmessenger.receiving.decoding import cleaned
+from djmessenger.routing import Policy
+from djmessenger.routing.decision import Decision
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed
 from djmessenger.sql import Among, Prepared, Several, update_each
@@ -89,7 +92,7 @@ class Handled:
     """Event whose rules have run, with the results to commit."""
 
     row: models.Messaging
-    lease: models.Lease | None
+    lease: Lease | None
     messaging: receiving.Messaging
     decision: Decision
     replies: Sequence[models.Reply]
@@ -148,7 +151,7 @@ class NoRoom(Exception):
 class SlowPool(Protocol):
     """Runner of slow handlers; the queue stays leased meanwhile."""
 
-    def run(self, lease: models.Lease, job: Slow) -> bool:
+    def run(self, lease: Lease, job: Slow) -> bool:
         """Run the job now and return true, or start it in a thread that releases the queue and return false.
 
         Raises ``NoRoom`` if all threads are busy.
@@ -158,7 +161,7 @@ class SlowPool(Protocol):
 class RunHere:
     """Runner of slow handlers in the caller's thread: for tests, shells and events without a conversation."""
 
-    def run(self, lease: models.Lease, job: Slow) -> bool:
+    def run(self, lease: Lease, job: Slow) -> bool:
         job.prepare()
         job.work()
         return True
@@ -182,7 +185,7 @@ class Inbox:
         self._client_for = client_for
         self._tries = tries
 
-    def work(self, lease: models.Lease, deadline: Deadline, slow: SlowPool) -> None:
+    def work(self, lease: Lease, deadline: Deadline, slow: SlowPool) -> None:
         """Handle the events of a queue in order until none is due or the lease is near its end, then release the queue.
 
         Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue; only effects that
@@ -195,7 +198,7 @@ class Inbox:
         self.release(lease)
 
     def handle(
-        self, lease: models.Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
+        self, lease: Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
         """Handle the first event of a queue, if it is due, and release the queue.
 
@@ -211,7 +214,7 @@ class Inbox:
         self.release(lease)
         return None
 
-    def next_rows(self, leases: Sequence[models.Lease]) -> dict[int, models.Messaging]:
+    def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
         """Return the first waiting event of each queue, by queue, without queues whose first event is not due."""
         rows = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         rows_by_conversation = {row.conversation_id: row for row in rows}
@@ -227,7 +230,7 @@ class Inbox:
         if row is not None:
             self._handle(row, None, RunHere())
 
-    def release(self, lease: models.Lease) -> None:
+    def release(self, lease: Lease) -> None:
         """Release the queue. It is due again if an event waits in it. Raises ``LeaseLost``."""
         # A split inserts an event after this worker saw an empty queue, and before the release. The release reads the
         # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
@@ -237,11 +240,11 @@ class Inbox:
             self._release([lease])
 
     @staticmethod
-    def _release(leases: Collection[models.Lease]) -> None:
+    def _release(leases: Collection[Lease]) -> None:
         failpoint("inbox_before_release")
         models.Messaging.objects.release([lease.queue_id for lease in leases])
 
-    def _pause(self, lease: models.Lease) -> float | None:
+    def _pause(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
         next_row = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
         for not_before, now in next_row.values_list("not_before", "now")[:1]:
@@ -251,7 +254,7 @@ class Inbox:
     def _handle(
         self,
         row: models.Messaging,
-        lease: models.Lease | None,
+        lease: Lease | None,
         slow: SlowPool,
         *,
         only_first: bool = False,
@@ -291,7 +294,7 @@ class Inbox:
         """Return the number of tries of an event; a slow rule may have its own number."""
         return min((rule.tries for rule in decision.applied if rule.slow and rule.tries), default=self._tries)
 
-    def _give_up(self, row: models.Messaging, lease: models.Lease, timeout: float, tries: int) -> None:
+    def _give_up(self, row: models.Messaging, lease: Lease, timeout: float, tries: int) -> None:
         """Count a try that takes too long as failed, and end the lease of the thread that still runs it."""
         # The slow handler returns after its timeout, and its thread still has this lease. A new fencing token makes
         # the commit of that thread fail; otherwise the event could be answered twice.
@@ -329,7 +332,7 @@ class Inbox:
     def _act(
         self,
         row: models.Messaging,
-        lease: models.Lease | None,
+        lease: Lease | None,
         messaging: receiving.Messaging,
         decision: Decision,
         client: Client,
@@ -371,7 +374,7 @@ class Inbox:
                         _insert(handled.replies)
                         self._finish([handled], release=only_first)
                         self._finish_gathered(row, gathered)
-        except models.LeaseLost:
+        except LeaseLost:
             # Another worker handles the event: this is no failed try, and none is logged.
             raise
         except _HandledAlready:
@@ -427,7 +430,7 @@ class Inbox:
             # be valid, and is released.
             try:
                 self.release(leases[pk])
-            except models.LeaseLost as lost:
+            except LeaseLost as lost:
                 log_lost(lost)
 
     def _count_failed_commit(self, one: Handled) -> None:
@@ -437,7 +440,7 @@ class Inbox:
         try:
             self._count_failed_try(one.row, one.lease, self._tries_for(one.decision))
             self.release(one.lease)
-        except models.LeaseLost as lost:
+        except LeaseLost as lost:
             log_lost(lost)
         except Exception:
             logger.exception(
@@ -448,7 +451,7 @@ class Inbox:
             give_back(one.lease)
 
     @staticmethod
-    def _lock_and_verify(row: models.Messaging, lease: models.Lease | None) -> bool:
+    def _lock_and_verify(row: models.Messaging, lease: Lease | None) -> bool:
         """Lock queue and row until the transaction ends. Return false if the event is handled already.
 
         Raises ``LeaseLost`` if another worker claimed the queue.
@@ -524,7 +527,7 @@ class Inbox:
             ended.set()
 
     def _count_failed_try(
-        self, row: models.Messaging, lease: models.Lease | None, tries: int | None = None, error: str = ""
+        self, row: models.Messaging, lease: Lease | None, tries: int | None = None, error: str = ""
     ) -> None:
         """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
 

@@ -37,11 +37,14 @@ from django.utils import timezone
 
 from djmessenger import models, receiving
 from djmessenger.logs import hidden
+from djmessenger.models.queues import Lease
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import split_token
-from djmessenger.receiving import Item, ReceivingType, decode
-from djmessenger.receiving import split as split_document
+from djmessenger.receiving import ReceivingType
+from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.parsing import Item
+from djmessenger.receiving.parsing import split as split_document
 from djmessenger.settings import app_settings
 from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 
@@ -80,7 +83,7 @@ class Split:
 
     conversations: list[int] = field(default_factory=list)
     """Conversations whose incoming queue was woken."""
-    leases: list[models.Lease] = field(default_factory=list)
+    leases: list[Lease] = field(default_factory=list)
     """Queues that were claimed for the caller, and therefore not woken."""
     next_rows: dict[int, models.Messaging] = field(default_factory=dict)
     """First waiting event of each claimed queue, by queue. Missing if the event must be read again under the lease."""
@@ -530,7 +533,7 @@ def _log_ignored(row: models.Messaging) -> None:
     )
 
 
-def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int, models.Lease]:
+def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int, Lease]:
     """Claim up to ``limit`` idle queues that are about to get an event; return the leases by conversation.
 
     The caller has locked the queues, and inserts the events in the same transaction.
@@ -545,7 +548,7 @@ def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int
     return {lease.conversation_id: lease for lease in leases}
 
 
-def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, models.Lease]) -> Split:
+def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Lease]) -> Split:
     """Wake the queues of new events except the claimed ones; return the work that now waits."""
     waiting = [row for row in inserted if row.state == models.Messaging.State.NEW]
     waiting.sort(key=lambda row: (row.timestamp, row.pk))
@@ -573,7 +576,7 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, mode
     return todo
 
 
-def _is_as_read_now(row: models.Messaging, lease: models.Lease) -> bool:
+def _is_as_read_now(row: models.Messaging, lease: Lease) -> bool:
     """Return whether the conversation of a row is unchanged since it was read, at the start of the split."""
     # The split reads the conversation; another worker claims the queue, commits a new state and releases; the split
     # claims the idle queue. The stale state would overwrite the new one. Each claim increments the fencing token, so

@@ -7,6 +7,7 @@ import logging
 from django.db import DatabaseError
 
 from djmessenger import models
+from djmessenger.models.queues import Lease, LeaseLost
 
 logger = logging.getLogger(__name__)
 
@@ -14,7 +15,7 @@ _RETRY_DELAY = 1.0
 """Seconds before a queue whose work raised an exception is due again."""
 
 
-def log_lost(lost: models.LeaseLost) -> None:
+def log_lost(lost: LeaseLost) -> None:
     """Log that another worker has the queue. Uncommitted results have no effect."""
     logger.warning(
         "Uncommitted results for queue %s are discarded: %s",
@@ -24,7 +25,7 @@ def log_lost(lost: models.LeaseLost) -> None:
     )
 
 
-def give_back(lease: models.Lease, *, is_slow: bool = False) -> None:
+def give_back(lease: Lease, *, is_slow: bool = False) -> None:
     """Release a queue after a failure; it is due again in a second. Never raises ``DatabaseError``.
 
     With ``is_slow`` nothing failed: the queue is due at once, for a worker with a free slow thread.

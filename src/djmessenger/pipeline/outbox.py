@@ -53,7 +53,7 @@ from djmessenger.graph import errors
 from djmessenger.graph.client import Client
 from djmessenger.graph.results import Sent
 from djmessenger.logs import error_label, hidden
-from djmessenger.models.queues import in_seconds
+from djmessenger.models.queues import Lease, LeaseLost, in_seconds
 from djmessenger.pipeline import uploads
 from djmessenger.pipeline.delivery_lookup import look_up_delivery
 from djmessenger.pipeline.failpoints import failpoint
@@ -131,7 +131,7 @@ class Wait:
 class PendingSend:
     """Reply with an inserted attempt, to be sent under a lease after the commit."""
 
-    lease: models.Lease
+    lease: Lease
     deadline: Deadline
     reply: Any
     attempt: models.Attempt
@@ -164,7 +164,7 @@ class Outbox:
     def __init__(self, client_for: Callable[[models.Page], Client]) -> None:
         self._client_for = client_for
 
-    def work(self, lease: models.Lease, deadline: Deadline) -> None:
+    def work(self, lease: Lease, deadline: Deadline) -> None:
         """Send the replies of a queue in order until none can be sent now, then release the queue.
 
         Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
@@ -176,13 +176,11 @@ class Outbox:
             self._release_after_step(lease, step)
             return
 
-    def process_next(self, lease: models.Lease, deadline: Deadline) -> None:
+    def process_next(self, lease: Lease, deadline: Deadline) -> None:
         """Do one step of ``work`` and release the queue: for queues that ``begin`` returns. Raises ``LeaseLost``."""
         self._release_after_step(lease, self._step(lease, deadline))
 
-    def begin(
-        self, leases: Sequence[models.Lease], deadline: Deadline
-    ) -> tuple[list[PendingSend], list[models.Lease]]:
+    def begin(self, leases: Sequence[Lease], deadline: Deadline) -> tuple[list[PendingSend], list[Lease]]:
         """Commit an attempt for each queue whose first reply can be sent now.
 
         Returns the replies to send, and the leases of queues that need ``process_next``. Queues whose first reply
@@ -313,7 +311,7 @@ class Outbox:
         try:
             if len(accepted) > 1:
                 for lease in self._accept(accepted, release=True):
-                    log_lost(models.LeaseLost(lease))
+                    log_lost(LeaseLost(lease))
                 accepted = []
         except Exception:
             logger.exception(
@@ -338,7 +336,7 @@ class Outbox:
         for answer in answers:
             try:
                 settle(answer)
-            except models.LeaseLost as lost:
+            except LeaseLost as lost:
                 log_lost(lost)
             except Exception as error:
                 # The next worker finds the reply in state ``sending``, and makes its fate unknown.
@@ -351,7 +349,7 @@ class Outbox:
                     unsettled.append(answer)
         return unsettled
 
-    def _release_after_step(self, lease: models.Lease, step: Step | Wait) -> None:
+    def _release_after_step(self, lease: Lease, step: Step | Wait) -> None:
         """Release the queue: due after a wait, or when its first open reply is due. Raises ``LeaseLost``."""
         # A reply is queued after this worker saw an empty queue, or a pause ends after the worker read it. The release
         # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would sleep on.
@@ -363,7 +361,7 @@ class Outbox:
             else:
                 self._release([queue.pk])
 
-    def _current_wait(self, lease: models.Lease, wait: Wait) -> Wait | None:
+    def _current_wait(self, lease: Lease, wait: Wait) -> Wait | None:
         """Return the wait of the first reply as of now, or None if it can be sent or the queue is empty."""
         next_row = self._next_rows([lease]).get(lease.conversation_id)
         if next_row is None:
@@ -397,13 +395,13 @@ class Outbox:
         return resumed
 
     @staticmethod
-    def _next_rows(leases: Sequence[models.Lease]) -> dict[int, Any]:
+    def _next_rows(leases: Sequence[Lease]) -> dict[int, Any]:
         """Return the first open reply of each queue that has one, by conversation."""
         failpoint("outbox_claimed")
         rows: list[Any] = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         return {reply.conversation_id: reply for reply in rows}
 
-    def _step(self, lease: models.Lease, deadline: Deadline) -> Step | Wait:
+    def _step(self, lease: Lease, deadline: Deadline) -> Step | Wait:
         reply = self._next_rows([lease]).get(lease.conversation_id)
         if reply is None:
             return Step.EMPTY
@@ -437,7 +435,7 @@ class Outbox:
         opened = reply.conversation.date_last_inbound
         return opened is not None and reply.now > opened + _WINDOW
 
-    def _send(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
+    def _send(self, lease: Lease, reply: Any, deadline: Deadline) -> Step | Wait:
         page = reply.conversation.page
         upload_error: errors.GraphError
         try:
@@ -465,7 +463,7 @@ class Outbox:
         )
 
     def _begin_one(
-        self, lease: models.Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
+        self, lease: Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
     ) -> PendingSend | None:
         pending_sends = self._commit_attempts([(lease, reply)], deadline)
         if not pending_sends:
@@ -511,10 +509,10 @@ class Outbox:
     def _accept_one(cls, answer: SendResult, *, release: bool) -> None:
         """Settle one accepted reply. Raises ``LeaseLost`` if only the outcome of its attempt could be saved."""
         for lease in cls._accept([answer], release=release):
-            raise models.LeaseLost(lease)
+            raise LeaseLost(lease)
 
     @staticmethod
-    def _accept(answers: Sequence[SendResult], *, release: bool) -> list[models.Lease]:
+    def _accept(answers: Sequence[SendResult], *, release: bool) -> list[Lease]:
         """Settle accepted replies in one transaction; return the leases that were lost."""
         now = timezone.now()
         facts = {
@@ -578,7 +576,7 @@ class Outbox:
         ]
 
     @staticmethod
-    def _commit_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
+    def _commit_attempts(pairs: Sequence[tuple[Lease, Any]], deadline: Deadline) -> list[PendingSend]:
         """Commit an attempt and the state ``sending`` for each reply whose lease is valid.
 
         Returns nothing and commits nothing if one of the replies is no longer ``queued``. Must run outside a
@@ -605,7 +603,7 @@ class Outbox:
         return pending_sends
 
     @staticmethod
-    def _with_attempts(pairs: Sequence[tuple[models.Lease, Any]], deadline: Deadline) -> list[PendingSend]:
+    def _with_attempts(pairs: Sequence[tuple[Lease, Any]], deadline: Deadline) -> list[PendingSend]:
         """Insert an attempt for each reply in the caller's transaction; return the replies to send."""
         pending_sends = [
             PendingSend(
@@ -625,13 +623,13 @@ class Outbox:
         insert_each([pending.attempt for pending in pending_sends], "token")
         return pending_sends
 
-    def _fail_body(self, lease: models.Lease, reply: Any, error: Exception) -> None:
+    def _fail_body(self, lease: Lease, reply: Any, error: Exception) -> None:
         """Settle a reply as failed because its data cannot become a call; another try would fail too."""
         trace = _storable("".join(traceback.format_exception(error)))
         self._settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
     def _settle_error(
-        self, lease: models.Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
+        self, lease: Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
     ) -> Step | Wait:
         """Settle a reply whose call ended with a Graph error, by the fate that the error states."""
         facts = {
@@ -663,7 +661,7 @@ class Outbox:
         return Step.NEXT
 
     def _try_later(
-        self, lease: models.Lease, reply: Any, error: errors.GraphError, result_fields: dict[str, Any]
+        self, lease: Lease, reply: Any, error: errors.GraphError, result_fields: dict[str, Any]
     ) -> Step | Wait:
         """Queue an unsent reply again after a pause: a growing pause of its own, or one of its whole Page.
 
@@ -716,7 +714,7 @@ class Outbox:
 
     @staticmethod
     def _settle(
-        lease: models.Lease, reply: Any, state: State, *, error: str = "", why: str = "", **facts: Any
+        lease: Lease, reply: Any, state: State, *, error: str = "", why: str = "", **facts: Any
     ) -> None:
         """Change the state of a reply under its lease and send the signal after the commit. Raises ``LeaseLost``.
 
@@ -747,7 +745,7 @@ class Outbox:
 
     # Replies of unknown fate.
 
-    def _resolve(self, lease: models.Lease, reply: Any, deadline: Deadline) -> Step | Wait:
+    def _resolve(self, lease: Lease, reply: Any, deadline: Deadline) -> Step | Wait:
         """Do one step for a reply of unknown fate: settle it, wait, or decide without a proof (module docstring)."""
         if mid := self._proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
@@ -810,7 +808,7 @@ class Outbox:
             return None if look_ups >= _MOST_LOOK_UPS else Wait(seconds=_CHECK_INTERVAL)
         return Wait(seconds=_CHECK_INTERVAL) if mid == "" and look_ups == 1 else mid
 
-    def _release_waiting(self, pairs: Sequence[tuple[models.Lease, Any]]) -> set[int]:
+    def _release_waiting(self, pairs: Sequence[tuple[Lease, Any]]) -> set[int]:
         """Release the queues whose first reply must still wait for its echo, in one transaction; return their keys.
 
         Adds the time since the last check to the observed wait. Lost leases are logged.
@@ -832,7 +830,7 @@ class Outbox:
             self._count_observed_time([waiting[queue_id][1] for queue_id in sorted(still_leased)])
             self._release(still_leased)
         for queue_id in waiting.keys() - still_leased:
-            log_lost(models.LeaseLost(waiting[queue_id][0]))
+            log_lost(LeaseLost(waiting[queue_id][0]))
         return set(waiting)
 
     @staticmethod

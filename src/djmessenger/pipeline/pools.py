@@ -15,6 +15,7 @@ from django.db import DatabaseError, connections
 
 from djmessenger import clock, models
 from djmessenger.clock import Deadline
+from djmessenger.models.queues import Lease, LeaseLost
 from djmessenger.pipeline.connections import no_connection, reusable_connections
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.leases import give_back
@@ -58,10 +59,10 @@ class SlowThreads:
         # Twice AHEAD as a first estimate: no queue is claimed for a busy thread before a duration was measured.
         self._pool = Threads(threads, "slow", usual=2 * AHEAD, freed=done)
         self._lock = threading.Lock()
-        self._leases: set[models.Lease] = set()
-        self._reserved: set[models.Lease] = set()
+        self._leases: set[Lease] = set()
+        self._reserved: set[Lease] = set()
         self._is_behind = False
-        self._limits: dict[models.Lease, tuple[Deadline, Callable[[], None]]] = {}
+        self._limits: dict[Lease, tuple[Deadline, Callable[[], None]]] = {}
         self._ended = threading.Event()
         self._renewer: threading.Thread | None = None
 
@@ -70,7 +71,7 @@ class SlowThreads:
         with self._lock:
             return max(0, self._pool.free(ahead=AHEAD) - len(self._reserved))
 
-    def reserve(self, leases: Sequence[models.Lease], *, more: bool) -> None:
+    def reserve(self, leases: Sequence[Lease], *, more: bool) -> None:
         """Reserve a thread for each lease. ``more`` says whether further queues may wait for a slow thread."""
         # Guard: while a claimed queue is on its way through the handlers, a new event could take its thread. The
         # queue would be released again and never come to its turn.
@@ -79,12 +80,12 @@ class SlowThreads:
             self._reserved.update(leases)
             self._is_behind = more
 
-    def drop_reservation(self, lease: models.Lease) -> None:
+    def drop_reservation(self, lease: Lease) -> None:
         """Cancel the reservation of a lease, if there is one. Its job, if already submitted, keeps its thread."""
         with self._lock:
             self._reserved.discard(lease)
 
-    def run(self, lease: models.Lease, job: Slow) -> bool:
+    def run(self, lease: Lease, job: Slow) -> bool:
         """Submit a slow job; its thread releases the queue at the end. Return False: the job is not done yet.
 
         Raises ``NoRoom`` if no thread is free, or if other queues have waited for one longer. The caller then
@@ -109,7 +110,7 @@ class SlowThreads:
             give_back(lease)
         return False
 
-    def _run(self, lease: models.Lease, job: Slow) -> None:
+    def _run(self, lease: Lease, job: Slow) -> None:
         if job.timeout is not None:
             with self._lock:
                 self._limits[lease] = Deadline(job.timeout), job.give_up
@@ -122,7 +123,7 @@ class SlowThreads:
             with no_connection():
                 job.work()
                 job.release()
-        except models.LeaseLost as lost:
+        except LeaseLost as lost:
             _log_lost(lost)
         except Exception:
             logger.exception(
@@ -134,7 +135,7 @@ class SlowThreads:
         finally:
             self._forget(lease)
 
-    def _forget(self, lease: models.Lease) -> None:
+    def _forget(self, lease: Lease) -> None:
         with self._lock:
             self._leases.discard(lease)
             self._limits.pop(lease, None)
@@ -155,7 +156,7 @@ class SlowThreads:
         # in this pool would wait although another process has a free thread.
         # Test: tests/test_worker.py, test_no_lease_is_kept_for_a_slow_thread_with_a_long_job.
         for job in self._pool.withdraw(AHEAD):
-            lease: models.Lease = job.args[0]  # type: ignore[attr-defined]
+            lease: Lease = job.args[0]  # type: ignore[attr-defined]
             self._forget(lease)
             give_back(lease, is_slow=True)
 
@@ -170,7 +171,7 @@ class SlowThreads:
             self._forget(lease)
             try:
                 give_up()
-            except models.LeaseLost as lost:
+            except LeaseLost as lost:
                 _log_lost(lost)
             except DatabaseError:
                 logger.exception(
@@ -191,7 +192,7 @@ class SlowThreads:
         for lease in leases:
             try:
                 models.ConversationQueue.objects.renew(lease, app_settings.DJM_LEASE)
-            except models.LeaseLost as lost:
+            except LeaseLost as lost:
                 logger.warning(
                     "Lease of a slow rule not renewed (%s); the result of the rule will be discarded",
                     lost,
@@ -221,7 +222,7 @@ class SlowThreads:
             give_back(lease)
 
 
-def _log_lost(lost: models.LeaseLost) -> None:
+def _log_lost(lost: LeaseLost) -> None:
     logger.warning(
         "Slow rule finished after its lease was lost (%s); its result was discarded",
         lost,

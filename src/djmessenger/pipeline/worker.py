@@ -16,6 +16,7 @@ from django.db.backends.signals import connection_created
 
 from djmessenger import models
 from djmessenger.clock import Deadline
+from djmessenger.models.queues import Lease
 from djmessenger.pipeline.connections import limit_idle_transactions, no_connection, reusable_connections
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import Handled
@@ -309,7 +310,7 @@ class Worker:
         self,
         pools: _WorkerPools,
         deadline: Deadline,
-        leases: list[models.Lease],
+        leases: list[Lease],
         known: Mapping[int, models.Messaging],
     ) -> None:
         """Submit leased queues to the handler threads.
@@ -349,7 +350,7 @@ class Worker:
         for pending in pending_sends:
             _submit(pools.senders, partial(self._call, outbox, pending, pools.answers))
 
-    def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[models.Lease]]:
+    def _claim(self, kind: Kind, limit: int, *, is_slow: bool = False) -> tuple[Deadline, list[Lease]]:
         # Guard: made after a slow claim, the deadline would end after the lease. A call could then begin while
         # another worker holds the queue.
         # Test: tests/test_worker.py, test_a_deadline_never_ends_after_its_lease.
@@ -375,7 +376,7 @@ class Worker:
 
     @staticmethod
     @contextlib.contextmanager
-    def _giving_back(leases: list[models.Lease]) -> Iterator[None]:
+    def _giving_back(leases: list[Lease]) -> Iterator[None]:
         try:
             yield
         except Exception:
@@ -393,7 +394,7 @@ class Worker:
                 self._engine().inbox.handle_event_without_conversation(row_id)
 
     def _work(
-        self, lease: models.Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None
+        self, lease: Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None
     ) -> None:
         self._looks_itself.soon = True
         try:
@@ -440,7 +441,7 @@ class Worker:
         with no_connection():
             writer.put(outbox.call(pending))
 
-    def _process_next(self, lease: models.Lease, deadline: Deadline) -> None:
+    def _process_next(self, lease: Lease, deadline: Deadline) -> None:
         try:
             with reusable_connections():
                 self._engine().process_next(lease, deadline)

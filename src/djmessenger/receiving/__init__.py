@@ -13,7 +13,6 @@ from djmessenger.receiving.callbacks import Callback, Entry
 from djmessenger.receiving.classify import (
     AccountLinkingChecker,
     AuthenticationChecker,
-    EventKeyChecker,
     MessageDeliveredChecker,
     MessageReadChecker,
     MessageReceivedChecker,
@@ -21,7 +20,6 @@ from djmessenger.receiving.classify import (
     PostbackReceivedChecker,
     checker,
 )
-from djmessenger.receiving.decoding import cleaned, decode
 from djmessenger.receiving.events import Messaging
 from djmessenger.receiving.messages import (
     AccountLinking,
@@ -38,7 +36,6 @@ from djmessenger.receiving.messages import (
     Sender,
     ThreadControl,
 )
-from djmessenger.receiving.parsing import Item, split
 from djmessenger.receiving.types import AttachmentType, ReceivingType
 
 __all__ = [
@@ -53,8 +50,6 @@ __all__ = [
     "Coordinates",
     "Delivery",
     "Entry",
-    "EventKeyChecker",
-    "Item",
     "LocationAttachmentPayload",
     "Message",
     "MessageDeliveredChecker",
@@ -76,7 +71,4 @@ __all__ = [
     "Sender",
     "ThreadControl",
     "checker",
-    "cleaned",
-    "decode",
-    "split",
 ]

@@ -7,11 +7,8 @@ from typing import Any, NamedTuple
 
 from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.receiving.classify import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
-from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.events import Messaging
 from djmessenger.receiving.parts import read_id, read_milliseconds
-
-__all__ = ["Item", "decode", "split"]
 
 CHANNELS: dict[str | None, str] = {"page": MESSENGER, "instagram": INSTAGRAM, None: MESSENGER}
 """Channel by ``object`` of the callback."""

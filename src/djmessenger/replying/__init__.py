@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from djmessenger.models.recording import answering
 from djmessenger.replying.choices import BaseButtonReplier, BaseQuickReplyReplier
 from djmessenger.replying.kinds import (
     ButtonReplier,
@@ -32,7 +31,6 @@ from djmessenger.replying.repliers import (
     SimpleMessageReplier,
     VideoReplier,
 )
-from djmessenger.replying.sending import queue
 from djmessenger.replying.types import ButtonType, NotificationType, ReplyAction, ReplyingType
 
 __all__ = [
@@ -66,8 +64,6 @@ __all__ = [
     "StickerReplier",
     "UtilityReplier",
     "VideoReplier",
-    "answering",
-    "queue",
 ]
 
 for _name in __all__:

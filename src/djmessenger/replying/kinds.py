@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from djmessenger.outgoing import from_data
+from djmessenger.outgoing.data import from_data
 from djmessenger.replying.repliers import MessageReplier
 
 

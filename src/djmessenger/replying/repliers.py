@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.outgoing import Audio, File, Image, MediaMessage, OutgoingMessage, Text, Video, as_messages
+from djmessenger.outgoing import Audio, File, Image, OutgoingMessage, Text, Video
+from djmessenger.outgoing.attachments import MediaMessage
+from djmessenger.outgoing.data import as_messages
 from djmessenger.outgoing.rendering import Words
 from djmessenger.receiving import Messaging
 from djmessenger.replying.sending import act, queue, queue_body, render_for, use_language_of

@@ -7,34 +7,17 @@ each refusal.
 
 from __future__ import annotations
 
-from djmessenger.routing.decision import Decision
-from djmessenger.routing.functions import FunctionHandler, FunctionReplier
-from djmessenger.routing.outcome import Outcome, RuleTrace, Step
 from djmessenger.routing.policy import Policy
-from djmessenger.routing.problems import InvalidPolicy, Problem
+from djmessenger.routing.problems import InvalidPolicy
 from djmessenger.routing.rule import Rule
-from djmessenger.routing.targets import (
-    TargetClass,
-    TargetFilterClass,
-    TargetFilterGroup,
-    TargetHandlerClass,
-    TargetReplierClass,
-)
+from djmessenger.routing.targets import TargetClass, TargetFilterClass, TargetHandlerClass, TargetReplierClass
 
 __all__ = [
-    "Decision",
-    "FunctionHandler",
-    "FunctionReplier",
     "InvalidPolicy",
-    "Outcome",
     "Policy",
-    "Problem",
     "Rule",
-    "RuleTrace",
-    "Step",
     "TargetClass",
     "TargetFilterClass",
-    "TargetFilterGroup",
     "TargetHandlerClass",
     "TargetReplierClass",
 ]

@@ -16,9 +16,10 @@ from django.utils import timezone, translation
 from djmessenger.facebook_locales import language_code
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.models.recording import answering
-from djmessenger.outgoing import as_messages
+from djmessenger.outgoing.data import as_messages
 from djmessenger.receiving import Messaging
-from djmessenger.replying import ReplyAction, ReplyActionReplier, queue
+from djmessenger.replying import ReplyAction, ReplyActionReplier
+from djmessenger.replying.sending import queue
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
 from djmessenger.routing.rule import Rule

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from djmessenger.filtering import Verdict
+from djmessenger.filtering.base import Verdict
 from djmessenger.filtering.kinds import TAPS
 from djmessenger.receiving import Messaging, ReceivingType
 

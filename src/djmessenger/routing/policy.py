@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 from django.conf import settings
 
-from djmessenger.filtering import literal_keys
+from djmessenger.filtering.base import literal_keys
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.routing.decision import Applied, Decision
 from djmessenger.routing.examination import examine, examine_rules, numbered

@@ -18,18 +18,6 @@ from typing import Any, NamedTuple
 from djmessenger.rulebook.facts import TABLE, Row
 from djmessenger.settings import app_settings
 
-__all__ = [
-    "Problem",
-    "Row",
-    "ending_within",
-    "limit",
-    "problems",
-    "retirement",
-    "row",
-    "rows",
-    "table",
-]
-
 table: Mapping[str, Row] = MappingProxyType({row.key: row for row in TABLE})
 """Rows by key, without overrides."""
 

@@ -47,18 +47,7 @@ from djmessenger.rules.conditions import (
     thumb_up,
     video,
 )
-from djmessenger.rules.registry import (
-    Condition,
-    collect,
-    default,
-    fallback,
-    forget,
-    include,
-    overruled,
-    policy_from_modules,
-    problems,
-    rule,
-)
+from djmessenger.rules.registry import Condition, default, fallback, include, rule
 
 __all__ = [
     "Condition",
@@ -66,21 +55,16 @@ __all__ = [
     "at_time",
     "attachment",
     "audio",
-    "collect",
     "default",
     "fallback",
     "file",
-    "forget",
     "image",
     "include",
     "language",
     "location",
     "on",
-    "overruled",
     "page",
     "pattern",
-    "policy_from_modules",
-    "problems",
     "reaction",
     "referral",
     "rule",

@@ -13,18 +13,10 @@ from typing import Any, Protocol, TypeVar
 
 from djmessenger.filtering import BaseFilter, FunctionFilter
 from djmessenger.receiving import Messaging, ReceivingType
-from djmessenger.routing import (
-    FunctionHandler,
-    InvalidPolicy,
-    Policy,
-    Problem,
-    Rule,
-    TargetFilterClass,
-    TargetHandlerClass,
-)
+from djmessenger.routing import InvalidPolicy, Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.routing.examination import examine_rules
-from djmessenger.routing.functions import FACTORY_MARK
-from djmessenger.routing.problems import read_policy
+from djmessenger.routing.functions import FACTORY_MARK, FunctionHandler
+from djmessenger.routing.problems import Problem, read_policy
 
 Condition = BaseFilter | Callable[[Messaging], object]
 """A filter, or a function that takes the event and returns whether it passes."""

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from djmessenger.simulator.session import Entry, Session
-from messenger_emulator import Bubble, Person
+from messenger_emulator import Person
+from messenger_emulator.state import Bubble
 
 _UNCHANGED = frozenset(
     {"gets_started", "says", "taps", "sends_sticker", "sends_location", "opens_link", "edits", "reacts"}

@@ -10,10 +10,12 @@ from typing import Any
 
 from django.urls import NoReverseMatch, reverse
 
-from djmessenger import bot, models
+from djmessenger import models
 from djmessenger.admin.outcome import Node, as_tree
+from djmessenger.bot.pages import app_secrets
 from djmessenger.simulator.session import PREFIX, Session, digest, mid_of
-from messenger_emulator import Delivery, LoggedCall
+from messenger_emulator.calls import LoggedCall
+from messenger_emulator.webhook import Delivery
 
 _AUTHORED = ("message", "postback", "referral", "optin", "reaction")
 _MOST = 40
@@ -108,7 +110,7 @@ def _details(
 
 def _digests(body: bytes) -> list[str]:
     """Give the hashes under which a body may be stored: alone, or with the app that signed it."""
-    return [digest(body), *(digest(f"{app_id}\n".encode() + body) for app_id in bot.app_secrets() if app_id)]
+    return [digest(body), *(digest(f"{app_id}\n".encode() + body) for app_id in app_secrets() if app_id)]
 
 
 def _event(mid: str) -> models.Messaging | None:

@@ -17,11 +17,13 @@ from typing import Any
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from djmessenger import bot, models
+from djmessenger import models
+from djmessenger.bot.pages import app_secrets, find_page, is_default, token_of
 from djmessenger.exceptions import DJMException
 from djmessenger.settings import app_settings
-from messenger_emulator import Delivery, Emulator, Page, Person, VirtualClock
+from messenger_emulator import Emulator, Page, Person, VirtualClock
 from messenger_emulator.server import Callback
+from messenger_emulator.webhook import Delivery
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +89,12 @@ class Session:
             with contextlib.suppress(DJMException, ValueError):
                 page = emulator.add_page(
                     row.page_id,
-                    bot.token_of(row).reveal(),
+                    token_of(row).reveal(),
                     app_id=app_id or APP_ID,
                     app_secret=secret,
                     name=row.name or ("Your Page" if not emulator.pages else f"Page {row.page_id}"),
                     channel=row.configured("channel") or "messenger",
-                    require_proof=bool(secret and secret == bot.app_secrets().get(row.get_app_id())),
+                    require_proof=bool(secret and secret == app_secrets().get(row.get_app_id())),
                 )
                 page.account_id = row.page_id
         if not emulator.pages:
@@ -108,7 +110,7 @@ class Session:
         """Add a Page of the same app; it begins with the Messenger Profile of the first."""
         with self.lock, self.emulator.lock:
             first = self.first_page
-            if not bot.is_default(models.Page(page_id=PAGE_ID if first.id != PAGE_ID else "1")):
+            if not is_default(models.Page(page_id=PAGE_ID if first.id != PAGE_ID else "1")):
                 raise ValueError(
                     "The settings name the Pages of this bot, so another would have no token: add it to DJM_PAGES."
                 )
@@ -282,12 +284,12 @@ def _pages() -> list[models.Page]:
     ids.update(
         dict.fromkeys(models.Page.objects.exclude(token_ciphertext="").values_list("page_id", flat=True))
     )
-    return [bot.find_page(page_id) for page_id in ids if page_id] or [models.Page(page_id=PAGE_ID)]
+    return [find_page(page_id) for page_id in ids if page_id] or [models.Page(page_id=PAGE_ID)]
 
 
 def _app_of(page: models.Page) -> tuple[str, str]:
     """Give the app of a Page and the secret that signs its callbacks, by default the first of the settings."""
-    found = bot.app_secrets()
+    found = app_secrets()
     app_id = page.get_app_id()
     if app_id not in found:
         app_id = next(iter(found), "")

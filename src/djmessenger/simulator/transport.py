@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from django.urls import NoReverseMatch, reverse
 
 from djmessenger import bot
+from djmessenger.bot.pages import app_secrets, page_access_token
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.wire import Request, Response
@@ -67,8 +68,8 @@ def _call_shared_process(request: Request) -> Response | None:
 
 def _is_made_up(request: Request) -> bool:
     """Whether a call carries no token, or one that only the emulator takes."""
-    values = [] if app_settings.DJM_PAGE_ACCESS_TOKEN else [bot.page_access_token()]
-    values += [] if app_settings.DJM_APP_SECRET else bot.app_secrets().values()
+    values = [] if app_settings.DJM_PAGE_ACCESS_TOKEN else [page_access_token()]
+    values += [] if app_settings.DJM_APP_SECRET else app_secrets().values()
     given = request.headers.get("Authorization", "")
     return not given or any(value and value in given for value in values)
 

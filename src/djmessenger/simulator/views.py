@@ -28,7 +28,8 @@ from djmessenger.simulator.samples import sample_for, samples
 from djmessenger.simulator.screen import state as state_of
 from djmessenger.simulator.session import Session, get_session
 from djmessenger.simulator.transport import answer as answer_graph_call
-from messenger_emulator import FAULTS, GRAPH_FAULTS, NoAnswer
+from messenger_emulator import FAULTS, NoAnswer
+from messenger_emulator.faults import GRAPH_FAULTS
 
 ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js", "forms.js")
 _MOST_BODY = 8 * 1024 * 1024

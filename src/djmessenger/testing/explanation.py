@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from messenger_emulator import Bubble
+from messenger_emulator.state import Bubble
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from djmessenger import bot, models
-from djmessenger.routing import FunctionHandler
+from djmessenger.routing.functions import FunctionHandler
 from djmessenger.testing.explanation import explained
 
 

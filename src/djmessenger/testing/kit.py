@@ -35,7 +35,8 @@ from djmessenger.testing.failures import (
 )
 from djmessenger.testing.person import Person
 from djmessenger.testing.travel import Clock, age, next_due
-from messenger_emulator import Emulator, Fault, Page
+from messenger_emulator import Emulator, Page
+from messenger_emulator.faults import Fault
 
 PAGE_ID = "104233987650012"
 APP_ID = "883041772661055"

@@ -8,7 +8,7 @@ from types import EllipsisType
 from typing import Any, TypeAlias
 
 from djmessenger.testing.explanation import quick_reply_titles, titles
-from messenger_emulator import Bubble
+from messenger_emulator.state import Bubble
 
 Expected: TypeAlias = str | re.Pattern[str] | EllipsisType
 """The exact text, a pattern that is searched for, or ``...`` for any text."""

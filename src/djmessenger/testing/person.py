@@ -9,9 +9,10 @@ from typing import Any, Protocol
 from djmessenger import models
 from djmessenger.testing.explanation import LastOutcome, line_of, transcript
 from djmessenger.testing.looking import Expected, differences, shown
-from messenger_emulator import Act, Bubble, Emulator
+from messenger_emulator import Emulator
 from messenger_emulator import Person as EmulatedPerson
-from messenger_emulator.state import LIKE_STICKER
+from messenger_emulator.person import Act
+from messenger_emulator.state import LIKE_STICKER, Bubble
 
 
 class Kit(Protocol):

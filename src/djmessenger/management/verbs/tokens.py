@@ -9,6 +9,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from djmessenger import bot, models
+from djmessenger.bot.pages import all_pages, find_page, token_of
+from djmessenger.bot.tokens import new_key
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.graph.wire import Secret
 from djmessenger.settings import app_settings
@@ -35,7 +37,7 @@ def add_arguments(parser: CommandParser) -> None:
 def handle(command: BaseCommand, **options: Any) -> int | None:
     try:
         if options["new_key"]:
-            command.stdout.write(bot.new_key())
+            command.stdout.write(new_key())
         elif options["rotate"]:
             changed = bot.rotate_tokens()
             command.stdout.write(
@@ -58,7 +60,7 @@ def _set(command: BaseCommand, page_id: str) -> None:
     token = Secret(getpass.getpass("Page access token: ") if sys.stdin.isatty() else sys.stdin.readline())
     if not token:
         raise DJMInvalidValueException("The token is empty, so nothing is changed; enter the token")
-    page = bot.find_page(page_id)
+    page = find_page(page_id)
     bot.set_token(page, token)
     if page.pk is None:
         page.save()
@@ -68,7 +70,7 @@ def _set(command: BaseCommand, page_id: str) -> None:
 
 
 def _list(command: BaseCommand) -> int | None:
-    pages = {page.page_id: page for page in [*bot.all_pages(), *models.Page.objects.all()]}
+    pages = {page.page_id: page for page in [*all_pages(), *models.Page.objects.all()]}
     broken = False
     for page_id, page in sorted(pages.items()):
         try:
@@ -82,7 +84,7 @@ def _list(command: BaseCommand) -> int | None:
 
 
 def _state(page: models.Page) -> str:
-    bot.token_of(page)
+    token_of(page)
     if app_settings.page_setting(page.page_id, "token"):
         return "token in DJM_PAGES"
     if not page.token_ciphertext:

@@ -22,7 +22,8 @@ from djmessenger import bot, models
 from djmessenger.demo import messenger
 from djmessenger.settings import app_settings
 from djmessenger.simulator.session import Session, get_session
-from messenger_emulator import Act, Person
+from messenger_emulator import Person
+from messenger_emulator.person import Act
 from messenger_emulator.server import Callback
 
 WIDTH, BUBBLE = 60, 44
