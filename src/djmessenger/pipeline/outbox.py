@@ -3,7 +3,7 @@
 States of a reply: ``queued``, then ``sending`` while a call may be under way, then one of the following.
 
 * ``sent``: Meta accepted it.
-* ``queued`` again: Graph refused it for now, for example because of throttling, and no message left.
+* ``queued`` again: no message left, because Graph refused the call for now or the lease was near its end.
 * ``failed``: Graph refused it for good, or its data cannot become a call.
 * ``unknown``: the call ended without an answer, or its process ended. Meta may have the message.
 * ``expired``: Meta's window closed before the call.
@@ -20,10 +20,11 @@ If a process ends between steps 1 and 3, the next worker finds the reply in stat
 A reply of unknown fate is resolved by the first of these that happens (``_resolve``):
 
 1. An answer or an echo proves that Meta has the message: ``sent``.
-2. No echo came in the time in which it would have been noticed, the *observed wait*. If ``DJM_LOOK_UP_UNSURE`` is
-   set, Meta's list of recent messages decides: ``sent``, or ``queued`` if the message is not in it.
-3. Without such a decision, the reply is ``queued`` again or ``parked``, according to ``is_parked_when_unsure`` or
-   ``DJM_WHEN_UNSURE``. It is always parked after three attempts of unknown fate.
+2. The time in which an echo would have been noticed, the *observed wait*, reaches its limit. If
+   ``DJM_LOOK_UP_UNSURE`` is set, Meta's list of recent messages is read. The message is in it: ``sent``.
+3. Otherwise the reply is ``queued`` again or ``parked``, according to its ``is_parked_when_unsure``, or to
+   ``DJM_WHEN_UNSURE`` if that is unset. If it is unset, a reply is also parked if the Page receives no echoes and the
+   look-up had no result. After three attempts of unknown fate a reply is parked in any case.
 
 A parked reply becomes ``unknown`` again if its echo comes after all. Later replies of the conversation wait while the
 first one is queued, sending or unknown.
@@ -92,6 +93,7 @@ _SIGNALS = {
 
 
 _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)})"
+"""SQL condition of open replies."""
 
 
 def _next_rows() -> Any:
@@ -429,7 +431,7 @@ class Outbox:
 
     @staticmethod
     def _is_too_late(reply: Any) -> bool:
-        """Return whether Meta's window has closed; false for a message with a tag, which has other rules."""
+        """Return whether Meta's window has closed; false for tags and utility messages, which have other rules."""
         if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
             return False
         opened = reply.conversation.date_last_inbound
@@ -768,6 +770,8 @@ class Outbox:
             return Step.NEXT
         parks = reply.is_parked_when_unsure
         if parks is None:
+            # Without echoes and without a result of the look-up, a second send would be a guess.
+            # test_if_echoes_never_come_a_reply_is_parked_at_once_with_a_warning
             parks = app_settings.DJM_WHEN_UNSURE == "park" or (
                 known_mid is None and not self._echoes_come(page)
             )
@@ -877,7 +881,7 @@ class Outbox:
         echoes = models.Messaging.objects.filter(echo_token__in=list(tokens))
         for echoed, conversation_id, mid in echoes.values_list("echo_token", "conversation_id", "mid"):
             reply_id = tokens[echoed or ""]
-            # An echo with this token in another conversation is no proof. The token is readable by the person's side.
+            # The token is no secret: an echo with this token in another conversation proves nothing about this reply.
             # test_an_echo_for_another_person_settles_nothing
             if conversations[reply_id] == conversation_id and mid:
                 proofs.setdefault(reply_id, mid)
