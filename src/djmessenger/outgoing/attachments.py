@@ -159,12 +159,14 @@ def pending_file(body: Mapping[str, Any]) -> LocalFile | None:
     path = attachment.get("payload", {}).get(PATH_KEY)
     if not path:
         return None
-    guessed = mimetypes.guess_type(path)[0] or "application/octet-stream"
+    media_type = mimetypes.guess_type(path)[0] or "application/octet-stream"
     kind = attachment["type"]
-    if kind == "audio" and not guessed.startswith("audio/"):
+    if kind == "audio" and not media_type.startswith("audio/"):
         # Meta accepts a sound only as audio/*; Python guesses video/* for some containers of sound.
-        guessed = guessed.replace("video/", "audio/") if guessed.startswith("video/") else "audio/mpeg"
-    return LocalFile(Path(path), kind, guessed)
+        media_type = (
+            media_type.replace("video/", "audio/") if media_type.startswith("video/") else "audio/mpeg"
+        )
+    return LocalFile(Path(path), kind, media_type)
 
 
 def with_attachment_id(body: Mapping[str, Any], attachment_id: str) -> dict[str, Any]:

@@ -138,8 +138,8 @@ class Writer:
 
     def row(self, key: str) -> Row:
         """Return the row of the channel if there is one, otherwise the row of Messenger."""
-        own = f"{key}.{self.channel}"
-        return rulebook.row(own if own in rulebook.table else key)
+        channel_key = f"{key}.{self.channel}"
+        return rulebook.row(channel_key if channel_key in rulebook.table else key)
 
     # Values
 
@@ -236,9 +236,9 @@ class Writer:
         """Return a word of the list, or ``""`` if the value is empty."""
         if not isinstance(value, str):
             self.wrong_type(name, "a str", value)
-        known = tuple(allowed)
-        if value and value not in known:
-            self.refuse(name, f"{value!r} is none of {', '.join(known)}", source)
+        words = tuple(allowed)
+        if value and value not in words:
+            self.refuse(name, f"{value!r} is none of {', '.join(words)}", source)
         return value
 
     def mapping(self, name: str, value: Any) -> dict[str, Any]:

@@ -74,7 +74,7 @@ class ContentMessage(OutgoingMessage):
     def write(self, out: Writer) -> list[dict[str, Any]]:
         if out.channel not in self.channels and not out.making:
             out.refuse(self.kind, f"{out.channel} does not take this kind of message")
-        beside = self._beside(out)
+        fields = self._fields_beside_message(out)
         metadata = self._metadata(out)
         messages = self.contents(out)
         messages[-1].update(
@@ -84,7 +84,7 @@ class ContentMessage(OutgoingMessage):
                 )
             )
         )
-        bodies = [{**beside, "message": {**message, **metadata}} for message in messages]
+        bodies = [{**fields, "message": {**message, **metadata}} for message in messages]
         reply_to = out.plain("reply_to", self.reply_to, required=False)
         if reply_to:
             bodies[0]["reply_to"] = {"mid": reply_to}
@@ -92,7 +92,7 @@ class ContentMessage(OutgoingMessage):
             bodies[-1]["thread_control"] = out.part("thread_control", self.thread_control, ThreadControl)
         return bodies
 
-    def _beside(self, out: Writer) -> dict[str, Any]:
+    def _fields_beside_message(self, out: Writer) -> dict[str, Any]:
         tag = self._tag(out)
         chosen = out.choice("messaging_type", self.messaging_type, MESSAGING_TYPES)
         needed = self.fixed_messaging_type or ("MESSAGE_TAG" if tag else "")
@@ -136,9 +136,9 @@ class ContentMessage(OutgoingMessage):
 
     def _metadata(self, out: Writer) -> dict[str, str]:
         metadata = out.plain("metadata", self.metadata, required=False)
-        room = rulebook.limit("metadata.length") - rulebook.limit("metadata.reserved")
-        if len(metadata) > room:
+        longest = rulebook.limit("metadata.length") - rulebook.limit("metadata.reserved")
+        if len(metadata) > longest:
             out.over(
-                "metadata", f"{len(metadata)} characters, at most {room}", rulebook.row("metadata.length")
+                "metadata", f"{len(metadata)} characters, at most {longest}", rulebook.row("metadata.length")
             )
         return present(metadata=metadata)

@@ -28,11 +28,11 @@ class QuickReply(AnyQuickReply):
     image_url: str = ""
 
     def write(self, out: Writer) -> dict[str, Any]:
-        needed = not given(self.image_url)
+        is_required = not given(self.image_url)
         return {
             "content_type": "text",
-            "title": out.text("title", self.title, "quick_reply.title", required=needed),
-            "payload": out.payload("payload", self.payload, "quick_reply.payload", required=needed),
+            "title": out.text("title", self.title, "quick_reply.title", required=is_required),
+            "payload": out.payload("payload", self.payload, "quick_reply.payload", required=is_required),
             **present(image_url=out.optional_url("image_url", self.image_url)),
         }
 

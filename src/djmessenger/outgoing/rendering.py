@@ -53,8 +53,8 @@ def renderer(locale: str | None) -> Callable[[Any], str]:
 
 def _language_of(locale: str | None) -> str:
     """Return Django's language code for a locale, or the project's language for an unknown locale."""
-    known = language_code(locale)
-    if known is None and locale:
+    language = language_code(locale)
+    if language is None and locale:
         with contextlib.suppress(LookupError):
-            known = translation.get_supported_language_variant(locale.replace("_", "-").lower())
-    return known or settings.LANGUAGE_CODE
+            language = translation.get_supported_language_variant(locale.replace("_", "-").lower())
+    return language or settings.LANGUAGE_CODE

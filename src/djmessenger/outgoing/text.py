@@ -30,8 +30,8 @@ class Text(ContentMessage):
     def contents(self, out: Writer) -> list[dict[str, Any]]:
         text = out.said("text", self.text)
         instagram = out.channel == INSTAGRAM
-        most = limit_of(out.row("text.bytes.instagram" if instagram else "text.length"))
-        return [{"text": part} for part in split_text(text, most, "utf-8" if instagram else "utf-16-le")]
+        longest = limit_of(out.row("text.bytes.instagram" if instagram else "text.length"))
+        return [{"text": part} for part in split_text(text, longest, "utf-8" if instagram else "utf-16-le")]
 
 
 def split_text(text: str, most: int, encoding: str = "utf-16-le") -> list[str]:

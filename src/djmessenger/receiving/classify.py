@@ -128,10 +128,10 @@ class PostbackReceivedChecker(MessagingChecker):
         postback = self.messaging.postback
         if postback is None:
             return None
-        named = payload.find_payload_class(postback.payload)
-        if named is not None:
-            for known, receiving_type in _BY_PAYLOAD:
-                if issubclass(named, known):
+        payload_class = payload.find_payload_class(postback.payload)
+        if payload_class is not None:
+            for documented, receiving_type in _BY_PAYLOAD:
+                if issubclass(payload_class, documented):
                     return receiving_type
         return ReceivingType.POSTBACK
 
@@ -209,8 +209,8 @@ def unwrap(item: dict[str, Any], container: str) -> tuple[dict[str, Any], str, s
 
 
 def _is_messaging(field: str, value: dict[str, Any]) -> bool:
-    named = field in _PLAIN_FIELDS or field.startswith(("messaging_", "message_"))
-    return named and not EVENT_KEYS.isdisjoint(value)
+    is_messaging_field = field in _PLAIN_FIELDS or field.startswith(("messaging_", "message_"))
+    return is_messaging_field and not EVENT_KEYS.isdisjoint(value)
 
 
 class EventKeyChecker(MessagingChecker):
@@ -256,16 +256,16 @@ def find_inner_type(messaging: EventParts) -> ReceivingType:
     """Return the type by the first checker that recognises the event, regardless of standby."""
     for cls in own_checkers:
         try:
-            found = cls(messaging).check()
+            receiving_type = cls(messaging).check()
         except Exception:
             logger.exception(
                 "Checker %s failed; the next checker decides the type of the event", cls.__name__
             )
             continue
-        if found is not None:
-            return found
+        if receiving_type is not None:
+            return receiving_type
     for cls in BUILT_IN:
-        found = cls(messaging).check()
-        if found is not None:
-            return found
+        receiving_type = cls(messaging).check()
+        if receiving_type is not None:
+            return receiving_type
     return ReceivingType.UNKNOWN

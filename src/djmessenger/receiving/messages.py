@@ -313,9 +313,9 @@ class EventParts(Part):
     def _person_of_call(self) -> str:
         raw = self.raw
         for key in ("from", "to", "recipient_id"):
-            found = read_id(raw.get(key))
-            if found and found != self._entry_id:
-                return found
+            person_id = read_id(raw.get(key))
+            if person_id and person_id != self._entry_id:
+                return person_id
         return ""
 
     @property
@@ -336,9 +336,9 @@ class EventParts(Part):
     @property
     def mid(self) -> str:
         """Id of the message or tap to which the event refers, otherwise ``""``."""
-        for holder in (self.message, self.postback, self.message_edit, self.reaction, self.read):
-            if holder is not None and holder.mid:
-                return holder.mid
+        for content in (self.message, self.postback, self.message_edit, self.reaction, self.read):
+            if content is not None and content.mid:
+                return content.mid
         return ""
 
     @property
@@ -360,13 +360,13 @@ class EventParts(Part):
     @property
     def referral(self) -> Referral | None:
         """Referral of the event; it arrives alone, with a message, with a tap or with an opt-in."""
-        for holder in (self.message, self.postback):
-            if holder is not None and holder.referral is not None:
-                return holder.referral
-        own = _read_referral(self.raw.get("referral"))
-        if own is None and self.optin is not None and self.optin.ref:
-            own = Referral(self.optin.ref, self.optin.source)
-        return own if isinstance(own, Referral) else None
+        for content in (self.message, self.postback):
+            if content is not None and content.referral is not None:
+                return content.referral
+        referral = _read_referral(self.raw.get("referral"))
+        if referral is None and self.optin is not None and self.optin.ref:
+            referral = Referral(self.optin.ref, self.optin.source)
+        return referral if isinstance(referral, Referral) else None
 
     @property
     def attachments(self) -> list[Attachment]:

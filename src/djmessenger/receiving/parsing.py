@@ -29,8 +29,8 @@ def split(document: Any) -> Iterator[Item]:
     event; the test button of the App Dashboard sends such items.
     """
     if isinstance(document, list) and document:
-        for one in document:
-            yield from _split_one(one)
+        for callback in document:
+            yield from _split_one(callback)
     else:
         yield from _split_one(document)
 
@@ -60,11 +60,11 @@ def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
         return
     page_id = read_id(entry.get("id"))
     at = read_milliseconds(entry.get("time"))
-    found = False
+    has_container = False
     for container in CONTAINERS:
         if container not in entry:
             continue
-        found = True
+        has_container = True
         items = entry[container]
         if isinstance(items, dict):
             items = [items]
@@ -77,7 +77,7 @@ def _split_entry(entry: Any, channel: str) -> Iterator[Item]:
         # The items of the containers are events of their own and are not repeated here.
         stray = {key: value for key, value in entry.items() if key not in CONTAINERS}
         yield _item(stray, page_id, at, channel, ENTRY)
-    elif not found:
+    elif not has_container:
         yield Item(None, entry, f"an entry has one of {', '.join(CONTAINERS)}; this one has none")
 
 

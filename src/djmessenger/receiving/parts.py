@@ -24,7 +24,7 @@ class Field(NamedTuple):
 
     read: Reader
     default: Any = None
-    holds: tuple[type[Part], type] | None = None
+    part_class: tuple[type[Part], type] | None = None
     """Entry of ``custom_obj_map``: the class of the parts, and ``list`` or ``object``."""
 
 
@@ -84,8 +84,10 @@ class Part(Serializable):
         if not declared:
             return
         cls.fields = {**cls.fields, **declared}
-        held = {name: list(field.holds) for name, field in declared.items() if field.holds is not None}
-        cls.custom_obj_map = {**cls.custom_obj_map, **held}
+        part_classes = {
+            name: list(field.part_class) for name, field in declared.items() if field.part_class is not None
+        }
+        cls.custom_obj_map = {**cls.custom_obj_map, **part_classes}
         for name, field in declared.items():
             if field.default is list:
                 delattr(cls, name)
@@ -149,17 +151,25 @@ class Part(Serializable):
                     result[key] = to_json(value)
         return result
 
-    def _written(self, key: str, came: Any, now: Any) -> Any:
-        if isinstance(now, Part):
-            return now.json()
-        if isinstance(now, list) and isinstance(came, list) and any(isinstance(item, Part) for item in now):
-            parts = iter(now)
-            if len(now) == sum(isinstance(item, dict) for item in came):
-                return [to_json(next(parts)) if isinstance(item, dict) else to_json(item) for item in came]
-            return to_json(now)
-        if self._readers[key](came) == now or self._is_assumed(key, now):
-            return to_json(came)
-        return to_json(now)
+    def _written(self, key: str, original: Any, current: Any) -> Any:
+        """Return the JSON of an attribute: the original value unless the attribute was changed."""
+        if isinstance(current, Part):
+            return current.json()
+        if (
+            isinstance(current, list)
+            and isinstance(original, list)
+            and any(isinstance(item, Part) for item in current)
+        ):
+            # Items that are no JSON objects were skipped at reading; they are written back in their places.
+            parts = iter(current)
+            if len(current) == sum(isinstance(item, dict) for item in original):
+                return [
+                    to_json(next(parts)) if isinstance(item, dict) else to_json(item) for item in original
+                ]
+            return to_json(current)
+        if self._readers[key](original) == current or self._is_assumed(key, current):
+            return to_json(original)
+        return to_json(current)
 
     def _is_assumed(self, key: str, value: Any) -> bool:
         """Return whether the value was assumed because the callback had none."""
@@ -268,6 +278,6 @@ def parts(cls: type[Part]) -> Reader:
         if not isinstance(value, (list, tuple)):
             return []
         read_one = part(cls)
-        return [found for found in map(read_one, value) if found is not None]
+        return [item for item in map(read_one, value) if item is not None]
 
     return read

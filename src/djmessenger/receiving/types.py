@@ -238,11 +238,11 @@ class ReceivingType(SerializableEnum):
 
 
 KEYS_OF_TYPES: dict[str, ReceivingType] = {
-    **{known.key: known for known in ReceivingType.get_members().values() if known.key},
+    **{each.key: each for each in ReceivingType.get_members().values() if each.key},
     "policy-enforcement": ReceivingType.POLICY_ENFORCEMENT,  # the spelling of some of Meta's samples
 }
 """Type by key of an item."""
-KEYS_OF_META = frozenset(known.key for known in ReceivingType.get_members().values() if known.by_meta)
+KEYS_OF_META = frozenset(each.key for each in ReceivingType.get_members().values() if each.by_meta)
 """Keys of types that the Page never sends."""
 
 
