@@ -7,13 +7,14 @@ import io
 import json
 import logging
 import time
+import types
 
 import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
-from django.db import DatabaseError
+from django.db import DatabaseError, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -540,13 +541,18 @@ def test_chunks_are_small_and_each_is_committed(person, monkeypatch):
     assert list(retention.purge(step)) == [2] * 10
 
 
-def test_a_row_that_opens_meanwhile_stays(person):
+def test_a_row_that_opens_meanwhile_stays(person, monkeypatch):
+    """The row is opened after it was chosen, and before the transaction that removes it."""
     row = receive("hello")[0]
     ages(1000)
     step = next(step for step in retention.steps() if step.what == "events")
-    chosen = iter(retention.purge(step))
-    models.Messaging.objects.filter(pk=row.pk).update(state="new")
-    list(chosen)
+
+    def opened_before():
+        models.Messaging.objects.filter(pk=row.pk).update(state="new")
+        return transaction.atomic()
+
+    monkeypatch.setattr(retention, "transaction", types.SimpleNamespace(atomic=opened_before))
+    assert sum(retention.purge(step)) == 3
     assert models.Messaging.objects.get().pk == row.pk
 
 

@@ -257,37 +257,53 @@ def test_what_an_upload_raises_is_never_of_unknown_fate(talk, picture, error):
 
 
 def test_threads_that_want_the_same_file_upload_it_once(picture, monkeypatch):
-    """The second waits for the first and finds its row."""
+    """The second begins during the upload of the first, waits for its end and finds its row."""
     page = models.Page(page_id="1")
-    kept = {}
-    together = threading.Barrier(2)
+    rows, payloads = {}, []
+    is_second_there = threading.Event()
+
+    class Lock:
+        lock, entries = threading.Lock(), 0
+
+        def __enter__(self):
+            self.entries += 1
+            if self.entries == 2:
+                is_second_there.set()
+            self.lock.acquire()
+
+        def __exit__(self, *args):
+            self.lock.release()
 
     class Client:
         uploads = 0
 
         def upload(self, *args, **options):
             self.uploads += 1
+            if self.uploads == 1:
+                second.start()
+                assert is_second_there.wait(20)
             return "id-1"
 
     class Rows:
         def find(self, page, digest, kind):
-            return kept.get(digest)
+            row = rows.get(digest)
+            if threading.current_thread() is second:
+                is_second_there.set()
+            return row
 
         def keep(self, page, digest, kind, attachment_id):
-            return kept.setdefault(digest, models.UploadedFile(attachment_id=attachment_id))
+            return rows.setdefault(digest, models.UploadedFile(attachment_id=attachment_id))
 
     monkeypatch.setattr(models.UploadedFile, "objects", Rows())
-    client, found = Client(), []
+    monkeypatch.setattr(uploads, "_locks", [Lock()])
+    client = Client()
     (body,) = Image(path=picture).requests()
 
     def send():
-        together.wait()
-        found.append(uploads.with_file(client, page, body)["message"]["attachment"]["payload"])
+        payloads.append(uploads.with_file(client, page, body)["message"]["attachment"]["payload"])
 
-    threads = [threading.Thread(target=send) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert found == [{"attachment_id": "id-1"}] * 2
+    second = threading.Thread(target=send)
+    send()
+    second.join()
+    assert payloads == [{"attachment_id": "id-1"}] * 2
     assert client.uploads == 1
