@@ -274,7 +274,7 @@ class TestOutsideLinks:
 
 class TestDialogue:
     def texts(self, dialogue):
-        return [(bubble.side, bubble.said.text) for bubble in dialogue.bubbles]
+        return [(bubble.side, bubble.content.text) for bubble in dialogue.bubbles]
 
     def test_both_sides_stand_in_one_thread_with_the_rule_behind_each_answer(self, staff, conversation):
         hello = event(

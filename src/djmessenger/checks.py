@@ -50,13 +50,13 @@ _A_DAY = datetime.timedelta(days=1)
 @checks.register("djmessenger")
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each ``DJM_*`` of the project that is not declared, or whose value is refused."""
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     for name in _names_in_settings():
         if name not in SETTINGS:
-            found.append(_undeclared(name))
+            messages.append(_undeclared(name))
         elif problem := _problem(name):
-            found.append(_error("E001", f"{name} {problem}.", SETTINGS[name].meaning, "settings"))
-    return [*found, *_relations()]
+            messages.append(_error("E001", f"{name} {problem}.", SETTINGS[name].meaning, "settings"))
+    return [*messages, *_relations()]
 
 
 @checks.register("djmessenger")
@@ -91,9 +91,9 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report missing secrets and callbacks that are not verified, except in DEBUG."""
     debug = _is_debug()
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     if not debug and _are_right("DJM_APP_SECRET") and not _has_app_secret():
-        found.append(
+        messages.append(
             _error(
                 "E004",
                 "DJM_APP_SECRET is empty, so no callback can be verified and each is answered 503.",
@@ -104,7 +104,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         )
     tokens = ("DJM_PAGE_ACCESS_TOKEN", "DJM_PAGES", "DJM_TOKEN_KEYS")
     if not debug and _are_right(*tokens) and not any(map(app_settings.read, tokens)):
-        found.append(
+        messages.append(
             _error(
                 "E005",
                 "DJM_PAGE_ACCESS_TOKEN is empty, so the bot cannot answer.",
@@ -115,7 +115,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         )
     if _are_right("DJM_VERIFY_SIGNATURE") and not app_settings.DJM_VERIFY_SIGNATURE:
         make = _warning if debug else _error
-        found.append(
+        messages.append(
             make(
                 "W006" if debug else "E006",
                 "DJM_VERIFY_SIGNATURE is off: a stranger who knows the endpoint can post messages in the name of any "
@@ -127,7 +127,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     public = {SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default, ""}
     is_text = _are_right("DJM_ENDPOINT_VERIFY_TOKEN")
     if not debug and is_text and app_settings.DJM_ENDPOINT_VERIFY_TOKEN in public:
-        found.append(
+        messages.append(
             _warning(
                 "W007",
                 "DJM_ENDPOINT_VERIFY_TOKEN has its default value, which is public.",
@@ -135,17 +135,17 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    return found
+    return messages
 
 
 @checks.register("djmessenger")
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a Graph version that is none or ends soon, and an address of Graph without https."""
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     if _are_right("DJM_GRAPH_VERSION"):
-        found += _version(app_settings.DJM_GRAPH_VERSION, _today())
+        messages += _version(app_settings.DJM_GRAPH_VERSION, _today())
     if _are_right("DJM_GRAPH_URL") and not _is_safe(app_settings.DJM_GRAPH_URL):
-        found.append(
+        messages.append(
             _warning(
                 "W010",
                 "DJM_GRAPH_URL is not an https address, so the Page's token is sent unencrypted.",
@@ -153,7 +153,7 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "settings",
             )
         )
-    return found
+    return messages
 
 
 @checks.register("djmessenger")
@@ -172,7 +172,7 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each feature of the platform that the rules use and that ends soon or has ended."""
     today = _today()
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     for use in policy_uses():
         row = rulebook.row(use.key)
         if row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
@@ -184,26 +184,26 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         )
         where = f"The rule {use.rule} uses in {use.what}: {row.what}."
         if days <= 0:
-            found.append(
+            messages.append(
                 _warning("W017", f"{where} THIS HAS ENDED on {row.until}; Meta refuses it.", hint, "rulebook")
             )
         else:
-            found.append(
+            messages.append(
                 _warning("W016", f"{where} This ends in {days} days, on {row.until}.", hint, "rulebook")
             )
-    return found
+    return messages
 
 
 def policy_uses() -> list[dated.Use]:
     """Return the rulebook rows that the policies use, also those of ``DJM_PAGES``. A broken policy is left out."""
-    found: dict[dated.Use, None] = {}
+    uses: dict[dated.Use, None] = {}
     pages = app_settings.DJM_PAGES if _are_right("DJM_PAGES") else {}
     named = [models.Page(page_id=str(page_id)) for page_id in pages]
     for page in (None, *named):
         # An exception of a policy is reported by the check of the policy.
         with contextlib.suppress(Exception):
-            found |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
-    return list(found)
+            uses |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
+    return list(uses)
 
 
 @checks.register("djmessenger")
@@ -217,10 +217,10 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         written = declaration.read_declaration(source, getattr(settings, "BASE_DIR", ""))
         for page_id in ("", *map(str, written[declaration.PAGES])):
             of_page = declaration.declaration_for_page(written, page_id)
-            found = declaration.declared_properties(of_page, languages, settings.LANGUAGE_CODE)
-            given = {name: value for name, value in found.items() if value is not None}
+            properties = declaration.declared_properties(of_page, languages, settings.LANGUAGE_CODE)
+            declared = {name: value for name, value in properties.items() if value is not None}
             # Properties that another one needs may be set on the Page already, so all of them count as present.
-            profile.in_order(given, present=profile.ORDER)
+            profile.in_order(declared, present=profile.ORDER)
     except DJMException as error:
         return [_error("E018", f"{error}.", SETTINGS["DJM_PROFILE"].meaning, "profile")]
     return []
@@ -229,7 +229,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 @checks.register("djmessenger")
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a wrong dispatcher, a regex engine that is not installed, and a database that is unfit for threads."""
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     kind: type | None = None
     if _are_right("DJM_DISPATCHER"):
         name = app_settings.DJM_DISPATCHER
@@ -240,11 +240,11 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
             hint = f"Did you mean {close[0]!r}?" if close else SETTINGS["DJM_DISPATCHER"].meaning
             if name in bot.OTHER_DISPATCHERS:
                 hint = f"Install {name}: it is the extra of the same name of this package."
-            found.append(_error("E008", f"{error}.", hint, "settings"))
+            messages.append(_error("E008", f"{error}.", hint, "settings"))
     engine = app_settings.DJM_REGEX_ENGINE
     if _are_right("DJM_REGEX_ENGINE") and importlib.util.find_spec(ENGINES[engine]) is None:
         extra = ' Install the extra: python -m pip install "google-re2".' if engine == "re2" else ""
-        found.append(
+        messages.append(
             _error(
                 "E009",
                 f"DJM_REGEX_ENGINE is {engine!r}, but the module {ENGINES[engine]} is not installed.",
@@ -254,10 +254,10 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
         )
     database = getattr(settings, "DATABASES", {}).get("default") or {}
     works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
-    found += _check_work(kind, database)
+    messages += _check_work(kind, database)
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
     if works_beside and on_sqlite and (missing := _missing_options(database)):
-        found.append(
+        messages.append(
             _warning(
                 "W012",
                 f"SQLite is used with threads, but without {_listed(missing)}: readers and writers block each other, "
@@ -267,15 +267,15 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 "existing-project",
             )
         )
-    return found
+    return messages
 
 
 def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMessage]:
     """Report rules that run inside Meta's request, and a database that no worker can read."""
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     is_inline = kind is not None and issubclass(kind, bot.DISPATCHERS["inline"])
     if is_inline and not _is_debug() and not _is_test():
-        found.append(
+        messages.append(
             _warning(
                 "W028",
                 "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta ends after "
@@ -288,7 +288,7 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
     is_elsewhere = _are_right("DJM_DISPATCHER") and app_settings.DJM_DISPATCHER in elsewhere
     in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
     if is_elsewhere and in_memory:
-        found.append(
+        messages.append(
             _warning(
                 "W029",
                 "The database is in the memory of this process, so a worker cannot read the callbacks in it.",
@@ -296,27 +296,27 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
                 "deployment",
             )
         )
-    return [*found, *getattr(kind, "check", list)()]
+    return [*messages, *getattr(kind, "check", list)()]
 
 
 @checks.register("djmessenger")
 def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report entries of ``DJM_PAGES`` that cannot be used or belong to no app, and wrong ``DJM_TOKEN_KEYS``."""
-    found = [
+    messages = [
         _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
         for problem in _key_problems()
     ]
     if not isinstance(app_settings.DJM_PAGES, dict):
-        return found
+        return messages
     # The setting is in no local variable, because a traceback of an exception below would show the tokens.
     for page_id in app_settings.DJM_PAGES:
         name = f"DJM_PAGES[{page_id!r}]"
         if complaint := _complaint_of_page(page_id):
-            found.append(_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
+            messages.append(_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
             continue
-        found += _check_page(page_id, name)
+        messages += _check_page(page_id, name)
     if app_settings.DJM_PAGES and app_settings.DJM_PAGE_ACCESS_TOKEN and not app_settings.DJM_PAGE_ID:
-        found.append(
+        messages.append(
             _warning(
                 "W026",
                 "DJM_PAGE_ACCESS_TOKEN and DJM_PAGES are set without DJM_PAGE_ID, so no Page uses that token.",
@@ -324,7 +324,7 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "pages",
             )
         )
-    return found
+    return messages
 
 
 def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
@@ -376,24 +376,24 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a greeting or a menu that cannot be sent."""
     languages = [code for code, _name in settings.LANGUAGES]
     code = settings.LANGUAGE_CODE
-    found: list[CheckMessage] = []
+    messages: list[CheckMessage] = []
     text, menu = app_settings.DJM_THREAD_GREETINGS_TEXT, app_settings.DJM_THREAD_PERSISTENT_MENUS
     if _are_right("DJM_THREAD_GREETINGS_TEXT") and text:
         try:
             thread.greeting_entries(text, languages, code)
         except DJMException as error:
-            found.append(
+            messages.append(
                 _error("E013", f"{error}.", "Shorten the greeting; its translations count too.", "settings")
             )
     if not _are_right("DJM_THREAD_PERSISTENT_MENUS") or not menu:
-        return found
+        return messages
     try:
         thread.menu_entries(menu, languages, code)
     except DJMException as error:
         meaning = SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning
-        found.append(_error("E014", f"{error}.", meaning, "settings"))
+        messages.append(_error("E014", f"{error}.", meaning, "settings"))
     if not app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON:
-        found.append(
+        messages.append(
             _warning(
                 "W015",
                 "DJM_THREAD_PERSISTENT_MENUS is set while DJM_THREAD_ENABLE_GET_STARTED_BUTTON is False; Meta shows "
@@ -402,7 +402,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "settings",
             )
         )
-    return found
+    return messages
 
 
 @checks.register("djmessenger")

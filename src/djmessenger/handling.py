@@ -79,8 +79,8 @@ class UserProfileHandler(BaseHandler):
     def _is_unknown(person: models.FBUserProfile) -> bool:
         states = models.FBUserProfile.ProfileState
         if person.profile_state == states.REFUSED:
-            asked = person.date_profile
-            return asked is not None and asked < timezone.now() - ASK_AGAIN
+            date_refused = person.date_profile
+            return date_refused is not None and date_refused < timezone.now() - ASK_AGAIN
         return person.profile_state == states.NEW
 
     def _fetch(self, person: models.FBUserProfile) -> None:
@@ -104,12 +104,12 @@ class UserProfileHandler(BaseHandler):
             self._keep(person, {**_columns(profile), "profile_state": states.FETCHED})
 
     @staticmethod
-    def _keep(person: models.FBUserProfile, found: dict[str, Any]) -> None:
+    def _keep(person: models.FBUserProfile, columns: dict[str, Any]) -> None:
         """Write the columns to the row and to ``person``, unless another worker stored the profile meanwhile."""
-        found["date_profile"] = timezone.now()
+        columns["date_profile"] = timezone.now()
         unasked = Q(pk=person.pk) & ~Q(profile_state=models.FBUserProfile.ProfileState.FETCHED)
-        if models.FBUserProfile.objects.filter(unasked).update(**found):
-            for name, value in found.items():
+        if models.FBUserProfile.objects.filter(unasked).update(**columns):
+            for name, value in columns.items():
                 setattr(person, name, value)
         else:
             person.refresh_from_db()
@@ -117,14 +117,14 @@ class UserProfileHandler(BaseHandler):
 
 def _columns(profile: Profile) -> dict[str, Any]:
     """Return the columns for which Graph returned a value, cut to the length of the column."""
-    given = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
-    if not given["first_name"] and not given["last_name"]:
+    values = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
+    if not values["first_name"] and not values["last_name"]:
         # Instagram returns the whole name only.
-        given["first_name"] = given["name"]
+        values["first_name"] = values["name"]
     names = ("first_name", "last_name", "profile_pic", "locale", "timezone", "gender")
     columns: dict[str, Any] = {}
     for name in names:
-        value = given[name]
+        value = values[name]
         if isinstance(value, str):
             value = value[: getattr(models.FBUserProfile._meta.get_field(name), "max_length", None)]
         if value not in {"", None}:

@@ -31,43 +31,43 @@ def do_over(
     request: HttpRequest,
     rows: QuerySet[Any],
     put_back: Callable[[int], Callback | Messaging | Reply | None],
-    said: str,
+    change_message: str,
 ) -> None:
     """Put rows back into their waiting state, oldest first, and wake a driver after each commit.
 
     Each row has a transaction of its own, with its entry in the admin's log. Rows for which ``put_back`` returns None
     are counted and reported as skipped.
     """
-    done = left = 0
+    queued = skipped = 0
     for pk in list(rows.order_by("pk").values_list("pk", flat=True)):
         try:
             with transaction.atomic():
                 row = put_back(pk)
                 if row is not None:
-                    page.log_change(request, row, said)
+                    page.log_change(request, row, change_message)
         except DJMException as error:
             page.message_user(request, str(error), messages.WARNING)
             row = None
         if row is None:
-            left += 1
+            skipped += 1
             continue
-        done += 1
+        queued += 1
         transaction.on_commit(lambda row=row: bot.wake(row))  # type: ignore[misc]
-    if done:
+    if queued:
         page.message_user(
             request,
-            ngettext("%d was queued again.", "%d were queued again.", done) % done,
+            ngettext("%d was queued again.", "%d were queued again.", queued) % queued,
             messages.SUCCESS,
         )
-    if left:
+    if skipped:
         page.message_user(
             request,
             ngettext(
                 "%d was skipped: it is already waiting, already done, or its content was purged.",
                 "%d were skipped: they are already waiting, already done, or their content was purged.",
-                left,
+                skipped,
             )
-            % left,
+            % skipped,
             messages.WARNING,
         )
 

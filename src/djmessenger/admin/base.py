@@ -104,10 +104,10 @@ class RecordAdmin(_ModelAdmin):
         return queryset.filter(self.search(term)), False
 
     def search(self, term: str) -> Q:
-        found = Q(pk__in=())
+        condition = Q(pk__in=())
         for lookup in self.exact:
-            found |= Q(**{lookup: term})
-        return found
+            condition |= Q(**{lookup: term})
+        return condition
 
 
 def admin_link(model: type[Model], pk: object, text: object) -> str | SafeString:

@@ -24,7 +24,7 @@ _MOST = 30
 
 
 @dataclass
-class Said:
+class Content:
     """The readable content of a message of any kind."""
 
     text: str = ""
@@ -45,7 +45,7 @@ class Bubble:
 
     side: str
     """``person``, ``page``, or ``note`` for an event without content."""
-    said: Said
+    content: Content
     date: datetime.datetime
     row: Messaging | Reply
     rule: str = ""
@@ -108,12 +108,12 @@ def read_dialogue(conversation: Conversation, cursor: Cursor, size: int = PER_PA
     )
     if cursor.reply is not None:
         replies = replies.filter(id__lt=cursor.reply)
-    found = _newest_first(
+    rows = _newest_first(
         list(events.defer("error").order_by("-timestamp", "-id")[: size + 1]),
         list(replies.order_by("-id")[: size + 1]),
     )
-    shown = [row for row, _number in zip(found, range(size), strict=False)]
-    older = next(found, None) is not None
+    shown = [row for row, _number in zip(rows, range(size), strict=False)]
+    older = next(rows, None) is not None
     dialogue = Dialogue(list(_bubbles(reversed(shown))))
     if older:
         dialogue.older = str(_beyond(shown, cursor))
@@ -146,12 +146,14 @@ def _beyond(shown: Iterable[Messaging | Reply], cursor: Cursor) -> Cursor:
 
 def _bubbles(rows: Iterable[Messaging | Reply]) -> Iterator[Bubble]:
     rows = list(rows)
-    echoed = [row.mid for row in rows if isinstance(row, Messaging) and row.type == "ECHO" and row.mid]
-    ours = set(Reply.objects.filter(mid__in=echoed).values_list("mid", flat=True)) if echoed else set()
+    echoed_mids = [row.mid for row in rows if isinstance(row, Messaging) and row.type == "ECHO" and row.mid]
+    our_mids = (
+        set(Reply.objects.filter(mid__in=echoed_mids).values_list("mid", flat=True)) if echoed_mids else set()
+    )
     for row in rows:
         if isinstance(row, Reply):
             yield _reply_bubble(row)
-        elif row.mid not in ours:
+        elif row.mid not in our_mids:
             yield _event_bubble(row)
 
 
@@ -168,100 +170,100 @@ def _reply_bubble(reply: Reply) -> Bubble:
 
 
 def _event_bubble(row: Messaging) -> Bubble:
-    said = read_event(row.body)
+    content = read_event(row.body)
     side = "person"
     if row.type == "ECHO":
         side = "page"
-        said.notes.append(_("sent from the Page's inbox or by another app"))
-    elif said.is_empty:
+        content.notes.append(_("sent from the Page's inbox or by another app"))
+    elif content.is_empty:
         side = "note"
-        said.notes.append(row.type)
+        content.notes.append(row.type)
     if row.is_standby:
-        said.notes.append(_("another app has the conversation"))
+        content.notes.append(_("another app has the conversation"))
     outcome = in_short(row.outcome)
     if row.state != Messaging.State.DONE:
         outcome = f"{row.get_state_display()}{f': {row.reason}' if row.reason else ''}"
-    return Bubble(side, said, row.date_event, row, "", outcome, row.state == Messaging.State.FAILED)
+    return Bubble(side, content, row.date_event, row, "", outcome, row.state == Messaging.State.FAILED)
 
 
-def read_event(body: object) -> Said:
+def read_event(body: object) -> Content:
     """Return the readable content of a stored event. Unknown parts are left out."""
     item = _item(body)
     postback = _mapping(item.get("postback"))
     message = _mapping(item.get("message")) or _mapping(item.get("message_edit"))
-    said = _read_message(message)
+    content = _read_message(message)
     if postback:
-        said.text = _text(postback.get("title")) or _text(postback.get("payload"))
-        said.notes.append(_("tapped"))
-        said.notes.append(_text(postback.get("payload"))[:200])
+        content.text = _text(postback.get("title")) or _text(postback.get("payload"))
+        content.notes.append(_("tapped"))
+        content.notes.append(_text(postback.get("payload"))[:200])
     if quick_reply := _mapping(message.get("quick_reply")):
-        said.notes.append(_("tapped %s") % _text(quick_reply.get("payload"))[:200])
+        content.notes.append(_("tapped %s") % _text(quick_reply.get("payload"))[:200])
     if reaction := _mapping(item.get("reaction")):
         sign = _text(reaction.get("emoji")) or _text(reaction.get("reaction"))
-        taken_back = reaction.get("action") == "unreact"
-        said.notes.append(_("removed a reaction") if taken_back else _("reacted with %s") % sign[:80])
+        is_removed = reaction.get("action") == "unreact"
+        content.notes.append(_("removed a reaction") if is_removed else _("reacted with %s") % sign[:80])
     if "message_edit" in item:
-        said.notes.append(_("edited"))
+        content.notes.append(_("edited"))
     if message.get("is_deleted"):
-        said.notes.append(_("deleted by the person"))
+        content.notes.append(_("deleted by the person"))
     if referral := (_mapping(item.get("referral")) or _mapping(postback.get("referral"))):
-        said.notes.append(
+        content.notes.append(
             _("came by %s") % (_text(referral.get("ref")) or _text(referral.get("source")))[:200]
         )
-    said.notes = [note for note in said.notes if note]
-    return said
+    content.notes = [note for note in content.notes if note]
+    return content
 
 
-def read_reply(data: object) -> Said:
+def read_reply(data: object) -> Content:
     """Return the readable content of a reply from the body of its call."""
     body = _mapping(data)
-    said = _read_message(_mapping(body.get("message")))
+    content = _read_message(_mapping(body.get("message")))
     if action := body.get("sender_action"):
-        said.notes.append(_text(action))
-    return said
+        content.notes.append(_text(action))
+    return content
 
 
-def _read_message(message: Mapping[str, Any]) -> Said:
-    said = Said(text=_text(message.get("text"))[:_LONGEST])
+def _read_message(message: Mapping[str, Any]) -> Content:
+    content = Content(text=_text(message.get("text"))[:_LONGEST])
     attachments = [_mapping(message.get("attachment")), *_mappings(message.get("attachments"))]
     for attachment in attachments:
         if attachment:
-            _read_attachment(attachment, said)
-    said.choices += [_title(reply) for reply in _mappings(message.get("quick_replies"))]
-    return said
+            _read_attachment(attachment, content)
+    content.choices += [_title(reply) for reply in _mappings(message.get("quick_replies"))]
+    return content
 
 
-def _read_attachment(attachment: Mapping[str, Any], said: Said) -> None:
+def _read_attachment(attachment: Mapping[str, Any], content: Content) -> None:
     kind = _text(attachment.get("type")) or "attachment"
     payload = _mapping(attachment.get("payload"))
     if payload.get("sticker_id"):
         kind = "sticker"
     if kind == "template":
-        _read_template(payload, said)
+        _read_template(payload, content)
         return
     if place := _mapping(payload.get("coordinates")):
-        said.notes.append(f"{kind} {place.get('lat')}, {place.get('long')}")
+        content.notes.append(f"{kind} {place.get('lat')}, {place.get('long')}")
     elif not _add_link(
-        said, _text(payload.get("title")) or kind, payload.get("url") or attachment.get("url")
+        content, _text(payload.get("title")) or kind, payload.get("url") or attachment.get("url")
     ):
-        said.notes.append(kind)
+        content.notes.append(kind)
 
 
-def _read_template(payload: Mapping[str, Any], said: Said) -> None:
-    said.notes.append(_text(payload.get("template_type")) or "template")
-    said.text = said.text or _text(payload.get("text"))[:_LONGEST]
-    said.choices += [_title(button) for button in _mappings(payload.get("buttons"))]
+def _read_template(payload: Mapping[str, Any], content: Content) -> None:
+    content.notes.append(_text(payload.get("template_type")) or "template")
+    content.text = content.text or _text(payload.get("text"))[:_LONGEST]
+    content.choices += [_title(button) for button in _mappings(payload.get("buttons"))]
     for element in _mappings(payload.get("elements")):
         lines = (_text(element.get("title")), _text(element.get("subtitle")))
-        said.text = "\n".join(filter(None, (said.text, *lines)))[:_LONGEST]
-        said.choices += [_title(button) for button in _mappings(element.get("buttons"))]
-        _add_link(said, "image", element.get("image_url"))
+        content.text = "\n".join(filter(None, (content.text, *lines)))[:_LONGEST]
+        content.choices += [_title(button) for button in _mappings(element.get("buttons"))]
+        _add_link(content, "image", element.get("image_url"))
 
 
-def _add_link(said: Said, label: str, url: object) -> bool:
+def _add_link(content: Content, label: str, url: object) -> bool:
     if not is_https(url):
         return False
-    said.links.append((label[:100], str(url)))
+    content.links.append((label[:100], str(url)))
     return True
 
 

@@ -92,11 +92,11 @@ class MessagingAdmin(RecordAdmin):
         return super().get_queryset(request).defer("error")
 
     def search(self, term: str) -> Q:
-        found = super().search(term)
+        condition = super().search(term)
         if term.isdecimal():
             # The conversations are read first, because a condition over two tables would use no index.
-            found |= Q(conversation__in=list(_conversations_of(term)))
-        return found
+            condition |= Q(conversation__in=list(_conversations_of(term)))
+        return condition
 
     @admin.display(description=_("outcome"))
     def short(self, row: Messaging) -> str:
@@ -162,11 +162,11 @@ class CallbackAdmin(RecordAdmin):
         return super().get_queryset(request).defer("body")
 
     def search(self, term: str) -> Q:
-        found, first = super().search(term), term.lower()
-        if _HEX.fullmatch(first):
+        condition, term_in_hex = super().search(term), term.lower()
+        if _HEX.fullmatch(term_in_hex):
             # A range uses the index on each database; a prefix comparison does not.
-            found |= Q(sha256__gte=first, sha256__lt=first + "g")
-        return found
+            condition |= Q(sha256__gte=term_in_hex, sha256__lt=term_in_hex + "g")
+        return condition
 
     @admin.display(description=_("error"))
     def problem(self, callback: Callback) -> str | SafeString:

@@ -75,13 +75,13 @@ class ReplyAdmin(RecordAdmin):
         do_over(self, request, rows, replay.resend, "resent")
 
     def search(self, term: str) -> Q:
-        found = super().search(term)
-        return found | Q(recipient=term) if term.isdecimal() else found
+        condition = super().search(term)
+        return condition | Q(recipient=term) if term.isdecimal() else condition
 
     @admin.display(description=_("text"))
     def text(self, reply: Reply) -> str:
-        said = read_reply(reply.data)
-        return Truncator(said.text or ", ".join(said.notes)).chars(80) or "-"
+        content = read_reply(reply.data)
+        return Truncator(content.text or ", ".join(content.notes)).chars(80) or "-"
 
     @admin.display(description=_("person"))
     def person(self, reply: Reply) -> str | SafeString:
@@ -142,8 +142,12 @@ class AttemptAdmin(RecordAdmin):
     )
 
     def search(self, term: str) -> Q:
-        found = super().search(term)
-        return found | Q(reply=int(term)) if term.isascii() and term.isdecimal() and len(term) < 19 else found
+        condition = super().search(term)
+        return (
+            condition | Q(reply=int(term))
+            if term.isascii() and term.isdecimal() and len(term) < 19
+            else condition
+        )
 
     @admin.display(description=_("reply"))
     def its_reply(self, attempt: Attempt) -> str | SafeString:
@@ -157,5 +161,5 @@ def _facts(attempt: Attempt) -> str:
         "subcode": attempt.subcode,
         "fbtrace_id": attempt.fbtrace_id,
     }
-    said = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
-    return f"{attempt.date_started:%Y-%m-%d %H:%M:%S}{f' ({said})' if said else ''}"
+    known_facts = ", ".join(f"{name} {value}" for name, value in facts.items() if value)
+    return f"{attempt.date_started:%Y-%m-%d %H:%M:%S}{f' ({known_facts})' if known_facts else ''}"

@@ -51,10 +51,10 @@ class FBUserProfileAdmin(RecordAdmin):
     )
 
     def search(self, term: str) -> Q:
-        found = super().search(term)
+        condition = super().search(term)
         if term.isdecimal():
-            return found
-        return found | Q(first_name__istartswith=term) | Q(last_name__istartswith=term)
+            return condition
+        return condition | Q(first_name__istartswith=term) | Q(last_name__istartswith=term)
 
     @admin.display(description=_("profile picture"))
     def picture(self, person: FBUserProfile) -> str | SafeString:

@@ -77,10 +77,10 @@ class BaseFilter(Serializable, abc.ABC):
 
     def _name(self) -> str:
         """Return the readable name. It is computed once, because every verdict contains it."""
-        found: str | None = self.__dict__.get("_described")
-        if found is None:
-            found = self.__dict__["_described"] = self.describe()
-        return found
+        name: str | None = self.__dict__.get("_described")
+        if name is None:
+            name = self.__dict__["_described"] = self.describe()
+        return name
 
     def describe(self) -> str:
         """Return a readable name: the filter as an author types it."""
@@ -132,10 +132,10 @@ class FunctionFilter(BaseFilter):
         self.function = function
 
     def should_pass(self, messaging: Messaging) -> bool:
-        found = self.function(messaging)
-        if isinstance(found, Mapping):
-            messaging.context.update(found)
-        return bool(found)
+        result = self.function(messaging)
+        if isinstance(result, Mapping):
+            messaging.context.update(result)
+        return bool(result)
 
     def describe(self) -> str:
         return str(getattr(self.function, "__name__", type(self.function).__name__))
@@ -185,21 +185,21 @@ class AllFilter(_Combined):
 
     def check(self, messaging: Messaging) -> Verdict:
         before = dict(messaging.context)
-        asked: list[Verdict] = []
+        verdicts: list[Verdict] = []
         for item in self.operands:
-            asked.append(item.check(messaging))
-            if not asked[-1].passed:
+            verdicts.append(item.check(messaging))
+            if not verdicts[-1].passed:
                 _restore(messaging, before)
-                return Verdict(False, self._name(), tuple(asked), asked[-1].error)
-        return Verdict(True, self._name(), tuple(asked))
+                return Verdict(False, self._name(), tuple(verdicts), verdicts[-1].error)
+        return Verdict(True, self._name(), tuple(verdicts))
 
     def types(self) -> frozenset[ReceivingType] | None:
-        known = [found for found in (item.types() for item in self.operands) if found is not None]
-        return functools.reduce(operator.and_, known) if known else None
+        sets = [kinds for kinds in (item.types() for item in self.operands) if kinds is not None]
+        return functools.reduce(operator.and_, sets) if sets else None
 
     def literals(self) -> frozenset[str] | None:
-        known = [found for found in (item.literals() for item in self.operands) if found is not None]
-        return min(known, key=len, default=None)
+        sets = [texts for texts in (item.literals() for item in self.operands) if texts is not None]
+        return min(sets, key=len, default=None)
 
 
 class AnyFilter(_Combined):
@@ -209,13 +209,13 @@ class AnyFilter(_Combined):
     SIGN = "|"
 
     def check(self, messaging: Messaging) -> Verdict:
-        asked: list[Verdict] = []
+        verdicts: list[Verdict] = []
         for item in self.operands:
-            asked.append(item.check(messaging))
-            if asked[-1].passed:
-                return Verdict(True, self._name(), tuple(asked))
-        error = next((verdict.error for verdict in asked if verdict.error), "")
-        return Verdict(False, self._name(), tuple(asked), error)
+            verdicts.append(item.check(messaging))
+            if verdicts[-1].passed:
+                return Verdict(True, self._name(), tuple(verdicts))
+        error = next((verdict.error for verdict in verdicts if verdict.error), "")
+        return Verdict(False, self._name(), tuple(verdicts), error)
 
     def types(self) -> frozenset[ReceivingType] | None:
         return _union(item.types() for item in self.operands)
@@ -235,10 +235,10 @@ class NotFilter(BaseFilter):
 
     def check(self, messaging: Messaging) -> Verdict:
         before = dict(messaging.context)
-        asked = self.negated.check(messaging)
+        verdict = self.negated.check(messaging)
         # If the pattern matches, the negation refuses, so its captured values must not stay in the context.
         _restore(messaging, before)
-        return Verdict(not asked.passed and not asked.error, self._name(), (asked,), asked.error)
+        return Verdict(not verdict.passed and not verdict.error, self._name(), (verdict,), verdict.error)
 
     def describe(self) -> str:
         name = self.negated.describe()
@@ -274,7 +274,7 @@ def literal_key(text: str) -> str:
 
 def literal_keys(messaging: Messaging) -> frozenset[str]:
     """Return the folded text and payload of an event. A filter whose ``literals()`` has none of them does not pass."""
-    keys = {literal_key(found) for found in (messaging.text, messaging.payload) if found}
+    keys = {literal_key(text) for text in (messaging.text, messaging.payload) if text}
     if messaging.type is ReceivingType.GET_STARTED_BUTTON:
         keys.add(literal_key(GET_STARTED))
     return frozenset(keys)
@@ -305,8 +305,8 @@ def _restore(messaging: Messaging, before: dict[str, Any]) -> None:
         messaging.context.update(before)
 
 
-def _union(found: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
-    sets = list(found)
+def _union(sets_or_none: Iterable[frozenset[Any] | None]) -> frozenset[Any] | None:
+    sets = list(sets_or_none)
     if any(item is None for item in sets):
         return None
     return frozenset().union(*(item for item in sets if item is not None))

@@ -103,8 +103,10 @@ class StickerFilter(BaseFilter):
     def should_pass(self, messaging: Messaging) -> bool:
         if messaging.type is not ReceivingType.STICKER:
             return False
-        found = messaging.get_sticker_id()
-        return found is not None and self._accepts(str(found), {str(item) for item in self.STICKER_IDS})
+        sticker_id = messaging.get_sticker_id()
+        return sticker_id is not None and self._accepts(
+            str(sticker_id), {str(item) for item in self.STICKER_IDS}
+        )
 
     def _accepts(self, sticker_id: str, accepted: set[str]) -> bool:
         return sticker_id in accepted
@@ -145,10 +147,10 @@ class AttachmentFilter(BaseFilter):
 
     def should_pass(self, messaging: Messaging) -> bool:
         if messaging.type is ReceivingType.STICKER:
-            found = {AttachmentType.STICKER.name}
+            kinds = {AttachmentType.STICKER.name}
         else:
-            found = {item.type for item in messaging.attachments}
-        return bool(found.intersection(self.kinds) if self.kinds else found)
+            kinds = {item.type for item in messaging.attachments}
+        return bool(kinds.intersection(self.kinds) if self.kinds else kinds)
 
     def describe(self) -> str:
         return f"attachment({', '.join(map(repr, self.kinds))})"
@@ -170,23 +172,23 @@ class TappedFilter(BaseFilter):
             return False
         if not self.payloads:
             return True
-        return any(self._is(wanted, messaging) for wanted in self.payloads)
+        return any(self._is(expected, messaging) for expected in self.payloads)
 
     @staticmethod
-    def _is(wanted: str | Payload | type[Payload], messaging: Messaging) -> bool:
-        given = messaging.payload
-        if isinstance(wanted, str):
-            return wanted == given or (
-                wanted == GET_STARTED and messaging.type is ReceivingType.GET_STARTED_BUTTON
+    def _is(expected: str | Payload | type[Payload], messaging: Messaging) -> bool:
+        payload = messaging.payload
+        if isinstance(expected, str):
+            return expected == payload or (
+                expected == GET_STARTED and messaging.type is ReceivingType.GET_STARTED_BUTTON
             )
-        cls = wanted if isinstance(wanted, type) else type(wanted)
-        found = find_payload_class(given)
-        if found is None or not issubclass(found, cls):
+        cls = expected if isinstance(expected, type) else type(expected)
+        payload_class = find_payload_class(payload)
+        if payload_class is None or not issubclass(payload_class, cls):
             return False
-        if isinstance(wanted, Payload) and json.loads(given) != wanted.json():
+        if isinstance(expected, Payload) and json.loads(payload) != expected.json():
             return False
         try:
-            messaging.context["payload"] = Payload.get_instance(given)
+            messaging.context["payload"] = Payload.get_instance(payload)
         except (ValueError, ImportError, AttributeError):
             return False
         return True
@@ -224,19 +226,19 @@ class TappedFilter(BaseFilter):
         }
 
 
-def _wanted(given: Any) -> str | Payload | type[Payload]:
-    if isinstance(given, (str, Payload)) and given:
-        return given
-    if isinstance(given, type) and issubclass(given, Payload):
-        return given
-    if isinstance(given, Mapping):
+def _wanted(value: Any) -> str | Payload | type[Payload]:
+    if isinstance(value, (str, Payload)) and value:
+        return value
+    if isinstance(value, type) and issubclass(value, Payload):
+        return value
+    if isinstance(value, Mapping):
         try:
-            if set(given) == {Payload.PAYLOAD_CLASS_ATTRIBUTE}:
-                return _wanted(load_class(given[Payload.PAYLOAD_CLASS_ATTRIBUTE]))
-            return Payload.get_instance(dict(given))
+            if set(value) == {Payload.PAYLOAD_CLASS_ATTRIBUTE}:
+                return _wanted(load_class(value[Payload.PAYLOAD_CLASS_ATTRIBUTE]))
+            return Payload.get_instance(dict(value))
         except (ValueError, ImportError, AttributeError) as error:
             raise DJMInvalidConfigException(f"tapped(...): {error}") from error
-    raise DJMInvalidConfigException(f"tapped(...) takes texts and payloads, not {given!r}")
+    raise DJMInvalidConfigException(f"tapped(...) takes texts and payloads, not {value!r}")
 
 
 class ReferralFilter(BaseFilter):
@@ -278,8 +280,8 @@ class ReactionFilter(BaseFilter):
             return False
         if self.action and reaction.action != self.action:
             return False
-        wanted = {_plain(item) for item in self.reactions}
-        return not wanted or bool(wanted & {_plain(reaction.reaction), _plain(reaction.emoji)} - {""})
+        names = {_plain(item) for item in self.reactions}
+        return not names or bool(names & {_plain(reaction.reaction), _plain(reaction.emoji)} - {""})
 
     def types(self) -> frozenset[ReceivingType] | None:
         return frozenset({ReceivingType.REACTION})

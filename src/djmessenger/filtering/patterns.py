@@ -48,10 +48,10 @@ def search(pattern: str, text: str) -> Groups | None:
     its own. ``DJM_REGEX_ENGINE`` is the engine, ``DJM_REGEX_TIMEOUT`` the limit in seconds. Counts and logs a search
     that exceeds the limit, and raises ``PatternTimeout``.
     """
-    found = compiled(app_settings.DJM_REGEX_ENGINE, pattern)(text[:MAX_LENGTH])
-    if found is None:
+    match = compiled(app_settings.DJM_REGEX_ENGINE, pattern)(text[:MAX_LENGTH])
+    if match is None:
         return None
-    return {"match": found.group(), "groups": found.groups(), **found.groupdict()}
+    return {"match": match.group(), "groups": match.groups(), **match.groupdict()}
 
 
 def compiled(engine: str, pattern: str) -> Callable[[str], Any]:

@@ -63,7 +63,7 @@ class StateFilter(BaseFilter):
     def should_pass(self, messaging: Messaging) -> bool:
         conversation = messaging.conversation
         state = conversation.state if conversation is not None else {}
-        return all(_equal(_value(state, name), wanted) for name, wanted in self.conditions.items())
+        return all(_equal(_value(state, name), expected) for name, expected in self.conditions.items())
 
     def describe(self) -> str:
         return f"state({', '.join(f'{name}={value!r}' for name, value in self.conditions.items())})"
@@ -88,15 +88,15 @@ def _value(state: Any, name: str) -> Any:
     return state
 
 
-def _equal(found: Any, wanted: Any) -> bool:
+def _equal(value: Any, expected: Any) -> bool:
     """Return whether two values are equal in JSON, where true and 1 differ."""
-    return found == wanted and isinstance(found, bool) == isinstance(wanted, bool)
+    return value == expected and isinstance(value, bool) == isinstance(expected, bool)
 
 
 def _folded(name: str) -> str:
     return name.replace("-", "_").lower()
 
 
-def _need_texts(name: str, given: tuple[Any, ...]) -> None:
-    if not given or not all(isinstance(item, str) and item for item in given):
-        raise DJMInvalidConfigException(f"{name}(...) takes one or more texts, not {given!r}")
+def _need_texts(name: str, values: tuple[Any, ...]) -> None:
+    if not values or not all(isinstance(item, str) and item for item in values):
+        raise DJMInvalidConfigException(f"{name}(...) takes one or more texts, not {values!r}")

@@ -54,17 +54,17 @@ class SimpleTextRegexFilter(BaseFilter):
         text = messaging.text
         if not text or self.regex is None:
             return False
-        found = search(self.regex, text)
-        if found is None:
+        captured = search(self.regex, text)
+        if captured is None:
             return False
-        messaging.context.update(found)
+        messaging.context.update(captured)
         return True
 
     def literals(self) -> frozenset[str] | None:
         if type(self).should_pass not in _OWN:
             return None
-        found = literals_of(self.regex)
-        return None if found is None else frozenset(map(literal_key, found))
+        texts = literals_of(self.regex)
+        return None if texts is None else frozenset(map(literal_key, texts))
 
 
 _OWN = {SimpleTextRegexFilter.should_pass}
@@ -99,8 +99,8 @@ class TextFilter(BaseFilter):
     def __init__(self, *words: Word) -> None:
         if not words:
             raise DJMInvalidConfigException("text(...) needs at least one text")
-        given: tuple[Any, ...] = words
-        for word in given:
+        values: tuple[Any, ...] = words
+        for word in values:
             if not isinstance(word, (str, Promise, LocalizedString)) or (isinstance(word, str) and not word):
                 raise DJMInvalidConfigException(f"text(...) takes texts, not {word!r}")
         self.words = words
@@ -135,11 +135,11 @@ def _spellings(word: Word) -> set[str]:
         return {text for part in (word.base_string, *word.translations.values()) for text in _spellings(part)}
     if not isinstance(word, Promise):
         return {word}
-    found = set()
+    spellings = set()
     for code, _name in settings.LANGUAGES:
         with translation.override(code):
-            found.add(str(word))
-    return found
+            spellings.add(str(word))
+    return spellings
 
 
 class EmailFilter(BaseFilter):

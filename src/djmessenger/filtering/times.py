@@ -100,12 +100,12 @@ def _sent(messaging: Messaging) -> datetime.datetime | None:
 
 
 def _moment(bound: Any, form: str) -> datetime.datetime:
-    found = _read(bound, form) if isinstance(bound, str) else bound
-    if not isinstance(found, datetime.datetime) or found.utcoffset() is None:
+    moment = _read(bound, form) if isinstance(bound, str) else bound
+    if not isinstance(moment, datetime.datetime) or moment.utcoffset() is None:
         raise DJMInvalidConfigException(
             f"{bound!r} is not a time with an offset from UTC; write it like 2016-1-1T00:00:00Z-0800 ({form})"
         )
-    return found
+    return moment
 
 
 @functools.lru_cache(maxsize=1024)
@@ -117,34 +117,34 @@ def _read(bound: str, form: str) -> datetime.datetime | None:
     return None
 
 
-def _seconds(given: Any) -> int:
+def _seconds(value: Any) -> int:
     """Return the seconds since midnight."""
-    if isinstance(given, datetime.time) and given.tzinfo is None:
-        return given.hour * 3600 + given.minute * 60 + given.second
-    if isinstance(given, str):
-        if given in {"24:00", "24:00:00"}:
+    if isinstance(value, datetime.time) and value.tzinfo is None:
+        return value.hour * 3600 + value.minute * 60 + value.second
+    if isinstance(value, str):
+        if value in {"24:00", "24:00:00"}:
             return _DAY
         for form in ("%H:%M", "%H:%M:%S"):
             try:
-                found = datetime.datetime.strptime(given, form)  # noqa: DTZ007 - a time of day has no zone
+                time = datetime.datetime.strptime(value, form)  # noqa: DTZ007 - a time of day has no zone
             except ValueError:
                 continue
-            return found.hour * 3600 + found.minute * 60 + found.second
-    raise DJMInvalidConfigException(f"{given!r} is not a time of day; write it like 18:30")
+            return time.hour * 3600 + time.minute * 60 + time.second
+    raise DJMInvalidConfigException(f"{value!r} is not a time of day; write it like 18:30")
 
 
-def _zone(given: Any) -> datetime.tzinfo:
+def _zone(value: Any) -> datetime.tzinfo:
     try:
-        if isinstance(given, datetime.tzinfo):
-            return given
-        if isinstance(given, str):
-            return zoneinfo.ZoneInfo(given)
-        if isinstance(given, (int, float)) and not isinstance(given, bool):
-            return datetime.timezone(datetime.timedelta(hours=given))
+        if isinstance(value, datetime.tzinfo):
+            return value
+        if isinstance(value, str):
+            return zoneinfo.ZoneInfo(value)
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return datetime.timezone(datetime.timedelta(hours=value))
     except (ValueError, OSError, zoneinfo.ZoneInfoNotFoundError):
         pass
     raise DJMInvalidConfigException(
-        f"{given!r} is not a time zone; write it like Europe/Vienna, or as hours from UTC"
+        f"{value!r} is not a time zone; write it like Europe/Vienna, or as hours from UTC"
     )
 
 

@@ -15,19 +15,19 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 def moment(text: str) -> datetime.datetime:
     """Return the time of an option: 2h, 30m or 7d before now, or an ISO date or time in the project's time zone."""
-    if found := _SPAN.fullmatch(text.strip()):
-        return timezone.now() - datetime.timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if match := _SPAN.fullmatch(text.strip()):
+        return timezone.now() - datetime.timedelta(**{_UNITS[match[2]]: int(match[1])})
     try:
-        read = parse_datetime(text)
-        if read is None and (day := parse_date(text)) is not None:
-            read = datetime.datetime.combine(day, datetime.time())
+        time = parse_datetime(text)
+        if time is None and (day := parse_date(text)) is not None:
+            time = datetime.datetime.combine(day, datetime.time())
     except ValueError:
-        read = None
-    if read is None:
+        time = None
+    if time is None:
         raise argparse.ArgumentTypeError(
             f"{text!r} is not a time: write 2h, 7d, 2026-11-25 or 2026-11-25T08:30"
         )
-    return read if timezone.is_aware(read) else timezone.make_aware(read)
+    return time if timezone.is_aware(time) else timezone.make_aware(time)
 
 
 def at_least_one(text: str) -> int:

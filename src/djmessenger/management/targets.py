@@ -13,7 +13,7 @@ from djmessenger.exceptions import DJMException
 from djmessenger.graph.errors import GraphError
 from djmessenger.operations.profile_apply import explained
 
-COULD_NOT_ASK = 2
+NO_RESULT = 2
 """Exit code if a comparison has no result because of an error of Graph or of the settings."""
 
 
@@ -36,16 +36,16 @@ def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]
     """
     if not options["all"]:
         return list(dict.fromkeys(options["pages"])) or [""]
-    known = [page.page_id for page in all_pages()]
-    return list(dict.fromkeys(filter(None, [*known, *more]))) or [""]
+    page_ids = [page.page_id for page in all_pages()]
+    return list(dict.fromkeys(filter(None, [*page_ids, *more]))) or [""]
 
 
 @contextmanager
-def told() -> Iterator[None]:
+def command_errors() -> Iterator[None]:
     """Raise ``CommandError`` for an error of Graph or of the settings in the block, with the action to take."""
     try:
         yield
     except GraphError as error:
-        raise CommandError(explained(error), returncode=COULD_NOT_ASK) from error
+        raise CommandError(explained(error), returncode=NO_RESULT) from error
     except DJMException as error:
-        raise CommandError(str(error), returncode=COULD_NOT_ASK) from error
+        raise CommandError(str(error), returncode=NO_RESULT) from error

@@ -43,15 +43,15 @@ class LocalDoctor:
             yield from self._pages()
 
     def _settings(self) -> Iterator[Finding]:
-        found = [
+        messages = [
             item
             for item in system_checks.run_checks()
             if str(item.id).startswith("djmessenger.") and not item.is_silenced()
         ]
-        for item in sorted(found, key=lambda item: -item.level):
+        for item in sorted(messages, key=lambda item: -item.level):
             status = FAIL if item.level >= system_checks.ERROR else WARN
             yield Finding(status, "settings", f"{item.id}: {item.msg}", item.hint or "")
-        if not found:
+        if not messages:
             yield Finding(OK, "settings", "the system checks find no problem")
         if settings.DEBUG:
             yield Finding(

@@ -89,12 +89,12 @@ class RemoteDoctor:
         me = me if isinstance(me, Mapping) else {}
         account = me.get("instagram_business_account")
         ids = [me.get("id"), me.get("user_id"), account.get("id") if isinstance(account, Mapping) else None]
-        known = [str(value) for value in ids if value]
+        page_ids = [str(value) for value in ids if value]
         name = me.get("name") or me.get("username") or ""
-        yield Finding(OK, "token", f"valid; it belongs to the Page {name} ({', '.join(known)})")
-        if page.page_id and page.page_id not in known:
+        yield Finding(OK, "token", f"valid; it belongs to the Page {name} ({', '.join(page_ids)})")
+        if page.page_id and page.page_id not in page_ids:
             yield Finding(
-                FAIL, "page", f"the token belongs to the Page {', '.join(known)}, but {page.page_id} is configured",
+                FAIL, "page", f"the token belongs to the Page {', '.join(page_ids)}, but {page.page_id} is configured",
                 "Generate a token for the right Page (App Dashboard, Messenger, API setup), or correct DJM_PAGE_ID.",
             )  # fmt: skip
         elif page.page_id:
@@ -214,25 +214,28 @@ class RemoteDoctor:
             )
 
     def _webhook(self, app: Client, page: models.Page) -> Iterator[Finding]:
-        wanted = "instagram" if page.configured("channel") == INSTAGRAM else "page"
+        object_name = "instagram" if page.configured("channel") == INSTAGRAM else "page"
         try:
-            found = next((item for item in app.app_subscriptions() if item.object == wanted), None)
+            subscription = next(
+                (item for item in app.app_subscriptions() if item.object == object_name), None
+            )
         except GraphError as error:
             yield Finding(WARN, "webhook", f"it could not be read: {error}", error.action)
             return
-        if found is None:
+        if subscription is None:
             yield Finding(
                 FAIL, "webhook", "the app has no webhook, so no callback comes",
                 "Enter address and verify token in the App Dashboard (Messenger, Webhooks).",
             )  # fmt: skip
-        elif found.active is False:
+        elif subscription.active is False:
             yield Finding(FAIL, "webhook", "Meta disabled the webhook", "Save it again in the App Dashboard.")
-        elif urlsplit(found.callback_url).path.strip("/") != app_settings.DJM_ENDPOINT.strip("/"):
+        elif urlsplit(subscription.callback_url).path.strip("/") != app_settings.DJM_ENDPOINT.strip("/"):
             yield Finding(
-                WARN, "webhook", f"Meta posts to {found.callback_url}, but DJM_ENDPOINT is {app_settings.DJM_ENDPOINT}",
+                WARN, "webhook",
+                f"Meta posts to {subscription.callback_url}, but DJM_ENDPOINT is {app_settings.DJM_ENDPOINT}",
                 "Correct if urls.py includes djmessenger below a prefix; otherwise enter the right address.",
             )  # fmt: skip
-        yield from self._callback(found.callback_url if found is not None else "")
+        yield from self._callback(subscription.callback_url if subscription is not None else "")
 
     def _callback(self, url: str) -> Iterator[Finding]:
         url = self.url or url

@@ -64,20 +64,20 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
             callbacks=bodies.count(),
         )
         if not dry_run:
-            graves = [
-                _grave(row)
+            tombstones = [
+                _tombstone(row)
                 for rows in (events, events_without_conversation)
                 for row in rows.exclude(key=None).iterator()
             ]
             events_without_conversation.delete()
             # This also deletes replies and locations without a conversation, because they refer to the person.
             models.FBUserProfile.objects.filter(pk=psid).delete()
-            models.Messaging.objects.bulk_create(graves, batch_size=_CHUNK, ignore_conflicts=True)
+            models.Messaging.objects.bulk_create(tombstones, batch_size=_CHUNK, ignore_conflicts=True)
             bodies.update(body=b"", error="", state=models.Callback.State.SPLIT)
     return erased
 
 
-def _grave(row: models.Messaging) -> models.Messaging:
+def _tombstone(row: models.Messaging) -> models.Messaging:
     return models.Messaging(
         type=row.type,
         body={},

@@ -73,22 +73,22 @@ def wanted(page_id: str = "", platform: str = MESSENGER) -> dict[str, Any]:
     """
     written = declared()
     of_page = declaration_for_page(written, page_id)
-    found = {name: value for name, value in _of_thread_settings().items() if name not in of_page}
-    found |= declared_properties(of_page, _languages(), settings.LANGUAGE_CODE)
-    own = {str(key): value for key, value in written[PAGES].items()}.get(page_id, {})
-    return for_platform(found, platform, own)
+    properties = {name: value for name, value in _of_thread_settings().items() if name not in of_page}
+    properties |= declared_properties(of_page, _languages(), settings.LANGUAGE_CODE)
+    page_declaration = {str(key): value for key, value in written[PAGES].items()}.get(page_id, {})
+    return for_platform(properties, platform, page_declaration)
 
 
 def _of_thread_settings() -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
     if app_settings.DJM_THREAD_GREETINGS_TEXT:
-        found |= greeting()
+        properties |= greeting()
     menu = persistent_menu() if app_settings.DJM_THREAD_PERSISTENT_MENUS else {}
     if app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON or menu:
-        found |= get_started()
+        properties |= get_started()
     else:
-        found["get_started"] = None
-    return found | menu
+        properties["get_started"] = None
+    return properties | menu
 
 
 def page_profile(page_id: str, budget: Budget) -> PageProfile:
@@ -147,11 +147,11 @@ def auto_configure(
         sent = _send_all(client_for or bot.get_client)
     except Exception as error:
         is_known = isinstance(error, DJMException)
-        said = explained(error) if isinstance(error, GraphError) else str(error)
+        message = explained(error) if isinstance(error, GraphError) else str(error)
         logger.warning(
             "The Messenger Profile was not configured; run manage.py djmessenger profile apply, or the commands "
             "configure_..., to repeat it. %s",
-            said if is_known else type(error).__name__,
+            message if is_known else type(error).__name__,
             exc_info=None if is_known else error,
             extra={"action": "auto_config_failed"},
         )
@@ -171,9 +171,9 @@ def _send_all(client_for: Callable[[], Client]) -> list[str]:
     if not any(wanted().values()):
         return []
     client = client_for()
-    known = client.page_id if client.page_id != "me" else id_of(client)
-    page = PageProfile(client, make_budget(say=logger.info, wait=None), page_id=known)
-    plan = page.plan(wanted(known))
+    page_id = client.page_id if client.page_id != "me" else id_of(client)
+    page = PageProfile(client, make_budget(say=logger.info, wait=None), page_id=page_id)
+    plan = page.plan(wanted(page_id))
     page.apply(plan)
     return [change.name for change in plan.changes]
 

@@ -55,29 +55,29 @@ def read_declaration(
     Raises ``DJMInvalidConfigException`` for a file that cannot be read and for unknown keys.
     """
     if isinstance(source, Mapping):
-        found = dict(source)
+        declaration = dict(source)
     else:
         path = Path(folder, source)
         try:
-            found = _translatable(tomllib.loads(path.read_text(encoding="utf-8")))
+            declaration = _translatable(tomllib.loads(path.read_text(encoding="utf-8")))
         except (OSError, ValueError) as error:
             raise DJMInvalidConfigException(f"{SETTING}: {path} cannot be read: {error}") from error
-    _check_keys(found, SETTING, (*ORDER, PAGES))
-    pages = found.setdefault(PAGES, {})
+    _check_keys(declaration, SETTING, (*ORDER, PAGES))
+    pages = declaration.setdefault(PAGES, {})
     if not isinstance(pages, Mapping):
         raise InvalidField(f"{SETTING}.{PAGES}", f"is a dict by the id of a Page, not {type(pages).__name__}")
-    for page_id, own in pages.items():
+    for page_id, of_page in pages.items():
         where = f"{SETTING}.{PAGES}.{page_id}"
-        if not isinstance(own, Mapping):
-            raise InvalidField(where, f"is a dict of properties, not {type(own).__name__}")
-        _check_keys(own, where, ORDER)
-    return found
+        if not isinstance(of_page, Mapping):
+            raise InvalidField(where, f"is a dict of properties, not {type(of_page).__name__}")
+        _check_keys(of_page, where, ORDER)
+    return declaration
 
 
 def declaration_for_page(declaration: Mapping[str, Any], page_id: str) -> dict[str, Any]:
     """Return the declaration for one Page: the common properties, overridden by those of the Page."""
     common = {name: value for name, value in declaration.items() if name != PAGES}
-    pages = {str(key): own for key, own in declaration.get(PAGES, {}).items()}
+    pages = {str(key): of_page for key, of_page in declaration.get(PAGES, {}).items()}
     return {**common, **pages.get(page_id, {})}
 
 
@@ -105,25 +105,27 @@ def declared_properties(
 
 def of_profile(present: Mapping[str, Any]) -> dict[str, Any]:
     """Return the declaration of the properties of a Page. ``declared_properties`` of it returns the same properties."""
-    found: dict[str, Any] = {}
+    declaration: dict[str, Any] = {}
     for name in ORDER:
         value = present.get(name)
         if not value:
             continue
         if name == "greeting":
-            found[name] = _unless_alone({entry["locale"]: entry["text"] for entry in value})
+            declaration[name] = _unless_alone({entry["locale"]: entry["text"] for entry in value})
         elif name == "get_started":
-            found[name] = value["payload"]
+            declaration[name] = value["payload"]
         elif name == "persistent_menu":
-            found[name] = _unless_alone({entry["locale"]: _declared_menu(entry) for entry in value})
+            declaration[name] = _unless_alone({entry["locale"]: _declared_menu(entry) for entry in value})
         elif name == "ice_breakers":
             entries = with_locales(value)
-            found[name] = _unless_alone({entry["locale"]: entry["call_to_actions"] for entry in entries})
+            declaration[name] = _unless_alone(
+                {entry["locale"]: entry["call_to_actions"] for entry in entries}
+            )
         elif name == "commands":
-            found[name] = _unless_alone({entry["locale"]: entry["commands"] for entry in value})
+            declaration[name] = _unless_alone({entry["locale"]: entry["commands"] for entry in value})
         else:
-            found[name] = value
-    return found
+            declaration[name] = value
+    return declaration
 
 
 def to_toml(declaration: Mapping[str, Any]) -> str:
@@ -172,17 +174,17 @@ def _menu(value: Any, languages: list[str], default_language: str) -> list[dict[
         else _menu_items(value, "persistent_menu")
     )
     by_locale = _by_locale(items, languages, default_language)
-    found = persistent_menu(by_locale, composer_input_disabled=closed)
+    menus_by_locale = persistent_menu(by_locale, composer_input_disabled=closed)
     if closed_in is None:
-        return found
-    for menu in found:
+        return menus_by_locale
+    for menu in menus_by_locale:
         menu["composer_input_disabled"] = bool(closed_in.get(menu["locale"], False))
         if menu["composer_input_disabled"] and not menu.get("call_to_actions"):
             raise InvalidField(
                 f"persistent_menu[{menu['locale']}].call_to_actions",
                 "is needed if composer_input_disabled is true",
             )
-    return found
+    return menus_by_locale
 
 
 def _menu_items(items: Any, where: str) -> list[dict[str, Any]]:
@@ -197,19 +199,19 @@ def _by_locale(value: Any, languages: list[str], default_language: str) -> dict[
             locale: _written(inner, str(locale), _language(str(locale), default_language))
             for locale, inner in value.items()
         }
-    found = {DEFAULT: _written(value, DEFAULT, default_language)}
+    by_locale = {DEFAULT: _written(value, DEFAULT, default_language)}
     of_texts = _locales_in(value)
     for locale, language in spoken_locales(languages if _is_lazy(value) else ()):
         of_texts.pop(locale, None)
-        _add(found, locale, _written(value, locale, language))
+        _add(by_locale, locale, _written(value, locale, language))
     for locale in of_texts:
-        _add(found, locale, _written(value, locale, _language(locale, default_language)))
-    return found
+        _add(by_locale, locale, _written(value, locale, _language(locale, default_language)))
+    return by_locale
 
 
-def _add(found: dict[str, Any], locale: str, written: Any) -> None:
-    if written != found[DEFAULT]:
-        found[locale] = written
+def _add(by_locale: dict[str, Any], locale: str, written: Any) -> None:
+    if written != by_locale[DEFAULT]:
+        by_locale[locale] = written
 
 
 def _language(locale: str, default_language: str) -> str:
@@ -255,11 +257,11 @@ def _is_given(value: Any) -> bool:
     return value is not False and given(value)
 
 
-def _check_keys(declared: Mapping[str, Any], where: str, known: Iterable[str]) -> None:
-    known = tuple(known)
+def _check_keys(declared: Mapping[str, Any], where: str, keys: Iterable[str]) -> None:
+    keys = tuple(keys)
     for name in declared:
-        if name not in known:
-            raise InvalidField(f"{where}.{name}", f"is unknown; the keys are {', '.join(sorted(known))}")
+        if name not in keys:
+            raise InvalidField(f"{where}.{name}", f"is unknown; the keys are {', '.join(sorted(keys))}")
 
 
 def _translatable(value: Any, key: str = "") -> Any:

@@ -136,17 +136,17 @@ def make_plan(wanted: Mapping[str, Any], present: Mapping[str, Any]) -> Plan:
     changed = {name: value for name, value in wanted.items() if not same(name, present.get(name), value)}
     to_set = {name: value for name, value in changed.items() if value is not None}
     to_remove = [name for name, value in changed.items() if value is None and name in set_now]
-    left = (set_now - set(to_remove)) | set(to_set)
+    remaining = (set_now - set(to_remove)) | set(to_set)
     for name, needed in NEEDS.items():
-        if name in left and needed not in left:
+        if name in remaining and needed not in remaining:
             raise InvalidField(name, f"needs {needed}, which the Page does not have then")
     # Unchanged properties count too, because a new menu may refer to domains that are whitelisted already.
-    kept = {name: value for name, value in wanted.items() if value is not None}
-    in_order(kept, present=set_now)
-    ordered = [next(iter(body)) for body in in_order(to_set, present=left)]
-    gone = deletion_order(to_remove, present=set_now - set(to_set))
+    declared = {name: value for name, value in wanted.items() if value is not None}
+    in_order(declared, present=set_now)
+    ordered = [next(iter(body)) for body in in_order(to_set, present=remaining)]
+    removals = deletion_order(to_remove, present=set_now - set(to_set))
     return Plan(
-        tuple(Change(name, present.get(name) or None, wanted[name]) for name in (*ordered, *gone)),
+        tuple(Change(name, present.get(name) or None, wanted[name]) for name in (*ordered, *removals)),
         tuple(name for name in ORDER if name in set_now and name not in wanted),
     )
 
@@ -168,8 +168,8 @@ class PageProfile:
 
     def read(self) -> dict[str, Any]:
         """Return the properties that are set; one GET."""
-        found = self.budget.call(lambda: self.client.get_messenger_profile(platform=self._platform)).json()
-        return {name: found[name] for name in ORDER if found.get(name)}
+        profile = self.budget.call(lambda: self.client.get_messenger_profile(platform=self._platform)).json()
+        return {name: profile[name] for name in ORDER if profile.get(name)}
 
     def plan(self, wanted: Mapping[str, Any]) -> Plan:
         """Read the Page and return the changes to the wanted properties."""
@@ -185,8 +185,8 @@ class PageProfile:
         self._carry_out(plan, say)
         snapshot.is_complete = True
         snapshot.save(update_fields=["is_complete"])
-        kept = self._snapshots().values_list("pk", flat=True)[: models.ProfileSnapshot.KEPT]
-        self._snapshots().exclude(pk__in=list(kept)).delete()
+        kept_ids = self._snapshots().values_list("pk", flat=True)[: models.ProfileSnapshot.KEPT]
+        self._snapshots().exclude(pk__in=list(kept_ids)).delete()
 
     def plan_rollback(self) -> Plan | None:
         """Return the plan that reverts the last change, or None if there is no stored change."""
@@ -206,10 +206,10 @@ class PageProfile:
                 body = {change.name: change.after}
                 self.budget.call(lambda body=body: self._post(body))  # type: ignore[misc]
                 say(f"  {change.sign} {change.name}")
-        gone = [change.name for change in plan.changes if change.after is None]
-        if gone:
-            self.budget.call(lambda: self.client.delete_messenger_profile(gone, platform=self._platform))
-            for name in gone:
+        removed = [change.name for change in plan.changes if change.after is None]
+        if removed:
+            self.budget.call(lambda: self.client.delete_messenger_profile(removed, platform=self._platform))
+            for name in removed:
                 say(f"  - {name}")
 
     def _post(self, body: Mapping[str, Any]) -> Done:
@@ -234,11 +234,13 @@ class PageProfile:
         )
 
 
-def for_platform(wanted: Mapping[str, Any], platform: str, own: Collection[str]) -> dict[str, Any]:
-    """Return the properties that the platform accepts, and those that the Page's ``own`` declaration names."""
+def for_platform(
+    wanted: Mapping[str, Any], platform: str, page_declaration: Collection[str]
+) -> dict[str, Any]:
+    """Return the properties that the platform accepts, and those in the Page's own ``page_declaration``."""
     if platform == "messenger":
         return dict(wanted)
-    return {name: value for name, value in wanted.items() if name in ON_INSTAGRAM or name in own}
+    return {name: value for name, value in wanted.items() if name in ON_INSTAGRAM or name in page_declaration}
 
 
 def _canonical(name: str, value: Any) -> Any:

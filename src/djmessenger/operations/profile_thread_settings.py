@@ -67,7 +67,7 @@ def greeting_entries(
     Raises ``InvalidField`` if the text is empty, and ``LimitExceeded`` if it is too long in a language.
     """
     languages = languages if isinstance(text, Promise) else ()
-    with _told_of(GREETING):
+    with _error_names(GREETING):
         return greeting(_by_locale(lambda: str(text), languages, default_language))
 
 
@@ -95,7 +95,7 @@ def menu_entries(
             for item in items
         ]
 
-    with _told_of(MENU):
+    with _error_names(MENU):
         return persistent_menu(_by_locale(written, languages if lazy else (), default_language))
 
 
@@ -129,12 +129,12 @@ def menu_item(entry: Any, place: int, setting: str = MENU) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _told_of(setting: str) -> Iterator[None]:
+def _error_names(setting: str) -> Iterator[None]:
     """Rename the field of an error in the block from the property of the profile to its setting."""
 
     def renamed(text: str) -> str:
-        def name(found: re.Match[str]) -> str:
-            return setting if found[1] == DEFAULT else f"{setting} ({found[1]})"
+        def name(match: re.Match[str]) -> str:
+            return setting if match[1] == DEFAULT else f"{setting} ({match[1]})"
 
         return _FIELD.sub(name, text)
 
@@ -149,13 +149,13 @@ def _told_of(setting: str) -> Iterator[None]:
 
 def _by_locale(written: Callable[[], _T], languages: Iterable[str], default_language: str) -> dict[str, _T]:
     with translation.override(default_language):
-        found = {DEFAULT: written()}
+        by_locale = {DEFAULT: written()}
     for locale, language in spoken_locales(languages):
         with translation.override(language):
             localized = written()
-        if localized != found[DEFAULT]:
-            found[locale] = localized
-    return found
+        if localized != by_locale[DEFAULT]:
+            by_locale[locale] = localized
+    return by_locale
 
 
 def spoken_locales(languages: Iterable[str]) -> Iterator[tuple[str, str]]:

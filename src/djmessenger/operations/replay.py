@@ -28,10 +28,10 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
     """
     states = REPLAYABLE if again else (Event.FAILED,)
     rows = models.Messaging.objects.filter(pk=pk, state__in=states)
-    found = rows.values_list("conversation_id", flat=True).first()
+    conversation_id = rows.values_list("conversation_id", flat=True).first()
     with transaction.atomic():
-        if found is not None:
-            models.ConversationQueue.objects.lock([found], Kind.IN)
+        if conversation_id is not None:
+            models.ConversationQueue.objects.lock([conversation_id], Kind.IN)
         row = rows.select_for_update().first()
         if row is None or not row.body:
             return None
@@ -68,13 +68,13 @@ def resend(pk: int) -> models.Reply | None:
     ``DJMInvalidValueException`` for a reply without a conversation.
     """
     rows = models.Reply.objects.filter(pk=pk, state__in=RESENDABLE)
-    found = rows.values_list("conversation_id", flat=True).first()
-    if found is None:
+    conversation_id = rows.values_list("conversation_id", flat=True).first()
+    if conversation_id is None:
         if rows.exists():
             raise DJMInvalidValueException(f"reply {pk} has no conversation, so it cannot be queued again")
         return None
     with transaction.atomic():
-        models.ConversationQueue.objects.lock([found], Kind.OUT)
+        models.ConversationQueue.objects.lock([conversation_id], Kind.OUT)
         reply = rows.select_for_update().first()
         if reply is None or not reply.data:
             return None
@@ -83,7 +83,7 @@ def resend(pk: int) -> models.Reply | None:
         reply.state = models.Reply.State.SENT if reply.mid else models.Reply.State.QUEUED
         reply.save(update_fields=["state", "error", "not_before", "mid"])
         if reply.state == models.Reply.State.QUEUED:
-            models.ConversationQueue.objects.wake([found], Kind.OUT)
+            models.ConversationQueue.objects.wake([conversation_id], Kind.OUT)
         return reply
 
 

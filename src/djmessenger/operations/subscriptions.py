@@ -70,16 +70,16 @@ def subscribed_fields(client: Client, app_id: str) -> frozenset[str]:
     Raises ``DJMInvalidConfigException`` if several apps are subscribed and ``app_id`` is empty.
     """
     listed = client.subscriptions()
-    mine = [item for item in listed if str(item.id) == app_id] if app_id else list(listed)
-    if len(mine) > 1:
+    subscriptions = [item for item in listed if str(item.id) == app_id] if app_id else list(listed)
+    if len(subscriptions) > 1:
         raise DJMInvalidConfigException(
             "Several apps are subscribed to the Page; set DJM_APP_ID to the id of this one."
         )
-    return frozenset(mine[0].subscribed_fields) if mine else frozenset()
+    return frozenset(subscriptions[0].subscribed_fields) if subscriptions else frozenset()
 
 
 def app_fields(client: Client, channel: str) -> frozenset[str] | None:
     """Return the fields of the app, read with the app's client, or None if the app has no webhook yet."""
-    wanted = "instagram" if channel == models.Page.Channel.INSTAGRAM else "page"
-    found = next((item for item in client.app_subscriptions() if item.object == wanted), None)
-    return None if found is None else frozenset(found.fields)
+    object_name = "instagram" if channel == models.Page.Channel.INSTAGRAM else "page"
+    subscription = next((item for item in client.app_subscriptions() if item.object == object_name), None)
+    return None if subscription is None else frozenset(subscription.fields)

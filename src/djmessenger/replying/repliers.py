@@ -59,10 +59,10 @@ class CommonReplier(Serializable, abc.ABC):
             raise DJMInvalidConfigException(
                 f"{type(self).__name__}.get_message returned {message!r}; it must return a dict with the message"
             )
-        told = _member(NotificationType, self.notification_type)
-        beside = {} if told is NotificationType.REGULAR else {"notification_type": told.wire}
+        notification = _member(NotificationType, self.notification_type)
+        fields = {} if notification is NotificationType.REGULAR else {"notification_type": notification.wire}
         for part in _parts(dict(message), messaging.channel):
-            body = {"messaging_type": "RESPONSE", **beside, "message": part}
+            body = {"messaging_type": "RESPONSE", **fields, "message": part}
             queue_body(messaging, body, str(self.get_reply_type()))
 
     @staticmethod
@@ -71,10 +71,10 @@ class CommonReplier(Serializable, abc.ABC):
         return render_for(psid, localized_text, add_prefix)
 
 
-def _member(enumeration: Any, given: Any) -> Any:
+def _member(enumeration: Any, value: Any) -> Any:
     """Return the member of an enumeration for its spelling in a policy."""
     try:
-        return enumeration.deserialize(given)
+        return enumeration.deserialize(value)
     except KeyError as error:
         raise DJMInvalidConfigException(str(error.args[0])) from error
 

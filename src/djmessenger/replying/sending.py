@@ -106,9 +106,9 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
 
 def render_for(psid: str, text: Words, add_prefix: bool) -> str:
     """Return a text in the language of a person, after ``DJM_BOT_PREFIX`` if ``add_prefix`` is set."""
-    known = _person.get()
-    if known is not None and known.psid == psid:
-        locale: str | None = known.locale
+    person = _person.get()
+    if person is not None and person.psid == psid:
+        locale: str | None = person.locale
     else:
         locale = _stored_locale(psid)
     locale = locale or _page_language.get()

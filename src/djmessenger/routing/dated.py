@@ -41,13 +41,13 @@ def dated_uses(policy: Policy) -> list[Use]:
     Messages that a rule holds are read completely. The code of a function is searched for messages, classes of messages
     and names of tags. Functions of the same package that it calls are searched too.
     """
-    found: dict[Use, None] = {}
+    uses: dict[Use, None] = {}
     for rule in policy.rules:
         built = rule.build()
         for item in (*built.handlers, *built.repliers):
             for what, key in _of_item(item):
-                found[Use(rule.label, what, key)] = None
-    return list(found)
+                uses[Use(rule.label, what, key)] = None
+    return list(uses)
 
 
 def _of_item(item: Any) -> Iterator[tuple[str, str]]:
@@ -72,7 +72,7 @@ def _of_functions(functions: Iterable[Any]) -> Iterator[tuple[str, str]]:
         keys, called = _of_code(function)
         yield from ((function_name(function), key) for key in sorted(keys))
         package = function.__module__.partition(".")[0]
-        waiting += [other for other in called if other.__module__.partition(".")[0] == package]
+        waiting += [callee for callee in called if callee.__module__.partition(".")[0] == package]
 
 
 def _of_code(function: FunctionType) -> tuple[set[str], list[FunctionType]]:

@@ -160,7 +160,7 @@ class Decision:
         if entry is None or id(entry) in self._broken:
             return
         captured = {**entry.captured, RULE: entry.rule.label}
-        around = {key: messaging.context.get(key, _ABSENT) for key in captured}
+        previous = {key: messaging.context.get(key, _ABSENT) for key in captured}
         messaging.context.update(captured)
         conversation = messaging.conversation
         state = copy.deepcopy(conversation.state) if swallow and conversation is not None else None
@@ -183,7 +183,7 @@ class Decision:
                 "Rule %r failed", entry.rule.label, extra={"action": "rule_failed", "rule": entry.rule.label}
             )
         finally:
-            _take_back(messaging.context, captured, around)
+            _take_back(messaging.context, captured, previous)
 
     def _run_slow_handlers(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
         for place, handler in enumerate(entry.rule.build().handlers):
@@ -221,14 +221,14 @@ class Decision:
             queue(messaging, answer, rule=rule.label, buffer=self._buffer)
 
 
-def _take_back(context: dict[str, Any], captured: Mapping[str, Any], around: Mapping[str, Any]) -> None:
+def _take_back(context: dict[str, Any], captured: Mapping[str, Any], previous: Mapping[str, Any]) -> None:
     """Remove the values that a rule captured from the context. Values that its handlers wrote stay."""
     for key, value in captured.items():
         if context.get(key, _ABSENT) is value:
-            if around[key] is _ABSENT:
+            if previous[key] is _ABSENT:
                 del context[key]
             else:
-                context[key] = around[key]
+                context[key] = previous[key]
 
 
 @contextmanager

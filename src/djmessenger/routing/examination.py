@@ -107,8 +107,8 @@ class _RuleExamination:
         name = values.get("name", "")
         types = values.get("type")
         self.name = name if isinstance(name, str) and name else str(types)[:80]
-        known = ("type", "name", "filters", "handlers", "repliers", *Rule.FLAGS, *Rule.NUMBERS)
-        yield from _unknown_keys(self.name, self.position, values, known)
+        keys = ("type", "name", "filters", "handlers", "repliers", *Rule.FLAGS, *Rule.NUMBERS)
+        yield from _unknown_keys(self.name, self.position, values, keys)
         if not isinstance(name, str):
             yield self.problem("E031", f"The name of a rule is a text, not {_kind(name)}.", ".name")
         for flag in Rule.FLAGS:
@@ -128,14 +128,14 @@ class _RuleExamination:
     def problem(self, id_: str, message: str, place: str = "", hint: str = "") -> Problem:
         return Problem(self.name, f"{self.position}{place}", message, id_, hint)
 
-    def check_types(self, given: Any) -> Iterator[Problem]:
-        listed = list(given) if isinstance(given, (list, tuple)) else [given]
-        if given is None or not listed:
+    def check_types(self, types: Any) -> Iterator[Problem]:
+        listed = list(types) if isinstance(types, (list, tuple)) else [types]
+        if types is None or not listed:
             yield self.problem(
                 "E033", "The rule has no type.", ".type", 'Write "type": "SIMPLE_TEXT", for example.'
             )
             return
-        found: list[ReceivingType] = []
+        members: list[ReceivingType] = []
         for item in listed:
             member = item if isinstance(item, ReceivingType) else None
             if isinstance(item, str):
@@ -149,8 +149,8 @@ class _RuleExamination:
                     _did_you_mean(item, ReceivingType.get_members()) or "The documentation lists them.",
                 )
             else:
-                found.append(member)
-        self.types = tuple(found)
+                members.append(member)
+        self.types = tuple(members)
 
     def check_stages(self, values: Mapping[str, Any]) -> Iterator[Problem]:
         filters: list[Any] = []
@@ -267,7 +267,7 @@ class _RuleExamination:
         if target.wrapped is not None:
             return target.wrapped, []
         try:
-            found = target.load()
+            named = target.load()
         except DJMInvalidConfigException as error:
             return None, [self.problem("E036", f"{error}.", place)]
         except Exception as error:  # noqa: BLE001 - importing a module of the project may raise anything
@@ -279,7 +279,7 @@ class _RuleExamination:
                     _similar_name(target.name),
                 )
             ]
-        problems = list(self.check_arguments(found, target.args, place))
+        problems = list(self.check_arguments(named, target.args, place))
         if problems:
             return None, problems
         try:
@@ -302,38 +302,38 @@ class _RuleExamination:
             ]
         return instance, []
 
-    def check_arguments(self, found: Any, args: Mapping[str, Any], place: str) -> Iterator[Problem]:
+    def check_arguments(self, named: Any, args: Mapping[str, Any], place: str) -> Iterator[Problem]:
         """Yield the arguments that the constructor does not take, and those that it needs and are missing."""
-        if not isinstance(found, type):
+        if not isinstance(named, type):
             return
-        if inspect.isabstract(found):
-            missing = ", ".join(sorted(getattr(found, "__abstractmethods__", ())))
+        if inspect.isabstract(named):
+            missing = ", ".join(sorted(getattr(named, "__abstractmethods__", ())))
             yield self.problem(
                 "E036",
-                f"{_dotted(found)} is abstract: {missing} is missing.",
+                f"{_dotted(named)} is abstract: {missing} is missing.",
                 place,
                 "Use the name of a subclass.",
             )
             return
         try:
-            parameters = inspect.signature(found).parameters
+            parameters = inspect.signature(named).parameters
         except (TypeError, ValueError):
             return
         if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             return
         keys = {
-            (found.json_key(name) if issubclass(found, Serializable) else name): parameter
+            (named.json_key(name) if issubclass(named, Serializable) else name): parameter
             for name, parameter in parameters.items()
-            if parameter.kind is not parameter.VAR_POSITIONAL or issubclass(found, Serializable)
+            if parameter.kind is not parameter.VAR_POSITIONAL or issubclass(named, Serializable)
         }
         for key in args:
             if key in keys or (
-                issubclass(found, Serializable) and (key in found.custom_obj_map or hasattr(found, str(key)))
+                issubclass(named, Serializable) and (key in named.custom_obj_map or hasattr(named, str(key)))
             ):
                 continue
             yield self.problem(
                 "E037",
-                f"{_dotted(found)} takes no argument {_shown(key)}.",
+                f"{_dotted(named)} takes no argument {_shown(key)}.",
                 place,
                 _did_you_mean(key, keys)
                 or (f"It takes {', '.join(keys)}." if keys else "It takes no arguments."),
@@ -342,7 +342,7 @@ class _RuleExamination:
             if parameter.kind is parameter.VAR_POSITIONAL or parameter.default is not parameter.empty:
                 continue
             if key not in args:
-                yield self.problem("E037", f"{_dotted(found)} needs the argument {key!r}.", place)
+                yield self.problem("E037", f"{_dotted(named)} needs the argument {key!r}.", place)
 
     def check_functions(self, filters: Sequence[Any], runs: Sequence[tuple[str, Any]]) -> Iterator[Problem]:
         """Yield the functions that cannot be called as a filter, handler or replier."""
@@ -396,9 +396,9 @@ def _rehearse(instance: Any) -> None:
         return
     if not type(instance).get_message.__module__.startswith("djmessenger."):
         return
-    nobody = Messaging(Sender(""), Recipient(""))
-    with use_language_of(models.FBUserProfile(psid=nobody.get_psid())):
-        instance.get_message(nobody)
+    event = Messaging(Sender(""), Recipient(""))
+    with use_language_of(models.FBUserProfile(psid=event.get_psid())):
+        instance.get_message(event)
 
 
 def _leaves(item: BaseFilter) -> Iterator[BaseFilter]:
@@ -421,7 +421,7 @@ def _captures(item: BaseFilter) -> frozenset[str]:
     if isinstance(item, SimpleTextRegexFilter) and item.regex is not None:
         with contextlib.suppress(regex.error):
             return frozenset(["match", "groups", *regex.compile(item.regex).groupindex])
-    if isinstance(item, TappedFilter) and not any(isinstance(given, str) for given in item.payloads):
+    if isinstance(item, TappedFilter) and not any(isinstance(payload, str) for payload in item.payloads):
         return frozenset(["payload"] if item.payloads else [])
     return frozenset()
 
@@ -443,31 +443,31 @@ def _unknown_keys(
 
 def _similar_name(dotted: str) -> str:
     """Return a hint for a dotted name that is wrong, from the classes that are loaded."""
-    known = {
-        found.__name__: f"{'.'.join(found.__module__.split('.')[:2])}.{found.__name__}"
+    paths = {
+        cls.__name__: f"{'.'.join(cls.__module__.split('.')[:2])}.{cls.__name__}"
         for wrapper in _WRAPPERS.values()
-        for found in _subclasses(wrapper.BASE_CLASS)
-        if found.__module__.startswith("djmessenger.") and not found.__name__.startswith("_")
+        for cls in _subclasses(wrapper.BASE_CLASS)
+        if cls.__module__.startswith("djmessenger.") and not cls.__name__.startswith("_")
     }
-    close = difflib.get_close_matches(dotted.rpartition(".")[2][:120], known, n=1, cutoff=0.7)
-    if close:
-        return f"Did you mean {known[close[0]]}?"
+    matches = difflib.get_close_matches(dotted.rpartition(".")[2][:120], paths, n=1, cutoff=0.7)
+    if matches:
+        return f"Did you mean {paths[matches[0]]}?"
     return "Write the full dotted name, such as djmessenger.filtering.ThumbUpFilter."
 
 
 def _subclasses(base: type[Any]) -> Iterator[type[Any]]:
-    for found in base.__subclasses__():
-        yield found
-        yield from _subclasses(found)
+    for subclass in base.__subclasses__():
+        yield subclass
+        yield from _subclasses(subclass)
 
 
-def _did_you_mean(given: Any, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(str(given)[:120], list(known), n=1)
-    return f"Did you mean {close[0]}?" if close else ""
+def _did_you_mean(text: Any, names: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(str(text)[:120], list(names), n=1)
+    return f"Did you mean {matches[0]}?" if matches else ""
 
 
-def _dotted(found: type) -> str:
-    return f"{found.__module__}.{found.__qualname__}"
+def _dotted(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 _REPR = reprlib.Repr()

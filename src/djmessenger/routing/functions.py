@@ -104,9 +104,9 @@ def signature_problems(
             f"Write def {getattr(function, '__name__', 'answer')}(event):",
         )
         return
-    missing = sorted(call.required - captured)
-    if call.unfillable or (missing and not is_open):
-        parameters = ", ".join([*call.unfillable, *missing])
+    uncaptured = sorted(call.required - captured)
+    if call.unfillable or (uncaptured and not is_open):
+        parameters = ", ".join([*call.unfillable, *uncaptured])
         yield (
             "E040",
             f"{name} has the parameters {parameters}, which no filter of its rule captures.",

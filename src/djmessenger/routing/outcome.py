@@ -149,16 +149,16 @@ class Outcome:
     def summary(self) -> str:
         """Return one line about the outcome that contains no text of the person."""
         if self.refused and self.default is not None:
-            what = f"refused by {self.default.name!r} ({self.default.refusal})"
+            result = f"refused by {self.default.name!r} ({self.default.refusal})"
         elif self.applied:
-            what = ("fallback " if self.fell_back else "") + ", ".join(map(repr, self.applied))
+            result = ("fallback " if self.fell_back else "") + ", ".join(map(repr, self.applied))
             if self.stopped_by:
-                what += ", which stops"
+                result += ", which stops"
         else:
-            what = "no rule handled it" if self.unhandled else "no rule applied"
+            result = "no rule handled it" if self.unhandled else "no rule applied"
         failed = f", {len(self.errors)} failed" if self.errors else ""
         return (
-            f"{self.type}: {what}; {len(self.rules)} checked, {self.skipped} skipped, "
+            f"{self.type}: {result}; {len(self.rules)} checked, {self.skipped} skipped, "
             f"{self.messages} messages{failed}, {self.seconds * 1000:.1f} ms"
         )
 
@@ -186,15 +186,15 @@ class Outcome:
 def suggest(messaging: Messaging, *, with_text: bool) -> str:
     """Return the source of a rule for an event. It contains the person's text or payload only ``with_text``."""
     kind = messaging.type
-    said = ""
+    text = ""
     if kind in TAPS:
-        said = messaging.payload if with_text else ""
-        imported, argument = "tapped", (_quoted(said) if messaging.payload else "")
+        text = messaging.payload if with_text else ""
+        imported, argument = "tapped", (_quoted(text) if messaging.payload else "")
     elif kind is ReceivingType.SIMPLE_TEXT:
-        said = messaging.text if with_text else ""
-        imported, argument = "text", _quoted(said)
-        if len(said) > _SHOWN:
-            imported, argument = "pattern", _quoted(f"^{re.escape(said[:_SHOWN])}")
+        text = messaging.text if with_text else ""
+        imported, argument = "text", _quoted(text)
+        if len(text) > _SHOWN:
+            imported, argument = "pattern", _quoted(f"^{re.escape(text[:_SHOWN])}")
     elif kind in _CONDITIONS:
         imported, argument = _CONDITIONS[kind], ""
     else:
@@ -202,7 +202,7 @@ def suggest(messaging: Messaging, *, with_text: bool) -> str:
     return (
         f"from djmessenger.rules import rule, {imported}\n\n\n"
         f"@rule({imported}({argument}))\n"
-        f"def {_function_name(said or kind.name)}(event):\n"
+        f"def {_function_name(text or kind.name)}(event):\n"
         f'    return "..."\n'
     )
 
@@ -220,15 +220,15 @@ _SHOWN = 60
 _TAKEN = {"rule", "text", "pattern", "tapped", "on", *_CONDITIONS.values()}
 
 
-def _quoted(said: str) -> str:
-    if not said:
+def _quoted(text: str) -> str:
+    if not text:
         return '"..."'
     # JSON escapes are valid in Python, except for characters beyond 16 bits, which ensure_ascii=False does not escape.
-    return json.dumps(said, ensure_ascii=False) if said.isprintable() else ascii(said)
+    return json.dumps(text, ensure_ascii=False) if text.isprintable() else ascii(text)
 
 
-def _function_name(said: str) -> str:
-    name = "_".join(re.findall(r"[a-z0-9]+", said.lower())[:5])[:40].strip("_")
+def _function_name(text: str) -> str:
+    name = "_".join(re.findall(r"[a-z0-9]+", text.lower())[:5])[:40].strip("_")
     if not name.isidentifier() or keyword.iskeyword(name) or name in _TAKEN:
         return f"answer_{name}".rstrip("_")
     return name

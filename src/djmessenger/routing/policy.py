@@ -140,8 +140,8 @@ class Policy(Serializable):
 
     def get_rules(self, rtype: ReceivingType | str) -> list[Rule]:
         """Return the rules for a receiving type, in order."""
-        wanted = ReceivingType.value_of(rtype) if isinstance(rtype, str) else rtype
-        return [rule for rule in self.rules if _is_for(rule, wanted)]
+        kind = ReceivingType.value_of(rtype) if isinstance(rtype, str) else rtype
+        return [rule for rule in self.rules if _is_for(rule, kind)]
 
     def apply(self, messaging: Messaging) -> None:
         """Run the policy on one event."""
@@ -160,18 +160,18 @@ class Policy(Serializable):
         started = perf_counter()
         built = self._table()
         kind = messaging.type
-        quiet = messaging.is_standby or kind is ReceivingType.ECHO or kind is ReceivingType.STANDBY
+        is_quiet = messaging.is_standby or kind is ReceivingType.ECHO or kind is ReceivingType.STANDBY
         outcome = Outcome(type=kind.name, authored=messaging.authored)
         default: Applied | None = None
         applied: list[Applied] = []
-        if built.default is not None and not quiet:
+        if built.default is not None and not is_quiet:
             default = self._ask(built.default, messaging)
             outcome.default = default.trace
             outcome.refused = not default.trace.applied
         if not outcome.refused:
-            answerable = messaging.authored and not quiet
-            self._ask_rules(self._index(kind, with_any=answerable), messaging, outcome, applied)
-            if not applied and answerable:
+            is_answerable = messaging.authored and not is_quiet
+            self._ask_rules(self._index(kind, with_any=is_answerable), messaging, outcome, applied)
+            if not applied and is_answerable:
                 fallbacks = self._index(ReceivingType.FALLBACK, with_any=False)
                 outcome.fell_back = bool(fallbacks.rules)
                 self._ask_rules(fallbacks, messaging, outcome, applied)
@@ -185,15 +185,15 @@ class Policy(Serializable):
     def _index(self, kind: ReceivingType, *, with_any: bool) -> RuleIndex:
         """Return the index of the rules of a type; ``with_any`` includes the rules of type ANY."""
         by_type = self._table().by_type
-        found = by_type.get((kind, with_any))
-        if found is None:
+        index = by_type.get((kind, with_any))
+        if index is None:
             rules = [
                 rule
                 for rule in self.rules
                 if _is_for(rule, kind) or (with_any and _is_for(rule, ReceivingType.ANY))
             ]
-            found = by_type.setdefault((kind, with_any), RuleIndex(rules))
-        return found
+            index = by_type.setdefault((kind, with_any), RuleIndex(rules))
+        return index
 
     def _ask_rules(
         self, index: RuleIndex, messaging: Messaging, outcome: Outcome, applied: list[Applied]

@@ -77,13 +77,13 @@ class Rule(Serializable):
 
     def get_receiving_types(self) -> tuple[ReceivingType, ...]:
         """Return all receiving types of the rule. Raises ``DJMInvalidConfigException`` if one does not exist."""
-        given = self.type if isinstance(self.type, list) else [self.type]
-        for item in given:
+        types = self.type if isinstance(self.type, list) else [self.type]
+        for item in types:
             if not isinstance(item, ReceivingType):
                 raise DJMInvalidConfigException(f"rule {self.name!r}: there is no receiving type {item!r}")
-        if not given:
+        if not types:
             raise DJMInvalidConfigException(f"rule {self.name!r} has no receiving type")
-        return tuple(given)
+        return tuple(types)
 
     def get_filter_wrappers(self) -> list[TargetFilterClass]:
         """Return the wrappers of the filters."""
@@ -136,25 +136,25 @@ class Rule(Serializable):
 
     @property
     def type_text(self) -> str:
-        given = self.type if isinstance(self.type, list) else [self.type]
-        return "/".join(str(item) for item in given)
+        types = self.type if isinstance(self.type, list) else [self.type]
+        return "/".join(str(item) for item in types)
 
 
-def _as_types(given: Any) -> Any:
+def _as_types(names: Any) -> Any:
     """Return the receiving types of their names. An unknown name stays a text, so that ``examine`` reports it."""
-    if isinstance(given, (list, tuple, set, frozenset)):
-        found = [_as_type(item) for item in given]
-        return found[0] if len(found) == 1 else found
-    return _as_type(given)
+    if isinstance(names, (list, tuple, set, frozenset)):
+        types = [_as_type(item) for item in names]
+        return types[0] if len(types) == 1 else types
+    return _as_type(names)
 
 
-def _as_type(given: Any) -> Any:
-    if isinstance(given, str):
+def _as_type(name: Any) -> Any:
+    if isinstance(name, str):
         try:
-            return ReceivingType.value_of(given)
+            return ReceivingType.value_of(name)
         except KeyError:
-            return given
-    return given
+            return name
+    return name
 
 
 def _wrapped(wrapper: Any, item: Any) -> Any:
@@ -167,5 +167,5 @@ def _wrapped(wrapper: Any, item: Any) -> Any:
 
 def _literals(filters: Iterable[Any]) -> frozenset[str] | None:
     """Return the smallest set of texts and payloads of which the rule needs one, None if no filter has one."""
-    known = [found for found in (item.literals() for item in filters) if found is not None]
-    return min(known, key=len, default=None)
+    sets = [literals for literals in (item.literals() for item in filters) if literals is not None]
+    return min(sets, key=len, default=None)

@@ -60,38 +60,38 @@ class TargetClass(Serializable):
         Raises ``ImportError``, ``AttributeError`` or ``ValueError`` if the name does not exist, and
         ``DJMInvalidConfigException`` if it is neither.
         """
-        found: Any = load_class(self.name)
-        if isinstance(found, type):
-            if self.BASE_CLASS is not None and not issubclass(found, self.BASE_CLASS):
+        named: Any = load_class(self.name)
+        if isinstance(named, type):
+            if self.BASE_CLASS is not None and not issubclass(named, self.BASE_CLASS):
                 raise DJMInvalidConfigException(
-                    f"{self.name} is no subclass of {_dotted(self.BASE_CLASS)}{_family(found)}"
+                    f"{self.name} is no subclass of {_dotted(self.BASE_CLASS)}{_family(named)}"
                 )
-            return found
-        if callable(found) and self.FUNCTION_CLASS is not None:
-            return found
+            return named
+        if callable(named) and self.FUNCTION_CLASS is not None:
+            return named
         raise DJMInvalidConfigException(
-            f"{self.name} is {type(found).__name__}, neither a class nor a function"
+            f"{self.name} is {type(named).__name__}, neither a class nor a function"
         )
 
     def get_class(self) -> Any:
         """Return the class of the instance; for a function, the class that wraps it."""
         if self._wrapped is not None:
             return type(self._wrapped)
-        found = self.load()
-        return found if isinstance(found, type) else self.FUNCTION_CLASS
+        named = self.load()
+        return named if isinstance(named, type) else self.FUNCTION_CLASS
 
     def get_instance(self) -> Any:
         """Return the wrapped instance, otherwise a new instance of the named class."""
         if self._wrapped is not None:
             return self._wrapped
-        found = self.load()
-        if not isinstance(found, type):
+        named = self.load()
+        if not isinstance(named, type):
             if self.args:
                 raise DJMInvalidConfigException(f"{self.name} is a function, which takes no args")
-            return self.FUNCTION_CLASS(found)
-        if issubclass(found, Serializable):
-            return found.deserialize(self.args)
-        return found(**self.args)
+            return self.FUNCTION_CLASS(named)
+        if issubclass(named, Serializable):
+            return named.deserialize(self.args)
+        return named(**self.args)
 
     def json_unordered(self) -> dict[str, Any]:
         """Return the JSON-ready dict, without ``args`` if there are no arguments."""
@@ -179,10 +179,10 @@ def _dotted(cls: type) -> str:
     return f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _family(found: type) -> str:
+def _family(cls: type) -> str:
     """Return the part of a message that names the right stage for a class, or an empty text."""
     for base, stage in ((BaseFilter, "filters"), (BaseHandler, "handlers"), (CommonReplier, "repliers")):
-        if issubclass(found, base):
+        if issubclass(cls, base):
             return f'; it belongs under "{stage}"'
     return ""
 

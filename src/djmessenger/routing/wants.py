@@ -23,9 +23,9 @@ def wanted_types(policy: Policy) -> frozenset[ReceivingType]:
 def _types_of(rule: Rule) -> Iterator[ReceivingType]:
     types = frozenset(rule.get_receiving_types())
     filters = rule.build().filters
-    passing = [found for found in (item.types() for item in filters) if found is not None]
+    passing = [kinds for kinds in (item.types() for item in filters) if kinds is not None]
     for kind in types - _RULES_ONLY:
-        if all(kind in found for found in passing):
+        if all(kind in kinds for kinds in passing):
             yield kind
     if types & {ReceivingType.FALLBACK, ReceivingType.ANY} and passing:
         yield from (kind for kind in frozenset.intersection(*passing) if kind.authored)

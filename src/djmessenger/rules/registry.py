@@ -83,8 +83,10 @@ def rule(
     * ``timeout``: seconds that one try of a slow rule may take.
     * ``tries``: number of tries of a slow rule, instead of ``DJM_TRIES``.
     """
-    own = {"gather": gather, "timeout": timeout, "tries": tries}
-    return _decorate("rule", filter, name=name, types=types, slow=slow, typing=typing, stop=stop, **own)
+    slow_options = {"gather": gather, "timeout": timeout, "tries": tries}
+    return _decorate(
+        "rule", filter, name=name, types=types, slow=slow, typing=typing, stop=stop, **slow_options
+    )
 
 
 def fallback(
@@ -99,9 +101,11 @@ def fallback(
     tries: int | None = None,
 ) -> Callable[[F], F]:
     """Register the decorated function as a rule for authored events to which no other rule applied."""
-    own = {"gather": gather, "timeout": timeout, "tries": tries}
+    slow_options = {"gather": gather, "timeout": timeout, "tries": tries}
     kind = ReceivingType.FALLBACK
-    return _decorate("fallback", filter, name=name, types=kind, slow=slow, typing=typing, stop=stop, **own)
+    return _decorate(
+        "fallback", filter, name=name, types=kind, slow=slow, typing=typing, stop=stop, **slow_options
+    )
 
 
 def default(
@@ -170,7 +174,7 @@ def _decorate(
     slow: bool,
     typing: bool,
     stop: bool,
-    **own: Any,
+    **slow_options: Any,
 ) -> Callable[[F], F]:
     frame = sys._getframe(2)
     decorator = _Decorator(frame.f_globals.get("__name__", ""), frame.f_lineno, kind, condition)
@@ -185,30 +189,30 @@ def _decorate(
         _entries.append(entry)
         target: Any = function
         if not callable(target) or isinstance(target, type):
-            what = f"@{kind}(...) belongs on a function, not on {target!r}."
-            entry.misuse = Problem(label, position, what, "E040")
+            message = f"@{kind}(...) belongs on a function, not on {target!r}."
+            entry.misuse = Problem(label, position, message, "E040")
             return function
         try:
             item = as_filter(condition)
         except NotAFilter as error:
             entry.misuse = Problem(label, position, f"{error}", "E042", error.hint)
             return function
-        chosen = types
-        if chosen is None:
+        kinds = types
+        if kinds is None:
             passes = item.types() if item is not None else None
-            chosen = ReceivingType.ANY if passes is None else sorted(passes, key=str)
+            kinds = ReceivingType.ANY if passes is None else sorted(passes, key=str)
         handlers = [TargetHandlerClass.wrap(FunctionHandler(function, slow=slow))]
         if kind == "default":
             handlers = [*map(TargetHandlerClass, STANDARD_HANDLERS), *handlers]
         entry.rule = Rule(
-            [chosen] if isinstance(chosen, str) else chosen,
+            [kinds] if isinstance(kinds, str) else kinds,
             label,
             filters=[] if item is None else [TargetFilterClass.wrap(item)],
             handlers=handlers,
             slow=slow and kind != "default",
             stop=stop,
             typing=typing,
-            **own,
+            **slow_options,
         )
         return function
 
@@ -308,19 +312,19 @@ def _messengers(apps: Iterable[Named | str]) -> list[str]:
 
 
 def _of_apps(apps: Iterable[Named | str]) -> list[_Entry]:
-    found: list[_Entry] = []
+    entries: list[_Entry] = []
     for messenger in _messengers(apps):
-        found += _expand(
+        entries += _expand(
             entry
             for entry in _entries
             if entry.module == messenger or entry.module.startswith(f"{messenger}.")
         )
-    return found
+    return entries
 
 
 def _of_modules(modules: Iterable[ModuleType | str]) -> list[_Entry]:
     names = [_module_name(module) for module in modules]
-    return [found for name in names for found in _expand(item for item in _entries if item.module == name)]
+    return [entry for name in names for entry in _expand(item for item in _entries if item.module == name)]
 
 
 def _expand(entries: Iterable[_Entry], seen: frozenset[str] = frozenset()) -> Iterator[_Entry]:
@@ -335,16 +339,16 @@ def _expand(entries: Iterable[_Entry], seen: frozenset[str] = frozenset()) -> It
 
 def _rules(entries: Iterable[_Entry]) -> list[tuple[str, Any]]:
     """Return position and rule of each entry, with a DEFAULT rule in front if none is declared."""
-    found = [(entry.position, entry.rule) for entry in entries if entry.rule is not None]
-    if any(_is_default(item) for _, item in found):
-        return found
+    placed = [(entry.position, entry.rule) for entry in entries if entry.rule is not None]
+    if any(_is_default(item) for _, item in placed):
+        return placed
     handlers = [TargetHandlerClass(name) for name in STANDARD_HANDLERS]
-    return [("rules", Rule(ReceivingType.DEFAULT, "default", handlers=handlers)), *found]
+    return [("rules", Rule(ReceivingType.DEFAULT, "default", handlers=handlers)), *placed]
 
 
 def _is_default(item: Any) -> bool:
-    given = item.get("type") if isinstance(item, Mapping) else getattr(item, "type", None)
-    return any(str(kind) == "DEFAULT" for kind in (given if isinstance(given, (list, tuple)) else [given]))
+    types = item.get("type") if isinstance(item, Mapping) else getattr(item, "type", None)
+    return any(str(kind) == "DEFAULT" for kind in (types if isinstance(types, (list, tuple)) else [types]))
 
 
 def _problems(entries: Iterable[_Entry]) -> list[Problem]:
@@ -367,14 +371,14 @@ def _policy(entries: Iterable[_Entry], unused: Iterable[Problem]) -> Policy:
 def _unused(modules: Iterable[str]) -> list[Problem]:
     """Return a mistake for each decorator that decorates no function, mostly because its parentheses are missing."""
     names = frozenset(modules)
-    found = []
+    mistakes = []
     for decorator in _decorators:
         inside = decorator.module in names or any(decorator.module.startswith(f"{name}.") for name in names)
         if decorator.is_used or not inside:
             continue
         first = decorator.first
         name = getattr(first, "__name__", "") if inspect.isfunction(first) else ""
-        what = (
+        message = (
             f"@{decorator.kind} is written without parentheses above {name}."
             if name
             else (f"{decorator.kind}(...) decorates no function.")
@@ -384,17 +388,17 @@ def _unused(modules: Iterable[str]) -> list[Problem]:
             if decorator.kind != "rule"
             else "Write @rule(text(...)), for example."
         )
-        found.append(Problem(name, f"{decorator.module}:{decorator.line}", what, "E043", hint))
-    return found
+        mistakes.append(Problem(name, f"{decorator.module}:{decorator.line}", message, "E043", hint))
+    return mistakes
 
 
-def _left_out(apps: Iterable[Named | str], taken: Iterable[_Entry]) -> list[Problem]:
+def _left_out(apps: Iterable[Named | str], entries: Iterable[_Entry]) -> list[Problem]:
     """Return a warning for each module of an app whose rules are in no policy, because nothing includes them."""
     names = {app if isinstance(app, str) else app.name for app in apps}
-    known = {id(entry) for entry in taken}
+    included = {id(entry) for entry in entries}
     modules: dict[str, int] = {}
     for entry in _entries:
-        if id(entry) in known or entry.included or entry.module.endswith(".messenger"):
+        if id(entry) in included or entry.included or entry.module.endswith(".messenger"):
             # The messenger.py of an app that is not installed is left out on purpose.
             continue
         if any(entry.module.startswith(f"{name}.") for name in names):

@@ -18,12 +18,12 @@ from djmessenger.management import verbs
 @functools.cache
 def known_verbs() -> Mapping[str, ModuleType]:
     """Return the modules of ``djmessenger.management.verbs`` by the name on the command line."""
-    found = sorted(
+    names = sorted(
         name for _finder, name, is_package in pkgutil.iter_modules(verbs.__path__) if not is_package
     )
     return {
         name.replace("_", "-"): importlib.import_module(f"{verbs.__name__}.{name}")
-        for name in found
+        for name in names
         if not name.startswith("_")
     }
 

@@ -32,7 +32,7 @@ def add_arguments(parser: CommandParser) -> None:
 def handle(
     command: BaseCommand, *, psids: list[str], dry_run: bool, user: str | None, **options: Any
 ) -> None:
-    who = find_user(user)
+    staff = find_user(user)
     for psid in psids:
         if not (psid.isascii() and psid.isdigit()):
             raise CommandError("A page-scoped id is digits only.")
@@ -51,5 +51,10 @@ def handle(
             logger.info(
                 "erased: person %s",
                 hidden(psid),
-                extra={"action": "erased", "person": hidden(psid), "by": who.pk if who else None, **erased},
+                extra={
+                    "action": "erased",
+                    "person": hidden(psid),
+                    "by": staff.pk if staff else None,
+                    **erased,
+                },
             )

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger.management.targets import add_page_arguments, chosen, told
+from djmessenger.management.targets import add_page_arguments, chosen, command_errors
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations.profile_plan import PageProfile, Plan
@@ -44,7 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def handle(command: BaseCommand, **options: Any) -> int:
-    with told():
+    with command_errors():
         act = _ACTIONS[options["action"]]
         page_ids = chosen(options, more=map(str, profile.declared()[declaration.PAGES]))
         if options["action"] == "pull" and len(page_ids) > 1:
@@ -69,8 +69,8 @@ class _Run:
         self.command.stdout.write(line)
 
     def wanted(self) -> dict[str, Any]:
-        found = profile.wanted(self.page.page_id, self.page.platform)
-        return {name: value for name, value in found.items() if not self.only or name in self.only}
+        properties = profile.wanted(self.page.page_id, self.page.platform)
+        return {name: value for name, value in properties.items() if not self.only or name in self.only}
 
     def show(self, plan: Plan | None, nothing: str = NOTHING) -> None:
         self.say(f"Page {self.page.page_id}: {_count(plan) if plan else nothing}")
@@ -115,9 +115,9 @@ def _carry_out(run: _Run, plan: Plan, work: Callable[..., None]) -> bool:
 
 
 def _pull(run: _Run) -> bool:
-    found = declaration.of_profile(run.page.read())
-    found = {name: value for name, value in found.items() if not run.only or name in run.only}
-    text = f"{json.dumps(found, indent=2)}\n" if run.options["json"] else declaration.to_toml(found)
+    properties = declaration.of_profile(run.page.read())
+    properties = {name: value for name, value in properties.items() if not run.only or name in run.only}
+    text = f"{json.dumps(properties, indent=2)}\n" if run.options["json"] else declaration.to_toml(properties)
     output = run.options["output"]
     if output is None:
         run.command.stdout.write(text, ending="")

@@ -97,22 +97,22 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | None:
-    who = find_user(user)
+    staff = find_user(user)
     if not options["ids"] and not any(options[name] for name in ("since", "until", "state", "type")):
         raise CommandError("Select the rows to replay: by ids, or by --since, --until, --state or --type.")
     kind = _kind(options)
     rows = _chosen(kind, options)
     if options["limit"] is not None:
         rows = rows[: max(0, options["limit"])]
-    chosen = list(rows.values_list("pk", flat=True))
+    ids = list(rows.values_list("pk", flat=True))
     if options["dry_run"]:
-        for pk in chosen:
+        for pk in ids:
             command.stdout.write(kind.say(kind.rows.get(pk=pk)))
-        command.stdout.write(f"{len(chosen)} would be replayed.")
+        command.stdout.write(f"{len(ids)} would be replayed.")
     else:
-        done = sum(_replay(pk, options, who) for pk in _paced(chosen, options["rate"]))
+        done = sum(_replay(pk, options, staff) for pk in _paced(ids, options["rate"]))
         command.stdout.write(f"{done} replayed.")
-    missing = sorted(set(options["ids"]) - set(chosen))
+    missing = sorted(set(options["ids"]) - set(ids))
     if missing and options["limit"] is None:
         command.stderr.write(
             f"Not found, or not in a state that can be replayed: {', '.join(map(str, missing))}"
@@ -147,14 +147,14 @@ def _chosen(kind: Kind, options: dict[str, Any]) -> QuerySet[Any]:
     return rows
 
 
-def _paced(chosen: list[int], rate: float | None) -> Iterator[int]:
-    for number, pk in enumerate(chosen):
+def _paced(ids: list[int], rate: float | None) -> Iterator[int]:
+    for number, pk in enumerate(ids):
         if rate and number:
             pause(1 / rate)
         yield pk
 
 
-def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
+def _replay(pk: int, options: dict[str, Any], staff: Any) -> bool:
     """Put one row back into its waiting state, in a transaction of its own, and wake a driver.
 
     Returns False if the row is not in a replayable state any more.
@@ -169,6 +169,6 @@ def _replay(pk: int, options: dict[str, Any], who: Any) -> bool:
     if row is None:
         return False
     failpoint("replay_between_rows")
-    note("resent" if options["replies"] else "replayed", row, who)
+    note("resent" if options["replies"] else "replayed", row, staff)
     bot.wake(row)
     return True

@@ -51,19 +51,19 @@ def add_arguments(parser: CommandParser) -> None:
 
 def handle(command: BaseCommand, **options: Any) -> int | None:
     status = read_status(options["hours"])
-    passed = [
-        f"{name.replace('_', ' ')} is {_plain(found)}, over {_plain(limit)}"
+    exceeded = [
+        f"{name.replace('_', ' ')} is {_plain(value)}, over {_plain(limit)}"
         for name in THRESHOLDS
-        if (limit := options[f"max_{name}"]) is not None and (found := value_of(status, name)) > limit
+        if (limit := options[f"max_{name}"]) is not None and (value := value_of(status, name)) > limit
     ]
     if options["json"]:
-        command.stdout.write(json.dumps({**status.json(), "passed": passed}, ensure_ascii=False))
+        command.stdout.write(json.dumps({**status.json(), "passed": exceeded}, ensure_ascii=False))
     else:
         for line in _lines(status):
             command.stdout.write(line)
-        for line in passed:
+        for line in exceeded:
             command.stdout.write(f"TOO MUCH: {line}")
-    return PASSED if passed else None
+    return PASSED if exceeded else None
 
 
 def value_of(status: Status, name: str) -> float:

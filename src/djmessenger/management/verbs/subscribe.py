@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger import bot, models
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.management.targets import add_page_arguments, chosen, told
+from djmessenger.management.targets import add_page_arguments, chosen, command_errors
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import subscriptions
 
@@ -31,7 +31,7 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def handle(command: BaseCommand, **options: Any) -> int:
-    with told():
+    with command_errors():
         differs = False
         for page in map(profile.page_of, chosen(options)):
             if options["list"]:
@@ -46,26 +46,26 @@ def _one(command: BaseCommand, page: models.Page, *, check: bool) -> bool:
     """Compare the fields of a Page, write them unless ``check`` is set, and return whether a difference remains."""
     client = bot.get_client(page)
     name = f"Page {page.page_id or client.page_id}"
-    found = subscriptions.Comparison(
+    comparison = subscriptions.Comparison(
         subscriptions.wanted_fields(page), subscriptions.subscribed_fields(client, page.get_app_id())
     )
-    for field in found.missing:
+    for field in comparison.missing:
         command.stdout.write(f"  + {field}")
-    for field in found.superfluous:
+    for field in comparison.superfluous:
         command.stdout.write(f"  - {field}")
-    if found.agrees:
-        command.stdout.write(f"{name}: subscribed to {len(found.wanted)} fields, as the rules need")
+    if comparison.agrees:
+        command.stdout.write(f"{name}: subscribed to {len(comparison.wanted)} fields, as the rules need")
     elif check:
         command.stdout.write(f"{name}: the fields differ; manage.py djmessenger subscribe sets them")
     else:
-        client.subscribe(sorted(found.wanted))
-        command.stdout.write(f"{name}: subscribed to {len(found.wanted)} fields")
-    missing = _missing_at_the_app(page, found.wanted)
+        client.subscribe(sorted(comparison.wanted))
+        command.stdout.write(f"{name}: subscribed to {len(comparison.wanted)} fields")
+    missing = _missing_at_the_app(page, comparison.wanted)
     if missing:
         command.stdout.write(
             f"{name}: the app itself lacks {', '.join(missing)}; tick them in the App Dashboard (Messenger, Webhooks)"
         )
-    return bool(missing) or (check and not found.agrees)
+    return bool(missing) or (check and not comparison.agrees)
 
 
 def _missing_at_the_app(page: models.Page, wanted: frozenset[str]) -> list[str]:

@@ -71,16 +71,16 @@ def _set(command: BaseCommand, page_id: str) -> None:
 
 def _list(command: BaseCommand) -> int | None:
     pages = {page.page_id: page for page in [*all_pages(), *models.Page.objects.all()]}
-    broken = False
+    is_unreadable = False
     for page_id, page in sorted(pages.items()):
         try:
-            where = _state(page)
+            state = _state(page)
         except DJMException as error:
-            where, broken = str(error), True
-        command.stdout.write(f"{page_id}  {page.configured('channel')}  {where}")
+            state, is_unreadable = str(error), True
+        command.stdout.write(f"{page_id}  {page.configured('channel')}  {state}")
     if not pages:
         command.stdout.write("There is no Page in the settings or the database yet.")
-    return 1 if broken else None
+    return 1 if is_unreadable else None
 
 
 def _state(page: models.Page) -> str:

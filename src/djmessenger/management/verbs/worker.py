@@ -62,12 +62,12 @@ def _work(threads: int, slow_threads: int, senders: int) -> int:
     """Run a worker in this process until a signal stops it, and return the exit code."""
     worker = Worker(bot.get_engine, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
     bot.use_dispatcher(OwnThreads(worker))
-    asked = 0
+    signals = 0
 
     def stop(number: int, frame: Any) -> None:
-        nonlocal asked
-        asked += 1
-        if asked > 1:
+        nonlocal signals
+        signals += 1
+        if signals > 1:
             os._exit(1)
         worker.stop_soon()
         signal.alarm(GRACE)
