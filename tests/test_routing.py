@@ -845,7 +845,7 @@ class TestProblems:
                 a_rule(repliers=[{"name": f"{THIS}.NothingToTap", "args": SOME_TEXT}]),
                 "E037",
                 ".repliers[0]",
-                "nothing",
+                "no choices",
             ),
             (
                 a_rule(repliers=[{"name": f"{THIS}.ElevenReplies", "args": SOME_TEXT}]),
