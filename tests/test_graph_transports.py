@@ -298,6 +298,17 @@ def test_after_the_first_byte_the_fate_is_unknown(
     pickle.dumps(raised.value)
 
 
+def test_a_write_that_fails_leaves_the_fate_unknown(
+    transport: PooledTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: object, data: object) -> None:
+        raise TimeoutError("some of the bytes may have left")
+
+    monkeypatch.setattr(transports.HTTPConnection, "send", fail)
+    with serving(repeat(answer(b"{}"))) as server, pytest.raises(UnknownFate):
+        transport.send(request(server.url))
+
+
 def test_an_answer_cut_off_in_its_headers_is_no_success(
     transport: PooledTransport, caplog: pytest.LogCaptureFixture
 ) -> None:

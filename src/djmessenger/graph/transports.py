@@ -35,8 +35,8 @@ MAX_ANSWER = 8 * 1024 * 1024
 IDLE = 30.0
 """Seconds after which an idle connection is not used again.
 
-The other end may close an older connection at that moment. A request written then has an unknown fate.
-Test: ``test_an_idle_connection_is_not_trusted_for_long``.
+The other end may close an older connection at that moment. A request written then has an unknown fate
+(test_an_idle_connection_is_not_trusted_for_long).
 """
 
 CHUNK = 64 * 1024
@@ -137,6 +137,7 @@ class _Timed(HTTPConnection):
         deadline = _call_deadline.get()
         self.sock.settimeout(deadline.seconds_left())
         # Before the write: a send that fails halfway may have delivered the request, so its fate is unknown.
+        # Test: tests/test_graph_transports.py, test_a_write_that_fails_leaves_the_fate_unknown.
         deadline.started = True
         self._last_used = clock.seconds()
         super().send(data)
@@ -191,7 +192,7 @@ class PooledTransport:
         """
         # After a fork, parent and child would write to the same sockets and read each other's answers.
         # Threads of the child can arrive here together; the second check lets one of them alone replace the pool.
-        # Test: test_a_forked_child_does_not_share_connections.
+        # Test: tests/test_graph_transports.py, test_a_forked_child_does_not_share_connections.
         if self._pid != os.getpid():
             with self._lock:
                 if self._pid != os.getpid():
@@ -209,6 +210,7 @@ class PooledTransport:
         if answer is not None:
             return answer
         # Raised outside of ``except``: frame, cause and context of urllib3 would show headers and token in a traceback.
+        # Test: tests/test_graph_transports.py, test_no_frame_holds_the_token_when_nothing_left.
         raise _translated(failure, started=deadline.started)
 
     def _exchange(self, request: Request, deadline: _CallDeadline) -> Response:
