@@ -36,7 +36,7 @@ from djmessenger.operations.profile_properties import (
     with_locales,
 )
 from djmessenger.operations.profile_thread_settings import get_started_button, menu_item, spoken_locales
-from djmessenger.outgoing.base import Localized, given
+from djmessenger.outgoing.base import Localized, has_value
 from djmessenger.utils.utils import LocalizedString
 
 SETTING = "DJM_PROFILE"
@@ -254,7 +254,7 @@ def _locales_in(value: Any) -> dict[str, None]:
 def _is_given(value: Any) -> bool:
     if isinstance(value, Mapping):
         return bool(value)
-    return value is not False and given(value)
+    return value is not False and has_value(value)
 
 
 def _check_keys(declared: Mapping[str, Any], where: str, keys: Iterable[str]) -> None:

@@ -15,7 +15,7 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, given, limit_of, present
+from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, has_value, limit_of, present
 from djmessenger.outgoing.message import ContentMessage
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ class MediaMessage(ContentMessage):
     reusable: bool = False
 
     def content(self, out: Writer) -> dict[str, Any]:
-        sources = [name for name in ("url", "attachment_id", "path") if given(getattr(self, name))]
+        sources = [name for name in ("url", "attachment_id", "path") if has_value(getattr(self, name))]
         if len(sources) != 1:
             out.refuse(sources[1] if sources else "url", "exactly one of url, attachment_id and path")
         reusable = out.flag("reusable", self.reusable)

@@ -59,7 +59,7 @@ def present(**values: Any) -> dict[str, Any]:
     }
 
 
-def given(value: Any) -> bool:
+def has_value(value: Any) -> bool:
     """Return whether there is a value, without rendering a lazy text."""
     if value is None or isinstance(value, (str, list, tuple)):
         return bool(value)
@@ -90,7 +90,7 @@ class Writer:
     """Renderer of texts; ``None`` while the part is made, when texts that depend on the language are skipped."""
     channel: str = MESSENGER
     prefix: str = ""
-    """Prefix of the texts of the bot; ``said`` adds it."""
+    """Prefix of the texts of the bot; ``bot_text`` adds it."""
     path: str = ""
 
     def at(self, name: str) -> Writer:
@@ -143,7 +143,7 @@ class Writer:
 
     # Values
 
-    def said(self, name: str, value: Any, key: str = "") -> str:
+    def bot_text(self, name: str, value: Any, key: str = "") -> str:
         """Return a text that the bot says, with the prefix of the bot in front."""
         text = self.text(name, value)
         if self.prefix and not self.making:
@@ -214,7 +214,7 @@ class Writer:
 
     def optional_url(self, name: str, value: Any) -> str:
         """Return a URL, or ``""`` if there is none."""
-        return self.url(name, value) if given(value) else ""
+        return self.url(name, value) if has_value(value) else ""
 
     def flag(self, name: str, value: Any) -> bool:
         if not isinstance(value, bool):

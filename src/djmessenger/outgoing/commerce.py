@@ -18,7 +18,7 @@ from djmessenger.outgoing.base import (
     PayloadLike,
     TextLike,
     Writer,
-    given,
+    has_value,
     present,
 )
 from djmessenger.outgoing.templates import Template
@@ -166,7 +166,7 @@ class CouponTemplate(Template):
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         code = out.plain("coupon_code", self.coupon_code, required=False)
-        if not code and not given(self.coupon_url):
+        if not code and not has_value(self.coupon_url):
             out.refuse("coupon_code", "needs at least one of coupon_code and coupon_url")
         if any(character.isspace() for character in code):
             out.refuse("coupon_code", f"{code!r} has white space in it")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from djmessenger.outgoing.base import Part, PayloadLike, TextLike, Writer, given, present
+from djmessenger.outgoing.base import Part, PayloadLike, TextLike, Writer, has_value, present
 
 
 class AnyQuickReply(Part):
@@ -28,7 +28,7 @@ class QuickReply(AnyQuickReply):
     image_url: str = ""
 
     def write(self, out: Writer) -> dict[str, Any]:
-        is_required = not given(self.image_url)
+        is_required = not has_value(self.image_url)
         return {
             "content_type": "text",
             "title": out.text("title", self.title, "quick_reply.title", required=is_required),

@@ -17,7 +17,7 @@ from djmessenger.outgoing.base import (
     PayloadLike,
     TextLike,
     Writer,
-    given,
+    has_value,
     present,
 )
 from djmessenger.outgoing.buttons import Button, PostbackButton, UrlAction, UrlButton
@@ -53,7 +53,7 @@ class ButtonTemplate(Template):
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
         return {
-            "text": out.said("text", self.text, "button_template.text"),
+            "text": out.bot_text("text", self.text, "button_template.text"),
             "buttons": _buttons(out, self.buttons, least=1),
         }
 
@@ -73,11 +73,11 @@ class Element(Part):
     buttons: Sequence[Button] = ()
 
     def write(self, out: Writer) -> dict[str, Any]:
-        if not any(map(given, (self.subtitle, self.image_url, self.default_action, self.buttons))):
+        if not any(map(has_value, (self.subtitle, self.image_url, self.default_action, self.buttons))):
             out.refuse(
                 "title", "an element needs a subtitle, image_url, default_action or button in addition"
             )
-        action: Any = self.default_action if given(self.default_action) else None
+        action: Any = self.default_action if has_value(self.default_action) else None
         if isinstance(action, str):
             action = {"type": "web_url", "url": out.url("default_action", action)}
         elif action is not None:
@@ -133,7 +133,7 @@ class MediaTemplate(Template):
     sharable: bool = False
 
     def payload_of(self, out: Writer) -> dict[str, Any]:
-        if given(self.attachment_id) == given(self.url):
+        if has_value(self.attachment_id) == has_value(self.url):
             out.refuse("url", "needs exactly one of url and attachment_id")
         if not self.media_type:
             out.refuse("media_type", "is missing: image or video")
@@ -164,14 +164,14 @@ class GridImage(Part):
     text: TextLike = ""
 
     def write(self, out: Writer) -> dict[str, Any]:
-        if given(self.action_url) and (given(self.payload) or given(self.text)):
+        if has_value(self.action_url) and (has_value(self.payload) or has_value(self.text)):
             out.refuse("action_url", "cannot be combined with payload and text")
-        if given(self.payload) != given(self.text):
-            out.refuse("payload" if given(self.text) else "text", "payload and text need each other")
+        if has_value(self.payload) != has_value(self.text):
+            out.refuse("payload" if has_value(self.text) else "text", "payload and text need each other")
         action: dict[str, Any] = {}
-        if given(self.action_url):
+        if has_value(self.action_url):
             action = {"type": "web_url", "url": out.url("action_url", self.action_url)}
-        elif given(self.payload):
+        elif has_value(self.payload):
             action = {
                 "type": "postback",
                 "payload": out.payload("payload", self.payload, "payload.length"),

@@ -28,7 +28,7 @@ class Text(ContentMessage):
     text: TextLike
 
     def contents(self, out: Writer) -> list[dict[str, Any]]:
-        text = out.said("text", self.text)
+        text = out.bot_text("text", self.text)
         instagram = out.channel == INSTAGRAM
         longest = limit_of(out.row("text.bytes.instagram" if instagram else "text.length"))
         return [{"text": part} for part in split_text(text, longest, "utf-8" if instagram else "utf-16-le")]
