@@ -217,6 +217,7 @@ def test_errors_are_of_both_documented_kinds() -> None:
 def test_works_without_django_configured() -> None:
     code = (
         "from djmessenger.outgoing import *\n"
+        "from djmessenger.outgoing.data import from_data\n"
         "from djmessenger.operations import profile_properties\n"
         "assert len(Text('word ' * 500, quick_replies=[QuickReply('a', 'b')]).requests()) == 2\n"
         "from_data({'type': 'text', 'text': {'base_string': 'a'}}).requests()\n"
