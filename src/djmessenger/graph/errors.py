@@ -160,7 +160,7 @@ class Throttled(RetryLater):
 class PageRestricted(RetryLater):
     """Meta restricts the Page for breaking a policy."""
 
-    action = "Read the Page's Support Inbox, mend what broke the policy, and wait some days."
+    action = "Read the Page's Support Inbox, correct the violation, and wait some days."
     pauses_page = True
     usual_wait = 6 * 3600.0
 
@@ -208,7 +208,7 @@ class ProfileRefused(GraphError):
 class MessageRejected(GraphError):
     """The message or the call is wrong and will stay wrong."""
 
-    action = "Mend the message; a repeat is refused again."
+    action = "Correct the message; a repeat is refused again."
 
 
 CLASSES: dict[str, type[GraphError]] = {
