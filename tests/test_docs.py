@@ -128,7 +128,7 @@ def test_events_have_their_field_their_key_and_a_sample():
 
 
 def test_every_message_is_in_the_table_of_messages():
-    messages = importlib.import_module("djmessenger.outgoing.data").MESSAGES
+    messages = importlib.import_module("djmessenger.outgoing.base").MESSAGES
     table = tables().messages_table()
     for cls in messages.values():
         assert f"| `{cls.__name__}` |" in table

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from djmessenger import outgoing as o
 from djmessenger.exceptions import DJMException, InvalidField, LimitExceeded
-from djmessenger.outgoing import data as plain
+from djmessenger.outgoing.base import MESSAGES
 from djmessenger.outgoing.data import as_messages, from_data
 from djmessenger.utils.utils import LocalizedString
 
@@ -131,7 +131,7 @@ def test_data_becomes_the_message(data: dict[str, Any], message: o.OutgoingMessa
 @pytest.mark.parametrize(
     ("data", "field", "fragment"),
     [
-        ({}, "type", "known are text"),
+        ({}, "type", "known are sender_action"),
         ({"type": "generik"}, "type", "did you mean 'generic'"),
         ({"type": ["text"]}, "type", "not known"),
         ({"type": "list"}, "type", "list template ended on 2019-07-29; use a generic template"),
@@ -197,7 +197,7 @@ def test_types_are_named_with_the_whole_path() -> None:
         from_data(["text"])  # type: ignore[arg-type]
 
 
-NAMES = sorted({key for cls in plain.MESSAGES.values() for key in cls.__dataclass_fields__})  # type: ignore[attr-defined]
+NAMES = sorted({key for cls in MESSAGES.values() for key in cls.__dataclass_fields__})  # type: ignore[attr-defined]
 INNER = ["type", "title", "payload", "url", "content_type", "base_string", "translations", "subtitle", "id"]
 SCALARS = st.one_of(
     st.none(),
@@ -217,7 +217,7 @@ VALUES = st.recursive(
 
 
 @given(
-    st.one_of(st.sampled_from(sorted(plain.MESSAGES)), SCALARS),
+    st.one_of(st.sampled_from(sorted(MESSAGES)), SCALARS),
     st.dictionaries(st.sampled_from(NAMES), VALUES, max_size=6),
 )
 @settings(max_examples=400)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from djmessenger import outgoing as o
-from djmessenger.outgoing.data import MESSAGES
+from djmessenger.outgoing.base import MESSAGES
 
 URL = "https://example.com/a.png"
 

@@ -8,7 +8,8 @@ import pytest
 
 from djmessenger import replying
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.outgoing.data import MESSAGES, from_data
+from djmessenger.outgoing.base import MESSAGES
+from djmessenger.outgoing.data import from_data
 from djmessenger.replying import KindReplier, MessageReplier
 from djmessenger.routing import Policy
 from tests.events import text

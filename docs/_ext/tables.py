@@ -14,7 +14,7 @@ from sphinx.util.docutils import SphinxDirective
 
 from djmessenger import rulebook
 from djmessenger.outgoing import OutgoingMessage
-from djmessenger.outgoing.data import MESSAGES
+from djmessenger.outgoing.base import MESSAGES
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.receiving.classify import EVENT_KEYS
 from djmessenger.receiving.parsing import split

@@ -16,20 +16,19 @@ from djmessenger.admin.base import RecordAdmin, TypeFilter, admin_link, preforma
 from djmessenger.admin.dialogue import read_reply
 from djmessenger.models import Attempt, Conversation, FBUserProfile, Messaging, Reply
 from djmessenger.operations import replay
+from djmessenger.outgoing.base import MESSAGES
+from djmessenger.replying import ReplyingType
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
 
 _SHOWN_ATTEMPTS = 50
-_KINDS = """
-simple_text image audio video file images sticker button generic media receipt product coupon quick_reply image_grid
-customer_feedback customer_information instant_form utility reaction sender_action
-"""
 
 
 class KindFilter(TypeFilter):
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
-        return [(kind, kind) for kind in _KINDS.split()]
+        kinds = {message.kind for message in MESSAGES.values()} | {str(ReplyingType.QUICK_REPLY)}
+        return [(kind, kind) for kind in sorted(kinds)]
 
 
 @admin.register(Reply)

@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 import regex
 
-from djmessenger.outgoing.base import INSTAGRAM, OutgoingMessage, Writer
+from djmessenger.channels import INSTAGRAM
+from djmessenger.outgoing.base import OutgoingMessage, Writer
 
 ACTIONS = ("typing_on", "typing_off", "mark_seen")
 _ONE_EMOJI = regex.compile(r"(?=.*[\p{Extended_Pictographic}\p{Regional_Indicator}\u20e3])\X", regex.DOTALL)
@@ -37,6 +38,7 @@ class Typing(OutgoingMessage):
     """The typing indicator, on or off; Messenger ends it by itself after about 20 seconds."""
 
     kind: ClassVar[str] = "sender_action"
+    type_name: ClassVar[str] = "typing"
 
     on: bool = True
 

@@ -15,7 +15,8 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, Writer, has_value, limit_of, present
+from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.outgoing.base import Writer, has_value, limit_of, present
 from djmessenger.outgoing.message import ContentMessage
 
 if TYPE_CHECKING:

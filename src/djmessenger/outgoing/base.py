@@ -19,14 +19,12 @@ from urllib.parse import urlsplit
 from django.utils.functional import Promise
 
 from djmessenger import rulebook
+from djmessenger.channels import MESSENGER
 from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
 from djmessenger.rulebook.facts import Row
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger("djmessenger.outgoing")
-
-MESSENGER = "messenger"
-INSTAGRAM = "instagram"
 
 
 @runtime_checkable
@@ -286,6 +284,9 @@ class Writer:
 class Part:
     """A part of a message: a frozen dataclass that writes itself as JSON."""
 
+    inside: ClassVar[Mapping[str, Inside]] = {}
+    """Classes of the parts in a field, by name of the field, for plain data."""
+
     def __post_init__(self) -> None:
         for field in fields(self):  # type: ignore[arg-type]
             value = getattr(self, field.name)
@@ -298,11 +299,27 @@ class Part:
         raise NotImplementedError
 
 
+Inside: TypeAlias = type[Part] | tuple[str, str, Mapping[str, type[Part]]]
+"""The class of a part, or the key that names its class, the default of that key and the classes by name."""
+
+
 class OutgoingMessage(Part):
-    """One message to a person, sent by one or several calls of the Send API."""
+    """One message to a person, sent by one or several calls of the Send API.
+
+    A class with a ``kind`` registers itself in ``MESSAGES``. Plain data, repliers, admin and docs read it from there.
+    """
 
     kind: ClassVar[str] = ""
     """Value of ``Reply.type``, and of ``type`` of a message as plain data."""
+    type_name: ClassVar[str] = ""
+    """A further ``type`` of a message as plain data."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for attribute in ("type_name", "kind"):
+            name = vars(cls).get(attribute)
+            if name:
+                MESSAGES.setdefault(name, cls)
 
     def write(self, out: Writer) -> list[dict[str, Any]]:
         raise NotImplementedError
@@ -317,3 +334,7 @@ class OutgoingMessage(Part):
         for a feature that the channel does not support.
         """
         return self.write(Writer(render, channel, prefix))
+
+
+MESSAGES: dict[str, type[OutgoingMessage]] = {}
+"""Classes of messages by ``type`` of the plain data. The first class with a name keeps it."""

@@ -6,14 +6,14 @@ Sources: Messenger Platform, the page of each template, read November 2026.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from decimal import Decimal
 from typing import Any, ClassVar, TypeAlias
 
+from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.outgoing.base import (
-    INSTAGRAM,
-    MESSENGER,
+    Inside,
     Part,
     PayloadLike,
     TextLike,
@@ -88,6 +88,11 @@ class ReceiptTemplate(Template):
 
     kind: ClassVar[str] = "receipt"
     template_type: ClassVar[str] = "receipt"
+    inside: ClassVar[Mapping[str, Inside]] = {
+        "elements": ReceiptItem,
+        "address": Address,
+        "adjustments": Adjustment,
+    }
 
     recipient_name: str
     order_number: str

@@ -15,9 +15,7 @@ from django.utils.functional import Promise
 
 from djmessenger import rulebook
 from djmessenger.exceptions import InvalidField
-from djmessenger.outgoing.actions import Reaction, SenderAction, Typing
-from djmessenger.outgoing.attachments import Audio, File, Image, Images, Sticker, Video
-from djmessenger.outgoing.base import Localized, OutgoingMessage, Part
+from djmessenger.outgoing.base import MESSAGES, Inside, Localized, OutgoingMessage, Part
 from djmessenger.outgoing.buttons import (
     AudioCallButton,
     CallButton,
@@ -25,57 +23,12 @@ from djmessenger.outgoing.buttons import (
     LogInButton,
     LogOutButton,
     PostbackButton,
-    UrlAction,
     UrlButton,
 )
-from djmessenger.outgoing.commerce import (
-    Address,
-    Adjustment,
-    CouponTemplate,
-    ProductTemplate,
-    ReceiptItem,
-    ReceiptTemplate,
-)
-from djmessenger.outgoing.forms import CustomerFeedback, CustomerInformation, InstantForm, Question
 from djmessenger.outgoing.message import ThreadControl
 from djmessenger.outgoing.quick_replies import EmailQuickReply, PhoneQuickReply, QuickReply
-from djmessenger.outgoing.templates import (
-    ButtonTemplate,
-    Element,
-    GenericTemplate,
-    GridImage,
-    ImageGrid,
-    MediaTemplate,
-)
 from djmessenger.outgoing.text import Text
-from djmessenger.outgoing.utility import Utility, UtilityPostback, UtilityUrl
 from djmessenger.utils.utils import LocalizedString
-
-MESSAGES: dict[str, type[OutgoingMessage]] = {
-    "text": Text,
-    "simple_text": Text,
-    "image": Image,
-    "audio": Audio,
-    "video": Video,
-    "file": File,
-    "images": Images,
-    "sticker": Sticker,
-    "button": ButtonTemplate,
-    "generic": GenericTemplate,
-    "media": MediaTemplate,
-    "image_grid": ImageGrid,
-    "receipt": ReceiptTemplate,
-    "product": ProductTemplate,
-    "coupon": CouponTemplate,
-    "customer_feedback": CustomerFeedback,
-    "customer_information": CustomerInformation,
-    "instant_form": InstantForm,
-    "utility": Utility,
-    "sender_action": SenderAction,
-    "typing": Typing,
-    "reaction": Reaction,
-}
-"""Classes of messages by ``type`` of the plain data."""
 
 BUTTONS: dict[str, type[Part]] = {
     "web_url": UrlButton,
@@ -91,24 +44,12 @@ QUICK_REPLIES: dict[str, type[Part]] = {
     "user_phone_number": PhoneQuickReply,
     "user_email": EmailQuickReply,
 }
-UTILITY_BUTTONS: dict[str, type[Part]] = {"POSTBACK": UtilityPostback, "URL": UtilityUrl}
-
-_INSIDE: dict[tuple[type[Part], str], type[Part] | tuple[str, str, dict[str, type[Part]]]] = {
-    (GenericTemplate, "elements"): Element,
-    (Element, "default_action"): UrlAction,
-    (ImageGrid, "images"): GridImage,
-    (ReceiptTemplate, "elements"): ReceiptItem,
-    (ReceiptTemplate, "address"): Address,
-    (ReceiptTemplate, "adjustments"): Adjustment,
-    (CustomerFeedback, "question"): Question,
-    (Utility, "buttons"): ("type", "", UTILITY_BUTTONS),
-}
-"""Class of the value of a key, for keys whose meaning depends on the class around them."""
-_EVERYWHERE: dict[str, type[Part] | tuple[str, str, dict[str, type[Part]]]] = {
+_EVERYWHERE: dict[str, Inside] = {
     "buttons": ("type", "", BUTTONS),
     "quick_replies": ("content_type", "text", QUICK_REPLIES),
     "thread_control": ThreadControl,
 }
+"""Classes of the parts in a field of any class, by name of the field."""
 _WITHHELD = frozenset({"by_staff"})
 """Fields that code may set, but not a policy."""
 _LOCALIZED = frozenset({"base_string", "translations"})
@@ -183,7 +124,7 @@ def read_part(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
 def _value(cls: type[Part], key: str, value: Any, path: str) -> Any:
     if key in _AS_THEY_ARE:
         return value
-    inside = _INSIDE.get((cls, key)) or _EVERYWHERE.get(key)
+    inside = cls.inside.get(key) or _EVERYWHERE.get(key)
     if inside is not None and isinstance(value, (list, tuple)):
         return tuple(_inside(inside, item, f"{path}[{index}]") for index, item in enumerate(value))
     if inside is not None:
@@ -195,7 +136,7 @@ def _value(cls: type[Part], key: str, value: Any, path: str) -> Any:
     return _text(value, path)
 
 
-def _inside(kind: type[Part] | tuple[str, str, dict[str, type[Part]]], value: Any, path: str) -> Any:
+def _inside(kind: Inside, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         return value
     if isinstance(kind, tuple):

@@ -10,7 +10,7 @@ import re
 from dataclasses import KW_ONLY, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from djmessenger.outgoing.base import Part, TextLike, Writer, present
+from djmessenger.outgoing.base import Inside, Part, TextLike, Writer, present
 from djmessenger.outgoing.templates import Template
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class CustomerFeedback(Template):
     kind: ClassVar[str] = "customer_feedback"
     template_type: ClassVar[str] = "customer_feedback"
     content_type_tag: ClassVar[str] = "CUSTOMER_FEEDBACK"
+    inside: ClassVar[Mapping[str, Inside]] = {"question": Question}
 
     title: TextLike
     question: Question

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from djmessenger import rulebook
-from djmessenger.outgoing.base import INSTAGRAM, MESSENGER, OutgoingMessage, Part, Writer, present
+from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.outgoing.base import OutgoingMessage, Part, Writer, present
 from djmessenger.outgoing.quick_replies import AnyQuickReply
 
 NOTIFICATION_TYPES = ("REGULAR", "SILENT_PUSH", "NO_PUSH")

@@ -5,14 +5,14 @@ Sources: Messenger Platform, the page of each template, April to June 2026.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
+from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.outgoing.base import (
-    INSTAGRAM,
-    MESSENGER,
+    Inside,
     Part,
     PayloadLike,
     TextLike,
@@ -65,6 +65,8 @@ class Element(Part):
     ``default_action`` is the page that a tap on the card opens, as a ``UrlAction`` or a URL.
     """
 
+    inside: ClassVar[Mapping[str, Inside]] = {"default_action": UrlAction}
+
     title: TextLike
     subtitle: TextLike = ""
     _: KW_ONLY
@@ -100,6 +102,7 @@ class GenericTemplate(Template):
     kind: ClassVar[str] = "generic"
     template_type: ClassVar[str] = "generic"
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER, INSTAGRAM})
+    inside: ClassVar[Mapping[str, Inside]] = {"elements": Element}
 
     elements: Sequence[Element]
     _: KW_ONLY
@@ -190,6 +193,7 @@ class ImageGrid(Template):
 
     kind: ClassVar[str] = "image_grid"
     template_type: ClassVar[str] = "image_grid"
+    inside: ClassVar[Mapping[str, Inside]] = {"images": GridImage}
 
     images: Sequence[GridImage]
     _: KW_ONLY

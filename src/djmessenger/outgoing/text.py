@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import regex
 
-from djmessenger.outgoing.base import INSTAGRAM, TextLike, Writer, limit_of
+from djmessenger.channels import INSTAGRAM
+from djmessenger.outgoing.base import TextLike, Writer, limit_of
 from djmessenger.outgoing.message import ContentMessage
 
 _GRAPHEME = regex.compile(r"\X")
@@ -24,6 +25,7 @@ class Text(ContentMessage):
     """
 
     kind: ClassVar[str] = "simple_text"
+    type_name: ClassVar[str] = "text"
 
     text: TextLike
 

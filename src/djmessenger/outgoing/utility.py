@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, ClassVar
 
-from djmessenger.outgoing.base import MESSENGER, Part, PayloadLike, TextLike, Writer, present
+from djmessenger.channels import MESSENGER
+from djmessenger.outgoing.base import Inside, Part, PayloadLike, TextLike, Writer, present
 from djmessenger.outgoing.message import ContentMessage
 
 
@@ -37,6 +38,9 @@ class UtilityUrl(UtilityButton):
         return {"type": "URL", "url": out.plain("url", self.url)}
 
 
+UTILITY_BUTTONS: dict[str, type[Part]] = {"POSTBACK": UtilityPostback, "URL": UtilityUrl}
+
+
 @dataclass(frozen=True)
 class Utility(ContentMessage):
     """An approved template: ``Utility("order_shipped", "en_US", body=["1234", "Monday"])``.
@@ -47,6 +51,7 @@ class Utility(ContentMessage):
     kind: ClassVar[str] = "utility"
     fixed_messaging_type: ClassVar[str] = "UTILITY"
     channels: ClassVar[frozenset[str]] = frozenset({MESSENGER})
+    inside: ClassVar[Mapping[str, Inside]] = {"buttons": ("type", "", UTILITY_BUTTONS)}
 
     name: str
     language: str

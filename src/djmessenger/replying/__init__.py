@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from djmessenger.replying.choices import BaseButtonReplier, BaseQuickReplyReplier
-from djmessenger.replying.kinds import (
-    ButtonReplier,
-    CouponReplier,
-    CustomerFeedbackReplier,
-    CustomerInformationReplier,
-    GenericReplier,
-    ImageGridReplier,
-    ImagesReplier,
-    InstantFormReplier,
-    KindReplier,
-    MediaReplier,
-    ProductReplier,
-    ReceiptReplier,
-    StickerReplier,
-    UtilityReplier,
-)
+from djmessenger.replying.kinds import KIND_REPLIERS as _KIND_REPLIERS
+from djmessenger.replying.kinds import KindReplier
 from djmessenger.replying.repliers import (
     AudioReplier,
     CommonReplier,
@@ -37,34 +25,31 @@ __all__ = [
     "AudioReplier",
     "BaseButtonReplier",
     "BaseQuickReplyReplier",
-    "ButtonReplier",
     "ButtonType",
     "CommonReplier",
-    "CouponReplier",
-    "CustomerFeedbackReplier",
-    "CustomerInformationReplier",
     "DefaultMessageReplier",
     "FileReplier",
-    "GenericReplier",
-    "ImageGridReplier",
     "ImageReplier",
-    "ImagesReplier",
-    "InstantFormReplier",
     "KindReplier",
-    "MediaReplier",
     "MessageReplier",
     "MultimediaReplier",
     "NotificationType",
-    "ProductReplier",
-    "ReceiptReplier",
     "ReplyAction",
     "ReplyActionReplier",
     "ReplyingType",
     "SimpleMessageReplier",
-    "StickerReplier",
-    "UtilityReplier",
     "VideoReplier",
 ]
+
+# One replier for each kind of message: CouponReplier, GenericReplier and so on.
+globals().update(_KIND_REPLIERS)
+__all__.extend(_KIND_REPLIERS)
+__all__.sort()
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> type[KindReplier]: ...
+
 
 for _name in __all__:
     if isinstance(_found := globals()[_name], type):

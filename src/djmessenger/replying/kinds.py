@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from djmessenger.outgoing.base import MESSAGES, OutgoingMessage
 from djmessenger.outgoing.data import from_data
 from djmessenger.replying.repliers import MessageReplier
 
@@ -26,79 +27,31 @@ class KindReplier(MessageReplier):
         return dict(self.fields)
 
 
-class ImagesReplier(KindReplier):
-    """A replier that sends several pictures in one message."""
-
-    kind = "images"
-
-
-class StickerReplier(KindReplier):
-    """A replier that sends a sticker of Messenger."""
-
-    kind = "sticker"
+HAVE_A_REPLIER = frozenset(
+    {"text", "simple_text", "image", "audio", "video", "file", "sender_action", "typing"}
+)
+"""Types of message that a documented replier sends."""
+WITHOUT_A_REPLIER = frozenset({"reaction"})
+"""Types that no policy can send: a reaction needs the id of one message."""
 
 
-class ButtonReplier(KindReplier):
-    """A replier that sends a text with buttons."""
-
-    kind = "button"
-
-
-class GenericReplier(KindReplier):
-    """A replier that sends a row of cards."""
-
-    kind = "generic"
-
-
-class MediaReplier(KindReplier):
-    """A replier that sends a picture or video that is on Facebook, with buttons."""
-
-    kind = "media"
+def _replier_of(kind: str, message: type[OutgoingMessage]) -> type[KindReplier]:
+    """Build the replier of one kind of message: ``CouponReplier`` for ``coupon``."""
+    name = f"{kind.title().replace('_', '')}Replier"
+    summary = (message.__doc__ or "").partition("\n")[0]
+    return type(
+        name,
+        (KindReplier,),
+        {"kind": kind, "__doc__": f"A replier that sends ``{message.__name__}``.\n\n{summary}"},
+    )
 
 
-class ImageGridReplier(KindReplier):
-    """A replier that sends a grid of pictures that can be tapped."""
-
-    kind = "image_grid"
-
-
-class ReceiptReplier(KindReplier):
-    """A replier that sends a receipt."""
-
-    kind = "receipt"
-
-
-class ProductReplier(KindReplier):
-    """A replier that sends products of the Page's catalogue."""
-
-    kind = "product"
-
-
-class CouponReplier(KindReplier):
-    """A replier that sends a coupon."""
-
-    kind = "coupon"
-
-
-class CustomerFeedbackReplier(KindReplier):
-    """A replier that sends a form for customer feedback."""
-
-    kind = "customer_feedback"
-
-
-class CustomerInformationReplier(KindReplier):
-    """A replier that sends a form for address and contact."""
-
-    kind = "customer_information"
-
-
-class InstantFormReplier(KindReplier):
-    """A replier that sends an instant form."""
-
-    kind = "instant_form"
-
-
-class UtilityReplier(KindReplier):
-    """A replier that sends an approved utility template."""
-
-    kind = "utility"
+KIND_REPLIERS = {
+    replier.__name__: replier
+    for replier in (
+        _replier_of(kind, message)
+        for kind, message in MESSAGES.items()
+        if kind not in HAVE_A_REPLIER | WITHOUT_A_REPLIER
+    )
+}
+"""Name of each class to the class. ``djmessenger.replying`` shows them all."""
