@@ -107,8 +107,10 @@ class UserProfileHandler(BaseHandler):
     def _keep(person: models.FBUserProfile, columns: dict[str, Any]) -> None:
         """Write the columns to the row and to ``person``, unless another worker stored the profile meanwhile."""
         columns["date_profile"] = timezone.now()
-        unasked = Q(pk=person.pk) & ~Q(profile_state=models.FBUserProfile.ProfileState.FETCHED)
-        if models.FBUserProfile.objects.filter(unasked).update(**columns):
+        # Guard: another worker may have stored the profile after `person` was read. The condition keeps its columns.
+        # test_a_profile_that_another_worker_found_meanwhile_stays
+        is_not_fetched = Q(pk=person.pk) & ~Q(profile_state=models.FBUserProfile.ProfileState.FETCHED)
+        if models.FBUserProfile.objects.filter(is_not_fetched).update(**columns):
             for name, value in columns.items():
                 setattr(person, name, value)
         else:
@@ -176,7 +178,8 @@ class ThumbUpHandler(BaseHandler):
         person = _person(messaging)
         if person is None:
             return
-        # The database increments the column, so that two events at the same time count as two.
+        # Guard: two workers that read 3 and write 4 would lose a thumb, so the database increments the column.
+        # test_thumbs_at_the_same_time_all_count_and_nothing_else_is_written
         models.FBUserProfile.objects.filter(pk=person.pk).update(thumbups=F("thumbups") + 1)
         person.refresh_from_db(fields=["thumbups"])
 

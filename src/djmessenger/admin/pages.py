@@ -144,7 +144,7 @@ class PageAdmin(RecordAdmin):
         fields = super().get_readonly_fields(request, obj)
         if obj is None:
             fields = tuple(name for name in fields if name != "page_id")
-        # To the type checker the user may be anonymous; the admin lets only staff in.
+        # The type checker includes anonymous users, but only staff can open the admin.
         return fields if getattr(request.user, "is_superuser", False) else (*fields, "policy")
 
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:

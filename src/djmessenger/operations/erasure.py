@@ -42,12 +42,15 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
     """
     callbacks = list(_callbacks_about(psid))
     if not dry_run:
-        # A callback that is split after the erasure would insert the person again, so it is split before.
+        # Guard: the bodies are emptied below. If a waiting callback were not split before, the events of other persons
+        # in it would be lost, and no key would stop a second delivery of this person's events.
         for callback in models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW):
             intake.split(callback.pk)
     with transaction.atomic():
         conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))
         if not dry_run:
+            # Guard: a worker that commits a reply of the person after the delete would insert new rows of the person.
+            # The incoming queues are locked before the outgoing ones, as in the engine, or both could deadlock.
             models.ConversationQueue.objects.lock(conversations, Kind.IN)
             list(models.Conversation.objects.select_for_update().filter(pk__in=conversations))
             models.ConversationQueue.objects.lock(conversations, Kind.OUT)

@@ -178,7 +178,8 @@ class PageProfile:
     def apply(self, plan: Plan, *, say: Callable[[str], object] = str) -> None:
         """Execute a plan, one property a call. The values before it are stored for ``plan_rollback``."""
         if not plan:
-            # A crash after the last call of a run leaves its snapshot incomplete. An empty plan proves it was done.
+            # Guard: a crash after the last call of a run leaves its snapshot incomplete, and the next change would
+            # count as a part of it. An empty plan proves that the run was complete.
             self._snapshots().update(is_complete=True)
             return
         snapshot = self._remember(plan)
@@ -222,8 +223,9 @@ class PageProfile:
             return models.ProfileSnapshot.objects.create(
                 page_id=self.page_id, platform=self.platform, before=before
             )
-        # A crash between two calls leaves a snapshot incomplete, and this run finishes that change. Both count as one
-        # change, so the values before the first run are the ones to restore.
+        # Guard: a crash between two calls leaves a snapshot incomplete, and this run finishes that change. Both count
+        # as one change, so a rollback restores the values before the first run.
+        # test_an_interrupted_change_is_taken_back_whole
         last.before = {**before, **last.before}
         last.save(update_fields=["before"])
         return last

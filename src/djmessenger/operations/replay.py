@@ -74,6 +74,9 @@ def resend(pk: int) -> models.Reply | None:
             raise DJMInvalidValueException(f"reply {pk} has no conversation, so it cannot be queued again")
         return None
     with transaction.atomic():
+        # Guard: a worker may settle the reply by a late echo between the query above and this lock, so the state is
+        # read again under the lock, and the attempts are searched for a proof.
+        # test_a_reply_that_an_echo_proved_is_not_sent_again
         models.ConversationQueue.objects.lock([conversation_id], Kind.OUT)
         reply = rows.select_for_update().first()
         if reply is None or not reply.data:

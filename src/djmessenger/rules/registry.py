@@ -220,7 +220,7 @@ def _decorate(
 
 
 class NotAFilter(Exception):
-    """A value that should be a filter is something else. ``hint`` is the way to write it."""
+    """A condition is not a filter. ``hint`` shows how to write the filter."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)

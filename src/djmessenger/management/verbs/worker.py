@@ -99,8 +99,8 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     while children or not stopping:
-        # Signals are blocked during the fork. Otherwise a signal between fork and add() would stop all children except
-        # the new one, and the worker would wait for that child without an end.
+        # Guard: a signal between fork and add() would stop all children except the new one, and the loop would wait
+        # for that child without an end. So signals are blocked during the fork.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         while not stopping and len(children) < processes:
             children.add(_fork(threads, slow_threads, senders))
