@@ -162,7 +162,7 @@ class TestTasks:
         monkeypatch.setattr(type(bot.get_engine().inbox), "work", once)
         tasks.work()
         assert fates() == ["sent"]
-        assert "Work was interrupted" in caplog.text
+        assert "is due again" in caplog.text
 
     def test_events_of_nobodys_are_handled(self, tasks, sent, person):
         post({"brand_new_event": {}, "timestamp": tools.now_ms()})

@@ -1,4 +1,4 @@
-"""Deadlines of this process, by a clock that does not stop while a machine sleeps."""
+"""Deadlines of this process, by a clock that goes on while the machine sleeps."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ import time
 
 
 def seconds() -> float:
-    """Return seconds since boot; the time that the machine slept counts if the system can tell it."""
+    """Return seconds since boot. Time in which the machine slept is included if the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 class Deadline:
-    """A moment of this process's clock; made before the lease it guards, so it never ends later."""
+    """End of a time span by this process's clock. Created before its lease, it never ends after the lease."""
 
     def __init__(self, after: float) -> None:
         self._end = seconds() + after
 
     def remaining(self) -> float:
-        """Seconds left, negative when it has passed."""
+        """Return the seconds until the end, negative after it."""
         return self._end - seconds()
 
     def expire(self) -> None:
-        """Say that nothing more should be begun."""
+        """Move the end to now, so that the holder of the lease begins no further work."""
         self._end = seconds()

@@ -1,16 +1,16 @@
-"""Signals of djmessenger: each is sent after the commit, in the process that did the work."""
+"""Signals of djmessenger. Each is sent after the commit, in the process that made the change."""
 
 from __future__ import annotations
 
 from django.dispatch import Signal
 
 reply_queued = Signal()
-"""Replies of a conversation wait: ``conversation_id``."""
+"""Replies of a conversation were queued. Argument: ``conversation_id``."""
 reply_sent = Signal()
-"""Meta has a reply: ``reply``."""
+"""Meta accepted a reply. Argument: ``reply``."""
 reply_failed = Signal()
-"""A reply will not be sent: ``reply``, which is failed, parked or expired and says why."""
+"""A reply failed, was parked or expired. Argument: ``reply``, with the reason in ``error``."""
 messaging_failed = Signal()
-"""The last try to handle an event failed: ``messaging``, whose ``error`` is the traceback."""
+"""The last try to handle an event failed. Argument: ``messaging``, with the traceback in ``error``."""
 page_paused = Signal()
-"""Nothing is sent for a Page for now: ``page``, whose ``pause_reason`` says why."""
+"""A Page was paused, so none of its replies is sent. Argument: ``page``, with the reason in ``pause_reason``."""

@@ -1,6 +1,6 @@
-"""Statements and compiled queries (internal): SQL that the ORM cannot express, or expresses too slowly.
+"""Statements and compiled queries (internal), if the ORM cannot express them or is too slow.
 
-Both run on SQLite and on PostgreSQL.
+All of them run on SQLite and on PostgreSQL.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from django.db.transaction import TransactionManagementError
 M = TypeVar("M", bound=models.Model)
 
 _BITS = 64
+"""Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
 
 
 @functools.cache
 def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
-    """Give what differs between databases in the text of a statement.
+    """Return the parts of a statement that differ between databases, for ``str.format_map``.
 
-    ``now`` is the moment by their clock, ``later`` as many seconds after it as a parameter says.
+    ``now`` is the time by the database's clock. ``later`` has one parameter: the seconds after that time.
     """
     connection = connections[alias]
     sqlite = connection.vendor == "sqlite"
@@ -47,14 +48,14 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
 
 
 def execute(alias: str, text: str, values: Sequence[Any]) -> int:
-    """Execute a statement and give how many rows it met."""
+    """Execute a statement and return the number of rows that it changed."""
     with connections[alias].cursor() as cursor:
         cursor.execute(text, values)
         return int(cursor.rowcount)
 
 
 def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """Execute a statement and give the rows that it gives."""
+    """Execute a statement and return its rows."""
     with connections[alias].cursor() as cursor:
         cursor.execute(text, values)
         return list(cursor.fetchall())
@@ -63,9 +64,10 @@ def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]
 def update_each(
     model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]], *, where: str = ""
 ) -> set[int]:
-    """Set ``columns`` of each row to its values, which follow its key, a number; give the keys of what was there.
+    """Update ``columns`` of many rows in one statement, and return the keys of the rows that it changed.
 
-    ``where`` is a condition in SQL over the rows as they are, of names and constants of the caller's own.
+    Each of ``rows`` is a key, which must be an integer, followed by the values of the columns. Rows that do not exist
+    are skipped. ``where`` is a further SQL condition on the stored rows; it must be a constant of the caller.
     """
     if not rows:
         return set()
@@ -79,10 +81,10 @@ def update_each(
 
 
 def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = False) -> None:
-    """Insert new rows in their order, and give keys to what was inserted; Django's signals are not sent.
+    """Insert rows in their order in one statement, and set the primary keys of the instances.
 
-    ``by`` is a field in which no two rows of the table are the same. What would break a constraint is left out
-    ``unless_there``, and has no key afterwards.
+    ``by`` names a unique field, by which the keys are assigned. With ``unless_there`` rows that violate a constraint
+    are skipped; their key is None afterwards. Django's signals are not sent.
     """
     if not rows:
         return
@@ -100,7 +102,7 @@ def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = F
 
 
 def _as_one(alias: str, fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
-    """Give the values of rows as one parameter: a database reads it sooner than Python spells out each."""
+    """Return the values of all rows as one JSON parameter, which is faster than a parameter for each value."""
     connection = connections[alias]
     packed = [
         [_plain(field, value, connection) for field, value in zip(fields, row, strict=True)] for row in rows
@@ -115,10 +117,10 @@ def _plain(field: Any, value: Any, connection: Any) -> Any:
         return json.dumps(value, cls=field.encoder)
     value = field.get_db_prep_save(value, connection)
     if isinstance(value, str) and "\0" in value:
-        # PostgreSQL has no such text, and SQLite would cut it off there.
-        raise ValueError(f"a NUL in {field.name}")
+        # PostgreSQL refuses such a text, and SQLite would cut it off at the NUL.
+        raise ValueError(f"{field.name} contains a NUL character")
     if isinstance(value, int) and value.bit_length() >= _BITS:
-        # SQLite would make a float of it.
+        # SQLite would store a float and lose digits.
         raise OverflowError(f"{value} is too large for {field.name}")
     return value
 
@@ -134,9 +136,11 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
     names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
     values, rows = _unpacked(alias, fields)
     fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
-    # Told how many there are, PostgreSQL looks them up rather than reading the whole table.
+    # From JSON PostgreSQL cannot estimate the number of rows and would scan the whole table. The array shows it, so
+    # each row is found through the index. Test (PostgreSQL): tests/test_prepared.py,
+    # test_few_rows_of_a_table_are_looked_up_in_its_index.
     listed = "" if connections[alias].vendor == "sqlite" else f" AND {table}.{key} = ANY(%s::bigint[])"
-    # Names and casts come from the model, values travel as a parameter.
+    # Names and casts come from the model. Values are a parameter.
     return (
         f"UPDATE {table} SET {settings} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
         f"WHERE {table}.{key} = fresh.row_id{listed}{f' AND {where}' if where else ''} RETURNING {table}.{key}"
@@ -159,7 +163,7 @@ def _insert_statement(
 
 
 def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
-    """Give the expressions of the values in what ``_as_one`` packed, and the rows that they are of."""
+    """Return the SQL expression of each value in the parameter of ``_as_one``, and the FROM item of its rows."""
     connection = connections[alias]
     if connection.vendor == "sqlite":
         values = [f"json_extract(item.value, '$[{number}]')" for number in range(len(fields))]
@@ -167,7 +171,7 @@ def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
     values = []
     for number, field in enumerate(fields):
         value = f"item.value->>{number}"
-        # Cast to its length a text would be cut; put into its column it is refused.
+        # A cast to varchar(n) cuts a longer text without an error. Without the cast the column refuses it.
         texts = models.CharField, models.TextField
         kind = "" if isinstance(getattr(field, "target_field", field), texts) else field.db_type(connection)
         values.append(f"({value})::{kind}" if kind else value)
@@ -175,14 +179,14 @@ def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
 
 
 class Given(Expression):
-    """A value that a prepared query gets when it runs; stands in a filter where the value would."""
+    """Placeholder in a filter of a ``Prepared`` query. Each run replaces it by the argument of its name."""
 
     def __init__(self, name: str, output_field: models.Field[Any, Any] | None = None) -> None:
         super().__init__(output_field=output_field or models.BigIntegerField())
         self.name = name
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        """Stand as a parameter, which each run replaces by its value."""
+        """Return a parameter of which the value is this placeholder; ``Prepared`` replaces it."""
         return "%s", (self,)
 
     def value_of(self, value: Any) -> Any:
@@ -190,10 +194,10 @@ class Given(Expression):
 
 
 class Several(Given):
-    """Any number of values, for ``Among``: they travel as one, so that the statement is the same for all numbers."""
+    """Placeholder for several values in ``Among``. They are one JSON parameter, so the statement fits any number."""
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        """Stand as a subquery of the values in one JSON parameter."""
+        """Return a subquery of the values in one JSON parameter."""
         if connection.vendor == "sqlite":
             return "(SELECT value FROM json_each(%s))", (self,)
         kind = self.output_field.db_type(connection)
@@ -204,17 +208,17 @@ class Several(Given):
 
 
 class Among(Lookup):
-    """Whether something is one of ``Several`` values, or of those of a query.
+    """Lookup: a field is one of ``Several`` values, or of the values of a subquery.
 
-    In PostgreSQL they are an array, for which it looks up each in the index. To a subquery it might join the whole
-    table, going by what it last counted there.
+    ``= ANY(array)`` makes PostgreSQL use the index for each value; with ``IN (subquery)`` stale statistics can lead it
+    to a full join.
     """
 
     def __init__(self, name: str, values: Several | models.QuerySet[Any, Any]) -> None:
         super().__init__(models.F(name), values)
 
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        """Compare with an array in PostgreSQL, with a subquery in SQLite."""
+        """Return ``= ANY(array)`` for PostgreSQL and ``IN (subquery)`` for SQLite."""
         left, parameters = self.process_lhs(compiler, connection)
         values, more = self.process_rhs(compiler, connection)
         one_of = f"IN {values}" if connection.vendor == "sqlite" else f"= ANY(ARRAY{values})"
@@ -222,9 +226,10 @@ class Among(Lookup):
 
 
 class Prepared(Generic[M]):
-    """A query that is compiled at its first run on a database; it asks the one that its model is written to.
+    """Query that is compiled to SQL once for each database, at its first run.
 
-    ``build`` gives it, with ``Given`` and ``Several`` in the place of what each run is told by their names.
+    ``build`` returns the query set, with ``Given`` and ``Several`` as placeholders. Each run passes their values as
+    keyword arguments. It uses the database to which the model is written. Any thread may run it.
     """
 
     def __init__(self, model: type[M], build: Callable[[], models.QuerySet[M, Any]]) -> None:
@@ -233,15 +238,18 @@ class Prepared(Generic[M]):
         self._compiled: dict[str, tuple[Any, str, list[Any]]] = {}
 
     def __call__(self, **values: Any) -> list[M]:
-        """Run it; give its rows as instances."""
+        """Run the query and return its rows as instances.
+
+        Raises ``TransactionManagementError`` if the query locks rows and no transaction is open.
+        """
         compiler, rows = self._run(values)
-        # Django's own way from rows to instances, with the rows that are here.
+        # ModelIterable turns rows into instances. It calls `execute_sql` of the compiler, which returns these rows.
         compiler.execute_sql = lambda **_: [rows]
         query: Any = SimpleNamespace(get_compiler=lambda using: compiler)
         return list(ModelIterable(models.QuerySet(self._model, query=query, using=compiler.using)))
 
     def rows(self, **values: Any) -> list[tuple[Any, ...]]:
-        """Run a query of ``values_list``; give its rows as tuples."""
+        """Run a query of ``values_list`` and return its rows as tuples."""
         compiler, rows = self._run(values)
         return list(compiler.results_iter([rows], tuple_expected=True))
 
@@ -250,14 +258,21 @@ class Prepared(Generic[M]):
         if alias not in self._compiled:
             compiler: Any = self._build().using(alias).query.get_compiler(alias)
             text, parameters = compiler.as_sql()
-            # A connection belongs to a thread, and lives no longer.
+            # Guard: a connection belongs to one thread. A kept one would be used by two threads at once, or after
+            # its thread has closed it.
+            # Test: tests/test_prepared.py, test_a_prepared_query_keeps_no_connection_and_serves_any_thread.
             compiler.connection = None
             self._compiled[alias] = compiler, text, parameters
         compiler, text, parameters = self._compiled[alias]
         compiler = copy.copy(compiler)
         compiler.connection = connections[alias]
+        # Guard: without a transaction the locks would end with the statement. Django checks this at compile time
+        # only, which is the first run.
+        # Test (PostgreSQL): tests/test_prepared.py, test_what_locks_rows_needs_a_transaction_each_time.
         if compiler.query.select_for_update and compiler.connection.get_autocommit():
-            raise TransactionManagementError("rows are locked to the end of a transaction, and there is none")
+            raise TransactionManagementError(
+                "this query locks rows, so it must run inside transaction.atomic()"
+            )
         told = [
             parameter.value_of(values[parameter.name]) if isinstance(parameter, Given) else parameter
             for parameter in parameters

@@ -1,1 +1,1 @@
-"""Bridges to what a project may run already; each needs its own extra."""
+"""Integrations with other packages; each has an extra of its own."""

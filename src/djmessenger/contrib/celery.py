@@ -1,7 +1,7 @@
-"""``DJM_DISPATCHER = "celery"``: workers of Celery do the work, and a beat task sweeps.
+"""Dispatcher for Celery (``DJM_DISPATCHER = "celery"``): tasks drive the engine, and a beat task sweeps.
 
-Tasks carry no work, only the news that there is some: the database is the queue. A task that is lost costs time
-until the next sweep, one that is repeated finds nothing to do.
+A task has no arguments. It is a wake-up, and the queues are in the database. After a lost task the next sweep finds the
+work; a repeated task finds none.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ WORK = "djmessenger.work"
 SWEEP = "djmessenger.sweep"
 
 SLICE = 10.0
-"""Seconds after which a task begins nothing more and sends another in its place: others have their turn."""
+"""Seconds after which a task begins no further work and sends a new task, so that other tasks get their turn."""
 SLOW_THREADS = 16
-"""Slow handlers at once in each process of a Celery worker."""
+"""Slow rules that run at once in each process of a Celery worker. They wait for services, so threads are cheap."""
 _EXPIRES = 60
-"""Seconds after which a wake-up is not worth a task any more: the sweep has been there."""
+"""Seconds after which the broker drops a task that no worker took; a sweep has found the work by then."""
 
 
 class CeleryDispatcher:
-    """Sends a task for what was committed; a broker that is away costs the request nothing but one try a sweep."""
+    """Dispatcher that sends a task after each commit. If the broker fails, it sends none for ``DJM_SWEEP`` seconds."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
         self._again = Deadline(0)
@@ -52,7 +52,7 @@ class CeleryDispatcher:
         self.wake()
 
     def replies_queued(self, conversation_id: int) -> None:
-        # The task that queued it looks for replies itself before it ends.
+        # A task that queues replies claims their outboxes itself before it ends.
         if not getattr(_this_thread, "is_at_work", False):
             self.wake()
 
@@ -62,36 +62,40 @@ class CeleryDispatcher:
         try:
             work.apply_async(retry=False, expires=_EXPIRES, ignore_result=True)
         except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and none may reach the request
+            # Guard: an unreachable broker takes seconds to fail. With a try for each callback Meta's requests would
+            # time out. Test: tests/test_contrib_celery.py,
+            # test_one_that_is_away_costs_the_request_one_try_a_sweep.
             self._again = Deadline(app_settings.DJM_SWEEP)
             logger.error(
-                "The broker did not take a task (%s); the sweep finds what waits",
+                "Wake-up task not sent: the broker failed (%s); the sweep finds the work, next task in %s s",
                 type(error).__name__,
+                app_settings.DJM_SWEEP,
                 extra={"action": "broker_away", "error": type(error).__name__},
             )
 
     def stop(self) -> None:
-        """The workers of Celery stop by themselves."""
+        """Do nothing, because Celery stops its own workers."""
 
     @classmethod
     def check(cls) -> list[CheckMessage]:
-        """Give what ``manage.py check`` should say about Celery's own settings."""
+        """Return the warnings of ``manage.py check`` about the settings of Celery."""
         conf = current_app.conf
         found = []
         if conf.task_always_eager:
             found.append(
                 _warning(
                     "W045",
-                    "Celery runs tasks at once (task_always_eager), so rules and calls to Graph run inside Meta's "
-                    "request.",
-                    "Remove the setting; tests use DJM_DISPATCHER = 'inline' instead.",
+                    "Celery runs tasks in the caller (task_always_eager), so rules and calls to Graph run inside "
+                    "Meta's request.",
+                    "Remove the setting. In tests set DJM_DISPATCHER = 'inline' instead.",
                 )
             )
         if not conf.broker_url and "CELERY_BROKER_URL" not in os.environ:
             found.append(
                 _warning(
                     "W046",
-                    "Celery knows no broker, so no wake-up reaches a worker.",
-                    "Set its broker_url, and import the project's Celery app in the project's __init__.py.",
+                    "Celery has no broker, so no wake-up reaches a worker.",
+                    "Set broker_url of the Celery app, and import that app in the project's __init__.py.",
                 )
             )
         tasks = {entry.get("task") for entry in (conf.beat_schedule or {}).values()}
@@ -99,8 +103,8 @@ class CeleryDispatcher:
             found.append(
                 _warning(
                     "W047",
-                    f"No beat schedule runs {SWEEP}, so what a lost wake-up leaves waits for ever, and so does each "
-                    "second try.",
+                    f"No beat schedule runs {SWEEP}, so nothing finds work after a lost task, and no failed event or "
+                    "reply is tried again.",
                     f"Add {{'task': '{SWEEP}', 'schedule': 10.0}} to CELERY_BEAT_SCHEDULE, and run one celery beat.",
                 )
             )
@@ -109,16 +113,17 @@ class CeleryDispatcher:
 
 @shared_task(name=WORK, ignore_result=True)
 def work() -> None:
-    """Do what waits, as a worker does, for a slice of time."""
+    """Split, handle and send for up to ``SLICE`` seconds. If work may be left, send another task."""
     if _work(Deadline(SLICE)):
         _wake()
 
 
 @shared_task(name=SWEEP, ignore_result=True)
 def sweep() -> None:
-    """Find what no wake-up announced, and stay for what is due soon: pauses end, and echoes are looked for.
+    """Sweep, then work on due queues and on those that are due soon, such as after a pause or for an echo.
 
-    For the beat, every few seconds; it ends before ``DJM_SWEEP`` is over, and two at once do no harm.
+    The beat starts it every few seconds. It ends before ``DJM_SWEEP`` seconds are over. Two at once do no harm, because
+    each step claims its queue.
     """
     engine, end = bot.get_engine(), Deadline(app_settings.DJM_SWEEP * 0.8)
     engine.sweep()
@@ -130,7 +135,7 @@ def sweep() -> None:
 
 
 def _work(end: Deadline) -> bool:
-    """Split, handle and send until nothing is left or the time is over; true when something may be left."""
+    """Split, handle and send until nothing is due or ``end`` has passed. Return whether work may be left."""
     engine, slow = bot.get_engine(), _slow()
     with _at_work():
         while end.remaining() > 0:
@@ -145,8 +150,14 @@ def _work(end: Deadline) -> bool:
                     try:
                         engine.work(lease, deadline, slow)
                     except Exception:
-                        # The queue was given back, and comes up again in a moment.
-                        logger.exception("Work was interrupted", extra={"action": "work_interrupted"})
+                        # Guard: an exception would end the task, and the queues behind this one would wait for
+                        # the sweep. `engine.work` has released this queue; it is due again after a short pause.
+                        # Test: tests/test_contrib_celery.py, test_work_that_breaks_off_does_not_end_the_task.
+                        logger.exception(
+                            "Work on queue %s failed; the queue was released and is due again",
+                            lease.queue_id,
+                            extra={"action": "work_interrupted"},
+                        )
                     finally:
                         slow.drop_reservation(lease)
             if not busy:
@@ -155,19 +166,19 @@ def _work(end: Deadline) -> bool:
 
 
 def _claim(kind: str, slow: SlowThreads) -> list[Lease]:
-    """Claim a conversation queue; and one that waits for a thread for slow work, where one is free."""
+    """Claim one due queue. If a slow thread is free, also claim one queue that waits for a slow thread."""
     leases = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE)
     if kind == Kind.IN and slow.free_slots():
         waited = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
         slow.reserve(waited, more=bool(waited))
-        # Those first: handing them on takes a moment.
+        # Slow queues first: they only go to another thread, which takes no time of this task.
         return waited + leases
     return leases
 
 
 def _soon(end: Deadline) -> bool:
-    """Wait until a conversation queue is due, if one is before the end; false when none is."""
-    # Slow work that ends says itself that a thread is free.
+    """Sleep until the next queue is due, and return True. If none is due before ``end``, return False at once."""
+    # Queues that wait for a slow thread are left out: a slow rule that ends sends a task of its own.
     waiting = models.ConversationQueue.objects.filter(ready_at__isnull=False, is_slow=False)
     ready = waiting.aggregate(at=Min("ready_at"))["at"]
     if ready is None:
@@ -196,10 +207,11 @@ _pools: dict[int, SlowThreads] = {}
 
 
 def _slow() -> SlowThreads:
-    """Give this process's pool for slow handlers: thirty that wait for a language model delay nobody else."""
+    """Return the pool for slow rules of this process, so that slow rules delay no other conversation."""
     with _lock:
         if os.getpid() not in _pools:
-            # A forked child has the parent's memory, not its threads.
+            # Guard: Celery forks its workers. A forked child has the parent's pool object without its threads, so
+            # jobs submitted to that pool would never run.
             _pools.clear()
             _pools[os.getpid()] = SlowThreads(SLOW_THREADS, _wake)
         return _pools[os.getpid()]
@@ -212,7 +224,7 @@ def _wake() -> None:
 
 
 def _stop(**kwargs: Any) -> None:
-    """Begin no slow handler any more and wait a while for those that run."""
+    """Close the pool for slow rules and wait up to ``DJM_GRAPH_TIMEOUT`` seconds for those that run."""
     with _lock:
         pool = _pools.pop(os.getpid(), None)
     if pool is not None:
