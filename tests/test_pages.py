@@ -417,6 +417,24 @@ class TestTokens:
             Secret("token-of-b"),
         }
 
+    def test_rotation_keeps_a_token_that_is_stored_meanwhile(self, settings, monkeypatch):
+        settings.DJM_TOKEN_KEYS = KEYS[:1]
+        page = page_with_token(A, "token-of-a")
+        settings.DJM_TOKEN_KEYS = [KEYS[1], KEYS[0]]
+        decrypt = bot.decrypt
+
+        def decrypt_and_store(page_id, ciphertext):
+            token = decrypt(page_id, ciphertext)
+            stored = models.Page.objects.get(page_id=page_id)
+            bot.set_token(stored, Secret("new-token-of-a"))
+            stored.save()
+            return token
+
+        monkeypatch.setattr(bot, "decrypt", decrypt_and_store)
+        bot.rotate_tokens()
+        monkeypatch.undo()
+        assert bot.token_of(models.Page.objects.get(pk=page.pk)) == Secret("new-token-of-a")
+
     def test_rotation_does_what_it_can_and_names_the_rest(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS[:1]
         page_with_token(A)

@@ -1,4 +1,4 @@
-"""Assembly: settings become policies, clients, secrets and the dispatcher, here and nowhere else."""
+"""Composition: the only place that makes policies, clients, secrets and the dispatcher from the settings."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from djmessenger.signals import reply_queued
 logger = logging.getLogger(__name__)
 
 _LONG_ENOUGH = 16
-"""Letters of a token of which four may be shown."""
+"""Characters that a token must have before its last four may be shown: short ones would reveal too much."""
 
 DISPATCHERS: Mapping[str, type[Dispatcher]] = {
     "inline": InlineDispatcher,
@@ -51,14 +51,14 @@ DISPATCHERS: Mapping[str, type[Dispatcher]] = {
     "worker": WorkerDispatcher,
 }
 OTHER_DISPATCHERS: Mapping[str, str] = {"celery": "djmessenger.contrib.celery.CeleryDispatcher"}
-"""Those of an extra, by the path of their class."""
+"""Dispatchers that need an extra: name in ``DJM_DISPATCHER`` to dotted path."""
 
 
 def get_policy(page: models.Page | None = None) -> routing.Policy:
-    """Give the policy of a Page; where it names none, the project's.
+    """Return the policy of a Page, otherwise of the project. It is built once for the process.
 
-    That is ``DJM_ROUTING_POLICY``, else the ``messenger.py`` modules, else the default. Built once for the process.
-    Raises ``DJMInvalidConfigException`` with every mistake in it.
+    The project's policy is ``DJM_ROUTING_POLICY`` if set, otherwise that of the ``messenger.py`` modules, otherwise the
+    default. Raises ``DJMInvalidConfigException`` with every mistake in the policy.
     """
     source = "" if page is None else page.configured("policy")
     return _policy_at(source) if source else _project_policy()
@@ -95,14 +95,17 @@ def _is_dotted_path(text: str) -> bool:
 
 
 def _imported(source: str) -> Any:
-    """Give the module of rules, the dict or the policy that a dotted path names."""
+    """Import and return the module of rules, the dict or the ``Policy`` at a dotted path.
+
+    Raises ``DJMInvalidConfigException`` if there is none, and ``ImportError`` if the module itself fails.
+    """
     load_modules()
     if not _is_dotted_path(source):
         raise DJMInvalidConfigException(f"There is no policy at {source!r}: it is no dotted path")
     try:
         return importlib.import_module(source)
     except ImportError as error:
-        # A module that is there and fails is not to be taken for a name inside its parent.
+        # The module exists and one of its own imports failed. That error must not read as "no such policy".
         if error.name is None or not f"{source}.".startswith(f"{error.name}."):
             raise
     try:
@@ -115,7 +118,7 @@ def _imported(source: str) -> Any:
 
 
 def get_problems_at(source: str) -> list[Problem]:
-    """Give every mistake in the policy of a Page, which is a dotted path or a JSON file."""
+    """Return every mistake in the policy at ``source``, a dotted path or a JSON file. Raises nothing."""
     if _is_file(source):
         return routing.Policy.problems_of(source)
     try:
@@ -131,7 +134,7 @@ def get_problems_at(source: str) -> list[Problem]:
 
 
 def get_policy_problems() -> list[Problem]:
-    """Give every mistake in the policy that would serve; building it is not needed."""
+    """Return every mistake in the project's policy, without building it."""
     load_modules()
     names = [config.name for config in apps.get_app_configs()]
     if app_settings.is_set("DJM_ROUTING_POLICY"):
@@ -141,7 +144,7 @@ def get_policy_problems() -> list[Problem]:
 
 
 def load_modules() -> None:
-    """Import the ``messenger.py`` of every installed app, so that its rules and payloads are known."""
+    """Import the ``messenger.py`` of every installed app, which registers its rules and payloads."""
     autodiscover_modules("messenger")
 
 
@@ -149,7 +152,7 @@ _transport: Transport | None = None
 
 
 def use_transport(transport: Transport | None) -> None:
-    """Let every client made from now on speak through this transport; None: over the network."""
+    """Set the transport of all clients made from now on; None stands for the network."""
     global _transport  # noqa: PLW0603 - one process, one network
     _transport = transport
     _client.cache_clear()
@@ -170,23 +173,23 @@ def _client(config: ClientConfig) -> Client:
 
 
 def get_client(page: models.Page | None = None) -> Client:
-    """Give the Graph client of a Page, or of the one that is meant where none is named.
+    """Return the Graph client of a Page, by default of ``default_page``. Equal settings share one client.
 
-    ``DJMInvalidConfigException`` where the Page has no token, ``TokenKeyError`` where it cannot be read.
+    Raises ``DJMInvalidConfigException`` if the Page has no token, and ``TokenKeyError`` if it cannot be decrypted.
     """
     return _client(client_config_for(default_page() if page is None else page))
 
 
 def get_app_client(page: models.Page | None = None) -> Client:
-    """Give the client that speaks for the app of a Page itself: about its subscriptions, permissions and tokens.
+    """Return a client with the token of a Page's Meta app, for its subscriptions, permissions and tokens.
 
-    Raises ``DJMInvalidConfigException`` where the settings do not name the app and its secret.
+    Raises ``DJMInvalidConfigException`` if the settings lack the id or the secret of the app.
     """
     app_id = (default_page() if page is None else page).get_app_id()
     secret = Secret(app_secrets().get(app_id, ""))
     if not (app_id and secret):
         raise DJMInvalidConfigException(
-            "DJM_APP_ID and DJM_APP_SECRET are needed to ask about the app: both stand in the App Dashboard "
+            "DJM_APP_ID and DJM_APP_SECRET are needed for calls about the app: copy both from the App Dashboard "
             "(App settings, Basic)."
         )
     return Client(
@@ -201,25 +204,29 @@ def get_app_client(page: models.Page | None = None) -> Client:
 
 
 def _log_call(page_pk: int, call: LoggedCall) -> None:
-    """Keep a call in the Page's request log; the call itself never fails for it."""
+    """Insert a line into the Page's request log. A database error is logged and not raised, so no call fails."""
     facts = dataclasses.asdict(call)
     moment = datetime.datetime.fromtimestamp(facts.pop("at"), tz=datetime.UTC)
     facts["path"], facts["fbtrace_id"] = call.path[:255], call.fbtrace_id[:64]
     try:
-        # Inside a transaction of the caller's a refused line takes nothing else with it.
+        # Guard: without the savepoint a refused line would break an open transaction of the caller.
+        # Test: tests/test_pages.py, test_a_line_that_is_refused_breaks_no_call.
         with transaction.atomic():
             models.GraphCall.objects.note(page_pk, date=moment, **facts)
     except DatabaseError:
-        logger.exception("A line of the request log is lost", extra={"action": "request_log_failed"})
+        logger.exception(
+            "Line of the request log not stored: database error; the call itself is not affected",
+            extra={"action": "request_log_failed"},
+        )
 
 
 def set_token(page: models.Page, token: Secret) -> None:
-    """Put a token into a Page's row, encrypted and not saved; an empty one removes what is there."""
+    """Set the encrypted token of a Page's row without saving the row. An empty token removes the stored one."""
     page.token_ciphertext = encrypt(page.page_id, token) if token else ""
 
 
 def token_hint(page: models.Page) -> str:
-    """Tell staff which token a row holds by its last four letters; empty where it holds none."""
+    """Return the last four characters of a row's token, for staff, or the empty text if it has none."""
     if not page.token_ciphertext:
         return ""
     token = decrypt(page.page_id, page.token_ciphertext)
@@ -227,14 +234,14 @@ def token_hint(page: models.Page) -> str:
 
 
 def is_under_newest_key(page: models.Page) -> bool:
-    """Tell whether the newest of ``DJM_TOKEN_KEYS`` opens the token of a row, so that the older ones can go."""
+    """Return whether the newest of ``DJM_TOKEN_KEYS`` decrypts a row's token, so that it needs no older key."""
     return is_ciphertext_under_newest_key(page.token_ciphertext)
 
 
 def rotate_tokens() -> int:
-    """Encrypt every token in the database anew under the newest key; give how many were under another.
+    """Encrypt every token in the database with the newest key. Return the number of tokens that had another key.
 
-    ``TokenKeyError`` names those that cannot be read, when all others are done.
+    Raises ``TokenKeyError`` at the end, with the Pages whose token no key decrypts. All others are done by then.
     """
     changed, unread = 0, []
     for page in models.Page.objects.exclude(token_ciphertext="").order_by("pk"):
@@ -247,27 +254,29 @@ def rotate_tokens() -> int:
             unread.append(page.page_id)
             continue
         if not is_ciphertext_under_newest_key(before):
-            # Whoever typed a new token meanwhile keeps it.
+            # Guard: staff may store a new token between the read and this write. The condition on the old ciphertext
+            # keeps the new token.
+            # Test: tests/test_pages.py, test_rotation_keeps_a_token_that_is_stored_meanwhile.
             rows = models.Page.objects.filter(pk=page.pk, token_ciphertext=before)
             changed += rows.update(token_ciphertext=page.token_ciphertext)
     if unread:
         raise TokenKeyError(
             f"{changed} tokens are under the newest key now; no key opens those of {', '.join(unread)}. Put the older "
-            "key back into DJM_TOKEN_KEYS, or type these tokens again."
+            "key back into DJM_TOKEN_KEYS, or enter these tokens again."
         )
     return changed
 
 
 @functools.lru_cache(maxsize=1)
 def get_engine() -> Engine:
-    """Give the engine, with what the settings say about policies and clients."""
-    # Who works inline sees a failure at once; a pause would leave the event to a worker that is not there.
+    """Return the engine of this process, made from the settings."""
+    # With `inline` the caller sees a failure at once. After a pause no worker would try the event again.
     tries = 1 if app_settings.DJM_DISPATCHER == "inline" else app_settings.DJM_TRIES
     return Engine(inbox=Inbox(get_policy, get_client, tries=tries), outbox=Outbox(get_client))
 
 
 def get_dispatcher_class() -> type[Dispatcher]:
-    """Give the class that ``DJM_DISPATCHER`` names; ``DJMInvalidConfigException`` says why there is none."""
+    """Return the class that ``DJM_DISPATCHER`` names. Raises ``DJMInvalidConfigException`` if it names none."""
     name = app_settings.DJM_DISPATCHER
     if name in DISPATCHERS:
         return DISPATCHERS[name]
@@ -283,7 +292,7 @@ def get_dispatcher_class() -> type[Dispatcher]:
     for method in ("callback_stored", "replies_queued"):
         if not isinstance(kind, type) or not hasattr(kind, method):
             raise DJMInvalidConfigException(
-                f"DJM_DISPATCHER is {name!r}, which is no class with {method}: {known}"
+                f"DJM_DISPATCHER is {name!r}, which is no class with a method {method}: {known}"
             )
     return kind
 
@@ -292,7 +301,7 @@ _dispatcher: Dispatcher | None = None
 
 
 def use_dispatcher(dispatcher: Dispatcher | None) -> None:
-    """Have this process told of work by another dispatcher than the setting names; None: as the setting says."""
+    """Replace the dispatcher of this process. With None the dispatcher of ``DJM_DISPATCHER`` is used again."""
     global _dispatcher  # noqa: PLW0603 - one process, one dispatcher
     _dispatcher = dispatcher
 
@@ -303,12 +312,12 @@ def _named_dispatcher() -> Dispatcher:
 
 
 def get_dispatcher() -> Dispatcher:
-    """Give the dispatcher that ``DJM_DISPATCHER`` names, one for the process."""
+    """Return the dispatcher of this process: that of ``use_dispatcher``, otherwise that of ``DJM_DISPATCHER``."""
     return _dispatcher or _named_dispatcher()
 
 
 def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
-    """Have a row worked on that was put back to where it waits; a hint, as all wake-ups are."""
+    """Wake the dispatcher for a row that was set back to its waiting state. With ``inline`` the work is done here."""
     if isinstance(row, models.Callback):
         get_dispatcher().callback_stored(row.pk)
     elif row.conversation_id is not None:
@@ -321,10 +330,10 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
 
 
 def install() -> None:
-    """Connect the parts that know each other only here; called once by the app config."""
+    """Load the rules, connect the signals and set the default Graph client. The app config calls it once."""
     load_modules()
     if app_settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
-        # So that a worker of Celery knows the tasks; what is not installed is the business of the check.
+        # The import registers the tasks in a worker of Celery. If Celery is missing, the system check reports it.
         with contextlib.suppress(DJMInvalidConfigException):
             get_dispatcher_class()
     set_default_client(get_client)
@@ -337,7 +346,7 @@ def _replies_queued(conversation_id: int, **kwargs: Any) -> None:
 
 
 def _forget(setting: str, **kwargs: Any) -> None:
-    """Build anew what was made of settings that a test changes."""
+    """Clear the caches of all objects made from settings, when a test changes a setting."""
     if not setting.startswith("DJM_") and setting not in {"INSTALLED_APPS", "DEBUG", "SECRET_KEY"}:
         return
     if _named_dispatcher.cache_info().currsize:

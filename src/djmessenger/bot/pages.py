@@ -1,4 +1,4 @@
-"""What belongs to one Page: its entry in ``DJM_PAGES``, then its row, then the settings of the one Page."""
+"""Settings of one Page: its entry in ``DJM_PAGES``, otherwise its row, otherwise the settings of the default Page."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from djmessenger.settings import app_settings
 
 @dataclass(frozen=True, kw_only=True)
 class ClientConfig:
-    """All that a Graph client of a Page is made of; one client serves as long as none of it changes."""
+    """Values from which the Graph client of a Page is made. Equal values share one client."""
 
     page_id: str
-    """The id in the path of calls, or ``me`` where the token says which Page."""
+    """Id in the path of calls, or ``me`` if the token decides the Page."""
     token: Secret
     app_secret: Secret
     base_url: str
     version: str
     logged_as: int | None = None
-    """Key of the Page's row where its calls are logged."""
+    """Primary key of the Page's row if its calls are logged, otherwise None."""
 
 
 def app_secrets() -> dict[str, str]:
-    """Give the app secrets that may sign a callback, by app id; the id is a running number where none is set.
+    """Return the app secrets that may sign a callback, by app id. A secret without an app id gets ``#1``, ``#2``.
 
-    In DEBUG without a secret it is one made of ``SECRET_KEY``: the simulator signs with it, strangers cannot.
+    In DEBUG without a secret, one derived from ``SECRET_KEY`` is returned. The simulator signs with it.
     """
     configured = app_settings.DJM_APP_SECRET
     if isinstance(configured, Mapping):
@@ -49,7 +49,7 @@ def app_secrets() -> dict[str, str]:
 
 
 def page_access_token() -> str:
-    """Give the token of the one Page of the settings; in DEBUG without one, a made-up one for the emulator."""
+    """Return ``DJM_PAGE_ACCESS_TOKEN``. In DEBUG, if it is empty, return a made-up token for the emulator."""
     token = app_settings.DJM_PAGE_ACCESS_TOKEN
     if token or not settings.DEBUG:
         return token
@@ -62,9 +62,10 @@ def _made_up(purpose: str) -> str:
 
 
 def default_page() -> models.Page:
-    """Give the Page that is meant where none is named: its row, or one made of the settings.
+    """Return the Page that is used if none is named: its row, or an unsaved one made from the settings.
 
-    It is that of ``DJM_PAGE_ID``, else the only one of ``DJM_PAGES``, else whichever Page the token is of.
+    It is the Page of ``DJM_PAGE_ID``, otherwise the only one of ``DJM_PAGES``, otherwise the Page of the token. Raises
+    ``DJMInvalidConfigException`` if ``DJM_PAGES`` has several and nothing chooses one.
     """
     page_id = app_settings.DJM_PAGE_ID
     if not page_id and len(app_settings.DJM_PAGES) == 1 and not app_settings.DJM_PAGE_ACCESS_TOKEN:
@@ -80,13 +81,13 @@ def default_page() -> models.Page:
 
 
 def find_page(page_id: str) -> models.Page:
-    """Give the row of a Page; one that is not kept in the database yet is made of the settings, and not saved."""
+    """Return the row of a Page, or an unsaved one made from the settings if the database has none."""
     row = models.Page.objects.filter(page_id=page_id).first()
     return row or models.Page(page_id=page_id, **_channel_of(page_id))
 
 
 def all_pages() -> list[models.Page]:
-    """Give every Page that is set up to speak, by id: rows with a token, entries of ``DJM_PAGES``, the default one."""
+    """Return all Pages that have a token, sorted by id: rows, entries of ``DJM_PAGES`` and the default Page."""
     found = {page.page_id: page for page in models.Page.objects.all()}
     for page_id in [*app_settings.DJM_PAGES, app_settings.DJM_PAGE_ID]:
         if page_id and page_id not in found:
@@ -108,10 +109,10 @@ def _has_token(page: models.Page) -> bool:
 
 
 def is_default(page: models.Page) -> bool:
-    """Tell whether the settings of the one Page are this Page's.
+    """Return whether ``DJM_PAGE_ACCESS_TOKEN`` and the other settings of the default Page apply to this Page.
 
-    Without ``DJM_PAGE_ID`` they serve any Page that has nothing of its own, unless ``DJM_PAGES`` names some: then
-    a guess could speak with the wrong token.
+    Without ``DJM_PAGE_ID`` they apply to every Page, but only if ``DJM_PAGES`` is empty. Otherwise a guess could send
+    with the token of another Page.
     """
     if app_settings.DJM_PAGE_ID:
         return page.page_id in {"", app_settings.DJM_PAGE_ID}
@@ -119,7 +120,10 @@ def is_default(page: models.Page) -> bool:
 
 
 def token_of(page: models.Page) -> Secret:
-    """Give the token of a Page; ``DJMInvalidConfigException`` says what to do where there is none."""
+    """Return the token of a Page.
+
+    Raises ``DJMInvalidConfigException`` if it has none, and ``TokenKeyError`` if it cannot be decrypted.
+    """
     if app_settings.page_setting(page.page_id, "token"):
         return _secret(page, app_settings.page_setting(page.page_id, "token"))
     if page.token_ciphertext:
@@ -133,12 +137,12 @@ def token_of(page: models.Page) -> Secret:
         )
     raise DJMInvalidConfigException(
         f"Page {page.page_id} has no token: give it one in the admin or in DJM_PAGES, or set DJM_PAGE_ID to its id "
-        "where DJM_PAGE_ACCESS_TOKEN is its token."
+        "if DJM_PAGE_ACCESS_TOKEN is its token."
     )
 
 
 def client_config_for(page: models.Page) -> ClientConfig:
-    """Gather what a client for this Page is made of."""
+    """Return the values for a client of this Page. Raises as ``token_of`` does."""
     return ClientConfig(
         page_id=_page_id_in_calls(page),
         token=token_of(page),
@@ -151,21 +155,22 @@ def client_config_for(page: models.Page) -> ClientConfig:
 
 def _app_secret_of(page: models.Page) -> Secret:
     app_id = page.get_app_id()
-    # The app of an Instagram Login has a secret of its own: a proof made with another's is refused.
+    # With Instagram Login the app has a second secret. Meta refuses a proof made with the secret of another app.
     if page.has_instagram_login() and not app_id:
         return Secret()
     return Secret(app_secrets().get(app_id, ""))
 
 
 def _page_id_in_calls(page: models.Page) -> str:
-    # An Instagram account behind a Facebook Page has callbacks under its own id, and is spoken for by the Page.
+    # Callbacks of an Instagram account behind a Facebook Page have the id of the account, but calls use the Page's
+    # token, so `me` stands for the Page.
     if page.configured("channel") == models.Page.Channel.INSTAGRAM and not page.has_instagram_login():
         return "me"
     return page.page_id or "me"
 
 
 def _host_of(page: models.Page) -> str:
-    """Give Graph's address; an emulator set with ``DJM_GRAPH_URL`` alone stands for all hosts."""
+    """Return the base address of Graph. If only ``DJM_GRAPH_URL`` is set, such as for an emulator, all Pages use it."""
     own = app_settings.is_set("DJM_INSTAGRAM_GRAPH_URL") or not app_settings.is_set("DJM_GRAPH_URL")
     return (
         app_settings.DJM_INSTAGRAM_GRAPH_URL
@@ -175,7 +180,7 @@ def _host_of(page: models.Page) -> str:
 
 
 def _secret(page: models.Page, value: object) -> Secret:
-    """Wrap a token of the settings; what is wrong with it is said without it."""
+    """Wrap a token of the settings. Raises ``DJMInvalidConfigException`` that shows no part of the token."""
     if not isinstance(value, str):
         value = "***"
         raise DJMInvalidConfigException(

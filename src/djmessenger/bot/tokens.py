@@ -1,7 +1,7 @@
-"""Tokens in the database: encrypted there, plain only on the way into a client.
+"""Encryption of tokens in the database; they are decrypted only for a client.
 
-A ciphertext holds the page id beside the token, so that one cannot be moved to the row of another Page. Errors are
-raised outside of ``except``, and secrets stay wrapped: no frame of an exception holds a token or a key.
+A ciphertext contains the page id beside the token, so it cannot be copied to the row of another Page. Errors are
+raised outside of ``except`` and secrets stay wrapped, so no frame of an exception holds a token or a key.
 """
 
 from __future__ import annotations
@@ -24,40 +24,40 @@ INSTALL = 'Tokens in the database need the extra: python -m pip install "cryptog
 
 
 def new_key() -> str:
-    """Give a fresh key for ``DJM_TOKEN_KEYS``."""
+    """Return a new random key for ``DJM_TOKEN_KEYS``."""
     if not HAS_CRYPTOGRAPHY:
         raise TokenKeyError(INSTALL)
     return Fernet.generate_key().decode()
 
 
 def encrypt(page_id: str, token: Secret) -> str:
-    """Give the ciphertext of a Page's token under the newest key; ``TokenKeyError`` where there is none."""
+    """Encrypt a Page's token with the newest key. Raises ``TokenKeyError`` if there is no usable key."""
     return _ring().encrypt(f"{page_id} {token.reveal()}".encode()).decode()
 
 
 @lru_cache(maxsize=1024)
 def decrypt(page_id: str, ciphertext: str) -> Secret:
-    """Give the token of a Page; ``TokenKeyError`` says what to do where no key opens it."""
+    """Decrypt a Page's token. Raises ``TokenKeyError`` if no key decrypts it or it belongs to another Page."""
     found = _opened(_ring(), ciphertext)
     if found is None:
         raise TokenKeyError(
-            f"No key of DJM_TOKEN_KEYS opens the token of Page {page_id}. Put the key back under which it was kept "
-            "(older keys stand after the newest), or type the token again in the admin."
+            f"No key of DJM_TOKEN_KEYS opens the token of Page {page_id}. Put the key back with which it was stored "
+            "(older keys stand after the newest), or enter the token again in the admin."
         )
     if found[0] != page_id:
         raise TokenKeyError(
-            f"The row of Page {page_id} holds the token of another Page. Type the token again in the admin."
+            f"The row of Page {page_id} holds the token of another Page. Enter the token again in the admin."
         )
     return found[1]
 
 
 def is_under_newest_key(ciphertext: str) -> bool:
-    """Tell whether the newest key alone opens it, so that the older ones can go."""
+    """Return whether the newest key decrypts a ciphertext. The older keys are then not needed for it."""
     return _opened(_ring(newest_only=True), ciphertext) is not None
 
 
 def key_problems() -> list[str]:
-    """Say what is wrong with ``DJM_TOKEN_KEYS``, without showing any of it; an empty setting is no problem."""
+    """Return the problems of ``DJM_TOKEN_KEYS`` as texts that show no part of a key. An empty setting has none."""
     if not _count():
         return []
     if not HAS_CRYPTOGRAPHY:
@@ -75,7 +75,7 @@ def _count() -> int:
 
 
 def _key(number: int) -> Secret:
-    # Expressions, not variables: whoever collects frames collects those.
+    # No variable holds the key, because error reports contain the variables of each frame.
     if isinstance(app_settings.DJM_TOKEN_KEYS, str):
         return Secret(app_settings.DJM_TOKEN_KEYS)
     return Secret(app_settings.DJM_TOKEN_KEYS[number])
@@ -90,7 +90,7 @@ def _fernet(number: int) -> Fernet | None:
 
 def _ring(*, newest_only: bool = False) -> MultiFernet:
     if not _count():
-        raise TokenKeyError(f"DJM_TOKEN_KEYS is empty, and tokens are never kept in the clear. {MAKE_ONE}")
+        raise TokenKeyError(f"DJM_TOKEN_KEYS is empty, and tokens are never stored unencrypted. {MAKE_ONE}")
     problems = key_problems()
     if problems:
         raise TokenKeyError(problems[0])
@@ -99,7 +99,7 @@ def _ring(*, newest_only: bool = False) -> MultiFernet:
 
 
 def _opened(ring: MultiFernet, ciphertext: str) -> tuple[str, Secret] | None:
-    """Give page id and token, or None where no key of the ring opens it."""
+    """Return page id and token, or None if no key of the ring decrypts the ciphertext."""
     try:
         page_id, token = map(Secret, ring.decrypt(ciphertext.encode()).decode().split(" "))
     except (InvalidToken, ValueError, DJMInvalidValueException):
