@@ -56,6 +56,16 @@ def test_inline_sends_what_is_queued_by_hand_on_commit(person):
     assert person.texts == ["hi"]
 
 
+@pytest.mark.django_db(transaction=True)
+def test_inline_does_not_send_inside_a_transaction(person):
+    made = tools.conversation()
+    with transaction.atomic():
+        tools.queue(made)
+        bot.get_dispatcher().replies_queued(made.pk)
+        assert person.texts == []
+    assert person.texts == ["hi"]
+
+
 def test_embedded_works_beside_the_request(file_database, person, settings):
     settings.DJM_DISPATCHER = "embedded"
     assert isinstance(bot.get_dispatcher(), EmbeddedDispatcher)

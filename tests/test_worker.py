@@ -22,7 +22,7 @@ from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.notifications import CHANNEL, Listener
 from djmessenger.pipeline.outbox import Outbox, SendResult
-from djmessenger.pipeline.pools import SlowThreads
+from djmessenger.pipeline.pools import BatchWriter, SlowThreads
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
 from djmessenger.routing import Policy
@@ -330,7 +330,14 @@ def test_slow_work_begins_without_a_database_connection(file_database):
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     held = []
     pool = SlowThreads(1, lambda: None)
-    pool.run(tools.claim(made), Slow(work=lambda: held.append(connection.connection), release=lambda: None))
+    pool.run(
+        tools.claim(made),
+        Slow(
+            prepare=models.Page.objects.count,
+            work=lambda: held.append(connection.connection),
+            release=lambda: None,
+        ),
+    )
     until(lambda: held, "the job")
     pool.stop(LONG)
     assert held == [None]
@@ -422,6 +429,64 @@ def test_a_job_that_has_not_begun_releases_its_queue_at_the_stop(file_database, 
     row = models.ConversationQueue.objects.get(kind=tools.IN, conversation__person=people[0].id)
     assert row.leased_until is None
     assert row.ready_at is not None
+
+
+def test_leases_are_released_if_their_next_rows_cannot_be_read(file_database, people, settings):
+    settings.DJM_DISPATCHER = "worker"
+    store(people[0])
+    engine = tools.engine(lambda event: event.text)
+    while engine.split_waiting():
+        pass
+
+    def fail(leases):
+        raise OperationalError("server closed the connection")
+
+    engine.inbox.next_rows = fail
+    worker = Worker(lambda: engine, threads=1, slow_threads=1)
+    pools = types.SimpleNamespace(
+        handlers=types.SimpleNamespace(free=lambda ahead=0.0: 1),
+        events=types.SimpleNamespace(waiting=lambda: 0),
+    )
+    with pytest.raises(OperationalError):
+        worker._poll_incoming(pools)
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
+
+
+def test_events_behind_the_first_are_handled_without_another_wake_up(work, people, settings):
+    """One thread claims no more than it can handle, so most queues are claimed after the end of a job."""
+    settings.DJM_POLL = settings.DJM_SWEEP = 3600
+    store(*people, times=5)
+    work(tools.engine(lambda event: event.text), threads=1)
+    until(lambda: all(person.texts == list("01234") for person in people), "every answer")
+
+
+def test_a_batch_writer_survives_a_batch_that_fails(file_database):
+    batches = []
+
+    def write(items):
+        batches.append(items)
+        if len(batches) == 1:
+            raise ZeroDivisionError
+        return []
+
+    writer = BatchWriter("test", write, lambda: None)
+    writer.put("first")
+    until(lambda: batches, "the first batch")
+    writer.put("second")
+    until(lambda: batches == [["first"], ["second"]], "the second batch")
+    writer.stop(LONG)
+
+
+def test_a_slow_job_that_the_pool_refuses_releases_its_queue(file_database):
+    """The pool closes between the count of its free threads and the submit."""
+    made = tools.conversation()
+    models.ConversationQueue.objects.wake([made.pk], tools.IN)
+    pool = SlowThreads(1, lambda: None)
+    pool._pool.submit = lambda job: False
+    pool.run(tools.claim(made), Slow(work=lambda: None, release=lambda: None))
+    assert pool._leases == set()
+    assert tools.queue_of(made).leased_until is None
+    pool.stop(LONG)
 
 
 def test_a_lease_claimed_during_the_stop_ends_at_once():

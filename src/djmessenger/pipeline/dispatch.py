@@ -47,6 +47,7 @@ class InlineDispatcher:
     def replies_queued(self, conversation_id: int) -> None:
         # Guard: inside a transaction the send would call Graph for rows that may still be rolled back. The send
         # that follows the commit of the event finds them.
+        # Test: tests/test_dispatch.py, test_inline_does_not_send_inside_a_transaction.
         if not connection.in_atomic_block:
             self._engine().send(conversation_id)
 

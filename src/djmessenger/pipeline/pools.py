@@ -106,6 +106,7 @@ class SlowThreads:
         if not begun:
             # Guard: the pool may close between the check and the submit. The lease would be renewed until the end
             # of the process, and no thread would have the job.
+            # Test: tests/test_worker.py, test_a_slow_job_that_the_pool_refuses_releases_its_queue.
             self._forget(lease)
             give_back(lease)
         return False
@@ -327,6 +328,7 @@ class BatchWriter(Generic[T]):
         except Exception:
             # Guard: an exception would end the thread, and all later items would stay in memory. The items of this
             # batch are lost; their rows are unchanged, and the next claim of their queues finds them.
+            # Test: tests/test_worker.py, test_a_batch_writer_survives_a_batch_that_fails.
             logger.exception(
                 "Batch of %s items not written; their queues are due again when the leases end",
                 len(work),

@@ -379,6 +379,8 @@ class Worker:
     def _giving_back(leases: list[Lease]) -> Iterator[None]:
         try:
             yield
+        # Guard: an error between claim and submit would leave the queues leased without a job, for DJM_LEASE seconds.
+        # Test: tests/test_worker.py, test_leases_are_released_if_their_next_rows_cannot_be_read.
         except Exception:
             for lease in leases:
                 give_back(lease)
@@ -412,6 +414,9 @@ class Worker:
             # block that thread.
             # Test: tests/test_worker.py, test_a_slow_slot_is_not_kept_for_an_event_that_is_quick.
             pools.slow.drop_reservation(lease)
+            # Guard: wake-ups from inside the job were dropped, and the queue may be due again. Without this one the
+            # work would wait for the next poll.
+            # Test: tests/test_worker.py, test_events_behind_the_first_are_handled_without_another_wake_up.
             self._looks_itself.soon = False
             self._wakeup.set()
 
@@ -431,7 +436,7 @@ class Worker:
 
     def _answers(self, answers: list[SendResult]) -> list[SendResult]:
         # Guard: an answer that is dropped after a database error makes its reply one of unknown fate. It is tried
-        # again while its lease lasts; after that another worker may hold the queue.
+        # again while its lease lasts; after that the fence would refuse it.
         # Test: tests/test_worker.py, test_an_accepted_call_is_settled_after_a_database_outage.
         left = self._engine().outbox.end(answers)
         return [answer for answer in left if answer.pending.deadline.remaining() > 0]
