@@ -430,10 +430,10 @@ class TestTokens:
             stored.save()
             return token
 
-        monkeypatch.setattr(bot, "decrypt", decrypt_and_store)
-        bot.rotate_tokens()
-        monkeypatch.undo()
-        assert bot.token_of(models.Page.objects.get(pk=page.pk)) == Secret("new-token-of-a")
+        with monkeypatch.context() as patch:
+            patch.setattr(bot, "decrypt", decrypt_and_store)
+            bot.rotate_tokens()
+        assert token_of(models.Page.objects.get(pk=page.pk)) == Secret("new-token-of-a")
 
     def test_rotation_does_what_it_can_and_names_the_rest(self, settings):
         settings.DJM_TOKEN_KEYS = KEYS[:1]
