@@ -9,7 +9,7 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger import rulebook
+from djmessenger import channels, rulebook
 from djmessenger.settings import app_settings
 
 _EARLY = datetime.timedelta(days=1)
@@ -24,8 +24,8 @@ class Page(models.Model):
     """A Facebook Page or Instagram account that the bot serves."""
 
     class Channel(models.TextChoices):
-        MESSENGER = "messenger", _("Messenger")
-        INSTAGRAM = "instagram", _("Instagram")
+        MESSENGER = channels.MESSENGER, _("Messenger")
+        INSTAGRAM = channels.INSTAGRAM, _("Instagram")
 
     class Login(models.TextChoices):
         FACEBOOK = "facebook", _("Facebook Login")

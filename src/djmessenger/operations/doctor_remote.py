@@ -12,6 +12,7 @@ import urllib3
 from django.utils import timezone
 
 from djmessenger import bot, models
+from djmessenger.channels import INSTAGRAM, channel_of
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.client import Client
 from djmessenger.graph.errors import GraphError, MessageRejected, TokenError
@@ -22,7 +23,6 @@ from djmessenger.operations.profile_apply import page_of
 from djmessenger.operations.subscriptions import app_fields, subscribed_fields, wanted_fields
 from djmessenger.settings import app_settings
 
-INSTAGRAM = models.Page.Channel.INSTAGRAM
 ON_MESSENGER = ("pages_messaging", "pages_manage_metadata")
 ON_INSTAGRAM = ("instagram_manage_messages", "pages_manage_metadata")
 """Scopes that are needed to send messages and to subscribe to webhook fields."""
@@ -214,7 +214,7 @@ class RemoteDoctor:
             )
 
     def _webhook(self, app: Client, page: models.Page) -> Iterator[Finding]:
-        object_name = "instagram" if page.configured("channel") == INSTAGRAM else "page"
+        object_name = channel_of(page.configured("channel")).object_name
         try:
             subscription = next(
                 (item for item in app.app_subscriptions() if item.object == object_name), None

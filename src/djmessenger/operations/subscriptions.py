@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from djmessenger import bot, models
+from djmessenger.channels import INSTAGRAM, channel_of
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph.client import Client
 from djmessenger.receiving import ReceivingType
@@ -59,7 +60,7 @@ def wanted_fields(page: models.Page) -> frozenset[str]:
     """Return the fields that the rules of a Page need, and those of ``DJM_WEBHOOK_FIELDS``."""
     channel = page.configured("channel")
     more = app_settings.DJM_WEBHOOK_FIELDS
-    if channel == models.Page.Channel.INSTAGRAM:
+    if channel == INSTAGRAM:
         more = [INSTAGRAM_NAMES.get(name, name) for name in more]
     return fields_for(wanted_types(bot.get_policy(page)), channel) | frozenset(more)
 
@@ -80,6 +81,6 @@ def subscribed_fields(client: Client, app_id: str) -> frozenset[str]:
 
 def app_fields(client: Client, channel: str) -> frozenset[str] | None:
     """Return the fields of the app, read with the app's client, or None if the app has no webhook yet."""
-    object_name = "instagram" if channel == models.Page.Channel.INSTAGRAM else "page"
+    object_name = channel_of(channel).object_name
     subscription = next((item for item in client.app_subscriptions() if item.object == object_name), None)
     return None if subscription is None else frozenset(subscription.fields)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from djmessenger import rulebook
-from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.channels import INSTAGRAM, MESSENGER, channel_of
 from djmessenger.outgoing.base import OutgoingMessage, Part, Writer, present
 from djmessenger.outgoing.quick_replies import AnyQuickReply
 
@@ -112,7 +112,7 @@ class ContentMessage(OutgoingMessage):
                 notification_type=out.choice(
                     "notification_type", SPELLINGS.get(notification, notification), NOTIFICATION_TYPES
                 ),
-                persona_id=persona_id if out.channel != INSTAGRAM else "",
+                persona_id=persona_id if channel_of(out.channel).has_personas else "",
             ),
         }
 

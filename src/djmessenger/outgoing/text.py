@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import regex
 
-from djmessenger.channels import INSTAGRAM
+from djmessenger.channels import channel_of
 from djmessenger.outgoing.base import TextLike, Writer, limit_of
 from djmessenger.outgoing.message import ContentMessage
 
@@ -31,9 +31,9 @@ class Text(ContentMessage):
 
     def contents(self, out: Writer) -> list[dict[str, Any]]:
         text = out.bot_text("text", self.text)
-        instagram = out.channel == INSTAGRAM
-        longest = limit_of(out.row("text.bytes.instagram" if instagram else "text.length"))
-        return [{"text": part} for part in split_text(text, longest, "utf-8" if instagram else "utf-16-le")]
+        channel = channel_of(out.channel)
+        longest = limit_of(out.row(channel.text_limit))
+        return [{"text": part} for part in split_text(text, longest, channel.text_encoding)]
 
 
 def split_text(text: str, most: int, encoding: str = "utf-16-le") -> list[str]:

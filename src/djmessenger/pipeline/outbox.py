@@ -48,6 +48,7 @@ from django.db.models.functions import Coalesce, Greatest, Now
 from django.utils import timezone
 
 from djmessenger import models
+from djmessenger.channels import channel_of
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
@@ -803,7 +804,7 @@ class Outbox:
             return Wait(seconds=_CHECK_INTERVAL)
         look_ups = beyond // _LOOK_UP_INTERVAL + 1
         page = reply.conversation.page
-        platform = "instagram" if page.configured("channel") == models.Page.Channel.INSTAGRAM else "messenger"
+        platform = channel_of(page.configured("channel")).name
         try:
             mid = look_up_delivery(self._client_for(page), reply, platform)
         except DJMInvalidConfigException:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from djmessenger import models
+from djmessenger.channels import channel_of
 from djmessenger.graph import errors
 from djmessenger.graph.client import Client
 from djmessenger.graph.wire import Upload
@@ -48,13 +49,12 @@ def with_file(client: Client, page: models.Page, data: dict[str, Any]) -> dict[s
     with _locks[int(digest[:2], 16) % len(_locks)]:
         row = models.UploadedFile.objects.find(page, digest, file.kind)
         if row is None:
-            is_instagram = page.configured("channel") == models.Page.Channel.INSTAGRAM
             upload = Upload(file.path.name, content, file.content_type)
             try:
                 attachment_id = client.upload(
                     file.kind,
                     upload,
-                    platform="INSTAGRAM" if is_instagram else None,
+                    platform=channel_of(page.configured("channel")).upload_platform,
                     timeout=app_settings.DJM_UPLOAD_TIMEOUT,
                 )
             except errors.UnknownFate as error:

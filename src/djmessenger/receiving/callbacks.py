@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Self
 
-from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.channels import MESSENGER, channel_of_object
 from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.events import Messaging
 from djmessenger.receiving.parts import Part, read_id, read_milliseconds, read_optional_text, wire, wire_parts
@@ -54,7 +54,7 @@ class Callback(Part):
     def _from_json(cls, data: Mapping[str, Any]) -> Self:
         instance = super()._from_json(data)
         for entry in instance.entry:
-            entry._place(INSTAGRAM if instance.object == INSTAGRAM else MESSENGER)
+            entry._place(channel_of_object(instance.object).name)
         return instance
 
     @classmethod

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
-from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.channels import MESSENGER, channel_of, channel_of_object
 from djmessenger.receiving.classify import (
     CONTAINERS,
     ENTRY,
@@ -118,7 +118,7 @@ class Messaging(EventParts):
             item,
             entry_id=read_id(entry.get("id")),
             entry_time=read_milliseconds(entry.get("time")),
-            channel=INSTAGRAM if body.get("object") == INSTAGRAM else MESSENGER,
+            channel=channel_of_object(body.get("object")).name,
             container=container,
             field=field,
         )
@@ -134,7 +134,7 @@ class Messaging(EventParts):
             entry = {"id": self.get_page_id(), self._container: [item]}
             if self._entry_time is not None:
                 entry["time"] = self._entry_time
-        return {"object": INSTAGRAM if self._channel == INSTAGRAM else "page", "entry": [entry]}
+        return {"object": channel_of(self._channel).object_name, "entry": [entry]}
 
     def _place(self, entry_id: str, entry_time: int | None, channel: str, container: str) -> None:
         self._entry_id = entry_id

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.channels import CHANNELS_BY_OBJECT, MESSENGER
 from djmessenger.receiving.classify import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
 from djmessenger.receiving.events import Messaging
 from djmessenger.receiving.parts import read_id, read_milliseconds
 
-CHANNELS: dict[str | None, str] = {"page": MESSENGER, "instagram": INSTAGRAM, None: MESSENGER}
+CHANNELS: dict[str | None, str] = {
+    **{name: channel.name for name, channel in CHANNELS_BY_OBJECT.items()},
+    None: MESSENGER,
+}
 """Channel by ``object`` of the callback."""
 
 
