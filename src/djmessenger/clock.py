@@ -1,4 +1,4 @@
-"""Deadlines of this process, by a clock that goes on while the machine sleeps."""
+"""Internal: deadlines of this process, by a clock that goes on while the machine sleeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values for log lines: a hash in place of an id of Meta, and an error without its text."""
+"""Internal: values for log lines: a hash in place of an id of Meta, and an error without its text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Signatures of callbacks from Meta and of calls to Graph.
+"""Internal: signatures of callbacks from Meta and of calls to Graph.
 
 Sources: Messenger Platform, "Webhooks" (set-up page, May 2026). The header ``X-Hub-Signature-256`` contains
 ``sha256=`` and the HMAC-SHA256 of the body under the App Secret, as 64 lower-case hex digits. Graph API, "Secure

@@ -1,4 +1,4 @@
-"""The webhook, with verification by GET and callbacks by POST, and the health page for monitors."""
+"""Internal: the webhook, with verification by GET and callbacks by POST, and the health page for monitors."""
 
 from __future__ import annotations
 

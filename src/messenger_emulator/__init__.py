@@ -13,7 +13,7 @@ server (``python -m messenger_emulator``).
 
 from __future__ import annotations
 
-from messenger_emulator.core import Emulator, GraphResponse, NoAnswer
+from messenger_emulator.core import Emulator, NoAnswer
 from messenger_emulator.faults import FAULTS
 from messenger_emulator.person import NotOnScreen, Person
 from messenger_emulator.state import Page, VirtualClock
@@ -21,7 +21,6 @@ from messenger_emulator.state import Page, VirtualClock
 __all__ = [
     "FAULTS",
     "Emulator",
-    "GraphResponse",
     "NoAnswer",
     "NotOnScreen",
     "Page",

@@ -1,4 +1,4 @@
-"""Composition: the only place that makes policies, clients, secrets and the dispatcher from the settings."""
+"""Composition (internal): the only place that makes policies, clients, secrets and the dispatcher from the settings."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.receiving.attachments import (
     Attachment,
     Coordinates,
@@ -39,8 +38,6 @@ from djmessenger.receiving.messages import (
 from djmessenger.receiving.types import AttachmentType, ReceivingType
 
 __all__ = [
-    "INSTAGRAM",
-    "MESSENGER",
     "AccountLinking",
     "AccountLinkingChecker",
     "Attachment",

@@ -1,4 +1,4 @@
-"""The dated rulebook: limits and retirements of Meta's platform, with dates and sources.
+"""Internal: the dated rulebook: limits and retirements of Meta's platform, with dates and sources.
 
 Messages, checks and docs read one table; the emulator has a table of its own. A project overrides a row in
 ``DJM_RULEBOOK`` without waiting for a release. The override of a limit is a number. The override of a retirement

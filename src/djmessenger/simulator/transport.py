@@ -17,7 +17,8 @@ from djmessenger.settings.declared import SETTINGS, app_settings
 from djmessenger.simulator.access import is_enabled
 from djmessenger.simulator.session import PREFIX, get_session, is_configuring
 from djmessenger.simulator.shared_process import call_shared_process
-from messenger_emulator import GraphResponse, NoAnswer
+from messenger_emulator import NoAnswer
+from messenger_emulator.core import GraphResponse
 
 _SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
 
