@@ -184,7 +184,8 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         # Guard: a row can wait although `ready_at` is empty, when its wake-up was lost. The claimed new event would
         # be handled before the older one, so such a queue is not idle.
         # Test: tests/test_intake_taking.py, test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one.
-        # Guard: without `leased_until IS NULL` the split would claim a queue on which another worker works.
+        # Guard: a claim sets both `ready_at` and `leased_until`. Without a condition on either of them the split would
+        # claim a queue on which another worker works.
         # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
         alias = router.db_for_write(ConversationQueue)
         known = dialect(ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
