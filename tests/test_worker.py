@@ -453,11 +453,12 @@ def test_leases_are_released_if_their_next_rows_cannot_be_read(file_database, pe
 
 
 def test_events_behind_the_first_are_handled_without_another_wake_up(work, people, settings):
-    """One thread claims no more than it can handle, so most queues are claimed after the end of a job."""
+    """No event is answered, because the writer of answers wakes the poll too."""
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
+    handled = []
     store(*people, times=5)
-    work(tools.engine(lambda event: event.text), threads=1)
-    until(lambda: all(person.texts == list("01234") for person in people), "every answer")
+    work(tools.engine(lambda event: handled.append(event.mid)), threads=1)
+    until(lambda: len(handled) == 20, "every event")
 
 
 def test_a_batch_writer_survives_a_batch_that_fails(file_database):
