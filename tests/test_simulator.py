@@ -428,7 +428,7 @@ def test_raw_rubbish_is_posted_as_it_is(ana, client):
     session.post_due()
     told = get(client, "details?delivery=0").json()
     assert told["deliveries"][0]["status"] == 200
-    assert told["callback_state"]["state"] == "not understood"
+    assert told["callback_state"]["state"] == "quarantined"
 
 
 # Files
