@@ -132,7 +132,9 @@ def units() -> list[str]:
 def test_a_module_is_public_or_says_that_it_is_internal(unit):
     public = {module.split(".")[1] for module in FACES if "." in module} | WITHOUT_NAMES | {"__init__"}
     first_line = (ast.get_docstring(tree_of(path_of(f"djmessenger.{unit}"))) or "").partition("\n")[0]
-    assert (unit in public) != bool(re.search(r"^Internal: |\(internal\)| Internal\.$", first_line)), first_line
+    assert (unit in public) != bool(re.search(r"^Internal: |\(internal\)| Internal\.$", first_line)), (
+        first_line
+    )
 
 
 @cache

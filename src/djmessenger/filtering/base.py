@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
+from djmessenger.filtering.events import EventFunction
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.utils.serializable import Serializable
 
@@ -101,16 +102,16 @@ class BaseFilter(Serializable, abc.ABC):
         """
         return None
 
-    def __and__(self, other: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
+    def __and__(self, other: BaseFilter | EventFunction) -> BaseFilter:
         return AllFilter(self, other) if _is_operand(other) else NotImplemented
 
-    def __rand__(self, other: Callable[[Messaging], Any]) -> BaseFilter:
+    def __rand__(self, other: EventFunction) -> BaseFilter:
         return AllFilter(other, self) if _is_operand(other) else NotImplemented
 
-    def __or__(self, other: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
+    def __or__(self, other: BaseFilter | EventFunction) -> BaseFilter:
         return AnyFilter(self, other) if _is_operand(other) else NotImplemented
 
-    def __ror__(self, other: Callable[[Messaging], Any]) -> BaseFilter:
+    def __ror__(self, other: EventFunction) -> BaseFilter:
         return AnyFilter(other, self) if _is_operand(other) else NotImplemented
 
     def __invert__(self) -> BaseFilter:
@@ -126,10 +127,10 @@ class FunctionFilter(BaseFilter):
     If the function returns a dict, its items are added to the event's ``context``.
     """
 
-    def __init__(self, function: Callable[[Messaging], Any]) -> None:
+    def __init__(self, function: EventFunction) -> None:
         if not callable(function):
             raise TypeError(f"a filter is made of a function, not of {type(function).__name__}")
-        self.function = function
+        self.function: Callable[..., object] = function
 
     def should_pass(self, messaging: Messaging) -> bool:
         result = self.function(messaging)
@@ -154,7 +155,7 @@ class _Combined(BaseFilter):
     SIGN: ClassVar[str]
     operands: tuple[BaseFilter, ...]
 
-    def __init__(self, *filters: BaseFilter | Callable[[Messaging], Any]) -> None:
+    def __init__(self, *filters: BaseFilter | EventFunction) -> None:
         if not filters:
             raise ValueError(f"{type(self).__name__} needs at least one filter")
         operands: list[BaseFilter] = []
@@ -227,7 +228,7 @@ class AnyFilter(_Combined):
 class NotFilter(BaseFilter):
     """A filter that passes if its operand refuses. If the operand fails with an exception, it does not pass either."""
 
-    def __init__(self, negated: BaseFilter | Callable[[Messaging], Any]) -> None:
+    def __init__(self, negated: BaseFilter | EventFunction) -> None:
         self.negated = as_filter(negated)
 
     def should_pass(self, messaging: Messaging) -> bool:
@@ -252,7 +253,7 @@ class NotFilter(BaseFilter):
         return {"not": _entry(self.negated)}
 
 
-def as_filter(value: BaseFilter | Callable[[Messaging], Any]) -> BaseFilter:
+def as_filter(value: BaseFilter | EventFunction) -> BaseFilter:
     """Return the filter itself, or a filter that calls the function. Raises ``TypeError`` for other values."""
     if isinstance(value, BaseFilter):
         return value

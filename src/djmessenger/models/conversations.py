@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.db import models, router, transaction
 from django.db.models.signals import post_save, pre_save
@@ -32,11 +32,15 @@ class FBUserProfile(models.Model):
         FETCHED = "fetched", _("fetched")
         REFUSED = "refused", _("refused by Meta")
 
-    psid = models.CharField(
-        _("page-scoped id"),
-        max_length=64,
-        primary_key=True,
-        help_text=_("Meta gives each Page a different id for the same person."),
+    # Columns that rules read have a plain type: without django-stubs a type checker takes them for fields.
+    psid: str = cast(
+        "Any",
+        models.CharField(
+            _("page-scoped id"),
+            max_length=64,
+            primary_key=True,
+            help_text=_("Meta gives each Page a different id for the same person."),
+        ),
     )
     page = models.ForeignKey(
         "djmessenger.Page",
@@ -46,20 +50,29 @@ class FBUserProfile(models.Model):
         on_delete=models.PROTECT,
         related_name="persons",
     )
-    first_name = models.CharField(_("first name"), max_length=255, blank=True)
-    last_name = models.CharField(_("last name"), max_length=255, blank=True)
-    profile_pic = models.TextField(
-        _("profile picture"),
-        blank=True,
-        help_text=_("Address on Meta's servers, valid for a limited time."),
+    first_name: str = cast("Any", models.CharField(_("first name"), max_length=255, blank=True))
+    last_name: str = cast("Any", models.CharField(_("last name"), max_length=255, blank=True))
+    profile_pic: str = cast(
+        "Any",
+        models.TextField(
+            _("profile picture"),
+            blank=True,
+            help_text=_("Address on Meta's servers, valid for a limited time."),
+        ),
     )
-    locale = models.CharField(
-        _("locale"), max_length=16, blank=True, help_text=_("In the form that Facebook uses, such as en_US.")
+    locale: str = cast(
+        "Any",
+        models.CharField(
+            _("locale"),
+            max_length=16,
+            blank=True,
+            help_text=_("In the form that Facebook uses, such as en_US."),
+        ),
     )
     timezone = models.FloatField(
         _("time zone"), null=True, blank=True, help_text=_("Hours from UTC, such as 5.75.")
     )
-    gender = models.CharField(_("gender"), max_length=32, blank=True)
+    gender: str = cast("Any", models.CharField(_("gender"), max_length=32, blank=True))
     date_joined = models.DateTimeField(_("date joined"), default=now)
     is_active = models.BooleanField(_("active"), default=True)
     thumbups = models.PositiveIntegerField(_("thumbs up"), default=0)
@@ -145,11 +158,14 @@ class Conversation(models.Model):
         on_delete=models.CASCADE,
         related_name="conversations",
     )
-    state = models.JSONField(
-        _("state"),
-        default=dict,
-        blank=True,
-        help_text=_("Data that the rules keep about this conversation, saved together with each event."),
+    state: dict[str, Any] = cast(
+        "Any",
+        models.JSONField(
+            _("state"),
+            default=dict,
+            blank=True,
+            help_text=_("Data that the rules keep about this conversation, saved together with each event."),
+        ),
     )
     date_last_inbound = models.DateTimeField(
         _("last message of the person"),

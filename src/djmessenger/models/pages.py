@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from django.db import models
 from django.utils import timezone
@@ -31,7 +31,7 @@ class Page(models.Model):
         FACEBOOK = "facebook", _("Facebook Login")
         INSTAGRAM = "instagram", _("Instagram Login")
 
-    page_id = models.CharField(_("page id"), max_length=64, unique=True)
+    page_id: str = cast("Any", models.CharField(_("page id"), max_length=64, unique=True))
     name = models.CharField(_("name"), max_length=255, blank=True)
     channel = models.CharField(_("channel"), max_length=16, choices=Channel, default=Channel.MESSENGER)
     login = models.CharField(

@@ -12,13 +12,14 @@ from types import ModuleType
 from typing import Any, Protocol, TypeVar
 
 from djmessenger.filtering import BaseFilter, FunctionFilter
-from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.filtering.events import EventFunction
+from djmessenger.receiving import ReceivingType
 from djmessenger.routing import InvalidPolicy, Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.routing.examination import examine_rules
 from djmessenger.routing.functions import FACTORY_MARK, FunctionHandler
 from djmessenger.routing.problems import Problem, read_policy
 
-Condition = BaseFilter | Callable[[Messaging], object]
+Condition = BaseFilter | EventFunction
 """A filter, or a function that takes the event and returns whether it passes."""
 Types = ReceivingType | str | Iterable[ReceivingType | str]
 F = TypeVar("F", bound=Callable[..., object])

@@ -1,0 +1,1 @@
+"""A bot of the README's shape with annotations, for the type checkers."""
