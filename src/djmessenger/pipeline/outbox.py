@@ -40,11 +40,12 @@ import traceback
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from django.db import DatabaseError, transaction
-from django.db.models import F, OuterRef, Subquery, TextField
+from django.db.models import F, OuterRef, QuerySet, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest, Now
+from django.dispatch import Signal
 from django.utils import timezone
 
 from djmessenger import models
@@ -85,7 +86,7 @@ _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 _NO_TOKEN = "none"  # noqa: S105 - the absence of one
 """Value of ``Page.paused_token`` if the Page had no token at all."""
 
-_SIGNALS = {
+_SIGNALS: Mapping[str, Signal] = {
     State.SENT: reply_sent,
     State.FAILED: reply_failed,
     State.PARKED: reply_failed,
@@ -97,7 +98,24 @@ _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)
 """SQL condition of open replies."""
 
 
-def _next_rows() -> Any:
+if TYPE_CHECKING:
+
+    class QueuedReply(models.Reply):
+        """Reply of a conversation queue."""
+
+        conversation: models.Conversation
+        conversation_id: int
+
+    class NextReply(QueuedReply):
+        """First open reply of a queue, as ``_next_rows`` selects it."""
+
+        now: datetime.datetime
+        """Time of the database when the row was read."""
+        last_number: int | None
+        """Number of the last attempt."""
+
+
+def _next_rows() -> QuerySet[models.Reply]:
     """Select the first open reply of each of ``queues``, with database time and the number of its last attempt."""
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
@@ -136,7 +154,7 @@ class PendingSend:
 
     lease: Lease
     deadline: Deadline
-    reply: Any
+    reply: QueuedReply
     attempt: models.Attempt
     data: dict[str, Any]
     """Body of the call, without recipient and send token."""
@@ -218,11 +236,11 @@ class Outbox:
         """
         # A call before the commit would send a reply that a rollback removes, and that the next try sends again.
         # test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again
-        firsts: dict[int, models.Reply] = {}
+        firsts: dict[int, QueuedReply] = {}
         for reply in replies:
             reply.state = State.QUEUED
             if reply.conversation_id is not None:
-                firsts.setdefault(reply.conversation_id, reply)
+                firsts.setdefault(reply.conversation_id, cast("QueuedReply", reply))
         ready = [pk for pk, reply in firsts.items() if self._can_leave(reply)][:limit]
         leases = (
             models.ConversationQueue.objects.claim_idle(
@@ -236,14 +254,14 @@ class Outbox:
             else []
         )
         for lease in leases:
-            reply = firsts[lease.conversation_id]
-            reply.state = State.SENDING
+            first = firsts[lease.conversation_id]
+            first.state = State.SENDING
             # The call needs no event, and the cached event would stay in memory with the reply.
-            reply._state.fields_cache.pop("messaging", None)
+            first._state.fields_cache.pop("messaging", None)
         models.Reply.objects.insert(replies, leased={lease.conversation_id for lease in leases})
         return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 
-    def _can_leave(self, reply: Any) -> bool:
+    def _can_leave(self, reply: QueuedReply) -> bool:
         """Return whether a new reply can be sent at once, decided without a query.
 
         The time is that of this host. Replies in the second half of the window are queued, and ``_is_too_late``
@@ -259,7 +277,7 @@ class Outbox:
         )
 
     @staticmethod
-    def _needs_upload(reply: Any) -> bool:
+    def _needs_upload(reply: QueuedReply) -> bool:
         try:
             return uploads.has_file(reply.data)
         except _BODY_ERRORS:
@@ -398,10 +416,10 @@ class Outbox:
         return resumed
 
     @staticmethod
-    def _next_rows(leases: Sequence[Lease]) -> dict[int, Any]:
+    def _next_rows(leases: Sequence[Lease]) -> dict[int, NextReply]:
         """Return the first open reply of each queue that has one, by conversation."""
         failpoint("outbox_claimed")
-        rows: list[Any] = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
+        rows = cast("list[NextReply]", _NEXT_ROWS(queues=[lease.queue_id for lease in leases]))
         return {reply.conversation_id: reply for reply in rows}
 
     def _step(self, lease: Lease, deadline: Deadline) -> Step | Wait:
@@ -424,21 +442,21 @@ class Outbox:
         return self._send(lease, reply, deadline)
 
     @staticmethod
-    def _wait_of(reply: Any) -> Wait | None:
+    def _wait_of(reply: NextReply) -> Wait | None:
         for until in (reply.not_before, reply.conversation.page.paused_until):
             if until is not None and until > reply.now:
                 return Wait(seconds=(until - reply.now).total_seconds())
         return None
 
     @staticmethod
-    def _is_too_late(reply: Any) -> bool:
+    def _is_too_late(reply: NextReply) -> bool:
         """Return whether Meta's window has closed; false for tags and utility messages, which have other rules."""
         if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
             return False
         opened = reply.conversation.date_last_inbound
         return opened is not None and reply.now > opened + _WINDOW
 
-    def _send(self, lease: Lease, reply: Any, deadline: Deadline) -> Step | Wait:
+    def _send(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Step | Wait:
         page = reply.conversation.page
         upload_error: errors.GraphError
         try:
@@ -466,7 +484,7 @@ class Outbox:
         )
 
     def _begin_one(
-        self, lease: Lease, reply: Any, deadline: Deadline, data: dict[str, Any] | None = None
+        self, lease: Lease, reply: QueuedReply, deadline: Deadline, data: dict[str, Any] | None = None
     ) -> PendingSend | None:
         pending_sends = self._commit_attempts([(lease, reply)], deadline)
         if not pending_sends:
@@ -476,7 +494,7 @@ class Outbox:
         return pending_sends[0] if data is None else replace(pending_sends[0], data=data)
 
     @staticmethod
-    def _has_lost_file(reply: Any, error: errors.GraphError) -> bool:
+    def _has_lost_file(reply: QueuedReply, error: errors.GraphError) -> bool:
         """Return whether Meta no longer has the uploaded file of a reply; true once for each reply.
 
         A second refusal fails the reply, otherwise upload and refusal could alternate for ever
@@ -579,7 +597,7 @@ class Outbox:
         ]
 
     @staticmethod
-    def _commit_attempts(pairs: Sequence[tuple[Lease, Any]], deadline: Deadline) -> list[PendingSend]:
+    def _commit_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadline) -> list[PendingSend]:
         """Commit an attempt and the state ``sending`` for each reply whose lease is valid.
 
         Returns nothing and commits nothing if one of the replies is no longer ``queued``. Must run outside a
@@ -606,7 +624,7 @@ class Outbox:
         return pending_sends
 
     @staticmethod
-    def _with_attempts(pairs: Sequence[tuple[Lease, Any]], deadline: Deadline) -> list[PendingSend]:
+    def _with_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadline) -> list[PendingSend]:
         """Insert an attempt for each reply in the caller's transaction; return the replies to send."""
         pending_sends = [
             PendingSend(
@@ -626,13 +644,13 @@ class Outbox:
         insert_each([pending.attempt for pending in pending_sends], "token")
         return pending_sends
 
-    def _fail_body(self, lease: Lease, reply: Any, error: Exception) -> None:
+    def _fail_body(self, lease: Lease, reply: QueuedReply, error: Exception) -> None:
         """Settle a reply as failed because its data cannot become a call; another try would fail too."""
         trace = _storable("".join(traceback.format_exception(error)))
         self._settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
     def _settle_error(
-        self, lease: Lease, reply: Any, attempt: models.Attempt, error: errors.GraphError
+        self, lease: Lease, reply: QueuedReply, attempt: models.Attempt, error: errors.GraphError
     ) -> Step | Wait:
         """Settle a reply whose call ended with a Graph error, by the fate that the error states."""
         facts = {
@@ -664,7 +682,7 @@ class Outbox:
         return Step.NEXT
 
     def _try_later(
-        self, lease: Lease, reply: Any, error: errors.GraphError, result_fields: dict[str, Any]
+        self, lease: Lease, reply: QueuedReply, error: errors.GraphError, result_fields: dict[str, Any]
     ) -> Step | Wait:
         """Queue an unsent reply again after a pause: a growing pause of its own, or one of its whole Page.
 
@@ -717,7 +735,7 @@ class Outbox:
 
     @staticmethod
     def _settle(
-        lease: Lease, reply: Any, state: State, *, error: str = "", why: str = "", **facts: Any
+        lease: Lease, reply: QueuedReply, state: State, *, error: str = "", why: str = "", **facts: Any
     ) -> None:
         """Change the state of a reply under its lease and send the signal after the commit. Raises ``LeaseLost``.
 
@@ -748,7 +766,7 @@ class Outbox:
 
     # Replies of unknown fate.
 
-    def _resolve(self, lease: Lease, reply: Any, deadline: Deadline) -> Step | Wait:
+    def _resolve(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Step | Wait:
         """Do one step for a reply of unknown fate: settle it, wait, or decide without a proof (module docstring)."""
         if mid := self._proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
@@ -765,7 +783,7 @@ class Outbox:
             with transaction.atomic():
                 models.ConversationQueue.objects.fence(lease)
                 self._count_observed_time([reply])
-            return Wait(seconds=(reply.not_before - reply.now).total_seconds())
+            return Wait(seconds=((reply.not_before or reply.now) - reply.now).total_seconds())
         if known_mid:
             self._settle(lease, reply, State.SENT, mid=known_mid)
             return Step.NEXT
@@ -787,7 +805,7 @@ class Outbox:
             self._settle(lease, reply, State.QUEUED, not_before=None)
         return Step.NEXT
 
-    def _look_up_delivery(self, reply: Any, beyond: float, deadline: Deadline) -> str | Wait | None:
+    def _look_up_delivery(self, reply: QueuedReply, beyond: float, deadline: Deadline) -> str | Wait | None:
         """Look the reply up at Meta; return its message id, an empty text if Meta does not have it, None if unsure.
 
         ``beyond`` is the observed wait after its limit, in seconds. The look-up runs at every ``_LOOK_UP_INTERVAL``
@@ -813,7 +831,7 @@ class Outbox:
             return None if look_ups >= _MOST_LOOK_UPS else Wait(seconds=_CHECK_INTERVAL)
         return Wait(seconds=_CHECK_INTERVAL) if mid == "" and look_ups == 1 else mid
 
-    def _release_waiting(self, pairs: Sequence[tuple[Lease, Any]]) -> set[int]:
+    def _release_waiting(self, pairs: Sequence[tuple[Lease, NextReply]]) -> set[int]:
         """Release the queues whose first reply must still wait for its echo, in one transaction; return their keys.
 
         Adds the time since the last check to the observed wait. Lost leases are logged.
@@ -839,7 +857,7 @@ class Outbox:
         return set(waiting)
 
     @staticmethod
-    def _count_observed_time(replies: Sequence[Any]) -> None:
+    def _count_observed_time(replies: Sequence[NextReply]) -> None:
         """Add the time since the last check to ``observed_wait``, capped at one interval; set the next check.
 
         Time counts only if an echo would have been noticed in it: not during an outage, a clock jump, or while
@@ -861,7 +879,7 @@ class Outbox:
                 continue
             # The next check is due one interval after the last one was due, so small delays do not add up.
             late = due is None or reply.now - due >= interval
-            reply.not_before = (reply.now if late else due) + interval
+            reply.not_before = (reply.now if due is None or late else due) + interval
             passed = 0.0 if due is None or unseen else _CHECK_INTERVAL
             rows.append((reply.pk, reply.observed_wait + passed, reply.not_before))
         # Staff may have changed a reply since it was read, and their change counts.
@@ -869,7 +887,7 @@ class Outbox:
         update_each(models.Reply, ["observed_wait", "not_before"], rows, where="state = 'unknown'")
 
     @staticmethod
-    def _proofs(replies: Sequence[Any]) -> dict[int, str]:
+    def _proofs(replies: Sequence[NextReply]) -> dict[int, str]:
         """Return the message id of each reply of which an answer or an echo proves that Meta has it."""
         conversations = {reply.pk: reply.conversation_id for reply in replies}
         attempts = models.Attempt.objects.filter(reply__in=list(conversations))
@@ -921,7 +939,7 @@ class Outbox:
         return False
 
 
-def _log(reply: Any, why: str = "") -> None:
+def _log(reply: QueuedReply, why: str = "") -> None:
     """Log the state of a reply, as a warning if there is a reason."""
     logger.log(
         logging.WARNING if why else logging.INFO,
@@ -940,7 +958,7 @@ def _log(reply: Any, why: str = "") -> None:
     )
 
 
-def _signal(reply: Any) -> None:
+def _signal(reply: QueuedReply) -> None:
     """Send the signal of the reply's state, if there is one; an exception of a receiver is only logged."""
     if (signal := _SIGNALS.get(reply.state)) is not None:
         signal.send_robust(models.Reply, reply=reply)
