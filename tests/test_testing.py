@@ -146,7 +146,7 @@ class TestSeeing:
             ana.sees("two")
         ana.sees("one")
         ana.sees("two")
-        with pytest.raises(AssertionError, match="nothing more came"):
+        with pytest.raises(AssertionError, match="no further message came"):
             ana.sees("two")
 
     def test_a_new_act_leaves_older_messages_behind(self, messenger):
@@ -198,7 +198,7 @@ class TestSeeing:
         with pytest.raises(AssertionError) as failure:
             ana.sees("Willkommen")
         text = str(failure.value)
-        assert "Ana (de_DE) was to see 'Willkommen', but\n  nothing more came" in text
+        assert "Ana (de_DE) was to see 'Willkommen', but\n  no further message came" in text
         assert (
             "  Ana   hi\n  Page  Hello! [Order]   < greet\n  Ana   Order\n  Page  Ordered.   < order\n"
             in text

@@ -498,7 +498,7 @@ def test_every_template_is_drawn(open_page, tmp_path):
         "How was your coffee?",
         "Kay",
         "To ship to you in EE, FI.",
-        "Form 77; its questions are at Meta.",
+        "Form 77. Its questions are stored at Meta.",
         "a_kind_of_next_year",
     ):
         page.locator(".thread").get_by_text(words).first.scroll_into_view_if_needed()

@@ -1,4 +1,4 @@
-"""Orders in the admin."""
+"""Admin of the orders."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ else:
 
 @admin.register(Order)
 class OrderAdmin(ModelAdmin):
-    """Who ordered what."""
+    """List of orders with drink and person."""
 
     list_display = ("drink", "person", "created")
     list_select_related = ("person",)

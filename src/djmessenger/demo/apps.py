@@ -1,4 +1,4 @@
-"""The shop as a Django app."""
+"""Coffee shop as a Django app."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from django.apps import AppConfig
 
 
 class ShopConfig(AppConfig):
-    """What a project of your own would call ``shop``."""
+    """App of the demo; a project of your own would call it ``shop``."""
 
     name = "djmessenger.demo"
     label = "shop"

@@ -1,4 +1,4 @@
-"""The bot of the coffee shop: every text in the language of the person, by the catalogues beside it."""
+"""Bot of the coffee shop. Each text is in the language of the person; the translations are in ``locale/``."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ ABOUT = {
     "CHAI": _("Black tea, cardamom, ginger"),
 }
 
-# Rules as data stand beside rules as functions: this one keeps where a person is.
+# Rules can be data or functions. This rule, as data, stores the location of a person.
 include(
     {
         "rules": [
@@ -87,12 +87,12 @@ def picture(drink: str) -> str:
 
 @rule(tapped(*DRINKS))
 def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
-    made = Order.objects.create(person=event.person, drink=event.payload)
+    placed = Order.objects.create(person=event.person, drink=event.payload)
     name, price = DRINKS[event.payload], PRICES[event.payload]
-    yield _("%(drink)s, coming up. Your number is %(number)s.") % {"drink": name, "number": made.pk}
+    yield _("%(drink)s, coming up. Your number is %(number)s.") % {"drink": name, "number": placed.pk}
     yield ReceiptTemplate(
         event.person.get_full_name() or str(_("Guest")),
-        str(made.pk),
+        str(placed.pk),
         "EUR",
         _("At the counter"),
         price,
@@ -102,7 +102,7 @@ def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
     yield ButtonTemplate(
         _("Anything else?"),
         [
-            PostbackButton(_("Cancel it"), f"CANCEL {made.pk}"),
+            PostbackButton(_("Cancel it"), f"CANCEL {placed.pk}"),
             UrlButton(_("Our menu"), "https://example.com/menu"),
         ],
     )
@@ -110,16 +110,19 @@ def order(event: Messaging) -> Iterator[OutgoingMessage | str]:
 
 @rule(pattern(r"(?i)(order|bestellung|訂單) *(?P<number>\d{1,9})\b"))
 def status(event: Messaging, number: str) -> str:
-    found = Order.objects.filter(pk=number, person=event.person).first()
-    if found is None:
+    placed = Order.objects.filter(pk=number, person=event.person).first()
+    if placed is None:
         return _("There is no order %(number)s of yours.") % {"number": number}
-    return _("Order %(number)s, %(drink)s, is on the bar.") % {"number": number, "drink": DRINKS[found.drink]}
+    return _("Order %(number)s, %(drink)s, is on the bar.") % {
+        "number": number,
+        "drink": DRINKS[placed.drink],
+    }
 
 
 @rule(on("POSTBACK") & (lambda event: event.payload.startswith("CANCEL ")))
 def cancel(event: Messaging) -> Promise:
-    gone, _rows = Order.objects.filter(pk=event.payload.split()[1], person=event.person).delete()
-    return _("Cancelled. Till next time!") if gone else _("That one is already in your hand.")
+    deleted, _rows = Order.objects.filter(pk=event.payload.split()[1], person=event.person).delete()
+    return _("Cancelled. Till next time!") if deleted else _("That one is already in your hand.")
 
 
 @rule(thumb_up())

@@ -1,4 +1,4 @@
-"""What the shop sells to whom."""
+"""Orders of the coffee shop."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from django.db import models
 
 
 class Order(models.Model):
-    """One order, made in a conversation."""
+    """One drink that a person ordered in a conversation."""
 
     person = models.ForeignKey("djmessenger.FBUserProfile", on_delete=models.CASCADE, related_name="orders")
     drink = models.CharField(max_length=40)

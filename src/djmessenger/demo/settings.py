@@ -1,4 +1,4 @@
-"""Settings of the demo project; everything it writes is in the folder ``DJM_DEMO_FOLDER`` names."""
+"""Settings of the demo project. It writes its files to the folder that ``DJM_DEMO_FOLDER`` names."""
 
 from __future__ import annotations
 

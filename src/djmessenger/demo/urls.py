@@ -1,4 +1,4 @@
-"""The simulator, the webhook and the admin."""
+"""URLs of the demo: the simulator, the webhook and the admin."""
 
 from __future__ import annotations
 

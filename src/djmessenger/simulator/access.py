@@ -1,4 +1,4 @@
-"""Who may use the simulator, and the headers of everything it answers."""
+"""Access to the simulator, and the security headers of all its answers."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: https:; connect-src 'self'; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
-"""Content-Security-Policy of the page and of all it loads."""
+"""Content-Security-Policy of the page and of its assets."""
 
 View = Callable[..., HttpResponseBase]
 
 
 def is_enabled() -> bool:
-    """Whether there is a simulator here at all."""
+    """Return whether this site serves the simulator at all."""
     return bool(settings.DEBUG or app_settings.DJM_SIMULATOR)
 
 
 def is_open_to(request: HttpRequest) -> bool:
-    """Whether this visitor may use it: anybody in DEBUG, else staff where ``DJM_SIMULATOR`` is on."""
+    """Return True in DEBUG; otherwise True for active staff if ``DJM_SIMULATOR`` is on."""
     if settings.DEBUG:
         return True
     user = getattr(request, "user", None)
@@ -38,7 +38,7 @@ def is_open_to(request: HttpRequest) -> bool:
 
 
 def for_visitors(view: View) -> View:
-    """Answer 404 to those who may not use the simulator, and ask for the CSRF token on every POST."""
+    """Answer 404 to visitors without access, and require the CSRF token on every POST."""
 
     @csrf_protect
     @functools.wraps(view)
@@ -51,13 +51,13 @@ def for_visitors(view: View) -> View:
             raise Http404
         return forward(request) or inner(request, *args, **kwargs)
 
-    # The rule above stands in for a login, whatever middleware the project has; and strangers get their 404
-    # before anything is said about a token, which ``inner`` asks for.
+    # The check above replaces the login of the project's middleware. ``inner`` checks the CSRF token, so a
+    # visitor without access gets 404 before an error about the token could show that the page exists.
     return csrf_exempt(login_not_required(outer))
 
 
 def for_machines(view: View) -> View:
-    """Answer 404 where there is no simulator; the view itself looks at the token that it was called with."""
+    """Answer 404 if the site serves no simulator; the view itself checks the access token of the call."""
 
     @functools.wraps(view)
     def outer(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponseBase:

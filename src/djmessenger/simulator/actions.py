@@ -1,4 +1,4 @@
-"""What the page may ask for: acts of persons, the clock, the switches; each a JSON object."""
+"""Actions of the page on a session: acts of persons, the clock, the switches. Each action is a JSON object."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ARGUMENTS: Mapping[str, tuple[Any, ...]] = {
     "sends_location": ((int, float), (int, float), str),
     "sends_sticker": (int, str),
 }
-"""What an act takes, by place, where that is more than texts."""
+"""Types of the arguments of an act, by position. Acts that are not listed take texts only."""
 _OPTIONS = frozenset({"reply_to", "source"})
 _FAULT_OPTIONS: Mapping[str, Any] = {
     "name": str,
@@ -37,7 +37,7 @@ _FAULT_OPTIONS: Mapping[str, Any] = {
 
 
 class Actions:
-    """Carries orders out on a session."""
+    """Callable that performs the actions of the page on one session."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -56,20 +56,20 @@ class Actions:
         }
 
     def __call__(self, name: str, values: Values) -> tuple[int, Any]:
-        """Give status and answer; a mistake is answered with 400 and a sentence, never with an exception."""
+        """Perform the action and return status and answer. A mistake returns 400 and a sentence; it raises nothing."""
         if name not in self._actions:
-            return 404, {"error": f"There is no order {name!r}."}
+            return 404, {"error": f"There is no action {name!r}."}
         try:
-            # In this order everywhere, or two requests could wait for each other.
+            # Two threads that took these locks in opposite order would deadlock: the lock of the session comes first.
             with self.session.lock, self.session.emulator.lock:
-                done = self._actions[name](values)
+                result = self._actions[name](values)
         except (NotOnScreen, ValueError, TypeError, KeyError, LookupError, OverflowError) as error:
             return 400, {"error": str(error.args[0] if error.args else error)}
         self.session.wake()
-        return 200, done
+        return 200, result
 
     def act(self, values: Values) -> Any:
-        """``{"person", "act", "args", "options"}``."""
+        """Perform an act of a person: ``{"person", "act", "args", "options"}``."""
         person = self.session.person(str(values.get("person")))
         act, args, options = str(values.get("act")), values.get("args") or [], values.get("options") or {}
         if not isinstance(args, list) or not isinstance(options, dict):
@@ -77,51 +77,51 @@ class Actions:
         kinds = _ARGUMENTS.get(act, (str,) * len(args))
         fits = len(args) <= len(kinds) and all(map(isinstance, args, kinds))
         if not fits or not options.keys() <= _OPTIONS:
-            raise ValueError(f"The act {act} does not take that.")
-        done = self.control.act({"person": person.id, "act": act, "args": args, "options": options})
+            raise ValueError(f"The act {act} does not take these arguments.")
+        result = self.control.act({"person": person.id, "act": act, "args": args, "options": options})
         self._note(person, act, args, options)
-        return done
+        return result
 
     def press(self, values: Values) -> Any:
-        """``{"person", "mid", "index"}``: a button of a message, by its place among all of that message."""
+        """Press a button of a message: ``{"person", "mid", "index"}``; ``index`` counts all buttons of the message."""
         person = self.session.person(str(values.get("person")))
         for bubble in person.received:
             if bubble.mid == values.get("mid"):
                 button = bubble.all_buttons()[int(values.get("index", 0))]
                 break
         else:
-            raise NotOnScreen(f"{person.name} does not see that message any more.")
+            raise NotOnScreen(f"{person.name} no longer sees that message.")
         title = str(button.get("title") or button.get("type") or "")
-        done = person.presses(button)
+        act = person.presses(button)
         cards = [one for one in bubble.elements if button in (one.get("buttons") or ())]
         self._note(
             person, "taps", [title], {"on": str(cards[0]["title"])} if cards and "title" in cards[0] else {}
         )
-        return dataclasses.asdict(done) if done else {"opened": person.opened[-1]}
+        return dataclasses.asdict(act) if act else {"opened": person.opened[-1]}
 
     def person(self, values: Values) -> Any:
-        """``{"page", "name", "locale", "timezone", "picture"}``."""
+        """Add a person and return the id: ``{"page", "name", "locale", "timezone", "picture"}``."""
         page = self.session.emulator.pages[str(values["page"])] if values.get("page") else None
         name = str(values.get("name") or "").strip()[:120]
         if not name:
-            raise ValueError("Give the person a name.")
-        given = {key: str(values[key])[:2000] for key in ("locale", "picture") if values.get(key)}
+            raise ValueError("A person needs a name.")
+        options = {key: str(values[key])[:2000] for key in ("locale", "picture") if values.get(key)}
         hours = float(values.get("timezone") or 0)
         if not -12 <= hours <= 14:
             raise ValueError("Time zones go from -12 to 14 hours.")
-        return {"id": self.session.add_person(page, name, timezone=hours, **given).id}
+        return {"id": self.session.add_person(page, name, timezone=hours, **options).id}
 
     def page(self, values: Values) -> Any:
-        """``{"name", "channel"}``: a further Page; its first person comes with it."""
+        """Add a Page with one person and return both ids: ``{"name", "channel"}``."""
         name = str(values.get("name") or "").strip()[:75]
         channel = str(values.get("channel") or "messenger")
         if not name or channel not in {"messenger", "instagram"}:
-            raise ValueError("A Page has a name, and its channel is messenger or instagram.")
+            raise ValueError("A Page needs a name, and its channel is messenger or instagram.")
         page = self.session.add_page(name, channel)
         return {"id": page.id, "person": self.session.add_person(page).id}
 
     def clock(self, values: Values) -> Any:
-        """``{"hours"}``: forward only, for what has happened has happened."""
+        """Move the clock: ``{"hours"}``. It only goes forward, because events of the past are already sent."""
         hours = float(values.get("hours") or 0)
         if not 0 < hours <= 24 * 400:
             raise ValueError("The clock goes forward, by 400 days at most at a time.")
@@ -130,22 +130,22 @@ class Actions:
         return answer
 
     def fault(self, values: Values) -> Any:
-        """``{"name", "on", "times", ...}``, or ``{"clear": true}``."""
+        """Switch a fault on or off: ``{"name", "on", "times", ...}``; ``{"clear": true}`` switches all off."""
         for key, value in values.items():
             if key not in _FAULT_OPTIONS or not isinstance(value, _FAULT_OPTIONS[key]):
-                raise ValueError(f"A fault has no {key} like that.")
+                raise ValueError(f"A fault does not take this value of {key}.")
         answer = self.control.fault(values)
         self._note(None, "fault", [values.get("name", "")], {"on": bool(values.get("on", True))})
         return answer
 
     def raw(self, values: Values) -> Any:
-        """``{"page", "body"}``: signed and posted as it is, whether or not it is JSON."""
+        """Sign a text and post it unchanged, even if it is no JSON: ``{"page", "body"}``."""
         page = self.session.emulator.pages.get(str(values.get("page"))) or self.session.first_page
         self.session.emulator.emit_raw(page, str(values.get("body", "")).encode("utf-8", "surrogatepass"))
         return {}
 
     def profile(self, values: Values) -> Any:
-        """``{"page", "properties"}``: greeting, ice breakers, menu, as the bot would send them to Graph."""
+        """Set greeting, ice breakers or menu as a call of the bot would: ``{"page", "properties"}``."""
         page = self.session.emulator.pages.get(str(values.get("page"))) or self.session.first_page
         body = json.dumps(values.get("properties") or {}).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {page.token}"}

@@ -1,4 +1,4 @@
-"""The simulator as an app: one line in ``INSTALLED_APPS``, one in ``urls.py``."""
+"""Simulator as a Django app: one line in ``INSTALLED_APPS`` and one in ``urls.py``."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from django.utils.translation import gettext_lazy as _
 
 
 class SimulatorConfig(AppConfig):
-    """Lets the bot of this process speak to the simulator's emulator."""
+    """App that sends the Graph calls of this process to the emulator of the simulator."""
 
     name = "djmessenger.simulator"
     label = "djmessenger_simulator"
     verbose_name = _("Messenger simulator")
 
     def ready(self) -> None:
-        # Models are loaded here; at the import of this module they are not.
+        # The imported modules use models, which are not loaded yet when Django imports this module.
         import djmessenger.simulator.checks  # noqa: F401, PLC0415
         from djmessenger.simulator.transport import install  # noqa: PLC0415
 

@@ -1,4 +1,4 @@
-"""What ``manage.py check`` says about the simulator."""
+"""System check of the simulator."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from djmessenger.settings import app_settings
 
 @checks.register(checks.Tags.security, "djmessenger")
 def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """The simulator is for development; on a live site somebody meant it."""
-    found: list[CheckMessage] = []
+    """Warn if the simulator is on while DEBUG is off, because it is made for development."""
+    messages: list[CheckMessage] = []
     if app_settings.DJM_SIMULATOR is True and not settings.DEBUG:
-        found.append(
+        messages.append(
             Warning(
                 "DJM_SIMULATOR is on while DEBUG is off: every member of staff can write to the bot as a made-up "
-                "person, and the rows stand among those of customers.",
-                hint=f"Remove the setting when you have tried what you wanted to try. See {DOCS}simulator.md",
+                "person, and the rows of these conversations are stored among those of customers.",
+                hint=f"Remove the setting when your trial is over. See {DOCS}simulator.md",
                 id="djmessenger.W050",
             )
         )
-    return found
+    return messages

@@ -1,4 +1,4 @@
-"""A conversation written down as a test for the kit, ``djmessenger.testing``."""
+"""Export of a conversation as a test for the kit, ``djmessenger.testing``."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Line:
 
 
 def as_test(session: Session, page_id: str) -> str:
-    """Give the source of a test that does what was done with a Page, and expects what was answered."""
+    """Return the source of a test that repeats the acts on a Page and expects the same answers."""
     with session.emulator.lock:
         persons = [one for one in session.emulator.persons.values() if one.page.id == page_id and one.thread]
         names = _names(persons)
@@ -40,7 +40,7 @@ def as_test(session: Session, page_id: str) -> str:
             ]
     body = [_person_line(names[person.id], person) for person in persons]
     body += [line.text for line in sorted(lines, key=lambda line: (line.time, line.order))]
-    source = "\n".join(f"    {line}" for line in body) or "    # Nothing has been said yet."
+    source = "\n".join(f"    {line}" for line in body) or "    # No messages yet."
     return f'"""Recorded in the simulator."""\n\n\ndef test_conversation(messenger):\n{source}\n'
 
 
@@ -58,10 +58,10 @@ def _names(persons: Iterable[Person]) -> dict[str, str]:
 
 
 def _person_line(name: str, person: Person) -> str:
-    given = [f"name={person.name!r}", f"locale={person.locale!r}"]
+    arguments = [f"name={person.name!r}", f"locale={person.locale!r}"]
     if person.timezone:
-        given.append(f"timezone={person.timezone!r}")
-    return f"{name} = messenger.person({', '.join(given)})"
+        arguments.append(f"timezone={person.timezone!r}")
+    return f"{name} = messenger.person({', '.join(arguments)})"
 
 
 def _act_line(entry: Entry, names: Mapping[str, str]) -> str:
@@ -77,25 +77,25 @@ def _act_line(entry: Entry, names: Mapping[str, str]) -> str:
     act, args = ("taps" if entry.act in _TAPS else entry.act), list(entry.args)
     options = {key: value for key, value in entry.options.items() if key != "reply_to"}
     if act == "sends_attachment" and args and args[0] in _FILES:
-        # A file lives as long as the process that took it; the kit has addresses of its own.
+        # The uploaded file is lost when the process ends, so the test uses the default address of the kit.
         return f"{name}.{_FILES[args[0]]}()"
     if act in {"reacts", "edits"}:
         args = args[:1]
-    given = [*map(repr, args), *(f"{key}={value!r}" for key, value in options.items())]
+    arguments = [*map(repr, args), *(f"{key}={value!r}" for key, value in options.items())]
     if act not in _UNCHANGED:
-        return f"{name}.does({', '.join([repr(act), *given])})"
-    return f"{name}.{act}({', '.join(given)})"
+        return f"{name}.does({', '.join([repr(act), *arguments])})"
+    return f"{name}.{act}({', '.join(arguments)})"
 
 
 def _sees_line(name: str, bubble: Bubble) -> str:
-    given = [repr(bubble.text)] if bubble.text else []
+    arguments = [repr(bubble.text)] if bubble.text else []
     shown = {
         "buttons": [str(one.get("title", "")) for one in bubble.buttons],
         "quick_replies": [str(one.get("title") or one.get("content_type")) for one in bubble.quick_replies],
         "cards": [str(one["title"]) for one in bubble.elements if bubble.template == "generic"],
     }
-    given += [f"{what}={titles!r}" for what, titles in shown.items() if titles]
+    arguments += [f"{kind}={titles!r}" for kind, titles in shown.items() if titles]
     if bubble.kind == "image":
-        given.append("image=True")
-    note = "" if given else f"  # {bubble.template or bubble.kind}"
-    return f"{name}.sees({', '.join(given)}){note}"
+        arguments.append("image=True")
+    note = "" if arguments else f"  # {bubble.template or bubble.kind}"
+    return f"{name}.sees({', '.join(arguments)}){note}"

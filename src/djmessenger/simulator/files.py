@@ -1,4 +1,4 @@
-"""Files that persons send: stored in memory, under addresses that nobody guesses, as Meta's CDN has them."""
+"""Files that persons send, in memory. Their addresses cannot be guessed, as those of Meta's CDN."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from collections import OrderedDict
 from dataclasses import dataclass, field
 
 MOST_BYTES = 25 * 1024 * 1024
-"""Size of one file (Messenger Platform, "Send messages": 25 MB)."""
+"""Bytes of the largest file (Messenger Platform, "Send messages": 25 MB)."""
 _MOST_TOTAL_BYTES = 64 * 1024 * 1024
+"""Bytes of all files together; the oldest files are dropped first."""
 
 _SHOWN = frozenset(
     {
@@ -28,12 +29,12 @@ _SHOWN = frozenset(
         "video/webm",
     }
 )
-"""Types that a browser may draw; what could hold a script is offered as a download."""
+"""Content types that the browser shows. Other types could contain a script and are served as downloads."""
 
 
 @dataclass(frozen=True)
 class StoredFile:
-    """One file."""
+    """One file of a person."""
 
     name: str
     content_type: str
@@ -45,20 +46,20 @@ class StoredFile:
 
     @property
     def kind(self) -> str:
-        """The type of the attachment: ``image``, ``audio``, ``video`` or ``file``."""
+        """Type of the attachment: ``image``, ``audio``, ``video`` or ``file``."""
         family = self.content_type.partition("/")[0]
         return family if self.is_shown and family in {"image", "audio", "video"} else "file"
 
 
 class Files:
-    """The newest files; the oldest make room."""
+    """Store of the newest files. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[str, StoredFile] = OrderedDict()
         self._lock = threading.Lock()
 
     def add(self, name: str, content_type: str, content: bytes) -> tuple[str, StoredFile]:
-        """Keep a file; gives its key. ``ValueError`` when it is too large or empty."""
+        """Store a file and return its key; raise ``ValueError`` if it is empty or too large."""
         if not content:
             raise ValueError("The file is empty.")
         if len(content) > MOST_BYTES:

@@ -1,4 +1,4 @@
-"""What lies behind a message: the callback, what the policy did, the Graph calls, the rows and the time they took."""
+"""Details of a message for the side panel: callback, outcome, Graph calls, rows and times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MOST = 40
 
 
 def of_message(session: Session, person_id: str, mid: str) -> dict[str, Any]:
-    """Tell all about a message: of a person, or of the Page and then of what it answers too."""
+    """Return the details of a message. For a message of the Page, include those of the event that it answers."""
     reply = models.Reply.objects.filter(mid=mid).select_related("messaging__callback").first()
     event = reply.messaging if reply is not None else _event(mid)
     body = bytes(event.callback.body) if event is not None and event.callback is not None else None
@@ -31,7 +31,7 @@ def of_message(session: Session, person_id: str, mid: str) -> dict[str, Any]:
 
 
 def of_delivery(session: Session, number: int) -> dict[str, Any]:
-    """Tell all about one POST to the bot, counted from the oldest that is remembered."""
+    """Return the details of one POST to the bot; ``number`` counts from the oldest stored one."""
     delivery = session.emulator.deliveries[number]
     callback = models.Callback.objects.filter(sha256__in=_digests(delivery.body)).first()
     event = callback.messagings.order_by("id").first() if callback is not None else None
@@ -43,7 +43,7 @@ def of_delivery(session: Session, number: int) -> dict[str, Any]:
 
 
 def traffic(session: Session) -> list[dict[str, Any]]:
-    """Give the newest callbacks and calls in one list, newest first."""
+    """Return the newest callbacks and Graph calls in one list, newest first."""
     lines: list[dict[str, Any]] = []
     for number, delivery in enumerate(session.emulator.deliveries):
         fields = ", ".join(sorted({_item_kind(item) for item in delivery.items if item})) or "raw"
@@ -75,7 +75,7 @@ def traffic(session: Session) -> list[dict[str, Any]]:
 
 
 def of_call(session: Session, number: int) -> dict[str, Any]:
-    """Tell about one Graph call."""
+    """Return the details of one Graph call; ``number`` counts from the oldest stored one."""
     return {"calls": [_call(session.emulator.calls[number], is_this=True)]}
 
 
@@ -109,13 +109,13 @@ def _details(
 
 
 def _digests(body: bytes) -> list[str]:
-    """Give the hashes under which a body may be stored: alone, or with the app that signed it."""
+    """Return each hash that the callback of a body can have: of the body alone, or with the id of an app."""
     return [digest(body), *(digest(f"{app_id}\n".encode() + body) for app_id in app_secrets() if app_id)]
 
 
 def _event(mid: str) -> models.Messaging | None:
-    found = models.Messaging.objects.filter(mid=mid).exclude(type="ECHO").select_related("callback")
-    return found.order_by("id").first()
+    events = models.Messaging.objects.filter(mid=mid).exclude(type="ECHO").select_related("callback")
+    return events.order_by("id").first()
 
 
 def _contains(delivery: Delivery, body: bytes | None, mid: str) -> bool:
@@ -136,8 +136,8 @@ def _item_kind(item: Any) -> str:
         return "?"
     if (item.get("message") or {}).get("is_echo"):
         return "echo"
-    known = {"sender", "recipient", "timestamp", "field", "value"}
-    return str(item.get("field") or next((key for key in item if key not in known), "?"))
+    common = {"sender", "recipient", "timestamp", "field", "value"}
+    return str(item.get("field") or next((key for key in item if key not in common), "?"))
 
 
 def _calls(
@@ -158,17 +158,17 @@ def _calls(
         )
     ]
     end = min(later, default=float("inf"))
-    found = []
+    calls = []
     for call in session.emulator.calls:
         message = call.body.get("message")
         metadata = str(message.get("metadata") or "") if isinstance(message, dict) else ""
-        ours = any(token and token in metadata for token in tokens) or bool(
+        is_reply = any(token and token in metadata for token in tokens) or bool(
             mid and _message_id_of(call) == mid
         )
-        near = begin is not None and begin <= call.time < end
-        if ours or (near and not metadata and _names_person(call, person_id)):
-            found.append(call)
-    return found
+        is_near = begin is not None and begin <= call.time < end
+        if is_reply or (is_near and not metadata and _names_person(call, person_id)):
+            calls.append(call)
+    return calls
 
 
 def _names_person(call: LoggedCall, person_id: str) -> bool:

@@ -1,4 +1,4 @@
-"""The catalogue of sample callbacks, one of each kind that Meta documents, to be sent as they are."""
+"""Catalogue of sample callbacks: one of each kind that Meta documents."""
 
 from __future__ import annotations
 
@@ -14,25 +14,28 @@ _CONTAINERS = ("messaging", "standby")
 
 @functools.lru_cache(maxsize=1)
 def samples() -> dict[str, Any]:
-    """Give name to callback."""
+    """Return the samples by name."""
     text = resources.files("djmessenger.simulator").joinpath("samples.json").read_text(encoding="utf-8")
-    found: dict[str, Any] = json.loads(text)
-    return found
+    callbacks: dict[str, Any] = json.loads(text)
+    return callbacks
 
 
 def sample_for(name: str, person: Person, now: float) -> str:
-    """Give a sample as text, as if this person had caused it now. ``LookupError`` when there is none."""
+    """Return a sample as JSON text with the ids of this person and the time ``now``.
+
+    Raise ``LookupError`` if there is no sample of that name.
+    """
     document = json.loads(json.dumps(samples()[name]))
     moment = int(now * 1000)
     for entry in document.get("entry", []):
         before, entry["id"], entry["time"] = entry.get("id"), person.page.account_id, moment
         for key in _CONTAINERS:
             for item in entry.get(key) or []:
-                _adopt(item, before, person, moment)
+                _set_ids(item, before, person, moment)
     return json.dumps(document, indent=2, ensure_ascii=False)
 
 
-def _adopt(item: dict[str, Any], before: Any, person: Person, moment: int) -> None:
+def _set_ids(item: dict[str, Any], before: Any, person: Person, moment: int) -> None:
     for side in ("sender", "recipient"):
         part = item.get(side)
         if isinstance(part, dict) and "id" in part:

@@ -1,4 +1,4 @@
-"""What the page draws: persons, the chosen conversation, the clock and the switches, as plain data."""
+"""State of the page as plain data: persons, the chosen conversation, the clock and the switches."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHOWN = 300
 
 
 def state(session: Session, chosen: str) -> dict[str, Any]:
-    """Give everything that may have changed."""
+    """Return all state that the page shows; ``chosen`` is the id of the person on the screen."""
     emulator = session.emulator
     with emulator.lock:
         person = emulator.persons.get(chosen) or next(iter(emulator.persons.values()), None)

@@ -1,4 +1,4 @@
-"""Meta as the simulator plays it: one emulator for the process, a clock to move, and what carries its callbacks."""
+"""Session of the simulator: one emulator with a movable clock, and the thread that posts its callbacks."""
 
 from __future__ import annotations
 
@@ -28,21 +28,23 @@ from messenger_emulator.webhook import Delivery
 logger = logging.getLogger(__name__)
 
 PAGE_ID = "104233987650012"
-"""The Page, where the settings name none."""
+"""Id of the Page if the settings name none."""
 APP_ID = "883041772661055"
+"""Id of the app if the settings name none."""
 PREFIX = "900000000"
-"""How the ids of simulated persons and Pages begin. They have 19 digits, more than any that Meta gives."""
+"""First digits of ids of simulated persons and Pages. These ids have 19 digits, more than any real id."""
 _DIGITS = 10
 _MOST_CALLBACKS = 1_000
-"""Callbacks, and Graph calls, that are remembered for the side panel."""
+"""Number of callbacks, and of Graph calls, that the side panel can show."""
 _MOST_FATES = 5_000
-"""Acts, and fates of messages, that are remembered."""
+"""Number of acts in the journal, and of fates of messages, that the session stores."""
 _INTERVAL = 0.05
+"""Seconds between two looks for due callbacks."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One act of the journal, from which a test can be written."""
+    """One act in the journal; the export makes a test of the journal."""
 
     time: float
     person: str
@@ -53,23 +55,23 @@ class Entry:
 
 @dataclass(frozen=True)
 class Posted:
-    """When a body was posted by this machine's clock, and how long the answer took, in seconds."""
+    """Time of one POST by the clock of this machine, and the seconds until its answer."""
 
     at: float
     took: float
 
 
 class Session:
-    """The emulator of this process and the thread that posts what it has to say."""
+    """Emulator of this process, and the thread that posts its callbacks."""
 
     def __init__(self) -> None:
         self.process = secrets.token_hex(8)
-        """Tells one process from another: the state is in memory."""
+        """Random id of the process. The page reloads its state if the id changes, because the state is in memory."""
         self.lock = threading.RLock()
         self.callback_url = ""
         self.journal: list[Entry] = []
         self.fates: dict[str, str] = {}
-        """Message id to the fate of its callback: ``delivered`` or what went wrong."""
+        """Fate of the callback by message id: ``delivered``, or the error."""
         self.posted: OrderedDict[str, Posted] = OrderedDict()
         self.problem = ""
         self.emulator = self._new_emulator()
@@ -82,7 +84,7 @@ class Session:
 
     @staticmethod
     def _new_emulator() -> Emulator:
-        """Make Meta with the Pages that are set up to speak; with a made-up one where there is none."""
+        """Build an emulator with each Page that has a token; without any, build it with one made-up Page."""
         emulator = Emulator(VirtualClock(running=True))
         for row in _pages():
             app_id, secret = _app_of(row)
@@ -103,16 +105,19 @@ class Session:
 
     @property
     def first_page(self) -> Page:
-        """The Page that the settings name."""
+        """Page that the settings name, or the made-up one."""
         return next(iter(self.emulator.pages.values()))
 
     def add_page(self, name: str, channel: str = "messenger") -> Page:
-        """Add a Page of the same app; it begins with the Messenger Profile of the first."""
+        """Add a Page of the same app with a copy of the first Page's Messenger Profile.
+
+        Raise ``ValueError`` if the settings name their Pages, because a further Page would have no token.
+        """
         with self.lock, self.emulator.lock:
             first = self.first_page
             if not is_default(models.Page(page_id=PAGE_ID if first.id != PAGE_ID else "1")):
                 raise ValueError(
-                    "The settings name the Pages of this bot, so another would have no token: add it to DJM_PAGES."
+                    "The settings name the Pages of this bot, so another Page would have no token. Add it to DJM_PAGES."
                 )
             page = self.emulator.add_page(
                 self._new_id("page"),
@@ -123,7 +128,7 @@ class Session:
                 channel=channel,
                 require_proof=first.require_proof,
             )
-            # The settings know one token; the emulator goes by the Page that a call names.
+            # The bot has one token for all these Pages; the emulator finds the Page by the id in the call.
             page.token = first.token
             page.platform().update(first.platform())
             return page
@@ -139,13 +144,13 @@ class Session:
         return f"{PREFIX}{self.emulator.ids.number(kind, _DIGITS)}"
 
     def person(self, person_id: str) -> Person:
-        """Give a person; ``LookupError`` when there is none of that id."""
+        """Return the person with this id; raise ``LookupError`` if there is none."""
         if person_id not in self.emulator.persons:
-            raise LookupError("There is no such person here any more.")
+            raise LookupError("This person no longer exists in the simulator.")
         return self.emulator.persons[person_id]
 
     def restart(self) -> None:
-        """Begin anew with the same Pages and persons; to the bot they are strangers."""
+        """Replace the emulator. Pages and persons keep their names and get new ids, so the bot does not know them."""
         with self.lock:
             before = self.emulator
             self.emulator = self._new_emulator()
@@ -166,10 +171,10 @@ class Session:
                     picture=person.picture,
                 )
 
-    # Callbacks on their way
+    # Posting callbacks
 
     def start(self, callback_url: str = "") -> None:
-        """Let callbacks go to this address from now on; without one, only configure the Page."""
+        """Start the thread that posts callbacks to this address. Without an address it only configures the Page."""
         with self.lock:
             self.callback_url = callback_url or self.callback_url
             if self._poster is None or not self._poster.is_alive():
@@ -178,23 +183,25 @@ class Session:
                 self._poster.start()
 
     def stop(self) -> None:
-        """Post nothing any more."""
+        """Stop the thread; no callback is posted after that."""
         self._ended.set()
         self._wake.set()
         if self._poster is not None:
             self._poster.join(timeout=6)
 
     def wake(self) -> None:
-        """Look for callbacks at once."""
+        """Make the thread look for due callbacks at once."""
         self._wake.set()
 
     def _run(self) -> None:
         try:
             self.configure()
         except Exception:
-            logger.exception("The simulated Page could not be configured")
+            logger.exception(
+                "The Messenger Profile of the simulated Page could not be set; the simulator goes on without it"
+            )
         finally:
-            # This thread asks the database nothing more.
+            # From here on, this thread makes no query.
             connections.close_all()
         while not self._ended.is_set():
             self._wake.wait(_INTERVAL)
@@ -203,10 +210,12 @@ class Session:
                 if self.callback_url:
                     self.post_due()
             except Exception:
-                logger.exception("The simulator could not carry a callback")
+                logger.exception(
+                    "A callback of the simulator could not be posted; the next look for due callbacks goes on"
+                )
 
     def post_due(self) -> None:
-        """Post everything that is due."""
+        """Post all due callbacks and store their fates."""
         emulator = self.emulator
         for delivery in emulator.deliver(self._post):
             self._note(delivery)
@@ -227,19 +236,19 @@ class Session:
         return Callback(self.callback_url).post(body, headers)
 
     def _note(self, delivery: Delivery) -> None:
-        what = (
+        fate = (
             "delivered" if delivery.accepted else delivery.error or f"the webhook answered {delivery.status}"
         )
         for item in delivery.items:
             if mid := mid_of(item):
-                self.fates[mid] = what
+                self.fates[mid] = fate
         while len(self.fates) > _MOST_FATES:
             del self.fates[next(iter(self.fates))]
         del self.journal[:-_MOST_FATES]
-        self.problem = "" if delivery.accepted else what
+        self.problem = "" if delivery.accepted else fate
 
     def configure(self) -> None:
-        """Have the bot set greeting, Get Started and menu, as ``manage.py`` does on a real Page; once."""
+        """Run the commands that set greeting, Get Started and menu of the Page; only the first call has an effect."""
         with self.lock:
             if self._is_configured:
                 return
@@ -248,8 +257,8 @@ class Session:
             commands = [["djmessenger", "profile", "apply"]]
         else:
             commands = [[name] for name in _thread_setting_commands()]
-        before = threading.current_thread()
-        _configuring_threads.add(before)
+        thread = threading.current_thread()
+        _configuring_threads.add(thread)
         try:
             for command in commands:
                 try:
@@ -257,29 +266,30 @@ class Session:
                 except CommandError as error:
                     self.problem = f"{' '.join(command)}: {error}"
         finally:
-            _configuring_threads.discard(before)
+            _configuring_threads.discard(thread)
 
 
 def _thread_setting_commands() -> list[str]:
-    """Give the commands for what the settings of 2016 have of the Messenger Profile."""
-    wanted = {
+    """Return the commands that set the Messenger Profile from the ``DJM_THREAD_*`` settings."""
+    commands = {
         "configure_get_started_button": app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
         "configure_greetings": app_settings.DJM_THREAD_GREETINGS_TEXT,
         "configure_persistent_menu": app_settings.DJM_THREAD_PERSISTENT_MENUS,
     }
-    return [name for name, value in wanted.items() if value]
+    return [name for name, value in commands.items() if value]
 
 
 _configuring_threads: set[threading.Thread] = set()
+"""Threads that run ``Session.configure`` at the moment."""
 
 
 def is_configuring() -> bool:
-    """Whether what this thread sends is about the simulated Page, whatever it names."""
+    """Return whether this thread sets the Messenger Profile of the simulated Page; its calls never go to Meta."""
     return threading.current_thread() in _configuring_threads
 
 
 def _pages() -> list[models.Page]:
-    """Give the Pages of the settings, then those that have a token of their own, else one to be made up."""
+    """Return the Pages of the settings, then Pages with a token in the database; without any, one unsaved Page."""
     ids = dict.fromkeys([app_settings.DJM_PAGE_ID, *app_settings.DJM_PAGES])
     ids.update(
         dict.fromkeys(models.Page.objects.exclude(token_ciphertext="").values_list("page_id", flat=True))
@@ -288,12 +298,12 @@ def _pages() -> list[models.Page]:
 
 
 def _app_of(page: models.Page) -> tuple[str, str]:
-    """Give the app of a Page and the secret that signs its callbacks, by default the first of the settings."""
-    found = app_secrets()
+    """Return id and secret of the app of a Page; if the Page names no known app, of the first app."""
+    secrets_by_app = app_secrets()
     app_id = page.get_app_id()
-    if app_id not in found:
-        app_id = next(iter(found), "")
-    return (app_id if app_id.isdecimal() else ""), found.get(app_id, "")
+    if app_id not in secrets_by_app:
+        app_id = next(iter(secrets_by_app), "")
+    return (app_id if app_id.isdecimal() else ""), secrets_by_app.get(app_id, "")
 
 
 _session_lock = threading.Lock()
@@ -305,13 +315,14 @@ def _session() -> Session:
 
 
 def get_session() -> Session:
-    """Give the session of this process; made at the first need, once."""
+    """Return the session of this process; the first call builds it."""
+    # Without the lock, two first requests would build two emulators and lose the messages of one.
     with _session_lock:
         return _session()
 
 
 def forget_session() -> None:
-    """Let the next ``get_session`` make a new one."""
+    """Drop the session; the next ``get_session`` builds a new one."""
     _session.cache_clear()
 
 
@@ -320,7 +331,7 @@ def digest(body: bytes) -> str:
 
 
 def mid_of(item: Any) -> str:
-    """Give the message id in an item of a callback; empty when it has none."""
+    """Return the message id in an item of a callback; empty if it has none."""
     if not isinstance(item, dict):
         return ""
     for key in ("message", "postback"):

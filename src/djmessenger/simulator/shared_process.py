@@ -1,8 +1,9 @@
 """One session for all processes of a site on one machine.
 
-The session is in memory. The first web process that needs it keeps it, behind a port of the loopback interface that
-follows from the site's secret and its database; the others pass their requests on. The port is the lock: nobody else
-can listen there while the keeper lives, and after its end the next who needs a session takes its place.
+The session is in memory of one process, the shared process: the first web process that needs the session. It listens
+on a port of the loopback interface; the number is derived from the site's secret and database. Other processes forward
+their requests to it. The port is the lock: while the shared process lives, no second process can listen there. After
+its end, the next process that needs a session becomes the shared process.
 """
 
 from __future__ import annotations
@@ -26,13 +27,13 @@ logger = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 _FIRST_PORT, _PORTS = 10_240, 22_000
-"""Below those that systems give to clients, so that none is taken by chance for long."""
+"""Range of ports below the ephemeral ports, so that an outgoing connection rarely takes the port."""
 _TIMEOUT = 60.0
-"""Seconds for an answer; an upload is read twice."""
+"""Seconds until an answer; long, because both processes read the body of an upload."""
 _CONNECTION_HEADERS = frozenset(
     {"connection", "content-length", "date", "host", "keep-alive", "server", "transfer-encoding"}
 )
-"""Headers that each connection has for itself."""
+"""Headers that belong to one connection and are not forwarded."""
 _NONCE, _PASS, _SCHEME, _ROOT = "X-Djm-Nonce", "X-Djm-Pass", "X-Djm-Scheme", "X-Djm-Root"
 
 SharedAnswer = tuple[int, list[tuple[str, str]], bytes]
@@ -43,11 +44,14 @@ _server_lock = threading.Lock()
 
 class _QuietHandler(WSGIRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class has it
-        """Say nothing: the process that was asked has its own log."""
+        """Log nothing, because the process that forwarded the request logs it."""
 
 
 def forward(request: HttpRequest) -> HttpResponse | None:
-    """Give the keeper's answer to a request; None where this process is the keeper, from now on if need be."""
+    """Return the answer of the shared process to a request, or None if this process is the shared process.
+
+    If no shared process answers, this process becomes it and returns None.
+    """
     headers = {
         name: value for name, value in request.headers.items() if name.lower() not in _CONNECTION_HEADERS
     }
@@ -68,13 +72,13 @@ def forward(request: HttpRequest) -> HttpResponse | None:
 def call_shared_process(
     method: str, target: str, headers: Mapping[str, str], body: bytes
 ) -> SharedAnswer | None:
-    """Ask the keeper on behalf of a process that is none; None where there is no other."""
+    """Send a request to the shared process; return None if this process is it, or if none is running."""
     connection = None if _is_shared_process() else _connect()
     return None if connection is None else _request(connection, method, target, headers, body)
 
 
 def _is_shared_process() -> bool:
-    # No other process could see what happens in a database in memory.
+    # Other processes do not see a database in memory, so each process has a session of its own.
     return _server is not None or getattr(database, "is_in_memory_db", bool)()
 
 
@@ -90,13 +94,13 @@ def _port() -> int:
 
 
 def _open_server() -> None:
-    """Open the server, unless another was faster."""
+    """Listen on the shared port, if no other process or thread listens there already."""
     global _server  # noqa: PLW0603 - the one fact about this process
     with _server_lock:
         if _server is not None:
             return
         try:
-            # On Windows reuse would let two listen at once.
+            # On Windows, reuse of the address would allow two listeners at once.
             server = ThreadedWSGIServer((HOST, _port()), _QuietHandler, allow_reuse_address=os.name != "nt")
         except OSError:
             return
@@ -124,7 +128,10 @@ def _application(site: WSGIHandler) -> Any:
 
 
 def _connect() -> http.client.HTTPConnection | None:
-    """Give a connection to the keeper once it has proved to be one; None where nobody listens."""
+    """Connect to the shared process; return None if the port is closed or another program listens there.
+
+    The listener has to sign a fresh nonce with the site's secret before it receives the password or a request.
+    """
     connection = http.client.HTTPConnection(HOST, _port(), timeout=_TIMEOUT)
     try:
         nonce = secrets.token_hex(16)
@@ -133,7 +140,8 @@ def _connect() -> http.client.HTTPConnection | None:
         if constant_time_compare(content, _sign(f"nonce {nonce}")):
             return connection
         logger.warning(
-            "Port %s is taken by another program; the simulator's state stays in each process", _port()
+            "Another program listens on port %s; each process of the site keeps a simulator session of its own",
+            _port(),
         )
     except (OSError, http.client.HTTPException):
         pass
@@ -149,7 +157,7 @@ def _request(
         response = connection.getresponse()
         return response.status, response.getheaders(), response.read()
     except (OSError, http.client.HTTPException):
-        text = b'{"error": "The process that keeps the conversations has ended."}'
+        text = b'{"error": "The process with the conversations has ended. Try again."}'
         return 503, [("Content-Type", "application/json")], text
     finally:
         connection.close()

@@ -1,4 +1,4 @@
-"""Where the bot's Graph calls go: those about simulated persons to the emulator, never to Meta."""
+"""Transport of the bot's Graph calls: calls about simulated persons go to the emulator, never to Meta."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
 
 
 class SimulatorTransport:
-    """A transport of the Graph client that hands simulated traffic to the site's emulator.
+    """Transport of the Graph client that sends simulated calls to the emulator of the site.
 
-    Without a real token that is all of it. With one, calls that name a simulated person or Page stay here, and only
-    the others go to Meta.
+    Without a real token, all calls are simulated. With one, a call is simulated if it names a simulated person or
+    Page; all other calls go to Meta.
     """
 
     def send(self, request: Request, /) -> Response:
@@ -48,39 +48,41 @@ class SimulatorTransport:
 
 
 def install() -> None:
-    """Let the bot speak to the simulator, unless the project sends it to another address."""
+    """Set the transport of the bot to the simulator, unless ``DJM_GRAPH_URL`` names another address."""
     if is_enabled() and SETTINGS["DJM_GRAPH_URL"].default == app_settings.DJM_GRAPH_URL:
         bot.use_transport(SimulatorTransport())
 
 
 def _call_shared_process(request: Request) -> Response | None:
-    """Give the answer of the process that keeps the emulator; None where that is this one."""
+    """Return the answer of the shared process; None if this process has the emulator."""
     parts = urlsplit(request.url)
     try:
         path = reverse("djmessenger-simulator:graph", args=[parts.path.lstrip("/")])
     except NoReverseMatch:
         return None
-    found = call_shared_process(request.method, f"{path}?{parts.query}", request.headers, request.body or b"")
-    if found is None:
+    shared = call_shared_process(
+        request.method, f"{path}?{parts.query}", request.headers, request.body or b""
+    )
+    if shared is None:
         return None
-    status, headers, body = found
+    status, headers, body = shared
     return Response(status, dict(headers), body)
 
 
 def _is_made_up(request: Request) -> bool:
-    """Whether a call carries no token, or one that only the emulator takes."""
+    """Return whether a call has no token, or a made-up token that only the emulator accepts."""
     values = [] if app_settings.DJM_PAGE_ACCESS_TOKEN else [page_access_token()]
     values += [] if app_settings.DJM_APP_SECRET else app_secrets().values()
-    given = request.headers.get("Authorization", "")
-    return not given or any(value and value in given for value in values)
+    header = request.headers.get("Authorization", "")
+    return not header or any(value and value in header for value in values)
 
 
 def is_simulated(request: Request) -> bool:
-    """Whether a call names a simulated person, or a Page that only the simulator knows."""
+    """Return whether a call names a simulated person, or a Page that exists in the simulator only."""
     body = (request.body or b"").decode("latin-1")
     return bool(_SIMULATED.search(request.url) or _SIMULATED.search(body))
 
 
 def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> GraphResponse:
-    """Answer a call to Graph; raises ``NoAnswer`` for the faults that leave the caller without an answer."""
+    """Answer a Graph call from the emulator; raise ``NoAnswer`` if a fault leaves the caller without an answer."""
     return get_session().emulator.handle(method, path, query, headers, body)

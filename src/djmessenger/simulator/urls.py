@@ -1,4 +1,4 @@
-"""``path("simulator/", include("djmessenger.simulator.urls"))``."""
+"""URLs of the simulator: ``path("simulator/", include("djmessenger.simulator.urls"))``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page, what it asks for, and the door for Graph calls of other processes."""
+"""Views of the simulator: the page, its data and actions, and Graph for bots in other processes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from messenger_emulator.faults import GRAPH_FAULTS
 
 ASSETS = ("simulator.css", "simulator.js", "elements.js", "bubbles.js", "panel.js", "tools.js", "forms.js")
 _MOST_BODY = 8 * 1024 * 1024
-"""Bytes of an order."""
+"""Bytes of an action."""
 _MOST_CALL = 32 * 1024 * 1024
 """Bytes of a Graph call; attachments may have 25 MB."""
 _TYPES = {"css": "text/css", "js": "text/javascript"}
@@ -42,7 +42,7 @@ _TYPES = {"css": "text/css", "js": "text/javascript"}
 @for_visitors
 @require_GET
 def page(request: HttpRequest) -> HttpResponse:
-    """The page itself; whoever opens it first sets the session up."""
+    """Serve the page. The first visit starts the session and adds a person."""
     session = _started_session(request)
     if not session.emulator.persons:
         session.add_person()
@@ -50,7 +50,7 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _started_session(request: HttpRequest) -> Session:
-    """Give the session with the addresses of the site that was asked."""
+    """Return the session, started with the addresses of the site in the request."""
     session = get_session()
     session.start(callback_url(request))
     session.emulator.linking_page = request.build_absolute_uri(reverse("djmessenger-simulator:linked"))
@@ -58,7 +58,7 @@ def _started_session(request: HttpRequest) -> Session:
 
 
 def callback_url(request: HttpRequest) -> str:
-    """Give the address of the bot's webhook: that of the setting, else on the site that was asked."""
+    """Return the address of the bot's webhook: ``DJM_SIMULATOR_CALLBACK``, or on the site of the request."""
     if app_settings.DJM_SIMULATOR_CALLBACK:
         return str(app_settings.DJM_SIMULATOR_CALLBACK)
     try:
@@ -71,7 +71,7 @@ def callback_url(request: HttpRequest) -> str:
 @for_visitors
 @require_GET
 def asset(request: HttpRequest, name: str) -> HttpResponse:
-    """A script or style sheet of the page; served here, so that no project has to collect or host them."""
+    """Serve a script or style sheet. A project needs no ``collectstatic`` for the simulator."""
     if name not in ASSETS:
         raise Http404
     content, packed, tag = _asset(name)
@@ -85,7 +85,7 @@ def asset(request: HttpRequest, name: str) -> HttpResponse:
 
 
 def _asset(name: str) -> tuple[bytes, bytes, str]:
-    """Give a file plain and compressed, and its tag."""
+    """Return an asset plain and compressed, and its ETag."""
     content = resources.files("djmessenger.simulator").joinpath("assets", name).read_bytes()
     return content, gzip.compress(content, 6), f'"{hashlib.sha256(content).hexdigest()[:20]}"'
 
@@ -93,22 +93,22 @@ def _asset(name: str) -> tuple[bytes, bytes, str]:
 @for_visitors
 @require_GET
 def state(request: HttpRequest) -> JsonResponse:
-    """What is on the screens; nothing but a hash when that is what the page has."""
+    """Return the state of the page, or only its version if the page has that version already."""
     session = get_session()
-    found = state_of(session, request.GET.get("person", ""))
-    now = found.pop("now")
-    for person in found["persons"]:
+    screens = state_of(session, request.GET.get("person", ""))
+    now = screens.pop("now")
+    for person in screens["persons"]:
         person["window"] = None if person["window"] is None else round(person["window"] + now)
-    version = hashlib.sha256(json.dumps(found, sort_keys=True, default=str).encode()).hexdigest()[:16]
+    version = hashlib.sha256(json.dumps(screens, sort_keys=True, default=str).encode()).hexdigest()[:16]
     if request.GET.get("known") == version:
         return JsonResponse({"version": version, "now": now})
-    return JsonResponse({"version": version, "now": now, "state": found})
+    return JsonResponse({"version": version, "now": now, "state": screens})
 
 
 @for_visitors
 @require_GET
 def catalogue(request: HttpRequest) -> JsonResponse:
-    """What does not change: the switches, the samples, the locales."""
+    """Return the constant data: faults, samples and locales."""
     return JsonResponse(
         {
             "faults": [
@@ -124,7 +124,7 @@ def catalogue(request: HttpRequest) -> JsonResponse:
 @for_visitors
 @require_GET
 def sample(request: HttpRequest) -> JsonResponse:
-    """A sample callback, as if the chosen person had caused it now."""
+    """Return a sample callback with the ids of the chosen person and the present time."""
     session = get_session()
     try:
         person = session.person(request.GET.get("person", ""))
@@ -138,7 +138,7 @@ def sample(request: HttpRequest) -> JsonResponse:
 @for_visitors
 @require_GET
 def details(request: HttpRequest) -> JsonResponse:
-    """What lies behind a message, a callback or a call."""
+    """Return the details of a message, a callback or a Graph call."""
     session = get_session()
     try:
         if "delivery" in request.GET:
@@ -162,14 +162,14 @@ def _number(request: HttpRequest, name: str) -> int:
 @for_visitors
 @require_GET
 def traffic(request: HttpRequest) -> JsonResponse:
-    """The newest callbacks and Graph calls."""
+    """Return the newest callbacks and Graph calls."""
     return JsonResponse({"lines": traffic_of(get_session())})
 
 
 @for_visitors
 @require_GET
 def export(request: HttpRequest) -> JsonResponse:
-    """The conversations with a Page as a test."""
+    """Return the conversations with a Page as the source of a test."""
     session = get_session()
     page_id = request.GET.get("page", "") or session.first_page.id
     return JsonResponse({"source": as_test(session, page_id)})
@@ -178,16 +178,16 @@ def export(request: HttpRequest) -> JsonResponse:
 @for_visitors
 @require_POST
 def action(request: HttpRequest, name: str) -> JsonResponse:
-    """Carry an order of the page out."""
+    """Perform an action of the page."""
     if _length(request) > _MOST_BODY:
-        return JsonResponse({"error": "That is too much at once."}, status=413)
+        return JsonResponse({"error": "The action is too large: 8 MB at most."}, status=413)
     session = _started_session(request)
     try:
         values: Any = json.loads(request.body or b"{}")
     except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
-        return JsonResponse({"error": "An order is a JSON object."}, status=400)
+        return JsonResponse({"error": "An action is a JSON object."}, status=400)
     status, answer = Actions(session)(name, values)
     return JsonResponse(answer, status=status)
 
@@ -195,7 +195,7 @@ def action(request: HttpRequest, name: str) -> JsonResponse:
 @for_visitors
 @require_GET
 def linked(request: HttpRequest) -> HttpResponse:
-    """Where a log-in page sends the browser back to, as to Messenger: with a code the account is linked."""
+    """Link the account of a person; a log-in page redirects the browser here as it would to Messenger."""
     session = get_session()
     token, code = request.GET.get("account_linking_token", ""), request.GET.get("authorization_code", "")
     with session.emulator.lock:
@@ -211,10 +211,10 @@ def linked(request: HttpRequest) -> HttpResponse:
 @for_visitors
 @require_POST
 def upload(request: HttpRequest) -> JsonResponse:
-    """Keep a file and send it as the person."""
+    """Store a file and send it as a message of the person."""
     sent = request.FILES.get("file")
     if sent is None:
-        return JsonResponse({"error": "There is no file in it."}, status=400)
+        return JsonResponse({"error": "The request contains no file."}, status=400)
     try:
         key, stored = FILES.add(sent.name or "", sent.content_type or "", sent.read())
     except ValueError as error:
@@ -237,7 +237,7 @@ def upload(request: HttpRequest) -> JsonResponse:
 @for_machines
 @require_GET
 def file(request: HttpRequest, key: str, name: str) -> HttpResponse:
-    """A file that a person sent; whoever has its address may fetch it, as from Meta's CDN."""
+    """Serve a file that a person sent. Its address is the only secret, as at Meta's CDN."""
     stored = FILES.get(key)
     if stored is None:
         raise Http404
@@ -254,7 +254,7 @@ def file(request: HttpRequest, key: str, name: str) -> HttpResponse:
 @csrf_exempt
 @for_machines
 def graph(request: HttpRequest, path: str) -> HttpResponseBase:
-    """Graph, for bots in other processes; the emulator looks at the token of each call."""
+    """Answer a Graph call of a bot in another process; the emulator checks the token of each call."""
     if _length(request) > _MOST_CALL:
         return HttpResponse(status=413)
     body = request.read()
@@ -266,11 +266,11 @@ def graph(request: HttpRequest, path: str) -> HttpResponseBase:
     except NoAnswer as error:
         if not error.sent:
             return HttpResponse(status=503)
-        # HTTP has no way to say nothing: an answer that breaks off leaves the caller just as unsure.
+        # A view cannot leave a request without an answer. An answer cut in the middle is of unknown fate too.
         return StreamingHttpResponse([b'{"recipient_id":'], content_type="application/json")
     return HttpResponse(content, status=status, headers=answered)
 
 
 def _length(request: HttpRequest) -> int:
-    given = request.META.get("CONTENT_LENGTH") or "0"
-    return int(given) if given.isdecimal() else 0
+    length = request.META.get("CONTENT_LENGTH") or "0"
+    return int(length) if length.isdecimal() else 0

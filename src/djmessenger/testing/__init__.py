@@ -1,4 +1,4 @@
-"""A kit to test conversations: persons who write, see and tap, on the real engine and with a strict Graph.
+"""Kit for tests of conversations: persons write, tap and see messages, on the real engine and a strict emulator.
 
 ::
 

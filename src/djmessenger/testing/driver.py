@@ -1,4 +1,4 @@
-"""The engine under a test: everything that waits is done in the test's own thread, when the test wants it."""
+"""Driver of the engine in a test: it does all waiting work in the thread of the test."""
 
 from __future__ import annotations
 
@@ -19,40 +19,40 @@ Kind = models.ConversationQueue.Kind
 
 
 class WaitingDispatcher:
-    """Leaves all work to the kit, which does it after each act and before each look."""
+    """Dispatcher that only collects wake-ups; the kit does the work after each act and before each expectation."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        """Take the engine as any dispatcher does."""
+        """Accept the engine, as each dispatcher must; it is not used."""
         self._stored: list[int] = []
 
     def callback_stored(self, callback_id: int) -> None:
         self._stored.append(callback_id)
 
     def replies_queued(self, conversation_id: int) -> None:
-        """Nothing: in a test case no transaction is committed, so the kit sees the rows by itself."""
+        """Do nothing. A test case never commits, so the kit reads the new rows from a signal instead."""
 
     def take(self) -> list[int]:
-        """Give the callbacks that came since the last call."""
+        """Return the ids of the callbacks stored since the last call."""
         stored, self._stored = self._stored, []
         return stored
 
     def stop(self) -> None:
-        """Nothing runs."""
+        """Do nothing, because no thread runs."""
 
 
 def database() -> str:
-    """Give the alias of the database that the engine writes to."""
+    """Return the alias of the database that the engine writes to."""
     return router.db_for_write(models.Reply)
 
 
 def depth() -> int:
-    """Give how many transactions are open in each other, those of the test case included."""
+    """Return the number of nested transactions and savepoints, including those of the test case."""
     connection = connections[database()]
     return connection.in_atomic_block + len(connection.savepoint_ids)
 
 
 def handle(callback_id: int) -> None:
-    """Split a stored callback and handle its events."""
+    """Split a stored callback and handle all events of its conversations."""
     engine = bot.get_engine()
     with _committing():
         todo = intake.split(callback_id)
@@ -63,7 +63,10 @@ def handle(callback_id: int) -> None:
 
 
 def work(kind: str, conversation_id: int | None = None) -> bool:
-    """Do what is first in one direction of a conversation, or of all; give whether there was anything."""
+    """Process the next row of each due queue of a direction; return whether a queue was due.
+
+    With ``conversation_id``, only the queue of that conversation.
+    """
     engine, deadline = bot.get_engine(), Deadline(app_settings.DJM_LEASE)
     with _committing():
         leases = models.ConversationQueue.objects.claim(
@@ -75,15 +78,18 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
                 if handled := engine.handle(lease, deadline, RunHere(), next_rows.get(lease.queue_id)):
                     engine.inbox.write_down([handled])
         elif leases:
-            pending_sends, others = engine.outbox.begin(leases, deadline)
+            pending_sends, remaining = engine.outbox.begin(leases, deadline)
             engine.outbox.end([engine.outbox.call(pending) for pending in pending_sends])
-            for lease in others:
+            for lease in remaining:
                 engine.process_next(lease, deadline)
     return bool(leases)
 
 
 def drain() -> bool:
-    """Do all that waits, whoever made it wait; give whether there was anything."""
+    """Run one sweep and one step of all due work; return whether there was any.
+
+    It also finds work without a wake-up, such as rows that the test inserted itself.
+    """
     engine = bot.get_engine()
     with _committing():
         todo = engine.split_waiting()
@@ -94,8 +100,8 @@ def drain() -> bool:
 
 
 def _committing() -> contextlib.AbstractContextManager[object]:
-    """Run afterwards what was to run on commit, as it would where the engine's transactions are the outermost.
+    """Run ``on_commit`` callbacks at the end of the block, as if the transaction of the engine were the outermost.
 
-    In a test case the outermost one is the test's, and is never committed.
+    In a test case the outermost transaction belongs to the test and is never committed.
     """
     return TestCase.captureOnCommitCallbacks(using=database(), execute=True)

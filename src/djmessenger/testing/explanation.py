@@ -1,4 +1,4 @@
-"""What was said and why, in lines that a person reads in a failing test."""
+"""Transcript and outcome as text for the message of a failing test."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from messenger_emulator.state import Bubble
 
 @dataclass(frozen=True)
 class LastOutcome:
-    """What the policy did with an event: the rules that applied, and why the others did not."""
+    """Outcome of one event: the rules that applied, and the reason of each refusal."""
 
     type: str
     state: str
     """``done``, ``failed``, ``ignored``, ..."""
     data: Mapping[str, Any] = field(repr=False)
-    """The outcome as it is stored."""
+    """Outcome as stored."""
 
     @property
     def applied(self) -> list[str]:
-        """Names of the rules that applied, DEFAULT aside."""
+        """Names of the rules that applied, without ``DEFAULT``."""
         return list(self.data.get("applied", ()))
 
     @property
     def unhandled(self) -> bool:
-        """Whether a person wrote it and no rule was for it."""
+        """Return whether a person wrote the event and no rule applied."""
         return bool(self.data.get("unhandled"))
 
     @property
     def suggestion(self) -> str:
-        """A rule to paste for an event that nothing handled."""
+        """Source of a rule that would match an unhandled event."""
         return str(self.data.get("suggestion", ""))
 
     def __str__(self) -> str:
-        return explained(self.data) if self.data else f"  {self.type} is {self.state}; no rule was asked"
+        return explained(self.data) if self.data else f"  {self.type} is {self.state}; no rule was evaluated"
 
 
 def explained(outcome: Mapping[str, Any]) -> str:
-    """Tell an outcome rule by rule, with the filter that said no."""
+    """Return an outcome as text, rule by rule, with the filter that refused."""
     lines = [f"  {outcome.get('summary', '')}"]
     for trace in filter(None, [outcome.get("default"), *outcome.get("rules", ())]):
         verdict = "applied" if trace["applied"] else f"no: {trace.get('refusal') or 'not reached'}"
@@ -54,7 +54,7 @@ def explained(outcome: Mapping[str, Any]) -> str:
     if outcome.get("skipped"):
         lines.append(f"      {outcome['skipped']} more rules need another text or payload")
     if outcome.get("unhandled"):
-        lines.append("      nothing handled it")
+        lines.append("      no rule handled it")
     return "\n".join(lines)
 
 
@@ -66,7 +66,7 @@ def _verdicts(verdict: Mapping[str, Any], indent: int) -> Iterator[str]:
 
 
 def line_of(bubble: Bubble) -> str:
-    """Give a message as one line: its text, and in brackets what can be tapped."""
+    """Return a message as one line: its text, then the titles of buttons and quick replies in brackets."""
     message = bubble.message
     words = bubble.text or ""
     if not words or bubble.kind not in {"text", "template", "postback"}:
@@ -84,18 +84,18 @@ def line_of(bubble: Bubble) -> str:
 
 
 def card_line(card: Mapping[str, Any]) -> str:
-    """Give a card as one line."""
+    """Return a card as one line: its title and the titles of its buttons."""
     buttons = "".join(f" [{title}]" for title in titles(card.get("buttons") or ()))
     return f"{card.get('title') or card.get('media_type') or '...'}{buttons}"
 
 
 def titles(buttons: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Give the titles on buttons; the type of those that bear none."""
+    """Return the titles of buttons; the type of a button without a title."""
     return [str(button.get("title") or button.get("type") or "") for button in buttons]
 
 
 def quick_reply_titles(bubble: Bubble) -> list[str]:
-    """Give the titles of quick replies; the kind of those that ask for a number or an address."""
+    """Return the titles of quick replies; the content type of one that requests a number or an address."""
     return [str(reply.get("title") or reply.get("content_type")) for reply in bubble.quick_replies]
 
 
@@ -105,11 +105,11 @@ def _url_in(message: Mapping[str, Any]) -> str:
 
 
 def transcript(person: str, page: str, thread: Iterable[Bubble], rules: Mapping[str, str]) -> str:
-    """Give a conversation, each line of the Page with the rule that made it; ``rules`` by message id."""
+    """Return a conversation as lines; a message of the Page ends with its rule. ``rules`` maps message ids to rules."""
     width = max(len(person), len(page))
     lines = []
     for bubble in thread:
-        who = page if bubble.by_page else person
+        author = page if bubble.by_page else person
         rule = f"   < {rules[bubble.mid]}" if rules.get(bubble.mid) else ""
-        lines.append(f"  {who:<{width}}  {line_of(bubble)}{rule}")
-    return "\n".join(lines) or "  (nobody said anything)"
+        lines.append(f"  {author:<{width}}  {line_of(bubble)}{rule}")
+    return "\n".join(lines) or "  (no messages)"

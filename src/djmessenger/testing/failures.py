@@ -1,4 +1,4 @@
-"""What fails a test although nobody asserted it: broken rules, and messages that Graph refuses."""
+"""Failures that the kit raises without an assertion: broken rules, and messages that Graph refuses."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from djmessenger.testing.explanation import explained
 
 
 class RuleFailed(AssertionError):
-    """A rule, or a filter of one, raised; the text has the traceback."""
+    """An exception in a rule or in one of its filters; the text contains the traceback."""
 
 
 class ReplyRefused(AssertionError):
-    """A message did not reach the person: Graph refused it, or it could not be sent any more."""
+    """A message that did not reach the person: Graph refused it, or it expired."""
 
 
 class ErrorLog(logging.Handler):
-    """Keeps the exceptions that the filters swallow."""
+    """Log handler that collects the exceptions that filters swallow."""
 
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
@@ -33,18 +33,18 @@ class ErrorLog(logging.Handler):
 
 
 def rule_failed(row: models.Messaging) -> RuleFailed:
-    """Give the failure for an event whose handling failed."""
+    """Build the failure of an event whose handling failed."""
     about = explained(row.outcome) if row.outcome else f"the policy was not reached for a {row.type}"
     return RuleFailed(f"a rule failed\n\n{row.error.strip()}\n\nOutcome\n{about}")
 
 
 def filter_failed(record: logging.LogRecord) -> RuleFailed:
-    """Give the failure for an exception of a filter, which counts as its no."""
+    """Build the failure of a filter that raised; the policy takes the exception for a refusal."""
     return RuleFailed(f"a filter failed\n\n{logging.Formatter().format(record)}")
 
 
 def reply_refused(reply: models.Reply, sent_by: str = "") -> ReplyRefused:
-    """Give the failure for a reply that will not be sent; ``sent_by`` is what ``sender`` gave."""
+    """Build the failure of a reply that will not be sent; ``sent_by`` is the result of ``sender``."""
     reply.refresh_from_db()
     answer = reply.response or {}
     codes = [f"{key} {answer[key]}" for key in ("code", "error_subcode") if answer.get(key) is not None]
@@ -62,7 +62,7 @@ def reply_refused(reply: models.Reply, sent_by: str = "") -> ReplyRefused:
 
 
 def sender() -> str:
-    """Give the line of the project that is sending just now, empty where what a rule gave is being queued."""
+    """Return file and line of the project code that queues the current reply; empty if a rule returned it."""
     frame = sys._getframe(1)
     while (caller := frame.f_back) is not None:
         frame = caller
@@ -75,7 +75,7 @@ def sender() -> str:
 
 
 def origin(label: str, sent_by: str) -> str:
-    """Give the name of a rule, with file and line of its functions; ``sent_by`` where something called ``send``."""
+    """Return the name of a rule with file and line of its functions, or with ``sent_by`` if code called ``send``."""
     if sent_by:
         return f"{label} {sent_by}".strip()
     places = [label]
@@ -83,13 +83,13 @@ def origin(label: str, sent_by: str) -> str:
         if rule.label != label:
             continue
         built = rule.build()
-        places += [_place(stage) for stage in (*built.handlers, *built.repliers)]
+        places += [_place(step) for step in (*built.handlers, *built.repliers)]
     return "\n         ".join(filter(None, places))
 
 
-def _place(stage: Any) -> str:
-    if not isinstance(stage, FunctionHandler):
+def _place(step: Any) -> str:
+    if not isinstance(step, FunctionHandler):
         return ""
-    function = inspect.unwrap(stage.function)
+    function = inspect.unwrap(step.function)
     code = getattr(function, "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno} in {function.__qualname__}" if code else ""

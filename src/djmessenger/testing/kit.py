@@ -1,4 +1,4 @@
-"""The kit: Meta, the persons at the other end, and the bot of the project in between."""
+"""Kit: the emulator, its persons, and the bot of the project."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ REPORTS = {
     "deliveries": ReceivingType.DELIVERED,
     "reads": ReceivingType.READ,
 }
-"""What Meta may report of its own accord, and the type of the event."""
+"""Reports that Meta can send without an act of a person, and the type of their event."""
 
 SETTINGS: dict[str, Any] = {
     "DJM_DISPATCHER": "djmessenger.testing.driver.WaitingDispatcher",
@@ -57,21 +57,21 @@ SETTINGS: dict[str, Any] = {
     "DJM_APP_SECRET": SECRET,
     "DJM_TRIES": 1,
 }
-"""What the kit sets for the time of a test."""
+"""Settings that the kit overrides during a test."""
 
 
 class Messenger:
-    """Meta with one Page, for the time of one test; ``with Messenger() as messenger:``, or a fixture or mixin.
+    """Emulator with one Page, for one test: ``with Messenger() as messenger:``, or a fixture or mixin.
 
-    The real engine: signed bytes through the webhook's view, rows, the policy, the Graph client; only Meta is the
-    emulator's. Nothing sleeps and nothing leaves the process. Token, app secret and dispatcher are the kit's,
-    all other settings the project's.
+    The test runs the real engine: signed bytes through the webhook's view, rows, the policy and the Graph client.
+    Only Meta is emulated. No code sleeps and no call leaves the process. The kit sets token, app secret and
+    dispatcher; all other settings are those of the project.
     """
 
     def __init__(self, overrides: Any = None) -> None:
-        """Take what sets settings for the time of a test, such as the fixture of pytest-django.
+        """Build a kit; ``overrides`` is an object that sets settings, such as the fixture of pytest-django.
 
-        Settings set in a test are taken back in the reverse order, so all have to be set by the same means.
+        Settings are restored in reverse order, so the kit and the test have to set them by the same object.
         """
         self._overrides = overrides
         self._stack = contextlib.ExitStack()
@@ -84,7 +84,7 @@ class Messenger:
         self._senders: dict[int, str] = {}
         self._depth = 0
 
-    # Beginning and end
+    # Start and stop
 
     def __enter__(self) -> Self:
         self.start()
@@ -94,7 +94,7 @@ class Messenger:
         self.stop()
 
     def start(self) -> None:
-        """Put the emulator in Meta's place; the database may be used from here on."""
+        """Connect the bot to the emulator and send the Messenger Profile. Requires access to the database."""
         if self._overrides is None:
             self._stack.enter_context(override_settings(**SETTINGS))
         else:
@@ -120,11 +120,11 @@ class Messenger:
         self._configure()
 
     def stop(self) -> None:
-        """Take the emulator away again."""
+        """Disconnect the emulator and restore the settings."""
         self._stack.close()
 
     def _configure(self) -> None:
-        """Send what a person sees before the first message, as the commands do."""
+        """Run the commands that set greeting, Get Started and menu."""
         if app_settings.DJM_PROFILE:
             call_command("djmessenger", "profile", "apply", stdout=io.StringIO(), stderr=io.StringIO())
             return
@@ -133,19 +133,19 @@ class Messenger:
             "configure_get_started_button": app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON,
             "configure_persistent_menu": app_settings.DJM_THREAD_PERSISTENT_MENUS,
         }
-        for command, wanted in commands.items():
-            if wanted:
+        for command, value in commands.items():
+            if value:
                 call_command(command, stdout=io.StringIO(), no_color=True)
 
-    # Who is there
+    # Pages and persons
 
     @property
     def pages(self) -> dict[str, Page]:
-        """The Pages of the emulator by id; ``messenger.page`` is the first."""
+        """Pages of the emulator by id; ``messenger.page`` is the first."""
         return self.emulator.pages
 
     def add_page(self, page_id: str, *, name: str = "", channel: str = "messenger", **options: Any) -> Page:
-        """Add another Page of the same app; ``options`` as ``Emulator.add_page`` has them."""
+        """Add another Page of the same app; ``options`` are those of ``Emulator.add_page``."""
         page = self.emulator.add_page(
             page_id,
             f"{TOKEN}-{page_id}",
@@ -156,7 +156,7 @@ class Messenger:
             require_proof=True,
             **options,
         )
-        # The settings know one token; the emulator goes by the Page that a call names.
+        # The bot has one token for all these Pages; the emulator finds the Page by the id in the call.
         page.token = TOKEN
         return page
 
@@ -169,7 +169,7 @@ class Messenger:
         page: Page | None = None,
         **options: Any,
     ) -> Person:
-        """Add a person who knows the Page; ``timezone`` in hours from UTC, or as ``Europe/Vienna``."""
+        """Add a person who can write to the Page; ``timezone`` is hours from UTC or a name (``Europe/Vienna``)."""
         if isinstance(timezone, str):
             offset = datetime.datetime.now(zoneinfo.ZoneInfo(timezone)).utcoffset()
             timezone = offset.total_seconds() / 3600 if offset is not None else 0
@@ -179,13 +179,13 @@ class Messenger:
         self._people.append(person)
         return person
 
-    # What happens
+    # Running the bot
 
     def report(self, *, echoes: bool, deliveries: bool, reads: bool) -> None:
-        """Say which of its own events Meta reports: the Page's messages, what was delivered, what was read.
+        """Choose the reports that Meta sends: echoes, delivery receipts and read receipts.
 
-        At first those that the policy has rules for, since each costs as much time as a message of a person.
-        Faults switch echoes on, for they settle what is in doubt.
+        By default, those that the policy has rules for, because each costs as much time as a message of a person.
+        ``fault`` switches echoes on, because an echo settles a reply of unknown fate.
         """
         self.emulator.echoes = echoes
         self.emulator.delivery_receipts = deliveries
@@ -196,10 +196,10 @@ class Messenger:
         return bool(bot.get_policy().get_rules(kind))
 
     def run(self) -> None:
-        """Deliver, handle and send everything that can be now; acts and looks do it by themselves.
+        """Deliver, handle and send all due work. Acts and expectations of a person call this method.
 
-        Does nothing inside a transaction that the test itself opened: nothing is sent before its commit.
-        Raises ``RuleFailed`` and ``ReplyRefused`` for what went wrong meanwhile.
+        Inside a transaction of the test it does nothing, because no reply is sent before the commit.
+        Raise ``RuleFailed`` or ``ReplyRefused`` if a rule failed or a message was refused.
         """
         __tracebackhide__ = True
         self.settle()
@@ -209,13 +209,13 @@ class Messenger:
             self._raise_failures()
 
     def settle(self) -> None:
-        """Do what is known to wait: the same as ``run``, without looking into the tables for more."""
+        """Do the announced work: as ``run``, without a sweep of the tables."""
         __tracebackhide__ = True
         if self._is_in_transaction():
             return
         dispatcher = bot.get_dispatcher()
         if not isinstance(dispatcher, WaitingDispatcher):
-            raise TypeError("DJM_DISPATCHER was changed during the test; the kit needs its own")
+            raise TypeError("DJM_DISPATCHER was changed during the test. The kit needs its own dispatcher.")
         busy = True
         while busy:
             due = self.emulator.next_due()
@@ -249,43 +249,43 @@ class Messenger:
             self._failed.append(
                 AssertionError(
                     f"the webhook at {path} answered {answer.status_code}, not 200: "
-                    "look at DJM_ENDPOINT, at the URLs of the project and at the log"
+                    "check DJM_ENDPOINT, the URLs of the project and the log"
                 )
             )
         return int(answer.status_code)
 
     def posts(self, body: Mapping[str, Any] | str | bytes, *, page: Page | None = None) -> None:
-        """Post a callback of one's own, signed as it is."""
+        """Sign a body, post it unchanged to the webhook and run the bot."""
         if isinstance(body, Mapping):
             body = json.dumps(body)
         self.emulator.emit_raw(page or self.page, body.encode() if isinstance(body, str) else body)
         self.run()
 
     def posts_again(self) -> None:
-        """Post the last callback once more, byte for byte, as Meta does when a 200 got lost."""
+        """Post the last callback again, byte for byte, as Meta does if the answer 200 was lost."""
         last = self.emulator.deliveries[-1]
         self.posts(last.body, page=self.emulator.pages[last.page_id])
 
     def travel(self, *, models: tuple[type[Model], ...] = (), **span: float) -> None:
-        """Let time pass, as ``datetime.timedelta`` names it: ``travel(hours=25)``.
+        """Move time forward by ``span``, as in ``datetime.timedelta``: ``travel(hours=25)``.
 
-        Now stays now: what the bot and Meta remember gets older, step by step, and what falls due on the way
-        happens. ``models`` are further models whose times go back too. The time of day does not change; for
-        that see ``at``.
+        The clock does not move. Instead, all stored times of the bot and of Meta move back step by step, and work
+        that becomes due on the way is done. ``models`` are further models whose times move back. The time of
+        day does not change; use ``at`` for that.
         """
-        left = datetime.timedelta(**span).total_seconds()
+        remaining = datetime.timedelta(**span).total_seconds()
         self.run()
-        while left > 0:
-            # In a transaction of the test nothing can happen on the way.
+        while remaining > 0:
+            # In a transaction of the test no work is done, so one step is enough.
             due = None if self._is_in_transaction() else next_due(self.emulator)
-            step = left if due is None else min(left, max(due, 0.5))
+            step = remaining if due is None else min(remaining, max(due, 0.5))
             age(self.emulator, step, models)
-            left -= step
+            remaining -= step
             self.run()
 
     @contextlib.contextmanager
     def at(self, moment: datetime.datetime) -> Iterator[None]:
-        """Let what persons do inside bear another time, for rules that go by the time of the event."""
+        """Set the time of acts in this block to ``moment``, for rules that check the time of an event."""
         before, self.clock.ahead = self.clock.ahead, 0.0
         self.clock.ahead = moment.timestamp() - self.clock()
         try:
@@ -295,9 +295,10 @@ class Messenger:
 
     @contextlib.contextmanager
     def fault(self, name: str, **options: Any) -> Iterator[Fault]:
-        """Have Meta, or the way to it, misbehave; ``messenger_emulator.FAULTS`` has the names.
+        """Switch a fault of Meta, or of the connection to Meta, on in this block.
 
-        What is refused because of it fails no test. ``times`` limits how often it strikes.
+        ``messenger_emulator.FAULTS`` lists the names; ``times`` limits the number of strikes. A message that is
+        refused in the block does not fail the test.
         """
         echoes, self.emulator.echoes = self.emulator.echoes, True
         models.Page.objects.update(date_last_echo=timezone.now())
@@ -310,21 +311,21 @@ class Messenger:
             self._deliberate -= 1
             self.emulator.echoes = echoes
 
-    # What came of it
+    # Results
 
     def outcome(self, of: Person | None = None) -> LastOutcome:
-        """Give the outcome of the last event of a person, or of all; ``LookupError`` when there was none."""
+        """Return the outcome of the last event of a person, or of all persons; raise ``LookupError`` without any."""
         self.run()
         rows = models.Messaging.objects.exclude(type__in=["ECHO", "DELIVERED", "READ"])
         if of is not None:
             rows = rows.filter(conversation__person_id=of.psid)
         row = rows.order_by("-timestamp", "-id").first()
         if row is None:
-            raise LookupError("nothing that a person did has reached the bot")
+            raise LookupError("no act of a person has reached the bot")
         return LastOutcome(row.type, row.state, row.outcome or {})
 
     def coverage(self) -> list[str]:
-        """Give the names of the rules that never fired in this test, in the order of the policy."""
+        """Return the names of the rules that never applied in this test, in the order of the policy."""
         self.run()
         outcomes: Iterable[Any] = models.Messaging.objects.filter(outcome__isnull=False).values_list(
             "outcome", flat=True
@@ -338,14 +339,14 @@ class Messenger:
         return [rule.label for place, rule in enumerate(bot.get_policy().rules) if place not in fired]
 
     def waiting(self, person: Person) -> list[str]:
-        """Give a line for each reply to a person that is not sent, with its fate."""
+        """Return one line for each unsent reply to a person, with its state."""
         replies = models.Reply.objects.filter(recipient_id=person.psid).exclude(state=models.Reply.State.SENT)
         return [
             f"Not sent: {reply.get_state_display()}, {reply.error.partition(chr(10))[0] or reply.data}"
             for reply in replies.order_by("id")
         ]
 
-    # What fails a test
+    # Failures
 
     def _messaging_failed(self, messaging: models.Messaging, **kwargs: Any) -> None:
         self._failed.append(rule_failed(messaging))
@@ -369,25 +370,25 @@ class Messenger:
 
     def _raise_failures(self) -> None:
         __tracebackhide__ = True
-        found = [*map(filter_failed, self._log.records), *self._failed]
+        failures = [*map(filter_failed, self._log.records), *self._failed]
         for call in self.emulator.calls[self._calls_checked :]:
             recipient = call.body.get("recipient")
             psid = str(recipient.get("id", "")) if isinstance(recipient, dict) else ""
             if call.error and "sender_action" in call.body and not self._is_deliberate(psid):
-                found.append(
+                failures.append(
                     ReplyRefused(f"Graph refused {call.body['sender_action']}: {call.error.get('message')}")
                 )
         self._calls_checked = len(self.emulator.calls)
         self._log.records.clear()
         self._failed.clear()
-        if len(found) == 1:
-            raise found[0]
-        if found:
-            raise type(found[0])("\n\n".join(map(str, found)))
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise type(failures[0])("\n\n".join(map(str, failures)))
 
 
 def _webhook() -> str:
-    """Give the path of the webhook in the URLs of the project, or the one where it should be."""
+    """Return the path of the webhook from the URLs of the project, or from ``DJM_ENDPOINT``."""
     try:
         return reverse("djmessenger-webhook")
     except NoReverseMatch:

@@ -1,4 +1,4 @@
-"""Whether a message is the one that was expected, and if not, in what it differs."""
+"""Comparison of a message with the expectations of a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from djmessenger.testing.explanation import quick_reply_titles, titles
 from messenger_emulator.state import Bubble
 
 Expected: TypeAlias = str | re.Pattern[str] | EllipsisType
-"""The exact text, a pattern that is searched for, or ``...`` for any text."""
+"""Exact text, a pattern to search for, or ``...`` for any text."""
 
 
 def containing(part: str) -> re.Pattern[str]:
@@ -19,15 +19,15 @@ def containing(part: str) -> re.Pattern[str]:
     return re.compile(re.escape(part))
 
 
-def matches(expected: Expected, found: str) -> bool:
-    """Whether a text is as expected."""
+def matches(expected: Expected, text: str) -> bool:
+    """Return whether a text matches the expectation."""
     if isinstance(expected, EllipsisType):
-        return bool(found)
-    return bool(expected.search(found)) if isinstance(expected, re.Pattern) else found == expected
+        return bool(text)
+    return bool(expected.search(text)) if isinstance(expected, re.Pattern) else text == expected
 
 
 def shown(expected: Any) -> str:
-    """Give what was expected as a test writes it."""
+    """Return an expectation as text for the message of a failure."""
     if isinstance(expected, EllipsisType):
         return "any text"
     return f"a text with {expected.pattern!r}" if isinstance(expected, re.Pattern) else repr(expected)
@@ -42,7 +42,7 @@ def differences(
     cards: Sequence[Expected] | Mapping[str, Sequence[Expected]] | None = None,
     image: Expected | bool | None = None,
 ) -> Iterator[str]:
-    """Give each way in which a message is not as expected; what is None may be anything."""
+    """Yield each difference between a message and the expectations; None matches anything."""
     if text is not None and not matches(text, bubble.text):
         yield f"the text is {bubble.text!r}, not {shown(text)}"
     if buttons is not None:
@@ -68,7 +68,7 @@ def differences(
         yield "it is an image"
 
 
-def _different(what: str, expected: Sequence[Expected], found: list[str]) -> Iterator[str]:
-    same = len(expected) == len(found) and all(map(matches, expected, found))
+def _different(name: str, expected: Sequence[Expected], shown_titles: list[str]) -> Iterator[str]:
+    same = len(expected) == len(shown_titles) and all(map(matches, expected, shown_titles))
     if not same:
-        yield f"the {what} are {found}, not [{', '.join(map(shown, expected))}]"
+        yield f"the {name} are {shown_titles}, not [{', '.join(map(shown, expected))}]"

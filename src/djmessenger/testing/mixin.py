@@ -1,4 +1,4 @@
-"""The kit for Django's own test cases."""
+"""Kit for Django's test cases."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from djmessenger.testing.kit import Messenger
 
 
 class MessengerTestMixin(SimpleTestCase):
-    """Gives a test case ``self.messenger``, fresh for each test.
+    """Mixin with ``self.messenger``, a new kit for each test.
 
     ``class OrderTest(MessengerTestMixin, TestCase)``, or with ``TransactionTestCase``.
     """

@@ -1,4 +1,4 @@
-"""Somebody who talks to the bot, and what is on that person's screen."""
+"""Person who talks to the bot, with expectations about the messages on the screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from messenger_emulator.state import LIKE_STICKER, Bubble
 
 
 class Kit(Protocol):
-    """The part of ``Messenger`` that a person uses."""
+    """Part of ``Messenger`` that a person uses."""
 
     @property
     def emulator(self) -> Emulator: ...
@@ -31,11 +31,11 @@ class Kit(Protocol):
 
 
 class Window:
-    """Meta's window of 24 hours, in which the bot may write to a person."""
+    """The 24-hour window, in which the bot may write to a person."""
 
     def __init__(self, closes: float | None, now: float) -> None:
         self.closes = None if closes is None else datetime.datetime.fromtimestamp(closes, tz=datetime.UTC)
-        """When it closes or closed; None when it never opened."""
+        """Time at which the window closes or closed; None if it never opened."""
         self.is_open = closes is not None and now <= closes
 
     @property
@@ -47,26 +47,26 @@ class Window:
 
 
 class Person:
-    """One person in one conversation. Each act is posted to the bot and answered before it returns.
+    """One person in one conversation. An act is posted to the bot, and its replies are sent before it returns.
 
-    An act raises ``RuleFailed`` when a rule raised, ``ReplyRefused`` when Graph refused what a rule made, and
-    ``NotOnScreen`` for a tap on what the person does not see.
+    An act raises ``RuleFailed`` if a rule raised, ``ReplyRefused`` if Graph refused a reply, and ``NotOnScreen``
+    for a tap on an item that the person does not see.
     """
 
     def __init__(self, messenger: Kit, screen: EmulatedPerson) -> None:
         self.messenger = messenger
         self.screen = screen
-        """The person in the emulator: thread, quick replies, menu, what the person opened."""
+        """Person of the emulator: thread, quick replies, menu and opened links."""
         self._seen = 0
 
     def __repr__(self) -> str:
         return f"<Person {self.screen.name} {self.psid}>"
 
-    # Who it is
+    # Identity
 
     @property
     def psid(self) -> str:
-        """The page-scoped id."""
+        """Page-scoped id."""
         return self.screen.id
 
     @property
@@ -75,13 +75,13 @@ class Person:
 
     @property
     def row(self) -> models.FBUserProfile:
-        """What the bot knows of the person, read anew; ``DoesNotExist`` before the first message."""
+        """Row of the person, read again; raises ``DoesNotExist`` before the first message."""
         self.messenger.run()
         return models.FBUserProfile.objects.get(pk=self.psid)
 
     @property
     def conversation(self) -> models.Conversation:
-        """The conversation with the Page, read anew; ``DoesNotExist`` before the first message."""
+        """Row of the conversation, read again; raises ``DoesNotExist`` before the first message."""
         self.messenger.run()
         return models.Conversation.objects.get(page__page_id=self.screen.page.account_id, person_id=self.psid)
 
@@ -89,21 +89,21 @@ class Person:
     def window(self) -> Window:
         return Window(self.screen.window_ends, self.messenger.emulator.clock())
 
-    # What the person does
+    # Acts
 
     def says(self, text: str, *, reply_to: Bubble | None = None) -> None:
         """Write a text."""
         self.does("says", text, reply_to=reply_to.mid if reply_to is not None else "")
 
     def taps(self, title: str, *, on: str = "") -> None:
-        """Tap what bears this title: quick reply, button, menu item or question; ``on`` names the card."""
+        """Tap the quick reply, button, menu item or question with this title; ``on`` names the card."""
         if on:
             self.does("taps_card", on, title)
         else:
             self.does("taps", title)
 
     def gets_started(self) -> None:
-        """Tap Get Started, which the settings put on the Page."""
+        """Tap Get Started; the settings have to switch it on."""
         self.does("gets_started")
 
     def sends_image(self, url: str = "https://cdn.example.com/picture.jpg", *, text: str = "") -> None:
@@ -134,30 +134,30 @@ class Person:
         self.does("edits", text)
 
     def reads(self) -> None:
-        """See all that the Page has sent."""
+        """Read all messages of the Page."""
         self.does("reads")
 
     def opens_link(self, ref: str, *, source: str = "SHORTLINK", **extra: Any) -> None:
-        """Come by an m.me link or an ad."""
+        """Open the conversation by an m.me link or an ad."""
         self.does("opens_link", ref, source=source, **extra)
 
     def blocks(self) -> None:
-        """Block the Page: what it sends is refused from now on, which fails no test."""
+        """Block the Page. Graph refuses its messages from now on; these refusals do not fail the test."""
         self.screen.blocked = True
 
     def unblocks(self) -> None:
         self.screen.blocked = False
 
     def does(self, act: str, *args: Any, **options: Any) -> Act | None:
-        """Do anything that a person of the emulator can, by its name there: ``does("gives_phone", "+43...")``."""
+        """Perform any act of the emulator's ``Person`` by its name: ``does("gives_phone", "+43...")``."""
         self.messenger.settle()
         self._seen = len(self.screen.received)
-        done: Callable[..., Act | None] = getattr(self.screen, act)
-        result = done(*args, **options)
+        method: Callable[..., Act | None] = getattr(self.screen, act)
+        result = method(*args, **options)
         self.messenger.settle()
         return result
 
-    # What the person sees
+    # Expectations
 
     def sees(
         self,
@@ -168,34 +168,34 @@ class Person:
         cards: Sequence[Expected] | Mapping[str, Sequence[Expected]] | None = None,
         image: Expected | bool | None = None,
     ) -> Bubble:
-        """Expect the next message that came since the person's last act, and give it.
+        """Expect the next message since the person's last act, and return it.
 
-        ``text`` is exact; a compiled pattern is searched for; ``...`` is any text. ``buttons``, ``quick_replies``
-        and ``cards`` are the titles in order, all of them; cards by title may name the buttons of each. ``image``
-        is its address, or True for any. What is left out may be anything.
+        ``text`` is the exact text, a compiled pattern to search for, or ``...`` for any text. ``buttons``,
+        ``quick_replies`` and ``cards`` are all titles in order; a mapping of ``cards`` also names the buttons of
+        each card. ``image`` is an address, or True for any image. An argument that is left out is not checked.
         """
         __tracebackhide__ = True
         self.messenger.settle()
         if self._seen >= len(self.screen.received):
             self.messenger.run()
         received = self.screen.received
-        wanted = {
+        expectations = {
             "buttons": buttons,
             "quick_replies": quick_replies,
             "cards": cards,
             "image": image,
         }
         if self._seen >= len(received):
-            self._fail(self._wish(text, wanted), ["nothing more came"])
+            self._fail(self._describe(text, expectations), ["no further message came"])
         bubble = received[self._seen]
-        found = list(differences(bubble, text, **wanted))  # type: ignore[arg-type]
-        if found:
-            self._fail(self._wish(text, wanted), [f"next came: {line_of(bubble)}", *found])
+        wrong = list(differences(bubble, text, **expectations))  # type: ignore[arg-type]
+        if wrong:
+            self._fail(self._describe(text, expectations), [f"next came: {line_of(bubble)}", *wrong])
         self._seen += 1
         return bubble
 
     def sees_nothing(self) -> None:
-        """Expect that no more messages came since the person's last act."""
+        """Expect no further message since the person's last act."""
         __tracebackhide__ = True
         self.messenger.run()
         more = self.screen.received[self._seen :]
@@ -204,18 +204,18 @@ class Person:
 
     @property
     def is_shown_typing(self) -> bool:
-        """Whether the person sees the bot typing."""
+        """Return whether the person sees the typing indicator."""
         self.messenger.run()
         return self.screen.typing
 
     @property
     def outcome(self) -> LastOutcome:
-        """What the policy did with the person's last event; ``LookupError`` when there was none."""
+        """Outcome of the person's last event; raises ``LookupError`` if there was none."""
         self.messenger.run()
         return self.messenger.outcome(self)
 
     def transcript(self) -> str:
-        """Give the conversation so far, each answer with the rule that made it."""
+        """Return the conversation as text, each reply with its rule."""
         self.messenger.run()
         return self._transcript()
 
@@ -230,16 +230,16 @@ class Person:
         )
 
     @staticmethod
-    def _wish(text: Expected | None, wanted: Mapping[str, Any]) -> str:
+    def _describe(text: Expected | None, expectations: Mapping[str, Any]) -> str:
         words = [] if text is None else [shown(text)]
-        for name, value in wanted.items():
+        for name, value in expectations.items():
             if value is not None:
                 listed = isinstance(value, (list, tuple))
                 inner = f"[{', '.join(map(shown, value))}]" if listed else shown(value)
                 words.append(f"{name.replace('_', ' ')} {inner}")
         return ", ".join(words) or "a message"
 
-    def _fail(self, wish: str, found: Sequence[str]) -> None:
+    def _fail(self, expected: str, reasons: Sequence[str]) -> None:
         __tracebackhide__ = True
         try:
             outcome = f"Outcome of the last event\n{self.messenger.outcome(self)}"
@@ -249,8 +249,8 @@ class Person:
         raise AssertionError(
             "\n".join(
                 [
-                    f"{self.screen.first_name} ({self.screen.locale}) was to see {wish}, but",
-                    *(f"  {line}" for line in found),
+                    f"{self.screen.first_name} ({self.screen.locale}) was to see {expected}, but",
+                    *(f"  {line}" for line in reasons),
                     "",
                     "Transcript",
                     self._transcript(),

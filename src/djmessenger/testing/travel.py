@@ -1,6 +1,6 @@
-"""Time that passes: what is stored gets older, and now stays now.
+"""Time travel: stored times move back, and the present stays.
 
-The engine goes by the database's clock, which no test can move; so the past moves instead.
+The engine uses the clock of the database, which a test cannot move.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from messenger_emulator import Emulator
 
 
 class Clock:
-    """The clock of the persons and of Meta: the machine's, but for events that a test dates itself."""
+    """Clock of the persons and of Meta: that of the machine, plus the seconds ``ahead`` inside ``Messenger.at``."""
 
     def __init__(self) -> None:
         self.ahead = 0.0
@@ -26,11 +26,11 @@ class Clock:
         return time.time() + self.ahead
 
 
-def age(emulator: Emulator, seconds: float, others: Iterable[type[Model]] = ()) -> None:
-    """Let everything that the bot and Meta remember have happened that much earlier."""
+def age(emulator: Emulator, seconds: float, more_models: Iterable[type[Model]] = ()) -> None:
+    """Move all times of the bot, of the emulator and of ``more_models`` back by ``seconds``."""
     emulator.age(seconds)
     span = datetime.timedelta(seconds=seconds)
-    for model in [*apps.get_app_config("djmessenger").get_models(), *others]:
+    for model in [*apps.get_app_config("djmessenger").get_models(), *more_models]:
         changes = {
             field.attname: F(field.attname) - span
             for field in model._meta.concrete_fields
@@ -43,9 +43,9 @@ def age(emulator: Emulator, seconds: float, others: Iterable[type[Model]] = ()) 
 
 
 def next_due(emulator: Emulator) -> float | None:
-    """Give the seconds until something is to happen by itself, None when nothing is."""
+    """Return the seconds until a queue or a callback of the emulator is due; None if there is none."""
     moments = [emulator.next_due()]
     queue = models.ConversationQueue.objects.aggregate(first=Min("ready_at"))["first"]
     moments.append(None if queue is None else queue.timestamp())
-    known = [moment for moment in moments if moment is not None]
-    return max(0.0, min(known) - time.time()) if known else None
+    due = [moment for moment in moments if moment is not None]
+    return max(0.0, min(due) - time.time()) if due else None

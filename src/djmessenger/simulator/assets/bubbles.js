@@ -1,4 +1,4 @@
-// One message as Messenger draws it: texts, files, and templates as cards.
+// Drawing of one message as in Messenger: texts, files, and templates as cards.
 
 import { avatar, fileName, h, icon, loadable, picture, tool, words } from "./elements.js";
 
@@ -15,7 +15,7 @@ export const STICKERS = [
   ["144885145685752", "🙏", "Thank you"],
 ];
 
-/** Draw what a bubble holds. ``acts`` has press(index, button), send(act, args), form(name, given). */
+/** Draw the content of a bubble. ``acts`` has press(index, button), send(act, args), form(name, given). */
 export function content(bubble, acts) {
   const attachment = bubble.message.attachment;
   if (bubble.kind === "template") return template(bubble, attachment.payload || {}, acts);
@@ -65,7 +65,7 @@ function place(part) {
   return h("div", { class: "card place" }, h("div", { class: "map", role: "img", "aria-label": `Map at ${at}` }, icon("pin")), h("div", { class: "card-body" }, h("strong", { dir: "auto" }, title), h("small", {}, at)));
 }
 
-/** A voice message, played through the Web Audio API: the page's policy allows no media elements. */
+/** A voice message, played through the Web Audio API, because the page's policy allows no media elements. */
 function voice(address) {
   const bars = h("span", { class: "wave", "aria-hidden": "true" }, Array.from({ length: 22 }, (_, n) => {
     const bar = h("i", {});
@@ -150,7 +150,7 @@ function carousel(cards) {
 
 function media(bubble, payload, acts) {
   const element = payload.elements[0];
-  // An address at facebook.com is that of a post, which no browser draws as a picture.
+  // An address at facebook.com leads to a post, which no browser can show as a picture.
   const address = element.media_type === "image" ? bubble.message.url || "" : "";
   return h("div", { class: "card" }, h("div", { class: "card-image" }, picture(address, element.media_type, element.media_type === "video" ? "play" : "image")), buttonsOf(element.buttons, acts));
 }
@@ -232,7 +232,7 @@ function imageGrid(bubble, payload, acts) {
 }
 
 function product(bubble, payload) {
-  const cards = payload.elements.map((element) => h("li", { class: "card" }, h("div", { class: "card-image" }, picture("", `Product ${element.id}`)), h("div", { class: "card-body" }, h("strong", {}, `Product ${element.id}`), h("small", {}, "Its details come from the catalogue at Meta."))));
+  const cards = payload.elements.map((element) => h("li", { class: "card" }, h("div", { class: "card-image" }, picture("", `Product ${element.id}`)), h("div", { class: "card-body" }, h("strong", {}, `Product ${element.id}`), h("small", {}, "The details of this product are in the catalogue at Meta."))));
   return cards.length === 1 ? h("ul", { class: "cards one" }, cards) : carousel(cards);
 }
 
@@ -240,7 +240,7 @@ function cardButton(label, onclick) {
   return h("button", { type: "button", class: "card-button", onclick, dir: "auto" }, label);
 }
 
-/** A card that asks for something, and the button that gives it. */
+/** A card with a request, and the button that answers it. */
 function request(title, note, label, onclick, more) {
   return h("div", { class: "card" }, h("div", { class: "card-body" }, h("strong", { dir: "auto" }, title), h("small", {}, note), more), h("div", { class: "card-buttons" }, cardButton(label, onclick)));
 }
@@ -255,10 +255,10 @@ function information(bubble, payload, acts) {
 }
 
 function instantForm(bubble, payload, acts) {
-  return request("A form of the Page", `Form ${payload.form_id}; its questions are at Meta.`, "Submit", () => acts.send("submits_form", []));
+  return request("A form of the Page", `Form ${payload.form_id}. Its questions are stored at Meta.`, "Submit", () => acts.send("submits_form", []));
 }
 
-/** In a few words, for lists, quotes and screen readers. */
+/** Return a message in a few words, for lists, quotes and screen readers. */
 export function inShort(bubble) {
   if (bubble.text) return bubble.text.slice(0, 140);
   const element = (bubble.elements || [])[0] || {};

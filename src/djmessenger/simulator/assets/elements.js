@@ -1,6 +1,6 @@
-// Small tools: elements made of text only, icons, pictures that are safe to ask for, words for times.
+// Small tools: elements of plain text, icons, safe pictures, words for times.
 
-/** Make an element. Strings become text, never HTML. */
+/** Build an element. Strings become text, never HTML. */
 export function h(tag, props, ...kids) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(props || {})) {
@@ -58,7 +58,7 @@ const SHAPES = {
   user: "M12 5a3.5 3.5 0 1 0 0 7 3.5 3.5 0 0 0 0-7M5 20c.5-4 3-6 7-6s6.5 2 7 6",
 };
 
-/** An icon; the button around it says what it does. */
+/** An icon; the label is on the button around it. */
 export function icon(name) {
   const space = "http://www.w3.org/2000/svg";
   const svg = document.createElementNS(space, "svg");
@@ -78,7 +78,7 @@ export function tool(name, label, onclick, more) {
 
 const RESERVED = /(^|\.)(example\.(com|org|net)|example|test|invalid|local)$/i;
 
-/** Whether a browser may be sent there: names reserved for examples lead nowhere. */
+/** Return whether the browser may load this address. Domains reserved for examples are never loaded. */
 export function loadable(address) {
   let url;
   try {
@@ -101,7 +101,7 @@ function lastPart(address) {
 
 export { lastPart as fileName };
 
-/** A picture, or a drawn stand-in where there is none to get. */
+/** A picture, or a drawn placeholder if it cannot be loaded. */
 export function picture(address, alt, kind = "image") {
   const standIn = () =>
     h("span", { class: "stand-in", role: "img", "aria-label": alt || "Picture" }, icon(kind), h("span", { class: "stand-in-name" }, lastPart(address) || kind));
@@ -113,7 +113,7 @@ export function picture(address, alt, kind = "image") {
 
 const HUES = [212, 262, 322, 12, 36, 152, 182, 232];
 
-/** A face: the picture where there is one, else initials on a colour of the name's own. */
+/** The picture of a person; without one, the initials on a colour derived from the name. */
 export function avatar(name, address, more = "") {
   const words = [...(name || "?").trim()].length ? name.trim().split(/\s+/) : ["?"];
   const initials = words.slice(0, 2).map((word) => [...word][0] || "").join("").toUpperCase();
@@ -165,7 +165,7 @@ export async function copy(text) {
   }
 }
 
-/** What the server knows, and what it is asked to do. */
+/** Client of the server: reads its state and sends actions. */
 export class Server {
   constructor(base, csrf) {
     this.base = base;
@@ -199,7 +199,7 @@ export class Server {
     try {
       data = await answer.json();
     } catch {
-      data = { error: answer.status === 403 ? "The page is out of date: load it again." : `The site answered ${answer.status}.` };
+      data = { error: answer.status === 403 ? "This page is out of date. Reload it." : `The site answered ${answer.status}.` };
     }
     if (!answer.ok) throw new Error(data.error || `The site answered ${answer.status}.`);
     return data;

@@ -1,4 +1,4 @@
-// Dialogs that few need, fetched when one is: an address, a log-in, a link.
+// Rarely used dialogs, loaded on first use: an address, a log-in, a link.
 
 import { h, loadable } from "./elements.js";
 import { choice, dialog, field } from "./tools.js";
@@ -16,11 +16,11 @@ export function giveInformation(root, payload) {
   ], "Send", (values) => root.act("gives_information", [values]));
 }
 
-/** A log-in page opens elsewhere; who has none yet plays its end here. */
+/** A log-in page opens in another tab. A project without one can finish the linking in this dialog. */
 export function logIn(root, address) {
   const link = loadable(address) ? h("a", { href: address, target: "_blank", rel: "noopener" }, "Open your log-in page") : "Your log-in page would open";
   dialog(root, "Log in", [
-    h("p", { class: "hint" }, link, " at ", h("code", { class: "address" }, address), ". When it sends the browser on to the redirect_uri with an authorization_code, the account is linked; or say here that it did."),
+    h("p", { class: "hint" }, link, " at ", h("code", { class: "address" }, address), ". The account is linked when it redirects the browser to the redirect_uri with an authorization_code. Without such a page, link the account here."),
     field("Authorization code", "code", { value: "made-up-code", required: true }),
   ], "Link the account", (values) => root.act("links_account", [values.code]));
 }

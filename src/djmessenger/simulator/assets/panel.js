@@ -1,4 +1,4 @@
-// What lies behind the messages: callbacks, outcomes, Graph calls, rows, times; and the switches.
+// Side panel: callbacks, outcomes, Graph calls, rows and times of messages; and the switches.
 
 import { clockTime, copy, dayAndTime, h, icon, refill, span, tool } from "./elements.js";
 import { choice, field, showText } from "./tools.js";
@@ -55,7 +55,7 @@ export class Panel {
     if (this.tab === "message") this.message();
   }
 
-  /** Show a message for as long as no other is chosen. */
+  /** Show a message until another one is chosen. */
   look(mid) {
     if (this.pinned || mid === this.mid) return;
     this.mid = mid;
@@ -72,8 +72,8 @@ export class Panel {
 
   async load(mid, newest) {
     try {
-      const told = await this.server.get("details", { person: this.root.chosen, mid });
-      if (this.tab === "message" && (newest ? "" : mid) === (this.pinned || this.mid)) this.draw(told);
+      const details = await this.server.get("details", { person: this.root.chosen, mid });
+      if (this.tab === "message" && (newest ? "" : mid) === (this.pinned || this.mid)) this.draw(details);
     } catch (error) {
       if (this.tab === "message") refill(this.body, h("p", { class: "hint" }, error.message));
     }
@@ -89,25 +89,25 @@ export class Panel {
       this.load(thread.at(-1).mid, true);
       return;
     }
-    refill(this.body, h("div", { class: "empty" }, icon("code"), h("p", {}, "Say something. Then point at a message, or walk to it with the arrow keys: here is what the bot got, what its rules made of it, and what it sent.")));
+    refill(this.body, h("div", { class: "empty" }, icon("code"), h("p", {}, "Write a message. Then point at a message, or go to it with the arrow keys. This panel shows the callback, the outcome of the rules and the Graph calls.")));
   }
 
   // One message
 
-  draw(told) {
-    const key = JSON.stringify(told);
-    if (key === this.drawnKey && this.body.querySelector(".told")) return;
+  draw(details) {
+    const key = JSON.stringify(details);
+    if (key === this.drawnKey && this.body.querySelector(".details")) return;
     this.drawnKey = key;
     const open = new Map([...this.body.querySelectorAll("details[data-name]")].map((one) => [one.dataset.name, one.open]));
     const part = (name, note, ...kids) => h("details", { "data-name": name, open: open.get(name) ?? ["What the bot did", "Callback", "Graph calls", "Time"].includes(name) }, h("summary", {}, h("span", {}, name), note && h("small", {}, note)), ...kids);
-    const { event, deliveries = [], calls = [], rows = [], times = [] } = told;
+    const { event, deliveries = [], calls = [], rows = [], times = [] } = details;
     const top = this.body.scrollTop;
-    const bubble = ((this.root.state.screen || {}).thread || []).find((one) => one.mid === told.mid);
+    const bubble = ((this.root.state.screen || {}).thread || []).find((one) => one.mid === details.mid);
     const mark = bubble && bubble.by_page && `${bubble.read ? "Read" : bubble.delivered ? "Delivered" : "Sent"}: ${this.root.person.name}${bubble.notification_type === "REGULAR" ? "" : `, ${bubble.notification_type}`}`;
-    refill(this.body, h("div", { class: "told" },
+    refill(this.body, h("div", { class: "details" },
       mark && h("p", { class: "hint", dir: "auto" }, mark),
       event && part("What the bot did", `${event.type.toLowerCase().replaceAll("_", " ")}, ${event.state}`, this.outcome(event)),
-      told.callback_state && told.callback_state.error && h("p", { class: "wrong" }, `Callback ${told.callback_state.state}: ${told.callback_state.error}`),
+      details.callback_state && details.callback_state.error && h("p", { class: "wrong" }, `Callback ${details.callback_state.state}: ${details.callback_state.error}`),
       deliveries.length ? part("Callback", deliveries.at(-1).error || `answered ${deliveries.at(-1).status}`, deliveries.map((one) => this.delivery(one, deliveries.length))) : null,
       part("Graph calls", String(calls.length), calls.length ? calls.map((one) => this.call(one)) : h("p", { class: "hint" }, "None.")),
       rows.length ? part("Rows written", String(rows.length), h("ul", { class: "rows" }, rows.map((row) => h("li", {}, row.url ? h("a", { href: row.url, target: "_blank", rel: "noopener" }, row.name) : h("span", {}, row.name), h("span", {}, row.says), row.note && h("small", {}, row.note))))) : null,
@@ -123,7 +123,7 @@ export class Panel {
       event.troubles.map((text) => h("p", { class: "wrong" }, text)),
       h("div", { class: "tree" }, tree(event.nodes)),
       event.notes.map((note) => h("p", { class: "hint" }, note)),
-      event.suggestion && [h("p", { class: "hint" }, "Nothing was for it. A rule to paste:"), this.code(event.suggestion, "Copy the rule")],
+      event.suggestion && [h("p", { class: "hint" }, "No rule applied. A rule to paste:"), this.code(event.suggestion, "Copy the rule")],
       event.error && h("pre", { class: "code wrong", tabindex: "0" }, event.error));
   }
 
@@ -138,7 +138,7 @@ export class Panel {
     return h("div", { class: `block ${one.is_this ? "this" : ""}` },
       h("p", { class: "way" }, h("b", {}, one.method), h("span", { class: "path" }, one.path), h("span", { class: one.status === 200 ? "good" : "bad" }, one.status || "no answer")),
       one.error && h("p", { class: "wrong" }, one.error),
-      one.fault && h("p", { class: "wrong" }, `The fault ${one.fault} struck.`),
+      one.fault && h("p", { class: "wrong" }, `The fault ${one.fault} changed this call.`),
       one.warnings.map((text) => h("p", { class: "hint" }, text)),
       one.body !== "{}" && this.code(one.body, "Copy as curl", one.curl),
       one.answer !== "null" && h("details", {}, h("summary", {}, h("span", {}, "Answer")), this.code(one.answer, "Copy")));
@@ -171,13 +171,13 @@ export class Panel {
     refill(this.body, lines.length ? h("ul", { class: "traffic" }, lines.map((line) => h("li", {}, h("button", { type: "button", onclick: () => this.open(line) },
       h("span", { class: `arrow ${line.way}`, role: "img", "aria-label": line.way === "call" ? "from the bot" : "to the bot" }, line.way === "call" ? "←" : "→"),
       h("span", { class: "grow" }, line.what.replace(/\/v[\d.]+/, "").replace(/ \/\d+\//, " /…/"), line.note && h("small", {}, line.note)),
-      h("span", { class: line.ok ? "good" : "bad" }, line.status ?? "–"), h("time", {}, clockTime(line.time)))))) : h("p", { class: "hint" }, "Nothing has been said yet."));
+      h("span", { class: line.ok ? "good" : "bad" }, line.status ?? "–"), h("time", {}, clockTime(line.time)))))) : h("p", { class: "hint" }, "No messages yet."));
   }
 
   async open(line) {
     this.one = true;
-    const told = await this.server.get("details", { [line.way === "call" ? "call" : "delivery"]: line.number });
-    this.draw(told);
+    const details = await this.server.get("details", { [line.way === "call" ? "call" : "delivery"]: line.number });
+    this.draw(details);
     this.body.prepend(h("button", { type: "button", class: "copy", onclick: () => this.traffic() }, icon("back"), "All traffic"));
     this.body.querySelector("button").focus();
   }
@@ -188,7 +188,7 @@ export class Panel {
     this.known ||= (await this.server.get("catalogue")).faults;
     if (this.tab !== "faults") return;
     const group = (side, title) => h("fieldset", {}, h("legend", {}, title), this.known.filter((one) => one.side === side).map((one) => this.switch(one)));
-    refill(this.body, h("p", { class: "hint" }, "Each makes Meta, or the way to Meta, misbehave until you switch it off. “Once” lets it strike a single time."), h("button", { type: "button", class: "copy", onclick: () => this.root.perform("fault", { clear: true }) }, "Switch all off"), group("webhook", "Callbacks to the bot"), group("graph", "The bot's Graph calls"), this.personSwitches());
+    refill(this.body, h("p", { class: "hint" }, "A fault makes Meta, or the connection to Meta, fail until you switch it off. “Once” applies it to one call or callback."), h("button", { type: "button", class: "copy", onclick: () => this.root.perform("fault", { clear: true }) }, "Switch all off"), group("webhook", "Callbacks to the bot"), group("graph", "The bot's Graph calls"), this.personSwitches());
     this.markFaults();
   }
 
@@ -205,7 +205,7 @@ export class Panel {
     const set = (key) => (event) => this.root.perform("set", { person: person.id, [key]: event.target.checked });
     const row = (key, label, meaning) => h("div", { class: "switch" }, h("input", { type: "checkbox", role: "switch", id: `person-${key}`, "data-person": key, checked: person[key], onchange: set(key) }), h("label", { for: `person-${key}` }, h("b", {}, label), h("small", {}, meaning)));
     const owner = h("div", { class: "switch" }, h("input", { type: "checkbox", role: "switch", id: "person-owner", "data-person": "owner", checked: Boolean(person.owner), onchange: (event) => this.root.perform("set", { person: person.id, owner: event.target.checked ? "263902037430900" : "" }) }), h("label", { for: "person-owner" }, h("b", {}, "page inbox has the thread"), h("small", {}, "a human answers; the bot sees standby events")));
-    return h("fieldset", {}, h("legend", { dir: "auto" }, person.name), row("online", "online", "reads at once, so read receipts follow"), row("blocked", "has blocked the Page", "every message is refused with 551"), row("consented", "profile may be read", "after a message or Get Started"), owner);
+    return h("fieldset", {}, h("legend", { dir: "auto" }, person.name), row("online", "online", "reads at once, so read receipts follow"), row("blocked", "has blocked the Page", "Graph refuses every message with 551"), row("consented", "profile may be read", "after a message or Get Started"), owner);
   }
 
   markFaults() {
@@ -221,10 +221,10 @@ export class Panel {
     const form = h("form", { class: "inline", onsubmit: (event) => {
       event.preventDefault();
       this.root.perform("clock", { hours: Number(form.elements.hours.value) });
-    } }, field("Hours", "hours", { type: "number", value: "25", min: "0.01", step: "any", required: true }), h("button", { type: "submit", class: "main" }, "Move on"));
+    } }, field("Hours", "hours", { type: "number", value: "25", min: "0.01", step: "any", required: true }), h("button", { type: "submit", class: "main" }, "Move forward"));
     this.time = h("p", { class: "time" });
     this.left = h("p", { class: "hint" });
-    refill(this.body, this.time, this.left, h("div", { class: "suggestions", role: "group", "aria-label": "Move the clock on" }, jump(0.25, "15 minutes"), jump(1, "1 hour"), jump(23.9, "23.9 hours"), jump(25, "25 hours"), jump(168, "7 days")), form, h("p", { class: "hint" }, "This is Meta's clock: it stamps events, closes windows and ends what Graph retired. The bot's own clock stays as it is."));
+    refill(this.body, this.time, this.left, h("div", { class: "suggestions", role: "group", "aria-label": "Move the clock forward" }, jump(0.25, "15 minutes"), jump(1, "1 hour"), jump(23.9, "23.9 hours"), jump(25, "25 hours"), jump(168, "7 days")), form, h("p", { class: "hint" }, "The clock of Meta: it dates events, closes windows and ends retired features of Graph. The clock of the bot does not change."));
     this.markClock();
   }
 
@@ -252,12 +252,12 @@ export class Panel {
       try {
         await root.perform("profile", { page: root.page.id, properties: JSON.parse(profile.value) });
       } catch (error) {
-        root.say(`That is no JSON: ${error.message}`, true);
+        root.say(`The text is no JSON: ${error.message}`, true);
       }
     };
     refill(this.body,
-      h("h3", {}, "Send raw JSON"), h("p", { class: "hint" }, "Signed and posted to your webhook as it stands, whether or not it is JSON."), select, area, h("button", { type: "button", class: "main", onclick: () => root.perform("raw", { page: root.page.id, body: area.value }) }, "Send"),
+      h("h3", {}, "Send raw JSON"), h("p", { class: "hint" }, "Signed and posted to your webhook unchanged, even if it is no JSON."), select, area, h("button", { type: "button", class: "main", onclick: () => root.perform("raw", { page: root.page.id, body: area.value }) }, "Send"),
       h("h3", {}, "Export as test"), h("p", { class: "hint" }, "All conversations with this Page, as a test for djmessenger.testing."), h("button", { type: "button", class: "main", onclick: async () => showText(root, "The conversation as a test", (await this.server.get("export", { page: root.page.id })).source) }, "Export as test"),
-      h("h3", {}, "Messenger Profile"), h("p", { class: "hint" }, "Greeting, ice breakers, menu: sent to Graph as your bot would."), profile, h("button", { type: "button", class: "main", onclick: setProfile }, "Set"));
+      h("h3", {}, "Messenger Profile"), h("p", { class: "hint" }, "Greeting, ice breakers, menu: sent to Graph as a call of your bot."), profile, h("button", { type: "button", class: "main", onclick: setProfile }, "Set"));
   }
 }

@@ -1,4 +1,4 @@
-// The page: conversations at the left, the chat in the middle, what lies behind it at the right.
+// The page: conversations at the left, the chat in the middle, the side panel at the right.
 
 import { STICKERS, content, face, inShort, reactions } from "./bubbles.js";
 import { Server, avatar, dayAndTime, clockTime, h, icon, put, refill, span, tool } from "./elements.js";
@@ -164,7 +164,7 @@ class Simulator extends HTMLElement {
     } catch (error) {
       if (turn !== this.turn) return;
       this.lost = true;
-      this.say("The site does not answer; trying again.", true);
+      this.say("The site does not answer. Trying again.", true);
     }
     const pause = document.hidden ? 4000 : Date.now() < (this.busy_until || 0) ? QUICK : CALM;
     this.timer = setTimeout(() => this.poll(), pause);
@@ -198,7 +198,7 @@ class Simulator extends HTMLElement {
 
   draw() {
     const { screen, process } = this.state;
-    if (this.process && this.process !== process) this.say("The process that kept the conversations has ended: to the bot, everybody is new.", true);
+    if (this.process && this.process !== process) this.say("The process with the conversations has ended. All persons are new to the bot.", true);
     this.process = process;
     if (this.shown !== (screen && screen.id)) {
       this.shown = screen && screen.id;
@@ -217,7 +217,7 @@ class Simulator extends HTMLElement {
     if (this.toBottom) this.thread.scrollTop = this.thread.scrollHeight;
     this.toBottom = false;
     const trouble = this.state.problem || this.page.alerts[0] || "";
-    if (trouble !== this.trouble) this.say(trouble && `Callbacks do not get through: ${trouble}`, true);
+    if (trouble !== this.trouble) this.say(trouble && `Callbacks fail: ${trouble}`, true);
     this.trouble = trouble;
     this.tick();
   }
@@ -338,7 +338,7 @@ class Simulator extends HTMLElement {
       reactTo,
       tool("reply", "Reply", () => this.begin("replyTo", bubble), quiet),
       mine && bubble.kind === "text" && tool("edit", "Edit", () => this.begin("editing", bubble), quiet),
-      tool("code", "Look behind it", () => {
+      tool("code", "Show details", () => {
         this.panel.pin(bubble.mid, true);
         this.open("message");
       }, quiet),
@@ -411,11 +411,11 @@ class Simulator extends HTMLElement {
     const left = ends === null ? null : ends - this.now();
     const text = left === null ? "no window" : left > 0 ? span(left) : "window closed";
     refill(this.window_, icon("clock"), h("span", {}, text));
-    this.window_.title = left === null ? "The 24-hour window opens with the person's first message" : left > 0 ? "Left of the 24 hours in which the bot may answer" : "The bot may answer no more, unless with a tag";
+    this.window_.title = left === null ? "The 24-hour window opens with the person's first message" : left > 0 ? "Time until the 24-hour window closes, in which the bot may answer" : "The window is closed: the bot may only send messages with a tag";
     this.window_.dataset.state = left === null ? "none" : left <= 0 ? "closed" : left < 3600 ? "short" : "open";
   }
 
-  // What a person does
+  // Acts of a person
 
   say(text, trouble) {
     clearTimeout(this.saying);
@@ -540,7 +540,7 @@ class Simulator extends HTMLElement {
     this.chosen = "";
     this.panel.clear();
     this.hurry();
-    this.say("Started again: to the bot, everybody is new.");
+    this.say("Started again. All persons are new to the bot.");
   }
 }
 

@@ -1,10 +1,10 @@
-// Dialogs: a person, a Page, a place, a word.
+// Dialogs: a person, a Page, a place, a text.
 
 import { copy, h, put, tool } from "./elements.js";
 
 const LOCALES = ["en_US", "en_GB", "de_DE", "zh_TW", "zh_CN", "fr_FR", "es_ES", "pt_BR", "it_IT", "nl_NL", "pl_PL", "et_EE", "tr_TR", "ar_AR", "he_IL", "ja_JP", "ko_KR", "th_TH", "vi_VN", "hi_IN"];
 
-/** Show a dialog; ``done`` gets the form's values and gives true to close it. */
+/** Show a dialog. ``done`` receives the values of the form and returns true to close it. */
 export function dialog(root, title, fields, submit, done) {
   const name = `dialog-${title.replace(/\W/g, "")}`;
   const box = h("dialog", { class: "dialog", "aria-labelledby": name });

@@ -1,4 +1,4 @@
-"""``djmessenger demo``: three people visit the coffee shop, over real HTTP and with true signatures."""
+"""``djmessenger demo``: three people visit the coffee shop over real HTTP with valid signatures."""
 
 from __future__ import annotations
 
@@ -28,29 +28,29 @@ from messenger_emulator.server import Callback
 
 WIDTH, BUBBLE = 60, 44
 PATIENCE = 30.0
-"""Seconds until an answer that does not come is given up."""
+"""Seconds until an answer must have come."""
 
 Visit = list[tuple[Person, str, Callable[[], Act | None]]]
 
 
 class QuietHandler(WSGIRequestHandler):
-    """Keeps the terminal for the conversation."""
+    """Request handler without a log, because the terminal shows the conversation."""
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - as the base class has it
-        """Say nothing."""
+        """Log nothing."""
 
 
 class Command(BaseCommand):
-    """Serve the shop, let people in, print what was said."""
+    """Serve the shop, run the visit of three people and print their conversations."""
 
-    help = "Three people visit the coffee shop; then the admin stays open."
+    help = "Run the demo: three people visit the coffee shop. The admin stays open after the visit."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000)
         parser.add_argument("--once", action="store_true")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        """Migrate, serve, visit; raises ``CommandError`` when a message stayed unanswered."""
+        """Migrate, serve and run the visit; raise ``CommandError`` if a message stays unanswered."""
         call_command("migrate", verbosity=0)
         _make_staff()
         with self._site(options["port"]) as address, self._meta(f"{address}/messenger") as session:
@@ -90,7 +90,7 @@ class Command(BaseCommand):
 
     @contextlib.contextmanager
     def _meta(self, endpoint: str) -> Iterator[Session]:
-        """Meta, with one Page and its app; verifies the webhook first, as the App Dashboard does."""
+        """Verify the webhook as the App Dashboard does; then run a session of the simulator with one Page."""
         session = get_session()
         session.first_page.name = "Coffee shop"
         verified = session.emulator.verify(Callback(endpoint).get, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
@@ -105,14 +105,14 @@ class Command(BaseCommand):
 
     def _show(self, person: Person, caption: str, act: Callable[[], Act | None]) -> None:
         before = models.Reply.objects.order_by("-id").values_list("id", flat=True).first() or 0
-        done = act()
+        result = act()
         self.stdout.write(_bubble(f"{person.first_name}: {caption}", ""))
-        mid = done.mid if done is not None else ""
+        mid = result.mid if result is not None else ""
         _wait_for(lambda: _is_answered(mid))
         replies = models.Reply.objects.filter(id__gt=before).order_by("id")
         if not replies and (event := models.Messaging.objects.filter(mid=mid).first()):
             rules = ", ".join((event.outcome or {}).get("applied", []))
-            self.stdout.write(_bubble("(kept, nothing to say)", rules, right=True))
+            self.stdout.write(_bubble("(stored, no reply)", rules, right=True))
         for reply in replies:
             fate = "" if reply.state == models.Reply.State.SENT else f"  [{reply.get_state_display()}]"
             self.stdout.write(_bubble(_words(reply.data["message"]) + fate, reply.rule, right=True))
@@ -146,7 +146,7 @@ def _visit(session: Session) -> Visit:
 
 
 def _is_answered(mid: str) -> bool:
-    """Whether the event is handled and nothing waits to be sent."""
+    """Return whether the event is handled and no reply waits to be sent."""
     events = models.Messaging.objects
     if mid and not events.filter(mid=mid).exists():
         return False
@@ -158,7 +158,7 @@ def _wait_for(ready: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
     while not ready():
         if time.monotonic() > deadline:
-            raise CommandError("The bot did not answer; the log says why.")
+            raise CommandError("The bot did not answer. The reason is in the log.")
         time.sleep(0.02)
 
 
@@ -181,7 +181,7 @@ def _bubble(words: str, rule: str, *, right: bool = False) -> str:
 
 
 def _columns(text: str) -> int:
-    """Columns of a terminal that a text takes; a Chinese character takes two."""
+    """Return the columns of a terminal that a text needs; a Chinese character needs two."""
     return sum(2 if unicodedata.east_asian_width(char) in "WF" else 1 for char in text)
 
 
