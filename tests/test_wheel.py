@@ -51,7 +51,7 @@ def test_every_file_of_the_source_is_packed(wheel):
         "static/djmessenger/admin.css",
         "templates/djmessenger/admin/conversation.html",
         "demo/messenger.py",
-        "demo/migrations/0001_squashed_0003.py",
+        "demo/migrations/0001_initial.py",
         "demo/static/shop/chai.jpg",
         "demo/locale/de/LC_MESSAGES/django.mo",
         "demo/locale/zh_Hant/LC_MESSAGES/django.mo",
