@@ -210,7 +210,7 @@ def test_raw_json_profile_and_export(page):
     page.get_by_role("button", name="Send", exact=True).click()
     page.get_by_role("tab", name="Traffic").click()
     page.locator(".traffic button", has_text="raw").first.click()
-    page.get_by_text("not understood").wait_for()
+    page.get_by_text("quarantined").wait_for()
     page.get_by_role("tab", name="Raw").click()
     page.get_by_role("button", name="Export as test").click()
     source = page.get_by_role("textbox", name="The conversation as a test").input_value()
