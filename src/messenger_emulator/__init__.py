@@ -5,10 +5,10 @@
     ana = emulator.add_person(page, "Ana Torres", locale="de_DE")
     ana.says("hallo")
     emulator.deliver(post)                # post(body, headers) -> status
-    ana.texts                             # what the bot has answered through emulator.handle(...)
+    ana.texts                             # texts that the bot sent through emulator.handle(...)
 
-Plain Python: a request in, an answer out, a clock it is given. It runs inside a test, inside a site, or as a
-server (``python -m messenger_emulator``).
+Plain Python: ``handle`` takes a request and returns an answer; the clock is an argument. The emulator runs inside a
+test, inside a site, or as a server (``python -m messenger_emulator``).
 """
 
 from __future__ import annotations

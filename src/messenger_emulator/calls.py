@@ -1,4 +1,4 @@
-"""The log of Graph calls; tokens and proofs never stand in it."""
+"""Log of Graph calls, without tokens and proofs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ class LoggedCall:
     method: str
     path: str
     body: dict[str, Any]
-    """The parameters of query and body together."""
+    """Parameters of query and body together."""
     status: int = 0
-    """0 while, or when, there is no answer."""
+    """HTTP status; 0 if there is no answer."""
     answer: Any = None
     headers: dict[str, str] = field(default_factory=dict)
-    """Those of the answer."""
+    """Headers of the answer."""
     page_id: str = ""
     fault: str = ""
-    """The switch that spoilt the call, if one did."""
+    """Name of the fault that changed the call, if any."""
     warnings: list[str] = field(default_factory=list)
-    """What passes but should not be relied on."""
+    """Features of the call that Graph still accepts but has retired."""
     files: list[str] = field(default_factory=list)
     """Names of the uploaded files."""
 
     @property
     def error(self) -> dict[str, Any] | None:
-        """The error of the answer, None when the call was accepted."""
+        """Error of the answer; None if the call was accepted."""
         if isinstance(self.answer, dict) and isinstance(self.answer.get("error"), dict):
             return dict(self.answer["error"])
         return None
 
 
 def redact(value: Any) -> Any:
-    """Give a copy without tokens and proofs, at any depth."""
+    """Return a copy without tokens and proofs, at any depth."""
     if isinstance(value, dict):
         return {key: HIDDEN if key in _SECRET else redact(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""What a message may hold: text, attachments, quick replies; templates have a module of their own.
+"""Checks of a message: text, attachments, quick replies. Templates are checked in ``templates``.
 
 Limits and keys: Messenger Platform, "Send messages" (May 2026), "Quick replies", "Instagram: send message" (July
-2026). The order of checks is ours.
+2026). Meta does not document the order of its checks.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _MESSAGE_KEYS = {
 }
 
 
-def check_message(given: Any, page: Page, *, has_file: bool = False) -> dict[str, Any]:
-    """Give the message when Graph would take it; raises ``Refusal``."""
-    message = as_object(given, "message")
+def check_message(value: Any, page: Page, *, has_file: bool = False) -> dict[str, Any]:
+    """Return the message if Graph would accept it; otherwise raise ``Refusal``."""
+    message = as_object(value, "message")
     only_keys(message, _MESSAGE_KEYS, "message")
     content = [
         key for key in ("text", "attachment", "attachments", "sticker_id", "template") if message.get(key)
@@ -105,12 +105,12 @@ def _check_media(attachment: Mapping[str, Any], path: str, page: Page, *, has_fi
     only_keys(payload, {"url", "attachment_id", "is_reusable"}, path)
     if payload.get("is_reusable") is not None:
         as_flag(payload["is_reusable"], f"{path}[is_reusable]")
-    given = [key for key in ("url", "attachment_id") if payload.get(key)]
+    sources = [key for key in ("url", "attachment_id") if payload.get(key)]
     if has_file:
-        if given:
-            raise bad(f"Param {path} must not hold {given[0]} beside an uploaded file", path=path)
+        if sources:
+            raise bad(f"Param {path} must not hold {sources[0]} beside an uploaded file", path=path)
         return
-    if len(given) != 1:
+    if len(sources) != 1:
         raise bad(f"Param {path} must hold either url or attachment_id", path=path)
     if payload.get("url"):
         as_url(payload["url"], f"{path}[url]")
@@ -123,7 +123,7 @@ def _check_media(attachment: Mapping[str, Any], path: str, page: Page, *, has_fi
 
 
 def check_quick_replies(replies: Any, page: Page) -> None:
-    """Check the quick replies; Instagram cuts long titles instead of refusing them."""
+    """Check quick replies. Instagram truncates long titles and does not refuse them."""
     path = "message[quick_replies]"
     for number, reply in enumerate(as_list(replies, path, least=1, most=page.limits["quick_replies.count"])):
         at = f"{path}[{number}]"

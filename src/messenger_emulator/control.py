@@ -1,6 +1,6 @@
-"""Steering an emulator by plain data: acts of persons, the clock, the switches, what is on the screens.
+"""Control of an emulator by JSON: acts of persons, the clock, the switches, the screens.
 
-The server offers it under ``/_emulator/``, so that tests in any language can drive it.
+The server offers it under ``/_emulator/``, so tests in any language can drive the emulator.
 """
 
 from __future__ import annotations
@@ -60,11 +60,11 @@ Values = Mapping[str, Any]
 
 
 class Control:
-    """Turns orders into calls on the emulator; every order is a JSON object."""
+    """Callable that performs actions on an emulator; each action is a JSON object."""
 
     def __init__(self, emulator: Emulator) -> None:
         self.emulator = emulator
-        self._orders: Mapping[str, Callable[[Values], Any]] = {
+        self._actions: Mapping[str, Callable[[Values], Any]] = {
             "state": self.state,
             "person": self.add_person,
             "act": self.act,
@@ -78,49 +78,51 @@ class Control:
         }
 
     def __call__(self, method: str, name: str, body: bytes) -> tuple[int, bytes]:
-        """Carry an order out: status and JSON."""
-        order = self._orders.get(name.strip("/"))
-        if order is None:
-            return 404, _json({"error": f"no order {name!r}; known are {', '.join(sorted(self._orders))}"})
+        """Perform an action; return status and JSON."""
+        action = self._actions.get(name.strip("/"))
+        if action is None:
+            return 404, _json({"error": f"no action {name!r}; known are {', '.join(sorted(self._actions))}"})
         try:
             values = json.loads(body) if body else {}
             if not isinstance(values, dict):
-                raise ValueError("an order is a JSON object")
+                raise ValueError("an action is a JSON object")
             with self.emulator.lock:
-                return 200, _json(order(values))
+                return 200, _json(action(values))
         except (ValueError, TypeError, LookupError) as error:
             return 400, _json({"error": str(error)})
 
     def _page(self, values: Values) -> Page:
         pages = self.emulator.pages
-        wanted = values.get("page")
-        if wanted is None and len(pages) == 1:
+        page_id = values.get("page")
+        if page_id is None and len(pages) == 1:
             return next(iter(pages.values()))
-        if str(wanted) not in pages:
-            raise LookupError(f"no Page {wanted!r}; there are {', '.join(pages)}")
-        return pages[str(wanted)]
+        if str(page_id) not in pages:
+            raise LookupError(f"no Page {page_id!r}; there are {', '.join(pages)}")
+        return pages[str(page_id)]
 
     def _person(self, values: Values) -> Person:
         persons = self.emulator.persons
-        wanted = values.get("person")
-        if wanted is None and len(persons) == 1:
+        person_id = values.get("person")
+        if person_id is None and len(persons) == 1:
             return next(iter(persons.values()))
-        if str(wanted) not in persons:
-            raise LookupError(f"no person {wanted!r}; there are {', '.join(persons)}")
-        return persons[str(wanted)]
+        if str(person_id) not in persons:
+            raise LookupError(f"no person {person_id!r}; there are {', '.join(persons)}")
+        return persons[str(person_id)]
 
     def add_person(self, values: Values) -> Any:
-        """``{"page", "name", "locale", "timezone", "picture"}``: all may be left out."""
-        given = {key: values[key] for key in ("name", "locale", "timezone", "picture") if key in values}
-        return {"id": self.emulator.add_person(self._page(values), **given).id}
+        """Add a person: ``{"page", "name", "locale", "timezone", "picture"}``, all optional."""
+        options = {key: values[key] for key in ("name", "locale", "timezone", "picture") if key in values}
+        return {"id": self.emulator.add_person(self._page(values), **options).id}
 
     def act(self, values: Values) -> Any:
-        """``{"person", "act", "args": [...], "options": {...}}``."""
+        """Perform an act of a person: ``{"person", "act", "args": [...], "options": {...}}``."""
         name = values.get("act")
         if name not in ACTS:
             raise LookupError(f"no act {name!r}; known are {', '.join(sorted(ACTS))}")
-        done = getattr(self._person(values), str(name))(*values.get("args", ()), **values.get("options", {}))
-        return asdict(done) if isinstance(done, Act) else {}
+        result = getattr(self._person(values), str(name))(
+            *values.get("args", ()), **values.get("options", {})
+        )
+        return asdict(result) if isinstance(result, Act) else {}
 
     def set(self, values: Values) -> Any:
         """Set switches of a person, or of a Page, such as ``{"person": ..., "blocked": true}``."""
@@ -140,7 +142,7 @@ class Control:
         return {}
 
     def clock(self, values: Values) -> Any:
-        """``{"advance": {"hours": 25}}``; without it the time is told."""
+        """Return the time, after moving the clock by ``{"advance": {"hours": 25}}`` if given."""
         clock = self.emulator.clock
         span = values.get("advance")
         if span is not None:
@@ -150,7 +152,7 @@ class Control:
         return {"now": clock()}
 
     def fault(self, values: Values) -> Any:
-        """``{"name", "on": true, "times", "where", ...}``; ``{"clear": true}`` switches all off."""
+        """Switch a fault: ``{"name", "on": true, "times", "where", ...}``; ``{"clear": true}`` switches all off."""
         faults = self.emulator.faults
         if values.get("clear"):
             faults.clear()
@@ -164,12 +166,12 @@ class Control:
         return {"known": dict(FAULTS), "on": self.emulator.faults.names()}
 
     def raw(self, values: Values) -> Any:
-        """``{"page", "body": "<JSON text>"}``: posted as it is, signed."""
+        """Sign a body and post it unchanged: ``{"page", "body": "<JSON text>"}``."""
         self.emulator.emit_raw(self._page(values), str(values["body"]).encode())
         return {}
 
     def state(self, values: Values) -> Any:
-        """What the persons see."""
+        """Return the time, the number of waiting items and the screen of each person."""
         return {
             "now": self.emulator.clock(),
             "waiting": len(self.emulator.waiting),
@@ -191,7 +193,7 @@ class Control:
 
 
 def screen_of(person: Person) -> dict[str, Any]:
-    """Give what a person sees, as plain data."""
+    """Return the screen of a person as plain data."""
     return {
         "id": person.id,
         "page": person.page.id,

@@ -1,4 +1,4 @@
-"""The emulator: one door for the calls to Graph, one way out for the callbacks."""
+"""Emulator of Graph: authentication, routing and faults of calls."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ Edge = Callable[[Context], Any]
 GRAPH_VERSION = "v26.0"
 """The version of 29 July 2026 (Graph API changelog)."""
 FIRST_LISTED = 20
-"""The major version with which the table of limits begins; all older ones have ended."""
+"""First major version in the table of limits; all older ones have ended."""
 KEPT_CALLS = 50_000
-"""Calls that the log keeps at least; a server that runs for weeks must not fill the memory."""
+"""Minimum number of calls in the log. Older ones are dropped, because a server can run for weeks."""
 _VERSION = re.compile(r"v\d+\.\d+")
 _MODES = {"GET", "POST", "DELETE"}
 
@@ -67,15 +67,15 @@ _EDGES: Mapping[str, tuple[str, Edge]] = {
     "moderate_conversations": ("POST", people.moderate),
     "unlink_accounts": ("POST", people.unlink_account),
 }
-"""Edge of a Page to the methods it takes and what answers."""
+"""Methods and function of each edge of a Page."""
 
 
 class NoAnswer(Exception):
-    """The call gets no answer. ``sent`` is false when not even a connection came about."""
+    """A call without an answer. ``sent`` is False if there was no connection either."""
 
     def __init__(self, *, accepted: bool, sent: bool = True) -> None:
         self.accepted = accepted
-        """Whether Graph carried the call out all the same."""
+        """True if Graph performed the call nevertheless."""
         self.sent = sent
         super().__init__("no answer" if sent else "no connection")
 
@@ -97,8 +97,8 @@ class Emulator(Webhook):
     ) -> GraphResponse:
         """Answer one call of Graph: status, headers, body.
 
-        ``path`` begins after the host, with or without a version. Raises ``NoAnswer`` for the faults that
-        leave the caller without an answer, and nothing else.
+        ``path`` begins after the host, with or without a version. Raise ``NoAnswer`` for the faults that leave
+        the caller without an answer; raise nothing else.
         """
         lowered = {name.lower(): value for name, value in (headers or {}).items()}
         parameters = read_parameters(query, lowered, body)
@@ -180,18 +180,18 @@ class Emulator(Webhook):
         return self._route(context, parts)
 
     def _served(self, version: str) -> str:
-        """Give the version that answers: the oldest that still works where the one asked for has ended."""
+        """Return the version that answers: the requested one, or the oldest that works if that one has ended."""
         if not version or not self._has_ended(version):
             return version or GRAPH_VERSION
         listed = self.limits.versions()
-        return next((known for known in listed if not self._has_ended(known)), GRAPH_VERSION)
+        return next((name for name in listed if not self._has_ended(name)), GRAPH_VERSION)
 
     def _has_ended(self, version: str) -> bool:
         older = int(version[1:].partition(".")[0]) < FIRST_LISTED
         return older or self.limits.has_ended(f"graph.{version}", self.today())
 
     def _app_of(self, token: str, proof: Any) -> App | None:
-        """Give the app whose own token it is: id and secret with a bar between."""
+        """Return the app of an app token (id, bar, secret), or None for other tokens."""
         app_id, bar, secret = token.partition("|")
         mine = [page for page in self.pages.values() if bar and page.app_id == app_id]
         if not any(page.app_secret and hmac.compare_digest(_b(page.app_secret), _b(secret)) for page in mine):
@@ -216,7 +216,7 @@ class Emulator(Webhook):
         return page
 
     def _page_of(self, token: str, path: str) -> Page | None:
-        """Give the Page of a token; of several that were given the same one, the Page that the path is about."""
+        """Return the Page of a token. If several Pages share the token, return the Page that the path names."""
         pages = [page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))]
         named = set(path.split("/"))
         named |= {person.page.id for person in map(self.persons.get, named) if person is not None}
@@ -246,7 +246,7 @@ class Emulator(Webhook):
 
     @staticmethod
     def _full_usage(page_id: str, percent: int = 100, minutes: int = 5) -> dict[str, str]:
-        """Give the usage headers (Graph API, "Rate limits"): percents, and minutes until access comes back."""
+        """Return the usage headers (Graph API, "Rate limits"): percents, and minutes until access returns."""
         shares = {"call_count": percent, "total_cputime": percent, "total_time": percent}
         case = {"type": "messenger", **shares, "estimated_time_to_regain_access": minutes}
         return {

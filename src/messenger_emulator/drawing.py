@@ -1,4 +1,4 @@
-"""From a message as it was sent to what a person sees, and to its echo.
+"""Conversion of a sent message to the bubble on the screen, and to its echo.
 
 Echoes: Messenger Platform, "message_echoes" (March 2026).
 """
@@ -12,7 +12,7 @@ from messenger_emulator.state import Bubble
 
 
 def echo_of(bubble: Bubble, *, instagram: bool = False) -> dict[str, Any]:
-    """Give the ``message`` of the echo of a bubble."""
+    """Return the ``message`` of the echo of a bubble."""
     message = bubble.message
     echo: dict[str, Any] = {"is_echo": True}
     if not instagram:
@@ -57,7 +57,7 @@ def _with_numeric_id(element: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def draw(mid: str, message: Mapping[str, Any], now: float, attachments: Mapping[str, Any]) -> Bubble:
-    """Give the bubble that a message of the Page becomes on the screen."""
+    """Build the bubble of a message of the Page."""
     attachment = message.get("attachment") or {}
     payload = attachment.get("payload") or {}
     bubble = Bubble(mid, True, now, "text", str(message.get("text") or ""), dict(message))

@@ -1,6 +1,6 @@
-"""How Meta spells JSON, and how Graph reads the parameters of a request.
+"""JSON as Meta writes it, and parameters of a request as Graph reads them.
 
-The spelling of callbacks: Messenger Platform, "Webhooks" (May 2026) names the escaped form of non-ASCII letters;
+The encoding of callbacks: Messenger Platform, "Webhooks" (May 2026) names the escaped form of non-ASCII letters;
 the other escapes are those of captured bodies. The kinds of request body: "Send API" reference (2026).
 """
 
@@ -17,11 +17,11 @@ from urllib.parse import parse_qsl
 _ESCAPES = (("/", "\\/"), ("%", "\\u0025"), ("@", "\\u0040"), ("<", "\\u003C"))
 
 MAX_DEPTH = 100
-"""Levels of JSON that a request may have; no call of Graph comes near."""
+"""Maximum depth of the JSON of a request; real calls are far below."""
 
 
 def encode_like_meta(data: Any) -> bytes:
-    """Give the bytes in which Meta would post ``data``: compact, ASCII only, ``/ % @ <`` escaped."""
+    """Return the bytes in which Meta would post ``data``: compact, ASCII only, ``/ % @ <`` escaped."""
     text = json.dumps(data, ensure_ascii=True, separators=(",", ":"))
     for plain, escaped in _ESCAPES:
         text = text.replace(plain, escaped)
@@ -40,49 +40,49 @@ class Upload:
 
 @dataclass
 class Parameters:
-    """What Graph sees of a request: the parameters of query and body, and the files."""
+    """Parameters of query and body of a request, and its files."""
 
     values: dict[str, Any] = field(default_factory=dict)
     files: list[Upload] = field(default_factory=list)
     malformed: bool = False
-    """The body said that it was JSON, or multipart, and was not."""
+    """True if the body does not match its content type."""
 
 
 def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], body: bytes) -> Parameters:
     """Read the parameters of query and body; those of the body win.
 
-    A JSON body without the JSON content type holds no parameters for Graph. Objects may come as JSON text in
-    every kind of body, as some clients send them.
+    Graph ignores a JSON body without the JSON content type. In each kind of body, a value may be an object as JSON
+    text, because some clients send it so.
     """
-    found = Parameters()
+    parameters = Parameters()
     pairs = parse_qsl(query, keep_blank_values=True) if isinstance(query, str) else list(query.items())
-    found.values.update((key, read_value(value)) for key, value in pairs)
+    parameters.values.update((key, read_value(value)) for key, value in pairs)
     content_type = headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if not body:
-        return found
+        return parameters
     if kind == "application/json":
         try:
             data = json.loads(body)
         except (ValueError, RecursionError):
-            found.malformed = True
-            return found
+            parameters.malformed = True
+            return parameters
         if isinstance(data, dict) and _depth(data) <= MAX_DEPTH:
-            found.values.update((key, read_value(value)) for key, value in data.items())
+            parameters.values.update((key, read_value(value)) for key, value in data.items())
         else:
-            found.malformed = True
+            parameters.malformed = True
     elif kind == "multipart/form-data":
-        _read_multipart(found, content_type, body)
+        _read_multipart(parameters, content_type, body)
     elif kind in {"application/x-www-form-urlencoded", ""}:
         text = body.decode("utf-8", "replace")
-        found.values.update(
+        parameters.values.update(
             (key, read_value(value)) for key, value in parse_qsl(text, keep_blank_values=True)
         )
-    return found
+    return parameters
 
 
 def read_value(value: Any) -> Any:
-    """Give the object or list that a form value spells, single quotes allowed, or the value as it is."""
+    """Return the object or list in a form value, single quotes allowed; otherwise the value unchanged."""
     if not isinstance(value, str) or value.strip()[:1] not in {"{", "["}:
         return value
     try:
@@ -96,7 +96,7 @@ def read_value(value: Any) -> Any:
 
 
 def _depth(data: Any) -> int:
-    """Give how deep lists and objects are nested; no recursion, for it is about what would exhaust it."""
+    """Return the depth of lists and objects, without recursion, because the data could exhaust the stack."""
     depth, level = 0, [data]
     while level:
         depth += 1
@@ -108,10 +108,10 @@ def _depth(data: Any) -> int:
 _DISPOSITION = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
-def _read_multipart(found: Parameters, content_type: str, body: bytes) -> None:
+def _read_multipart(parameters: Parameters, content_type: str, body: bytes) -> None:
     match = re.search(r'boundary="?([^";]+)"?', content_type)
     if match is None:
-        found.malformed = True
+        parameters.malformed = True
         return
     boundary = b"--" + match.group(1).encode("latin-1", "replace")
     for part in (b"\r\n" + body).split(b"\r\n" + boundary)[1:]:
@@ -124,10 +124,10 @@ def _read_multipart(found: Parameters, content_type: str, body: bytes) -> None:
         named = {
             key.strip().lower(): text.strip() for key, _, text in (line.partition(":") for line in lines)
         }
-        given = dict(_DISPOSITION.findall(named.get("content-disposition", "")))
-        name = given.get("name", "")
-        if "filename" in given:
+        disposition = dict(_DISPOSITION.findall(named.get("content-disposition", "")))
+        name = disposition.get("name", "")
+        if "filename" in disposition:
             kind = named.get("content-type", "application/octet-stream")
-            found.files.append(Upload(name, given["filename"], kind, content))
+            parameters.files.append(Upload(name, disposition["filename"], kind, content))
         elif name:
-            found.values[name] = read_value(content.decode("utf-8", "replace"))
+            parameters.values[name] = read_value(content.decode("utf-8", "replace"))

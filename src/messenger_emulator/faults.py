@@ -1,4 +1,4 @@
-"""The switches that make the emulator misbehave as Meta, or the way to Meta, does now and then."""
+"""Faults: switches that make the emulator fail as Meta, or the connection to Meta, can fail."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ GRAPH_FAULTS: Mapping[str, str] = {
     "usage_headers": "calls pass, with usage headers (option percent)",
     "server_error": "500 with Graph's transient error, code 2",
     "server_error_empty": "500 without a body",
-    "timeout_before": "no answer; the call was not carried out",
-    "timeout_after": "no answer; the call was carried out",
+    "timeout_before": "no answer; the call was not performed",
+    "timeout_after": "no answer; the call was performed",
     "unreachable": "no connection",
-    "truncated": "the call was carried out; its answer is cut in the middle",
-    "batch_null": "the slot of a batch is null; the call was carried out",
+    "truncated": "the call was performed; its answer is cut in the middle",
+    "batch_null": "the slot of a batch is null; the call was performed",
     "refused": "Graph refuses with the options code, subcode, message, type and status",
 }
 
@@ -38,7 +38,7 @@ WEBHOOK_FAULTS: Mapping[str, str] = {
     "wrong_signature": "the signature is of another secret",
     "no_signature": "the signature header is missing",
     "sha1_signature": "the old X-Hub-Signature header comes too",
-    "unknown_event": "each item is preceded by one of a kind that nobody knows",
+    "unknown_event": "each item is preceded by one of an unknown kind",
     "no_timestamp": "items have no timestamp",
     "seconds": "timestamps are in seconds",
     "hop_context": "entries carry hop_context (option value)",
@@ -52,7 +52,7 @@ WEBHOOK_FAULTS: Mapping[str, str] = {
 }
 
 FAULTS: Mapping[str, str] = {**GRAPH_FAULTS, **WEBHOOK_FAULTS}
-"""Name to one line of meaning."""
+"""Meaning of each fault by name, in one line."""
 
 
 @dataclass
@@ -61,21 +61,21 @@ class Fault:
 
     name: str
     times: int | None = None
-    """How often it strikes before it goes off by itself; None: until it is switched off."""
+    """Number of strikes until the fault switches itself off; None means no limit."""
     where: str = "messages"
-    """A part of the path of the Graph calls that it strikes; empty: all."""
+    """Part of the path of Graph calls that the fault strikes; empty means all calls."""
     options: dict[str, Any] = field(default_factory=dict)
 
 
 class Faults:
-    """The switches of one emulator. Safe to use from several threads."""
+    """Faults of one emulator. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._on: dict[str, Fault] = {}
         self._lock = threading.Lock()
 
     def on(self, name: str, *, times: int | None = None, where: str | None = None, **options: Any) -> Fault:
-        """Switch a fault on; ``KeyError`` when there is none of that name."""
+        """Switch a fault on; raise ``KeyError`` if its name is unknown."""
         if name not in FAULTS:
             raise KeyError(f"there is no fault {name!r}; known are {', '.join(sorted(FAULTS))}")
         everywhere = (
@@ -87,7 +87,7 @@ class Faults:
         return fault
 
     def off(self, name: str) -> None:
-        """Switch a fault off; nothing happens when it is not on."""
+        """Switch a fault off, if it is on."""
         with self._lock:
             self._on.pop(name, None)
 
@@ -98,7 +98,7 @@ class Faults:
 
     @contextmanager
     def active(self, name: str, **options: Any) -> Iterator[Fault]:
-        """Have a fault on for the time of a ``with`` block."""
+        """Switch a fault on for a ``with`` block."""
         fault = self.on(name, **options)
         try:
             yield fault
@@ -108,7 +108,7 @@ class Faults:
                     del self._on[name]
 
     def names(self) -> tuple[str, ...]:
-        """Give the names of the faults that are on."""
+        """Return the names of the faults that are on."""
         with self._lock:
             return tuple(self._on)
 
@@ -116,7 +116,7 @@ class Faults:
         return name in self._on
 
     def strike(self, name: str, path: str = "") -> Fault | None:
-        """Give the fault when it is on and strikes here, and count the stroke."""
+        """Return the fault if it is on and strikes this path, and count the strike; otherwise None."""
         with self._lock:
             fault = self._on.get(name)
             if fault is None or (path and fault.where not in path):

@@ -1,4 +1,4 @@
-"""A person at the other end: the screen, and what the person can do."""
+"""Person with a screen and acts."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ REACTIONS = {
     "\U0001f44d": "like",
     "\U0001f44e": "dislike",
 }
-"""Emoji to the name in the callback (Messenger Platform, "message_reactions")."""
+"""Name in the callback by emoji (Messenger Platform, "message_reactions")."""
 
 MAX_EDITS = 5
-"""Times a person may edit a message (Messenger Platform, "message_edits", April 2024)."""
+"""Maximum number of edits of one message (Messenger Platform, "message_edits", April 2024)."""
 
 
 class NotOnScreen(LookupError):
-    """The person does not see what the act would touch; the text says what there is."""
+    """An act on an item that is not on the person's screen; the text lists the items that are."""
 
 
 @dataclass(frozen=True)
 class Act:
-    """What a person did, and the item of the callback that tells of it."""
+    """Act of a person: the webhook field and the item of its callback."""
 
     field: str
     item: dict[str, Any]
@@ -38,7 +38,7 @@ class Act:
 
 
 class Sink(Protocol):
-    """What a person needs of the world."""
+    """Part of ``World`` that a person uses."""
 
     linking_page: str
 
@@ -62,24 +62,24 @@ class Screen:
     gender: str = ""
     picture: str = ""
     consented: bool = False
-    """Whether the Page may read the profile: after a message or Get Started."""
+    """True if the Page may read the profile: after a message or Get Started."""
     profile_error: int | None = None
-    """Subcode with which the profile is refused, such as 2018218; None while it works."""
+    """Subcode with which Graph refuses the profile, such as 2018218; None if Graph returns it."""
     blocked: bool = False
-    """Whether the person has blocked the Page."""
+    """True if the person has blocked the Page."""
     blocked_by_page: bool = False
     online: bool = True
-    """Whether messages are seen at once: decides on read receipts."""
+    """True if the person reads messages at once, which causes read receipts."""
     last_seen: float | None = None
     """Time of the last act that opens the 24-hour window."""
     owner: str = ""
-    """App id that controls the thread; empty while idle."""
+    """Id of the app that controls the thread; empty if none does."""
     owner_until: float = 0.0
     typing: bool = False
     seen_by_page: bool = False
     thread: list[Bubble] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
-    """Addresses and numbers that the person opened by buttons."""
+    """Addresses and numbers that the person opened with buttons."""
     linked: str = ""
 
     @property
@@ -92,29 +92,29 @@ class Screen:
 
     @property
     def received(self) -> list[Bubble]:
-        """The messages of the Page, oldest first."""
+        """Messages of the Page, oldest first."""
         return [bubble for bubble in self.thread if bubble.by_page]
 
     @property
     def texts(self) -> list[str]:
-        """The texts of the Page's messages, oldest first."""
+        """Texts of the Page's messages, oldest first."""
         return [bubble.text for bubble in self.received]
 
     @property
     def quick_replies(self) -> list[dict[str, Any]]:
-        """The quick replies that can be tapped: those of the newest message."""
+        """Quick replies of the newest message; no others can be tapped."""
         return self.thread[-1].quick_replies if self.thread and self.thread[-1].by_page else []
 
     @property
     def menu(self) -> list[dict[str, Any]]:
-        """The items of the persistent menu that this person sees."""
+        """Items of the persistent menu that this person sees."""
         entries = self.page.user_menus.get(self.id) or self.page.platform().get("persistent_menu") or []
         entry = self._localised(entries)
         return list(entry.get("call_to_actions") or ()) if entry else []
 
     @property
     def ice_breakers(self) -> list[dict[str, Any]]:
-        """The questions offered before the first message."""
+        """Questions (ice breakers) on the screen before the first message."""
         entries = self.page.platform().get("ice_breakers") or []
         if self.thread or not entries:
             return []
@@ -125,7 +125,7 @@ class Screen:
 
     @property
     def greeting(self) -> str:
-        """The greeting shown before the first message, with the names filled in."""
+        """Greeting before the first message, with the names filled in."""
         entry = self._localised(self.page.platform().get("greeting") or [])
         text = str(entry.get("text", "")) if entry and not self.thread else ""
         for key, value in (("first", self.first_name), ("last", self.last_name), ("full", self.name)):
@@ -138,20 +138,20 @@ class Screen:
 
     @property
     def window_ends(self) -> float | None:
-        """Time at which the 24-hour window closes; None when it never opened."""
+        """Time at which the 24-hour window closes; None if it never opened."""
         return None if self.last_seen is None else self.last_seen + DAY
 
 
 @dataclass(eq=False)
 class Person(Screen):
-    """One person in one thread with one Page: sees what ``Screen`` tells, acts by the methods here."""
+    """Person in one thread with one Page. The base class is the screen; the methods are acts."""
 
     def says(self, text: str, *, reply_to: str = "", **extra: Any) -> Act:
         """Write a text; ``extra`` are further keys of the message, such as ``referral`` or ``nlp``."""
         return self._message({"text": text, **extra}, "text", text, reply_to=reply_to)
 
     def taps_quick_reply(self, title: str) -> Act:
-        """Tap a quick reply, named by title or payload; ``NotOnScreen`` when there is none."""
+        """Tap a quick reply, named by title or payload; raise ``NotOnScreen`` if there is none."""
         for reply in self.quick_replies:
             kind = reply.get("content_type", "text")
             if kind == "text" and title in {reply.get("title"), str(reply.get("payload"))}:
@@ -177,7 +177,7 @@ class Person(Screen):
     def taps_button(self, title: str) -> Act | None:
         """Tap a button of a template, the newest first, named by title, payload or address.
 
-        Gives None for a button that tells the bot nothing: an address or a number is added to ``opened``.
+        Return None for a button that causes no event: its address or number is added to ``opened``.
         """
         for bubble in reversed(self.received):
             for button in bubble.all_buttons():
@@ -224,7 +224,7 @@ class Person(Screen):
         raise NotOnScreen(f"{self.name} sees no question {question!r}; there are {shown}")
 
     def taps(self, title: str) -> Act | None:
-        """Tap whatever bears this title: quick reply, button, menu item or question."""
+        """Tap the first item with this title: quick reply, button, menu item or question."""
         ways: tuple[Callable[[str], Act | None], ...] = (
             self.taps_quick_reply,
             self.taps_button,
@@ -240,7 +240,7 @@ class Person(Screen):
         raise NotOnScreen("; ".join(problems))
 
     def presses(self, button: Mapping[str, Any]) -> Act | None:
-        """Press this very button; None for one that tells the bot nothing, as ``taps_button`` has it."""
+        """Press exactly this button; return None if it causes no event, as ``taps_button`` does."""
         kind = button.get("type")
         if kind in {"postback", "game_play"}:
             return self.postback(str(button.get("title", "")), str(button.get("payload", "")))
@@ -257,14 +257,14 @@ class Person(Screen):
         return None
 
     def gets_started(self, *, referral: Mapping[str, Any] | None = None) -> Act:
-        """Tap Get Started; ``NotOnScreen`` when the Page has none."""
+        """Tap Get Started; raise ``NotOnScreen`` if the Page has none."""
         setting = self.page.platform().get("get_started")
         if not setting:
-            raise NotOnScreen(f"{self.name} sees no Get Started: the Page has set none")
+            raise NotOnScreen(f"{self.name} sees no Get Started: the Page has no get_started property")
         return self.postback("Get Started", str(setting["payload"]), referral=referral)
 
     def postback(self, title: str, payload: str, *, referral: Mapping[str, Any] | None = None) -> Act:
-        """Tap something that sends a postback, whether or not it is on the screen."""
+        """Send a postback, even if no such button is on the screen."""
         mid = self.world.mid_for(self.page)
         body: dict[str, Any] = {"title": title, "payload": payload, "mid": mid}
         if referral:
@@ -292,7 +292,7 @@ class Person(Screen):
         return self._attachments([{"type": "image", "payload": {"url": url}} for url in urls], "images", "")
 
     def sends_sticker(self, sticker_id: int = LIKE_STICKER, url: str = "") -> Act:
-        """Send a sticker, by default the thumb; the faults decide which era's shape it has."""
+        """Send a sticker, by default the thumb. Faults such as ``stickers_2016`` change its form in the callback."""
         payload = {
             "url": url or f"https://cdn.example.com/stickers/{sticker_id}.png",
             "sticker_id": sticker_id,
@@ -300,7 +300,7 @@ class Person(Screen):
         return self._attachments([{"type": "sticker", "payload": payload}], "sticker", "")
 
     def sends_location(self, lat: float, long: float, title: str = "") -> Act:
-        """Send a location as Messenger did; no page of 2026 lists it any more."""
+        """Send a location as Messenger once did; Meta's pages of 2026 no longer list it."""
         place = {
             "title": title or f"{self.first_name}'s Location",
             "url": f"https://www.bing.com/maps?q={lat},{long}",
@@ -310,7 +310,7 @@ class Person(Screen):
         return self._attachments([place], "location", "")
 
     def sends_link(self, url: str, title: str = "") -> Act:
-        """Share a link: the text holds it, a fallback attachment tells of it."""
+        """Share a link: as text, and as an attachment of the type ``fallback``."""
         payload = {"url": url, "title": title or url}
         return self._attachments([{"type": "fallback", "payload": payload}], "text", url)
 
@@ -332,7 +332,7 @@ class Person(Screen):
         return self._emit("messages", {"message": message}, mid)
 
     def reacts(self, emoji: str = "\u2764\ufe0f", mid: str = "") -> Act:
-        """React to a message, by default to the Page's newest."""
+        """React to a message, by default to the newest message of the Page."""
         bubble = self._bubble(mid)
         bubble.reactions["person"] = emoji
         self._opens_window()
@@ -349,7 +349,7 @@ class Person(Screen):
         )
 
     def edits(self, text: str, mid: str = "") -> Act:
-        """Edit an own message, by default the newest; at most five times."""
+        """Edit a message of the person, by default the newest; at most five times."""
         own = [bubble for bubble in self.thread if not bubble.by_page and (not mid or bubble.mid == mid)]
         if not own:
             raise NotOnScreen(f"{self.name} has written no such message")
@@ -365,7 +365,7 @@ class Person(Screen):
         )
 
     def reads(self) -> Act:
-        """See all that the Page has sent."""
+        """Read all messages of the Page."""
         for bubble in self.received:
             bubble.delivered = bubble.read = True
         if self.page.is_instagram:
@@ -375,7 +375,7 @@ class Person(Screen):
         return self._emit("message_reads", {"read": {"watermark": watermark}}, "", authored=False)
 
     def gets_delivery(self, *mids: str) -> Act:
-        """Let the telephone confirm what arrived."""
+        """Confirm the delivery of messages, as the telephone does."""
         for bubble in self.received:
             bubble.delivered = True
         watermark = int(self.world.clock() * 1000)
@@ -383,7 +383,7 @@ class Person(Screen):
         return self._emit("message_deliveries", body, "", authored=False)
 
     def opens_link(self, ref: str, *, source: str = "SHORTLINK", **extra: Any) -> Act:
-        """Come by an m.me link or an ad: a referral in a thread that exists, else Get Started with one."""
+        """Open the thread by an m.me link or an ad: a referral in an existing thread, otherwise Get Started."""
         referral = {"ref": ref, "source": source, "type": "OPEN_THREAD", **extra}
         if not self.thread and self.page.platform().get("get_started"):
             return self.gets_started(referral=referral)
@@ -424,20 +424,20 @@ class Person(Screen):
         return self._emit("messaging_account_linking", {"account_linking": {"status": "unlinked"}}, "")
 
     def answers_feedback(self, questions: Mapping[str, Any]) -> Act:
-        """Answer the feedback template; question id to what the callback holds for it."""
+        """Answer the feedback template; ``questions`` maps a question id to its answer in the callback."""
         screens = [{"screen_id": 0, "questions": dict(questions)}]
         return self._emit("messaging_feedback", {"messaging_feedback": {"feedback_screens": screens}}, "")
 
     def gives_information(self, responses: Mapping[str, str]) -> Act:
-        """Fill the form of a customer information template in; keys as ``postal_code`` to what is written there."""
+        """Fill in the form of a customer information template; ``responses`` has keys such as ``postal_code``."""
         self._sees_template("customer_information")
-        given = [{"key": key, "value": value} for key, value in responses.items()]
-        screens = [{"screen_id": "Add address", "responses": given}]
+        entries = [{"key": key, "value": value} for key, value in responses.items()]
+        screens = [{"screen_id": "Add address", "responses": entries}]
         body = {"messaging_customer_information": {"screens": screens}}
         return self._emit("messaging_customer_information", body, "")
 
     def submits_form(self) -> Act:
-        """Send the newest instant form off; of its event Meta's page tells no key but the form's id."""
+        """Submit the newest instant form. Meta documents one key of its event: the id of the form."""
         form = self._sees_template("instant_form")
         body = {"form_id": str(form["form_id"])}
         field = "messaging_in_thread_lead_form_submit"
@@ -446,11 +446,11 @@ class Person(Screen):
     def reveals_coupon(self) -> Act:
         """Tap "Reveal code" on the newest coupon."""
         coupon = self._sees_template("coupon")
-        told = {key: coupon[key] for key in ("payload", "coupon_code") if coupon.get(key)}
-        return self._message({"template": {"type": "coupon", **told}}, "postback", "Reveal code")
+        values = {key: coupon[key] for key in ("payload", "coupon_code") if coupon.get(key)}
+        return self._message({"template": {"type": "coupon", **values}}, "postback", "Reveal code")
 
     def _sees_template(self, kind: str) -> Mapping[str, Any]:
-        """Give the payload of the newest template of a kind."""
+        """Return the payload of the newest template of a kind."""
         for bubble in reversed(self.received):
             if bubble.template == kind:
                 payload: Mapping[str, Any] = bubble.message["attachment"]["payload"]
@@ -458,7 +458,7 @@ class Person(Screen):
         raise NotOnScreen(f"{self.name} sees no template {kind}")
 
     def deletes(self, mid: str = "") -> Act:
-        """Unsend an own message (Instagram)."""
+        """Unsend a message of the person (Instagram)."""
         own = [bubble for bubble in self.thread if not bubble.by_page and (not mid or bubble.mid == mid)]
         if not own:
             raise NotOnScreen(f"{self.name} has written no such message")
@@ -466,7 +466,7 @@ class Person(Screen):
         return self._emit("messages", {"message": {"mid": own[-1].mid, "is_deleted": True}}, own[-1].mid)
 
     def does(self, subscription: str, body: Mapping[str, Any]) -> Act:
-        """Cause any other event: ``body`` holds its key, such as ``{"order": {...}}``."""
+        """Cause any other event; ``body`` contains its key, such as ``{"order": {...}}``."""
         return self._emit(subscription, dict(body), "")
 
     def _bubble(self, mid: str) -> Bubble:

@@ -1,8 +1,8 @@
-"""Graph's refusals: the envelope, and one constructor for each that the emulator makes.
+"""Refusals of Graph: the envelope, and one constructor for each refusal of the emulator.
 
 Codes, subcodes and wording: Messenger Platform, "Error codes" (June 2026); Graph API, "Error handling"; the
-validator's own messages as quoted in public reports. HTTP statuses are not documented: 400, and 500 where the
-error is transient.
+validator's own messages as quoted in public reports. Meta does not document the HTTP statuses: 400 here, and 500 for
+a transient error.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ METHOD_EXCEPTION = "GraphMethodException"
 
 
 class Refusal(Exception):
-    """A call that Graph refuses, with all that its error envelope says."""
+    """Refusal of a call, with all values of its error envelope."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Refusal(Exception):
         super().__init__(self.message)
 
     def envelope(self, trace: str) -> dict[str, Any]:
-        """Give the body of the answer."""
+        """Return the body of the answer."""
         error: dict[str, Any] = {"message": self.message, "type": self.type, "code": self.code}
         if self.subcode is not None:
             error["error_subcode"] = self.subcode

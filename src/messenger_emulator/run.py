@@ -1,4 +1,4 @@
-"""``python -m messenger_emulator``: the emulator as a server, for bots in any language."""
+"""Command ``python -m messenger_emulator``: the emulator as a server, for bots in any language."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from messenger_emulator.person import NotOnScreen, Person
 from messenger_emulator.server import Callback, Courier, GraphServer, serve
 from messenger_emulator.state import VirtualClock
 
-HELP = """What you type is what the person says. Further:
+HELP = """The person sends each line that you type. Commands:
   /start            Get Started          /tap TITLE     tap a quick reply, button or menu item
   /sticker          the thumb            /image URL     a picture
   /location LAT LON                      /travel HOURS  move the clock
@@ -25,7 +25,7 @@ HELP = """What you type is what the person says. Further:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add what the server needs to know, for this command line and for another that has the server as a command."""
+    """Add the options of the server to a parser, here or in a command that includes the server."""
     parser.add_argument(
         "--port", type=int, default=8001, help="port for the calls to Graph; 0 takes a free one"
     )
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--callback", default="", help="address of the bot's webhook")
     parser.add_argument("--verify-token", default="", help="verify the webhook with this token first")
     parser.add_argument("--app-secret", default="", help="the secret that signs callbacks")
-    parser.add_argument("--app-id", default="883041772661055", help="the app's id, as echoes tell it")
+    parser.add_argument("--app-id", default="883041772661055", help="the app's id, as in echoes")
     parser.add_argument("--page", default="104233987650012", help="the Page's id")
     parser.add_argument("--token", default="made-up-page-token", help="the Page's token")
     parser.add_argument("--person", default="Ana Torres", help="name of the first person")
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def build(options: argparse.Namespace) -> tuple[Emulator, Person]:
-    """Make the emulator that the options describe."""
+    """Build the emulator and the first person from the options."""
     emulator = Emulator(VirtualClock(running=True))
     page = emulator.add_page(options.page, options.token, options.app_id, options.app_secret)
     return emulator, emulator.add_person(page, options.person, options.locale, options.timezone)
@@ -55,14 +55,14 @@ def run(
     say: Callable[[str], object] = print,
     started: Callable[[GraphServer], object] | None = None,
 ) -> int:
-    """Serve until the input ends, or for ever where there is no terminal; give the exit code."""
+    """Serve until the input ends, or for ever without a terminal; return the exit code."""
     emulator, person = build(options)
     server = serve(emulator, options.port, options.host)
     server.control = Control(emulator)
     courier = Courier(emulator, Callback(options.callback)) if options.callback else None
     say(f"Graph is at {server.url}; Page {options.page}; {person.name} is {person.id}")
     say(
-        f"Orders go to {server.url}/_emulator/ (state, act, person, set, clock, fault, raw, calls, deliveries)"
+        f"Control is at {server.url}/_emulator/ (state, act, person, set, clock, fault, raw, calls, deliveries)"
     )
     try:
         if courier is not None and options.verify_token:
@@ -98,7 +98,7 @@ def _converse(emulator: Emulator, person: Person, stream: TextIO, say: Callable[
             break
         if words:
             try:
-                obey(emulator, person, words, say)
+                perform(emulator, person, words, say)
             except (NotOnScreen, KeyError, ValueError) as error:
                 say(str(error))
         for bubble in person.received[shown:]:
@@ -106,28 +106,28 @@ def _converse(emulator: Emulator, person: Person, stream: TextIO, say: Callable[
         shown = len(person.received)
 
 
-def obey(emulator: Emulator, person: Person, line: str, say: Callable[[str], object]) -> None:
-    """Do what a typed line asks for."""
-    order, _, rest = line.partition(" ")
-    if order == "/start":
+def perform(emulator: Emulator, person: Person, line: str, say: Callable[[str], object]) -> None:
+    """Perform the command in a typed line; any other line is a message of the person."""
+    command, _, rest = line.partition(" ")
+    if command == "/start":
         person.gets_started()
-    elif order == "/tap":
+    elif command == "/tap":
         person.taps(rest)
-    elif order == "/sticker":
+    elif command == "/sticker":
         person.sends_sticker()
-    elif order == "/image":
+    elif command == "/image":
         person.sends_attachment("image", rest)
-    elif order == "/location":
+    elif command == "/location":
         lat, long = rest.split()
         person.sends_location(float(lat), float(long))
-    elif order == "/travel":
+    elif command == "/travel":
         if isinstance(emulator.clock, VirtualClock):
             emulator.clock.advance(hours=float(rest))
-    elif order == "/fault":
+    elif command == "/fault":
         emulator.faults.on(rest)
-    elif order == "/clear":
+    elif command == "/clear":
         emulator.faults.clear()
-    elif order == "/faults":
+    elif command == "/faults":
         say("\n".join(f"  {name:20} {meaning}" for name, meaning in FAULTS.items()))
     else:
         person.says(line)

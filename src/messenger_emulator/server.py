@@ -1,4 +1,4 @@
-"""The emulator behind a real socket, for bots in any language."""
+"""HTTP server of the emulator, for bots in any language."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from messenger_emulator.webhook import TIME_LIMIT, Verification
 logger = logging.getLogger(__name__)
 
 MAX_BODY = 32 * 1024 * 1024
-"""Bytes of a request; attachments may have 25 MB."""
+"""Maximum bytes of a request; attachments may have 25 MB."""
 
 Control = Callable[[str, str, bytes], tuple[int, bytes]]
 
 
 class GraphServer(ThreadingHTTPServer):
-    """Answers HTTP for an emulator; ``url`` is what a client takes for https://graph.facebook.com."""
+    """HTTP server of an emulator. A client uses ``url`` in place of https://graph.facebook.com."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -32,7 +32,7 @@ class GraphServer(ThreadingHTTPServer):
     def __init__(self, emulator: Emulator, port: int = 0, host: str = "127.0.0.1") -> None:
         self.emulator = emulator
         self.control: Control | None = None
-        """Answers what lies under ``/_emulator/``: acts of persons, clock, switches."""
+        """Function that answers the paths under ``/_emulator/``: acts of persons, clock, switches."""
         super().__init__((host, port), _Handler)
 
     @property
@@ -51,7 +51,7 @@ class GraphServer(ThreadingHTTPServer):
         self.server_close()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        logger.debug("a client of the emulator broke off")
+        logger.debug("A client of the emulator closed its connection early")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -70,7 +70,7 @@ class _Handler(BaseHTTPRequestHandler):
         if control is not None and target.path.startswith("/_emulator/"):
             kind = self.headers.get("Content-Type", "").partition(";")[0]
             if body and kind != "application/json":
-                # A page in a browser can post other kinds across origins without asking.
+                # A page in a browser can post other content types across origins without a preflight request.
                 self._write(415, {}, b"")
                 return
             status, text = control(self.command, target.path.removeprefix("/_emulator/"), body)
@@ -117,7 +117,7 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             self.connection.shutdown(socket.SHUT_RDWR)
         except OSError:
-            logger.debug("the client was gone already")
+            logger.debug("The client had closed the connection already")
 
     def _write(self, status: int, headers: dict[str, str], body: bytes) -> None:
         self.send_response_only(status)
@@ -134,32 +134,32 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_DELETE = do_PUT = do_HEAD = _answer  # noqa: N815
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Say nothing: the request line may hold a token."""
+        """Log nothing, because the request line may contain a token."""
 
 
 def serve(emulator: Emulator, port: int = 0, host: str = "127.0.0.1") -> GraphServer:
-    """Start to answer in the background; port 0 takes a free one. ``stop()`` on what is returned ends it."""
+    """Start a server in the background and return it; port 0 takes a free port. Its ``stop()`` ends it."""
     server = GraphServer(emulator, port, host)
     server.start()
     return server
 
 
 class Callback:
-    """The bot's endpoint over HTTP: what ``Emulator.deliver`` and ``Emulator.verify`` call."""
+    """Client of the bot's webhook, for ``Emulator.deliver`` and ``Emulator.verify``."""
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
-            raise ValueError(f"no address of a webhook: {url!r}")
+            raise ValueError(f"{url!r} is no address of a webhook: it needs http or https and a host")
         self._parts = parts
 
     def post(self, body: bytes, headers: dict[str, str]) -> int:
-        return self._ask("POST", "", body, headers)[0]
+        return self._request("POST", "", body, headers)[0]
 
     def get(self, query: dict[str, str]) -> tuple[int, bytes]:
-        return self._ask("GET", urlencode(query), b"", {})
+        return self._request("GET", urlencode(query), b"", {})
 
-    def _ask(self, method: str, query: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
+    def _request(self, method: str, query: str, body: bytes, headers: dict[str, str]) -> tuple[int, bytes]:
         parts = self._parts
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = kind(parts.hostname or "", parts.port, timeout=TIME_LIMIT)
@@ -173,7 +173,7 @@ class Callback:
 
 
 class Courier:
-    """A thread that posts what is due to the bot until it is stopped."""
+    """Thread that posts due callbacks to the bot until it is stopped."""
 
     def __init__(self, emulator: Emulator, callback: Callback, *, every: float = 0.1) -> None:
         self._emulator = emulator
@@ -195,7 +195,9 @@ class Courier:
             try:
                 self._emulator.deliver(self._callback.post)
             except RuntimeError:
-                logger.exception("the bot and its echoes keep each other busy")
+                logger.exception(
+                    "The bot answers its own echoes without end; the remaining callbacks are posted later"
+                )
 
     def verify(self, verify_token: str) -> Verification:
         return self._emulator.verify(self._callback.get, verify_token)

@@ -1,4 +1,4 @@
-"""What the emulator remembers: Pages, what is on a person's screen, the clock, ids."""
+"""State of the emulator: Pages, bubbles on the screens, the clock, ids."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PAGE_INBOX = "263902037430900"
 """App id of the Page inbox (Messenger Platform, "Conversation routing", Sept 2025)."""
 INSTAGRAM_INBOX = "1217981644879628"
 LINKING_TIME = 300.0
-"""Seconds that an account linking token lives (Messenger Platform, "Account linking", 2026)."""
+"""Seconds for which an account linking token is valid (Messenger Platform, "Account linking", 2026)."""
 LIKE_STICKER = 369239263222822
 """The small thumb (Messenger Platform, "Sticker API", June 2026)."""
 
@@ -79,7 +79,7 @@ FIELDS = frozenset(
         "leadgen",
     ]
 )
-"""Values of ``subscribed_fields`` that a Page knows (Graph API, "Page subscribed_apps", v26.0)."""
+"""Values of ``subscribed_fields`` that a Page accepts (Graph API, "Page subscribed_apps", v26.0)."""
 
 INSTAGRAM_FIELDS = frozenset(
     [
@@ -131,7 +131,7 @@ USUAL_INSTAGRAM_FIELDS = (
 
 
 class VirtualClock:
-    """A clock that can be moved: seconds since 1970, standing still or running with the machine's."""
+    """Movable clock in seconds since 1970; it stands still or runs with the clock of the machine."""
 
     def __init__(self, start: float | datetime.datetime | None = None, *, running: bool = False) -> None:
         if isinstance(start, datetime.datetime):
@@ -143,12 +143,12 @@ class VirtualClock:
         return self._offset + (time.time() if self._running else 0.0)
 
     def advance(self, **span: float) -> None:
-        """Move on by a span as ``datetime.timedelta`` names it: ``advance(hours=25)``."""
+        """Move the clock forward by a span as in ``datetime.timedelta``: ``advance(hours=25)``."""
         self._offset += datetime.timedelta(**span).total_seconds()
 
 
 class Ids:
-    """Ids as Meta gives them; the same for the same seed, else never twice."""
+    """Generator of ids in Meta's form. The same seed repeats the same ids; without one, ids are unique."""
 
     def __init__(self, seed: str | None = None) -> None:
         self._seed = secrets.token_hex(8) if seed is None else seed
@@ -161,19 +161,19 @@ class Ids:
         return hashlib.sha256(f"{self._seed}:{kind}:{number}".encode()).hexdigest()
 
     def number(self, kind: str, digits: int = 16) -> str:
-        """Give an id of decimal digits, never with a leading zero."""
+        """Return an id of decimal digits without a leading zero."""
         span = 9 * 10 ** (digits - 1)
         return str(10 ** (digits - 1) + int(self._digest(kind), 16) % span)
 
     def mid(self, now: float, *, old: bool = False, instagram: bool = False) -> str:
-        """Give an id of a message."""
+        """Return an id of a message."""
         digest = self._digest("mid")
         if old:
             return f"mid.{int(now * 1000)}:{digest[:12]}"
         return f"aWdfZAG1faXRlbToxOk{digest}" if instagram else f"m_{digest}"
 
     def trace(self) -> str:
-        """Give a value of ``fbtrace_id``."""
+        """Return a value of ``fbtrace_id``."""
         return f"A{self._digest('trace')[:22]}"
 
 
@@ -189,7 +189,7 @@ class Bubble:
     ``utility`` or ``postback`` (the title of what was tapped)."""
     text: str = ""
     message: dict[str, Any] = field(default_factory=dict)
-    """The message as it was sent, whole."""
+    """Message as it was sent, with all keys."""
     quick_replies: list[dict[str, Any]] = field(default_factory=list)
     buttons: list[dict[str, Any]] = field(default_factory=list)
     elements: list[dict[str, Any]] = field(default_factory=list)
@@ -202,16 +202,16 @@ class Bubble:
     read: bool = False
     edits: int = 0
     reactions: dict[str, str] = field(default_factory=dict)
-    """Who (``page`` or ``person``) to emoji."""
+    """Emoji by its author: ``page`` or ``person``."""
 
     def all_buttons(self) -> list[dict[str, Any]]:
-        """Give the buttons of the message and of its elements."""
+        """Return the buttons of the message and of its elements."""
         inner = [button for element in self.elements for button in element.get("buttons") or ()]
         return [*self.buttons, *inner]
 
     @property
     def template(self) -> str:
-        """The ``template_type``, empty for what is no template."""
+        """The ``template_type``; empty if the bubble is no template."""
         if self.kind != "template":
             return ""
         return str(self.message["attachment"]["payload"]["template_type"])
@@ -219,7 +219,7 @@ class Bubble:
 
 @dataclass
 class Comment:
-    """A comment on, or a post to, a Page; it can be answered once in private."""
+    """Comment on a post of a Page, or post to the Page; it can be answered once in private."""
 
     id: str
     psid: str
@@ -230,19 +230,19 @@ class Comment:
 
 @dataclass(eq=False)
 class App:
-    """The app that Pages are connected to, as the App Dashboard knows it."""
+    """App that Pages are connected to, with its values in the App Dashboard."""
 
     id: str
     name: str = "The bot"
     callback_url: str = ""
-    """Where the dashboard was told to post."""
+    """Address of the webhook in the dashboard."""
     reviewed: dict[str, str] = field(default_factory=lambda: {"pages_messaging": "live"})
-    """Permission that went through App Review to its status; empty while the app is in development."""
+    """Status by permission after App Review; empty while the app is in development."""
 
 
 @dataclass(eq=False)
 class Page:
-    """A Page, or an Instagram account linked to one, with the one app that is connected to it."""
+    """Page, or Instagram account linked to one, with the app that is connected to it."""
 
     id: str
     token: str = field(repr=False)
@@ -251,34 +251,34 @@ class Page:
     name: str = "Page"
     channel: str = "messenger"
     account_id: str = ""
-    """Id in callbacks: the Instagram account's, or the Page's own."""
+    """Id in callbacks: that of the Instagram account, or of the Page."""
     subscribed_fields: set[str] = field(default_factory=set)
     app_fields: set[str] | None = None
-    """Fields that the app subscribed to in the dashboard; None: all."""
+    """Fields that the app subscribed to in the dashboard; None means all."""
     require_proof: bool = False
     permissions: set[str] = field(default_factory=set)
     token_error: int | None = None
-    """Subcode with which the token is refused; None while it works."""
+    """Subcode with which Graph refuses the token; None while the token works."""
     restricted: bool = False
     limits: Limits = field(default_factory=Limits, repr=False)
-    """The emulator's limits, shared by its Pages."""
+    """Limits of the emulator, shared by its Pages."""
     templates: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Id to utility template."""
+    """Utility templates by id."""
     other_apps: set[str] = field(default_factory=set)
     default_app: str = ""
     profile: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Platform to Messenger Profile."""
+    """Messenger Profile by platform."""
     user_menus: dict[str, list[Any]] = field(default_factory=dict)
     personas: dict[str, dict[str, Any]] = field(default_factory=dict)
     labels: dict[str, dict[str, Any]] = field(default_factory=dict)
     attachments: dict[str, dict[str, Any]] = field(default_factory=dict)
     comments: dict[str, Comment] = field(default_factory=dict)
     user_refs: dict[str, str] = field(default_factory=dict)
-    """Reference of the checkbox plugin to PSID."""
+    """PSID by reference of the checkbox plugin."""
     linking_tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Token of account linking to PSID and time of issue."""
+    """PSID and time of issue by token of account linking."""
     one_time_tokens: dict[str, tuple[str, float]] = field(default_factory=dict)
-    """Token to PSID and time of issue."""
+    """PSID and time of issue by token."""
     failing_since: float | None = None
     alerts: list[str] = field(default_factory=list)
 
@@ -287,22 +287,22 @@ class Page:
         return self.channel == "instagram"
 
     def has_template(self, name: str) -> bool:
-        """Say whether there is an approved utility template of that name."""
+        """Return whether there is an approved utility template of that name."""
         return any(
             entry["name"] == name and entry["status"] == "APPROVED" for entry in self.templates.values()
         )
 
     def linking_psid(self, token: str, now: float) -> str:
-        """Give whose account a token of account linking links; empty when it is unknown or too old."""
+        """Return the PSID of a token of account linking; empty if the token is unknown or too old."""
         psid, issued = self.linking_tokens.get(token, ("", 0.0))
         return psid if now - issued <= LINKING_TIME else ""
 
     def platform(self, name: Any = None) -> dict[str, Any]:
-        """Give the Messenger Profile for a platform, by default that of the Page's channel."""
+        """Return the Messenger Profile of a platform, by default of the Page's channel."""
         return self.profile.setdefault(str(name or self.channel).lower(), {})
 
     def receives(self, subscription: str) -> bool:
-        """Say whether a field is subscribed for the Page and for the app."""
+        """Return whether a field is subscribed for the Page and for the app."""
         return subscription in self.subscribed_fields and (
             self.app_fields is None or subscription in self.app_fields
         )
@@ -319,4 +319,4 @@ PERMISSIONS: Iterable[str] = (
     "business_asset_user_profile_access",
     "human_agent",
 )
-"""What a token has unless it is said otherwise."""
+"""Permissions of a token by default."""

@@ -1,4 +1,4 @@
-"""Templates and buttons: what each takes.
+"""Checks of templates and buttons.
 
 Keys and limits: Messenger Platform, "Buttons" (April 2026), "Templates" (2026), "Image grid" (June 2026), "Customer
 feedback template", "Structured information template", "Utility messages"; for Instagram, "Generic template" (April
@@ -61,7 +61,7 @@ def check_buttons(
     most: int | None = None,
     title: int | None = None,
 ) -> None:
-    """Check a list of buttons; a menu allows more of them, and longer titles."""
+    """Check a list of buttons. A menu allows more buttons and longer titles."""
     for number, button in enumerate(
         as_list(buttons, path, least=least, most=page.limits["buttons.count"] if most is None else most)
     ):
@@ -122,7 +122,7 @@ def _is_whitelisted(url: str, page: Page) -> bool:
 
 
 PLACEHOLDER = "name_placeholder"
-"""What Graph's validator calls the payload of a template."""
+"""Name of the payload of a template in the messages of Graph's validator."""
 
 
 def check_template(payload: Any, page: Page) -> None:
@@ -419,7 +419,7 @@ _INSTAGRAM_TEMPLATES = frozenset({"generic", "button", "product"})
 
 
 def check_utility(template: Any, page: Page) -> None:
-    """Check the ``template`` of a utility message: it must be one that was approved for the Page."""
+    """Check the ``template`` of a utility message, which has to be approved for the Page."""
     path = "message[template]"
     as_object(template, path)
     name = required_text(template, "name", path)

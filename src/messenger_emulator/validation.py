@@ -1,4 +1,4 @@
-"""Graph's validator: the small checks, each refusing with the message that names the parameter."""
+"""Basic checks of Graph's validator. Each raises a refusal that names the parameter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def as_object(value: Any, path: str) -> dict[str, Any]:
 
 
 def as_list(value: Any, path: str, *, least: int = 0, most: int | None = None) -> list[Any]:
-    """Give the list; refuses one that has too few (194) or too many (105) elements."""
+    """Return the list; raise a refusal if it has too few (194) or too many (105) elements."""
     if not isinstance(value, list):
         raise not_a("an array", path)
     if len(value) < least:
@@ -37,7 +37,7 @@ def as_list(value: Any, path: str, *, least: int = 0, most: int | None = None) -
 
 
 def as_text(value: Any, path: str, *, most: int | None = None, least: int = 0) -> str:
-    """Give the text; refuses one that is too long or too short, counted in code points."""
+    """Return the text; raise a refusal if it is too long or too short, in code points."""
     if not isinstance(value, str):
         raise not_a("a string", path)
     if most is not None and len(value) > most:
@@ -48,7 +48,7 @@ def as_text(value: Any, path: str, *, most: int | None = None, least: int = 0) -
 
 
 def required(holder: Mapping[str, Any], key: str, path: str) -> Any:
-    """Give the value of a key that must be there and not be empty text."""
+    """Return the value of a required key; raise a refusal if it is missing or empty text."""
     value = holder.get(key)
     if value is None or value == "":
         raise missing(inner(path, key))
@@ -110,5 +110,5 @@ def as_number(value: Any, path: str, *, least: int | None = None, most: int | No
 
 
 def inner(path: str, key: object) -> str:
-    """Give the name of a parameter inside another: ``message[text]``."""
+    """Return the name of a parameter inside another: ``message[text]``."""
     return f"{path}[{key}]" if path else str(key)

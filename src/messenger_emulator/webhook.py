@@ -1,8 +1,8 @@
 """Meta's webhook sender: bodies, signatures, retries, and the end of a subscription.
 
-Messenger Platform, "Webhooks" (May 2026): 200 within five seconds, else "a few more" immediate tries; an alert
-after 15 minutes of failing, after an hour the app is unsubscribed from the Page. The gaps between later tries are
-not published; those here are ours.
+Messenger Platform, "Webhooks" (May 2026): the bot has to answer 200 within five seconds, otherwise Meta makes "a few
+more" immediate tries. After 15 minutes of failures Meta sends an alert; after an hour it unsubscribes the app from the
+Page. Meta does not publish the gaps between later tries.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from messenger_emulator.state import Page
 from messenger_emulator.world import Pending, World
 
 TIME_LIMIT = 5.0
-"""Seconds that the receiver has."""
+"""Seconds in which the bot has to answer."""
 IMMEDIATE = 3
-"""Tries made at once."""
+"""Number of immediate tries."""
 GAPS = (10.0, 30.0, 60.0, 120.0, 300.0)
-"""Seconds before each later try; the last one repeats."""
+"""Seconds before each later try; the last gap repeats."""
 ALERT_AFTER = 15 * 60.0
 UNSUBSCRIBE_AFTER = 3600.0
 OK = 200
 KEPT_DELIVERIES = 50_000
-"""Deliveries that the log keeps at least."""
+"""Minimum number of deliveries in the log."""
 
 Post = Callable[[bytes, dict[str, str]], int]
-"""Posts a body with headers to the bot and gives the status; any exception counts as a failure."""
+"""Function that posts a body with headers to the bot and returns the status. An exception is a failure."""
 Get = Callable[[dict[str, str]], tuple[int, bytes]]
-"""Asks the bot with a query and gives status and body."""
+"""Function that sends a GET with a query to the bot and returns status and body."""
 
 
 @dataclass
 class Delivery:
-    """One POST to the bot and how it went."""
+    """One POST to the bot, with its result."""
 
     time: float
     page_id: str
@@ -47,7 +47,7 @@ class Delivery:
     headers: dict[str, str]
     attempt: int
     status: int | None = None
-    """None when there was no answer."""
+    """HTTP status; None if there was no answer."""
     error: str = ""
     accepted: bool = False
     items: list[dict[str, Any]] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Verification:
-    """How an endpoint answered to the challenge."""
+    """Result of the challenge to an endpoint."""
 
     accepted: bool
     reason: str = ""
@@ -67,12 +67,12 @@ def sign(secret: str, body: bytes) -> str:
 
 
 def sign_sha1(secret: str, body: bytes) -> str:
-    """Give the value of the older header ``X-Hub-Signature``."""
+    """Return the value of the older header ``X-Hub-Signature``."""
     return f"sha1={hmac.new(secret.encode(), body, hashlib.sha1).hexdigest()}"
 
 
 class Webhook(World):
-    """The half of the emulator that posts to the bot."""
+    """Sender of callbacks: the part of the emulator that posts to the bot."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -81,13 +81,13 @@ class Webhook(World):
         self._together = False
 
     def verify(self, get: Get, verify_token: str) -> Verification:
-        """Ask the endpoint to repeat a challenge, as Meta does before it takes a callback address."""
+        """Send a challenge to the endpoint, as Meta does before it accepts a callback address."""
         challenge = str(secrets.randbelow(9 * 10**9) + 10**9)
         query = {"hub.mode": "subscribe", "hub.challenge": challenge, "hub.verify_token": verify_token}
         before = self.clock()
         try:
             status, body = get(query)
-        except Exception as error:  # noqa: BLE001 - whatever the endpoint does, it did not answer
+        except Exception as error:  # noqa: BLE001 - any exception of the endpoint means no answer
             return Verification(False, f"no answer: {error}")
         if self.clock() - before > TIME_LIMIT:
             return Verification(False, f"no answer within {TIME_LIMIT:.0f} seconds")
@@ -98,25 +98,25 @@ class Webhook(World):
         return Verification(True)
 
     def next_due(self) -> float | None:
-        """Give the time at which something waits to be posted, None when nothing does."""
+        """Return the earliest time at which an item is due; None if no item waits."""
         with self.lock:
             return min((pending.due for pending in self.waiting), default=None)
 
     def deliver(self, post: Post, *, most: int = 10_000) -> list[Delivery]:
-        """Post everything that is due until nothing is, also what the bot causes meanwhile.
+        """Post all due items, including those that the bot causes meanwhile, until none is due.
 
-        Raises ``RuntimeError`` after ``most`` posts: the bot and its echoes keep each other busy.
+        Raise ``RuntimeError`` after ``most`` posts, because a bot that answers its echoes would never end.
         """
-        done: list[Delivery] = []
+        deliveries: list[Delivery] = []
         while batch := self._take():
             for group in batch:
-                if len(done) >= most:
+                if len(deliveries) >= most:
                     raise RuntimeError(f"the bot was still busy after {most} posts")
-                done.append(self._post(post, group))
-        return done
+                deliveries.append(self._post(post, group))
+        return deliveries
 
     def _take(self) -> list[list[Pending]]:
-        """Take what is due off the queue, in groups that are posted as one body."""
+        """Remove the due items from the queue; return them in groups, each posted as one body."""
         with self.lock:
             now = self.clock()
             self._shape_queue(now)
@@ -138,7 +138,7 @@ class Webhook(World):
             return [[pending] for pending in due]
 
     def _shape_queue(self, now: float) -> None:
-        """Apply the faults that concern the waiting items, once to each."""
+        """Apply the faults ``delay`` and ``duplicate`` to each waiting item once."""
         for pending in list(self.waiting):
             if pending.attempt or pending.shaped:
                 continue
@@ -164,7 +164,7 @@ class Webhook(World):
         before = self.clock()
         try:
             delivery.status = post(body, dict(headers))
-        except Exception as error:  # noqa: BLE001 - a receiver that breaks off has not accepted
+        except Exception as error:  # noqa: BLE001 - a receiver that raises has not accepted the body
             delivery.error = f"{type(error).__name__}: {error}"
         if self.clock() - before > TIME_LIMIT:
             delivery.error = f"no answer within {TIME_LIMIT:.0f} seconds"
@@ -201,13 +201,13 @@ class Webhook(World):
     # Bodies
 
     def body_of(self, group: list[Pending]) -> bytes:
-        """Give the body for one or several items; a later try has a later ``entry.time``."""
+        """Return the body for one or several items. A later try has a later ``entry.time``."""
         if group[0].raw is not None:
             return group[0].raw
         together = self._together
         entries: list[dict[str, Any]] = []
         for pending in group:
-            items = self._aged(pending)
+            items = self._reshape_item(pending)
             last = entries[-1] if entries else None
             same = last is not None and last["id"] == pending.page.account_id and pending.container in last
             if last is not None and same and together:
@@ -225,15 +225,15 @@ class Webhook(World):
         kind = "instagram" if group[0].page.is_instagram else "page"
         return encode_like_meta({"object": kind, "entry": entries})
 
-    def _aged(self, pending: Pending) -> list[dict[str, Any]]:
-        """Give the item in the shape of the era that the switches call for."""
+    def _reshape_item(self, pending: Pending) -> list[dict[str, Any]]:
+        """Return the item in the form that the faults require, after an unknown item if a fault adds one."""
         item: dict[str, Any] = copy.deepcopy(pending.item)
         faults = self.faults
         if pending.container in {"changes", "calls"}:
             return [item]
         message = item.get("message")
         if isinstance(message, dict):
-            self._age_message(message)
+            self._reshape_message(message)
         if "timestamp" in item and faults.strike("seconds"):
             item["timestamp"] //= 1000
         if faults.strike("no_timestamp"):
@@ -245,13 +245,13 @@ class Webhook(World):
         if pending.container == "standby" and isinstance(item.get("postback"), dict):
             item["postback"].pop("payload", None)
         if faults.strike("unknown_event"):
-            stranger: dict[str, Any] = {
+            unknown: dict[str, Any] = {
                 key: item[key] for key in ("sender", "recipient", "timestamp") if key in item
             }
-            return [{**stranger, "hologram": {"shape": "cube", "mid": self.ids.number("h")}}, item]
+            return [{**unknown, "hologram": {"shape": "cube", "mid": self.ids.number("h")}}, item]
         return [item]
 
-    def _age_message(self, message: dict[str, Any]) -> None:
+    def _reshape_message(self, message: dict[str, Any]) -> None:
         faults = self.faults
         if faults.strike("seq"):
             message["seq"] = self.next_seq()
@@ -273,7 +273,7 @@ class Webhook(World):
             message["attachments"] = [picture, *stickers]
 
     def headers_of(self, page: Page, body: bytes) -> dict[str, str]:
-        """Give the headers of a POST, the signature over exactly these bytes among them."""
+        """Return the headers of a POST, with the signature over exactly these bytes."""
         headers = {
             "Content-Type": "application/json",
             "User-Agent": "facebookexternalua",
@@ -290,6 +290,6 @@ class Webhook(World):
 
 
 def items_in(body: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Give the items of all entries of a callback's body, for tests."""
+    """Return the items of all entries of a callback's body, for tests."""
     containers = ("messaging", "standby", "changes", "calls")
     return [item for entry in body["entry"] for key in containers for item in entry.get(key) or ()]

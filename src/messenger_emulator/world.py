@@ -1,4 +1,4 @@
-"""The state that the two sides of the emulator share: Pages, persons, switches, what waits to be posted."""
+"""State that Graph and the webhook sender of the emulator share: Pages, persons, switches, waiting items."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ class Pending:
     subscription: str
     attempt: int = 0
     raw: bytes | None = None
-    """A whole body, posted as it is."""
+    """Whole body that is posted unchanged."""
     shaped: bool = False
-    """Whether the switches that delay or double items have had their say."""
+    """True if the faults ``delay`` and ``duplicate`` were applied."""
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """What Graph gets when it fetches a file."""
+    """File that Graph fetches from a URL."""
 
     content_type: str
     size: int
@@ -72,12 +72,11 @@ class World:
         fetch: Callable[[str], Fetched | None] | None = None,
         limits: Mapping[str, Value] | None = None,
     ) -> None:
-        """Take the clock (seconds since 1970) and the switches.
+        """Build a world with a clock (seconds since 1970) and the given switches.
 
-        ``seed`` makes ids repeatable. ``fetch`` says what is behind the URL of an attachment, None for nothing;
-        without it every URL is taken to be good. ``enforce_business_limit`` makes a Page's calls of 24 hours
-        count against 200 for each person who has written to it. ``limits`` replaces single rows of the table of
-        limits, such as ``{"buttons.count": 4}``.
+        ``seed`` makes ids repeatable. ``fetch`` returns the file behind the URL of an attachment, or None; without
+        ``fetch`` each URL is valid. ``enforce_business_limit`` limits a Page's calls of 24 hours to 200 for each
+        person who has written to it. ``limits`` replaces rows of the table of limits: ``{"buttons.count": 4}``.
         """
         self.clock = clock
         self.faults = Faults()
@@ -90,7 +89,7 @@ class World:
         self.fetch = fetch
         self.limits = Limits(limits)
         self.linking_page = "https://www.facebook.com/messenger_platform/account_linking"
-        """Where a log-in page sends the browser back to; the simulator has a page of its own for it."""
+        """Address to which a log-in page redirects the browser; the simulator sets its own."""
         self.lock = threading.RLock()
         self.pages: dict[str, Page] = {}
         self.apps: dict[str, App] = {}
@@ -101,7 +100,7 @@ class World:
         self._seq = 0
 
     def today(self) -> datetime.date:
-        """Give the date by the emulator's clock."""
+        """Return the date by the emulator's clock."""
         return datetime.datetime.fromtimestamp(self.clock(), tz=datetime.UTC).date()
 
     # Setting up
@@ -122,15 +121,15 @@ class World:
     ) -> Page:
         """Add a Page with the app that is connected to it.
 
-        For Instagram (``channel="instagram"``) ``account_id`` is the id that callbacks carry. Raises
-        ``ValueError`` for fields that Meta does not know, and for a token or id that is taken.
+        For Instagram (``channel="instagram"``) ``account_id`` is the id in callbacks. Raise ``ValueError`` for
+        fields that Meta does not have, and for a token or id that another Page has.
         """
         instagram = channel == "instagram"
         usual = USUAL_INSTAGRAM_FIELDS if instagram else USUAL_FIELDS
         fields = set(usual if subscribed_fields is None else subscribed_fields)
         unknown = fields - (INSTAGRAM_FIELDS if instagram else FIELDS)
         if unknown:
-            raise ValueError(f"Meta knows no webhook field {', '.join(sorted(unknown))}")
+            raise ValueError(f"Meta has no webhook field {', '.join(sorted(unknown))}")
         if page_id in self.pages or any(page.token == token for page in self.pages.values()):
             raise ValueError(f"the Page {page_id} or its token is there already")
         page = Page(
@@ -161,7 +160,7 @@ class World:
         person_id: str = "",
         gender: str = "",
     ) -> Person:
-        """Add a person who can write to a Page, given as such or by id; without ``person_id`` one is made up."""
+        """Add a person who can write to a Page; without ``person_id`` the person gets a generated id."""
         page = page if isinstance(page, Page) else self.pages[page]
         psid = person_id or self.ids.number("person")
         if psid in self.persons:
@@ -185,14 +184,14 @@ class World:
         return entry
 
     def add_comment(self, person: Person, *, is_post: bool = False) -> Comment:
-        """Let a person comment on a post of the Page, or post to it; it can be answered once in private."""
+        """Add a comment of a person on a post of the Page, or a post; it can be answered once in private."""
         comment = Comment(
             f"{self.ids.number('c', 15)}_{self.ids.number('c')}", person.id, self.clock(), is_post
         )
         person.page.comments[comment.id] = comment
         return comment
 
-    # What persons and endpoints use
+    # Methods for persons and endpoints
 
     def number(self, kind: str) -> str:
         return self.ids.number(kind)
@@ -209,9 +208,9 @@ class World:
         authored: bool = True,
         delay: float = 0.0,
     ) -> None:
-        """Queue an item for the webhook, in the container that its thread's owner calls for.
+        """Queue an item for the webhook, in ``standby`` if another app controls the thread.
 
-        What a person whom the Page has blocked writes (``authored``) goes nowhere.
+        An ``authored`` item of a person whom the Page has blocked is dropped.
         """
         with self.lock:
             person = self.person_of(page, item)
@@ -221,8 +220,8 @@ class World:
             if person is not None and self.owner(person) not in {"", page.app_id}:
                 standby = subscription not in {"messaging_handovers", "messaging_handover"}
             container = "standby" if standby else "messaging"
-            wanted = "standby" if standby else subscription
-            if page.receives(wanted):
+            field = "standby" if standby else subscription
+            if page.receives(field):
                 self.waiting.append(Pending(page, container, item, self.clock() + delay, subscription))
 
     def emit_change(self, page: Page, subscription: str, value: Any, *, container: str = "changes") -> None:
@@ -233,7 +232,7 @@ class World:
                 self.waiting.append(Pending(page, container, item, self.clock(), subscription))
 
     def emit_raw(self, page: Page, body: bytes) -> None:
-        """Queue a whole body, to be signed and posted as it is."""
+        """Queue a whole body, which is signed and posted unchanged."""
         with self.lock:
             self.waiting.append(Pending(page, "", {}, self.clock(), "", raw=body))
 
@@ -245,20 +244,20 @@ class World:
         return None
 
     def owner(self, person: Person) -> str:
-        """Give the app id that controls the thread now; empty when none does."""
+        """Return the id of the app that controls the thread now; empty if none does."""
         if person.owner and self.clock() >= person.owner_until:
             person.owner = ""
         return person.owner
 
     def give_control(self, person: Person, app_id: str, *, seconds: float = DAY) -> None:
-        """Let an app, or nobody (empty), control the thread."""
+        """Set the app that controls the thread; an empty id means no app."""
         person.owner = app_id
         person.owner_until = self.clock() + seconds
 
     def hand_over(
         self, person: Person, app_id: str, metadata: str = "", *, kind: str = "pass_thread_control"
     ) -> None:
-        """Pass control to an app, or take it (``kind="take_thread_control"``), and tell the bot of it."""
+        """Pass control to an app, or take it (``kind="take_thread_control"``), and queue the event for the bot."""
         page = person.page
         before = self.owner(person)
         self.give_control(person, app_id)
@@ -274,7 +273,7 @@ class World:
         )
 
     def agent_says(self, person: Person, text: str, *, takes_control: bool = False) -> Bubble:
-        """Let a human answer from the Page's inbox; the bot hears of it by an echo."""
+        """Add a message of a human from the Page's inbox; the bot receives its echo."""
         page = person.page
         inbox = INSTAGRAM_INBOX if page.is_instagram else PAGE_INBOX
         mid = self.mid_for(page)
@@ -297,9 +296,9 @@ class World:
         return self._seq
 
     def age(self, seconds: float) -> None:
-        """Let all that is remembered have happened that much earlier, while the clock stays where it is.
+        """Move all stored times back by ``seconds``; the clock does not move.
 
-        For a bot whose own clock cannot be moved. What was posted already is posted again as it was.
+        For a bot whose own clock cannot be moved. An item that was posted already keeps its timestamp.
         """
         with self.lock:
             for pending in self.waiting:
@@ -325,12 +324,12 @@ class World:
                 times.extend([times.popleft() - seconds for _ in range(len(times))])
 
     def spend(self, key: str, most: int, span: float) -> None:
-        """Count a call against a budget of so many in a span of seconds; refuses with 613 when it is used up."""
+        """Count a call against a budget of ``most`` calls in ``span`` seconds; raise the refusal 613 beyond it."""
         if self.enforce_rates and not self.has_left(key, most, span):
             raise throttled()
 
     def has_left(self, key: str, most: int, span: float) -> bool:
-        """Count a call against a budget; False when the budget is used up."""
+        """Count a call against a budget; return False if the budget is used up."""
         with self.lock:
             now = self.clock()
             times = self._calls_at.setdefault(key, deque())
@@ -342,7 +341,7 @@ class World:
             return True
 
     def engaged(self, page: Page) -> int:
-        """Give the number of persons that the Page can write to."""
+        """Return the number of persons who have written to the Page."""
         return sum(
             1 for person in self.persons.values() if person.page is page and person.last_seen is not None
         )

@@ -1,7 +1,7 @@
-"""The app itself, asked with its own token (``id|secret``): permissions, subscriptions, tokens of its Pages, stickers.
+"""Node of the app, called with the app token (``id|secret``): permissions, subscriptions, tokens, stickers.
 
 Graph API, "Debug-Token", "Application subscriptions" and "Application permissions" (v26.0); Messenger Platform,
-"Sticker API" (June 2026). The packs are a few of our own, for Meta's are pictures of Meta's.
+"Sticker API" (June 2026). The packs are our own, because the pictures of Meta's packs belong to Meta.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ _PACKS: Mapping[str, tuple[str, Mapping[int, str]]] = {
     ),
     "227877430692341": ("Friends", {209575122566323: "Cat", 657501937666397: "In love"}),
 }
-"""Id of a pack to its name and its stickers: the ids that the simulator draws."""
+"""Name and stickers of each pack by id. The simulator draws these stickers."""
 
 
 def answer(world: World, app: App, method: str, parts: list[str], params: dict[str, Any]) -> Any:
-    """Answer a call that was made with the token of an app."""
+    """Answer a call with an app token."""
     target, edge = parts[0], "/".join(parts[1:])
     if method != "GET":
         raise no_such_object(method, target)
@@ -69,7 +69,7 @@ def _sticker(number: int, name: str) -> dict[str, Any]:
 
 
 def debug_token_of_a_page() -> Refusal:
-    """Refuse the question of one who is not the app."""
+    """Return the refusal of ``debug_token`` for a caller with another token than an app token."""
     return Refusal(
         100,
         "You must provide an app access token, or a user access token that is an owner or developer of the app",
@@ -83,7 +83,7 @@ def _token(world: World, app: App, token: str) -> dict[str, Any]:
         return {"error": {"code": 190, "message": message}, "is_valid": False, "scopes": []}
     if page.app_id != app.id:
         raise bad("The App_id in the input_token did not match the Viewing App")
-    found: dict[str, Any] = {
+    data: dict[str, Any] = {
         "app_id": app.id,
         "type": "PAGE",
         "application": app.name,
@@ -95,18 +95,20 @@ def _token(world: World, app: App, token: str) -> dict[str, Any]:
     }
     if page.token_error is not None:
         dead = token_dead(page.token_error)
-        found["error"] = {"code": dead.code, "message": dead.message, "subcode": dead.subcode}
-    return found
+        data["error"] = {"code": dead.code, "message": dead.message, "subcode": dead.subcode}
+    return data
 
 
 def _subscriptions(app: App, pages: list[Page]) -> list[dict[str, Any]]:
-    found = []
-    for name, known, is_instagram in (("page", FIELDS, False), ("instagram", INSTAGRAM_FIELDS, True)):
-        mine = [page for page in pages if page.is_instagram is is_instagram]
-        if not mine or not app.callback_url:
+    subscriptions = []
+    for name, all_fields, is_instagram in (("page", FIELDS, False), ("instagram", INSTAGRAM_FIELDS, True)):
+        of_channel = [page for page in pages if page.is_instagram is is_instagram]
+        if not of_channel or not app.callback_url:
             continue
-        fields = set.union(*(set(known) if page.app_fields is None else page.app_fields for page in mine))
-        found.append(
+        fields = set.union(
+            *(set(all_fields) if page.app_fields is None else page.app_fields for page in of_channel)
+        )
+        subscriptions.append(
             {
                 "object": name,
                 "callback_url": app.callback_url,
@@ -114,4 +116,4 @@ def _subscriptions(app: App, pages: list[Page]) -> list[dict[str, Any]]:
                 "fields": [{"name": field, "version": "v26.0"} for field in sorted(fields)],
             }
         )
-    return found
+    return subscriptions

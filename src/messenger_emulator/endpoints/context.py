@@ -1,4 +1,4 @@
-"""What an edge gets to see of a call."""
+"""Context of one call, the argument of each edge."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ from messenger_emulator.world import World
 
 @dataclass
 class Context:
-    """One call after authentication: who calls, with what."""
+    """One call after authentication: the Page, the path and the parameters."""
 
     world: World
     page: Page
     method: str
     path: str
     target: str
-    """The first part of the path: an id, or ``me`` resolved to the Page's id."""
+    """First part of the path: an id, or the id of the Page instead of ``me``."""
     params: dict[str, Any]
     files: list[Upload] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def limits(self) -> Limits:
-        """The limits of the emulator that answers."""
+        """Limits of the emulator."""
         return self.world.limits
 
     def need(self, permission: str) -> None:
-        """Refuse with 200 when the token lacks a permission."""
+        """Raise the refusal 200 if the token lacks a permission."""
         if permission not in self.page.permissions:
             raise permission_missing(permission)
 
     def person(self, psid: Any) -> Person:
-        """Give the person of this Page; refuses with 100/2018001."""
+        """Return a person of this Page; raise the refusal 100/2018001 if there is none."""
         person = self.world.persons.get(str(psid))
         if person is None or person.page is not self.page:
             raise no_matching_user()
         return person
 
     def recipient(self) -> Person:
-        """Give the person that ``recipient[id]`` names."""
+        """Return the person of ``recipient[id]``."""
         holder = as_object(required(self.params, "recipient", ""), "recipient")
         return self.person(numeric_id(holder.get("id")))
 
     def text(self, key: str) -> str:
-        """Give a parameter that must be there, as text."""
+        """Return a required parameter as text."""
         return str(required(self.params, key, ""))
 
 
 def numeric_id(value: Any) -> str:
-    """Give an id; refuses what is no string of digits."""
+    """Return an id; raise a refusal if it is no string of digits."""
     if value is None:
         raise missing("recipient[id]")
     text = str(value)

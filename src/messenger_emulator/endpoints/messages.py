@@ -1,8 +1,8 @@
-"""``POST /{page}/messages`` and ``/{page}/message_attachments``.
+"""Edges ``POST /{page}/messages`` and ``/{page}/message_attachments``.
 
 Messenger Platform, "Send API" reference and "Send messages" (May 2026), "Sender actions" (Jan 2026), "Error codes"
-(June 2026). Meta does not publish the order of its checks; here it is parameters, recipient, block, thread owner,
-tag, window, rate, files.
+(June 2026). Meta does not publish the order of its checks. The order here: parameters, recipient, block, thread
+owner, tag, window, rate, files.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def send(context: Context) -> dict[str, Any]:
 
 
 def _content(context: Context) -> tuple[dict[str, Any] | None, str]:
-    """Give the message, or None and the sender action."""
+    """Return the message and an empty action, or None and the sender action."""
     message, action = context.params.get("message"), context.params.get("sender_action")
     if message is not None and action is not None:
         raise bad("message and sender_action may not be sent together", 2018014)
@@ -159,7 +159,7 @@ def _thread_control(value: Any, context: Context) -> str | None:
 
 
 def is_known_app(context: Context, app_id: str) -> bool:
-    """Say whether a thread can be passed to an app."""
+    """Return whether a thread can be passed to an app."""
     page = context.page
     inbox = INSTAGRAM_INBOX if page.is_instagram else PAGE_INBOX
     return app_id in {page.app_id, inbox, *page.other_apps}
@@ -283,28 +283,30 @@ def _media_kinds(message: Mapping[str, Any] | None) -> set[str]:
 
 
 def forget_old_attachments(context: Context) -> None:
-    """Forget the attachments that are older than 90 days."""
+    """Delete the stored attachments older than 90 days."""
     page = context.page
     oldest = context.world.clock() - context.limits["attachment.days"] * DAY
     page.attachments = {key: value for key, value in page.attachments.items() if value["time"] >= oldest}
 
 
 def _fetch(context: Context, message: Mapping[str, Any] | None) -> str:
-    """Look at the files of a message; give the id under which the file is kept when that was asked for."""
+    """Check the files of a message; return the id of the stored file if the call requests ``is_reusable``."""
     attachment = (message or {}).get("attachment") or {}
     kind = str(attachment.get("type", "")).lower()
     payload = attachment.get("payload") or {}
     if kind not in MEDIA:
         for image in (message or {}).get("attachments") or ():
-            look_at(context, "image", image.get("payload") or {})
+            check_file(context, "image", image.get("payload") or {})
         return ""
-    look_at(context, kind, payload)
-    wanted = str(payload.get("is_reusable", "")).lower() in {"true", "1"}
-    return keep(context, kind, payload) if wanted and not payload.get("attachment_id") else ""
+    check_file(context, kind, payload)
+    is_reusable = str(payload.get("is_reusable", "")).lower() in {"true", "1"}
+    return (
+        store_attachment(context, kind, payload) if is_reusable and not payload.get("attachment_id") else ""
+    )
 
 
-def look_at(context: Context, kind: str, payload: Mapping[str, Any]) -> None:
-    """Check type and size of the uploaded file, or of what is behind the URL."""
+def check_file(context: Context, kind: str, payload: Mapping[str, Any]) -> None:
+    """Check type and size of the uploaded file, or of the file behind the URL."""
     if context.files:
         content_type, size = context.files[0].content_type, len(context.files[0].content)
     elif payload.get("url") and context.world.fetch is not None:
@@ -321,8 +323,8 @@ def look_at(context: Context, kind: str, payload: Mapping[str, Any]) -> None:
         raise bad("The attachment is too large", 2018109)
 
 
-def keep(context: Context, kind: str, payload: Mapping[str, Any]) -> str:
-    """Keep a file for later use; give its id."""
+def store_attachment(context: Context, kind: str, payload: Mapping[str, Any]) -> str:
+    """Store an attachment for later messages and return its id."""
     attachment_id = context.world.number("attachment")
     url = payload.get("url") or f"https://cdn.example.com/{kind}/{attachment_id}"
     context.page.attachments[attachment_id] = {"type": kind, "url": url, "time": context.world.clock()}
@@ -339,8 +341,8 @@ def upload(context: Context) -> dict[str, Any]:
     if len(context.files) > 1:
         raise bad("An incorrect number of files uploaded. Must upload exactly one file")
     payload = attachment.get("payload") or {}
-    look_at(context, kind, payload)
-    return {"attachment_id": keep(context, kind, payload)}
+    check_file(context, kind, payload)
+    return {"attachment_id": store_attachment(context, kind, payload)}
 
 
 def _deliver(
@@ -364,11 +366,11 @@ def _deliver(
     person.thread.append(bubble)
     person.typing = False
     if kind != "user_ref":
-        _tell(context, person, bubble)
+        _queue_reports(context, person, bubble)
     return mid
 
 
-def _tell(context: Context, person: Person, bubble: Bubble) -> None:
+def _queue_reports(context: Context, person: Person, bubble: Bubble) -> None:
     """Queue the echo, the delivery and the read event of a message."""
     world, page = context.world, context.page
     if world.echoes and not world.faults.strike("echo_lost"):

@@ -1,4 +1,4 @@
-"""The Page itself: personas, labels, subscriptions, stickers, conversations.
+"""Node of the Page: personas, labels, subscriptions, stickers, conversations.
 
 Messenger Platform, "Personas", "Custom labels", "Conversations", "Sticker API" (2026); Graph API, "Page
 subscribed_apps" (v26.0).
@@ -67,11 +67,11 @@ def _persona(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 PAGE_SIZE = 25
-"""Entries of a list that Graph gives at once unless ``limit`` says otherwise."""
+"""Entries of one part of a list without ``limit``."""
 
 
 def paged(context: Context, data: list[dict[str, Any]]) -> dict[str, Any]:
-    """Give the part of a list that ``after`` and ``limit`` ask for, with the cursors of its ends."""
+    """Return the part of a list that ``after`` and ``limit`` select, with the cursors of its ends."""
     size = as_number(context.params.get("limit", PAGE_SIZE), "limit", least=1, most=1000)
     after = context.params.get("after")
     start = next((number + 1 for number, entry in enumerate(data) if entry["id"] == after), None)
@@ -141,8 +141,8 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
     if context.method == "DELETE":
         page.subscribed_fields = set()
         return {"success": True}
-    given = required(context.params, "subscribed_fields", "")
-    names = given if isinstance(given, list) else [name.strip() for name in str(given).split(",")]
+    fields = required(context.params, "subscribed_fields", "")
+    names = fields if isinstance(fields, list) else [name.strip() for name in str(fields).split(",")]
     known = INSTAGRAM_FIELDS if page.is_instagram else FIELDS
     for number, name in enumerate(names):
         if name not in known:
@@ -155,27 +155,27 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
 
 _MIME_TYPES = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/mpeg", "file": "application/pdf"}
 _MESSAGES = re.compile(r"messages(?:\.limit\((\d{1,3})\))?\{([a-z_,]+)\}", re.ASCII)
-"""Messages as a field of conversations, with how many and which of their own fields."""
+"""The field ``messages`` of conversations: their number, and their own fields."""
 
 
 def conversations(context: Context) -> dict[str, Any]:
-    """Answer ``GET /{page}/conversations``, with their newest messages where these are asked for."""
+    """Answer ``GET /{page}/conversations``, with the newest messages if ``fields`` contains them."""
     context.need("pages_messaging")
     context.need("pages_read_engagement")
     persons = [person for person in context.world.persons.values() if person.page is context.page]
-    wanted = context.params.get("user_id")
-    asked = _MESSAGES.search(str(context.params.get("fields") or ""))
+    user_id = context.params.get("user_id")
+    field = _MESSAGES.search(str(context.params.get("fields") or ""))
     data: list[dict[str, Any]] = []
     for person in persons:
-        if not person.thread or wanted not in {None, person.id}:
+        if not person.thread or user_id not in {None, person.id}:
             continue
-        found: dict[str, Any] = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
-        if asked is not None:
-            most = min(int(asked[1] or 25), context.limits["conversation.messages"])
-            names = asked[2].split(",")
+        entry: dict[str, Any] = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
+        if field is not None:
+            most = min(int(field[1] or 25), context.limits["conversation.messages"])
+            names = field[2].split(",")
             newest = [_message(context, person, bubble, names) for bubble in person.thread[: -most - 1 : -1]]
-            found["messages"] = {"data": newest}
-        data.append(found)
+            entry["messages"] = {"data": newest}
+        data.append(entry)
     return paged(context, data)
 
 
@@ -191,7 +191,7 @@ def conversation_messages(context: Context) -> dict[str, Any]:
 
 
 def message_node(context: Context, person: Person, bubble: Bubble) -> dict[str, Any]:
-    """Answer ``GET /{message}``; only the 20 newest of a conversation can be read."""
+    """Answer ``GET /{message}``. Only the 20 newest messages of a conversation can be read."""
     if bubble not in person.thread[-context.limits["conversation.messages"] :]:
         raise Refusal(9000001, "This message has been deleted", numbered=False)
     return _message(
@@ -211,8 +211,8 @@ def _message(context: Context, person: Person, bubble: Bubble, fields: Collectio
         "id": bubble.mid,
     }
     if bubble.kind not in {"text", "postback"}:
-        told = {"mime_type": _MIME_TYPES[bubble.kind]} if bubble.kind in _MIME_TYPES else {}
-        values["attachments"] = {"data": [{"id": bubble.mid, "name": bubble.kind, **told}]}
+        mime_type = {"mime_type": _MIME_TYPES[bubble.kind]} if bubble.kind in _MIME_TYPES else {}
+        values["attachments"] = {"data": [{"id": bubble.mid, "name": bubble.kind, **mime_type}]}
     return {key: value for key, value in values.items() if key in fields or key == "id"}
 
 
@@ -225,9 +225,9 @@ _METRICS = {
 
 
 def insights(context: Context) -> dict[str, Any]:
-    """Answer ``GET /{page}/insights`` with what can be counted here."""
-    given = required(context.params, "metric", "")
-    names = given if isinstance(given, list) else str(given).split(",")
+    """Answer ``GET /{page}/insights`` with the metrics that the emulator can count."""
+    metric = required(context.params, "metric", "")
+    names = metric if isinstance(metric, list) else str(metric).split(",")
     persons = [person for person in context.world.persons.values() if person.page is context.page]
     counts = {
         "page_messages_total_messaging_connections": sum(1 for person in persons if person.thread),
@@ -245,7 +245,7 @@ def insights(context: Context) -> dict[str, Any]:
 
 
 def message_templates(context: Context) -> dict[str, Any]:
-    """Answer the templates of utility messages; every new one is approved at once."""
+    """Answer the calls about templates of utility messages. Each new template is approved at once."""
     context.need("page_utility_messaging")
     page, params = context.page, context.params
     if context.method == "POST":
@@ -255,21 +255,23 @@ def message_templates(context: Context) -> dict[str, Any]:
             raise not_one_of("category", {"utility"})
         entry = context.world.add_template(page, name, language, components=params.get("components") or [])
         return {key: entry[key] for key in ("id", "status", "category")}
-    wanted = {key: str(params[key]) for key in ("name", "language", "status", "category") if params.get(key)}
+    criteria = {
+        key: str(params[key]) for key in ("name", "language", "status", "category") if params.get(key)
+    }
     if context.method == "DELETE":
         required(params, "name", "")
-        wanted = {"name": wanted["name"]}
+        criteria = {"name": criteria["name"]}
         if params.get("template_id"):
-            wanted["id"] = str(params["template_id"])
-    found = {
+            criteria["id"] = str(params["template_id"])
+    templates = {
         key: entry
         for key, entry in page.templates.items()
-        if all(str(entry.get(name)) == value for name, value in wanted.items())
+        if all(str(entry.get(name)) == value for name, value in criteria.items())
     }
     if context.method == "GET":
-        return paged(context, list(found.values()))
-    if not found:
+        return paged(context, list(templates.values()))
+    if not templates:
         raise no_such_object("delete", str(params.get("template_id") or params["name"]))
-    for key in found:
+    for key in templates:
         del page.templates[key]
     return {"success": True}

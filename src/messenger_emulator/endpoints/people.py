@@ -1,4 +1,4 @@
-"""User profiles, and the thread's owner.
+"""Edges of user profiles, thread control, moderation and account linking.
 
 Messenger Platform, "User profile" (2026), "Conversation routing" (Sept 2025), "Account linking", "Moderate
 conversations" (July 2026).
@@ -23,7 +23,7 @@ _PERMISSIONS = {
 
 
 def user_profile(context: Context, person: Person) -> dict[str, Any]:
-    """Answer ``GET /{psid}``: only what permissions and consent allow, an empty object without any."""
+    """Answer ``GET /{psid}`` with the fields that permissions and consent allow; without any, an empty object."""
     if person.profile_error is not None:
         if person.profile_error == 33:
             raise no_such_object("get", person.id)
@@ -46,12 +46,12 @@ def user_profile(context: Context, person: Person) -> dict[str, Any]:
         "gender": person.gender,
     }
     allowed = context.page.permissions
-    found: dict[str, Any] = {}
+    profile: dict[str, Any] = {}
     for name in names:
         permission = _PERMISSIONS.get(name, "business_asset_user_profile_access")
         if name != "id" and permission in allowed and values[name] not in (None, ""):
-            found[name] = values[name]
-    return {**found, "id": person.id} if found else {}
+            profile[name] = values[name]
+    return {**profile, "id": person.id} if profile else {}
 
 
 def thread_control(context: Context) -> dict[str, Any]:
@@ -62,12 +62,12 @@ def thread_control(context: Context) -> dict[str, Any]:
     verb = context.path.rpartition("/")[2].removesuffix("_thread_control")
     owner = world.owner(person)
     metadata = str(context.params.get("metadata") or "")
-    others = owner not in {"", page.app_id}
+    has_other_owner = owner not in {"", page.app_id}
     if verb == "pass":
         target = context.text("target_app_id")
         if not is_known_app(context, target):
             raise bad("Wrong app ID", 2018164, "target_app_id")
-        if others:
+        if has_other_owner:
             raise other_app_controls()
         world.hand_over(person, target, metadata)
     elif verb == "take":
@@ -75,7 +75,7 @@ def thread_control(context: Context) -> dict[str, Any]:
             raise Refusal(10, "No default app is set for this Page.")
         world.give_control(person, page.app_id)
     elif verb == "release":
-        if others:
+        if has_other_owner:
             raise other_app_controls()
         world.give_control(person, "")
     elif verb == "extend":
@@ -92,7 +92,7 @@ def thread_control(context: Context) -> dict[str, Any]:
 
 
 def thread_owner(context: Context) -> dict[str, Any]:
-    """Answer ``GET /{page}/thread_owner``: empty while nobody controls the thread."""
+    """Answer ``GET /{page}/thread_owner``; the list is empty while no app controls the thread."""
     context.need("pages_messaging")
     person = context.person(numeric_id(required(context.params, "recipient", "")))
     owner = context.world.owner(person)
@@ -105,7 +105,7 @@ _MODERATION = {"block_user", "unblock_user", "ban_user", "unban_user", "move_to_
 
 
 def moderate(context: Context) -> dict[str, Any]:
-    """Answer ``POST /{page}/moderate_conversations``; success is a string there."""
+    """Answer ``POST /{page}/moderate_conversations``; its ``success`` is a string."""
     context.need("pages_messaging")
     ids = as_list(
         required(context.params, "user_ids", ""), "user_ids", least=1, most=context.limits["moderation.ids"]
@@ -113,15 +113,15 @@ def moderate(context: Context) -> dict[str, Any]:
     actions = as_list(
         required(context.params, "actions", ""), "actions", least=1, most=context.limits["moderation.actions"]
     )
-    wanted = {one_of(action, _MODERATION, f"actions[{number}]") for number, action in enumerate(actions)}
+    chosen = {one_of(action, _MODERATION, f"actions[{number}]") for number, action in enumerate(actions)}
     for pair in ({"block_user", "unblock_user"}, {"ban_user", "unban_user"}):
-        if pair <= wanted:
+        if pair <= chosen:
             raise bad("Param actions must not hold opposite actions", path="actions")
     persons = [context.person(as_object(entry, "user_ids").get("id")) for entry in ids]
     for person in persons:
-        if wanted & {"block_user", "ban_user"}:
+        if chosen & {"block_user", "ban_user"}:
             person.blocked_by_page = True
-        if wanted & {"unblock_user", "unban_user"}:
+        if chosen & {"unblock_user", "unban_user"}:
             person.blocked_by_page = False
     return {"success": "true"}
 

@@ -1,4 +1,4 @@
-"""``/{page}/messenger_profile`` and ``/{page}/custom_user_settings``.
+"""Edges ``/{page}/messenger_profile`` and ``/{page}/custom_user_settings``.
 
 Messenger Platform, "Messenger Profile API" (March 2026) with its pages on the menu, ice breakers, commands and
 domains. The greeting's limit and the need of a ``default`` entry for it come from older pages.
@@ -92,20 +92,20 @@ def _greeting(value: Any, path: str, page: Page) -> None:
 
 
 def _entries(value: Any, path: str, keys: set[str]) -> list[tuple[str, dict[str, Any]]]:
-    """Give the entries by locale with their paths; one must be ``default``, none may come twice."""
+    """Return the entries by locale with their paths; one has to be ``default``, and each locale has one entry."""
     entries = as_list(value, path, least=1)
-    found = []
+    checked = []
     locales = []
     for number, entry in enumerate(entries):
         at = f"{path}[{number}]"
         only_keys(as_object(entry, at), keys, at)
         locales.append(required_text(entry, "locale", at))
-        found.append((at, entry))
+        checked.append((at, entry))
     if "default" not in locales:
         raise bad(f"Param {path} must have an entry with locale default", path=path)
     if len(set(locales)) != len(locales):
         raise bad(f"Param {path} has two entries for one locale", path=path)
-    return found
+    return checked
 
 
 def _menu(value: Any, path: str, page: Page) -> None:
@@ -205,7 +205,7 @@ READABLE: Mapping[str, Any] = {**_PROPERTIES, "subject_to_new_eu_privacy_rules":
 
 
 def user_settings(context: Context) -> dict[str, Any]:
-    """Answer GET, POST and DELETE of the menu of one person."""
+    """Answer GET, POST and DELETE of the persistent menu of one person."""
     page, params = context.page, context.params
     context.need("pages_messaging")
     person = context.person(required(params, "psid", ""))
