@@ -1,1 +1,1 @@
-"""What things cost, as ratios measured in one run: ``python3 dev.py bench``."""
+"""Benchmarks, mostly ratios measured in one run: ``python3 dev.py bench``."""

@@ -1,4 +1,4 @@
-"""Run the benchmarks: each in a process of its own, so that none warms another's caches."""
+"""Run the benchmarks, each in a process of its own, so that none warms the caches of another."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BENCHES: dict[str, list[list[str]]] = {
     "waiting": [["--database", "sqlite"], ["--database", "postgresql"]],
     "end_to_end": [[]],
 }
-"""Each with the arguments of its runs."""
+"""Arguments of each run, by name of the benchmark."""
 LONG = {"end_to_end": [["--long"]]}
 NAMES = tuple(BENCHES)
 
@@ -24,17 +24,15 @@ NAMES = tuple(BENCHES)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", choices=[*NAMES, []], help=f"which ones; all of {', '.join(NAMES)}"
+        "names", nargs="*", choices=[*NAMES, []], help=f"benchmarks to run; by default {', '.join(NAMES)}"
     )
-    parser.add_argument(
-        "--long", action="store_true", help="a hundred thousand messages, beside a million that are there"
-    )
-    asked = parser.parse_args()
-    chosen = asked.names or NAMES
+    parser.add_argument("--long", action="store_true", help="100,000 messages beside a million stored ones")
+    options = parser.parse_args()
+    chosen = options.names or NAMES
     root = Path(__file__).parent.parent
     failed = 0
     for name in chosen:
-        for arguments in (LONG if asked.long else {}).get(name, BENCHES[name]):
+        for arguments in (LONG if options.long else {}).get(name, BENCHES[name]):
             print(f"== {' '.join([name, *arguments])}", flush=True)
             failed |= _run(root, name, arguments)
     return failed

@@ -1,7 +1,7 @@
-"""Taking a callback in (verify, store, answer 200), against a bare Django view over the same bytes.
+"""Cost of an acknowledgement (verify, store, answer 200), against a bare Django view over the same bytes.
 
-The bare views run in the same handler with the same middlewares. One verifies and decodes, as most bots do; the
-other verifies and does one raw INSERT, which is the least that a promise to keep the body costs.
+The bare views run in the same handler with the same middlewares. One verifies and decodes, as most bots do. The
+other verifies and does one raw INSERT, which is the minimum cost of a stored body.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SECRET = "0123456789abcdef0123456789abcdef"
 
 
 class IdleDispatcher:
-    """Leaves what is stored, so that only the acknowledgement is measured."""
+    """Dispatcher that does nothing, so that only the acknowledgement is measured."""
 
     def __init__(self, engine: Any) -> None:
         pass
@@ -48,7 +48,7 @@ class IdleDispatcher:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="sqlite")
-    parser.add_argument("--long", action="store_true", help="no longer than without")
+    parser.add_argument("--long", action="store_true", help="ignored")
     with (
         tempfile.TemporaryDirectory() as folder,
         database(parser.parse_args().database, Path(folder)) as named,
@@ -107,22 +107,22 @@ def _run() -> None:
 
         return call
 
-    roads = {name: request(f"/{name}") for name in ("messenger", "bare-decode", "bare-insert")}
+    views = {name: request(f"/{name}") for name in ("messenger", "bare-decode", "bare-insert")}
     settings.CONN_MAX_AGE = None
     connection.settings_dict["CONN_MAX_AGE"] = None
-    cost: dict[str, list[float]] = {name: [] for name in roads}
-    for call in roads.values():
+    cost: dict[str, list[float]] = {name: [] for name in views}
+    for call in views.values():
         call()
     for _ in range(ROUNDS):
-        # Turn by turn, so that a noisy minute is noisy for all.
-        for name, call in roads.items():
+        # The views take turns, so that a noisy minute slows all of them.
+        for name, call in views.items():
             started = time.process_time()
             for _ in range(REQUESTS):
                 call()
             cost[name].append((time.process_time() - started) / REQUESTS)
 
     def against(bare: str) -> float:
-        """Give the cost of ours in that of a bare view, each compared with its neighbour in time."""
+        """Return the median ratio of our cost to that of a bare view, round by round."""
         return statistics.median(
             ours / other for ours, other in zip(cost["messenger"], cost[bare], strict=True)
         )

@@ -1,6 +1,7 @@
-"""From Meta's POST to the call that answers it: PostgreSQL, two web processes, one worker, Graph at 150 ms.
+"""Throughput and latency from Meta's POST to the answering call, with Graph at 150 ms.
 
-Every commit lasts. Sender and Graph run on the same cores, so their CPU is told apart from the bot's.
+The site has PostgreSQL with durable commits, two web processes and one worker. Sender and Graph run on the same cores,
+so their CPU is counted apart from the bot's.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ def main() -> None:
         "--rate",
         type=float,
         default=320.0,
-        help="callbacks a second in the second round; the first posts as many as are acknowledged",
+        help="callbacks a second in the second round; the first round posts as fast as the bot acknowledges",
     )
     parser.add_argument(
         "--long",
         action="store_true",
-        help="100,000 messages, with a million and 100,000 people in the tables",
+        help="100,000 messages, with a million stored messages and 100,000 people",
     )
     chosen = parser.parse_args()
     if chosen.long:
@@ -51,7 +52,7 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
         before_run = 1_000_000
         _fill(before_run, chosen.people)
     with Site(environment) as site:
-        # Some have written already: connections are open and rows are there.
+        # A first round opens the connections and inserts the rows of the people.
         warm = min(chosen.people, 1000)
         site.post([callback(f"first-{person}", person) for person in range(warm)], connections=4)
         _wait_for_answers(warm)
@@ -68,7 +69,7 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
 def _round(
     site: Site, environment: dict[str, str], count: int, people: int, rate: float, answered: int
 ) -> None:
-    """Post so many messages, wait for all answers, and show what it took."""
+    """Post ``count`` messages, wait for all answers and print the figures."""
     site.graph("/forget")
     parts = ("web", "worker", "graph")
     before = {name: site.cpu(name) for name in parts} | {"postgresql": postgresql_cpu(environment)}
@@ -104,7 +105,7 @@ def _round(
 
 
 def _fill(messages: int, people: int) -> None:
-    """Put old messages into the tables: copies of one that Django made, as PostgreSQL makes them quickest."""
+    """Insert old messages: copies of one row, made inside PostgreSQL."""
     from django.db import connection  # noqa: PLC0415
 
     from djmessenger import models  # noqa: PLC0415
@@ -145,7 +146,7 @@ def _fill(messages: int, people: int) -> None:
 
 
 def _copy(cursor: Any, row: Any, own: dict[str, str], numbers: str) -> None:
-    """Insert copies of a row, one for each of ``numbers``; ``own`` has the expressions of what differs."""
+    """Insert one copy of a row for each of ``numbers``; ``own`` has the expressions of the differing columns."""
     fields = [field for field in row._meta.concrete_fields if field.name != "id"]
     names = ", ".join(f'"{field.column}"' for field in fields)
     values = ", ".join(own.get(field.name, f'row_."{field.column}"') for field in fields)
@@ -161,15 +162,15 @@ def _wait_for_answers(count: int) -> None:
 
     sent = models.Reply.objects.filter(state=models.Reply.State.SENT)
     end = time.monotonic() + 3600
-    while (found := sent.count()) < count:
+    while (answered := sent.count()) < count:
         if time.monotonic() > end:
-            raise SystemExit(f"only {found} of {count} were answered")
-        # Counting many rows takes CPU from those who make them.
-        time.sleep(max(0.2, (count - found) / 5000))
+            raise SystemExit(f"only {answered} of {count} were answered")
+        # Counting many rows takes CPU from the bot, so the pause grows with the distance.
+        time.sleep(max(0.2, (count - answered) / 5000))
 
 
 def _assert_rows(count: int, before: int) -> None:
-    """Nothing was skipped: each message has its callback, event, outcome, reply, attempt and answer."""
+    """Assert that each message has its callback, event, outcome, reply, attempt and answer."""
     from djmessenger import models  # noqa: PLC0415
 
     assert models.Callback.objects.filter(state="split").count() == models.Callback.objects.count() == count

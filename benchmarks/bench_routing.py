@@ -1,4 +1,4 @@
-"""What the policy takes to decide on one text, with 10, 100 and 1,000 text rules."""
+"""Cost of the decision of a policy on one text, with 10, 100 and 1,000 text rules."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import django
 
 django.setup()
 
-from benchmarks.measure import seconds_per_call, show  # noqa: E402 - the stages need the apps
+from benchmarks.measure import seconds_per_call, show  # noqa: E402 - the imports need the apps
 from djmessenger.filtering import TextFilter  # noqa: E402
 from djmessenger.receiving import Messaging  # noqa: E402
 from djmessenger.routing import Policy, Rule  # noqa: E402
@@ -16,9 +16,9 @@ from djmessenger.routing.functions import FunctionHandler  # noqa: E402
 
 
 def bench_routing(sizes: tuple[int, ...] = (10, 100, 1_000), calls: int = 2_000) -> dict[str, float]:
-    """Give ``routing_us_<rules>`` for each size, and ``routing_ratio`` of the largest to the smallest.
+    """Return ``routing_us_<rules>`` for each size, and ``routing_ratio`` of the largest to the smallest.
 
-    Texts come in turn: each rule's own, and one that none is for.
+    The texts take turns: one for each rule, and one that no rule matches.
     """
     figures = {f"routing_us_{size}": _microseconds(size, calls) for size in sizes}
     figures["routing_ratio"] = figures[f"routing_us_{sizes[-1]}"] / figures[f"routing_us_{sizes[0]}"]
@@ -50,7 +50,7 @@ def _messaging(text: str) -> Messaging:
         "message": {"mid": "m_1", "text": text},
     }
     messaging = Messaging.from_item(item, entry_id="2002")
-    assert str(messaging.type) == "SIMPLE_TEXT"  # worked out here, for it is no part of routing
+    assert str(messaging.type) == "SIMPLE_TEXT"  # computed here, because the type is not part of routing
     return messaging
 
 

@@ -1,4 +1,4 @@
-"""How long things wait: an idle site's answer, a batch, an acknowledgement while Graph is slow, others' slow rules."""
+"""Waiting times: on an idle site, in a batch, while Graph is slow, and beside slow rules."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from benchmarks.site import Site, batch, callback, database, percentile
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
-    parser.add_argument("--long", action="store_true", help="no longer than without")
+    parser.add_argument("--long", action="store_true", help="ignored")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, database(chosen.database, Path(folder)) as environment:
-        # SQLite serves one host: the web process works itself.
+        # With SQLite the threads of the web process do the work.
         small = {"BENCH_DISPATCHER": "embedded"} if chosen.database == "sqlite" else {}
         os.environ.update(environment, DJANGO_SETTINGS_MODULE="benchmarks.settings", **small)
         import django  # noqa: PLC0415 - the database is known only now
@@ -41,19 +41,19 @@ def main() -> None:
 
 
 def _answered(site: Site, count: int) -> dict[str, float]:
-    """Wait for so many calls of Graph since the last time; give when each text came."""
+    """Wait for ``count`` calls of Graph since the last report; return the time of each text."""
     end = time.monotonic() + 120
     while len((report := site.graph("/report"))["texts"]) < count:
         if time.monotonic() > end:
             raise SystemExit(f"only {len(report['texts'])} of {count} were answered")
         time.sleep(0.05)
-    assert len(report["texts"]) == count, "somebody was answered twice"
+    assert len(report["texts"]) == count, "a person was answered twice"
     site.graph("/forget")
     return dict(zip(report["texts"], report["times"], strict=True))
 
 
 def _idle(site: Site) -> None:
-    """One message at a time, each after the last is long done."""
+    """Measure one message at a time, long after the previous one."""
     count = 40
     time.sleep(1)
     posted = site.post([callback(f"idle-{number}", number) for number in range(count)], rate=2, connections=1)
@@ -64,7 +64,7 @@ def _idle(site: Site) -> None:
 
 
 def _batches() -> int:
-    """The CPU of splitting a callback, whether it holds one event or ten, before anybody works; give how many."""
+    """Measure the CPU of splitting a callback of ten events against one; return the number of events."""
     from djmessenger.pipeline import intake  # noqa: PLC0415
 
     def cost(bodies: list[str]) -> float:
@@ -84,7 +84,7 @@ def _batches() -> int:
 
 
 def _graph_latency(site: Site) -> None:
-    """An acknowledgement waits for nothing that Graph does."""
+    """Measure acknowledgements with a fast and a slow Graph."""
     count, took = 300, {}
     for turn, milliseconds in enumerate((0, 1000, 0, 1000)):
         site.graph(f"/delay/{milliseconds}")
@@ -101,7 +101,7 @@ def _graph_latency(site: Site) -> None:
 
 
 def _slow_rules(site: Site) -> None:
-    """Thirty people wait four seconds each for a language model, while others write."""
+    """Measure answers alone, and while thirty people wait four seconds each for a language model."""
     site.graph("/delay/150")
     waits: dict[str, float] = {}
     for name in ("alone", "beside"):
@@ -112,8 +112,8 @@ def _slow_rules(site: Site) -> None:
         bodies = [callback(f"{name}-{number}", 30 + number) for number in range(count)]
         posted = site.post(bodies, rate=10, connections=2)
         came = _answered(site, count + waiting)
-        found = [came[f"{name}-{number}"] - moment for number, moment in enumerate(posted["posted"])]
-        waits[name] = statistics.median(found)
+        seconds = [came[f"{name}-{number}"] - moment for number, moment in enumerate(posted["posted"])]
+        waits[name] = statistics.median(seconds)
     show("an answer, p50", waits["alone"] * 1000, "ms")
     show("an answer while 30 others wait for a slow rule, p50", waits["beside"] * 1000, "ms")
 

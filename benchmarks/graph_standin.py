@@ -1,7 +1,7 @@
-"""Graph as lean as can be: answers each send after a while and notes when it came.
+"""Minimal Graph: answers each send after a delay and stores its time.
 
-A process of its own, so that its CPU is not counted as the bot's. ``GET /report`` gives what it noted, ``GET
-/delay/<ms>`` sets how long it takes from then on.
+It is a process of its own, so that its CPU is not counted as the bot's. ``GET /report`` returns the stored texts and
+times; ``GET /delay/<ms>`` sets the delay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Standin:
         self.answered = 0
 
     def answer(self, path: str, body: bytes) -> tuple[bytes, float]:
-        """Give the answer to a request and the seconds to wait before it."""
+        """Return the answer to a request, and its delay in seconds."""
         if path == "/report":
             return json.dumps({"texts": self.texts, "times": self.times}).encode(), 0.0
         if path == "/forget":

@@ -1,4 +1,4 @@
-"""Time and figures."""
+"""Measurement of CPU time, and output of figures."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 
 def seconds_per_call(work: Callable[[], object], *, calls: int, rounds: int = 7) -> float:
-    """Give the CPU seconds of one call: the median of several rounds, since machines are shared and noisy."""
+    """Return the CPU seconds of one call: the median of several rounds, because machines are noisy."""
     work()
-    found = []
+    seconds = []
     for _ in range(rounds):
         started = time.process_time()
         for _ in range(calls):
             work()
-        found.append((time.process_time() - started) / calls)
-    return statistics.median(found)
+        seconds.append((time.process_time() - started) / calls)
+    return statistics.median(seconds)
 
 
 def show(name: str, value: float, unit: str) -> None:

@@ -1,6 +1,6 @@
-"""Meta's side as lean as can be: posts signed callbacks at a rate and notes how long each answer took.
+"""Minimal sender: posts signed callbacks at a rate and measures the time of each answer.
 
-A process of its own, so that its CPU is not counted as the bot's. Reads one JSON object from its input:
+It is a process of its own, so that its CPU is not counted as the bot's. It reads one JSON object from its input:
 ``port``, ``rate`` (callbacks a second; 0: as fast as they are answered), ``connections`` and ``bodies``. Writes one:
 ``posted`` (times) and ``took`` (seconds), in the order of the bodies, and ``statuses`` (how many of each).
 """
@@ -49,7 +49,7 @@ async def run(port: int, rate: float, connections: int, bodies: list[str]) -> di
             try:
                 statuses[await post(reader, writer, body)] += 1
             except (asyncio.IncompleteReadError, ConnectionError):
-                # The server closes a connection now and then; Meta would open another too.
+                # The server may close a connection; Meta would open another one too.
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
                 statuses[await post(reader, writer, body)] += 1
             took[number] = time.time() - posted[number]

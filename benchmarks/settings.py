@@ -1,4 +1,4 @@
-"""Settings of the project that the benchmarks run: those a production site would have."""
+"""Settings of the benchmarks, as of a production site."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A whole site for a benchmark: database, web processes, worker and Graph, each a process of its own."""
+"""Whole site for a benchmark: database, web processes, worker and Graph as separate processes."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ PAGE = "104233987650012"
 TICKS = os.sysconf("SC_CLK_TCK")
 
 DURABLE = "-c listen_addresses= -c max_connections=60 -c shared_buffers=256MB -c max_wal_size=4GB"
-"""Everything that makes a commit last is on, as PostgreSQL has it by default."""
+"""Options of the server. All options for durable commits keep their defaults, which are on."""
 
 
 @contextlib.contextmanager
 def database(kind: str, folder: Path) -> Iterator[dict[str, str]]:
-    """Give the environment that names a fresh database: ``postgresql``, or ``sqlite``."""
+    """Yield the environment variables of a new database: ``postgresql`` or ``sqlite``."""
     if kind == "sqlite":
         yield {"DJM_TEST_SQLITE": str(folder / "bench.sqlite3")}
         return
@@ -36,12 +36,12 @@ def database(kind: str, folder: Path) -> Iterator[dict[str, str]]:
 
 
 def callback(number: int | str, person: int, *, say: str = "") -> str:
-    """Give a callback with one text, whose answer is ``say``, by default the number."""
+    """Return a callback with one text; the bot answers ``say``, by default the number."""
     return batch([(number, person)], say=say)
 
 
 def batch(events: Sequence[tuple[int | str, int]], *, say: str = "") -> str:
-    """Give a callback with a text for each (number, person)."""
+    """Return a callback with one text for each (number, person)."""
     items = [
         {
             "sender": {"id": str(7_000_000_000_000_000 + person)},
@@ -55,7 +55,7 @@ def batch(events: Sequence[tuple[int | str, int]], *, say: str = "") -> str:
 
 
 class Site:
-    """The processes of a site, while a ``with`` block lasts."""
+    """Processes of a site during a ``with`` block."""
 
     def __init__(
         self, environment: dict[str, str], *, delay: int = 150, web: int = 2, workers: int = 1
@@ -80,8 +80,8 @@ class Site:
             self.environment["BENCH_GRAPH_URL"] = f"http://127.0.0.1:{self.graph_port}"
             web, workers = self._counts
             if web:
-                with socket.create_server(("127.0.0.1", 0)) as found:
-                    self.port = found.getsockname()[1]
+                with socket.create_server(("127.0.0.1", 0)) as probe:
+                    self.port = probe.getsockname()[1]
                 command = ["-m", "gunicorn", "--workers", str(web), "--threads", "2", "--log-level", "error"]
                 self._start("web", [*command, "--bind", f"127.0.0.1:{self.port}", "benchmarks.wsgi"])
                 self._wait_for_web()
@@ -91,7 +91,7 @@ class Site:
         return self
 
     def start_worker(self) -> subprocess.Popen[Any]:
-        # Ten threads, one that looks, one that splits, one that settles and one that listens: 14 connections.
+        # Ten threads, and one each for polling, splitting, settling and listening: 14 connections.
         return self._start("worker", ["-m", "django", "djmessenger", "worker", "--threads", "10"])
 
     def _start(self, name: str, arguments: list[str], **options: Any) -> subprocess.Popen[Any]:
@@ -122,7 +122,7 @@ class Site:
             return json.load(answer)
 
     def sender(self, bodies: list[str], *, rate: float = 0, connections: int = 8) -> subprocess.Popen[str]:
-        """Begin to post; ``result`` waits for the end."""
+        """Start to post; ``result`` waits for the end."""
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.sender"],
             env=self.environment,
@@ -131,28 +131,28 @@ class Site:
             stdout=subprocess.PIPE,
             text=True,
         )
-        asked = {"port": self.port, "rate": rate, "connections": connections, "bodies": bodies}
-        process.stdin.write(json.dumps(asked))  # type: ignore[union-attr]
+        request = {"port": self.port, "rate": rate, "connections": connections, "bodies": bodies}
+        process.stdin.write(json.dumps(request))  # type: ignore[union-attr]
         process.stdin.close()  # type: ignore[union-attr]
         return process
 
     def post(self, bodies: list[str], *, rate: float = 0, connections: int = 8) -> dict[str, Any]:
-        """Post all and give what ``sender`` says."""
+        """Post all bodies and return the output of ``benchmarks.sender``."""
         return result(self.sender(bodies, rate=rate, connections=connections))
 
     def cpu(self, name: str) -> float:
-        """Give the CPU seconds of the processes of a kind, children included."""
+        """Return the CPU seconds of all processes of a kind and of their children."""
         return sum(_cpu(pid) for process in self.processes[name] for pid in _family(process.pid))
 
     def memory(self, name: str) -> float:
-        """Give the megabytes that the processes of a kind do not share with others."""
+        """Return the proportional set size of all processes of a kind and of their children, in megabytes."""
         return sum(_memory(pid) for process in self.processes[name] for pid in _family(process.pid))
 
 
 def result(process: subprocess.Popen[str]) -> dict[str, Any]:
-    found: dict[str, Any] = json.load(process.stdout)  # type: ignore[arg-type]
+    output: dict[str, Any] = json.load(process.stdout)  # type: ignore[arg-type]
     process.wait()
-    return found
+    return output
 
 
 def _family(pid: int) -> list[int]:
@@ -172,7 +172,7 @@ def _memory(pid: int) -> float:
 
 
 def postgresql_cpu(environment: dict[str, str]) -> float:
-    """Give the CPU seconds of the server, with those of connections that have ended."""
+    """Return the CPU seconds of the server, including closed connections."""
     home = Path(environment["DJM_TEST_POSTGRESQL"])
     pid = int((home / "data" / "postmaster.pid").read_text().split()[0])
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -181,5 +181,5 @@ def postgresql_cpu(environment: dict[str, str]) -> float:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    found = sorted(values)
-    return found[min(len(found) - 1, int(len(found) * share))]
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * share))]

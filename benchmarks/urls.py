@@ -1,4 +1,4 @@
-"""The webhook beside two bare views over the same bytes."""
+"""URLs of the webhook and of two bare views over the same bytes."""
 
 from __future__ import annotations
 

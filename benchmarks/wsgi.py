@@ -1,4 +1,4 @@
-"""The site of the benchmarks for a WSGI server."""
+"""WSGI application of the benchmarks."""
 
 from __future__ import annotations
 

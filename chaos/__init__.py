@@ -1,11 +1,11 @@
-"""Faults on purpose: real processes are killed and frozen, Graph fails in every way, and nothing may be lost.
+"""Chaos passes: processes are killed and frozen, Graph fails in each way, and no message may be lost.
 
-``python3 dev.py chaos --seed 7 --database postgresql --dispatcher celery``. Every pass prints its seed; the same seed
-gives the same faults in the same order, though not at the same moments. docs/reliability.md tells what a pass does.
+``python3 dev.py chaos --seed 7 --database postgresql --dispatcher celery``. Each pass prints its seed. The same seed
+repeats the faults in the same order, but not at the same moments. docs/reliability.md describes a pass.
 """
 
 import os
 
 if "CHAOS_BROKER" in os.environ:
-    # As the package of a project does: every process has to know the broker.
+    # As in the package of a project: each process needs the Celery app to find the broker.
     from chaos.celery_app import app as celery_app  # noqa: F401

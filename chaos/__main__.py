@@ -23,16 +23,20 @@ def main() -> int:
         "--without",
         choices=["fence", "key", "wait", "token"],
         default="",
-        help="take this guard out of the workers; the pass should fail",
+        help="remove this guard from the workers; the pass should fail",
     )
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat the faults of a pass"
     )
     parser.add_argument("--conversations", type=int, help="200; 32 in a short pass")
     parser.add_argument(
-        "--seconds", type=float, help="how long it storms at least: 60; in a short pass until all has struck"
+        "--seconds",
+        type=float,
+        help="minimum seconds of faults: 60; in a short pass until each fault has struck",
     )
-    parser.add_argument("--short", action="store_true", help="one that fits into the tests")
+    parser.add_argument(
+        "--short", action="store_true", help="run a pass that is short enough for the test suite"
+    )
     options = parser.parse_args()
     short = {
         "workers": 3,
@@ -51,7 +55,7 @@ def main() -> int:
         f"seed {plan.seed}, {plan.database}, {plan.dispatcher}, {plan.conversations} conversations",
         flush=True,
     )
-    # What it started ends with it.
+    # Exit by an exception, so that the context managers end all started processes.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     started = time.monotonic()
     folder = Path(tempfile.mkdtemp(prefix="djm-chaos-"))

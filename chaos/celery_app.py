@@ -1,4 +1,4 @@
-"""The Celery app of a pass; its workers can also die between a request and its answer."""
+"""Celery app of a pass. Its workers can also die between a request and its answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Meta's posts in bad weather: late, in any order, in batches of any size, some twice; and those of strangers."""
+"""Sender of callbacks: late, in any order, in batches of any size, some twice; and forged posts of strangers."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from messenger_emulator.webhook import sign_sha1
 from messenger_emulator.world import Pending
 
 DELAY = 0.7
-"""Seconds at most by which a callback is late."""
+"""Maximum delay of a callback in seconds."""
 STRANGER = "99900000000000"
-"""A person whom only those name who may not."""
+"""Id of a person who is named in forged posts only."""
 TOO_LARGE = 200_000
 REFUSALS = {"unsigned": 403, "wrong": 403, "sha1": 403, "put": 405, "too large": 413}
 
 
 class Courier:
-    """Posts what waits until it is answered 200, one after the other."""
+    """Thread that posts waiting callbacks one after the other, each until it is answered 200."""
 
     def __init__(
         self,
@@ -48,23 +48,23 @@ class Courier:
         self._ended = threading.Event()
         self._busy = threading.Lock()
         self._open: list[bytes] = []
-        self._held: list[tuple[float, Pending]] = []
+        self._delayed_items: list[tuple[float, Pending]] = []
         self.signed: dict[bytes, list[dict[str, Any]]] = {}
-        """All bodies with a good signature, and what they hold."""
+        """Items by body, for all bodies with a valid signature."""
         self.spoil = True
-        """Whether echoes are spoilt and strangers post."""
+        """True while echoes are spoilt and strangers post."""
         self.acknowledged: list[bytes] = []
         self.echoes: Counter[str] = Counter()
         self.echoed: dict[str, float] = {}
-        """Message id to when its echo was first answered 200, for echoes that prove something."""
+        """Time at which the echo of a message was first answered 200, by message id; echoes of our app only."""
         self.proofs: list[tuple[str, str]] = []
         """Token and message id of the echoes of our app that were answered 200."""
         self.seconds: list[float] = []
-        """How long each answer 200 took."""
+        """Seconds until each answer 200."""
         self.refused: Counter[str] = Counter()
-        """Why a post was not taken."""
+        """Number of failed posts by status or exception."""
         self.turned_away: Counter[str] = Counter()
-        """Posts of strangers with what they were answered."""
+        """Number of forged posts by kind and answer."""
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def start(self) -> None:
@@ -76,10 +76,10 @@ class Courier:
 
     def idle(self) -> bool:
         with self._busy:
-            return not (self._open or self._held or self._storm.waiting)
+            return not (self._open or self._delayed_items or self._storm.waiting)
 
     def missing(self) -> list[str]:
-        """Name what has not happened yet."""
+        """Return the kinds of echoes and forged posts that have not occurred yet."""
         return [
             *(f"echo {kind}" for kind in ECHOES if not self.echoes[kind]),
             *(kind for kind, status in REFUSALS.items() if not self.turned_away[f"{kind}: {status}"]),
@@ -96,16 +96,16 @@ class Courier:
                     self.acknowledged.append(content)
                     self._note_echoes(self.signed[content])
             if self.spoil and self._choose.random() < 0.2:
-                self._come_as_a_stranger()
+                self._post_as_a_stranger()
 
     def _take(self) -> None:
         now = time.monotonic()
         with self._storm.lock:
             fresh, self._storm.waiting = self._storm.waiting, []
         for pending in fresh:
-            self._held += self._delayed(pending, now)
-        due = [pending for at, pending in self._held if at <= now]
-        self._held = [(at, pending) for at, pending in self._held if at > now]
+            self._delayed_items += self._delayed(pending, now)
+        due = [pending for at, pending in self._delayed_items if at <= now]
+        self._delayed_items = [(at, pending) for at, pending in self._delayed_items if at > now]
         self._choose.shuffle(due)
         while due:
             size = self._choose.choice([1, 1, 2, 3, 8])
@@ -123,7 +123,7 @@ class Courier:
         self.signed[content] = [pending.item for pending in batch]
 
     def _delayed(self, pending: Pending, now: float) -> list[tuple[float, Pending]]:
-        """Give when it is posted, which for echoes may be late, twice or never."""
+        """Return the times at which an item is posted: one time, or for echoes also late, twice or never."""
         message = pending.item.get("message") or {}
         at = now + self._choose.uniform(0, DELAY) * self.spoil
         if not message.get("is_echo"):
@@ -167,7 +167,7 @@ class Courier:
             began = time.monotonic()
             try:
                 status = Callback(url).post(content, headers)
-            except Exception as error:  # noqa: BLE001 - a server that dies may leave anything behind
+            except Exception as error:  # noqa: BLE001 - a server that dies can cause any exception
                 self.refused[type(error).__name__] += 1
                 continue
             if status == 200:
@@ -176,8 +176,8 @@ class Courier:
             self.refused[str(status)] += 1
         return False
 
-    def _come_as_a_stranger(self) -> None:
-        """Post what must be turned away without a trace."""
+    def _post_as_a_stranger(self) -> None:
+        """Send a forged post, which the bot must refuse and not store."""
         kind = self._choose.choice(list(REFUSALS))
         content = (
             b'{"object": "page", "entry": [{"id": "%s", "time": 1, "messaging": [{"sender": {"id": "%s"}, '

@@ -1,4 +1,4 @@
-"""One pass: messages before and during, processes that die and freeze, services that go away, then the invariants."""
+"""One pass: messages before and during the faults of processes and services, then the invariants."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from django.core.management import call_command
 from django.db import DatabaseError, connections
 from django.utils import timezone
 
-from chaos import crew as crews
+from chaos import processes as managed
 from chaos.courier import Courier
 from chaos.plan import SECRET, TOKEN, Plan
 from chaos.services import Broker, Database, database
@@ -25,16 +25,16 @@ from chaos.storm import PAGE, Storm
 from chaos.wire import Graph
 from djmessenger.graph.wire import Secret
 
-NOBODY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-"""A key for tokens at rest, known to everybody."""
+TOKEN_KEY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+"""Key for tokens at rest; it protects made-up tokens only."""
 DEADLY = 90.0
-"""Seconds in which each failpoint must have killed somebody."""
+"""Seconds in which each failpoint must have killed a process."""
 QUIET = 180.0
-"""Seconds in which all must have come to rest; the wait for an echo may be two minutes of them."""
+"""Seconds in which all work must be done; the wait for an echo can take two minutes of them."""
 _WELL = 20
-"""Persons who write beside the stuck ones: it is their delay that is measured, not how many can be served."""
+"""End of the slice of persons who write beside stuck conversations; their delay is measured."""
 PATIENCE = 30.0
-"""Seconds for whatever else is waited for."""
+"""Seconds for each other wait."""
 
 
 @dataclass(kw_only=True)
@@ -65,7 +65,7 @@ def broker(plan: Plan) -> Iterator[Broker | None]:
 
 
 def run(plan: Plan, folder: Path) -> Result:
-    """Run a pass; the folder keeps the logs."""
+    """Run a pass; the logs are written to the folder."""
     storm = Storm(plan.seed, share=plan.share, time_out=plan.time_out, receipts=plan.receipts)
     with graph(storm) as wire, database(plan.database, folder) as data, broker(plan) as tasks:
         named = {
@@ -75,36 +75,45 @@ def run(plan: Plan, folder: Path) -> Result:
             "CHAOS_GRAPH_TIMEOUT": str(plan.time_out),
             "CHAOS_LEASE": str(plan.lease),
             "CHAOS_ECHO_WAIT": str(plan.echo_wait),
-            "CHAOS_TOKEN_KEY": NOBODY.decode(),
+            "CHAOS_TOKEN_KEY": TOKEN_KEY.decode(),
             "CHAOS_DISPATCHER": plan.dispatcher,
             **({"CHAOS_WITHOUT": plan.without} if plan.without else {}),
             **({"CHAOS_BROKER": tasks.url} if tasks else {}),
         }
-        environment = crews.environment(**named)
+        environment = managed.environment(**named)
         os.environ.update({**named, "DJANGO_SETTINGS_MODULE": environment["DJANGO_SETTINGS_MODULE"]})
         django.setup()
         call_command("migrate", verbosity=0)
-        crew = crews.Crew(folder, environment, plan.seed, workers=plan.workers, celery=tasks is not None)
+        processes = managed.Processes(
+            folder, environment, plan.seed, workers=plan.workers, celery=tasks is not None
+        )
         try:
-            return Pass(plan, storm, crew, wire=wire, data=data, tasks=tasks).run()
+            return Pass(plan, storm, processes, wire=wire, data=data, tasks=tasks).run()
         finally:
-            crew.kill()
+            processes.kill()
             connections.close_all()
 
 
 class Pass:
     def __init__(
-        self, plan: Plan, storm: Storm, crew: crews.Crew, *, wire: Graph, data: Database, tasks: Broker | None
+        self,
+        plan: Plan,
+        storm: Storm,
+        processes: managed.Processes,
+        *,
+        wire: Graph,
+        data: Database,
+        tasks: Broker | None,
     ) -> None:
         self.plan = plan
         self.storm = storm
-        self.crew = crew
+        self.processes = processes
         self.wire = wire
         self.data = data
         self.tasks = tasks
         self.choose = random.Random(f"pass {plan.seed}")
         self.courier = Courier(
-            storm, crew.urls, SECRET, plan.seed, late=1.5 * plan.echo_wait, share=plan.share / 4
+            storm, processes.urls, SECRET, plan.seed, late=1.5 * plan.echo_wait, share=plan.share / 4
         )
         page = storm.add_page(PAGE, TOKEN, app_secret=SECRET)
         self.people = [
@@ -117,11 +126,11 @@ class Pass:
         self.tokens = 1
         self.began = time.monotonic()
 
-    def tell(self, text: str) -> None:
+    def report(self, text: str) -> None:
         print(f"{time.monotonic() - self.began:4.0f} s: {text}", flush=True)
 
     def must(self, condition: Callable[[], bool], seconds: float, trouble: str) -> None:
-        if not crews.until(condition, seconds):
+        if not managed.until(condition, seconds):
             self.troubles.append(trouble)
 
     def say_something(self) -> None:
@@ -134,32 +143,34 @@ class Pass:
         return str(bubble.mid)
 
     def run(self) -> Result:
-        # By name: these need the models, which are there only now.
+        # Imported here, because these modules need the models, which are loaded by now.
         from chaos.invariants import Check  # noqa: PLC0415
         from djmessenger import models  # noqa: PLC0415
 
-        crew, courier, storm = self.crew, self.courier, self.storm
+        processes, courier, storm = self.processes, self.courier, self.storm
         before = self._backlog()
         staff = threading.Thread(target=self._staff, daemon=True)
         staff.start()
         self._deaths()
         self._weather()
         storm.spoil = courier.spoil = False
-        self.tell(f"{self.said} texts; the weather calms down")
-        self.must(lambda: courier.idle() and self._at_rest(), QUIET, "it did not come to rest")
-        self.tell("at rest; some get stuck")
+        self.report(f"{self.said} texts; the faults end")
+        self.must(lambda: courier.idle() and self._at_rest(), QUIET, "some work was not done in time")
+        self.report("all work is done; some conversations get stuck")
         slowest = self._isolation()
         stored = set(map(bytes, models.Callback.objects.values_list("body", flat=True)))
-        self.tell("at rest; commands die")
+        self.report("all work is done; commands die")
         self._commands()
         self.must(
-            lambda: courier.idle() and self._at_rest(), QUIET, "it did not come to rest after the replay"
+            lambda: courier.idle() and self._at_rest(),
+            QUIET,
+            "some work was not done in time after the replay",
         )
-        self.tell("at rest; everybody goes home")
+        self.report("all work is done; the processes end")
         self.over.set()
         staff.join()
         courier.stop()
-        codes = crew.stop(PATIENCE if self.tasks is None else 1.0)
+        codes = processes.stop(PATIENCE if self.tasks is None else 1.0)
         self.troubles += [
             f"{name} ended with {code}"
             for name, code in codes.items()
@@ -177,7 +188,7 @@ class Pass:
             courier,
             before,
             stored,
-            crew.logs(),
+            processes.logs(),
             self.plan,
             backlog=self.backlog_seconds,
             slowest=slowest,
@@ -192,8 +203,8 @@ class Pass:
                 "accepted": sum(check.acceptances.values()),
                 "doubled in a named window": check.doubled,
                 "attempts": dict(Counter(models.Attempt.objects.values_list("outcome", flat=True))),
-                "killed at": dict.fromkeys(crew.killed(), 1),
-                "deaths": dict(crew.deaths),
+                "killed at": dict.fromkeys(processes.killed(), 1),
+                "deaths": dict(processes.deaths),
                 "weather": dict(self.weathered),
                 "faults of Graph": dict(storm.struck),
                 "echoes": {**courier.echoes, **{f"forged {kind}": n for kind, n in storm.forged.items()}},
@@ -211,19 +222,21 @@ class Pass:
     # The acts of a pass.
 
     def _backlog(self) -> set[str]:
-        """Texts before there is any worker; gives their ids."""
+        """Write texts before a worker runs; return the ids of the stored messages."""
         from djmessenger import bot, models  # noqa: PLC0415
 
-        for web in self.crew.webs:
+        for web in self.processes.webs:
             web.start()
-        self.must(lambda: all(map(_listens, self.crew.webs)), PATIENCE, "the web processes did not start")
+        self.must(
+            lambda: all(map(_listens, self.processes.webs)), PATIENCE, "the web processes did not start"
+        )
         for _ in range(2 * self.plan.conversations):
             self.say_something()
         self.courier.start()
         self.must(
             lambda: bool(self.courier.acknowledged) and self.courier.idle(),
             PATIENCE * 2,
-            "the first texts were not taken in",
+            "the first texts were not stored",
         )
         self.backlog_seconds = sorted(self.courier.seconds)
         while bot.get_engine().split_waiting():
@@ -233,40 +246,42 @@ class Pass:
         return before
 
     def _deaths(self) -> None:
-        """Somebody dies at each of the worst places."""
-        self.tell(f"{self.said} texts are waiting; workers start, and die")
-        self.crew.armed = True
-        for web in self.crew.webs:
+        """Kill a process at each failpoint."""
+        self.report(f"{self.said} texts are waiting; workers start, and die")
+        self.processes.armed = True
+        for web in self.processes.webs:
             web.signal(9)
-        for process in [*self.crew.workers, *self.crew.others]:
+        for process in [*self.processes.workers, *self.processes.others]:
             process.start()
-        self.crew.watch()
-        self._write_on(self.crew.missing, DEADLY)
-        self.troubles += [f"nobody died at {point}" for point in self.crew.missing()]
-        self.crew.armed = False
-        self.tell(f"{self.said} texts; deaths: {dict(self.crew.deaths)}; processes freeze, services go away")
+        self.processes.watch()
+        self._write_on(self.processes.missing, DEADLY)
+        self.troubles += [f"no process died at {point}" for point in self.processes.missing()]
+        self.processes.armed = False
+        self.report(
+            f"{self.said} texts; deaths: {dict(self.processes.deaths)}; processes freeze, services go away"
+        )
 
     def _write_on(self, more: Callable[[], object], seconds: float) -> None:
-        """Let persons write while there is more to wait for, for so many seconds at most."""
+        """Write texts while ``more()`` is true, for ``seconds`` at most."""
         end = time.monotonic() + seconds
         while more() and time.monotonic() < end:
             self.say_something()
             time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
     def _kinds(self) -> dict[str, Callable[[], object]]:
-        # Outages first: the lag of echoes that they make lengthens all waits until it has faded.
+        # Outages come first, because they delay echoes, and the measured lag lengthens all later waits.
         return {
             "database away": self._database_away,
             **({"broker away": self._broker_away} if self.tasks is not None else {}),
-            "freeze": lambda: self.crew.freeze_one(self.plan.lease * 1.3),
-            "kill": self.crew.kill_one,
+            "freeze": lambda: self.processes.freeze_one(self.plan.lease * 1.3),
+            "kill": self.processes.kill_one,
             "connections cut": self.data.cut,
             "Graph refuses connections": lambda: self._graph_away(silent=False),
-            "Graph lets nobody in": lambda: self._graph_away(silent=True),
+            "Graph accepts no connection": lambda: self._graph_away(silent=True),
         }
 
     def _weather(self) -> None:
-        """One trouble after the other, while persons go on writing, until all that can strike has struck."""
+        """Cause one outage after the other while persons write, until each fault has struck."""
         ended = threading.Event()
 
         def storm() -> None:
@@ -293,20 +308,20 @@ class Pass:
         thread.join()
 
     def _database_away(self) -> None:
-        """For so long that intake answers 503, and Meta posts again."""
+        """Stop the database until a callback is answered 503 and posted again."""
         refused = self.courier.refused
         with self.data.away():
-            known = refused["503"]
-            if crews.until(lambda: refused["503"] > known, PATIENCE):
+            before = refused["503"]
+            if managed.until(lambda: refused["503"] > before, PATIENCE):
                 self.weathered["database away"] += 1
             time.sleep(1)
 
     def _graph_away(self, *, silent: bool) -> None:
-        """For so long that a reply has met it."""
+        """Stop Graph until a call of a reply has failed."""
         from djmessenger import models  # noqa: PLC0415
 
         words = "no connection in time" if silent else "the connection was refused"
-        name = "Graph lets nobody in" if silent else "Graph refuses connections"
+        name = "Graph accepts no connection" if silent else "Graph refuses connections"
 
         def met() -> bool:
             with contextlib.suppress(DatabaseError):
@@ -314,7 +329,7 @@ class Pass:
             return False
 
         with self.wire.away(silent=silent):
-            if crews.until(met, PATIENCE):
+            if managed.until(met, PATIENCE):
                 self.weathered[name] += 1
 
     def _broker_away(self) -> None:
@@ -324,7 +339,7 @@ class Pass:
         self.weathered["broker away"] += 1
 
     def _staff(self) -> None:
-        """People at work: they replace a dead token, and end pauses of which they know that they are too long."""
+        """Replace a dead token, and end the other pauses of the Page, as staff would."""
         from djmessenger import bot, models  # noqa: PLC0415
 
         page = self.storm.pages[PAGE]
@@ -367,16 +382,18 @@ class Pass:
             connections.close_all()
 
     def _isolation(self) -> float:
-        """Some hang in a rule, one in Graph; the others are answered all the same. Gives the slowest answer."""
+        """Block two conversations in a rule and one in Graph; return the seconds of the slowest answer beside them."""
         from chaos.messenger import STUCK, sign  # noqa: PLC0415
         from djmessenger import models  # noqa: PLC0415
 
-        ill, deaf, well = self.people[:2], self.people[2], self.people[3:_WELL]
+        blocked, deaf, well = self.people[:2], self.people[2], self.people[3:_WELL]
         self.storm.deaf.add(deaf.id)
-        stuck = [self.says(person, STUCK) for person in ill]
-        for person in [*ill, deaf]:
+        stuck = [self.says(person, STUCK) for person in blocked]
+        for person in [*blocked, deaf]:
             self.says(person, "one")
-        self.must(lambda: all(sign(f"begun {mid}").exists() for mid in stuck), PATIENCE, "nobody got stuck")
+        self.must(
+            lambda: all(sign(f"begun {mid}").exists() for mid in stuck), PATIENCE, "no conversation got stuck"
+        )
         mids = {person.id: self.says(person, "one") for person in well}
         began = {person.id: time.time() for person in well}
         answered: dict[str, float] = {}
@@ -388,34 +405,34 @@ class Pass:
                         answered[person.id] = bubble.time - began[person.id]
             return len(answered) == len(well)
 
-        self.must(all_answered, PATIENCE, "those beside a stuck conversation were not answered")
+        self.must(all_answered, PATIENCE, "conversations beside the stuck ones were not answered")
         if models.Messaging.objects.filter(mid__in=stuck, state="new").count() != len(stuck):
-            self.troubles.append("what was to be stuck is not")
+            self.troubles.append("a conversation that should be stuck is not")
         connections.close_all()
-        sign("let go").touch()
+        sign("released").touch()
         self.storm.deaf.clear()
-        self.must(self._at_rest, QUIET, "it did not come to rest after some were stuck")
+        self.must(self._at_rest, QUIET, "some work was not done in time after the stuck conversations")
         return max(answered.values(), default=0.0)
 
     def _commands(self) -> None:
-        """Commands die between two rows, and their second run does the rest."""
+        """Kill commands between two rows; their second run has to do the rest."""
         from chaos.messenger import sign  # noqa: PLC0415
 
         sign("mended").touch()
-        self.crew.armed = True
-        self.crew.environment["CHAOS_KEEP_BODIES"] = "0"
-        for wanted in (-9, 0):
+        self.processes.armed = True
+        self.processes.environment["CHAOS_KEEP_BODIES"] = "0"
+        for expected in (-9, 0):
             begun = [
-                (words[0], self.crew.command(*words, points=[point]))
-                for point, words in crews.COMMAND_POINTS.items()
+                (words[0], self.processes.command(*words, points=[point]))
+                for point, words in managed.COMMAND_POINTS.items()
             ]
             for name, process in begun:
-                if (code := process.wait(PATIENCE)) != wanted:
-                    self.troubles.append(f"{name} ended with {code}, not {wanted}")
-        self.crew.armed = False
+                if (code := process.wait(PATIENCE)) != expected:
+                    self.troubles.append(f"{name} ended with {code}, not {expected}")
+        self.processes.armed = False
 
 
-def _listens(web: crews.Process) -> bool:
-    with contextlib.suppress(OSError), crews.socket.create_connection(("127.0.0.1", web.port), timeout=1):
+def _listens(web: managed.Process) -> bool:
+    with contextlib.suppress(OSError), managed.socket.create_connection(("127.0.0.1", web.port), timeout=1):
         return True
     return False

@@ -1,4 +1,4 @@
-"""What Graph does to a send in bad weather, and what the bot must take the attempt for: the table of the protocol."""
+"""Table of the faults of Graph, with the outcome that the bot must give the attempt."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from dataclasses import dataclass, field
 from messenger_emulator.core import GraphResponse
 
 SILENCE = 0.4
-"""Seconds of silence beyond the time that the client has for a call."""
+"""Seconds of silence after the timeout of the client."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fault:
-    """One way to fail; without a ``status`` the answer is Graph's own."""
+    """Fault of one send. Without a ``status`` the answer is that of the emulator."""
 
     fate: str
-    """What the attempt is then: accepted, unsent, refused or unknown."""
+    """Outcome of the attempt: accepted, unsent, refused or unknown."""
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     way: str = ""
-    """How the answer goes over the wire; see ``chaos.wire``."""
+    """Fault of the connection during the answer; see ``chaos.wire``."""
     silent: str = ""
-    """``before`` or ``after`` the message is taken: no answer until the client has given up."""
+    """``before`` or ``after`` the message is accepted: no answer until the client's timeout."""
     slow: bool = False
-    """Answered late, but in time; the echo comes first."""
+    """True for a late answer before the timeout; the echo comes first."""
 
     def answer(self, usual: GraphResponse | None) -> GraphResponse:
         if self.status is None:
@@ -108,9 +108,9 @@ SPOILT = {
 }
 FAULTS: dict[str, Fault] = {**UNSENT, **REFUSED, **UNKNOWN, **SPOILT}
 TAKEN = frozenset(SPOILT)
-"""Faults of calls that are carried out."""
+"""Faults of calls that Graph performs."""
 
 ECHOES = ("late", "lost", "twice", "in standby", "without metadata")
-"""What may happen to an echo."""
+"""Faults of an echo."""
 FORGED = ("of another app", "to another person")
-"""Echoes of messages that were never taken; nobody may believe them."""
+"""Kinds of forged echoes, of messages that Graph never accepted. The bot must not settle a reply by them."""

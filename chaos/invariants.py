@@ -1,4 +1,4 @@
-"""What must hold after a pass, from the database and from the stand-in's own log."""
+"""Invariants after a pass, checked against the database and the log of the emulator."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _TRACEBACK = re.compile(
     r"^Traceback .*\n((?:  .*\n)+)(\S.*)$(?!\n\n(?:During handling|The above exception))", re.MULTILINE
 )
 EXPECTED = {
-    "RuntimeError: told to fail once",
-    "RuntimeError: told to fail",
+    "RuntimeError: one failure on purpose",
+    "RuntimeError: failure on purpose",
     "django.db.utils.OperationalError",
     "sqlite3.OperationalError",
     "psycopg.OperationalError",
@@ -33,11 +33,11 @@ EXPECTED = {
     "django.db.utils.InternalError: terminating connection due to idle-in-transaction",
     "psycopg.errors.IdleInTransactionSessionTimeout",
 }
-"""Ends of tracebacks that belong to the weather."""
+"""Last lines of tracebacks that the faults cause."""
 
 
 class Check:
-    """All invariants over one finished pass; each gives the breaches that it finds."""
+    """Check of all invariants after one pass. Each invariant is a method that yields its breaches."""
 
     def __init__(
         self,
@@ -54,20 +54,20 @@ class Check:
         self.storm = storm
         self.courier = courier
         self.before = before
-        """Message ids that were stored before the first worker started."""
+        """Ids of messages stored before the first worker started."""
         self.stored = stored
-        """All bodies that were stored."""
+        """All stored bodies."""
         self.logs = list(logs)
         self.plan = plan
         self.backlog = backlog
-        """Seconds that each callback of the backlog took to be acknowledged, in order."""
+        """Seconds until the acknowledgement of each callback of the backlog, sorted."""
         self.slowest = slowest
-        """Seconds that the slowest answer beside a stuck conversation took."""
+        """Seconds until the slowest answer beside a stuck conversation."""
         self.accepted: dict[str, list[tuple[str, str]]] = defaultdict(list)
-        """Person to what Graph took: reply and message id, in order."""
+        """Accepted messages by person, in order: reply and message id."""
         self.late: Counter[str] = Counter()
-        """How many acceptances of a reply had no echo within the wait."""
-        # The shortest wait there is, less what the last acceptance may lag behind the client's patience.
+        """Number of acceptances without an echo within the wait, by reply."""
+        # The shortest wait, less the time between the timeout of the client and the last possible acceptance.
         patience = plan.echo_wait * 2 / 3 - plan.time_out - SILENCE
         for person in storm.persons.values():
             for bubble in person.received:
@@ -75,30 +75,30 @@ class Check:
                 self.accepted[person.id].append((row, bubble.mid))
                 if courier.echoed.get(bubble.mid, float("inf")) - bubble.time > patience:
                     self.late[row] += 1
-        self.acceptances = Counter(row for found in self.accepted.values() for row, _ in found)
+        self.acceptances = Counter(row for messages in self.accepted.values() for row, _ in messages)
         self.doubled = sum(times - 1 for times in self.acceptances.values())
         self.errors = Counter(self._errors())
 
     def breaches(self) -> list[str]:
-        found = []
+        breaches = []
         for name in (
             "durable", "nothing_open", "handled_once", "handling_order", "send_order", "no_duplicate",
             "duplicates_seen", "fates_true", "attempts_add_up", "taken_for_what_it_was", "one_holder",
             "refused_leaves_nothing", "no_secret", "no_surprise", "in_time",
         ):  # fmt: skip
-            found += [f"{name}: {breach}" for breach in getattr(self, name)()]
-        return found
+            breaches += [f"{name}: {breach}" for breach in getattr(self, name)()]
+        return breaches
 
     def durable(self) -> Iterator[str]:
-        """I1: each item of each acknowledged body is there."""
+        """I1: each item of each acknowledged body is stored."""
         keys = set(models.Messaging.objects.values_list("key", flat=True))
         for content in self.courier.acknowledged:
             for item in split(decode(content)):
                 if item.messaging is None or item.messaging.key() not in keys:
-                    yield f"an acknowledged item is not there: {item.raw}"
+                    yield f"an acknowledged item is not stored: {item.raw}"
 
     def nothing_open(self) -> Iterator[str]:
-        """I2: nothing waits any more."""
+        """I2: no row waits."""
         for rows in (
             models.Callback.objects.exclude(state="split"),
             models.Messaging.objects.exclude(state__in=["done", "ignored"]),
@@ -109,15 +109,15 @@ class Check:
                 yield f"{type(row).__name__} {row.pk} is open: {row} {getattr(row, 'error', '')[-300:]}"
 
     def handled_once(self) -> Iterator[str]:
-        """I3: effects and replies are just those of each text that a person wrote."""
+        """I3: each text of a person had its effect once and has exactly its replies."""
         effects = Counter(models.UserLocation.objects.values_list("mid", flat=True))
         replies = Counter(models.Reply.objects.values_list("messaging__mid", flat=True))
         states = dict(models.Conversation.objects.values_list("person_id", "state"))
         wrote = 0
         for person in self.storm.persons.values():
-            mine = [bubble for bubble in person.thread if not bubble.by_page]
+            written = [bubble for bubble in person.thread if not bubble.by_page]
             counted = 0
-            for bubble in mine:
+            for bubble in written:
                 kind = bubble.text.partition(" ")[0]
                 counted += kind != STUCK
                 if effects[bubble.mid] != (kind != STUCK):
@@ -131,7 +131,7 @@ class Check:
             yield f"{sum(effects.values())} effects of {wrote} texts"
 
     def handling_order(self) -> Iterator[str]:
-        """I4: what was there at the start was handled by (timestamp, arrival)."""
+        """I4: events stored before the start were handled by (timestamp, arrival)."""
         rows = models.Messaging.objects.filter(mid__in=self.before, type="SIMPLE_TEXT")
         place = {mid: (timestamp, pk) for mid, timestamp, pk in rows.values_list("mid", "timestamp", "pk")}
         by_person: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -149,13 +149,13 @@ class Check:
             for row, pk in models.Reply.objects.values_list("uuid", "pk")
             if isinstance(row, uuid.UUID)
         }
-        for person, found in self.accepted.items():
-            firsts = list(dict.fromkeys(order[row] for row, _ in found))
+        for person, messages in self.accepted.items():
+            firsts = list(dict.fromkeys(order[row] for row, _ in messages))
             if firsts != sorted(firsts):
                 yield f"replies to {person} were accepted in the order {firsts}"
 
     def no_duplicate(self) -> Iterator[str]:
-        """I6: no reply was accepted twice, but for one copy for each echo that did not come within the wait."""
+        """I6: no reply was accepted twice, except one copy for each echo that came after the wait."""
         for row, times in self.acceptances.items():
             if times - 1 > self.late[row]:
                 reply = models.Reply.objects.get(uuid=uuid.UUID(row))
@@ -165,17 +165,17 @@ class Check:
                 yield f"reply {reply.pk} was accepted {times} times: {tries}"
 
     def duplicates_seen(self) -> Iterator[str]:
-        """I7: the number in the report is that of the echoes that came."""
+        """I7: the number of duplicates in the status equals that of the received echoes."""
         mids: dict[str, set[str]] = defaultdict(set)
         for token, mid in self.courier.proofs:
             mids[token.split(".")[1]].add(mid)
-        seen = sum(len(found) - 1 for found in mids.values())
-        told = read_status().duplicates
-        if told != seen:
-            yield f"{told} duplicates were counted, the echoes of {seen} came"
+        echoed = sum(len(copies) - 1 for copies in mids.values())
+        reported = read_status().duplicates
+        if reported != echoed:
+            yield f"{reported} duplicates were counted, the echoes of {echoed} came"
 
     def fates_true(self) -> Iterator[str]:
-        """I8: what is sent was accepted; what failed was refused, and not accepted."""
+        """I8: a sent reply was accepted; a failed reply was refused and not accepted."""
         refused = {
             sent.reply for sent in self.storm.sent if sent.fault and FAULTS[sent.fault].fate == "refused"
         }
@@ -189,13 +189,13 @@ class Check:
                 yield f"reply {row} is {state} and was never refused"
 
     def attempts_add_up(self) -> Iterator[str]:
-        """I9: whatever Graph saw was written down before, and once; attempts of unknown fate are limited."""
+        """I9: each send has one attempt, committed before the call; attempts of unknown fate are limited."""
         written = set(models.Attempt.objects.values_list("token", flat=True))
         for token, times in Counter(sent.token for sent in self.storm.sent).items():
             if token not in written:
-                yield f"Graph saw {token}, which was never written down"
+                yield f"Graph received {token}, which has no attempt"
             if times > 1:
-                yield f"Graph saw {token} {times} times"
+                yield f"Graph received {token} {times} times"
         unsure = Counter(
             models.Attempt.objects.filter(outcome__in=["", "unknown"]).values_list("reply_id", flat=True)
         )
@@ -204,28 +204,28 @@ class Check:
                 yield f"reply {reply} has {times} attempts of unknown fate"
 
     def taken_for_what_it_was(self) -> Iterator[str]:
-        """I9, of each kind of answer: the attempt is what the table says, or unknown where nobody could tell."""
+        """I9 by kind of answer: the outcome of each attempt is that of the table, or unknown."""
         faults = {sent.token: sent.fault for sent in self.storm.sent}
         for token, outcome in models.Attempt.objects.exclude(outcome__in=["", "unknown"]).values_list(
             "token", "outcome"
         ):
             fault = faults.get(token)
-            wanted = "unsent" if fault is None else FAULTS[fault].fate if fault else "accepted"
+            expected = "unsent" if fault is None else FAULTS[fault].fate if fault else "accepted"
             if outcome == "accepted" and fault in TAKEN and FAULTS[fault].silent:
-                # Frozen meanwhile, it found the answer when it woke up.
+                # The client was frozen during the call and found the answer when it continued.
                 continue
-            if outcome != wanted:
-                yield f"{fault!r} was taken for {outcome}, not {wanted}"
+            if outcome != expected:
+                yield f"{fault!r} has the outcome {outcome}, not {expected}"
 
     def one_holder(self) -> Iterator[str]:
-        """I10: the claims of a queue under which something was done never go back, and each is one process's."""
+        """I10: the fencing token of the work on a queue never decreases, and each token belongs to one process."""
         last: dict[int | None, int] = {}
         attempts = models.Attempt.objects.order_by("pk").values_list(
             "reply__conversation_id", "fencing_token"
         )
         for conversation, fencing_token in attempts:
             if fencing_token < last.get(conversation, 0):
-                yield f"conversation {conversation} was sent to under claim {fencing_token} after {last[conversation]}"
+                yield f"conversation {conversation} had a send with token {fencing_token} after {last[conversation]}"
             last[conversation] = fencing_token
         claims: dict[str, int] = {}
         holders: dict[tuple[str, int], str] = {}
@@ -233,44 +233,44 @@ class Check:
         for person, title, process in effects:
             fencing_token = int(title)
             if fencing_token < claims.get(person, 0):
-                yield f"{person} was heard under claim {fencing_token} after {claims[person]}"
+                yield f"{person} had an event handled with token {fencing_token} after {claims[person]}"
             claims[person] = fencing_token
             if holders.setdefault((person, fencing_token), process) != process:
-                yield f"{person} was heard by two processes under claim {fencing_token}"
+                yield f"two processes handled events of {person} with token {fencing_token}"
 
     def refused_leaves_nothing(self) -> Iterator[str]:
-        """I12: what was turned away left no row, and everything that was to be was."""
-        strange = self.stored - self.courier.signed.keys()
-        if strange:
-            yield f"{len(strange)} bodies are stored that nobody signed"
+        """I12: each forged post was refused, and none left a row."""
+        unsigned = self.stored - self.courier.signed.keys()
+        if unsigned:
+            yield f"{len(unsigned)} bodies without a valid signature are stored"
         if models.FBUserProfile.objects.filter(psid=STRANGER).exists():
             yield "a stranger has a profile"
-        for said in self.courier.turned_away:
-            if not said.endswith((": 403", ": 405", ": 413", "Error", "Refused", "Disconnected", "Reset")):
-                yield f"a stranger was answered: {said}"
+        for answer in self.courier.turned_away:
+            if not answer.endswith((": 403", ": 405", ": 413", "Error", "Refused", "Disconnected", "Reset")):
+                yield f"a stranger was answered: {answer}"
 
     def no_secret(self) -> Iterator[str]:
-        """I13: neither secrets nor what persons wrote stand in a log."""
+        """I13: no log contains a secret or the text of a person."""
         for name, log in self.logs:
             for canary in (TOKEN, SECRET, "canary"):
                 if canary in log:
-                    yield f"the log of {name} holds {canary[:4]}…"
+                    yield f"the log of {name} contains {canary[:4]}…"
 
     def _errors(self) -> Iterator[str]:
-        """Give the last lines of tracebacks that lead through the bot; Celery has its own about its broker."""
+        """Yield the last line of each traceback with a frame of the bot; Celery logs its own about the broker."""
         for _, log in self.logs:
             for frames, error in re.findall(_TRACEBACK, log):
                 if "/djmessenger/" in frames:
                     yield error
 
     def no_surprise(self) -> Iterator[str]:
-        """No exception but those that the weather makes."""
+        """Yield each exception in the logs that no fault explains."""
         for error, times in self.errors.items():
             if not error.startswith(tuple(EXPECTED)):
                 yield f"{times} times in the logs: {error[:200]}"
 
     def in_time(self) -> Iterator[str]:
-        """I14: a callback is acknowledged soon, whatever waits; I11: those who are stuck delay nobody."""
+        """I14: acknowledgements are quick with any backlog; I11: stuck conversations delay no other conversation."""
         seconds = sorted(self.courier.seconds)
         bound = 0.25 if self.plan.database == "postgresql" else 2.0
         if self.plan.timed and self.percentile(self.backlog, 0.99) > bound:
@@ -282,5 +282,5 @@ class Check:
 
     @staticmethod
     def percentile(values: Sequence[float], share: float) -> float:
-        """Of values in order."""
+        """Return a percentile of sorted values."""
         return values[min(len(values) - 1, int(len(values) * share))] if values else 0.0

@@ -1,4 +1,4 @@
-"""The bot of a pass: what it does with an event is known from the event alone, so that it can be counted."""
+"""Bot of a pass. Its effects follow from the event alone, so the invariants can count them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from djmessenger import models
 from djmessenger.rules import Messaging, rule
 
 REPLIES = {"one": 1, "two": 2, "slow": 1, "fails": 1, "none": 0, "stuck": 1}
-"""First word of a text to how many replies it gets."""
+"""Number of replies by first word of a text."""
 STUCK = "stuck"
-"""The kind that hangs until it is let go, fails then, and succeeds when it is replayed after its cause is mended."""
+"""Kind of text whose rule blocks until it is released, then fails, and succeeds in the replay."""
 
 
 def sign(name: str) -> Path:
-    """Name a file by which processes of a pass tell each other something."""
+    """Return the path of a file that signals a state to all processes of a pass."""
     return Path(os.environ.get("CHAOS_FOLDER", ".")) / name
 
 
@@ -37,7 +37,7 @@ def is_stuck(event: Messaging) -> bool:
 
 
 def count(event: Messaging) -> None:
-    """Leave an effect in the database with the claim and the process it belongs to, and one in the state."""
+    """Insert a row with fencing token and process id, and increment the count in the state."""
     queue = models.ConversationQueue.objects.get(
         conversation=event.conversation, kind=models.ConversationQueue.Kind.IN
     )
@@ -56,7 +56,7 @@ def count(event: Messaging) -> None:
 def quick(event: Messaging) -> list[str]:
     count(event)
     if kind_of(event) == "fails" and event.row.tries == 0:
-        raise RuntimeError("told to fail once")
+        raise RuntimeError("one failure on purpose")
     return [f"{event.mid} {number}" for number in range(REPLIES[kind_of(event)])]
 
 
@@ -74,8 +74,8 @@ def slow_effect(event: Messaging) -> None:
 @rule(is_stuck, name="stuck", slow=True, tries=1)
 def stuck(event: Messaging) -> str:
     sign(f"begun {event.mid}").touch()
-    while not sign("let go").exists():
+    while not sign("released").exists():
         time.sleep(0.05)
     if not sign("mended").exists():
-        raise RuntimeError("told to fail")
+        raise RuntimeError("failure on purpose")
     return f"{event.mid} 0"

@@ -1,4 +1,4 @@
-"""The processes of a pass: started, killed by failpoints, frozen, started again."""
+"""Processes of a pass: started, killed by failpoints, frozen, restarted."""
 
 from __future__ import annotations
 
@@ -34,45 +34,45 @@ COMMAND_POINTS = {
     "purge_between_chunks": ["purge"],
     "replay_between_rows": ["replay", "--state", "failed"],
 }
-"""Places in commands, with the words of the command."""
+"""Arguments of the command in which each failpoint is."""
 
 CELERY = [sys.executable, "-m", "celery", "-A", "chaos.celery_app"]
 _QUIET = ["--without-gossip", "--without-mingle", "--without-heartbeat"]
 
 
 class Process:
-    """One process that is started again when it ends, with the failpoints armed that killed nobody yet."""
+    """Process that is restarted when it ends, with the failpoints armed that have killed no process yet."""
 
-    def __init__(self, crew: Crew, name: str, command: list[str], points: list[str]) -> None:
-        self._crew = crew
+    def __init__(self, processes: Processes, name: str, command: list[str], points: list[str]) -> None:
+        self._processes = processes
         self.name = name
         self._command = command
         self._points = points
         self.port = 0
-        self.log = crew.folder / f"{name}.log"
+        self.log = processes.folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        # A group of its own: Celery's children are killed and frozen with it.
-        self.process = self._crew.run(self._command, self._points, self.log)
+        # The process leads a group, so that Celery's children are killed and frozen with it.
+        self.process = self._processes.run(self._command, self._points, self.log)
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
 
     def signal(self, number: int) -> None:
-        """Send a signal to it and to its children."""
+        """Send a signal to the process and its children."""
         if self.process is not None:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
 
-    def ask(self) -> None:
-        """Ask it to end."""
+    def terminate(self) -> None:
+        """Send SIGTERM, after SIGCONT for a frozen process."""
         if self.process is not None:
             self.signal(signal.SIGCONT)
             self.process.terminate()
 
     def wait(self, timeout: float) -> int | None:
-        """Give the status with which it ended, None when it had to be killed."""
+        """Wait for the end and return the exit status; kill the process after ``timeout`` and return None."""
         if self.process is None:
             return 0
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -86,8 +86,8 @@ class Process:
             self.process.wait()
 
 
-class Crew:
-    """All processes of a pass, and a thread that watches over them."""
+class Processes:
+    """All processes of a pass, and a thread that restarts dead ones."""
 
     def __init__(
         self, folder: Path, environment: dict[str, str], seed: int, *, workers: int, celery: bool
@@ -128,7 +128,7 @@ class Crew:
         return [*self.workers, *self.others, *self.webs]
 
     def run(self, command: list[str], points: list[str], log: Path) -> subprocess.Popen[bytes]:
-        """Start a process that dies at those of the points that killed nobody yet."""
+        """Start a process that dies at the first of these failpoints that has killed no process yet."""
         environment = {
             **self.environment,
             "DJM_FAILPOINT": ",".join(point for point in points if self.armed and not self.has_killed(point)),
@@ -160,12 +160,12 @@ class Crew:
                 for process in self.all:
                     if process.process is not None and not process.alive() and not self._ended.is_set():
                         self.deaths[process.name] += 1
-                        # Celery's children outlive their parent.
+                        # Celery's children outlive their parent, so the group is killed too.
                         process.kill()
                         process.start()
 
     def freeze_one(self, seconds: float) -> str:
-        """Stop a worker for longer than its leases last, then let it go on."""
+        """Freeze a worker for ``seconds``, longer than its leases; then continue it."""
         process = self._choose.choice(self.workers)
         process.signal(signal.SIGSTOP)
         time.sleep(seconds)
@@ -173,13 +173,13 @@ class Crew:
         return process.name
 
     def kill_one(self) -> str:
-        """Kill a worker wherever it is."""
+        """Kill a worker at a random point."""
         process = self._choose.choice(self.workers)
         process.signal(signal.SIGKILL)
         return process.name
 
     def command(self, *words: str, points: list[str]) -> subprocess.Popen[bytes]:
-        """Start a command of the bot's."""
+        """Start a management command of the bot."""
         command = [sys.executable, "-m", "django", "djmessenger", *words]
         return self.run(command, points, self.folder / f"{words[0]}.log")
 
@@ -188,7 +188,7 @@ class Crew:
             self._ended.set()
         end = time.monotonic() + timeout
         for process in self.all:
-            process.ask()
+            process.terminate()
         return {process.name: process.wait(max(0.0, end - time.monotonic())) for process in self.all}
 
     def kill(self) -> None:

@@ -1,4 +1,4 @@
-"""The engine without one of its guards: a pass that stays green then proves nothing."""
+"""Removal of one guard of the engine. A pass without a guard has to fail; otherwise it proves nothing."""
 
 from __future__ import annotations
 

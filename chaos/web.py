@@ -1,4 +1,4 @@
-"""A web process of a pass: takes callbacks in at the port named first."""
+"""Web process of a pass: serves the webhook at the port in its first argument."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Graph's end of the wire: a server that breaks off, drips and resets, and that may be away."""
+"""Server of Graph that breaks off, drips and resets its answers, and can be unavailable."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class StormyServer(GraphServer):
 
 
 class Graph:
-    """The server of a pass, at one address for all of it."""
+    """Server of a pass, at one address for the whole pass."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
@@ -71,7 +71,7 @@ class Graph:
 
     @contextlib.contextmanager
     def away(self, *, silent: bool) -> Any:
-        """Refuse connections for a while, or, ``silent``, let nobody through and say nothing."""
+        """Refuse connections inside the block; with ``silent``, ignore them without an answer."""
         port = self._server.server_address[1]
         self._server.stop()
         with contextlib.ExitStack() as stack:
@@ -90,14 +90,14 @@ class Graph:
 
 @contextlib.contextmanager
 def _full(port: int) -> Any:
-    """Listen with a queue that is full: whoever comes next waits for an answer to the first packet."""
+    """Listen with a full backlog, so that the next connection gets no answer to its first packet."""
     with contextlib.ExitStack() as stack:
-        door = stack.enter_context(socket.socket())
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        door.bind(("127.0.0.1", port))
-        door.listen(0)
+        listener = stack.enter_context(socket.socket())
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(0)
         for _ in range(3):
-            guest = stack.enter_context(socket.socket())
-            guest.setblocking(False)
-            guest.connect_ex(("127.0.0.1", port))
+            client = stack.enter_context(socket.socket())
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", port))
         yield

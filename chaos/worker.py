@@ -1,4 +1,4 @@
-"""A worker process of a pass: the command itself, which can also die between a request and its answer."""
+"""Worker process of a pass: the command, with one more failpoint between a request and its answer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from djmessenger.pipeline.failpoints import failpoint
 
 
 def die_with_the_request_written() -> None:
-    """Put the place in that is inside the HTTP client: the request is gone, its answer not read."""
+    """Add a failpoint inside the HTTP client, after the request is written and before its answer is read."""
     connection = transports._Timed
     read_answer = connection.getresponse
 
@@ -25,9 +25,9 @@ def die_with_the_request_written() -> None:
     connection.getresponse = getresponse  # type: ignore[method-assign]
 
 
-def take_out_a_guard() -> None:
+def remove_a_guard() -> None:
     if "CHAOS_WITHOUT" in os.environ:
-        # By name: it needs the models.
+        # Imported here, because the module needs the models.
         importlib.import_module("chaos.sabotage").GUARDS[os.environ["CHAOS_WITHOUT"]]()
 
 
@@ -35,5 +35,5 @@ if __name__ == "__main__":
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chaos.settings")
     django.setup()
     die_with_the_request_written()
-    take_out_a_guard()
+    remove_a_guard()
     call_command("djmessenger", "worker", threads=4, slow_threads=4)

@@ -1,1 +1,1 @@
-"""An app whose bot says back what it hears."""
+"""App whose bot repeats each text."""

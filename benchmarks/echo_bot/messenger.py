@@ -1,4 +1,4 @@
-"""One rule that answers every text, and one that waits for a language model that is not there."""
+"""Rules of the benchmarks: one answers each text, one waits as if for a language model."""
 
 from __future__ import annotations
 

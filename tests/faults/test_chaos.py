@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from chaos.crew import COMMAND_POINTS, WEB_POINTS, WORKER_POINTS
+from chaos.processes import COMMAND_POINTS, WEB_POINTS, WORKER_POINTS
 from djmessenger.pipeline.failpoints import PLACES
 
 ROOT = Path(__file__).parent.parent.parent
