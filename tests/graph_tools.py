@@ -1,4 +1,4 @@
-"""What the tests of ``djmessenger.graph`` share: a raw server, a recording transport, a spy on frames."""
+"""Tools of the tests of ``djmessenger.graph``: a raw server, a recording transport, a spy on frames."""
 
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def frames_of(error: BaseException, *, but: str) -> str:
 
 
 def shown(value: Any) -> str:
-    """Give the repr, also inside of containers; of an object that is half made, that of its parts."""
+    """Return the repr, also inside of containers; for a half-built object, the repr of its parts."""
     try:
         return pprint.pformat(value)
     except Exception:  # noqa: BLE001

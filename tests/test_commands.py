@@ -64,7 +64,7 @@ class Graph:
 
     @property
     def sent(self) -> list[tuple[str, dict]]:
-        """What changed the profile, or tried to."""
+        """Return the calls that changed the profile, or tried to."""
         return [(call.method, call.body) for call in self.emulator.calls if call.method != "GET"]
 
     @property

@@ -1,4 +1,4 @@
-"""Where somebody waits for the answer, a busy database is not waited for long."""
+"""Requests of a person or of Meta do not wait long for a busy database."""
 
 from __future__ import annotations
 

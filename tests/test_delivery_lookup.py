@@ -75,7 +75,7 @@ def test_of_several_that_say_it_the_oldest_is_it(page, made, person, emulator):
     emulator.faults.on("timeout_after", times=1)
     reply = tools.queue(made)
     tools.send(bot.get_engine(), made)
-    # Somebody types the same in the Page's inbox.
+    # Staff type the same text in the inbox of the Page.
     bot.get_client().send({"id": made.person_id}, {"messaging_type": "RESPONSE", "message": {"text": "hi"}})
     assert settled(made) == ["sent"]
     reply.refresh_from_db()
@@ -119,7 +119,7 @@ def test_when_meta_cannot_be_asked_it_is_asked_again_later(fault, page, made, pe
 
 
 def test_that_meta_has_none_counts_when_it_says_so_again(page, made, person, emulator, monkeypatch):
-    """What was just accepted may not be told yet."""
+    """Meta may not list a message yet that it has just accepted."""
     told = Client.recent_messages
     asked = []
 

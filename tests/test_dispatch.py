@@ -1,4 +1,4 @@
-"""Who does the work and when: in the request, in threads beside it, or in processes of their own."""
+"""Drivers of the engine: the request, threads beside it, or processes of their own."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_links_to_files_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_bare_name_is_never_installed(page):
-    """That name on the public index belongs to another package."""
+    """The bare name on the public index belongs to another package."""
     text = page.read_text(encoding="utf-8")
     assert not re.search(
         r"(pip|uv) (install|add)( -\S+)* [\"']?djmessenger(\[\w+\])?[\"']?(\s*$|\s*[=<>~])",

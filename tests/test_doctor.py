@@ -1,4 +1,4 @@
-"""The doctor: each link of the chain is broken once, and the line that says so names the cure."""
+"""The doctor: each link of the chain is broken once, and the line of that link names the cure."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 def line(printed: str, *words: str) -> tuple[str, str]:
-    """Give status and cure of the line that holds all the words."""
+    """Return status and cure of the line that contains all the words."""
     lines = printed.splitlines()
     for number, text in enumerate(lines):
         if all(word in text for word in words) and not text.startswith(" "):

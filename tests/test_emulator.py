@@ -786,7 +786,7 @@ def test_as_a_transport(bench):
     assert len(bench.ana.received) == 2
 
 
-# Whatever comes in
+# Arbitrary requests
 
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),

@@ -22,7 +22,7 @@ class Case(NamedTuple):
     most: int
     code: int
     text: str
-    """What the refusal says, the parameter included."""
+    """The text of the refusal, the parameter included."""
     least: int | None = None
     code_under: int = 194
 

@@ -1,4 +1,4 @@
-"""What a person sees and does."""
+"""The screen and the actions of a person."""
 
 from __future__ import annotations
 

@@ -275,7 +275,7 @@ def test_verification_of_the_endpoint(bench, answer, reason):
 
 
 def post_with(bench, fault, **options):
-    """Give the bot after a text of the person was posted under a fault."""
+    """Return the bot after a text of the person was posted under a fault."""
     bot = Bot()
     with bench.emulator.faults.active(fault, **options):
         bench.ana.says("one")

@@ -194,7 +194,7 @@ def test_a_face_names_what_is_there(package):
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_a_face_names_all_that_it_gathers(package):
-    """What a package takes from its own files, it takes to show."""
+    """Every name that a package imports from its own files is in its ``__all__``."""
     body = tree_of(SOURCE / package / "__init__.py").body
     if any(isinstance(node, (ast.ClassDef, ast.FunctionDef)) for node in body):
         return  # no mere face: it uses what it imports
@@ -230,7 +230,7 @@ def test_what_authors_import_says_what_it_is(name):
 
 @cache
 def definitions_in(home: str) -> dict[str, list[ast.ClassDef | ast.FunctionDef]]:
-    """Give the classes and functions at the top of a module, or of all files of a package, by name."""
+    """Return the classes and functions at the top of a module, or of all files of a package, by name."""
     found: dict[str, list[ast.ClassDef | ast.FunctionDef]] = {}
     place = path_of(home)
     for path in place.parent.rglob("*.py") if place.stem == "__init__" else [place]:

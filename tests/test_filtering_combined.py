@@ -1,4 +1,4 @@
-"""Filters combined: logic, names, verdicts, and what the index of rules is told."""
+"""Filters combined: logic, names, verdicts, and their hints for the index of rules."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ def effects() -> list[str]:
 
 
 class Broken:
-    """A handler that fails as often as it is told to, after its effect."""
+    """A handler that fails a given number of times, after its effect."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -195,7 +195,7 @@ def test_slow_handlers_run_with_no_transaction_open_and_their_answers_are_queued
 
 
 class Later:
-    """A pool that runs slow work when the test says so."""
+    """A pool that runs slow work when the test calls for it."""
 
     def __init__(self) -> None:
         self.jobs = []
@@ -359,7 +359,7 @@ def test_language_and_time_zone_are_the_persons():
     assert made.pk
 
 
-# What a slow rule may ask for.
+# Arguments of a slow rule.
 
 
 def three_lines():
@@ -456,11 +456,11 @@ def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
     assert done == [True]
 
 
-# Events whose rules have nothing to do with the database are written down together, which nobody sees.
+# Events whose rules make no query are committed together, without a visible difference.
 
 
 def handled(engine):
-    """Handle the first event of each queue as a worker does; give what is to be written down."""
+    """Handle the first event of each queue as a worker does; return the results to commit."""
     leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=100)
     next_rows = engine.inbox.next_rows(leases)
     return [engine.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases]

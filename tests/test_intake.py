@@ -145,7 +145,7 @@ def test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone(monkeypat
 
 
 def test_of_one_key_twice_the_row_that_is_stored_is_the_one_that_is_woken():
-    """Meta repeats an item, and one of the two names nobody."""
+    """Meta repeats an item, and one of the two copies names no person."""
     nobody = tools.text("m_1")
     nobody["sender"]["id"] = "no id"
     todo = intake.split(intake.store(tools.body(nobody, tools.text("m_1"))))

@@ -96,7 +96,7 @@ def modules() -> dict[str, Module]:
 
 
 def unit_of(module: str) -> str:
-    """Give the entry of the table that a module belongs to."""
+    """Return the entry of the table that a module belongs to."""
     parts = module.split(".")
     for length in (2, 1):
         if ".".join(parts[:length]) in ORDER:
@@ -105,7 +105,7 @@ def unit_of(module: str) -> str:
 
 
 def guarded_lines(tree: ast.Module) -> set[int]:
-    """Give the lines under ``if TYPE_CHECKING:``."""
+    """Return the lines under ``if TYPE_CHECKING:``."""
     lines: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
@@ -122,7 +122,7 @@ def imports_of(module: Module) -> Iterator[Import]:
 
 
 def targets_of(node: ast.AST, module: Module) -> Iterator[str]:
-    """Give the modules of the package that a statement imports, the deepest that exist."""
+    """Yield the modules of the package that a statement imports, the deepest that exist."""
     if isinstance(node, ast.Import):
         names = [alias.name for alias in node.names]
     elif isinstance(node, ast.ImportFrom):
@@ -153,7 +153,7 @@ def test_every_module_has_its_place_in_the_table():
 
 
 def test_the_table_reads_the_imports():
-    """Else the other tests would pass on nothing."""
+    """Without the imports the other tests would pass on an empty list."""
     pairs = {(item.module, item.target) for item in all_imports()}
     assert ("settings.declared", "utils.default_routing_policy") in pairs
     assert ("models.conversations", "models.pages") in pairs

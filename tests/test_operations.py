@@ -1,4 +1,4 @@
-"""What those who run a bot do by hand: look, replay, purge, erase; and what the log and the health page tell."""
+"""Tasks of operators: inspect, replay, purge and erase; the log and the health page."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ meta: list[Emulator] = []
 
 
 def receive(*texts: str, psid: str = PSID) -> list[models.Messaging]:
-    """Have a person write, and Meta send the echoes of the answers."""
+    """Post the texts of a person, and the echoes that Meta sends for the answers."""
     assert post(body_of(*texts, psid=psid)) == 200
     meta[0].deliver(lambda body, headers: post(body))
     return list(models.Messaging.objects.filter(conversation__person_id=psid).order_by("id"))
@@ -422,7 +422,7 @@ def test_thresholds_make_the_exit_code(failed, threshold, code):
 
 
 def ages(days: float) -> None:
-    """Let everything that is there have happened so long ago, by Meta's clock too."""
+    """Move all stored times into the past by ``days``, those of Meta included."""
     ago = timezone.now() - days * DAY
     models.Callback.objects.update(date_received=ago)
     models.Messaging.objects.update(

@@ -49,7 +49,7 @@ def echoes_arrive(emulator) -> None:
 
 
 def look(made, *, seconds: float = 0.6) -> None:
-    """Let one interval pass, and look again."""
+    """Move the clock by one interval and do the next step of the queue."""
     tools.pass_time(seconds)
     models.ConversationQueue.objects.wake([made.pk], tools.OUT)
     tools.send(bot.get_engine(), made)
@@ -57,7 +57,7 @@ def look(made, *, seconds: float = 0.6) -> None:
 
 @pytest.fixture
 def heard():
-    """What the signals told: name and key."""
+    """The signals that were sent: name and primary key."""
     found: list[tuple[str, int]] = []
 
     def hear(name):
@@ -154,7 +154,7 @@ def test_a_conversation_without_queues_gets_them_with_its_first_reply(person):
     assert person.texts == ["hi"]
 
 
-# What Graph may do to one attempt.
+# Answers and faults of Graph for one attempt.
 
 
 @pytest.mark.parametrize(
@@ -269,7 +269,7 @@ def test_an_unsent_reply_waits_longer_each_time_and_the_next_waits_behind_it(mad
     assert person.texts == ["first", "second"]
 
 
-# What Meta may or may not have.
+# Replies of unknown fate.
 
 
 def test_an_echo_settles_a_reply_without_an_answer(made, person, emulator, heard):
@@ -370,7 +370,7 @@ def test_checks_add_at_most_one_interval_each(moments, waited, made):
 
 
 def test_thirty_replies_that_wait_for_an_echo_cost_as_many_statements_as_two(emulator, settings):
-    """Whoever waits long is looked at often; one transaction looks at all."""
+    """A long wait is checked often; one transaction checks all queues."""
     settings.DJM_ECHO_WAIT = 60.0
     emulator.faults.on("timeout_before")
     counts = []
@@ -392,7 +392,7 @@ def test_thirty_replies_that_wait_for_an_echo_cost_as_many_statements_as_two(emu
 
 
 def test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo(made, emulator):
-    """What staff changed while the queue was held is seen when it is let go of."""
+    """A change made while the queue is leased is read when the queue is released."""
     emulator.faults.on("timeout_before")
     reply = tools.queue(made)
     tools.send(bot.get_engine(), made)
@@ -730,7 +730,7 @@ def test_an_answer_under_a_lost_lease_does_not_spoil_its_batch(made, person, emu
     pending_sends, _ = outbox.begin(
         models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60)
     )
-    # Who never wrote cannot be written to.
+    # Meta refuses messages to a person who never wrote.
     lost, kept = sorted(
         (outbox.call(pending) for pending in pending_sends), key=lambda answer: answer.sent is None
     )

@@ -1,4 +1,4 @@
-"""What messages have in common: languages, channels, files, what stands beside the message."""
+"""Common parts of messages: languages, channels, files, and the parameters beside the message."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ def wire(document):
 
 
 def storable(value, level=0):
-    """Whether PostgreSQL's jsonb and SQLite's JSON both take the value and give it back."""
+    """Return whether the jsonb of PostgreSQL and the JSON of SQLite both store the value unchanged."""
     assert level <= DEEPEST
     if isinstance(value, str):
         assert "\0" not in value
@@ -60,7 +60,7 @@ def storable(value, level=0):
 
 
 def use(messaging):
-    """Ask an event everything; nothing of it may raise."""
+    """Read every attribute of an event; none may raise."""
     assert isinstance(messaging.type, ReceivingType)
     assert isinstance(messaging.inner_type, ReceivingType)
     assert 0 < len(messaging.key()) <= 128

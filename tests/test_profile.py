@@ -58,7 +58,7 @@ class Meta:
         self.loses_answers = False
 
     def send(self, request: Request) -> Response:
-        """Let so many calls about the profile through as are left; then the process dies, so to speak."""
+        """Send the calls about the profile until none is left; then raise, as if the process died."""
         if self.calls_left is not None and "messenger_profile" in request.url:
             self.calls_left -= 1
             if self.calls_left < 0 and not self.loses_answers:
@@ -73,7 +73,7 @@ class Meta:
         self.world.clock.advance(seconds=seconds)
 
     def take_sent(self) -> list[tuple[str, dict]]:
-        """Give what changed something, or tried to, since the last time."""
+        """Return the calls since the last time that changed the profile, or tried to."""
         sent = [
             (call.method, {key: value for key, value in call.body.items() if key != "appsecret_proof"})
             for call in self.world.calls

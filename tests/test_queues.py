@@ -33,7 +33,7 @@ def claim(kind=IN, **options):
 
 
 def end_lease(conversation_id, kind=IN):
-    """What the passing of time does."""
+    """Move the end of the lease into the past."""
     past = Now() - datetime.timedelta(seconds=1)
     ConversationQueue.objects.filter(conversation_id=conversation_id, kind=kind).update(
         leased_until=past, ready_at=past

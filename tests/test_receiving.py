@@ -866,7 +866,7 @@ def test_absent_keys_leave_no_absent_attributes():
 
 
 def test_class_loading_from_payload_text_does_not_happen_while_the_type_is_found():
-    """Nothing in the package imports by a name that is not a literal, but for the helper for configuration."""
+    """Only the helper for configuration imports by a name that is not a literal."""
     for path in Path(receiving.__file__).parent.glob("*.py"):
         tree = ast.parse(path.read_text())
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}

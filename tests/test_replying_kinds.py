@@ -40,9 +40,9 @@ FIELDS: dict[str, dict[str, Any]] = {
     "utility": {"name": "order_sent", "language": "en"},
 }
 DOCUMENTED = {"text", "simple_text", "image", "audio", "video", "file", "sender_action", "typing"}
-"""What SimpleMessageReplier, the four of media and ReplyActionReplier send.
+"""Kinds that SimpleMessageReplier, the four media repliers and ReplyActionReplier send.
 
-A reaction is to one message, whose id no policy knows.
+A reaction belongs to one message, and a policy cannot name the id of a message.
 """
 
 KINDS = {

@@ -43,7 +43,7 @@ def tapped(payload):
 
 @pytest.fixture(autouse=True)
 def queued(monkeypatch):
-    """What the rules answered, in order, in place of rows."""
+    """The answers of the rules, in order, in place of rows."""
     answers = []
 
     def queue(messaging, message, *, rule="", buffer=None):

@@ -47,7 +47,7 @@ POSTS = ["orders/act", "orders/restart", "files"]
 
 
 class ManualSession(session_module.Session):
-    """A session whose callbacks go to the view when the test says so, in this thread."""
+    """A session that posts its callbacks to the view when the test calls for it, in this thread."""
 
     def start(self, callback_url=""):
         self.callback_url = callback_url or self.callback_url
@@ -93,7 +93,7 @@ def get(client, name, **kwargs):
     return client.get(f"/simulator/{name}", **kwargs)
 
 
-# Who may use it
+# Access
 
 
 @pytest.mark.parametrize("name", [*GETS, *POSTS, "files/key/name", "graph/v26.0/me/messages"])
@@ -465,7 +465,7 @@ def test_files_make_room_and_have_a_limit(monkeypatch):
     assert kept.get(second) is not None
 
 
-# What the bot sends
+# Messages of the bot
 
 
 class Network:

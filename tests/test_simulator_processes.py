@@ -25,7 +25,7 @@ from djmessenger.simulator import shared_process
 ROOT = Path(__file__).parent.parent
 SITE = "from djmessenger.demo.settings import *\n\nSECRET_KEY = 'the same in both processes'\n"
 LOOKS = 3_000
-"""How often a screen is looked at before an answer is given up."""
+"""Number of looks at a screen before the test fails."""
 
 
 class Site:
@@ -37,7 +37,7 @@ class Site:
         lines = iter(process.stdout.readline, "")
         found = (re.search(r"server at (http://127\.0\.0\.1:\d+)/", line) for line in lines)
         self.address = next(one.group(1) for one in found if one)
-        # What else it says must not fill the pipe.
+        # The rest of the output must not fill the pipe.
         self._reader = threading.Thread(target=process.stdout.read, daemon=True)
         self._reader.start()
         cookies = urllib.request.HTTPCookieProcessor(http.cookiejar.CookieJar())
@@ -65,7 +65,7 @@ class Site:
         return json.loads(self.ask(f"state?person={person}"))["state"]
 
     def thread(self, person: str, until: int) -> list[Any]:
-        """Give the conversation on the screen as soon as it has so many messages."""
+        """Return the conversation on the screen as soon as it has ``until`` messages."""
         for _ in range(LOOKS):
             thread: list[Any] = self.state(person)["screen"]["thread"]
             if len(thread) >= until:
@@ -150,7 +150,7 @@ def test_two_processes_show_one_conversation(sites, folder):
             text for number in range(10, 20) for text in (f"order {number}", answer_to(number))
         )
     assert in_database(folder, "SELECT count(*) FROM djmessenger_messaging WHERE type = 'SIMPLE_TEXT'") == 30
-    # An answer is on the screen a moment before its row says so.
+    # An answer is on the screen a moment before its row is settled.
     unsent = "SELECT count(*) FROM djmessenger_reply WHERE state != 'sent'"
     assert any(in_database(folder, unsent) == 0 for _ in range(LOOKS))
     assert in_database(folder, "SELECT count(*) FROM djmessenger_reply") == 30
@@ -166,7 +166,7 @@ def test_two_processes_show_one_conversation(sites, folder):
 
 
 def test_a_port_that_another_program_has_is_left_to_it(monkeypatch, rf, caplog):
-    """What listens there must prove that it knows the site's secret before a cookie is sent to it."""
+    """The listener must prove that it has the secret of the site before it gets a cookie."""
     monkeypatch.setattr(type(connection), "is_in_memory_db", lambda self: False, raising=False)
     with socket.create_server((shared_process.HOST, 0)) as stranger:
         monkeypatch.setattr(shared_process, "_port", lambda: stranger.getsockname()[1])

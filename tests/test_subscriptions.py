@@ -121,7 +121,7 @@ class TestFields:
 
 
 def _documented() -> set[str]:
-    """Give the names of the package's own types; tests register others."""
+    """Return the names of the types of the package; tests register more."""
     return {name for name in vars(ReceivingType) if name.isupper()}
 
 

@@ -42,7 +42,7 @@ PICTURE = "https://cdn.example.com/cup.jpg"
 
 
 def says(name, words, function, **options):
-    """Give a rule for a text, as the decorators make it."""
+    """Build a rule for a text, as the decorators do."""
     return Rule(
         ["SIMPLE_TEXT"],
         name,
@@ -96,7 +96,7 @@ RULES = [
 
 @pytest.fixture(autouse=True)
 def policy(monkeypatch):
-    """The bot of these tests; given to whoever asks ``bot`` for the policy."""
+    """The policy of these tests; ``bot`` returns it to all callers."""
     built = Policy(RULES)
 
     def load(source):
@@ -566,7 +566,7 @@ def test_settings_that_a_test_changes_come_back(nothing_left_behind, settings, m
 
 
 def test_the_plugin_needs_neither_django_set_up_nor_a_second_plugin(tmp_path):
-    """Where the package is installed, pytest loads it in every project of that environment."""
+    """Pytest loads the plugin in every project of an environment that contains the package."""
     environment = {key: value for key, value in os.environ.items() if key != "DJANGO_SETTINGS_MODULE"}
     answer = subprocess.run(
         [

@@ -42,7 +42,7 @@ SOUGHT = [MARK, KEY, *PROOFS]
 
 
 class Everything(logging.Handler):
-    """What a log file and an error tracker get: messages, extras, exceptions with the locals of their frames."""
+    """A handler that keeps all that log files and error trackers get: messages, extras, exceptions with locals."""
 
     def __init__(self):
         super().__init__(logging.DEBUG)
@@ -54,7 +54,7 @@ class Everything(logging.Handler):
         if record.exc_info and record.exc_info[1] is not None:
             self.found.append(frames_of(record.exc_info[1], but=__file__))
             if hasattr(record, "request"):
-                # What Django mails to ADMINS.
+                # The report that Django mails to ADMINS.
                 report = ExceptionReporter(record.request, *record.exc_info, is_email=True)
                 self.found.append(report.get_traceback_text())
 
@@ -177,7 +177,7 @@ def calls_that_fail(seen, settings):
             models.Reply.objects.queue(conversation, {"message": {"text": "x"}}, type="simple_text")
             pass_time(7 * 3600)
             bot.get_engine().send(conversation.pk)
-            # What waits for an echo is not to keep the next from being tried.
+            # A reply that waits for an echo must not delay the next attempt.
             models.Reply.objects.filter(state__in=models.Reply.OPEN).update(state="failed")
             config = bot.get_client(conversation.page)
             for words in ("x", object()):

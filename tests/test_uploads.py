@@ -165,7 +165,7 @@ def test_a_file_that_is_gone_fails_the_reply_and_the_queue_goes_on(emulator, tal
 
 
 def test_no_transaction_is_open_while_meta_is_asked(emulator, talk, picture):
-    """Nor is the reply under way: whoever finds it after a crash knows that it was not sent."""
+    """The reply is not under way either: after a crash the next worker reads that it was not sent."""
     seen = []
 
     class Spy(EmulatorTransport):
@@ -196,7 +196,7 @@ def test_an_upload_may_take_longer_than_a_message(emulator, talk, picture, setti
 
 @pytest.mark.parametrize("fault", ["timeout_before", "timeout_after", "server_error", "unreachable"])
 def test_an_upload_of_unknown_fate_is_made_again(emulator, talk, picture, fault):
-    """It has shown nobody anything, so nothing waits for an echo."""
+    """An upload shows nothing to the person, so no echo is expected."""
     emulator.faults.on(fault, where="/message_attachments", times=1)
     reply = talk.send(Image(path=picture))
     assert reply.state == "queued"

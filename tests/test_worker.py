@@ -1,4 +1,4 @@
-"""Threads that do the work: nothing is overtaken, nobody waits for somebody slow, and the end is orderly."""
+"""Threads of the worker: order is kept, a slow conversation delays no other, and the end is orderly."""
 
 from __future__ import annotations
 
@@ -317,7 +317,7 @@ def test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_cl
 
 
 def test_one_slow_thread_answers_many_waiting_people_in_turn(work, people, settings):
-    # What a thread leaves free is looked for at once, not at the next poll.
+    # A free thread looks for work at once, not at the next poll.
     settings.DJM_POLL = LONG
     store(*people, times=5)
     work(tools.engine(lambda event: event.text, slow=True), slow_threads=1)
@@ -539,7 +539,7 @@ def test_a_wake_up_during_a_poll_leads_to_another_poll(work, settings):
 
 
 def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
-    """What a call writes, such as the Page's request log, is written over a connection that is closed after it."""
+    """A call writes its rows, such as the request log of the Page, over a connection that is closed afterwards."""
     seen = []
 
     def call(pending):
@@ -690,7 +690,7 @@ def test_a_callback_stored_after_the_read_of_a_running_split_is_split_next(
 def test_an_event_that_arrives_during_the_release_of_its_queue_is_handled(
     work, people, monkeypatch, settings
 ):
-    """No wake-up is lost: whoever releases looks again under the lock that waking takes."""
+    """No wake-up is lost: the release reads the row again under the lock that a wake-up takes."""
     engine = tools.engine(lambda event: event.text)
     store(people[0])
     release = models.ConversationQueue.objects.release_many
@@ -785,7 +785,7 @@ def test_a_pool_counts_its_free_threads():
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_starts_threads_of_its_own(work, people):
-    """Without them nothing a child is told of would be worked on; and the parent's locks may be held."""
+    """The threads of the parent do not exist in the child, and the locks of the parent may be held."""
     store(people[0])
     gate = threading.Event()
     made = work(tools.engine(lambda event: gate.wait(LONG) and "hi"))
@@ -801,7 +801,7 @@ def test_a_forked_child_starts_threads_of_its_own(work, people):
 
 
 def test_a_worker_with_full_writers_claims_nothing(file_database):
-    """Where the database is slower than rules and Graph, what waits for it waits there and not in the memory."""
+    """If the database is slower than rules and Graph, work waits in the database and not in memory."""
     asked = []
     worker = Worker(lambda: None, threads=2, slow_threads=1)
     worker._claim = lambda kind, limit, **options: asked.append(limit) or (None, [])

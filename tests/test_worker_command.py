@@ -85,7 +85,7 @@ def test_the_command_answers_and_ends_in_order_at_the_first_signal(options, comm
 
 
 def test_a_call_under_way_is_finished_before_the_command_ends(command, emulator, monkeypatch):
-    """The call that Graph has not answered yet is waited for and written down."""
+    """The command waits for the open call and commits its result."""
     someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
     handle, came, go_on = emulator.handle, threading.Event(), threading.Event()
 

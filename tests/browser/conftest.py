@@ -27,7 +27,7 @@ def browser_path() -> str:
 
 
 def lacking() -> str:
-    """Say what is missing for these tests; empty when nothing is."""
+    """Return the name of a missing requirement of these tests, or an empty text."""
     if importlib.util.find_spec("playwright") is None:
         return "the Python package playwright is not installed (it is in the extra 'dev')"
     if not browser_path():
@@ -138,7 +138,7 @@ def page(open_page: Open) -> Any:
 
 
 def perform(page: Any, name: str, **values: Any) -> Any:
-    """Give an order as the page does, without its buttons."""
+    """Send a command as the page does, without its buttons."""
     return page.evaluate(
         "([name, values]) => document.querySelector('djm-simulator').server.perform(name, values)",
         [name, values],
@@ -146,7 +146,7 @@ def perform(page: Any, name: str, **values: Any) -> Any:
 
 
 def arrive(page: Any, name: str = "Ben Yilmaz", locale: str = "en_US") -> None:
-    """Let a new person come to the shop, by the page's own dialog."""
+    """Add a new person to the shop, by the dialog of the page."""
     page.get_by_role("button", name="Add a person").click()
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Locale").fill(locale)

@@ -319,7 +319,7 @@ AXE = "axe_playwright_python"
 
 
 def axe(page):
-    """Give the serious faults that axe finds."""
+    """Return the serious faults that axe finds."""
     module = pytest.importorskip(AXE, reason="axe is not installed (it is in the extra 'dev')")
     page.add_script_tag(content=(Path(module.__file__).parent / "axe.min.js").read_text(encoding="utf-8"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")

@@ -249,7 +249,7 @@ PAYLOAD: dict[str, str] = {
 
 
 def corpus() -> Iterator[tuple[str, bytes]]:
-    """Give every body with its name."""
+    """Yield every body with its name."""
     groups: list[tuple[str, dict[str, Any], Callable[[Any], bytes]]] = [
         ("json", JSON, lambda body: body),
         ("shape", SHAPE, dumps),

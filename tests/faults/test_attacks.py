@@ -1,4 +1,4 @@
-"""What somebody could try: races of the same and of different callbacks, and words that no database takes."""
+"""Attacks: races of the same and of different callbacks, and texts that no database stores."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def at_once(*jobs: Callable[[], int]) -> list[int]:
 
 
 def drain() -> None:
-    """Do what a queue that somebody else held has left."""
+    """Finish the work that another process left in its queues."""
     engine = bot.get_engine()
     engine.split_waiting()
     engine.sweep()

@@ -187,7 +187,7 @@ def test_without_the_send_token_no_echo_settles_a_reply(person, emulator, withou
     assert an_answer_lost_and_its_echo_late(person, emulator) == 2
 
 
-# The attempt written down first: who comes after a dead sender knows that it may have sent (invariants 4 and 5).
+# The attempt is committed first: the successor of a dead sender reads that Meta may have the message (invariants 4, 5).
 
 
 def a_sender_dies_with_the_request_written(person, emulator) -> tuple[int, list[str]]:
@@ -331,7 +331,7 @@ def test_one_bad_item_does_not_spoil_the_other_items_of_its_callback(without):
 
 
 def dies_in():
-    """Give what inserts the answers, and dies before it writes the mark."""
+    """Return a function that inserts the answers and dies before it marks the event as processed."""
 
     def die(self, handled, **options):
         models.Reply.objects.insert([reply for one in handled for reply in one.replies])
@@ -358,7 +358,7 @@ def test_effects_and_done_mark_are_one_transaction(monkeypatch):
 
 def test_without_one_transaction_the_answer_is_queued_twice(monkeypatch):
     class Apart:
-        """What ``transaction.atomic`` would be without its rollback."""
+        """``transaction.atomic`` without its rollback."""
 
         def __enter__(self):
             return self

@@ -1,4 +1,4 @@
-"""Signed bodies of any kind are answered 200, kept, and hurt nobody beside them."""
+"""Signed bodies of any kind are answered 200 and stored, and the events beside them are handled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the log tells: one line for each event and each call, and nothing of a person or a secret in any."""
+"""The log: one line for each event and each call. No line contains a secret or a text of a person."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def everything(records) -> str:
 
 
 def with_canaries(body: bytes) -> bytes:
-    """Let every short text that a person sent bear a word that can be found again."""
+    """Return the body with a canary word in every short text of a person."""
     return body.replace(b'"hello"', f'"hello {CANARY}"'.encode()).replace(
         b'"text": "', f'"text": "{CANARY}'.encode()
     )
@@ -40,7 +40,7 @@ def with_canaries(body: bytes) -> bytes:
 
 @pytest.fixture
 def records(caplog):
-    """Give the records so far when called: each phase of a test has a list of its own."""
+    """Return a function that returns the records so far; each phase of a test has its own list."""
     caplog.set_level(logging.DEBUG)
     return lambda: list(caplog.records)
 

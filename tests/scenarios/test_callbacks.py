@@ -1,4 +1,4 @@
-"""What Meta may do with its callbacks, and what persons see of it: nothing."""
+"""Callbacks that Meta repeats, delays or mixes; a person sees no difference."""
 
 from __future__ import annotations
 

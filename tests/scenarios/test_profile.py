@@ -1,4 +1,4 @@
-"""Who writes: asked of Graph once, before the first answer, and answered even where Graph does not tell."""
+"""The profile of a person: fetched from Graph once, before the first answer, which follows even if Graph refuses."""
 
 from __future__ import annotations
 

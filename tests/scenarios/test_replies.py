@@ -1,4 +1,4 @@
-"""What becomes of a reply: long ones, refused ones, and those that a view sends."""
+"""Replies from queue to person: long ones, refused ones, and those that a view sends."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def greet(event):
 
 @transaction.atomic
 def ship(request, psid, *, breaks):
-    """A view of the project: the parcel leaves, and the person is told."""
+    """A view of the project: the parcel leaves, and the person gets a message."""
     models.FBUserProfile.objects.get(pk=psid).send("Your parcel is on its way.")
     if breaks:
         raise RuntimeError("the printer is out of paper")

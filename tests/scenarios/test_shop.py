@@ -110,7 +110,7 @@ def texts_of(module):
 
 @pytest.mark.parametrize("language", ["de", "zh_Hant"])
 def test_the_catalogues_have_every_text_and_no_other(language):
-    """What is compiled is what counts; the text beside it is for translators."""
+    """Django reads the compiled catalogue; the text file beside it is for translators."""
     folder = SHOP / "locale" / language / "LC_MESSAGES"
     with (folder / "django.mo").open("rb") as file:
         compiled = dict(gettext.GNUTranslations(file)._catalog)

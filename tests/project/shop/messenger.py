@@ -1,4 +1,4 @@
-"""What an author types; ``mypy --strict`` holds it to the types of djmessenger.rules."""
+"""Rules as an author types them; ``mypy --strict`` checks them against the types of djmessenger.rules."""
 
 from __future__ import annotations
 
