@@ -358,7 +358,7 @@ class TestDialogue:
         cursor = Cursor.parse(text)
         assert Cursor.parse(str(cursor)) == cursor
 
-    def test_a_cursor_by_hand_is_no_500(self, staff, conversation):
+    def test_an_invalid_cursor_is_no_500(self, staff, conversation):
         for cursor in ("x", "1.2~3", "99999999999999999999.1~1", "~", "1.~", "é"):
             assert staff.get(change(conversation), {"before": cursor}).status_code == 200
 
@@ -511,7 +511,7 @@ class TestOutcome:
 
 class TestRecords:
     @pytest.mark.parametrize("model", MODELS)
-    def test_nobody_adds_or_deletes(self, staff, conversation, model):
+    def test_rows_cannot_be_added_or_deleted(self, staff, conversation, model):
         rows = {type(row): row for row in one_of_each(conversation, "words")}
         # A Page may get its token before its first callback.
         added = staff.get(reverse(f"admin:djmessenger_{model._meta.model_name}_add")).status_code
@@ -521,7 +521,7 @@ class TestRecords:
         assert model.objects.filter(pk=rows[model].pk).exists()
 
     @pytest.mark.parametrize("model", [Conversation, Messaging, Callback, Reply, UserLocation])
-    def test_nobody_rewrites_what_happened(self, staff, conversation, model):
+    def test_recorded_fields_cannot_be_changed(self, staff, conversation, model):
         rows = {type(row): row for row in one_of_each(conversation, "words")}
         assert staff.post(change(rows[model]), {"state": "new", "type": "x"}).status_code == 403
 

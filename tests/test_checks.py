@@ -46,7 +46,7 @@ def no_policy_of_its_own(monkeypatch):
     monkeypatch.setattr(checks, "policy_uses", list)
 
 
-def test_a_good_project_hears_nothing():
+def test_a_good_project_gets_no_message():
     assert ids() == []
 
 
@@ -159,7 +159,7 @@ def test_each_mistake_has_its_id_and_says_what_to_do(settings, name, value, expe
         ("DJM_DISPATCHER", "djmessenger.pipeline.dispatch.InlineDispatcher"),
     ],
 )
-def test_what_is_allowed_is_not_complained_about(settings, name, value):
+def test_an_allowed_value_gets_no_message(settings, name, value):
     setattr(settings, name, value)
     assert ids() == []
 

@@ -234,7 +234,7 @@ class TestPersistentMenu:
             ({"title": "x", "payload": {"a": 1}}, "a Payload, not dict"),
         ],
     )
-    def test_a_mistake_is_told_with_its_place(self, entry, said):
+    def test_a_mistake_is_named_with_its_place(self, entry, said):
         with pytest.raises(DJMInvalidConfigException) as caught:
             thread.menu_entries([{"title": "Fine"}, entry], [], "en")
         assert "DJM_THREAD_PERSISTENT_MENUS[1]" in str(caught.value)
@@ -273,7 +273,7 @@ class TestPersistentMenu:
         assert "menu is removed" in run("configure_persistent_menu", "--remove")
         assert page.sent == [("DELETE", {"fields": ["persistent_menu"]})]
 
-    def test_what_is_there_already_is_not_sent_again(self, page, settings):
+    def test_a_property_that_is_set_already_is_not_sent_again(self, page, settings):
         settings.DJM_THREAD_PERSISTENT_MENUS = MENU
         run("configure_persistent_menu")
         sent = len(page.sent)
@@ -353,7 +353,7 @@ class TestAutoConfig:
             ["persistent_menu"],
         ]
 
-    def test_what_is_there_already_is_not_sent_again(self, page):
+    def test_a_property_that_is_set_already_is_not_sent_again(self, page):
         profile.auto_configure("default")
         sent = len(page.sent)
         profile.auto_configure("default")

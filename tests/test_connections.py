@@ -42,7 +42,7 @@ def others_hold():
 
 
 @pytest.mark.postgresql("SQLite has one lock for all, which storing the callback needs too")
-def test_a_callback_whose_queue_somebody_holds_is_answered_and_left_to_the_sweep(
+def test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep(
     file_database, emulator, settings, monkeypatch, others_hold, client
 ):
     settings.DJM_DISPATCHER = "inline"

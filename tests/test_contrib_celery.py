@@ -89,9 +89,7 @@ class TestTasks:
         assert fates() == ["sent", "sent"]
         assert len(sent) == 1, "what the task queued itself needs no other"
 
-    def test_what_waits_for_a_thread_for_slow_work_is_done_beside_all_else(
-        self, tasks, sent, person, emulator
-    ):
+    def test_slow_work_is_done_beside_all_other_work(self, tasks, sent, person, emulator):
         other = emulator.add_person(tools.PAGE, person_id="7012345678901299")
         post(tools.text("m_1"), tools.text("m_2", psid=other.id))
         bot.get_engine().split_waiting()
@@ -164,7 +162,7 @@ class TestTasks:
         assert fates() == ["sent"]
         assert "is due again" in caplog.text
 
-    def test_events_of_nobodys_are_handled(self, tasks, sent, person):
+    def test_events_without_a_conversation_are_handled(self, tasks, sent, person):
         post({"brand_new_event": {}, "timestamp": tools.now_ms()})
         tasks.work()
         assert models.Messaging.objects.get().state == "done"

@@ -48,7 +48,7 @@ def test_inline_does_all_before_the_answer(person):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_inline_sends_what_is_queued_by_hand_on_commit(person):
+def test_inline_sends_a_queued_reply_on_commit(person):
     made = tools.conversation()
     with transaction.atomic():
         tools.queue(made)

@@ -99,7 +99,7 @@ def test_nothing_is_wrong(bot_):
         assert f"ok    {link:<10}" in printed
 
 
-def test_offline_asks_nobody(bot_):
+def test_offline_makes_no_call(bot_):
     assert run("--offline")[0] == 0
     assert bot_.world.calls == []
     assert bot_.fetched == []
@@ -162,7 +162,7 @@ class TestWithoutTheNetwork:
 
     @pytest.mark.parametrize(("seconds", "status"), [(5, "ok"), (90, "warn"), (3600, "fail")])
     @pytest.mark.parametrize("what", ["stored callbacks", "events", "replies"])
-    def test_what_waits_too_long(self, bot_, what, seconds, status):
+    def test_work_that_waits_too_long_is_reported(self, bot_, what, seconds, status):
         since = timezone.now() - datetime.timedelta(seconds=seconds)
         if what == "stored callbacks":
             models.Callback.objects.create(sha256="a" * 64, body=b"{}", date_received=since)
@@ -175,7 +175,7 @@ class TestWithoutTheNetwork:
         assert found == status
         assert ("worker" in cure) == (status != "ok")
 
-    def test_what_waits_for_slow_threads_wants_more_of_them_and_no_other_worker(self, bot_):
+    def test_a_backlog_of_slow_work_needs_more_slow_threads_and_no_other_worker(self, bot_):
         assert "slow" not in run("--offline")[1]
         conversation = models.Conversation.objects.between(PAGE, "7001")
         since = timezone.now() - datetime.timedelta(hours=1)
@@ -356,7 +356,7 @@ def test_an_instagram_account_behind_a_page(bot_):
     assert line(printed, "the Page has the 3 fields")[0] == "ok"
 
 
-def test_what_the_debugger_of_meta_says_is_read(bot_):
+def test_the_answer_of_metas_token_debugger_is_read(bot_):
     info = bot.get_app_client().debug_token(bot.get_client())
     assert info.is_valid
     assert info.profile_id == PAGE

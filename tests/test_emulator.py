@@ -246,7 +246,7 @@ def test_uploads_by_address_and_by_file(bench):
     assert bench.send({"attachment": {"type": "template", "payload": template}})[0] == 200
 
 
-def test_what_lies_behind_an_address():
+def test_the_file_behind_an_address_is_checked():
     found = {
         "https://x.example/ok": Fetched("image/png", 10),
         "https://x.example/text": Fetched("text/html", 10),
@@ -319,14 +319,14 @@ def test_the_window_is_open_for_24_hours(bench):
         lambda ana: ana.reacts(),
     ],
 )
-def test_what_opens_the_window(bench, act):
+def test_an_authored_act_opens_the_window(bench, act):
     bench.send({"text": "x"})
     bench.clock.advance(hours=30)
     act(bench.ana)
     assert bench.send({"text": "x"})[0] == 200
 
 
-def test_what_does_not_open_it(bench):
+def test_a_read_receipt_does_not_open_the_window(bench):
     bench.send({"text": "x"})
     bench.clock.advance(hours=30)
     bench.ana.reads()
@@ -610,7 +610,7 @@ def as_app(bench, path, **query):
     return status, json.loads(answer)
 
 
-def test_what_the_app_is_told_of_a_token_and_of_its_subscriptions(bench):
+def test_the_app_token_reads_tokens_and_subscriptions(bench):
     told = as_app(bench, "debug_token", input_token=TOKEN)[1]["data"]
     assert (told["is_valid"], told["type"], told["profile_id"]) == (True, "PAGE", PAGE)
     assert told["app_id"] == bench.page.app_id
@@ -706,7 +706,7 @@ def test_a_batch(bench):
         ("business_throttled", (80006, None)),
     ],
 )
-def test_a_fault_refuses_as_often_as_told(bench, name, wanted):
+def test_a_fault_refuses_as_often_as_its_option_says(bench, name, wanted):
     bench.emulator.faults.on(name, times=2)
     assert error_of(bench.send({"text": "x"})) == wanted
     assert error_of(bench.send({"text": "x"})) == wanted

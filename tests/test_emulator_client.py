@@ -115,7 +115,7 @@ def test_a_batch(bench, client):
     assert second.error is not None
 
 
-def test_the_date_of_a_version_is_told(bench, client):
+def test_a_call_of_an_ended_version_has_a_warning(bench, client):
     bench.clock.advance(days=(datetime.date(2027, 1, 22) - bench.emulator.today()).days)
     old = Client(TOKEN, app_secret=SECRET, version="v21.0", transport=EmulatorTransport(bench.emulator))
     old.page_fields()

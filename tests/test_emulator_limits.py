@@ -673,7 +673,7 @@ def test_calls_in_a_second(most, message):
         ["text"],
     ],
 )
-def test_what_graph_would_not_take_is_refused(message):
+def test_a_message_that_graph_would_refuse_is_refused(message):
     bench = Bench()
     status, answer = bench.send(message)
     assert status == 400, answer
@@ -720,7 +720,7 @@ def test_what_graph_would_not_take_is_refused(message):
         },
     ],
 )
-def test_what_graph_takes_is_accepted(message):
+def test_a_message_that_graph_accepts_is_accepted(message):
     bench = Bench()
     status, answer = bench.send(message)
     assert status == 200, answer

@@ -242,7 +242,7 @@ def test_a_human_answers_from_the_inbox(bench, ana):
     assert bench.send({"text": "back"})[0] == 200
 
 
-def test_whom_the_page_has_blocked_is_not_heard(bench, ana):
+def test_messages_of_a_person_blocked_by_the_page_are_dropped(bench, ana):
     body = {"user_ids": [{"id": ana.id}], "actions": ["BLOCK_USER"]}
     assert bench.call("POST", "me/moderate_conversations", body)[0] == 200
     ana.says("let me in")

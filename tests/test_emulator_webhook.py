@@ -223,7 +223,7 @@ def test_an_hour_of_failing_ends_the_subscription(bench):
     assert len(bench.emulator.deliver(Bot())) == 1
 
 
-def test_what_the_bot_causes_meanwhile_is_posted_too(bench):
+def test_items_that_the_bot_causes_meanwhile_are_posted_too(bench):
     def echoing(body, headers):
         for item in items_in(json.loads(body)):
             if "message" in item and not item["message"].get("is_echo"):

@@ -48,7 +48,7 @@ def test_it_is_an_enumeration_spelt_as_facebook_spells():
         ("_", ["en_US"], None),
     ],
 )
-def test_what_stands_in(locale, among, best):
+def test_the_nearest_locale_is_the_fallback(locale, among, best):
     assert next(iter(fallbacks(locale, among=among)), None) == best
 
 

@@ -212,7 +212,7 @@ def public_names() -> list[str]:
 
 
 @pytest.mark.parametrize("name", public_names())
-def test_what_authors_import_says_what_it_is(name):
+def test_a_public_name_has_a_docstring(name):
     module, _, attribute = name.rpartition(".")
     found = getattr(importlib.import_module(module), attribute)
     if not (inspect.isclass(found) or inspect.isfunction(found)):

@@ -153,7 +153,7 @@ class TestKinds:
         assert not TappedFilter(StrictPayload).should_pass(refused)
         assert refused.context == {}
 
-    def test_what_taps_bring_is_known_beforehand_for_texts_alone(self) -> None:
+    def test_payloads_are_known_in_advance_for_texts_alone(self) -> None:
         assert TappedFilter("A", "B").literals() == {"a", "b"}
         assert TappedFilter().literals() is None
         assert TappedFilter("A", OrderPayload).literals() is None
@@ -163,7 +163,7 @@ class TestKinds:
         assert TappedFilter.deserialize(json.loads(json.dumps(item.json()))).payloads == item.payloads
 
     @pytest.mark.parametrize("wrong", [3, None, "", str, {"payload_class": "nowhere.Order"}, {}])
-    def test_what_is_no_payload_is_refused(self, wrong: Any) -> None:
+    def test_a_value_that_is_no_payload_is_refused(self, wrong: Any) -> None:
         with pytest.raises(DJMInvalidConfigException, match=r"tapped\(\.\.\.\)"):
             TappedFilter(wrong)
 
@@ -201,7 +201,7 @@ class TestTexts:
         assert not item.should_pass(text("hi", is_echo=True))
 
     @pytest.mark.parametrize("words", [(), ("",), (3,), (None,)])
-    def test_what_is_no_text_is_refused(self, words: Any) -> None:
+    def test_a_value_that_is_no_text_is_refused(self, words: Any) -> None:
         with pytest.raises(DJMInvalidConfigException):
             TextFilter(*words)
 

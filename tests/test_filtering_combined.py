@@ -123,7 +123,7 @@ class TestCombining:
         assert all(record.exc_info for record in caplog.records)
         assert {record.__dict__["action"] for record in caplog.records} == {"filter_failed"}
 
-    def test_what_a_refused_filter_captured_is_forgotten(self) -> None:
+    def test_captures_of_a_refused_filter_are_dropped(self) -> None:
         for item in (SimpleTextRegexFilter("(?P<a>h)") & NO, ~SimpleTextRegexFilter("(?P<a>h)")):
             messaging = text("hi")
             messaging.context["mine"] = 1

@@ -384,7 +384,7 @@ def test_an_address_that_would_leak_the_token_is_refused(url: str) -> None:
     "url",
     ["http://127.0.0.1:8000/emulator/", "http://localhost:8000", "http://[::1]:1", "http://emulator:80"],
 )
-def test_an_emulator_nearby_may_speak_plain_http(url: str) -> None:
+def test_an_emulator_nearby_may_use_plain_http(url: str) -> None:
     recorder = Recorder()
     Client(TOKEN, base_url=url, transport=recorder).execute(Call("GET", "me"))
     assert recorder.last.url == f"{url.rstrip('/')}/v26.0/me"
@@ -414,7 +414,7 @@ def test_the_current_client_is_the_bound_one_else_the_default(monkeypatch: pytes
     assert current_client() is default
 
 
-def test_what_no_database_takes_is_replaced_in_an_answer() -> None:
+def test_characters_that_no_database_stores_are_replaced_in_an_answer() -> None:
     client, _ = client_of({"recipient_id": PSID, "message_id": "m_1", "words": "a\x00b\ud800"})
     sent = client.send({"id": PSID}, {"message": {"text": "x"}})
     assert sent.data["words"] == "a\ufffdb\ufffd"

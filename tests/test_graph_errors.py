@@ -190,7 +190,7 @@ def test_any_code_and_subcode_gives_a_class_and_an_action(
     st.dictionaries(st.sampled_from(["Retry-After", "X-App-Usage", "X-Page-Usage"]), st.text()),
     st.one_of(json_values, st.binary(), st.builds(lambda value: {"error": value}, json_values)),
 )
-def test_whatever_comes_gives_an_error(status: int, headers: dict[str, str], body: Any) -> None:
+def test_any_answer_gives_an_error(status: int, headers: dict[str, str], body: Any) -> None:
     error = error_from(status, headers, body)
     assert error.action
     assert str(error)
@@ -226,9 +226,7 @@ def test_the_body_may_be_bytes() -> None:
         (190, 463, TokenError),
     ],
 )
-def test_what_meta_calls_transient_is_not_refused(
-    code: int, subcode: int | None, expected: type[GraphError]
-) -> None:
+def test_a_transient_error_is_not_refused(code: int, subcode: int | None, expected: type[GraphError]) -> None:
     error = error_from(500, {}, envelope(code, subcode, is_transient=True))
     assert type(error) is expected
     assert error.is_transient
@@ -282,7 +280,7 @@ def test_a_restricted_page_waits_for_hours() -> None:
     assert error.after >= 3600
 
 
-def test_who_stops_the_whole_page() -> None:
+def test_three_errors_pause_the_whole_page() -> None:
     pausing = {cls.__name__ for cls in errors.CLASSES.values() if cls.pauses_page}
     assert pausing == {"Throttled", "PageRestricted", "TokenError"}
 

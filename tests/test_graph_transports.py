@@ -320,7 +320,7 @@ def test_an_answer_cut_off_in_its_headers_is_no_success(
     assert all(record.exc_info is None for record in caplog.records), "frames would hold the address"
 
 
-def test_an_upload_that_nobody_reads_ends_in_time(transport: PooledTransport) -> None:
+def test_an_upload_that_is_not_read_ends_in_time(transport: PooledTransport) -> None:
     with serving(deaf) as server, pytest.raises(UnknownFate):
         transport.send(request(server.url, timeout=SHORT, body=b"0" * 50_000_000))
 
@@ -358,7 +358,7 @@ def breaking_in(kind: type[BaseException]) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("kind", [Interrupted, KeyboardInterrupt])
-def test_what_ends_the_process_passes_without_the_frames_that_hold_the_token(
+def test_an_exception_that_ends_the_process_has_no_frame_with_the_token(
     transport: PooledTransport, monkeypatch: pytest.MonkeyPatch, kind: type[BaseException]
 ) -> None:
     monkeypatch.setattr(transports._Timed, "getresponse", breaking_in(kind))
@@ -440,7 +440,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_a_certificate_that_nobody_vouches_for_never_left(
+def test_a_request_to_an_untrusted_certificate_is_not_sent(
     transport: PooledTransport, certificate: Path
 ) -> None:
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

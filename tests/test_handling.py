@@ -114,7 +114,7 @@ class TestUserProfile:
         assert len(transport.requests) == 1
         assert f"/{PERSON}?fields=" in transport.requests[0].url
 
-    def test_the_bound_person_speaks_the_language_at_once(self, transport: FakeTransport) -> None:
+    def test_the_bound_person_has_the_language_at_once(self, transport: FakeTransport) -> None:
         conversation = models.Conversation.objects.between(PAGE, PERSON)
         messaging = text()
         messaging.bind(conversation=conversation, person=conversation.person)
@@ -122,12 +122,16 @@ class TestUserProfile:
         assert messaging.person.locale == "en_GB"
         assert messaging.person is conversation.person
 
-    def test_unknown_keys_and_an_absent_timezone_drop_nobody(self, transport: FakeTransport) -> None:
+    def test_unknown_keys_and_an_absent_timezone_do_not_lose_the_profile(
+        self, transport: FakeTransport
+    ) -> None:
         transport.answers = [(200, {"id": PERSON, "first_name": "Ada", "last_ad_referral": {"ad_id": "6"}})]
         UserProfileHandler().handle(text())
         assert (person().first_name, person().timezone) == ("Ada", None)
 
-    def test_what_is_too_long_or_of_another_type_is_cut_or_left_out(self, transport: FakeTransport) -> None:
+    def test_a_value_that_is_too_long_is_cut_and_one_of_another_type_left_out(
+        self, transport: FakeTransport
+    ) -> None:
         answer = {
             "first_name": "A" * 300,
             "last_name": 7,
@@ -224,7 +228,7 @@ class TestUserProfile:
         assert person().profile_state == States.NEW
         assert transport.requests == []
 
-    def test_an_event_of_nobody_is_left_alone(self, transport: FakeTransport) -> None:
+    def test_an_event_without_a_sender_is_ignored(self, transport: FakeTransport) -> None:
         UserProfileHandler().handle(
             Messaging.from_item({"optin": {"ref": "a", "user_ref": "b"}}, entry_id=PAGE)
         )
@@ -233,7 +237,7 @@ class TestUserProfile:
 
 @pytest.mark.django_db
 class TestSaveMessaging:
-    def test_the_row_of_the_road_is_kept(self) -> None:
+    def test_the_row_of_the_engine_is_kept(self) -> None:
         row = models.Messaging.objects.create(type="SIMPLE_TEXT", body={}, timestamp=SENT)
         messaging = text()
         messaging.bind(row=row)
@@ -241,7 +245,7 @@ class TestSaveMessaging:
         assert row.is_kept
         assert models.Messaging.objects.get().is_kept
 
-    def test_a_messaging_made_by_hand_becomes_one_row(self) -> None:
+    def test_a_messaging_built_in_code_becomes_one_row(self) -> None:
         for _ in range(2):
             SaveMessagingHandler().handle(text("hello"))
         row = models.Messaging.objects.get()
@@ -257,7 +261,7 @@ class TestSaveMessaging:
         row.refresh_from_db()
         assert (row.is_kept, row.state) == (True, "new")
 
-    def test_an_event_of_nobody_is_stored_too(self) -> None:
+    def test_an_event_without_a_sender_is_stored_too(self) -> None:
         SaveMessagingHandler().handle(
             Messaging.from_item({"optin": {"ref": "a", "user_ref": "b"}}, entry_id=PAGE)
         )
@@ -281,7 +285,7 @@ class TestThumbUp:
         assert (person().thumbups, person().first_name) == (2, "Grace")
         assert stale[1].person.thumbups == 2
 
-    def test_nobody_has_no_thumb(self) -> None:
+    def test_a_thumb_without_a_sender_is_ignored(self) -> None:
         ThumbUpHandler().handle(Messaging.from_item({}, entry_id=PAGE))
         assert not models.FBUserProfile.objects.exists()
 
@@ -318,14 +322,14 @@ class TestLocation:
         assert not models.UserLocation.objects.exists()
         assert caplog.records[-1].__dict__["action"] == "location_refused"
 
-    def test_nobody_shares_a_place(self) -> None:
+    def test_a_location_without_a_sender_is_ignored(self) -> None:
         messaging = place({"coordinates": {"lat": 1, "long": 2}})
         messaging.sender = None
         messaging.recipient = None
         LocationHandler().handle(messaging)
         assert not models.UserLocation.objects.exists()
 
-    def test_what_is_too_long_is_cut(self) -> None:
+    def test_a_text_that_is_too_long_is_cut(self) -> None:
         messaging = place({"coordinates": {"lat": 1, "long": 2}})
         assert messaging.message is not None
         messaging.message.mid = "m" * 300

@@ -163,7 +163,7 @@ def test_a_failed_event_is_handled_again(failed, chosen):
         ["--state", "failed", "--limit", "0"],
     ],
 )
-def test_what_is_not_chosen_stays(failed, chosen):
+def test_rows_that_are_not_chosen_stay(failed, chosen):
     assert "0 replayed" in run("replay", *chosen)
     failed.refresh_from_db()
     assert failed.state == "failed"
@@ -182,7 +182,7 @@ def test_a_dry_run_changes_nothing(failed):
     assert failed.state == "failed"
 
 
-def test_what_is_done_is_replayed_only_when_asked_again_and_then_answers_anew(person):
+def test_a_done_event_is_replayed_only_by_an_option_and_is_answered_again(person):
     row = receive("hello")[0]
     assert "exit 1" in run("replay", str(row.pk))
     with pytest.raises(CommandError, match="--again"):
@@ -195,7 +195,7 @@ def test_what_is_done_is_replayed_only_when_asked_again_and_then_answers_anew(pe
     assert {first.state, second.state} == {"sent"}
 
 
-def test_what_waits_or_was_emptied_is_not_replayed(person):
+def test_a_waiting_or_emptied_event_is_not_replayed(person):
     row = receive("hello")[0]
     models.Messaging.objects.filter(pk=row.pk).update(state="new")
     assert replay.replay_event(row.pk, again=True) is None
@@ -224,7 +224,7 @@ def test_a_rate_makes_pauses_between(person, monkeypatch):
     assert pauses == [0.25, 0.25]
 
 
-def test_an_event_of_nobodys_is_handled_again(person):
+def test_an_event_without_a_conversation_is_handled_again(person):
     assert post(hostile.dumps(hostile.callback({"brand_new_event": {"x": 1}, "timestamp": now_ms()}))) == 200
     row = models.Messaging.objects.get()
     assert row.conversation is None
@@ -272,7 +272,7 @@ def test_a_reply_that_an_echo_proved_is_not_sent_again(person, emulator):
     assert reply.attempts.count() == 1
 
 
-def test_what_is_replayed_is_written_down(failed, caplog):
+def test_each_replay_is_logged(failed, caplog):
     boss = User.objects.create_superuser("boss")
     with caplog.at_level(logging.INFO, "djmessenger.operations"):
         run("replay", str(failed.pk), "--user", "boss")
@@ -312,7 +312,7 @@ def test_an_idle_bot_has_nothing_to_report(person):
     assert "backlog       0" in run("status")
 
 
-def test_what_waits_is_counted(person):
+def test_waiting_rows_are_counted(person):
     hour = timezone.now() - datetime.timedelta(hours=1)
     row = receive("hello")[0]
     row.pk, row.key, row.state, row.date_received = None, "k1", "new", hour
@@ -328,7 +328,7 @@ def test_what_waits_is_counted(person):
     assert (found["unknown"], found["blocked"]) == (1, 1)
 
 
-def test_what_waits_for_its_next_try_is_blocked_and_not_the_oldest(person):
+def test_a_row_that_waits_for_its_next_try_is_blocked_and_not_the_oldest(person):
     row = receive("hello")[0]
     row.pk, row.key, row.state, row.tries = None, "k1", "new", 1
     row.date_received = timezone.now() - DAY
@@ -343,7 +343,7 @@ def test_a_queue_whose_holder_is_gone_is_seen(person):
     assert status()["overdue_queues"] == 1
 
 
-def test_what_waits_for_a_thread_for_slow_work_is_counted(person):
+def test_queues_that_wait_for_a_slow_thread_are_counted(person):
     receive("hello")
     models.ConversationQueue.objects.filter(kind="in").update(ready_at=timezone.now(), is_slow=True)
     assert status()["slow_waiting"] == 1
@@ -493,7 +493,7 @@ def test_texts_are_kept_for_ever_when_so_set(person, settings):
     assert counts() == {"Callback": 0, "Messaging": 4, "Reply": 1, "Attempt": 0}
 
 
-def test_what_failed_is_kept_longer(failed):
+def test_failed_rows_are_kept_longer(failed):
     callback = models.Callback.objects.create(sha256="0" * 64, body=b"?", state="quarantined")
     models.Reply.objects.create(
         recipient_id=PSID, conversation=failed.conversation, type="simple_text", data={"x": 1}, state="parked"
@@ -508,7 +508,7 @@ def test_what_failed_is_kept_longer(failed):
     assert counts() == {"Callback": 0, "Messaging": 0, "Reply": 0, "Attempt": 0}
 
 
-def test_what_is_open_is_never_purged(person):
+def test_open_rows_are_never_purged(person):
     row = receive("hello")[0]
     models.Messaging.objects.exclude(pk=row.pk).delete()
     reply = models.Reply.objects.get()
@@ -524,7 +524,7 @@ def test_what_is_open_is_never_purged(person):
         assert models.Callback.objects.filter(state="new").count() == 1
 
 
-def test_what_the_project_keeps_stays_whole(person):
+def test_kept_events_are_not_purged(person):
     row = receive("hello")[0]
     models.Messaging.objects.filter(pk=row.pk).update(is_kept=True)
     ages(1000)
@@ -637,7 +637,7 @@ def test_a_person_is_forgotten_in_every_table(person):
 
 @pytest.mark.parametrize("is_rebatched", [False, True])
 @pytest.mark.parametrize("is_back", [False, True])
-def test_what_meta_sends_again_recreates_nothing(person, is_rebatched, is_back):
+def test_a_second_delivery_recreates_nothing(person, is_rebatched, is_back):
     body = body_of("hello", "again")
     assert post(body) == 200
     forget(PSID)
@@ -678,7 +678,7 @@ def test_only_ids_can_be_forgotten(person):
         run("forget", "Ana")
 
 
-def test_the_log_says_that_somebody_was_forgotten_and_not_who(person, caplog):
+def test_the_log_records_an_erasure_without_the_person(person, caplog):
     receive("hello")
     with caplog.at_level(logging.INFO, "djmessenger.operations"):
         run("forget", PSID)
@@ -726,7 +726,7 @@ class TestHealth:
         assert (status, figures["ok"], figures["callbacks_waiting"]) == (503, False, 1)
         assert "worker" in figures["problem"]
 
-    def test_a_paused_page_is_told_and_is_no_503(self, person):
+    def test_a_paused_page_is_reported_and_is_no_503(self, person):
         receive("hello")
         models.Page.objects.update(paused_until=timezone.now() + DAY)
         row = models.Messaging.objects.first()

@@ -165,7 +165,7 @@ def test_a_payload_object_travels_serialized() -> None:
     assert button["attachment"]["payload"]["buttons"][0]["payload"] == order.serialize()
 
 
-def test_a_file_of_this_machine_is_uploaded_by_whoever_sends(tmp_path: Path) -> None:
+def test_a_file_of_this_machine_is_uploaded_by_the_sender(tmp_path: Path) -> None:
     path = tmp_path / "cat.png"
     path.write_bytes(b"picture")
     (body,) = o.Image(path=path, metadata="mine").requests()
@@ -204,7 +204,7 @@ def test_messages_are_values() -> None:
         one.text = "Ho"  # type: ignore[misc]
 
 
-def test_what_postgresql_and_utf8_cannot_hold_is_replaced() -> None:
+def test_characters_that_postgresql_and_utf8_cannot_store_are_replaced() -> None:
     assert message_of(o.Text("a\0b\ud800c\ud83d\ude00")) == {"text": "a\ufffdb\ufffdc\U0001f600"}
 
 

@@ -156,7 +156,9 @@ def refusals(make: Make) -> list[str]:
 
 @pytest.mark.parametrize("kind", MESSAGES)
 @given(data=st.data())
-def test_what_is_built_is_taken_and_what_is_refused_would_be_refused(kind: str, data: st.DataObject) -> None:
+def test_built_messages_are_accepted_and_refused_ones_would_be_refused(
+    kind: str, data: st.DataObject
+) -> None:
     make = data.draw(MESSAGES[kind])
     try:
         make().requests()

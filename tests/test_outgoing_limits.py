@@ -204,7 +204,9 @@ REFUSED: list[tuple[str, Callable[[], Any]]] = [
 
 
 @pytest.mark.parametrize(("field", "make"), REFUSED)
-def test_what_graph_would_refuse(field: str, make: Callable[[], Any], settings: Any) -> None:
+def test_a_value_that_graph_would_refuse_is_refused(
+    field: str, make: Callable[[], Any], settings: Any
+) -> None:
     settings.DJM_OUTGOING_CHECKS = "warn"
     with pytest.raises(InvalidField) as caught:
         make()

@@ -131,7 +131,7 @@ def test_at_the_limit_and_one_over(most: int, make: Callable[[int], Any]) -> Non
         ("get_started", lambda: profile.deletion_order(["get_started"], ["get_started", "persistent_menu"])),
     ],
 )
-def test_what_meta_would_refuse(field: str, make: Callable[[], Any]) -> None:
+def test_a_property_that_meta_would_refuse_is_refused(field: str, make: Callable[[], Any]) -> None:
     with pytest.raises(InvalidField) as caught:
         make()
     assert caught.value.field.endswith(field)

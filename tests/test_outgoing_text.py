@@ -48,7 +48,7 @@ def test_words_that_fit_are_never_cut(words: list[str], most: int) -> None:
 
 @given(st.lists(st.sampled_from([FAMILY, "e\u0301", "\U0001f1e9\U0001f1ea", "x"]), min_size=1, max_size=60))
 @settings(max_examples=50)
-def test_what_a_person_sees_as_one_character_stays_whole(characters: list[str]) -> None:
+def test_a_grapheme_stays_whole(characters: list[str]) -> None:
     text = "".join(characters)
     parts = split_text(text, 12)
     expected = regex.findall(r"\X", text)

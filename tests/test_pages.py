@@ -131,7 +131,7 @@ class TestPrecedence:
         config = client_config_for(page)
         assert (config.token, config.version) == (Secret("token-of-the-entry"), "v26.0")
 
-    def test_what_an_entry_leaves_out_comes_from_the_row(self, settings):
+    def test_values_that_an_entry_leaves_out_come_from_the_row(self, settings):
         settings.DJM_PAGES = {A: {"token": "token-of-a"}}
         page = models.Page(page_id=A, app_id=APP_B, policy="x.y", language="de", channel="instagram")
         assert [page.configured(name) for name in ("app_id", "policy", "language", "channel")] == [
@@ -144,7 +144,7 @@ class TestPrecedence:
         assert token_of(models.Page(page_id="123")) == Secret(settings.DJM_PAGE_ACCESS_TOKEN)
         assert bot.get_client().page_id == "me"
 
-    def test_another_page_than_the_named_one_does_not_speak_with_its_token(self, settings):
+    def test_another_page_than_the_named_one_does_not_use_its_token(self, settings):
         settings.DJM_PAGE_ID = A
         with pytest.raises(DJMInvalidConfigException, match=f"Page {B} has no token"):
             bot.get_client(models.Page(page_id=B))
@@ -179,7 +179,7 @@ class TestPrecedence:
 
 
 class TestInstagram:
-    def test_with_instagram_login_it_is_spoken_for_at_its_own_host(self, settings):
+    def test_an_account_with_instagram_login_uses_its_own_host(self, settings):
         settings.DJM_PAGES = {INSTA: {"token": "t", "channel": "instagram", "login": "instagram"}}
         config = client_config_for(models.Page(page_id=INSTA))
         assert (config.base_url, config.page_id) == ("https://graph.instagram.com", INSTA)
@@ -197,7 +197,7 @@ class TestInstagram:
         settings.DJM_INSTAGRAM_GRAPH_URL = "https://graph.instagram.com"
         assert client_config_for(models.Page(page_id=INSTA)).base_url == "https://graph.instagram.com"
 
-    def test_same_road_own_limits(self, two_apps, meta, client, monkeypatch):
+    def test_instagram_uses_the_same_engine_with_its_own_limits(self, two_apps, meta, client, monkeypatch):
         two_apps.DJM_PAGES = {
             INSTA: {"token": "token-of-insta", "channel": "instagram", "login": "instagram", "app_id": APP_A}
         }
@@ -306,7 +306,7 @@ class TestTwoApps:
         post(client, body((B, message(B, BEN, mid="m_2"))), SECRETS[APP_B])
         assert sorted(models.Messaging.objects.values_list("state", flat=True)) == ["done", "ignored"]
 
-    def test_where_the_app_is_not_known_the_signature_is_enough(self, two_apps, meta, client):
+    def test_without_a_known_app_the_signature_is_enough(self, two_apps, meta, client):
         two_apps.DJM_APP_SECRET = list(SECRETS.values())
         post(client, body((B, message(B, BEN))), SECRETS[APP_A])
         assert models.Messaging.objects.get().state == "done"
@@ -334,7 +334,7 @@ class TestPolicies:
             ("/nowhere/policy.json", "nowhere"),
         ],
     )
-    def test_a_mistake_is_told(self, source, said):
+    def test_a_mistake_is_reported(self, source, said):
         problems = bot.get_problems_at(source)
         assert said in " ".join(map(str, problems))
         assert all(problem.docs for problem in problems)
@@ -567,7 +567,7 @@ class TestAdmin:
         assert "DJM_TOKEN_KEYS is empty" in answer.content.decode()
         assert not models.Page.objects.exists()
 
-    def test_a_token_that_cannot_be_read_is_told(self, staff, settings):
+    def test_a_token_that_cannot_be_read_is_reported(self, staff, settings):
         page = page_with_token(A)
         settings.DJM_TOKEN_KEYS = [tokens.new_key()]
         shown = staff.get(reverse("admin:djmessenger_page_change", args=[page.pk])).content.decode()
@@ -576,7 +576,7 @@ class TestAdmin:
     @pytest.mark.parametrize(
         ("field", "value"), [("version", "26"), ("policy", "tests.page_rules.BROKEN"), ("page_id", "shop")]
     )
-    def test_what_cannot_be_right_is_refused(self, staff, field, value):
+    def test_a_value_that_cannot_be_right_is_refused(self, staff, field, value):
         answer = staff.post(reverse("admin:djmessenger_page_add"), self.form(**{field: value}))
         assert answer.status_code == 200
         assert not models.Page.objects.exists()

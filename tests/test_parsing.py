@@ -133,7 +133,7 @@ def test_samples_are_decoded_as_they_are(path):
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, memoryview) else repr(value)[:40],
 )
-def test_what_cannot_be_stored_is_repaired(body, document):
+def test_characters_that_cannot_be_stored_are_replaced(body, document):
     assert decode(body) == document
     assert storable(decode(body))
 
@@ -160,7 +160,7 @@ def test_what_cannot_be_stored_is_repaired(body, document):
     ],
     ids=lambda body: repr(body[:20]),
 )
-def test_what_is_no_json_in_utf8_is_a_value_error(body):
+def test_a_body_that_is_no_json_in_utf8_is_a_value_error(body):
     with pytest.raises(ValueError):  # noqa: PT011  # words of several parsers
         decode(body)
 
@@ -378,7 +378,7 @@ def test_an_item_that_raises_leaves_its_neighbours(monkeypatch):
     ],
     ids=lambda item: json.dumps(item)[:60],
 )
-def test_what_is_wrong_with_a_part_hurts_that_part_alone(item):
+def test_a_mistake_in_one_part_affects_that_part_alone(item):
     found = messagings(callback(text(1), item, text(3)))
     assert [one.text for one in found] == ["text 1", "text 2", "text 3"]
     assert found[1].type is ReceivingType.SIMPLE_TEXT
@@ -402,7 +402,7 @@ def test_what_is_wrong_with_a_part_hurts_that_part_alone(item):
     ],
     ids=repr,
 )
-def test_what_is_no_callback_is_one_item_with_a_reason(document, words):
+def test_a_document_that_is_no_callback_is_one_item_with_a_reason(document, words):
     (item,) = split(document)
     assert item.messaging is None
     assert item.raw is not None or document is None

@@ -61,7 +61,7 @@ def stored(pk: int) -> dict[str, object]:
         max_size=4,
     )
 )
-def test_what_is_inserted_and_updated_at_once_is_what_django_would_store(given_rows):
+def test_bulk_inserts_and_updates_store_the_same_values_as_django(given_rows):
     with transaction.atomic():
         made = tools.conversation()
         shared = {
@@ -89,7 +89,7 @@ def test_what_is_inserted_and_updated_at_once_is_what_django_would_store(given_r
 @pytest.mark.parametrize(
     ("name", "value"), [("error", "a\0b"), ("error", "\ud800"), ("type", "x" * 33), ("status_code", 2**70)]
 )
-def test_what_the_database_cannot_hold_is_refused(name, value):
+def test_a_value_that_the_database_cannot_store_is_refused(name, value):
     made = tools.conversation()
     row = models.Reply(conversation=made, recipient_id=made.person_id, type="text", data={})
     setattr(row, name, value)
@@ -151,7 +151,7 @@ def test_a_prepared_query_keeps_no_connection_and_serves_any_thread(file_databas
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql("SQLite locks no rows")
-def test_what_locks_rows_needs_a_transaction_each_time(file_database):
+def test_a_statement_that_locks_rows_needs_a_transaction_each_time(file_database):
     made = tools.conversation()
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made)

@@ -117,7 +117,7 @@ class TestApply:
         assert names.index("whitelisted_domains") < names.index("persistent_menu")
         assert names.index("get_started") < names.index("persistent_menu")
 
-    def test_what_a_person_sees_then(self, meta):
+    def test_a_person_sees_the_applied_greeting(self, meta):
         run("apply")
         ana = meta.world.add_person(meta.page, "Ana", locale="de_DE")
         assert ana.greeting == "Hallo"
@@ -209,7 +209,7 @@ class TestPlan:
         assert "HOURS" in printed
         assert "HELP" not in printed
 
-    def test_what_graph_spells_out_is_no_difference(self, meta):
+    def test_defaults_that_graph_adds_are_no_difference(self, meta):
         run("apply")
         for item in meta.profile["persistent_menu"][0]["call_to_actions"]:
             item["webview_height_ratio"] = "full"
@@ -224,7 +224,7 @@ class TestPlan:
         meta.profile["persistent_menu"][0]["call_to_actions"].reverse()
         assert "the order changes" in run("plan")[1]
 
-    def test_what_a_terminal_would_obey_is_escaped(self, meta):
+    def test_control_sequences_of_a_terminal_are_escaped(self, meta):
         meta.profile["greeting"] = [{"locale": "default", "text": "a\x1b[2J\x9b2J"}]
         printed = run("plan")[1]
         assert "\x1b" not in printed
@@ -481,7 +481,7 @@ class TestDeclaration:
     def properties(self, declared):
         return declaration.declared_properties(declared, ["en", "de"], "en")
 
-    def test_a_text_by_locale_is_said_by_hand(self):
+    def test_a_mapping_by_locale_is_accepted(self):
         found = self.properties({"greeting": {"default": "Hi", "es_ES": "Hola"}})
         assert found["greeting"] == [
             {"locale": "default", "text": "Hi"},
@@ -508,7 +508,7 @@ class TestDeclaration:
             ({"pages": {"1": 2}}, "DJM_PROFILE.pages.1"),
         ],
     )
-    def test_keys_that_nobody_knows(self, declared, said):
+    def test_unknown_keys_are_refused(self, declared, said):
         with pytest.raises(DJMInvalidConfigException) as caught:
             declaration.read_declaration(declared)
         assert said in str(caught.value)
@@ -534,13 +534,13 @@ class TestDeclaration:
             ({"account_linking_url": "shop"}, "account_linking_url"),
         ],
     )
-    def test_a_mistake_is_told_with_its_place(self, declared, place):
+    def test_a_mistake_is_named_with_its_place(self, declared, place):
         with pytest.raises(InvalidField) as caught:
             self.properties(declared)
         assert caught.value.field.startswith("DJM_PROFILE.")
         assert place in caught.value.field
 
-    def test_a_translation_that_is_too_long_is_told_with_its_locale(self):
+    def test_a_translation_that_is_too_long_is_named_with_its_locale(self):
         long_in_german = lazy(lambda: "x" * (40 if translation.get_language() == "de" else 5), str)()
         with pytest.raises(LimitExceeded, match=r"persistent_menu\[de_DE\]"):
             self.properties({"persistent_menu": [{"title": long_in_german, "payload": "P"}]})

@@ -327,7 +327,7 @@ def test_no_echo_in_any_spelling(spelling):
     ],
     ids=repr,
 )
-def test_whatever_the_page_sends_itself_is_an_echo(part):
+def test_a_message_of_the_page_is_an_echo(part):
     body = {"sender": {"id": int(PAGE)}, "recipient": {"id": PERSON}, "timestamp": 1795425304000, **part}
     messaging = Messaging.from_item(body, entry_id=PAGE)
     assert messaging.type is ReceivingType.ECHO
@@ -553,7 +553,7 @@ def test_ids_are_text_and_written_as_they_came(spelt):
 
 
 @pytest.mark.parametrize("value", [None, True, [], {}, 1.5, "x" * 300, 10**400])
-def test_what_is_no_id_is_none(value):
+def test_a_value_that_is_no_id_is_none(value):
     messaging = Messaging.deserialize({"sender": {"id": value}, "message": {"mid": value, "text": "x"}})
     assert (messaging.get_psid(), messaging.mid) == ("", "")
 
@@ -581,7 +581,7 @@ def test_timestamps_in_any_spelling(came, milliseconds):
 @pytest.mark.parametrize(
     "came", [None, 0, -1, -1e308, 1e308, 10**30, True, "x", "", "1" * 4400, "１２", [], {}, float("nan")]
 )
-def test_what_is_no_time_gives_way_to_the_entrys(came):
+def test_a_value_that_is_no_time_is_replaced_by_that_of_the_entry(came):
     messaging = Messaging.from_item({"timestamp": came}, entry_time=1795425304000)
     assert messaging.timestamp == 1795425304000
     assert messaging.date.year == 2026
@@ -645,7 +645,7 @@ def test_watermarks():
     assert first("ig_seen").read.mid == first("ig_seen").mid
 
 
-def test_events_made_by_hand():
+def test_events_can_be_built_in_code():
     messaging = Messaging(
         Sender("U1"), Recipient("P1"), 1478907792, Message("hi", "m1", 1, quick_reply=QuickReply("p"))
     )
@@ -672,7 +672,7 @@ def test_events_made_by_hand():
         assert Messaging(Sender("U1"), Recipient("P1"), **{key: part}).type.name == name
 
 
-def test_a_location_made_by_hand():
+def test_a_location_can_be_built_in_code():
     payload = LocationAttachmentPayload(Coordinates("1.5", "2"))
     attachment = Attachment(AttachmentType.LOCATION, payload, "https://example.org")
     messaging = Messaging(
@@ -714,7 +714,7 @@ def test_a_subclass_with_a_constructor_of_its_own_has_it_run():
     assert (noted.payload, noted.title, noted.mid, noted.notes) == ("x", "t", "5", [])
 
 
-def test_what_people_write_is_in_no_repr():
+def test_texts_of_persons_are_in_no_repr():
     callback = Callback.deserialize(load("message_text_unicode"))
     messaging = callback.entry[0].messaging[0]
     for one in (callback, callback.entry[0], messaging, messaging.message, messaging.sender):
@@ -722,7 +722,7 @@ def test_what_people_write_is_in_no_repr():
         assert PERSON not in repr(one)
 
 
-def test_context_and_what_the_road_binds():
+def test_context_and_rows_that_the_engine_binds():
     messaging = message(text="hi")
     assert messaging.person is messaging.conversation is messaging.page is messaging.row is None
     messaging.bind(person="a", page="b")
@@ -817,7 +817,7 @@ def test_an_entry_without_messaging_has_an_empty_one():
     assert callback.json() == {"object": "page", "entry": [{"id": 5, "time": 1795425304}]}
 
 
-def test_a_callback_made_by_hand():
+def test_a_callback_can_be_built_in_code():
     messaging = Messaging(Sender("1"), Recipient("2"), 1795425304000, postback=Postback("x"))
     callback = Callback(entry=[Entry("2", 1795425304000, [messaging])])
     assert callback.object == "page"

@@ -166,7 +166,7 @@ class TestReply:
         for word in ("my question", "my answer", "made-up"):
             assert word not in caplog.text
 
-    def test_every_reply_has_a_row_whoever_gets_it(self) -> None:
+    def test_every_reply_has_a_row(self) -> None:
         assert not models.FBUserProfile.objects.exists()
         SimpleMessageReplier("Hi").reply(event())
         SimpleMessageReplier("Hi").reply(event())
@@ -185,7 +185,7 @@ class TestReply:
         assert queue(messaging, "Hi", rule="other")[0].rule == "other"
         assert queue(messaging, "Hi")[0].rule == ""
 
-    def test_a_messaging_made_by_hand_is_answered(self) -> None:
+    def test_a_messaging_built_in_code_is_answered(self) -> None:
         made = Messaging(Sender("5"), Recipient("6"), 1478907792000, message=ReceivedMessage("hi", "m", 1))
         SimpleMessageReplier("Hi").reply(made)
         conversation = rows()[0].conversation
@@ -194,14 +194,14 @@ class TestReply:
         assert made.conversation == conversation
 
     @override_settings(DJM_PAGE_ID="900")
-    def test_where_the_event_names_no_page_the_setting_does(self) -> None:
+    def test_the_setting_names_the_page_if_the_event_does_not(self) -> None:
         SimpleMessageReplier("Hi").reply(Messaging(Sender("5"), None, 1478907792000))
         conversation = rows()[0].conversation
         assert conversation is not None
         assert conversation.page.page_id == "900"
 
     @pytest.mark.parametrize(("sender", "named"), [(Sender("5"), "Page"), (None, "person")])
-    def test_nobody_cannot_be_answered(self, sender: Sender | None, named: str) -> None:
+    def test_an_event_without_a_sender_cannot_be_answered(self, sender: Sender | None, named: str) -> None:
         with pytest.raises(DJMInvalidValueException, match=named):
             SimpleMessageReplier("Hi").reply(Messaging(sender, None, 1478907792000))
 
@@ -211,7 +211,7 @@ class TestReply:
         assert messages() == [{"text": "謝謝"}]
 
     @pytest.mark.parametrize("wrong", [None, {}, "text", []])
-    def test_what_is_no_message_is_refused(self, wrong: Any) -> None:
+    def test_a_value_that_is_no_message_is_refused(self, wrong: Any) -> None:
         class Wrong(Of2016):
             def get_message(self, messaging: Messaging) -> dict[str, Any]:
                 found: dict[str, Any] = wrong
@@ -295,7 +295,7 @@ class TestLanguage:
         speaks("")
         assert CommonReplier.preprocess_outgoing_string(PERSON, gettext_lazy("Monday")) == "Monday"
 
-    def test_the_person_at_hand_is_not_looked_up_again(self) -> None:
+    def test_a_bound_person_is_not_read_again(self) -> None:
         conversation = models.Conversation.objects.between(PAGE, PERSON)
         conversation.person.locale = "de_DE"
         messaging = event()
@@ -347,7 +347,7 @@ class TestMedia:
         assert cls.deserialize({"url": URL}) == cls(URL)
 
     @pytest.mark.parametrize("url", ["javascript:alert(1)", "", "example.com/a.png", "file:///etc/passwd"])
-    def test_what_is_no_address_is_refused_at_once(self, url: str) -> None:
+    def test_a_value_that_is_no_address_is_refused_at_once(self, url: str) -> None:
         with pytest.raises(DJMInvalidConfigException):
             ImageReplier(url)
 
@@ -491,7 +491,7 @@ class TestQuickReplies:
         MyQuickReplies("word " * 500).reply(event())
         assert ["quick_replies" in message for message in messages()] == [False, True]
 
-    def test_what_holds_no_text_or_an_attachment_stays_whole(self) -> None:
+    def test_a_message_without_text_or_with_an_attachment_is_not_split(self) -> None:
         given = [{"attachment": {"type": "like_heart"}}, {"attachment": {}, "text": "word " * 500}, {"a": 1}]
 
         class Whole(Of2016):
@@ -503,7 +503,7 @@ class TestQuickReplies:
             Whole().reply(event())
         assert messages() == given
 
-    def test_what_a_message_of_2016_holds_beside_a_long_text_stays(self) -> None:
+    def test_other_keys_of_a_message_of_2016_with_a_long_text_stay(self) -> None:
         class Long(Of2016):
             def get_message(self, messaging: Messaging) -> dict[str, Any]:
                 return {"text": "word " * 500, "metadata": "mine"}
@@ -571,7 +571,7 @@ class TestTransactions:
             assert len(transport.bodies) == 1
         assert len(transport.bodies) == 2
 
-    def test_what_is_rolled_back_is_not_said(self, transport: FakeTransport) -> None:
+    def test_a_reply_that_is_rolled_back_is_not_sent(self, transport: FakeTransport) -> None:
         with transaction.atomic():
             queue(event(), ["Hi", Typing()])
             transaction.set_rollback(True)

@@ -365,7 +365,7 @@ class TestRulesOfAType:
         assert log == []
         assert "RuntimeError" in outcome.rules[0].verdicts[0].error
 
-    def test_what_a_rule_captured_stays_with_that_rule(self):
+    def test_a_capture_of_a_rule_stays_with_that_rule(self):
         seen = []
 
         def captures(number):
@@ -515,7 +515,7 @@ class TestFailing:
         assert log == ["broken", "two handles", "two replies"]
 
     @pytest.mark.django_db
-    def test_what_a_broken_rule_wrote_into_the_state_is_taken_back(self, caplog):
+    def test_changes_of_the_state_by_a_broken_rule_are_rolled_back(self, caplog):
         class Conversation:
             def __init__(self):
                 self.state = {"step": 1}
@@ -536,7 +536,7 @@ class TestFailing:
             policy.decide(messaging).act(messaging, savepoints=True)
         assert messaging.conversation.state == {"step": 21}
 
-    def test_what_failed_once_may_succeed_when_it_is_repeated(self):
+    def test_a_rule_that_failed_once_may_succeed_in_the_next_try(self):
         log, messaging = [], said("hi")
         handler = Note(log, "handles", fails=True)
         decision = Policy([rule("SIMPLE_TEXT", "one", log, handlers=[handler])]).decide(messaging)
@@ -670,7 +670,7 @@ class TestOutcome:
         assert "secret" not in caplog.text
         assert "secret" not in json.dumps(outcome.json())
 
-    def test_nothing_is_suggested_where_nobody_wrote(self, caplog):
+    def test_an_event_that_is_not_authored_gets_no_suggestion(self, caplog):
         with caplog.at_level(logging.WARNING, "djmessenger.routing"):
             outcome = Policy().route(read())
         assert not outcome.unhandled
@@ -883,7 +883,7 @@ class TestProblems:
         (problem,) = problems_of(a_rule(type="DEFAULT"), a_rule(type=["READ", "DEFAULT"]))
         assert (problem.id, problem.position) == ("E034", "rules[1]")
 
-    def test_rules_made_by_hand_are_examined_too(self):
+    def test_rule_objects_are_examined_too(self):
         policy = Policy(
             [Rule("NO_SUCH_TYPE", handlers=[Note([], "")]), Rule("IMAGE", filters=[Note([], "")])]
         )
@@ -894,7 +894,7 @@ class TestProblems:
     @pytest.mark.parametrize(
         "source", [None, 3, "", "no/such/file.json", [], {}, {"rules": {}}, {"rules": 3}]
     )
-    def test_what_is_no_policy(self, source):
+    def test_a_source_that_is_no_policy_is_reported(self, source):
         assert [problem.id for problem in Policy.problems_of(source)] == ["E030"]
 
     def test_a_file(self, tmp_path):
@@ -1072,7 +1072,7 @@ class TestSamplePolicyRunsWhole:
         assert replies == [("Hi Rule", "simple_text", {"text": "Hi you, too!"})]
         assert models.Messaging.objects.filter(is_kept=True).count() == 1
 
-    def test_outside_its_period_nobody_is_answered(self, sample, conversation):
+    def test_a_rule_does_not_answer_outside_its_period(self, sample, conversation):
         outcome, replies = self.run(sample, conversation, timestamp=NOW, message={"mid": "m", "text": "hi"})
         assert outcome.refused
         assert replies == []

@@ -89,7 +89,7 @@ def test_retired_tags(tag: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["tag.HUMAN_AGENT", "graph.v26.0", "buttons.count", "no such row"])
-def test_what_has_no_end_is_not_retired(key: str) -> None:
+def test_a_feature_without_an_end_is_not_retired(key: str) -> None:
     assert rulebook.retirement(key, datetime.date(2099, 1, 1)) is None
 
 
@@ -147,7 +147,7 @@ def test_a_setting_takes_an_end_back(settings: Any) -> None:
         (["buttons.count"], "", "a dict"),
     ],
 )
-def test_an_override_that_cannot_be_used_is_told_and_passed_over(
+def test_an_override_that_cannot_be_used_is_reported_and_ignored(
     settings: Any, overrides: Any, key: str, fragment: str
 ) -> None:
     settings.DJM_RULEBOOK = overrides

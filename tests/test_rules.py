@@ -123,7 +123,7 @@ class TestRule:
         ],
     )
     @pytest.mark.parametrize("slow", [False, True])
-    def test_what_it_may_give(self, policy_of, queued, body, answers, slow):
+    def test_results_of_a_rule_are_queued(self, policy_of, queued, body, answers, slow):
         policy_of(
             f"""
             from djmessenger.outgoing import Text
@@ -371,7 +371,7 @@ class TestCollect:
         write('@rule(text("b"))\ndef one(event): ...')
         assert len(registry.collect([types.SimpleNamespace(name="written")]).rules) == 2
 
-    def test_rules_beside_messenger_are_told_of(self, write):
+    def test_rules_beside_messenger_are_reported(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
         write('@rule(text("b"))\ndef one(event): ...', "written.views")
         write('@rule(text("b"))\ndef one(event): ...', "written.not_installed.messenger")
@@ -379,7 +379,7 @@ class TestCollect:
         assert (problem.id, problem.position) == ("W032", "written.views")
         assert len(registry.collect(["written"]).rules) == 2
 
-    def test_a_setting_that_takes_their_place_is_told_of(self, write):
+    def test_a_setting_that_takes_their_place_is_reported(self, write):
         write('@rule(text("b"))\ndef one(event): ...')
         (problem,) = registry.overruled(["written", "other"])
         assert (problem.id, problem.position) == ("W032", "written.messenger")

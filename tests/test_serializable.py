@@ -115,7 +115,7 @@ def test_files(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "[1]", "5", "null", "{", "[" * 99_999])
-def test_what_is_no_json_object(text):
+def test_a_text_that_is_no_json_object_is_refused(text):
     with pytest.raises(ValueError):  # noqa: PT011  # each parser has words of its own
         Pair.deserialize(text)
 

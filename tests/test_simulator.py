@@ -117,7 +117,7 @@ def test_outside_debug_it_is_for_staff_alone(simulator, settings, client, db, na
 
 
 @pytest.mark.parametrize("name", POSTS)
-def test_strangers_learn_nothing_from_a_missing_token(simulator, settings, name):
+def test_visitors_without_access_get_404_before_an_error_about_the_token(simulator, settings, name):
     settings.DEBUG = False
     settings.DJM_SIMULATOR = True
     strict = Client(enforce_csrf_checks=True)
@@ -362,7 +362,7 @@ def test_any_body_of_an_order_is_survived(simulator, client, body):
     assert client.post("/simulator/orders/nothing", "{}", content_type="application/json").status_code == 404
 
 
-def test_start_again_makes_everybody_a_stranger(ana):
+def test_start_again_makes_all_persons_new_to_the_bot(ana):
     does(ana, "says", "hi")
     session = session_module.get_session()
     session.add_page("Second")
@@ -434,7 +434,7 @@ def test_raw_rubbish_is_posted_as_it_is(ana, client):
 # Files
 
 
-def test_files_are_kept_under_addresses_that_nobody_guesses(ana, client):
+def test_files_have_addresses_that_cannot_be_guessed(ana, client):
     svg = SimpleUploadedFile("a b.svg", b"<svg onload='alert(1)'/>", content_type="image/svg+xml")
     response = client.post("/simulator/files", {"person": ana.id, "file": svg})
     assert response.status_code == 200, response.content

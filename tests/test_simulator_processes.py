@@ -165,7 +165,7 @@ def test_two_processes_show_one_conversation(sites, folder):
     assert other.state(begun)["process"] != kept
 
 
-def test_a_port_that_another_program_has_is_left_to_it(monkeypatch, rf, caplog):
+def test_a_port_of_another_program_is_not_used(monkeypatch, rf, caplog):
     """The listener must prove that it has the secret of the site before it gets a cookie."""
     monkeypatch.setattr(type(connection), "is_in_memory_db", lambda self: False, raising=False)
     with socket.create_server((shared_process.HOST, 0)) as stranger:

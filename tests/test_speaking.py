@@ -83,7 +83,7 @@ class TestSending:
         assert rows == sent
         assert sent[0].rule == "greet"
 
-    def test_what_meta_would_refuse_is_refused_whole(self, person):
+    def test_a_list_with_a_message_that_meta_would_refuse_is_refused_whole(self, person):
         with pytest.raises(DJMInvalidConfigException):
             person.send(["fine", Text("Hi", quick_replies=[QuickReply("x" * 21, "X")])])
         assert not models.Reply.objects.exists()
@@ -159,7 +159,7 @@ class TestHistory:
         ana.taps("Of course")
         assert [line.text for line in ana.row.history()] == ["Get Started", "Sure? [Of course]", "Of course"]
 
-    def test_what_was_never_sent_is_no_history(self, messenger):
+    def test_a_reply_that_was_never_sent_is_not_in_the_history(self, messenger):
         ana = messenger.person()
         with messenger.fault("blocked"):
             ana.says("hi")
@@ -168,7 +168,7 @@ class TestHistory:
     def test_a_person_who_never_wrote_has_none(self, person):
         assert person.history() == []
 
-    def test_staff_who_write_from_the_page_are_told_apart(self, messenger):
+    def test_messages_of_staff_from_the_page_are_marked(self, messenger):
         ana = messenger.person()
         messenger.report(echoes=True, deliveries=False, reads=False)
         ana.says("hi")

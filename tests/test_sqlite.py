@@ -35,7 +35,7 @@ def begun_in(name: str, options: dict[str, Any]) -> str:
     return found[0]
 
 
-def test_a_thread_of_the_road_begins_as_a_writer():
+def test_a_thread_of_the_engine_begins_as_a_writer():
     assert begun_in("djmessenger-queue_0", {}) == "BEGIN IMMEDIATE"
 
 

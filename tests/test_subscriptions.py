@@ -48,7 +48,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 class TestFields:
-    def test_a_bot_without_rules_needs_what_the_road_needs(self):
+    def test_a_bot_without_rules_needs_the_fields_of_the_engine(self):
         assert fields_of() == BASE
 
     @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ class TestCommand:
             "messaging_handover",
         }
 
-    def test_list_asks_nobody(self, emulator, page, settings):
+    def test_list_makes_no_call(self, emulator, page, settings):
         settings.DJM_ROUTING_POLICY = policy({"type": "REACTION"})
         assert run("--list") == (0, "".join(f"{name}\n" for name in sorted(BASE | {"message_reactions"})))
         assert emulator.calls == []

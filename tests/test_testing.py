@@ -115,7 +115,7 @@ class TestSeeing:
         ana.sees("Ordered.")
         ana.sees_nothing()
 
-    def test_what_is_left_out_may_be_anything(self, messenger):
+    def test_an_argument_that_is_left_out_is_not_checked(self, messenger):
         ana = messenger.person()
         ana.says("hi")
         assert ana.sees().quick_replies[0]["payload"] == "ORDER"
@@ -354,7 +354,7 @@ class TestFailures:
         with pytest.raises(RuleFailed, match="ZeroDivisionError"):
             messenger.person().says("hi")
 
-    def test_what_graph_refuses_fails_the_test_and_names_the_rule(self, messenger):
+    def test_a_refused_message_fails_the_test_and_names_the_rule(self, messenger):
         ana = messenger.person()
         with pytest.raises(ReplyRefused) as failure:
             ana.says("refused")
@@ -371,7 +371,7 @@ class TestFailures:
         ):
             ana.says("hi")
 
-    def test_what_a_fault_spoils_fails_nothing(self, messenger):
+    def test_a_message_spoilt_by_a_fault_does_not_fail_the_test(self, messenger):
         ana = messenger.person()
         with messenger.fault("blocked"):
             ana.says("hi")
@@ -412,14 +412,14 @@ class TestTime:
         assert ana.window.is_closed
         assert ana.window.closes < datetime.datetime.now(datetime.UTC)
 
-    def test_what_comes_too_late_fails_the_test(self, messenger):
+    def test_an_expired_message_fails_the_test(self, messenger):
         ana = messenger.person()
         ana.says("hi")
         messenger.travel(hours=25)
         ana.row.send("Are you there?")
         with pytest.raises(ReplyRefused, match="window of 24 hours has closed") as failure:
             messenger.run()
-        assert re.search(r"Made by +.*test_testing\.py:\d+ in TestTime\.test_what_comes", str(failure.value))
+        assert re.search(r"Made by +.*test_testing\.py:\d+ in TestTime\.test_an_expired", str(failure.value))
 
     def test_within_the_window_it_is_sent(self, messenger):
         ana = messenger.person()

@@ -245,7 +245,7 @@ def test_a_body_that_is_no_body_fails_the_reply(emulator, talk):
 
 
 @pytest.mark.parametrize("error", [UnknownFate("cut off"), NotSent("refused")])
-def test_what_an_upload_raises_is_never_of_unknown_fate(talk, picture, error):
+def test_an_error_of_an_upload_is_never_of_unknown_fate(talk, picture, error):
     class Client:
         def upload(self, *args, **options):
             raise error

@@ -166,7 +166,7 @@ class TestBody:
             assert post(b"x" * 101).status_code == 413
         assert post(b"x" * 100).status_code == 200
 
-    def test_a_body_whose_length_nobody_told_has_the_limit_too(self, settings):
+    def test_a_body_without_a_length_has_the_limit_too(self, settings):
         settings.DJM_MAX_BODY = 100
         scope = {"type": "http", "method": "POST", "path": URL, "query_string": b"", "headers": []}
         for size, expected in ((101, 413), (100, 403)):

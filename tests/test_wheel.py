@@ -59,7 +59,7 @@ def test_every_file_of_the_source_is_packed(wheel):
         "pytest_plugin.py",
     ],
 )
-def test_what_is_no_module_is_packed_too(wheel, name):
+def test_files_that_are_no_modules_are_packed_too(wheel, name):
     with zipfile.ZipFile(wheel) as packed:
         assert packed.getinfo(f"djmessenger/{name}").file_size or name == "py.typed"
 

@@ -268,7 +268,7 @@ class Prepared(Generic[M]):
         compiler.connection = connections[alias]
         # Guard: without a transaction the locks would end with the statement. Django checks this at compile time
         # only, which is the first run.
-        # Test (PostgreSQL): tests/test_prepared.py, test_what_locks_rows_needs_a_transaction_each_time.
+        # Test (PostgreSQL): tests/test_prepared.py, test_a_statement_that_locks_rows_needs_a_transaction_each_time.
         if compiler.query.select_for_update and compiler.connection.get_autocommit():
             raise TransactionManagementError(
                 "this query locks rows, so it must run inside transaction.atomic()"

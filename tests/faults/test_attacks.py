@@ -147,7 +147,7 @@ def test_an_error_that_quotes_what_no_database_takes_is_written_down(
 
 @pytest.mark.django_db
 @pytest.mark.parametrize("hours", [99.0, -99.0, float("inf"), 24.0, -24.0])
-def test_a_time_zone_that_is_none_keeps_nobody_from_being_answered(hours, emulator, settings):
+def test_a_person_with_an_invalid_time_zone_is_answered(hours, emulator, settings):
     settings.DJM_ROUTING_POLICY = policy("SIMPLE_TEXT", "djmessenger.replying.DefaultMessageReplier")
     page = models.Page.objects.create(page_id=hostile.PAGE)
     person = models.FBUserProfile.objects.create(psid=PERSON, page=page)

@@ -62,7 +62,7 @@ def test_a_broken_third_item_of_five_leaves_four_answers(emulator, settings):
 
 
 @pytest.mark.parametrize("words", hostile.TEXT.values(), ids=hostile.TEXT)
-def test_what_persons_type_stays_text_in_the_database(words, emulator):
+def test_texts_of_persons_stay_text_in_the_database(words, emulator):
     assert post(hostile.dumps(hostile.text(words))) == 200
     row = models.Messaging.objects.get()
     clean = words.replace("\x00", "\ufffd").replace("\ud800", "\ufffd")

@@ -76,7 +76,7 @@ def test_echoes_are_never_answered(messenger):
     assert models.Reply.objects.count() == 1
 
 
-def test_what_another_app_handles_is_kept_and_never_answered(messenger):
+def test_events_of_another_app_are_stored_and_never_answered(messenger):
     ana = messenger.person()
     with messenger.fault("standby"):
         ana.says("hi")
@@ -86,7 +86,7 @@ def test_what_another_app_handles_is_kept_and_never_answered(messenger):
     ana.sees("You said back again.")
 
 
-def test_events_of_a_kind_that_nobody_knows_hurt_nothing(messenger):
+def test_events_of_an_unknown_kind_do_no_harm(messenger):
     ana = messenger.person()
     with messenger.fault("unknown_event"):
         ana.says("hi")

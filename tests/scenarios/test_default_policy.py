@@ -35,7 +35,7 @@ def test_in_traditional_chinese(messenger):
     lin.sees("您也好")
 
 
-def test_what_nobody_thought_of_stays_unanswered_and_suggests_a_rule(settings, messenger):
+def test_an_event_without_a_rule_stays_unanswered_and_suggests_one(settings, messenger):
     settings.DEBUG = True
     ana = messenger.person()
     ana.says("Do you sell tea pots?")

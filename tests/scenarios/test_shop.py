@@ -93,7 +93,7 @@ def receipt_of(person):
     return payload["merchant_name"], payload["payment_method"], payload["elements"][0]["title"]
 
 
-def test_an_order_of_somebody_else_stays_theirs(shop, messenger):
+def test_an_order_of_another_person_is_not_shown(shop, messenger):
     ana, ben = messenger.person(), messenger.person()
     ana.says("hello")
     ana.taps("Chai")

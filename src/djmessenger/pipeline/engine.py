@@ -61,7 +61,7 @@ class Engine:
         Raises ``DatabaseError`` if a statement of the split waits longer than ``_PATIENCE``; a sweep splits it later.
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
-        # test_a_callback_whose_queue_somebody_holds_is_answered_and_left_to_the_sweep
+        # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
         with statement_timeout(_PATIENCE):
             todo = intake.split(callback_id)
         self.handle_without_conversation(todo)
