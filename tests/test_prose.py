@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-FOLDERS = ("src/djmessenger",)
+FOLDERS = ("src", "chaos", "benchmarks", "tests")
 LONGEST = 30
 """Words of a sentence."""
 OPENINGS = {
