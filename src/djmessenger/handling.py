@@ -144,7 +144,7 @@ class SaveMessagingHandler(BaseHandler):
             messaging.bind(row=row)
         if not row.is_kept:
             row.is_kept = True
-            if not row.is_at_hand:
+            if not row.is_being_handled:
                 models.Messaging.objects.filter(pk=row.pk).update(is_kept=True)
 
     @staticmethod

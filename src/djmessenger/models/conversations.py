@@ -354,7 +354,7 @@ class Messaging(models.Model):
     date_received = models.DateTimeField(_("received"), default=now)
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
 
-    is_at_hand = False
+    is_being_handled = False
     """True while the pipeline processes this row.
 
     The pipeline saves ``is_kept`` itself when the event is finished, so handlers set the attribute and must not

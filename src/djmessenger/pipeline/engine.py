@@ -91,7 +91,7 @@ class Engine:
 
         Logs a lost lease. After any other exception the queue is due again in a second, and the exception propagates.
         """
-        with _giving_back(lease):
+        with _releasing_on_error(lease):
             if lease.kind == Kind.IN:
                 self.inbox.work(lease, deadline, slow)
             else:
@@ -105,13 +105,13 @@ class Engine:
         Returns a ``Handled`` if the event is not committed yet. ``Inbox.write_down`` then commits it, alone or with
         others, and releases the queue.
         """
-        with _giving_back(lease):
+        with _releasing_on_error(lease):
             return self.inbox.handle(lease, deadline, slow, next_row)
         return None
 
     def process_next(self, lease: Lease, deadline: Deadline) -> None:
         """Do one step for the first reply of a claimed outgoing queue, and release the queue."""
-        with _giving_back(lease):
+        with _releasing_on_error(lease):
             self.outbox.process_next(lease, deadline)
 
     def handle_without_conversation(self, todo: intake.Split) -> None:
@@ -216,7 +216,7 @@ class Engine:
 
 
 @contextmanager
-def _giving_back(lease: Lease) -> Iterator[None]:
+def _releasing_on_error(lease: Lease) -> Iterator[None]:
     # Without this, a queue whose work raised would stay leased until the end of the lease.
     # test_work_that_breaks_off_releases_the_queue
     try:

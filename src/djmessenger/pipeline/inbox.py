@@ -683,7 +683,7 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
     """Return the event of a row, bound to its row, Page, conversation and person."""
     messaging = receiving.Messaging.from_row(row.body, row)
     # ``SaveMessagingHandler`` sets ``is_kept`` on this object only; ``_finish`` saves it with the result.
-    row.is_at_hand = True
+    row.is_being_handled = True
     conversation = row.conversation
     if conversation is not None and row.page is not None:
         conversation.page = row.page

@@ -23,14 +23,14 @@ _RECONNECT = 5.0
 
 
 class Listener:
-    """Thread with its own connection that calls ``heard`` with the payload of each wake-up.
+    """Thread with its own connection that calls ``on_wake_up`` with the payload of each wake-up.
 
     An empty payload means that work of any kind may wait. On SQLite no thread is started. Behind a pooler in
     transaction mode no wake-up arrives; the worker then finds work by polling, up to ``DJM_POLL`` seconds later.
     """
 
-    def __init__(self, heard: Callable[[str], None]) -> None:
-        self._heard = heard
+    def __init__(self, on_wake_up: Callable[[str], None]) -> None:
+        self._on_wake_up = on_wake_up
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
@@ -65,9 +65,9 @@ class Listener:
             # Guard: wake-ups sent before LISTEN, or while the connection was down, are lost. One empty wake-up
             # makes the worker poll now instead of after DJM_POLL seconds.
             # Test (PostgreSQL): tests/test_worker.py, test_a_listener_wakes_once_when_it_begins_to_listen.
-            self._heard("")
+            self._on_wake_up("")
             while not self._ended.is_set():
                 for notice in connection.connection.notifies(timeout=_LOOK, stop_after=1):
-                    self._heard(notice.payload)
+                    self._on_wake_up(notice.payload)
         finally:
             connection.close()

@@ -145,13 +145,13 @@ class SlowThreads:
         due = Deadline(app_settings.DJM_LEASE / _RENEWALS)
         while not self._ended.wait(min(_LOOK, max(0.0, due.remaining()))):
             with no_connection():
-                self._end_late_ones()
-                self._leave_to_others()
+                self._give_up_overdue()
+                self._release_withdrawn()
                 if due.remaining() <= 0:
                     due = Deadline(app_settings.DJM_LEASE / _RENEWALS)
                     self.renew()
 
-    def _leave_to_others(self) -> None:
+    def _release_withdrawn(self) -> None:
         """Release the queues that were claimed ahead if no thread became free in time."""
         # Guard: jobs are accepted ahead by the average duration. When all threads hang longer than that, a queue
         # in this pool would wait although another process has a free thread.
@@ -161,7 +161,7 @@ class SlowThreads:
             self._forget(lease)
             give_back(lease, is_slow=True)
 
-    def _end_late_ones(self) -> None:
+    def _give_up_overdue(self) -> None:
         """Abandon the jobs that exceed their time limit. Their threads stay busy until the rules return.
 
         Each queue goes on without the job. A result that comes later is discarded, because its lease is lost.

@@ -37,7 +37,7 @@ class Threads:
         """
         self.count = count
         self._name = name
-        self._say_freed = freed
+        self._freed = freed
         self._jobs: deque[Job] = deque()
         self._busy = 0
         self._usual = usual
@@ -130,7 +130,7 @@ class Threads:
                     # Guard: an exception here would end the thread, and the pool would count it as free for ever.
                     # Test: tests/test_worker.py, test_a_thread_survives_a_broken_freed_callback.
                     try:
-                        self._say_freed()
+                        self._freed()
                     except Exception:
                         logger.exception(
                             "Wake-up of a free thread failed; the next poll finds due work",

@@ -64,14 +64,14 @@ class Worker:
         self._engine = engine
         self._counts = threads, slow_threads, senders
         self._listen = listen
-        self._begin_anew()
-        anew = weakref.WeakMethod(self._begin_anew)
+        self._reset()
+        reset = weakref.WeakMethod(self._reset)
         # Guard: a child forked while a thread holds `_lock` would wait for that lock forever, and its `_thread`
         # would name a thread that exists only in the parent. The child starts with new locks and no threads.
         # Test: tests/test_worker.py, test_a_forked_child_starts_threads_of_its_own.
-        os.register_at_fork(after_in_child=lambda: (method := anew()) and method())
+        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
 
-    def _begin_anew(self) -> None:
+    def _reset(self) -> None:
         self._lock = threading.Lock()
         self._wakeup = threading.Event()
         self._stopping = threading.Event()
@@ -81,13 +81,13 @@ class Worker:
         self._pools: _WorkerPools | None = None
         # True if the last claim returned as many queues as it asked for: more may be due.
         self._is_behind = False
-        # `soon` is true in a thread that will wake the poll when its job ends. Wake-ups from inside the job are
-        # redundant and are dropped.
-        self._looks_itself = threading.local()
+        # `will_wake_poll` is true in a thread that will wake the poll when its job ends. Wake-ups from inside the
+        # job are redundant and are dropped.
+        self._job_state = threading.local()
 
     def wake(self) -> None:
         """Wake the poll. The first call starts the threads, and so does the first call after a fork."""
-        if getattr(self._looks_itself, "soon", False):
+        if getattr(self._job_state, "will_wake_poll", False):
             return
         with self._lock:
             if self._thread is None or not self._thread.is_alive():
@@ -100,7 +100,7 @@ class Worker:
         if pools is None:
             self.wake()
         else:
-            self._have_split(pools)
+            self._submit_split(pools)
 
     def start(self) -> None:
         """Start the threads unless they run already."""
@@ -151,13 +151,13 @@ class Worker:
         )
         self._pools = pools
 
-        def heard(what: str) -> None:
+        def on_wake_up(what: str) -> None:
             if what == CALLBACK:
-                self._have_split(pools)
+                self._submit_split(pools)
             else:
                 wakeup.set()
 
-        listener = Listener(heard) if self._listen else None
+        listener = Listener(on_wake_up) if self._listen else None
         sweep_at = Deadline(0)
         budget = PollBudget()
         try:
@@ -178,7 +178,7 @@ class Worker:
                                 self._submit_events_without_conversation(
                                     pools, self._engine().waiting_without_conversation()
                                 )
-                        self._have_split(pools)
+                        self._submit_split(pools)
                         busy = self._poll(pools)
                 # Guard: an outage or a bug in one poll would end the main thread, and no queue would be claimed
                 # again.
@@ -239,7 +239,7 @@ class Worker:
         """Claim as many due queues as there are free threads. Return whether any was due."""
         return self._poll_outgoing(pools) | bool(self._poll_incoming(pools)) | self._poll_slow(pools)
 
-    def _have_split(self, pools: _WorkerPools) -> None:
+    def _submit_split(self, pools: _WorkerPools) -> None:
         # Guard: a callback can be committed after the running split has read the table. One more split may wait
         # behind it (`free() >= 0`), otherwise that callback would wait for the next poll.
         # Test: tests/test_worker.py, test_a_callback_stored_after_the_read_of_a_running_split_is_split_next.
@@ -318,7 +318,7 @@ class Worker:
         ``known`` maps queue ids to next rows that the split has in memory. The other next rows are read here. If the
         read fails, the leases are released.
         """
-        with self._giving_back(leases):
+        with self._releasing_on_error(leases):
             unknown = [lease for lease in leases if lease.queue_id not in known]
             next_rows = {**known, **(self._engine().inbox.next_rows(unknown) if unknown else {})}
         for lease in leases:
@@ -330,7 +330,7 @@ class Worker:
         if not leases:
             return False
         outbox = self._engine().outbox
-        with self._giving_back(leases):
+        with self._releasing_on_error(leases):
             pending_sends, others = outbox.begin(leases, deadline)
         self._submit_sends(pools, pending_sends)
         for lease in others:
@@ -376,7 +376,7 @@ class Worker:
 
     @staticmethod
     @contextlib.contextmanager
-    def _giving_back(leases: list[Lease]) -> Iterator[None]:
+    def _releasing_on_error(leases: list[Lease]) -> Iterator[None]:
         try:
             yield
         # Guard: an error between claim and submit would leave the queues leased without a job, for DJM_LEASE seconds.
@@ -398,7 +398,7 @@ class Worker:
     def _work(
         self, lease: Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None
     ) -> None:
-        self._looks_itself.soon = True
+        self._job_state.will_wake_poll = True
         try:
             with reusable_connections():
                 done = self._engine().handle(lease, deadline, pools.slow, next_row)
@@ -417,7 +417,7 @@ class Worker:
             # Guard: wake-ups from inside the job were dropped, and the queue may be due again. Without this one the
             # work would wait for the next poll.
             # Test: tests/test_worker.py, test_events_behind_the_first_are_handled_without_another_wake_up.
-            self._looks_itself.soon = False
+            self._job_state.will_wake_poll = False
             self._wakeup.set()
 
     def _events(self, pools: _WorkerPools, handled: list[Handled]) -> list[Handled]:
