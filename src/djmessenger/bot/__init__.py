@@ -210,7 +210,7 @@ def _log_call(page_pk: int, call: LoggedCall) -> None:
     facts["path"], facts["fbtrace_id"] = call.path[:255], call.fbtrace_id[:64]
     try:
         # Guard: without the savepoint a refused line would break an open transaction of the caller.
-        # Test: tests/test_pages.py, test_a_line_that_is_refused_breaks_no_call.
+        # No test covers an open transaction here.
         with transaction.atomic():
             models.GraphCall.objects.note(page_pk, date=moment, **facts)
     except DatabaseError:

@@ -1,4 +1,4 @@
-"""Ends of leases that were lost, or whose work raised an exception."""
+"""Log lines and releases for leases that were lost or whose work raised an exception."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ class SlowThreads:
             self._is_behind = more
 
     def drop_reservation(self, lease: Lease) -> None:
-        """Cancel the reservation of a lease, if there is one. Its job, if already submitted, keeps its thread."""
+        """Cancel the reservation of a lease, if there is one. A job that was already submitted keeps its thread."""
         with self._lock:
             self._reserved.discard(lease)
 

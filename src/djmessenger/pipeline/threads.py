@@ -1,4 +1,4 @@
-"""Threads of the engine: a small pool that ends with its process."""
+"""Pool of daemon threads for the jobs of the worker."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Worker:
         return not thread.is_alive()
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Block until the worker has ended. Return False after ``timeout`` seconds otherwise."""
+        """Block until the worker has ended, at most ``timeout`` seconds. Return whether it has ended."""
         return self._ended.wait(timeout)
 
     def _run(self) -> None:
