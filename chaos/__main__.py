@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--dispatcher", choices=["worker", "celery"], default="worker")
     parser.add_argument(
         "--without",
-        choices=["fence", "key", "wait", "token"],
+        choices=["fence", "key", "order", "token", "wait"],
         default="",
         help="remove this guard from the workers; the pass should fail",
     )

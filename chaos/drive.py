@@ -148,7 +148,7 @@ class Pass:
         from djmessenger import models  # noqa: PLC0415
 
         processes, courier, storm = self.processes, self.courier, self.storm
-        before = self._backlog()
+        self._backlog()
         staff = threading.Thread(target=self._staff, daemon=True)
         staff.start()
         self._deaths()
@@ -186,7 +186,6 @@ class Pass:
         check = Check(
             storm,
             courier,
-            before,
             stored,
             processes.logs(),
             self.plan,
@@ -221,9 +220,9 @@ class Pass:
 
     # The acts of a pass.
 
-    def _backlog(self) -> set[str]:
-        """Write texts before a worker runs; return the ids of the stored messages."""
-        from djmessenger import bot, models  # noqa: PLC0415
+    def _backlog(self) -> None:
+        """Write texts before a worker runs."""
+        from djmessenger import bot  # noqa: PLC0415
 
         for web in self.processes.webs:
             web.start()
@@ -241,9 +240,7 @@ class Pass:
         self.backlog_seconds = sorted(self.courier.seconds)
         while bot.get_engine().split_waiting():
             pass
-        before = set(models.Messaging.objects.values_list("mid", flat=True))
         connections.close_all()
-        return before
 
     def _deaths(self) -> None:
         """Kill a process at each failpoint."""

@@ -43,7 +43,6 @@ class Check:
         self,
         storm: Storm,
         courier: Courier,
-        before: set[str],
         stored: set[bytes],
         logs: Iterable[tuple[str, str]],
         plan: Plan,
@@ -53,8 +52,6 @@ class Check:
     ) -> None:
         self.storm = storm
         self.courier = courier
-        self.before = before
-        """Ids of messages stored before the first worker started."""
         self.stored = stored
         """All stored bodies."""
         self.logs = list(logs)
@@ -131,13 +128,19 @@ class Check:
             yield f"{sum(effects.values())} effects of {wrote} texts"
 
     def handling_order(self) -> Iterator[str]:
-        """I4: events stored before the start were handled by (timestamp, arrival)."""
-        rows = models.Messaging.objects.filter(mid__in=self.before, type="SIMPLE_TEXT")
-        place = {mid: (timestamp, pk) for mid, timestamp, pk in rows.values_list("mid", "timestamp", "pk")}
+        """I4: texts are handled in the order in which their callbacks were answered, and in one callback by timestamp.
+
+        The courier posts a callback after the answer to the one before, so no two POSTs overlap.
+        """
+        place: dict[str, tuple[int, int]] = {}
+        for number, content in enumerate(self.courier.acknowledged):
+            for item in self.courier.signed[content]:
+                mid = (item.get("message") or {}).get("mid")
+                if mid is not None:
+                    place.setdefault(mid, (number, item["timestamp"]))
         by_person: dict[str, list[tuple[int, int]]] = defaultdict(list)
         for person, mid in models.UserLocation.objects.order_by("pk").values_list("user_id", "mid"):
-            if mid in place:
-                by_person[person].append(place[mid])
+            by_person[person].append(place[mid])
         for person, places in by_person.items():
             if places != sorted(places):
                 yield f"events of {person} were handled in the order {places}"

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import Any
 
 from djmessenger import models
-from djmessenger.pipeline import outbox
+from djmessenger.pipeline import intake, outbox
 from djmessenger.receiving import Messaging
+from djmessenger.sql import Among, Prepared, Several
 
 
 def no_fence() -> None:
@@ -36,4 +37,18 @@ def no_token() -> None:
     }
 
 
-GUARDS: dict[str, Callable[[], None]] = {"fence": no_fence, "key": no_key, "wait": no_wait, "token": no_token}
+def no_order() -> None:
+    skipping = models.Callback.objects.filter(Among("pk", Several("callbacks")), state="new").order_by("pk")
+    intake._CALLBACKS = Prepared(  # type: ignore[attr-defined]
+        models.Callback, lambda: skipping.select_for_update(skip_locked=True)
+    )
+    models.Messaging.ORDER = ("timestamp", "id")
+
+
+GUARDS: dict[str, Callable[[], None]] = {
+    "fence": no_fence,
+    "key": no_key,
+    "order": no_order,
+    "token": no_token,
+    "wait": no_wait,
+}

@@ -184,7 +184,9 @@ def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_aga
     assert (todo.callbacks, todo.more) == (len(rows), True)
 
 
-def test_a_callback_whose_split_fails_in_the_database_does_not_delay_later_ones(monkeypatch):
+@pytest.fixture
+def unlucky(monkeypatch):
+    """A stored callback whose split the database refuses, before another one."""
     unlucky = intake.store(tools.body(tools.text("m_1")))
     intake.store(tools.body(tools.text("m_2")))
     split = intake.split_many
@@ -195,11 +197,26 @@ def test_a_callback_whose_split_fails_in_the_database_does_not_delay_later_ones(
         return split(callback_ids)
 
     monkeypatch.setattr(intake, "split_many", deadlock)
+    return unlucky
+
+
+def test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait(unlucky, monkeypatch):
     bot.get_engine().split_waiting()
-    assert models.Callback.objects.get(state="new").pk == unlucky
+    assert models.Callback.objects.filter(state="new").count() == 2
     monkeypatch.undo()
     bot.get_engine().split_waiting()
-    assert models.Messaging.objects.count() == 2
+    assert list(models.Messaging.objects.order_by("id").values_list("mid", flat=True)) == ["m_1", "m_2"]
+
+
+def test_a_callback_whose_split_always_fails_in_the_database_is_quarantined(unlucky, settings):
+    settings.DJM_TRIES = 3
+    for _ in range(3):
+        assert not models.Messaging.objects.exists()
+        bot.get_engine().split_waiting()
+    callback = models.Callback.objects.get(state="quarantined")
+    assert (callback.pk, callback.tries) == (unlucky, 3)
+    assert "deadlock detected" in callback.error
+    assert models.Messaging.objects.get().mid == "m_2"
 
 
 def test_a_flood_is_stored_and_ignored_with_the_reason_and_other_people_are_served(settings):
@@ -288,19 +305,6 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
         assert tools.threads(*[lambda pk=pk, work=work: work(pk) for pk in stored]) == []
         assert models.Messaging.objects.count() == 120
         models.Messaging.objects.all().delete()
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.postgresql("SQLite locks no rows")
-def test_a_callback_that_another_process_splits_is_left_to_it(file_database):
-    callback = intake.store(tools.body(tools.text("m_1")))
-    with transaction.atomic():
-        models.Callback.objects.select_for_update().get(pk=callback)
-        found = []
-        assert tools.threads(lambda: found.append(intake.split(callback))) == []
-        assert not found[0]
-    assert connection.vendor == "postgresql"
-    assert intake.split(callback).conversations
 
 
 def test_an_event_for_a_known_person_wakes_the_queue_in_the_same_transaction():

@@ -264,7 +264,7 @@ class TestMeeting:
         monkeypatch.setattr(intake, "store", refuse)
         assert post().status_code == 503
 
-    @pytest.mark.parametrize("trouble", ["store", "split"])
+    @pytest.mark.parametrize("trouble", ["store", "split_many"])
     def test_no_frame_of_a_logged_traceback_holds_a_secret(self, rows, monkeypatch, caplog, trouble):
         def refuse(*args):
             raise DatabaseError("disk full")
@@ -277,10 +277,10 @@ class TestMeeting:
         assert not [frame for frame in frames if settings.DJM_APP_SECRET in repr(frame.f_locals)]
 
     def test_trouble_after_the_commit_is_still_200(self, rows, monkeypatch):
-        def stumble(callback_id):
+        def stumble(engine, callback_id):
             raise RuntimeError("later")
 
-        monkeypatch.setattr("djmessenger.pipeline.intake.split", stumble)
+        monkeypatch.setattr("djmessenger.pipeline.engine.Engine.callback", stumble)
         assert post().status_code == 200
         assert rows.get().state == models.Callback.State.NEW
 

@@ -32,8 +32,11 @@ def _put_statement(alias: str) -> str:
         # On SQLite Now() is UTC, also in a project that stores local times.
         known = known | {"now": known["now"].replace("'NOW'", "'NOW', 'localtime'")}
     return (
-        "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies) "  # noqa: S608 - no input
-        f"VALUES (%s, %s, %s, {{now}}, '{Callback.State.NEW.value}', '', 1) "
+        "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies, "  # noqa: S608 - no input
+        "after_id) "
+        f"VALUES (%s, %s, %s, {{now}}, '{Callback.State.NEW.value}', '', 1, "
+        # Every callback that was answered before this POST began is visible here, and so is not above this number.
+        "(SELECT COALESCE(MAX(id), 0) FROM {table})) "
         "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
     ).format_map(known)
 
@@ -57,6 +60,22 @@ class Callback(models.Model):
         _("copies"), default=1, help_text=_("Number of times that Meta sent the same bytes.")
     )
     date_received = models.DateTimeField(_("received"), default=timezone.now)
+    after_id = models.BigIntegerField(
+        _("follows callback"),
+        default=0,
+        # Processes of the version before insert callbacks too while a site is brought up to date.
+        db_default=0,
+        editable=False,
+        help_text=_("The newest callback that was stored when this one arrived."),
+    )
+
+    tries = models.PositiveSmallIntegerField(
+        _("failed splits"),
+        default=0,
+        db_default=0,
+        editable=False,
+        help_text=_("How often the database failed in the split of this callback alone."),
+    )
 
     objects: ClassVar[CallbackManager] = CallbackManager()
 

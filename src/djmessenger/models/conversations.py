@@ -279,7 +279,9 @@ class MessagingManager(models.Manager["Messaging"]):
 
     def release(self, queue_ids: Collection[int]) -> None:
         """Release incoming queues that the caller has locked. Each is due when its next event is."""
-        ConversationQueue.objects.release_many(queue_ids, Messaging, where=_WAITS, order="timestamp, id")
+        ConversationQueue.objects.release_many(
+            queue_ids, Messaging, where=_WAITS, order=", ".join(Messaging.ORDER)
+        )
 
 
 class Messaging(models.Model):
@@ -342,6 +344,16 @@ class Messaging(models.Model):
     timestamp = models.BigIntegerField(
         _("time of the event"), help_text=_("Milliseconds since 1970-01-01 UTC.")
     )
+    position = models.BigIntegerField(
+        _("position"),
+        default=0,
+        # During a rolling update processes of the previous version insert events without this column.
+        db_default=0,
+        editable=False,
+        help_text=_(
+            "Milliseconds; the time of the event, or later if an earlier callback has a later event."
+        ),
+    )
     state = models.CharField(_("state"), max_length=8, choices=State, default=State.NEW)
     reason = models.CharField(_("reason"), max_length=255, blank=True)
     outcome = models.JSONField(_("outcome"), null=True, blank=True)
@@ -354,6 +366,8 @@ class Messaging(models.Model):
     date_received = models.DateTimeField(_("received"), default=now)
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
 
+    ORDER: ClassVar[tuple[str, ...]] = ("position", "timestamp", "callback_id", "id")
+    """Columns by which the waiting events of a conversation are handled in order."""
     is_being_handled = False
     """True while the pipeline processes this row.
 
@@ -372,8 +386,8 @@ class Messaging(models.Model):
         indexes: ClassVar[list[models.Index]] = [
             models.Index(fields=["conversation", "timestamp", "id"], name="djm_messaging_dialogue"),
             models.Index(
-                fields=["conversation", "timestamp", "id"],
-                name="djm_messaging_waiting",
+                fields=["conversation", "position", "timestamp", "callback", "id"],
+                name="djm_messaging_next",
                 condition=models.Q(state="new"),
             ),
             models.Index(fields=["date_received"], name="djm_messaging_received"),

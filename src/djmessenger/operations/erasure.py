@@ -44,7 +44,8 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
     if not dry_run:
         # Guard: the bodies are emptied below. If a waiting callback were not split before, the events of other persons
         # in it would be lost, and no key would stop a second delivery of this person's events.
-        for callback in models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW):
+        new_callbacks = models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW)
+        for callback in new_callbacks.order_by("pk"):
             intake.split(callback.pk)
     with transaction.atomic():
         conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 from django.db.models.functions import Length, Now
 
 from djmessenger import models
@@ -62,8 +62,13 @@ class Engine:
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
+        todo = intake.Split()
         with statement_timeout(_PATIENCE):
-            todo = intake.split(callback_id)
+            # Callbacks that were stored before come first, even if the process that was to split them is gone.
+            done: list[int] = []
+            while (batch := self._callbacks_waiting(callback_id)[0]) and batch != done:
+                todo.add(self._split_batch(batch, raises=True))
+                done = batch
         self.handle_without_conversation(todo)
         for conversation_id in todo.conversations:
             self.conversation(conversation_id)
@@ -127,29 +132,52 @@ class Engine:
         batch, more = self._callbacks_waiting()
         if not batch:
             return intake.Split()
+        todo = self._split_batch(batch, take)
+        todo.more = more
+        return todo
+
+    def _split_batch(
+        self, callback_ids: Sequence[int], take: int = 0, *, raises: bool = False
+    ) -> intake.Split:
+        """Split callbacks together, or one by one if that fails. With ``raises`` a ``DatabaseError`` propagates."""
         try:
-            todo = intake.split_many(batch, take)
-        except Exception:
+            return intake.split_many(callback_ids, take)
+        except Exception as error:
+            if raises and isinstance(error, DatabaseError):
+                raise
             # One callback that breaks its split would make the batch fail at each try, and delay all later callbacks.
             # test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_split
             logger.exception(
                 "Split of %s callbacks failed; they are split one by one",
-                len(batch),
+                len(callback_ids),
                 extra={"action": "callbacks_singly"},
             )
-            todo = intake.Split()
-            for callback_id in batch:
-                todo.add(self.split(callback_id))
-        todo.more = more
+            return self._split_singly(callback_ids)
+
+    def _split_singly(self, callback_ids: Sequence[int]) -> intake.Split:
+        """Split callbacks one by one, up to the first that the database does not take."""
+        todo = intake.Split()
+        for callback_id in callback_ids:
+            part = self.split(callback_id)
+            if part is None:
+                # If a later callback were split now, its events would be handled before those of this one.
+                # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
+                break
+            todo.add(part)
         return todo
 
     @staticmethod
-    def _callbacks_waiting() -> tuple[list[int], bool]:
-        """Return the oldest stored callbacks of one signer within the limits, and whether more callbacks wait."""
+    def _callbacks_waiting(until: int | None = None) -> tuple[list[int], bool]:
+        """Return the oldest stored callbacks of one signer within the limits, and whether more callbacks wait.
+
+        ``until`` is the id of the last callback to return.
+        """
         batch: list[int] = []
         total = 0
         signer = None
         for callback_id, size, app_id in _WAITING.rows():
+            if until is not None and callback_id > until:
+                return batch, False
             total += size
             if batch and (total > _MOST_BYTES or app_id != signer):
                 return batch, True
@@ -157,21 +185,25 @@ class Engine:
             batch.append(callback_id)
         return batch, len(batch) == MOST_CALLBACKS
 
-    def split(self, callback_id: int) -> intake.Split:
+    def split(self, callback_id: int) -> intake.Split | None:
         """Split one stored callback. Never raises an ``Exception``.
 
-        After a ``DatabaseError`` the callback stays new. After any other exception it is quarantined.
+        After a ``DatabaseError`` the callback stays new and None is returned, ``DJM_TRIES`` times at most. After that,
+        and after any other exception, it is quarantined.
         """
         try:
             return intake.split(callback_id)
         except DatabaseError:
             # A deadlock or an outage is no fault of the callback.
-            # test_a_callback_whose_split_fails_in_the_database_does_not_delay_later_ones
+            # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
             logger.exception(
                 "Split of callback %s failed in the database; the next poll tries again",
                 callback_id,
                 extra={"action": "callback_waits"},
             )
+            if not self._fails_always(callback_id):
+                return None
+            intake.quarantine(callback_id, traceback.format_exc())
         except Exception:
             logger.exception(
                 "Split of callback %s failed; the callback is quarantined",
@@ -179,7 +211,19 @@ class Engine:
                 extra={"action": "callback_broken"},
             )
             intake.quarantine(callback_id, traceback.format_exc())
-        return intake.Split()
+        return intake.Split(callbacks=1)
+
+    @staticmethod
+    def _fails_always(callback_id: int) -> bool:
+        """Count a split that failed in the database; return whether the limit of ``DJM_TRIES`` is reached."""
+        callbacks = models.Callback.objects.filter(pk=callback_id)
+        try:
+            callbacks.update(tries=F("tries") + 1)
+            # Later callbacks wait for this one. A callback that fails each time would stop the bot.
+            # test_a_callback_whose_split_always_fails_in_the_database_is_quarantined
+            return callbacks.filter(tries__gte=app_settings.DJM_TRIES).exists()
+        except DatabaseError:
+            return False
 
     def waiting_without_conversation(self) -> list[int]:
         """Return the ids of due events that belong to no conversation."""

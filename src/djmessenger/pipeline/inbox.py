@@ -104,7 +104,7 @@ class Handled:
 def _waiting() -> QuerySet[models.Messaging]:
     # Meta may deliver events late or out of order. The row id alone would handle a later event first.
     # test_without_the_order_later_events_are_handled_first
-    return models.Messaging.objects.filter(state=State.NEW).order_by("timestamp", "id")
+    return models.Messaging.objects.filter(state=State.NEW).order_by(*models.Messaging.ORDER)
 
 
 def _waiting_with_relations() -> QuerySet[models.Messaging]:

@@ -25,13 +25,14 @@ import datetime
 import hashlib
 import logging
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import Count, F, OuterRef, QuerySet, Subquery, TextField
+from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, TextField
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
@@ -170,7 +171,9 @@ def _split_many(
             participants.conversation_ids(), models.ConversationQueue.Kind.IN
         )
         leases = _claim_idle_queues(rows, take)
-        _drop_over_limit(rows, leases)
+        waiting = _waiting_callbacks(rows, leases)
+        _drop_over_limit(rows, waiting)
+        _place(rows, waiting)
         for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
@@ -188,14 +191,14 @@ def _split_many(
 
 
 def _callbacks() -> QuerySet[models.Callback]:
-    """Select those of ``callbacks`` that are new and not locked by another split; lock them if the database can."""
-    # Two workers that poll at the same moment choose the same callbacks. The second skips the locked rows instead of
-    # waiting for the first and finding nothing. test_a_callback_that_another_process_splits_is_left_to_it
+    """Select those of ``callbacks`` that are new, oldest first; lock them if the database can."""
+    # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
+    # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
+    # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
     waiting = models.Callback.objects.filter(
         Among("pk", Several("callbacks")), state=models.Callback.State.NEW
     ).order_by("pk")
-    can = connection.features.has_select_for_update_skip_locked
-    return waiting.select_for_update(skip_locked=True) if can else waiting
+    return waiting.select_for_update() if connection.features.has_select_for_update else waiting
 
 
 _CALLBACKS = Prepared(models.Callback, _callbacks)
@@ -226,8 +229,8 @@ _WAITING = Prepared(
         models.Messaging.objects.filter(
             Among("conversation", Several("conversations")), state=models.Messaging.State.NEW
         )
-        .values_list("conversation")
-        .annotate(Count("id"))
+        .values_list("conversation", "callback")
+        .annotate(Count("id"), Max("position"))
     ),
 )
 
@@ -473,22 +476,69 @@ def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) 
     return pages
 
 
-def _drop_over_limit(rows: Sequence[models.Messaging], idle: Collection[int]) -> None:
+_Waiting = dict[int | None, list[tuple[int, int, int]]]
+"""Waiting events of each conversation by callback: id of the callback, number of events, highest position."""
+
+
+def _waiting_callbacks(rows: Sequence[models.Messaging], idle: Collection[int]) -> _Waiting:
+    """Return the waiting events of the conversations of ``rows``. ``idle`` conversations have none."""
+    waiting: _Waiting = defaultdict(list)
+    if busy := {row.conversation_id for row in _fresh(rows)} - set(idle):
+        for conversation_id, callback_id, count, position in _WAITING.rows(conversations=busy):
+            waiting[conversation_id].append((callback_id or 0, count, position))
+    return waiting
+
+
+def _fresh(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
+    """Return the rows that are to be handled in a conversation."""
+    return [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
+
+
+def _drop_over_limit(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
     """Ignore new events of conversations with ``DJM_MAX_PENDING`` waiting events: a flood delays only its sender.
 
-    ``idle`` conversations have no waiting events and are not counted. The queues are locked by the caller, so two
-    splits cannot both count the same free places.
+    The queues are locked by the caller, so two splits cannot both count the same free places.
     """
     limit = app_settings.DJM_MAX_PENDING
-    fresh = [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
-    waiting: Counter[int | None] = Counter()
-    if busy := {row.conversation_id for row in fresh} - set(idle):
-        waiting.update(dict(_WAITING.rows(conversations=busy)))
-    for row in fresh:
-        waiting[row.conversation_id] += 1
-        if waiting[row.conversation_id] > limit:
+    counts = Counter({pk: sum(count for _, count, _ in parts) for pk, parts in waiting.items()})
+    for row in _fresh(rows):
+        counts[row.conversation_id] += 1
+        if counts[row.conversation_id] > limit:
             row.state = models.Messaging.State.IGNORED
             row.reason = f"over {limit} events of the conversation are waiting"
+
+
+def _place(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
+    """Set the position of each event in its conversation queue.
+
+    The position is Meta's timestamp, limited to the time of arrival. Events of a callback that was answered before this
+    POST began come first, whatever their timestamps: this event gets a position after theirs.
+    """
+    # Without the floor a message with an earlier timestamp would be handled before one that was answered 200 earlier.
+    # test_an_event_with_an_earlier_timestamp_does_not_overtake_a_callback_that_was_answered_before
+    placed = {pk: [(callback_id, top) for callback_id, _, top in parts] for pk, parts in waiting.items()}
+    for (conversation_id, callback), events in _by_callback(_fresh(rows)):
+        earlier = placed.setdefault(conversation_id, [])
+        floor = max((top for callback_id, top in earlier if callback_id <= callback.after_id), default=None)
+        arrival = _milliseconds(callback.date_received)
+        for row in events:
+            position = min(row.timestamp, arrival)
+            row.position = position if floor is None else max(position, floor + 1)
+        earlier.append((callback.pk, max(row.position for row in events)))
+
+
+def _by_callback(
+    rows: Iterable[models.Messaging],
+) -> Iterator[tuple[tuple[int, models.Callback], list[models.Messaging]]]:
+    """Yield the events of each conversation and callback, in the order in which the callbacks were stored."""
+    groups: dict[tuple[int, int], list[models.Messaging]] = defaultdict(list)
+    callbacks: dict[int, models.Callback] = {}
+    for row in rows:
+        if row.callback is not None and row.conversation_id is not None:
+            callbacks[row.callback.pk] = row.callback
+            groups[row.callback.pk, row.conversation_id].append(row)
+    for (callback_id, conversation_id), events in sorted(groups.items(), key=itemgetter(0)):
+        yield (conversation_id, callbacks[callback_id]), events
 
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
@@ -552,7 +602,7 @@ def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int
 def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Lease]) -> Split:
     """Wake the queues of new events except the claimed ones; return the work that now waits."""
     waiting = [row for row in inserted if row.state == models.Messaging.State.NEW]
-    waiting.sort(key=lambda row: (row.timestamp, row.pk))
+    waiting.sort(key=attrgetter(*models.Messaging.ORDER))
     todo = Split(events_without_conversation=[row.pk for row in waiting if row.conversation_id is None])
     firsts: dict[int, models.Messaging] = {}
     for row in waiting:
