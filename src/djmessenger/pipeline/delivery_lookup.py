@@ -29,9 +29,10 @@ _SLACK = 5.0
 
 
 def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str | None:
-    """Return the id of the message that Meta has of a reply, an empty text if Meta has none, or None if unsure.
+    """Return the id of the message that Meta has for a reply, or an empty text if Meta does not have the message.
 
-    Returns the oldest of several matches: attempts may have been repeated, or staff of the Page typed the same text.
+    Returns None if the look-up cannot decide. Of several matches it returns the oldest: two attempts may have reached
+    Meta, or staff of the Page may have typed the same text.
     Raises ``RetryLater``, ``NotSent`` or ``UnknownFate`` if a later look-up may succeed.
     """
     begun = reply.attempts.filter(outcome__in=[models.Attempt.Outcome.OPEN, models.Attempt.Outcome.UNKNOWN])
@@ -69,7 +70,8 @@ def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str 
     for mid, is_match in matches.items():
         if is_match:
             return mid
-    # No match counts only if no match can be missed: each message was comparable, and the list was not full.
+    # The absence is certain only if each message was comparable and the list was not full. A full list may have cut
+    # off the message.
     is_sure = messages and len(recent) < _NEWEST and None not in matches.values()
     return "" if is_sure else None
 

@@ -3,7 +3,7 @@
 States of a reply: ``queued``, then ``sending`` while a call may be under way, then one of the following.
 
 * ``sent``: Meta accepted it.
-* ``queued`` again: no message left, because Graph refused the call for now or the lease was near its end.
+* ``queued`` again: Meta has no message. Graph refused the call for now, or the lease was near its end.
 * ``failed``: Graph refused it for good, or its data cannot become a call.
 * ``unknown``: the call ended without an answer, or its process ended. Meta may have the message.
 * ``expired``: Meta's window closed before the call.
@@ -12,8 +12,8 @@ Order of the steps for one reply, under the lease of its outgoing queue:
 
 1. Commit an ``Attempt`` and the state ``sending``. The transaction checks the lease.
 2. Call Graph, with no transaction open. The message contains the send token of the attempt.
-3. Commit the outcome of the attempt, the state of the reply and, in most cases, the release of the queue. The
-   transaction checks the lease again; only the outcome of the attempt is saved without it.
+3. Commit the outcome of the attempt and the state of the reply. The state is saved only if the lease is still valid,
+   the outcome of the attempt in any case. In most cases the same transaction releases the queue.
 
 If a process ends between steps 1 and 3, the next worker finds the reply in state ``sending`` and makes it ``unknown``.
 
@@ -21,9 +21,9 @@ A reply of unknown fate is resolved by the first of these that happens (``_resol
 
 1. An answer or an echo proves that Meta has the message: ``sent``.
 2. The time in which an echo would have been noticed, the *observed wait*, reaches its limit. If
-   ``DJM_LOOK_UP_UNSURE`` is set, Meta's list of recent messages is read. The message is in it: ``sent``.
-3. Otherwise the reply is ``queued`` again or ``parked``, according to its ``is_parked_when_unsure``, or to
-   ``DJM_WHEN_UNSURE`` if that is unset. If it is unset, a reply is also parked if the Page receives no echoes and the
+   ``DJM_LOOK_UP_UNSURE`` is set, Meta's list of recent messages is read. If it contains the message: ``sent``.
+3. Otherwise the reply is ``queued`` again or ``parked``. The field ``is_parked_when_unsure`` of the reply decides. If
+   the field is None, ``DJM_WHEN_UNSURE`` decides, but a reply is always parked if the Page receives no echoes and the
    look-up had no result. After three attempts of unknown fate a reply is parked in any case.
 
 A parked reply becomes ``unknown`` again if its echo comes after all. Later replies of the conversation wait while the
@@ -76,15 +76,15 @@ _CHECK_INTERVAL = 0.5
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, minus a minute for the call."""
 _LOOK_UP_INTERVAL, _MOST_LOOK_UPS = 5.0, 6
-"""Seconds between two look-ups at Meta, and the number of look-ups if Meta does not answer."""
+"""Seconds of observed wait between two look-ups at Meta, and the most look-ups before the reply is decided."""
 _MOST_SILENT_SENDS = 20
 """Accepted sends in a row without an echo, after which the Page counts as one without echoes."""
 _MOST_UNSURE = 3
-"""Attempts of unknown fate, after which a reply is parked in any mode."""
+"""Attempts of unknown fate after which a reply is parked, whatever ``DJM_WHEN_UNSURE`` is."""
 _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 """Exceptions of data that cannot become the body of a call."""
 _NO_TOKEN = "none"  # noqa: S105 - the absence of one
-"""Value of ``Page.paused_token`` if the Page had no token at all."""
+"""Value of ``Page.paused_token`` if the Page had no token when it was paused."""
 
 _SIGNALS: Mapping[str, Signal] = {
     State.SENT: reply_sent,
@@ -101,7 +101,7 @@ _OPEN = f"state IN ({', '.join(repr(state.value) for state in models.Reply.OPEN)
 if TYPE_CHECKING:
 
     class QueuedReply(models.Reply):
-        """Reply of a conversation queue."""
+        """Reply of a conversation queue, for type checks: its conversation is never None."""
 
         conversation: models.Conversation
         conversation_id: int
@@ -116,7 +116,10 @@ if TYPE_CHECKING:
 
 
 def _next_rows() -> QuerySet[models.Reply]:
-    """Select the first open reply of each of ``queues``, with database time and the number of its last attempt."""
+    """Select the first open reply of each queue whose key is in the parameter ``queues``.
+
+    Each reply has the time of the database (``now``) and the number of its last attempt (``last_number``).
+    """
     first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
     queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
     next_rows = queues.annotate(next_row=Subquery(first.order_by("id").values("pk")[:1])).values("next_row")
@@ -133,7 +136,7 @@ _REPLIES_BY_MID = Prepared(
 
 
 class Step(enum.Enum):
-    """Result of one step for the first reply of a queue, unless it must wait."""
+    """Result of one step for the first reply of a queue. If the reply must wait, the result is a ``Wait`` instead."""
 
     NEXT = enum.auto()
     """The reply changed its state; the queue may have another step at once."""
@@ -178,8 +181,8 @@ class SendResult:
 class Outbox:
     """Sender of the replies of leased queues, with the Graph client of each Page.
 
-    ``work`` does all steps in one thread. The worker calls ``begin`` and ``end`` for many queues at once, with the
-    database, and ``call`` in other threads, without it.
+    ``work`` does all steps in one thread. The worker instead calls ``begin`` and ``end``, each for many queues at once.
+    Between them it calls ``call`` in other threads, which have no database connection.
     """
 
     def __init__(self, client_for: Callable[[models.Page], Client]) -> None:
@@ -198,7 +201,10 @@ class Outbox:
             return
 
     def process_next(self, lease: Lease, deadline: Deadline) -> None:
-        """Do one step of ``work`` and release the queue: for queues that ``begin`` returns. Raises ``LeaseLost``."""
+        """Do one step of ``work`` and release the queue. Raises ``LeaseLost`` if another worker claimed the queue.
+
+        The worker calls it for each lease that ``begin`` returns.
+        """
         self._release_after_step(lease, self._step(lease, deadline))
 
     def begin(self, leases: Sequence[Lease], deadline: Deadline) -> tuple[list[PendingSend], list[Lease]]:
@@ -262,10 +268,10 @@ class Outbox:
         return self._with_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 
     def _can_leave(self, reply: QueuedReply) -> bool:
-        """Return whether a new reply can be sent at once, decided without a query.
+        """Return whether a new reply can be sent at once. Makes no query.
 
-        The time is that of this host. Replies in the second half of the window are queued, and ``_is_too_late``
-        decides by the time of the database.
+        False if the Page is paused, if a file must be uploaded first, or in the second half of the window. The clock
+        of this host may be wrong, so late replies are queued and ``_is_too_late`` decides by the time of the database.
         """
         conversation = reply.conversation
         opened = conversation.date_last_inbound
@@ -321,8 +327,9 @@ class Outbox:
         return SendResult(pending=pending, sent=sent)
 
     def end(self, answers: Sequence[SendResult]) -> list[SendResult]:
-        """Settle the replies of calls and release their queues: accepted ones in one transaction, or one by one.
+        """Settle the replies of calls and release their queues.
 
+        Accepted replies are settled in one transaction. If it fails, each is settled in a transaction of its own.
         Returns accepted results that the database could not commit. The caller may pass them again while their
         leases last. Must run outside a transaction. Lost leases are logged.
         """
@@ -371,9 +378,12 @@ class Outbox:
         return unsettled
 
     def _release_after_step(self, lease: Lease, step: Step | Wait) -> None:
-        """Release the queue: due after a wait, or when its first open reply is due. Raises ``LeaseLost``."""
+        """Release the queue. It is due again after the wait, if ``step`` is one, or when its first open reply is due.
+
+        Raises ``LeaseLost`` if another worker claimed the queue.
+        """
         # A reply is queued after this worker saw an empty queue, or a pause ends after the worker read it. The release
-        # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would sleep on.
+        # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would stay idle.
         # test_a_pause_that_ends_during_a_release_does_not_delay_the_queue
         with transaction.atomic():
             queue = models.ConversationQueue.objects.fence(lease)
@@ -652,7 +662,7 @@ class Outbox:
     def _settle_error(
         self, lease: Lease, reply: QueuedReply, attempt: models.Attempt, error: errors.GraphError
     ) -> Step | Wait:
-        """Settle a reply whose call ended with a Graph error, by the fate that the error states."""
+        """Settle a reply whose call ended with a Graph error, according to ``error.fate``."""
         facts = {
             "status_code": error.status,
             "code": error.code,
@@ -684,9 +694,10 @@ class Outbox:
     def _try_later(
         self, lease: Lease, reply: QueuedReply, error: errors.GraphError, result_fields: dict[str, Any]
     ) -> Step | Wait:
-        """Queue an unsent reply again after a pause: a growing pause of its own, or one of its whole Page.
+        """Queue an unsent reply again and return its wait.
 
-        Throttling and a dead token pause the Page.
+        Throttling and a dead token pause all sends of the Page. Any other error delays only this reply, by
+        ``error.after`` seconds or by a time that grows with each unsent attempt.
         """
         unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
         if error.pauses_page:
@@ -774,7 +785,8 @@ class Outbox:
             return Step.NEXT
         page = reply.conversation.page
         limit = self._limit(page)
-        # An echo that is late by its usual lag would come after a second send: the person would get both messages.
+        # An echo comes some seconds after its message. Without the wait, a reply whose echo is on its way would be sent
+        # again, and the person would get both messages.
         # test_without_the_wait_a_reply_is_sent_twice
         # After that wait, only the look-up at Meta can delay the decision.
         beyond = reply.observed_wait - limit
@@ -806,10 +818,11 @@ class Outbox:
         return Step.NEXT
 
     def _look_up_delivery(self, reply: QueuedReply, beyond: float, deadline: Deadline) -> str | Wait | None:
-        """Look the reply up at Meta; return its message id, an empty text if Meta does not have it, None if unsure.
+        """Return the message id that Meta has for the reply, or an empty text if Meta does not have the message.
 
-        ``beyond`` is the observed wait after its limit, in seconds. The look-up runs at every ``_LOOK_UP_INTERVAL``
-        of it, at most ``_MOST_LOOK_UPS`` times. Returns a ``Wait`` until there is a result.
+        Returns None if the fate stays unknown or ``DJM_LOOK_UP_UNSURE`` is off, and a ``Wait`` until there is a result.
+        ``beyond`` is the number of seconds by which the observed wait exceeds its limit. Each ``_LOOK_UP_INTERVAL``
+        seconds of it there is one look-up, at most ``_MOST_LOOK_UPS`` in all.
         """
         # Meta's list of messages may be a few seconds old. The first look-up without the message does not count.
         # test_that_meta_has_none_counts_when_it_says_so_again
@@ -888,7 +901,7 @@ class Outbox:
 
     @staticmethod
     def _proofs(replies: Sequence[NextReply]) -> dict[int, str]:
-        """Return the message id of each reply of which an answer or an echo proves that Meta has it."""
+        """Return message ids by key of the reply, for each reply that Meta has according to an answer or an echo."""
         conversations = {reply.pk: reply.conversation_id for reply in replies}
         attempts = models.Attempt.objects.filter(reply__in=list(conversations))
         proofs: dict[int, str] = {}
@@ -907,7 +920,10 @@ class Outbox:
         return proofs
 
     def _limit(self, page: models.Page) -> float:
-        """Return the observed wait that a reply of unknown fate needs, in seconds: none without echoes and look-ups."""
+        """Return the seconds of observed wait after which a reply of unknown fate is decided.
+
+        Returns 0 if the Page receives no echoes and ``DJM_LOOK_UP_UNSURE`` is off.
+        """
         return self._wait(page) if app_settings.DJM_LOOK_UP_UNSURE or self._echoes_come(page) else 0.0
 
     @staticmethod

@@ -27,20 +27,22 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _SHARE, _BURST = 0.2, 0.2
-"""Poll budget: the share of a thread's time that polls may take, and the most seconds of it that can be saved up.
+"""Poll budget: the share of a thread's time that polls may take, and the most seconds of unused budget that are kept.
 
-A fifth leaves the processor to the rules. The saved 0.2 s let an idle worker answer a few wake-ups without a pause.
+Rules and polls share the processor, so polls get a fifth. With 0.2 s kept, an idle worker polls a few times at once.
 """
 AHEAD = 0.5
 """Seconds of work that is claimed ahead, so that no thread waits for the next poll.
 
-At most that long a claimed queue waits here while another process might have a free thread.
+A claimed queue waits at most about that long for a thread of this process, although another process may have one free.
 """
 MOST_QUEUES = 100
-"""Queues in one batch. More would hold the row locks longer and save little: a commit then costs far less than the
-rows."""
+"""Queues or items in one batch.
+
+A larger batch would hold its row locks longer. It would save little time, because one commit costs less than 100 rows.
+"""
 _LONGEST_PAUSE = 0.2
-"""Seconds of pause after a poll at most, however long the poll took: the most that a busy worker adds to a reply."""
+"""Longest pause after a poll, in seconds, even if the poll was slow. A reply is delayed by at most one such pause."""
 _LOOK = 0.5
 """Seconds between two checks for overdue slow rules, and before a failed batch is written again."""
 _RENEWALS = 3
@@ -152,7 +154,7 @@ class SlowThreads:
                     self.renew()
 
     def _release_withdrawn(self) -> None:
-        """Release the queues that were claimed ahead if no thread became free in time."""
+        """Release the queues of jobs that have not started, if no thread became free for ``AHEAD`` seconds."""
         # Guard: jobs are accepted ahead by the average duration. When all threads hang longer than that, a queue
         # in this pool would wait although another process has a free thread.
         # Test: tests/test_worker.py, test_no_lease_is_kept_for_a_slow_thread_with_a_long_job.
@@ -164,7 +166,7 @@ class SlowThreads:
     def _give_up_overdue(self) -> None:
         """Abandon the jobs that exceed their time limit. Their threads stay busy until the rules return.
 
-        Each queue goes on without the job. A result that comes later is discarded, because its lease is lost.
+        ``give_up`` of each job is called. A result that comes later is discarded, because its lease is lost.
         """
         with self._lock:
             late = [(lease, end) for lease, (limit, end) in self._limits.items() if limit.remaining() <= 0]
@@ -267,9 +269,10 @@ class PollBudget:
 
 
 class BatchWriter(Generic[T]):
-    """Thread that writes items in batches. A batch has all items that arrived while the last batch was written.
+    """Thread that writes items in batches of up to ``MOST_QUEUES``, in the order in which they arrived.
 
-    ``write`` returns the items to try again. ``done`` is called after each batch of the thread.
+    Items that arrive during a write or a pause form the next batch. ``write`` writes a batch and returns the items to
+    try again. ``done`` is called after each batch of the thread, not after ``write_here``.
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], list[T]], done: Callable[[], None]) -> None:
@@ -288,7 +291,7 @@ class BatchWriter(Generic[T]):
         return self._work.qsize()
 
     def write_here(self, work: T) -> None:
-        """Write one item in the caller's thread at low load, otherwise ``put`` it."""
+        """Write one item in the caller's thread if no item waits and the budget has credit; otherwise ``put`` it."""
         if self._work.empty() and not self._budget.pause():
             self._write([work])
         else:

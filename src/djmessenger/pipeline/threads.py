@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 NAME = "djmessenger"
 """Prefix of the names of all threads of the pipeline. Connections use it to recognise these threads."""
 _MOST_AHEAD = 25
-"""Jobs per thread that may wait in memory: a bound for very short jobs, of which many fit in the time ahead."""
+"""Most future slots of one thread that ``free`` counts. Without a bound, very short jobs would give a huge number."""
 
 Job = Callable[[], None]
 
@@ -25,7 +25,7 @@ class Threads:
     """Pool of daemon threads, which do not keep the interpreter alive.
 
     ``concurrent.futures`` does not fit: its threads are joined before any exit handler runs, and its pool refuses
-    jobs from then on. A job that ends with the interpreter is repeated under the next lease, as after any crash.
+    jobs from then on. A job that the end of the interpreter stops is repeated under the next lease, as after any crash.
     """
 
     def __init__(
@@ -59,12 +59,15 @@ class Threads:
             return self.count + more - self._busy - len(self._jobs)
 
     def _moving(self, within: float) -> int:
-        """Return the number of threads without a job that has run longer than ``within`` seconds."""
+        """Return the number of threads that are idle or whose job has run for at most ``within`` seconds."""
         late = seconds() - within
         return self.count - sum(began < late for began in self._begun.values())
 
     def withdraw(self, after: float) -> list[Job]:
-        """Remove and return the jobs that have not started, if no thread became free for ``after`` seconds."""
+        """Remove and return the jobs that have not started, if each thread's job has run longer than ``after`` seconds.
+
+        Otherwise return an empty list.
+        """
         with self._changed:
             if self._moving(after):
                 return []

@@ -32,9 +32,9 @@ logger = logging.getLogger(__name__)
 Kind = models.ConversationQueue.Kind
 
 _ALONE = 0.5
-"""Part of ``DJM_SWEEP`` for which one sweep serves all processes.
+"""Share of ``DJM_SWEEP`` after a sweep in which no process may sweep again.
 
-Below 1, because timers drift: a process that looks slightly early must still get its turn.
+Below 1, because the timers of processes drift: a process whose timer ends slightly early must not miss its sweep.
 """
 
 
@@ -86,7 +86,10 @@ class Worker:
         self._job_state = threading.local()
 
     def wake(self) -> None:
-        """Wake the poll. The first call starts the threads, and so does the first call after a fork."""
+        """Wake the poll. Start the threads if they do not run, for example at the first call or after a fork.
+
+        Does nothing inside a job that wakes the poll at its end.
+        """
         if getattr(self._job_state, "will_wake_poll", False):
             return
         with self._lock:
@@ -207,7 +210,7 @@ class Worker:
             self._ended.set()
 
     def _finish(self, pools: _WorkerPools) -> None:
-        """Close the pools in the order of the work, so that each result still finds its writer."""
+        """Close the pools in the order of the work. The batch writers stop after the threads that fill them."""
         self._pools = None
         with self._lock:
             deadlines = list(self._deadlines)
@@ -247,7 +250,7 @@ class Worker:
             pools.splitter.submit(lambda: self._split(pools))
 
     def _split(self, pools: _WorkerPools) -> None:
-        """Split stored callbacks until none is left. Runs in the splitter thread, so a flood delays no queue."""
+        """Split stored callbacks until none is left. Runs in the splitter thread, so many callbacks delay no queue."""
         with reusable_connections():
             while not self._stopping.is_set():
                 with pools.split_budget.measure():
