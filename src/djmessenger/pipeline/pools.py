@@ -42,7 +42,7 @@ MOST_QUEUES = 100
 A larger batch would hold its row locks longer. It would save little time, because one commit costs less than 100 rows.
 """
 _LONGEST_PAUSE = 0.2
-"""Longest pause after a poll, in seconds, even if the poll was slow. A reply is delayed by at most one such pause."""
+"""Longest pause after a poll, in seconds, even if the poll was slow. Each pause delays the replies behind it."""
 _LOOK = 0.5
 """Seconds between two checks for overdue slow rules, and before a failed batch is written again."""
 _RENEWALS = 3
@@ -269,7 +269,7 @@ class PollBudget:
 
 
 class BatchWriter(Generic[T]):
-    """Thread that writes items in batches of up to ``MOST_QUEUES``, in the order in which they arrived.
+    """Thread that writes items in batches of up to ``MOST_QUEUES``.
 
     Items that arrive during a write or a pause form the next batch. ``write`` writes a batch and returns the items to
     try again. ``done`` is called after each batch of the thread, not after ``write_here``.
