@@ -9,8 +9,8 @@ from djmessenger.models.conversations import (
     FBUserProfile,
     Messaging,
     Reply,
-    UserLocation,
 )
+from djmessenger.models.locations import UserLocation
 from djmessenger.models.pages import GraphCall, Page, ProfileSnapshot, UploadedFile
 from djmessenger.models.queues import ConversationQueue, Sweep
 

@@ -21,7 +21,7 @@ _used = threading.local()
 
 @contextmanager
 def reusable_connections() -> Iterator[None]:
-    """Keep this thread's connections open for the next job, but close those that are broken before the block."""
+    """Close this thread's broken connections, run the block, and keep the other connections open for the next job."""
     idle = seconds() - getattr(_used, "at", 0.0) > _IDLE
     for connection in connections.all(initialized_only=True):
         if connection.connection is None or connection.in_atomic_block:

@@ -26,9 +26,9 @@ def log_lost(lost: LeaseLost) -> None:
 
 
 def give_back(lease: Lease, *, is_slow: bool = False) -> None:
-    """Release a queue after a failure; it is due again in a second. Never raises ``DatabaseError``.
+    """Release a queue whose work was not done. Never raises ``DatabaseError``.
 
-    With ``is_slow`` nothing failed: the queue is due at once, for a worker with a free slow thread.
+    The queue is due again in a second. With ``is_slow`` it is due at once, for a worker with a free slow thread.
     """
     try:
         models.ConversationQueue.objects.give_back(

@@ -18,7 +18,10 @@ def token_of(reply: uuid.UUID, number: int) -> str:
 
 
 def with_token(data: dict[str, Any], token: str) -> dict[str, Any]:
-    """Return the body with the token before the author's own metadata; a body without a message is unchanged."""
+    """Return the body with the token in front of the metadata that the bot's code set.
+
+    A body without a message is returned unchanged.
+    """
     if "message" not in data:
         return data
     author_metadata = data["message"].get("metadata", "")
@@ -32,7 +35,10 @@ def with_token(data: dict[str, Any], token: str) -> dict[str, Any]:
 
 
 def split_token(metadata: str) -> tuple[str, str]:
-    """Return the send token of an echo's metadata, empty if there is none, and the author's own metadata."""
+    """Return the send token and the metadata that the bot's code set.
+
+    The token is an empty text if the echo has none.
+    """
     if not metadata.startswith(_PREFIX):
         return "", metadata
     token, _, author_metadata = metadata.partition(" ")

@@ -19,7 +19,7 @@ from djmessenger.outgoing.attachments import pending_file, with_attachment_id
 from djmessenger.settings import app_settings
 
 UNKNOWN_ATTACHMENT = (100, 2018074)
-"""Code and subcode for an attachment id that is not, or no longer, this Page's (Send API, "Error codes")."""
+"""Code and subcode of Meta's refusal if the Page does not have the attachment id (Send API, "Error codes")."""
 
 _locks = [threading.Lock() for _ in range(16)]
 """Locks by the hash of the content: a second thread with the same file waits for the upload of the first.
@@ -38,7 +38,8 @@ def with_file(client: Client, page: models.Page, data: dict[str, Any]) -> dict[s
     """Return the body with an attachment id in place of a local file; upload the file if the Page has no valid id.
 
     Must run outside a transaction, which would stay open for the whole upload. Raises ``OSError`` if the file cannot
-    be read, and a ``GraphError`` if the upload fails. Its fate is never unknown.
+    be read, and a ``GraphError`` if the upload fails. An upload without an answer raises ``RetryLater``, never
+    ``UnknownFate``, because a repeated upload is harmless.
     """
     # test_no_transaction_is_open_while_meta_is_asked
     file = pending_file(data)
