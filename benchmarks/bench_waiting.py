@@ -65,13 +65,13 @@ def _idle(site: Site) -> None:
 
 def _batches() -> int:
     """Measure the CPU of splitting a callback of ten events against one; return the number of events."""
-    from djmessenger.pipeline import intake  # noqa: PLC0415
+    from djmessenger.pipeline import split, store  # noqa: PLC0415
 
     def cost(bodies: list[str]) -> float:
-        stored = [intake.store(body.encode()) for body in bodies]
+        stored = [store.store(body.encode()) for body in bodies]
         started = time.process_time()
         for callback_id in stored:
-            intake.split(callback_id)
+            split.split(callback_id)
         return (time.process_time() - started) / len(bodies)
 
     rounds = []

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
-from typing import Any
 
 from djmessenger import models
-from djmessenger.pipeline import intake, outbox
+from djmessenger.pipeline import claims, sending, split, unknown_fate
 from djmessenger.receiving import Messaging
 from djmessenger.sql import Among, Prepared, Several
 
 
 def no_fence() -> None:
-    queues: Any = type(models.ConversationQueue.objects)
-    queues.fence = lambda self, lease: self.select_for_update().get(pk=lease.queue_id)
-    queues.fence_many = lambda self, leases: {lease.queue_id for lease in leases}
-    events: Any = type(models.Messaging.objects)
-    events.lock_and_verify = lambda self, leases: set(
-        self.filter(pk__in=list(leases)).values_list("pk", flat=True)
+    claims.fence = lambda lease: models.ConversationQueue.objects.select_for_update().get(  # type: ignore[assignment]
+        pk=lease.queue_id
+    )
+    claims.fence_many = lambda leases: {lease.queue_id for lease in leases}  # type: ignore[assignment]
+    claims.lock_and_verify = lambda leases: set(  # type: ignore[assignment]
+        models.Messaging.objects.filter(pk__in=list(leases)).values_list("pk", flat=True)
     )
 
 
@@ -27,11 +26,11 @@ def no_key() -> None:
 
 
 def no_wait() -> None:
-    outbox.Outbox._wait = staticmethod(lambda page: 0.0)  # type: ignore[method-assign]
+    unknown_fate.echo_wait = lambda page: 0.0  # type: ignore[assignment]
 
 
 def no_token() -> None:
-    outbox.with_token = lambda data, token: {  # type: ignore[attr-defined]
+    sending.with_token = lambda data, token: {  # type: ignore[attr-defined]
         **data,
         "message": {**data["message"], "metadata": f"not-{token}"},
     }
@@ -39,7 +38,7 @@ def no_token() -> None:
 
 def no_order() -> None:
     skipping = models.Callback.objects.filter(Among("pk", Several("callbacks")), state="new").order_by("pk")
-    intake._CALLBACKS = Prepared(  # type: ignore[attr-defined]
+    split._CALLBACKS = Prepared(  # type: ignore[attr-defined]
         models.Callback, lambda: skipping.select_for_update(skip_locked=True)
     )
     models.Messaging.ORDER = ("timestamp", "id")

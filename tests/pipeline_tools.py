@@ -16,11 +16,12 @@ from django.test import Client
 from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.handling import BaseHandler
-from djmessenger.models.queues import Lease
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import claims, split, store
+from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.inbox import Inbox, RunHere
-from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline.sending import Outbox
+from djmessenger.pipeline.slow import RunHere
 from djmessenger.routing import Policy, Rule
 from messenger_emulator import Emulator, Person
 
@@ -100,9 +101,9 @@ def signed(content: bytes) -> dict[str, str]:
     return {"X-Hub-Signature-256": signatures.sign(settings.DJM_APP_SECRET, content)}
 
 
-def receive(*items: dict[str, Any], container: str = "messaging") -> intake.Split:
+def receive(*items: dict[str, Any], container: str = "messaging") -> split.Split:
     """Store a callback with these items and split it."""
-    return intake.split(intake.store(body(*items, container=container)))
+    return split.split(store.store(body(*items, container=container)))
 
 
 def someone(emulator: Emulator) -> Person:
@@ -182,7 +183,7 @@ def engine(
 
 
 def claim(made: models.Conversation, kind: str = IN, seconds: float = 60.0) -> Lease:
-    (lease,) = models.ConversationQueue.objects.claim(kind, seconds=seconds, conversation_id=made.pk)
+    (lease,) = claims.claim(kind, seconds=seconds, conversation_id=made.pk)
     return lease
 
 
@@ -211,12 +212,12 @@ def steal(made: models.Conversation, kind: str = IN) -> Lease:
 
 def handle(work: Engine, made: models.Conversation) -> None:
     """Handle what waits in the incoming queue, if it may be claimed now."""
-    for lease in models.ConversationQueue.objects.claim(IN, seconds=60, conversation_id=made.pk):
+    for lease in claims.claim(IN, seconds=60, conversation_id=made.pk):
         work.work(lease, Deadline(60), RunHere())
 
 
 def send(work: Engine, made: models.Conversation) -> None:
-    for lease in models.ConversationQueue.objects.claim(OUT, seconds=60, conversation_id=made.pk):
+    for lease in claims.claim(OUT, seconds=60, conversation_id=made.pk):
         work.work(lease, Deadline(60), RunHere())
 
 

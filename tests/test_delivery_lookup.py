@@ -99,7 +99,7 @@ def test_a_message_returned_in_another_form_decides_nothing(page, conversation, 
 def test_the_lookup_settles_replies_of_a_page_without_echoes(
     page, conversation, person, emulator, monkeypatch
 ):
-    monkeypatch.setattr("djmessenger.pipeline.outbox.Outbox._echoes_come", lambda self, page: False)
+    monkeypatch.setattr("djmessenger.pipeline.unknown_fate.echoes_come", lambda page: False)
     emulator.faults.on("timeout_before", times=1)
     tools.queue(conversation)
     assert (settled(conversation), person.texts) == (["sent"], ["hi"])

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.models.queues import LeaseLost
-from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import LeaseLost
+from djmessenger.pipeline.slow import RunHere
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -68,7 +69,7 @@ def test_one_conversation_is_worked_on_by_one_at_a_time():
     during = []
 
     def look(event):
-        during.append(models.ConversationQueue.objects.claim(tools.IN, seconds=60))
+        during.append(claims.claim(tools.IN, seconds=60))
 
     tools.handle(tools.engine(look), made)
     assert during == [[]]
@@ -115,7 +116,7 @@ def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_wai
         row = models.Messaging.objects.get(mid="m_1")
         wait = (row.not_before - timezone.now()).total_seconds()
         pauses.append(wait)
-        assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
+        assert claims.claim(tools.IN, seconds=60) == []
         tools.pass_time(wait + 1)
     assert 0 < pauses[0] < pauses[1]
     tools.handle(engine, made)
@@ -212,7 +213,7 @@ def test_slow_work_keeps_the_queue_until_it_is_done():
     engine = tools.engine(note, slow=True)
     engine.work(tools.claim(made), Deadline(60), pool)
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
-    assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
+    assert claims.claim(tools.IN, seconds=60) == []
     ((job, release),) = pool.jobs
     job()
     release()
@@ -436,7 +437,7 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
 def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
     emulator.add_person(tools.PAGE, person_id=tools.PSID).says("hello")
     emulator.waiting.clear()
-    monkeypatch.setattr("djmessenger.pipeline.inbox._TYPING_INTERVAL", 0.01)
+    monkeypatch.setattr("djmessenger.pipeline.handling._TYPING_INTERVAL", 0.01)
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     enough = threading.Event()
@@ -461,7 +462,7 @@ def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
 
 def handled(engine):
     """Handle the first event of each queue as a worker does; return the results to commit."""
-    leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=100)
+    leases = claims.claim(tools.IN, seconds=60, limit=100)
     next_rows = engine.inbox.next_rows(leases)
     return [engine.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases]
 

@@ -14,7 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import split, store
 from djmessenger.pipeline.engine import MOST_CALLBACKS
 from tests import pipeline_tools as tools
 from tests.faults import hostile
@@ -64,9 +64,9 @@ def test_any_batching_order_and_repetition_leaves_the_same_rows(bodies, data):
         wanted = rows()
         transaction.set_rollback(True)
     with transaction.atomic():
-        stored = [intake.store(tools.body(*items)) for items in bodies]
+        stored = [store.store(tools.body(*items)) for items in bodies]
         for callback_id in data.draw(st.permutations([*stored, *stored[:2]])):
-            intake.split(callback_id)
+            split.split(callback_id)
         found = rows()
         count = models.Messaging.objects.count()
         transaction.set_rollback(True)
@@ -106,21 +106,21 @@ def test_events_without_a_time_get_one_and_stay_apart_from_their_repeats():
     item = tools.text("m_1")
     del item["timestamp"]
     tools.receive(item)
-    intake.split(intake.store(tools.body(item, tools.text("m_2"))))
+    split.split(store.store(tools.body(item, tools.text("m_2"))))
     assert models.Messaging.objects.filter(mid="m_1").count() == 1
 
 
 def test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_split(monkeypatch):
-    broken = intake.store(tools.body(tools.text("m_1")))
-    fine = intake.store(tools.body(tools.text("m_2")))
-    split = intake.split_many
+    broken = store.store(tools.body(tools.text("m_1")))
+    fine = store.store(tools.body(tools.text("m_2")))
+    split_many = split.split_many
 
     def stumble(callback_ids, take=0):
         if broken in callback_ids:
             raise RuntimeError("a bug of ours\0")
-        return split(callback_ids)
+        return split_many(callback_ids)
 
-    monkeypatch.setattr(intake, "split_many", stumble)
+    monkeypatch.setattr(split, "split_many", stumble)
     todo = bot.get_engine().split_waiting()
     assert len(todo.conversations) == 1
     rows = models.Callback.objects.in_bulk([broken, fine])
@@ -129,16 +129,16 @@ def test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_spli
 
 
 def test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone(monkeypatch):
-    insert = intake.insert_each
+    insert = split.insert_each
 
     def refuse(rows, by, **options):
         if any(row.mid == "m_2" for row in rows):
             raise DataError("it does not fit")
         insert(rows, by, **options)
 
-    monkeypatch.setattr(intake, "insert_each", refuse)
+    monkeypatch.setattr(split, "insert_each", refuse)
     items = [tools.text("m_1"), tools.text("m_1"), tools.text("m_2"), tools.text("m_3")]
-    todo = intake.split(intake.store(tools.body(*items)))
+    todo = split.split(store.store(tools.body(*items)))
     assert sorted(models.Messaging.objects.values_list("mid", flat=True)) == ["m_1", "m_3"]
     assert len(todo.conversations) == 1
     assert "it does not fit" in models.Callback.objects.get().error
@@ -148,7 +148,7 @@ def test_of_one_key_twice_the_row_that_is_stored_is_the_one_that_is_woken():
     """Meta repeats an item, and one of the two copies names no person."""
     nobody = tools.text("m_1")
     nobody["sender"]["id"] = "no id"
-    todo = intake.split(intake.store(tools.body(nobody, tools.text("m_1"))))
+    todo = split.split(store.store(tools.body(nobody, tools.text("m_1"))))
     row = models.Messaging.objects.get(key__contains="m_1")
     assert (todo.events_without_conversation, todo.conversations) == ([], [row.conversation_id])
 
@@ -160,24 +160,24 @@ def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
         asked.append(1)
         raise OperationalError("lock timeout")
 
-    monkeypatch.setattr(intake, "insert_each", busy)
-    callback = intake.store(tools.body(tools.text("m_1")))
+    monkeypatch.setattr(split, "insert_each", busy)
+    callback = store.store(tools.body(tools.text("m_1")))
     with pytest.raises(OperationalError):
-        intake.split(callback)
+        split.split(callback)
     assert len(asked) == 1
     assert models.Callback.objects.get().state == "new"
 
 
 def test_split_callbacks_are_counted_so_that_garbage_is_not_taken_for_the_end():
-    intake.store(b"no json")
+    store.store(b"no json")
     assert bot.get_engine().split_waiting()
     assert not bot.get_engine().split_waiting()
 
 
 def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
-    rows = [intake.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
+    rows = [store.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
     # To this process they are locked: it finds them waiting, and can split none.
-    monkeypatch.setattr(intake, "split_many", lambda callback_ids, take: intake.Split())
+    monkeypatch.setattr(split, "split_many", lambda callback_ids, take: split.Split())
     assert not bot.get_engine().split_waiting()
     monkeypatch.undo()
     todo = bot.get_engine().split_waiting()
@@ -187,16 +187,16 @@ def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_aga
 @pytest.fixture
 def unlucky(monkeypatch):
     """A stored callback whose split the database refuses, before another one."""
-    unlucky = intake.store(tools.body(tools.text("m_1")))
-    intake.store(tools.body(tools.text("m_2")))
-    split = intake.split_many
+    unlucky = store.store(tools.body(tools.text("m_1")))
+    store.store(tools.body(tools.text("m_2")))
+    split_many = split.split_many
 
     def deadlock(callback_ids, take=0):
         if unlucky in callback_ids:
             raise DatabaseError("deadlock detected")
-        return split(callback_ids)
+        return split_many(callback_ids)
 
-    monkeypatch.setattr(intake, "split_many", deadlock)
+    monkeypatch.setattr(split, "split_many", deadlock)
     return unlucky
 
 
@@ -253,7 +253,7 @@ def test_a_repeated_echo_does_not_change_the_lag_of_echoes():
     tools.receive(old)
     page = models.Page.objects.get()
     models.Page.objects.update(echo_lag=1.0, date_last_echo=None)
-    intake.split(intake.store(tools.body(old, tools.text("m_1"))))
+    split.split(store.store(tools.body(old, tools.text("m_1"))))
     page.refresh_from_db()
     assert (page.echo_lag, page.date_last_echo) == (1.0, None)
 
@@ -295,12 +295,12 @@ def test_batches_with_the_same_people_and_events_in_any_order_never_deadlock(fil
     for seed in range(6):
         everything = events + events_without_conversation
         shuffled = [random.Random(seed * 10 + n).sample(everything, 120) for n in range(3)]  # noqa: S311
-        stored = [intake.store(tools.body(*items)) for items in shuffled]
+        stored = [store.store(tools.body(*items)) for items in shuffled]
         barrier = threading.Barrier(3)
 
         def work(callback_id, barrier=barrier):
             barrier.wait()
-            intake.split(callback_id)
+            split.split(callback_id)
 
         assert tools.threads(*[lambda pk=pk, work=work: work(pk) for pk in stored]) == []
         assert models.Messaging.objects.count() == 120

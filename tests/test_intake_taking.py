@@ -9,9 +9,9 @@ from django.db import DataError, transaction
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline import intake
-from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline import claims, split, store
 from djmessenger.pipeline.pools import PollBudget
+from djmessenger.pipeline.slow import RunHere
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
 from tests import pipeline_tools as tools
@@ -24,11 +24,11 @@ def someone():
     return tools.conversation()
 
 
-def taken(*items, take: int = 5) -> intake.Split:
-    return intake.split_many([intake.store(tools.body(*items))], take)
+def taken(*items, take: int = 5) -> split.Split:
+    return split.split_many([store.store(tools.body(*items))], take)
 
 
-def finish(engine, todo: intake.Split) -> None:
+def finish(engine, todo: split.Split) -> None:
     """Handle what a split took, as a worker does."""
     for lease in todo.leases:
         done = engine.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
@@ -51,7 +51,7 @@ def test_a_split_claims_an_idle_conversation_with_its_first_event(someone):
     (lease,) = todo.leases
     assert todo.next_rows[lease.queue_id].mid == "m_1"
     assert todo.conversations == []
-    assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
+    assert claims.claim(tools.IN, seconds=60) == []
     heard = []
     finish(tools.engine(lambda event: heard.append(event.mid)), todo)
     assert heard == ["m_1"]
@@ -81,7 +81,7 @@ def test_a_split_claims_no_more_conversations_than_its_limit(someone):
     todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), take=1)
     assert len(todo.leases) == len(todo.conversations) == 1
     assert {todo.leases[0].conversation_id, *todo.conversations} == {someone.pk, other.pk}
-    assert len(models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=5)) == 1
+    assert len(claims.claim(tools.IN, seconds=60, limit=5)) == 1
 
 
 def test_a_split_does_not_claim_a_leased_conversation(someone):
@@ -90,7 +90,7 @@ def test_a_split_does_not_claim_a_leased_conversation(someone):
     todo = taken(tools.text("m_1"))
     assert (todo.leases, todo.conversations) == ([], [someone.pk])
     with transaction.atomic():
-        assert models.ConversationQueue.objects.fence(lease)
+        assert claims.fence(lease)
 
 
 def test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one(someone):
@@ -107,14 +107,10 @@ def test_an_event_handled_between_read_and_lock_makes_the_split_read_again(someo
     """A state that was read too early would be written over what the other event came to."""
 
     def handle():
-        lease = models.ConversationQueue.objects.claim_idle(
-            tools.IN, [someone.pk], models.Reply, where="false", seconds=60
-        )
+        lease = claims.claim_idle(tools.IN, [someone.pk], seconds=60)
         models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
         with transaction.atomic():
-            models.ConversationQueue.objects.release(
-                models.ConversationQueue.objects.fence(lease[0]), after=None
-            )
+            claims.release(claims.fence(lease[0]), after=None)
 
     between_reading_and_locking(monkeypatch, handle)
     todo = taken(tools.text("m_1"))
@@ -131,9 +127,7 @@ def test_a_queue_released_between_read_and_lock_makes_the_split_read_again(someo
     def let_go():
         models.Conversation.objects.filter(pk=someone.pk).update(state={"step": 2})
         with transaction.atomic():
-            models.ConversationQueue.objects.release(
-                models.ConversationQueue.objects.fence(lease), after=None
-            )
+            claims.release(claims.fence(lease), after=None)
 
     between_reading_and_locking(monkeypatch, let_go)
     todo = taken(tools.text("m_1"))
@@ -165,14 +159,14 @@ def test_a_flood_into_an_idle_conversation_is_bounded_too(someone, settings):
 
 
 def test_a_split_claims_nothing_if_the_database_refuses_a_row(someone, monkeypatch):
-    insert = intake.insert_each
+    insert = split.insert_each
 
     def refuse(rows, by, **options):
         if any(isinstance(row, models.Messaging) and row.mid == "m_2" for row in rows):
             raise DataError("it does not fit")
         return insert(rows, by, **options)
 
-    monkeypatch.setattr(intake, "insert_each", refuse)
+    monkeypatch.setattr(split, "insert_each", refuse)
     todo = taken(tools.text("m_1"), tools.text("m_2"))
     assert (todo.leases, todo.conversations) == ([], [someone.pk])
 
@@ -191,7 +185,7 @@ def test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones():
     class Engine:
         def split_waiting(self, take):
             asked.append(take)
-            return intake.Split()
+            return split.Split()
 
     worker = Worker(Engine, threads=3, slow_threads=1)
     events = types.SimpleNamespace(waiting=lambda: 0)

@@ -26,7 +26,7 @@ from djmessenger.operations import replay
 from djmessenger.operations.erasure import forget
 from djmessenger.operations.status import read_status
 from djmessenger.outgoing import Text
-from djmessenger.pipeline import intake, retention
+from djmessenger.pipeline import retention, split
 from djmessenger.pipeline.send_tokens import token_of
 from djmessenger.replying.sending import queue
 from messenger_emulator import Emulator
@@ -239,7 +239,7 @@ def test_a_callback_in_quarantine_is_split_by_the_code_of_today(person, monkeypa
         raise ValueError("a kind of yesterday")
 
     with monkeypatch.context() as yesterday:
-        yesterday.setattr(intake, "split_document", not_yet)
+        yesterday.setattr(split, "split_document", not_yet)
         assert post(body_of("hello")) == 200
     callback = models.Callback.objects.get()
     assert (callback.state, models.Messaging.objects.count()) == ("quarantined", 0)

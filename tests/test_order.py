@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import split
+from djmessenger.pipeline import store as storing
 from djmessenger.sql import Among, Prepared, Several
 from tests import pipeline_tools as tools
 
@@ -26,7 +27,7 @@ def next_mids() -> list[str]:
 
 def store(*items, after: int | None = None) -> int:
     """Store a callback; ``after`` is the last callback that Meta had an answer for when it posted this one."""
-    callback_id = intake.store(tools.body(*items))
+    callback_id = storing.store(tools.body(*items))
     if after is not None:
         models.Callback.objects.filter(pk=callback_id).update(after_id=after)
     return callback_id
@@ -88,7 +89,7 @@ def test_positions_keep_the_order_of_answered_callbacks_and_else_follow_the_time
     rows, batch, waiting = [], [], {}
 
     def place():
-        intake._place(batch, waiting)
+        split._place(batch, waiting)
         for row in batch:
             waiting.setdefault(1, []).append((row.callback.pk, 1, row.position))
         batch.clear()
@@ -128,7 +129,7 @@ def is_overtaken(monkeypatch) -> bool:
     """
     frozen, resumed = threading.Event(), threading.Event()
 
-    decode = intake.decode
+    decode = split.decode
 
     def freeze(body: bytes) -> object:
         if threading.current_thread().name == "frozen":
@@ -137,19 +138,19 @@ def is_overtaken(monkeypatch) -> bool:
         return decode(body)
 
     # Here the process has locked its callbacks, and no conversation queue yet.
-    monkeypatch.setattr(intake, "decode", freeze)
+    monkeypatch.setattr(split, "decode", freeze)
     engine = bot.get_engine()
 
-    def split() -> None:
+    def split_first() -> None:
         engine.split_waiting()
         connection.close()
 
-    intake.store(tools.body(tools.text("m_1")))
-    first = threading.Thread(target=split, name="frozen")
+    storing.store(tools.body(tools.text("m_1")))
+    first = threading.Thread(target=split_first, name="frozen")
     first.start()
     assert frozen.wait(60)
-    intake.store(tools.body(tools.text("m_2")))
-    second = threading.Thread(target=split)
+    storing.store(tools.body(tools.text("m_2")))
+    second = threading.Thread(target=split_first)
     second.start()
     try:
         tools.until(lambda: not second.is_alive() or is_anybody_waiting(), "the second split")
@@ -179,7 +180,7 @@ def test_a_split_waits_for_a_process_that_is_frozen_inside_an_earlier_one(file_d
 def test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split(file_database, monkeypatch):
     skipping = models.Callback.objects.filter(Among("pk", Several("callbacks")), state="new").order_by("pk")
     monkeypatch.setattr(
-        intake,
+        split,
         "_CALLBACKS",
         Prepared(models.Callback, lambda: skipping.select_for_update(skip_locked=True)),
     )

@@ -15,9 +15,10 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph import errors
 from djmessenger.graph.client import Client
 from djmessenger.graph.wire import Response
-from djmessenger.models.queues import LeaseLost
 from djmessenger.outgoing.attachments import PATH_KEY
-from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline import claims, page_pauses, settling, split, store, unknown_fate
+from djmessenger.pipeline.claims import LeaseLost
+from djmessenger.pipeline.slow import RunHere
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -349,7 +350,7 @@ def test_a_long_gap_between_two_checks_adds_one_interval_to_the_observed_wait(
 
 @pytest.mark.parametrize(("lag", "wait"), [(None, 15.0), (0.1, 10.0), (5.0, 20.0), (3600.0, 120.0)])
 def test_the_wait_follows_the_lag_of_echoes_within_bounds(lag, wait):
-    assert bot.get_engine().outbox._wait(models.Page(echo_lag=lag)) == wait
+    assert unknown_fate.echo_wait(models.Page(echo_lag=lag)) == wait
 
 
 @pytest.mark.parametrize(
@@ -368,7 +369,7 @@ def test_checks_add_at_most_one_interval_each(moments, waited, conversation):
     for moment in moments:
         reply.refresh_from_db()
         reply.now = began + datetime.timedelta(seconds=moment)
-        bot.get_engine().outbox._count_observed_time([reply])
+        unknown_fate._count_observed_time([reply])
     reply.refresh_from_db()
     assert reply.observed_wait == waited
 
@@ -384,7 +385,7 @@ def test_thirty_replies_that_wait_for_an_echo_cost_as_many_statements_as_two(emu
             tools.queue(one)
             tools.send(bot.get_engine(), one)
         tools.pass_time(0.6)
-        leases = models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=100)
+        leases = claims.claim(tools.OUT, seconds=60, limit=100)
         assert len(leases) >= people
         with CaptureQueriesContext(connection) as queries:
             assert bot.get_engine().outbox.begin(leases, Deadline(60)) == ([], [])
@@ -406,7 +407,7 @@ def test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo(conversation, em
     head = outbox._next_rows([lease])[conversation.pk]
     models.Reply.objects.filter(pk=reply.pk).update(state="queued", not_before=None)
     models.ConversationQueue.objects.wake([conversation.pk], tools.OUT)
-    outbox._release_waiting([(lease, head)])
+    outbox._unknown_fate.release_waiting([(lease, head)])
     reply.refresh_from_db()
     assert (reply.state, reply.not_before) == ("queued", None)
     assert tools.queue_of(conversation, tools.OUT).ready_at is not None
@@ -418,11 +419,11 @@ def test_time_in_which_an_echo_could_be_unsplit_is_not_observed(conversation, pe
     tools.queue(conversation)
     tools.send(bot.get_engine(), conversation)
     (echo,) = (pending.item for pending in emulator.waiting if "message" in pending.item)
-    stored = tools.intake.store(tools.body(echo))
+    stored = store.store(tools.body(echo))
     for _ in range(10):
         check_again(conversation)
     assert fates() == ["unknown"]
-    tools.intake.split(stored)
+    split.split(stored)
     check_again(conversation)
     assert (fates(), len(person.received)) == (["sent"], 1)
 
@@ -581,12 +582,12 @@ def test_a_pause_under_a_new_token_is_not_ended_with_the_pause_of_the_old_one(co
     until = timezone.now() + datetime.timedelta(hours=1)
     models.Page.objects.update(paused_until=until, paused_token="old")
 
-    def refused_meanwhile(self, page):
+    def refused_meanwhile(page, client_for):
         models.Page.objects.update(paused_token="new")
         return "new"
 
     outbox = bot.get_engine().outbox
-    monkeypatch.setattr(type(outbox), "_token_of", refused_meanwhile)
+    monkeypatch.setattr(page_pauses, "_token_of", refused_meanwhile)
     assert outbox.resume() == 0
     assert models.Page.objects.get().paused_until == until
 
@@ -693,7 +694,7 @@ def test_a_reply_that_staff_changed_before_its_attempt_is_not_sent(conversation)
     outbox, lease = bot.get_engine().outbox, tools.claim(conversation, tools.OUT)
     next_row = outbox._next_rows([lease])[conversation.pk]
     models.Reply.objects.update(state="failed")
-    assert outbox._commit_attempts([(lease, next_row)], Deadline(60)) == []
+    assert settling.commit_attempts([(lease, next_row)], Deadline(60)) == []
     assert (fates(), outcomes()) == (["failed"], [])
 
 
@@ -731,9 +732,7 @@ def test_an_answer_under_a_lost_lease_does_not_spoil_its_batch(conversation, per
     tools.queue(conversation)
     tools.queue(tools.conversation(other))
     outbox = bot.get_engine().outbox
-    pending_sends, _ = outbox.begin(
-        models.ConversationQueue.objects.claim(tools.OUT, seconds=60, limit=2), Deadline(60)
-    )
+    pending_sends, _ = outbox.begin(claims.claim(tools.OUT, seconds=60, limit=2), Deadline(60))
     # Meta refuses messages to a person who never wrote.
     lost, kept = sorted(
         (outbox.call(pending) for pending in pending_sends), key=lambda answer: answer.sent is None
@@ -767,7 +766,7 @@ def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(conv
     (pending,) = start(unsaved(conversation, "1"), unsaved(conversation, "2"))
     assert (fates(), outcomes()) == (["sending", "queued"], [""])
     assert pending.attempt.fencing_token == tools.queue_of(conversation, tools.OUT).fencing_token
-    assert models.ConversationQueue.objects.claim(tools.OUT, seconds=60) == []
+    assert claims.claim(tools.OUT, seconds=60) == []
     assert bot.get_engine().outbox.end([bot.get_engine().outbox.call(pending)]) == []
     tools.send(bot.get_engine(), conversation)
     assert (fates(), person.texts) == (["sent", "sent"], ["1", "2"])

@@ -14,6 +14,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import models
+from djmessenger.pipeline import claims
 from djmessenger.sql import Among, Given, Prepared, Several, insert_each, update_each
 from tests import pipeline_tools as tools
 
@@ -156,9 +157,9 @@ def test_a_statement_that_locks_rows_needs_a_transaction_each_time(file_database
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made)
     with transaction.atomic():
-        assert models.ConversationQueue.objects.fence_many([lease])
+        assert claims.fence_many([lease])
     with pytest.raises(TransactionManagementError):
-        models.ConversationQueue.objects.fence_many([lease])
+        claims.fence_many([lease])
 
 
 @pytest.mark.postgresql("SQLite has no such plans")

@@ -10,7 +10,8 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from djmessenger.models import Conversation, ConversationQueue, FBUserProfile, Page
-from djmessenger.models.queues import LeaseLost
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import LeaseLost
 
 pytestmark = pytest.mark.django_db
 
@@ -29,7 +30,7 @@ def conversations():
 
 
 def claim(kind=IN, **options):
-    return ConversationQueue.objects.claim(kind, seconds=60, **options)
+    return claims.claim(kind, seconds=60, **options)
 
 
 def end_lease(conversation_id, kind=IN):
@@ -42,7 +43,7 @@ def end_lease(conversation_id, kind=IN):
 
 def release(lease, after=None):
     with transaction.atomic():
-        ConversationQueue.objects.release(ConversationQueue.objects.fence(lease), after=after)
+        claims.release(claims.fence(lease), after=after)
 
 
 def test_a_queue_in_which_nothing_waits_is_not_claimed(conversations):
@@ -91,9 +92,9 @@ def test_a_worker_whose_lease_expired_can_commit_nothing(conversations):
     end_lease(conversations[0])
     (new,) = claim()
     with pytest.raises(LeaseLost), transaction.atomic():
-        ConversationQueue.objects.fence(old)
+        claims.fence(old)
     with pytest.raises(LeaseLost):
-        ConversationQueue.objects.renew(old, 60)
+        claims.renew(old, 60)
     release(new)
 
 
@@ -101,7 +102,7 @@ def test_a_renewed_lease_keeps_its_queue(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
     (lease,) = claim()
     end_lease(conversations[0])
-    ConversationQueue.objects.renew(lease, 60)
+    claims.renew(lease, 60)
     assert claim() == []
     release(lease)
 
@@ -153,17 +154,17 @@ def test_ensure_twice_makes_one_pair(conversations):
 
 def test_a_queue_that_waits_for_a_slow_thread_is_claimed_for_slow_work_only(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
-    ConversationQueue.objects.give_back(claim()[0], is_slow=True)
+    claims.give_back(claim()[0], is_slow=True)
     assert claim() == []
     (lease,) = claim(is_slow=True)
     assert not ConversationQueue.objects.filter(is_slow=True).exists()
-    ConversationQueue.objects.give_back(lease)
+    claims.give_back(lease, after=0.0)
     assert len(claim()) == 1
 
 
 def test_a_claim_that_names_a_conversation_includes_its_slow_queue(conversations):
     ConversationQueue.objects.wake(conversations[:1], IN)
-    ConversationQueue.objects.give_back(claim()[0], is_slow=True)
+    claims.give_back(claim()[0], is_slow=True)
     assert claim(conversation_id=conversations[1]) == []
     assert len(claim(conversation_id=conversations[0])) == 1
 

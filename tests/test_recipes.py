@@ -45,8 +45,8 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
         r"\bdate_unreachable\b",
         {
             "src/djmessenger/migrations/0001_squashed_0003.py": MIGRATION,
-            "src/djmessenger/pipeline/inbox.py": "writes the value",
-            "src/djmessenger/pipeline/outbox.py": "writes the value",
+            "src/djmessenger/pipeline/receipts.py": "writes the value",
+            "src/djmessenger/pipeline/sending.py": "writes the value",
         },
     ),
     "A limit": (r"coupon\.title|coupon__title", {}),

@@ -22,7 +22,7 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.wire import Response, Secret
 from djmessenger.outgoing import Image
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import store
 from djmessenger.rules import rule, text
 from djmessenger.rules.registry import policy_from_modules
 from messenger_emulator import Emulator
@@ -213,7 +213,7 @@ def a_database_that_takes_nothing(seen, client, monkeypatch):
         raise DatabaseError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(intake, "store", refuse)
+        patch.setattr(store, "store", refuse)
         seen.append(post(client, "104233987650012", "m_last"))
 
 

@@ -16,7 +16,7 @@ from django.db import DatabaseError
 from django.test import Client, override_settings
 
 from djmessenger import models, urls
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import split, store
 from djmessenger.views import DJMBotView
 
 URL = "/messenger"
@@ -261,15 +261,15 @@ class TestMeeting:
         def refuse(*args):
             raise DatabaseError("disk full")
 
-        monkeypatch.setattr(intake, "store", refuse)
+        monkeypatch.setattr(store, "store", refuse)
         assert post().status_code == 503
 
-    @pytest.mark.parametrize("trouble", ["store", "split_many"])
-    def test_no_frame_of_a_logged_traceback_holds_a_secret(self, rows, monkeypatch, caplog, trouble):
+    @pytest.mark.parametrize(("module", "trouble"), [(store, "store"), (split, "split_many")])
+    def test_no_frame_of_a_logged_traceback_holds_a_secret(self, rows, monkeypatch, caplog, module, trouble):
         def refuse(*args):
             raise DatabaseError("disk full")
 
-        monkeypatch.setattr(intake, trouble, refuse)
+        monkeypatch.setattr(module, trouble, refuse)
         post()
         tracebacks = [record.exc_info[2] for record in caplog.records if record.exc_info]
         frames = [frame for found in tracebacks for frame, _line in traceback.walk_tb(found)]

@@ -15,14 +15,15 @@ from django.utils import timezone
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
-from djmessenger.models.queues import Lease, LeaseLost
-from djmessenger.pipeline import intake, pools
+from djmessenger.pipeline import claims, settling, slow
+from djmessenger.pipeline import store as storing
+from djmessenger.pipeline.claims import Lease, LeaseLost
 from djmessenger.pipeline.connections import reusable_connections
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.inbox import NoRoom, Slow
 from djmessenger.pipeline.notifications import CHANNEL, Listener
-from djmessenger.pipeline.outbox import Outbox, SendResult
-from djmessenger.pipeline.pools import BatchWriter, SlowThreads
+from djmessenger.pipeline.pools import BatchWriter
+from djmessenger.pipeline.settling import SendResult
+from djmessenger.pipeline.slow import NoRoom, Slow, SlowThreads
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
 from djmessenger.routing import Policy
@@ -74,7 +75,7 @@ def store(*people, times: int = 1) -> None:
     for number in range(times):
         for person in people:
             item = tools.text(f"m_{person.id}_{number}", str(number), psid=person.id, at=at + number)
-            intake.store(tools.body(item))
+            storing.store(tools.body(item))
 
 
 def test_stored_callbacks_are_split_handled_and_answered_in_order(work, people):
@@ -149,7 +150,7 @@ def test_leases_of_slow_work_are_renewed(file_database, settings):
     pool.run(lease, Slow(work=lambda: gate.wait(LONG), release=released.set))
     first = tools.queue_of(made).leased_until
     until(lambda: tools.queue_of(made).leased_until > first, "a renewal")
-    assert models.ConversationQueue.objects.claim(tools.IN, seconds=60) == []
+    assert claims.claim(tools.IN, seconds=60) == []
     gate.set()
     assert released.wait(LONG)
     pool.stop(LONG)
@@ -160,9 +161,9 @@ def test_a_renewal_after_the_release_takes_no_lease(file_database):
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made)
     with transaction.atomic():
-        models.ConversationQueue.objects.release(models.ConversationQueue.objects.fence(lease), after=None)
+        claims.release(claims.fence(lease), after=None)
     with pytest.raises(LeaseLost):
-        models.ConversationQueue.objects.renew(lease, 60)
+        claims.renew(lease, 60)
     assert tools.queue_of(made).leased_until is None
 
 
@@ -171,7 +172,7 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
     models.ConversationQueue.objects.wake([made.pk for made in people], tools.IN)
     gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
-    leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=3)
+    leases = claims.claim(tools.IN, seconds=60, limit=3)
 
     def first():
         begun.set()
@@ -215,11 +216,11 @@ def test_queues_that_waited_for_a_slow_thread_come_before_new_ones(file_database
 
 def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monkeypatch):
     """Quick jobs before it say nothing about a model that hangs now."""
-    monkeypatch.setattr(pools, "AHEAD", 0.2)
-    monkeypatch.setattr(pools, "_LOOK", 0.02)
+    monkeypatch.setattr(slow, "AHEAD", 0.2)
+    monkeypatch.setattr(slow, "_CHECK_INTERVAL", 0.02)
     people = [tools.conversation(f"70{number}") for number in range(3)]
     models.ConversationQueue.objects.wake([made.pk for made in people], tools.IN)
-    leases = models.ConversationQueue.objects.claim(tools.IN, seconds=60, limit=3)
+    leases = claims.claim(tools.IN, seconds=60, limit=3)
     gate, begun = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
     for number in range(30):
@@ -506,12 +507,12 @@ def test_a_deadline_never_ends_after_its_lease(monkeypatch, settings):
     lease = Lease(queue_id=1, conversation_id=1, kind="in", fencing_token=1)
     ends = []
 
-    def claim(self, kind, *, seconds, **options):
+    def claim(kind, *, seconds, **options):
         ends.append(moment[0] + seconds)
         moment[0] += 5.0
         return [lease]
 
-    monkeypatch.setattr(type(models.ConversationQueue.objects), "claim", claim)
+    monkeypatch.setattr(claims, "claim", claim)
     worker = Worker(lambda: None, threads=1, slow_threads=1)
     deadline, leases = worker._claim(tools.IN, 1)
     assert leases == [lease]
@@ -560,14 +561,14 @@ def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
 def test_an_accepted_call_is_settled_after_a_database_outage(work, people, monkeypatch):
     """Thrown away it would be of unknown fate: a wait for its echo, and perhaps a second message."""
     trouble = [OperationalError("database is locked"), OperationalError("server closed the connection")]
-    accept = Outbox._accept
+    accept = settling.settle_accepted
 
     def stumble(answers, **options):
         if trouble:
             raise trouble.pop()
         return accept(answers, **options)
 
-    monkeypatch.setattr(Outbox, "_accept", staticmethod(stumble))
+    monkeypatch.setattr(settling, "settle_accepted", stumble)
     store(people[0])
     work(tools.engine(lambda event: "hi"))
     until(lambda: models.Reply.objects.filter(state="sent").exists(), "the settling")
@@ -578,18 +579,14 @@ def test_an_accepted_call_is_settled_after_a_database_outage(work, people, monke
 
 def test_the_poll_survives_a_database_outage_and_a_bug(work, people, monkeypatch):
     trouble = [OperationalError("server closed the connection"), ZeroDivisionError()]
-    claim = models.ConversationQueue.objects.claim
+    claim = claims.claim
 
     def stumble(*args, **options):
         if trouble:
             raise trouble.pop()
         return claim(*args, **options)
 
-    monkeypatch.setattr(
-        type(models.ConversationQueue.objects),
-        "claim",
-        lambda self, *args, **options: stumble(*args, **options),
-    )
+    monkeypatch.setattr(claims, "claim", stumble)
     store(people[0])
     work(tools.engine(lambda event: "hi"))
     until(lambda: people[0].texts == ["hi"], "the answer")
@@ -662,7 +659,7 @@ def test_callbacks_stored_at_once_are_all_split_without_a_poll(kind, work, peopl
     for number in range(10):
         words = "x" * 150_000 if kind == "large" else "x"
         item = tools.text(f"m_{number}", words, at=old, psid=people[0].id)
-        intake.store(tools.body(item), app_id=f"#{number % 2}" if kind == "of two apps" else "")
+        storing.store(tools.body(item), app_id=f"#{number % 2}" if kind == "of two apps" else "")
         made.wake_to_split()
     until(lambda: not models.Callback.objects.filter(state="new").exists(), "the split of all")
 
@@ -693,16 +690,16 @@ def test_an_event_that_arrives_during_the_release_of_its_queue_is_handled(
     """No wake-up is lost: the release reads the row again under the lock that a wake-up takes."""
     engine = tools.engine(lambda event: event.text)
     store(people[0])
-    release = models.ConversationQueue.objects.release_many
+    release = claims.release_many
     once = []
 
-    def late(self, queues, rows, **asked):
+    def late(kind, queues):
         if not once and models.Messaging.objects.filter(state="done").exists():
             once.append(1)
             tools.receive(tools.text("m_late", "late", psid=people[0].id))
-        return release(queues, rows, **asked)
+        return release(kind, queues)
 
-    monkeypatch.setattr(type(models.ConversationQueue.objects), "release_many", late)
+    monkeypatch.setattr(claims, "release_many", late)
     settings.DJM_SWEEP = 3600
     work(engine)
     until(lambda: people[0].texts == ["0", "late"], "the late one's answer")

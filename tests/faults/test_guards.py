@@ -20,10 +20,11 @@ from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import MessageRejected, UnknownFate
-from djmessenger.models.queues import LeaseLost
-from djmessenger.pipeline import inbox, intake, outbox
-from djmessenger.pipeline.inbox import Inbox, RunHere
-from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
+from djmessenger.pipeline import claims, handling, sending, settling, split, store, unknown_fate
+from djmessenger.pipeline.claims import LeaseLost
+from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline.settling import PendingSend, SendResult
+from djmessenger.pipeline.slow import RunHere
 from djmessenger.receiving import Messaging
 from djmessenger.sql import Prepared
 from tests import pipeline_tools as tools
@@ -78,8 +79,8 @@ def frozen_longer_than_the_lease(person) -> int:
     return models.Reply.objects.count()
 
 
-def no_fence(self, leases):
-    return set(self.filter(pk__in=list(leases), state="new").values_list("pk", flat=True))
+def no_fence(leases):
+    return set(models.Messaging.objects.filter(pk__in=list(leases), state="new").values_list("pk", flat=True))
 
 
 def test_the_fence_refuses_a_worker_whose_lease_expired(person):
@@ -87,7 +88,7 @@ def test_the_fence_refuses_a_worker_whose_lease_expired(person):
 
 
 def test_without_the_fence_a_worker_whose_lease_expired_answers_too(person, without):
-    without(type(models.Messaging.objects), "lock_and_verify", no_fence)
+    without(claims, "lock_and_verify", no_fence)
     assert frozen_longer_than_the_lease(person) == 2
 
 
@@ -112,7 +113,7 @@ def test_the_fence_refuses_a_result_that_comes_after_the_lease(person):
 
 
 def test_without_the_fence_a_late_result_settles_the_reply_of_another_worker(person, without):
-    without(type(models.ConversationQueue.objects), "fence", lambda self, lease: self.get(pk=lease.queue_id))
+    without(claims, "fence", lambda lease: models.ConversationQueue.objects.get(pk=lease.queue_id))
     assert a_refusal_that_comes_after_the_lease(person) == (1, ["failed"])
 
 
@@ -175,7 +176,7 @@ def test_the_wait_leaves_time_for_the_echo(person, emulator):
 
 
 def test_without_the_wait_a_reply_is_sent_twice(person, emulator, without):
-    without(Outbox, "_wait", staticmethod(lambda page: 0.0))
+    without(unknown_fate, "echo_wait", lambda page: 0.0)
     assert an_answer_lost_and_its_echo_late(person, emulator) == 2
 
 
@@ -183,7 +184,7 @@ def test_without_the_wait_a_reply_is_sent_twice(person, emulator, without):
 
 
 def test_without_the_send_token_no_echo_settles_a_reply(person, emulator, without):
-    without(outbox, "with_token", lambda data, token: data)
+    without(sending, "with_token", lambda data, token: data)
     assert an_answer_lost_and_its_echo_late(person, emulator) == 2
 
 
@@ -216,7 +217,7 @@ def test_a_reply_whose_attempt_is_committed_before_the_call_is_not_sent_again(pe
 
 
 def test_without_an_attempt_committed_first_a_reply_is_sent_twice(person, emulator, without):
-    write_down, died = Outbox._commit_attempts, []
+    write_down, died = settling.commit_attempts, []
 
     def after(pairs, deadline):
         if died:
@@ -235,7 +236,7 @@ def test_without_an_attempt_committed_first_a_reply_is_sent_twice(person, emulat
             for lease, reply in pairs
         ]
 
-    without(Outbox, "_commit_attempts", staticmethod(after))
+    without(settling, "commit_attempts", after)
     assert a_sender_dies_with_the_request_written(person, emulator)[0] == 2
 
 
@@ -293,7 +294,7 @@ def test_a_callback_answered_with_200_has_a_row():
 
 def test_without_the_row_a_callback_answered_with_200_is_lost(without):
     content = tools.body(tools.text("m_1"))
-    without(intake, "store", lambda body, app_id: models.Callback(pk=0))
+    without(store, "store", lambda body, app_id: models.Callback(pk=0))
     assert post(content, tools.signed(content)) == 200
     assert not models.Callback.objects.exists()
 
@@ -313,14 +314,14 @@ def test_one_bad_item_does_not_spoil_the_other_items_of_its_callback(without):
     assert models.Messaging.objects.filter(mid__in=["m_1", "m_2"]).count() == 2
     models.Messaging.objects.all().delete()
     models.Callback.objects.all().delete()
-    row = intake._row
+    row = split._row
 
     def strict(callback, item, places):
         if item.messaging is not None and item.messaging.mid == "m_1":
             raise RuntimeError("one item does this to us")
         return row(callback, item, places)
 
-    without(intake, "_row", strict)
+    without(split, "_row", strict)
     tools.receive(*items)
     assert list(models.Messaging.objects.filter(type="SIMPLE_TEXT").values_list("mid", flat=True)) == ["m_2"]
     assert "m_1" not in models.Callback.objects.get().error
@@ -367,7 +368,7 @@ def test_without_one_transaction_the_answer_is_queued_twice(monkeypatch):
             return False
 
     apart = types.SimpleNamespace(atomic=Apart, on_commit=transaction.on_commit)
-    monkeypatch.setattr("djmessenger.pipeline.inbox.transaction", apart)
+    monkeypatch.setattr("djmessenger.pipeline.handling.transaction", apart)
     assert dies_between_effects_and_done_mark(monkeypatch) == 2
 
 
@@ -388,8 +389,8 @@ def test_without_the_order_later_events_are_handled_first(without):
         return list(handled)
 
     assert run() == ["m_early", "m_late"]
-    waiting = inbox._waiting
-    without(inbox, "_waiting", lambda: waiting().order_by("id"))
+    waiting = handling._waiting
+    without(handling, "_waiting", lambda: waiting().order_by("id"))
     assert run() == ["m_late", "m_early"]
 
 
@@ -403,9 +404,9 @@ def test_without_the_order_a_worker_begins_with_a_later_event(without):
         return bot.get_engine().inbox.next_rows([lease])[lease.queue_id].mid
 
     assert head() == "m_early"
-    waiting = inbox._waiting
-    without(inbox, "_waiting", lambda: waiting().order_by("id"))
-    without(inbox, "_NEXT_ROWS", Prepared(models.Messaging, inbox._next_rows))
+    waiting = handling._waiting
+    without(handling, "_waiting", lambda: waiting().order_by("id"))
+    without(handling, "_NEXT_ROWS", Prepared(models.Messaging, handling._next_rows))
     assert head() == "m_late"
 
 

@@ -33,8 +33,8 @@ from djmessenger.pipeline.dispatch import (
     WorkerDispatcher,
 )
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.inbox import Inbox
-from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline.sending import Outbox
 from djmessenger.routing.problems import Problem
 from djmessenger.rules import registry
 from djmessenger.settings import app_settings

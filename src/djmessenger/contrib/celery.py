@@ -22,9 +22,10 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
-from djmessenger.models.queues import Lease
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.pools import SlowThreads
+from djmessenger.pipeline.slow import SlowThreads
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -167,9 +168,9 @@ def _work(end: Deadline) -> bool:
 
 def _claim(kind: str, slow: SlowThreads) -> list[Lease]:
     """Claim one due queue. If a slow thread is free, also claim one queue that waits for a slow thread."""
-    leases = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE)
+    leases = claims.claim(kind, seconds=app_settings.DJM_LEASE)
     if kind == Kind.IN and slow.free_slots():
-        waited = models.ConversationQueue.objects.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
+        waited = claims.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
         slow.reserve(waited, more=bool(waited))
         # Slow queues first: they only go to another thread, which takes no time of this task.
         return waited + leases

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
 
-from django.db import models, router, transaction
+from django.db import models, transaction
 from django.db.models.signals import post_save, pre_save
 from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
@@ -17,11 +17,11 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.models.history import Line, last_lines
 from djmessenger.models.pages import Page
-from djmessenger.models.queues import ConversationQueue, Lease
+from djmessenger.models.queues import ConversationQueue
 from djmessenger.models.recording import note, rule_that_runs
 from djmessenger.outgoing.rendering import bodies
 from djmessenger.signals import reply_queued
-from djmessenger.sql import dialect, fetch, insert_each
+from djmessenger.sql import insert_each
 
 
 class FBUserProfile(models.Model):
@@ -216,49 +216,6 @@ class Conversation(models.Model):
         return last_lines(self.messagings, self.replies, n)
 
 
-_WAITS = "state = 'new'"
-"""SQL condition of the events that are to be handled."""
-
-
-class MessagingManager(models.Manager["Messaging"]):
-    """Manager with the statements that the engine runs for each event. They are plain SQL because of their number."""
-
-    def lock_and_verify(self, leases: Mapping[int, Lease]) -> set[int]:
-        """Lock the given queues and events until the end of the caller's transaction.
-
-        ``leases`` maps event id to lease. Returns the ids of events that are still unprocessed and whose lease is
-        still valid.
-        """
-        # Guard: a worker that was frozen longer than its lease would answer an event that another worker has handled.
-        # Test: tests/faults/test_guards.py, test_without_the_fence_a_worker_whose_lease_expired_answers_too.
-        # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
-        alias = router.db_for_write(Messaging)
-        places = ", ".join(["%s"] * len(leases))
-        text = (
-            "SELECT row_.id, queue_.id, queue_.fencing_token FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
-            f"ON row_.conversation_id = queue_.conversation_id WHERE queue_.id IN ({places}) "
-            f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY queue_.conversation_id {{for_update}}"
-        ).format_map(dialect(Messaging, alias) | {"queues": dialect(ConversationQueue, alias)["table"]})
-        found = fetch(alias, text, [*(lease.queue_id for lease in leases.values()), *leases])
-        return {
-            pk
-            for pk, queue_id, fencing_token in found
-            if (leases[pk].queue_id, leases[pk].fencing_token) == (queue_id, fencing_token)
-        }
-
-    def claim_idle(self, conversation_ids: Collection[int], seconds: float) -> list[Lease]:
-        """Lease, in the caller's transaction, the incoming queues of these conversations that are idle and empty."""
-        return ConversationQueue.objects.claim_idle(
-            ConversationQueue.Kind.IN, conversation_ids, Messaging, where=_WAITS, seconds=seconds
-        )
-
-    def release(self, queue_ids: Collection[int]) -> None:
-        """Release incoming queues that the caller has locked. Each is due when its next event is."""
-        ConversationQueue.objects.release_many(
-            queue_ids, Messaging, where=_WAITS, order=", ".join(Messaging.ORDER)
-        )
-
-
 class Messaging(models.Model):
     """One event of a callback: an inbox row until it is handled, a record afterwards."""
 
@@ -349,8 +306,6 @@ class Messaging(models.Model):
     The pipeline saves ``is_kept`` itself when the event is finished, so handlers set the attribute and must not
     issue an UPDATE.
     """
-
-    objects: ClassVar[MessagingManager] = MessagingManager()
 
     class Meta:
         verbose_name = _("messaging")

@@ -1,12 +1,9 @@
-"""Conversation queues with their leases, and the row by which one process at a time sweeps."""
+"""Conversation queues, and the row by which one process at a time sweeps."""
 
 from __future__ import annotations
 
 import datetime
-import os
-import socket
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from django.db import connections, models, router, transaction
@@ -15,45 +12,7 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.exceptions import DJMException
-from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute, fetch
-
-
-@dataclass(frozen=True, kw_only=True)
-class Lease:
-    """The right to work on a conversation queue until a time. Every commit of its holder checks ``fencing_token``."""
-
-    queue_id: int
-    conversation_id: int
-    kind: str
-    fencing_token: int
-
-
-class LeaseLost(DJMException):
-    """Error: another worker has claimed the queue, or it was released. The transaction must be rolled back."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__(
-            f"queue {lease.queue_id}: lease {lease.fencing_token} was released, or another worker has the queue"
-        )
-        self.lease = lease
-
-
-# Guard: a holder that was frozen longer than its lease would commit beside the new holder. The token grows with each
-# claim, so the commit finds another number and is refused.
-# Test: tests/test_queues.py, test_a_worker_whose_lease_expired_can_commit_nothing.
-_TAKE = (
-    "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
-    "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
-)
-"""End of each claim, as SQL. Parameters: the name of the process, then twice the seconds of the lease."""
-
-
-def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
-    return [
-        Lease(queue_id=pk, conversation_id=owner, kind=kind, fencing_token=fencing_token)
-        for pk, owner, fencing_token in rows
-    ]
+from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute
 
 
 def in_seconds(seconds: float) -> Combinable:
@@ -63,13 +22,11 @@ def in_seconds(seconds: float) -> Combinable:
     return Now() + datetime.timedelta(seconds=seconds) if seconds else Now()
 
 
-def process_name() -> str:
-    """Return the host name and process id: the owner that the admin shows for a lease."""
-    return f"{socket.gethostname()[:40]}:{os.getpid()}"
-
-
 class ConversationQueueManager(models.Manager["ConversationQueue"]):
-    """All claims, renewals and releases of queues, on SQLite and PostgreSQL, by the database's clock."""
+    """Wake-ups and locks of queues, on SQLite and PostgreSQL, by the database's clock.
+
+    Claims and releases are in ``pipeline/claims.py``.
+    """
 
     def ensure(self, conversation_ids: Iterable[int]) -> None:
         """Insert both queues of conversations if they are missing."""
@@ -120,7 +77,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
         """Lock queues until the end of the caller's transaction and return their ids. Missing queues are inserted."""
-        # Guard: two batches with the same people in different order would deadlock. `_locked` sorts by conversation.
+        # Guard: two batches with the same people in different order would deadlock. `locked_in_order` sorts them.
         # Test (PostgreSQL): tests/test_intake.py,
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
         wanted = set(conversation_ids)
@@ -129,75 +86,6 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             self.ensure(wanted)
             found = _LOCKED.rows(conversations=wanted, kind=kind)
         return [pk for (pk,) in found]
-
-    def claim(
-        self,
-        kind: str,
-        *,
-        seconds: float,
-        limit: int = 1,
-        conversation_id: int | None = None,
-        is_slow: bool = False,
-    ) -> list[Lease]:
-        """Lease up to ``limit`` due queues, oldest first, for ``seconds``.
-
-        Queues marked ``is_slow`` are claimed only with ``is_slow=True``, or when ``conversation_id`` names one queue.
-        Returns the leases. Each claim increments the fencing token. Commits at once if no transaction is open.
-        """
-        alias = router.db_for_write(ConversationQueue)
-        waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
-        values: list[Any] = [kind]
-        if conversation_id is not None:
-            waiting += " AND conversation_id = %s"
-            values.append(conversation_id)
-        else:
-            waiting += " AND is_slow = %s"
-            values.append(is_slow)
-        known = dialect(ConversationQueue, alias)
-        if not known["skip_locked"]:
-            # SQLite has one writer at a time. A poll that finds nothing must not wait for the write lock.
-            text = f"SELECT 1 {waiting} LIMIT 1"
-            if not fetch(alias, text.format_map(known), values):
-                return []
-        # `skip_locked`: a poll leaves queues to the claim of another worker instead of waiting for its commit.
-        # Guard: a holder that dies never releases the queue. The claim moves `ready_at` to the end of the lease, so
-        # the queue is due again by itself.
-        # Test: tests/test_queues.py, test_an_abandoned_queue_comes_back_with_a_higher_fencing_token.
-        text = f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_TAKE}"
-        rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
-        return _leases(kind, rows)
-
-    def claim_idle(
-        self,
-        kind: str,
-        conversation_ids: Collection[int],
-        rows: type[models.Model],
-        *,
-        where: str,
-        seconds: float,
-    ) -> list[Lease]:
-        """Lease, in the caller's transaction, those of the given queues that are idle: not leased, not due, empty.
-
-        A queue is empty if none of ``rows`` fulfils ``where``, a constant SQL condition of the caller. Queues that
-        another transaction has locked are skipped. Returns the leases.
-        """
-        # Guard: a row can wait although `ready_at` is empty, when its wake-up was lost. The claimed new event would
-        # be handled before the older one, so such a queue is not idle.
-        # Test: tests/test_intake_taking.py, test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one.
-        # Guard: a claim sets both `ready_at` and `leased_until`. Without a condition on either of them the split would
-        # claim a queue on which another worker works.
-        # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
-        alias = router.db_for_write(ConversationQueue)
-        known = dialect(ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
-        text = (
-            "WITH chosen AS (SELECT id FROM {table} queue_ WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
-            f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) AND NOT "
-            f"EXISTS (SELECT 1 FROM {{rows}} WHERE conversation_id = queue_.conversation_id AND {where}) "
-            "ORDER BY conversation_id {skip_locked}) "
-            f"{_TAKE}"
-        )
-        values = [kind, *conversation_ids, process_name(), seconds, seconds]
-        return _leases(kind, fetch(alias, text.format_map(known), values))
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         """Return kind and conversation id of up to ``limit`` due queues, oldest first, without a claim."""
@@ -211,80 +99,6 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         if found is None or found[0] is None:
             return None
         return float((found[0] - found[1]).total_seconds())
-
-    def fence(self, lease: Lease) -> ConversationQueue:
-        """Lock the queue of a lease until the end of the caller's transaction, and return its row.
-
-        Raises ``LeaseLost`` if the queue was claimed again; the transaction must then be rolled back.
-        """
-        # Guard: a worker that was frozen longer than its lease would settle a reply that another worker sends.
-        # Test: tests/faults/test_guards.py,
-        # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker.
-        queue = self.select_for_update().filter(pk=lease.queue_id, fencing_token=lease.fencing_token).first()
-        if queue is None:
-            raise LeaseLost(lease)
-        return queue
-
-    def fence_many(self, leases: Iterable[Lease]) -> set[int]:
-        """Lock the queues of leases until the end of the caller's transaction, in conversation order.
-
-        Returns the ids of the queues whose lease is still valid. A lost lease raises nothing.
-        """
-        fencing_tokens = {lease.queue_id: lease.fencing_token for lease in leases}
-        return {
-            pk
-            for pk, fencing_token in _FENCED.rows(queues=fencing_tokens)
-            if fencing_tokens[pk] == fencing_token
-        }
-
-    def check_leased(self, lease: Lease) -> None:
-        """Raise ``LeaseLost`` if the queue was claimed again. Locks nothing, so the lease can end right after."""
-        if not self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token).exists():
-            raise LeaseLost(lease)
-
-    def renew(self, lease: Lease, seconds: float) -> None:
-        """Extend a lease to ``seconds`` from now. Raise ``LeaseLost`` if the queue was released or claimed again."""
-        # Guard: a renewal may run after the release by another thread of this process. Without the check for a
-        # lease it would lease the queue again, and no thread would work on it.
-        # Test: tests/test_worker.py, test_a_renewal_after_the_release_takes_no_lease.
-        until = in_seconds(seconds)
-        mine = self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token, leased_until__isnull=False)
-        if not mine.update(leased_until=until, ready_at=until):
-            raise LeaseLost(lease)
-
-    def give_back(self, lease: Lease, *, after: float = 0.0, is_slow: bool = False) -> None:
-        """Release a queue whose work was interrupted; it is due in ``after`` seconds.
-
-        Does nothing if the lease is lost. With ``is_slow`` the queue waits for a slow thread of any process.
-        """
-        mine = self.filter(pk=lease.queue_id, fencing_token=lease.fencing_token, leased_until__isnull=False)
-        mine.update(ready_at=in_seconds(after), leased_until=None, owner="", is_slow=is_slow)
-
-    def release(self, queue: ConversationQueue, *, after: float | None) -> None:
-        """Release a queue that ``fence`` has locked. It is due in ``after`` seconds; with None it has no work."""
-        ready = None if after is None else in_seconds(after)
-        self.filter(pk=queue.pk).update(ready_at=ready, leased_until=None, owner="")
-
-    def release_many(
-        self, queue_ids: Collection[int], rows: type[models.Model], *, where: str, order: str
-    ) -> None:
-        """Release queues that the caller has locked. Each is due when its next row is; without one it has no work.
-
-        ``where`` and ``order`` are constant SQL of the caller: which of ``rows`` wait, and which of these is next.
-        """
-        # Guard: an event can be committed while its queue is leased. The statement reads the waiting rows under the
-        # lock that a wake-up needs, so the event is either seen here or wakes the queue after the release.
-        # Test: tests/test_worker.py, test_an_event_that_arrives_during_the_release_of_its_queue_is_handled.
-        if not queue_ids:
-            return
-        alias = router.db_for_write(ConversationQueue)
-        text = (
-            "UPDATE {queues} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input
-            "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
-            f"WHERE conversation_id = {{queues}}.conversation_id AND {where} ORDER BY {order} LIMIT 1) "
-            f"WHERE id IN ({', '.join(['%s'] * len(queue_ids))})"
-        ).format_map(dialect(rows, alias) | {"queues": dialect(ConversationQueue, alias)["table"]})
-        execute(alias, text, list(queue_ids))
 
 
 class ConversationQueue(models.Model):
@@ -340,20 +154,23 @@ class ConversationQueue(models.Model):
         return f"{self.conversation_id} {self.get_kind_display()}"
 
 
-def _locked(*names: Among, **conditions: Any) -> models.QuerySet[ConversationQueue, Any]:
+def locked_in_order(
+    queues: models.QuerySet[ConversationQueue, Any],
+) -> models.QuerySet[ConversationQueue, Any]:
     """Return a query of queues in conversation order, the order of all locks. It locks rows if the database can."""
-    queues = ConversationQueue.objects.filter(*names, **conditions).order_by("conversation_id")
+    queues = queues.order_by("conversation_id")
     can = connections[router.db_for_write(ConversationQueue)].features.has_select_for_update
     return queues.select_for_update() if can else queues
 
 
-_LOCKED = Prepared(
-    ConversationQueue,
-    lambda: _locked(Among("conversation", Several("conversations")), kind=Given("kind")).values_list("pk"),
-)
-_FENCED = Prepared(
-    ConversationQueue, lambda: _locked(Among("pk", Several("queues"))).values_list("pk", "fencing_token")
-)
+def _locked() -> models.QuerySet[ConversationQueue, Any]:
+    queues = ConversationQueue.objects.filter(
+        Among("conversation", Several("conversations")), kind=Given("kind")
+    )
+    return locked_in_order(queues).values_list("pk")
+
+
+_LOCKED = Prepared(ConversationQueue, _locked)
 
 
 class SweepManager(models.Manager["Sweep"]):

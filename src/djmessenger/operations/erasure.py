@@ -11,7 +11,7 @@ from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
 from djmessenger import models
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import split
 from djmessenger.pipeline.erased_keys import PREFIX, erased_key
 
 Kind = models.ConversationQueue.Kind
@@ -46,7 +46,7 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
         # in it would be lost, and no key would stop a second delivery of this person's events.
         new_callbacks = models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW)
         for callback in new_callbacks.order_by("pk"):
-            intake.split(callback.pk)
+            split.split(callback.pk)
     with transaction.atomic():
         conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))
         if not dry_run:

@@ -10,6 +10,7 @@ from django.db import transaction
 
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.pipeline import settling
 
 Event = models.Messaging.State
 Kind = models.ConversationQueue.Kind
@@ -81,12 +82,7 @@ def resend(pk: int) -> models.Reply | None:
         reply = rows.select_for_update().first()
         if reply is None or not reply.data:
             return None
-        reply.error, reply.not_before = "", None
-        reply.mid = reply.mid or _proof_of(reply) or None
-        reply.state = models.Reply.State.SENT if reply.mid else models.Reply.State.QUEUED
-        reply.save(update_fields=["state", "error", "not_before", "mid"])
-        if reply.state == models.Reply.State.QUEUED:
-            models.ConversationQueue.objects.wake([conversation_id], Kind.OUT)
+        settling.queue_again(reply, reply.mid or _proof_of(reply))
         return reply
 
 

@@ -18,13 +18,13 @@ from django.db.models.functions import Length, Now
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.models.queues import Lease, LeaseLost
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import claims, split
+from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.connections import statement_timeout
-from djmessenger.pipeline.inbox import Handled, Inbox, RunHere, SlowPool
-from djmessenger.pipeline.leases import give_back, log_lost
+from djmessenger.pipeline.handling import Handled, Inbox
 from djmessenger.pipeline.notifications import CHANNEL
-from djmessenger.pipeline.outbox import Outbox
+from djmessenger.pipeline.sending import Outbox
+from djmessenger.pipeline.slow import RunHere, SlowPool
 from djmessenger.settings import app_settings
 from djmessenger.sql import Prepared
 
@@ -62,7 +62,7 @@ class Engine:
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
-        todo = intake.Split()
+        todo = split.Split()
         with statement_timeout(_PATIENCE):
             # Callbacks that were stored before come first, even if the process that was to split them is gone.
             done: list[int] = []
@@ -85,9 +85,7 @@ class Engine:
     def work_on(self, kind: str, conversation_id: int) -> None:
         """Claim one queue of a conversation and empty it in this thread, unless the queue is leased or not due."""
         deadline = Deadline(app_settings.DJM_LEASE)
-        leases = models.ConversationQueue.objects.claim(
-            kind, seconds=app_settings.DJM_LEASE, conversation_id=conversation_id
-        )
+        leases = claims.claim(kind, seconds=app_settings.DJM_LEASE, conversation_id=conversation_id)
         for lease in leases:
             self.work(lease, deadline, RunHere())
 
@@ -119,29 +117,29 @@ class Engine:
         with _releasing_on_error(lease):
             self.outbox.process_next(lease, deadline)
 
-    def handle_without_conversation(self, todo: intake.Split) -> None:
+    def handle_without_conversation(self, todo: split.Split) -> None:
         """Handle the events of a split that belong to no conversation."""
         for row_id in todo.events_without_conversation:
             self.inbox.handle_event_without_conversation(row_id)
 
-    def split_waiting(self, take: int = 0) -> intake.Split:
+    def split_waiting(self, take: int = 0) -> split.Split:
         """Split one batch of stored callbacks; return the work that now waits.
 
         Claims up to ``take`` idle queues of those that get work; the caller must handle or release them.
         """
         batch, more = self._callbacks_waiting()
         if not batch:
-            return intake.Split()
+            return split.Split()
         todo = self._split_batch(batch, take)
         todo.more = more
         return todo
 
     def _split_batch(
         self, callback_ids: Sequence[int], take: int = 0, *, raises: bool = False
-    ) -> intake.Split:
+    ) -> split.Split:
         """Split callbacks together, or one by one if that fails. With ``raises`` a ``DatabaseError`` propagates."""
         try:
-            return intake.split_many(callback_ids, take)
+            return split.split_many(callback_ids, take)
         except Exception as error:
             if raises and isinstance(error, DatabaseError):
                 raise
@@ -154,9 +152,9 @@ class Engine:
             )
             return self._split_singly(callback_ids)
 
-    def _split_singly(self, callback_ids: Sequence[int]) -> intake.Split:
+    def _split_singly(self, callback_ids: Sequence[int]) -> split.Split:
         """Split callbacks one by one, up to the first that the database does not take."""
-        todo = intake.Split()
+        todo = split.Split()
         for callback_id in callback_ids:
             part = self.split(callback_id)
             if part is None:
@@ -185,14 +183,14 @@ class Engine:
             batch.append(callback_id)
         return batch, len(batch) == MOST_CALLBACKS
 
-    def split(self, callback_id: int) -> intake.Split | None:
+    def split(self, callback_id: int) -> split.Split | None:
         """Split one stored callback. Never raises an ``Exception``.
 
         After a ``DatabaseError`` the callback stays new and None is returned, ``DJM_TRIES`` times at most. After that,
         and after any other exception, it is quarantined.
         """
         try:
-            return intake.split(callback_id)
+            return split.split(callback_id)
         except DatabaseError:
             # A deadlock or an outage is no fault of the callback.
             # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
@@ -203,15 +201,15 @@ class Engine:
             )
             if not self._fails_always(callback_id):
                 return None
-            intake.quarantine(callback_id, traceback.format_exc())
+            split.quarantine(callback_id, traceback.format_exc())
         except Exception:
             logger.exception(
                 "Split of callback %s failed; the callback is quarantined",
                 callback_id,
                 extra={"action": "callback_broken"},
             )
-            intake.quarantine(callback_id, traceback.format_exc())
-        return intake.Split(callbacks=1)
+            split.quarantine(callback_id, traceback.format_exc())
+        return split.Split(callbacks=1)
 
     @staticmethod
     def _fails_always(callback_id: int) -> bool:

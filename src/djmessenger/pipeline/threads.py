@@ -15,6 +15,11 @@ logger = logging.getLogger(__name__)
 
 NAME = "djmessenger"
 """Prefix of the names of all threads of the pipeline. Connections use it to recognise these threads."""
+AHEAD = 0.5
+"""Seconds of work that is claimed ahead, so that no thread waits for the next poll.
+
+A claimed queue waits at most about that long for a thread of this process, although another process may have one free.
+"""
 _MOST_AHEAD = 25
 """Most future slots of one thread that ``free`` counts. Without a bound, very short jobs would give a huge number."""
 

@@ -16,15 +16,17 @@ from django.db.backends.signals import connection_created
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.models.queues import Lease
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import Lease, give_back
 from djmessenger.pipeline.connections import limit_idle_transactions, no_connection, reusable_connections
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.inbox import Handled
-from djmessenger.pipeline.leases import give_back
+from djmessenger.pipeline.handling import Handled
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
-from djmessenger.pipeline.outbox import Outbox, PendingSend, SendResult
-from djmessenger.pipeline.pools import AHEAD, MOST_QUEUES, BatchWriter, PollBudget, SlowThreads
-from djmessenger.pipeline.threads import NAME, Threads
+from djmessenger.pipeline.pools import MOST_QUEUES, BatchWriter, PollBudget
+from djmessenger.pipeline.sending import Outbox
+from djmessenger.pipeline.settling import PendingSend, SendResult
+from djmessenger.pipeline.slow import SlowThreads
+from djmessenger.pipeline.threads import AHEAD, NAME, Threads
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -360,9 +362,7 @@ class Worker:
         deadline = Deadline(app_settings.DJM_LEASE)
         if limit <= 0 or self._stopping.is_set():
             return deadline, []
-        leases = models.ConversationQueue.objects.claim(
-            kind, seconds=app_settings.DJM_LEASE, limit=limit, is_slow=is_slow
-        )
+        leases = claims.claim(kind, seconds=app_settings.DJM_LEASE, limit=limit, is_slow=is_slow)
         if leases:
             self._watch(deadline)
         return deadline, leases

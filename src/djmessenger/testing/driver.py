@@ -10,9 +10,9 @@ from django.test import TestCase
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline import intake
+from djmessenger.pipeline import claims, split
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.inbox import RunHere
+from djmessenger.pipeline.slow import RunHere
 from djmessenger.settings import app_settings
 
 Kind = models.ConversationQueue.Kind
@@ -55,7 +55,7 @@ def handle(callback_id: int) -> None:
     """Split a stored callback and handle all events of its conversations."""
     engine = bot.get_engine()
     with _committing():
-        todo = intake.split(callback_id)
+        todo = split.split(callback_id)
         engine.handle_without_conversation(todo)
     for conversation_id in todo.conversations:
         while work(Kind.IN, conversation_id):
@@ -69,7 +69,7 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
     """
     engine, deadline = bot.get_engine(), Deadline(app_settings.DJM_LEASE)
     with _committing():
-        leases = models.ConversationQueue.objects.claim(
+        leases = claims.claim(
             kind, seconds=app_settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
         )
         if leases and kind == Kind.IN:

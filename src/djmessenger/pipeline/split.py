@@ -1,6 +1,5 @@
-"""Store and split: from the bytes of a callback to one row for each event.
+"""Split: insert one row for each event of a stored callback.
 
-States of a callback: ``new`` until its split commits. Then ``split``, or ``quarantined`` if it contains no event.
 States of an event after the split: ``new`` if it is to be handled, ``ignored`` with a reason otherwise.
 
 Order of the steps of a split, all in one transaction:
@@ -15,16 +14,14 @@ Order of the steps of a split, all in one transaction:
 
 Claim at the split: the worker usually splits an event and handles it at once. A claim in the transaction of the split
 saves the wake-up, a second claim and a query for the event. The row of the event is passed on in memory. This is safe
-only if no other worker had the queue between the read of the conversation and its lock; ``_is_as_read_now`` checks
+only if no other worker had the queue between the read of the conversation and its lock; ``is_as_read_now`` checks
 that by the fencing token.
 """
 
 from __future__ import annotations
 
-import datetime
 import hashlib
 import logging
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -32,15 +29,23 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import Count, F, Max, OuterRef, QuerySet, Subquery, TextField
-from django.db.models.functions import Coalesce, Greatest
+from django.db.models import Count, Max, QuerySet
 from django.utils import timezone
 
 from djmessenger import models, receiving
 from djmessenger.logs import hidden
-from djmessenger.models.queues import Lease
-from djmessenger.pipeline.erased_keys import erased_among
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.participants import (
+    Participants,
+    ensure_participants,
+    is_as_read_now,
+    keys_of_erased,
+    known_rows_of,
+    milliseconds,
+    note_activity,
+)
 from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.decoding import decode
@@ -51,31 +56,9 @@ from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
 
 logger = logging.getLogger(__name__)
 
-_PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
-_PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _LONGEST_ERROR = 4000
 _ROW_ERRORS = (DataError, IntegrityError, ValueError, OverflowError)
 """Exceptions that a single row can cause. Other database errors concern the whole transaction and propagate."""
-_PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
-"""Time between two writes of ``Page.date_last_callback``."""
-
-
-def store(body: bytes, app_id: str = "") -> int:
-    """Insert the body of a callback and return the key of its row. The same bytes of the same app have one row.
-
-    The caller has checked the signature. Commits, unless a transaction is open.
-
-    Raises ``DatabaseError`` if the row could not be inserted. The view must not answer 200 then.
-    """
-    failpoint("intake_body_read")
-    # Two apps of one Page may post the same bytes. App A's signature must not stand for app B's callback:
-    # A's copy is ignored, and B's copy would be taken for a repeat. tests/test_pages.py TestTwoApps.
-    digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
-    # The view answers 200 after this commit. A crash before it sends no 200, and Meta posts the callback again.
-    # test_without_the_row_a_callback_answered_with_200_is_lost
-    callback_id = models.Callback.objects.put(body, digest, app_id)
-    failpoint("intake_stored")
-    return callback_id
 
 
 @dataclass(kw_only=True)
@@ -145,12 +128,12 @@ def _split_many(
         if not understood:
             return Split(callbacks=len(callbacks))
         all_items = [item for _, items in understood for item in items]
-        known_rows = _known_rows(all_items)
-        if erased := _erased(all_items, known_rows.people):
+        known_rows = known_rows_of(all_items)
+        if erased := keys_of_erased(all_items, known_rows.people):
             understood = [
                 (callback, _without_erased(callback, items, erased)) for callback, items in understood
             ]
-        participants = _participants(
+        participants = ensure_participants(
             understood[0][0],
             [item.messaging for _, items in understood for item in items if item.messaging is not None],
             known_rows,
@@ -163,7 +146,7 @@ def _split_many(
         # Events without a conversation have no queue lock. Insert them in key order: two splits that insert the same
         # keys in different order would deadlock. The sort is stable; events of conversations keep their order.
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock is red in some runs
-        # on PostgreSQL without this sort, the lock below and the order in ``_participants`` together.
+        # on PostgreSQL without this sort, the lock below and the order in ``ensure_participants`` together.
         rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
         # A second split with events of the same people waits here, before its first insert. Without the lock, each
         # split could wait for a dedup key that the other has inserted: a deadlock.
@@ -181,7 +164,7 @@ def _split_many(
         # If one dedup key came twice in the batch, both objects have the primary key of the one row. The first object
         # is the inserted one. test_of_one_key_twice_the_row_that_is_stored_is_the_one_that_is_woken
         inserted = list({row.pk: row for row in reversed(rows) if row.pk is not None}.values())[::-1]
-        _note_activity(inserted, participants)
+        note_activity(inserted, participants)
         todo = _wake_queues(inserted, leases)
         for row in inserted:
             if row.state == models.Messaging.State.IGNORED:
@@ -204,25 +187,6 @@ def _callbacks() -> QuerySet[models.Callback]:
 _CALLBACKS = Prepared(models.Callback, _callbacks)
 
 
-def _conversations() -> QuerySet[models.Conversation]:
-    """Select the conversations of ``persons``; annotate the fencing token of the incoming queue if it is idle.
-
-    ``_is_as_read_now`` compares this token with that of a later claim.
-    """
-    idle_queues = models.ConversationQueue.objects.filter(
-        conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
-    )
-    conversations = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
-    return conversations.select_related("page", "person").annotate(
-        idle_fencing_token=Subquery(idle_queues.values("fencing_token"))
-    )
-
-
-_CONVERSATIONS = Prepared(models.Conversation, _conversations)
-_PAGES = Prepared(
-    models.Page,
-    lambda: models.Page.objects.filter(Among("page_id", Several("pages", TextField()))),
-)
 _WAITING = Prepared(
     models.Messaging,
     lambda: (
@@ -285,21 +249,8 @@ def _quarantine(callback: models.Callback, error: str) -> None:
     )
 
 
-@dataclass(kw_only=True)
-class _Participants:
-    """Pages and conversations of a batch of callbacks, by their ids at Meta."""
-
-    pages: dict[str, models.Page]
-    foreign_pages: frozenset[str]
-    """Ids of Pages that belong to another app than the one that signed the callbacks."""
-    conversations: dict[tuple[str, str], models.Conversation]
-
-    def conversation_ids(self) -> list[int]:
-        return [conversation.pk for conversation in self.conversations.values()]
-
-
 def _rows(
-    callback: models.Callback, items: list[Item], participants: _Participants
+    callback: models.Callback, items: list[Item], participants: Participants
 ) -> tuple[list[models.Messaging], list[str]]:
     rows: list[models.Messaging] = []
     errors: list[str] = []
@@ -322,13 +273,6 @@ def _rows(
     return rows, errors
 
 
-def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
-    """Return whether the callback was signed by another app than the Page's; false if either app is unknown."""
-    # A signer without an id is stored as "#" and a number.
-    is_signer_known = callback.app_id and not callback.app_id.startswith("#")
-    return bool(is_signer_known and page.get_app_id() and page.get_app_id() != callback.app_id)
-
-
 def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
     """Make the row of a foreign signature an ignored row without a send token, under a dedup key of its own."""
     # With the usual dedup key, this row would make the genuine event of the Page's own app look like a repeat.
@@ -344,7 +288,7 @@ def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
     )
 
 
-def _row(callback: models.Callback, item: Item, participants: _Participants) -> models.Messaging:
+def _row(callback: models.Callback, item: Item, participants: Participants) -> models.Messaging:
     messaging = item.messaging
     if messaging is None:
         raw = item.raw if isinstance(item.raw, (dict, list)) else {"value": item.raw}
@@ -353,7 +297,7 @@ def _row(callback: models.Callback, item: Item, participants: _Participants) -> 
             body=raw,
             key=f"broken:{callback.sha256}:{_digest(raw)}",
             callback=callback,
-            timestamp=_milliseconds(callback.date_received),
+            timestamp=milliseconds(callback.date_received),
             state=models.Messaging.State.IGNORED,
             reason=f"not understood: {item.error}"[:255],
         )
@@ -373,107 +317,10 @@ def _row(callback: models.Callback, item: Item, participants: _Participants) -> 
         timestamp=messaging.timestamp,
     )
     oldest = timezone.now() - app_settings.DJM_MAX_EVENT_AGE
-    if messaging.timestamp < _milliseconds(oldest):
+    if messaging.timestamp < milliseconds(oldest):
         row.state = models.Messaging.State.IGNORED
         row.reason = f"older than {app_settings.DJM_MAX_EVENT_AGE}"
     return row
-
-
-@dataclass(frozen=True, kw_only=True)
-class _KnownRows:
-    """Persons and conversations of a batch that exist already."""
-
-    people: dict[str, models.FBUserProfile]
-    conversations: list[models.Conversation]
-
-
-def _known_rows(items: Iterable[Item]) -> _KnownRows:
-    psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
-    psids = {psid for psid in psids if _PERSON_ID.fullmatch(psid)}
-    conversations = _CONVERSATIONS(persons=psids)
-    people = {row.person_id: row.person for row in conversations}
-    if strangers := psids - people.keys():
-        people |= models.FBUserProfile.objects.in_bulk(strangers)
-    return _KnownRows(people=people, conversations=conversations)
-
-
-def _erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -> Collection[str]:
-    """Return the dedup keys of events whose person was erased later than the event.
-
-    Only events without a person's row, or older than that row, can be such events. A known person costs no query.
-    """
-    suspects = set()
-    for item in items:
-        if item.messaging is not None:
-            person = people.get(item.messaging.get_psid())
-            if person is None or item.messaging.timestamp <= _milliseconds(person.date_joined):
-                suspects.add(item.messaging.key())
-    return erased_among(suspects)
-
-
-def _participants(
-    callback: models.Callback, messagings: Sequence[receiving.Messaging], known_rows: _KnownRows
-) -> _Participants:
-    """Return the Page of each page id and the conversation of each pair of page id and person id.
-
-    Inserts missing rows. Pages of another app than the signer get no conversations.
-    """
-    # Two splits insert the same new people. In different order each would wait for a row of the other: a deadlock.
-    # Pages, persons, conversations and queues are all inserted in sorted order.
-    # See the sort in ``_split_many`` for the test.
-    id_pairs = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
-    channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
-    pages = _pages(channels, {row.page.page_id: row.page for row in known_rows.conversations})
-    foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
-    own_page_ids = pages.keys() - foreign_pages
-    pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and _PERSON_ID.fullmatch(pair[1])]
-    conversations = _conversations_by_ids(known_rows.conversations, pairs, pages)
-    missing = [pair for pair in pairs if pair not in conversations]
-    if missing:
-        new_people = [(page_id, psid) for page_id, psid in missing if psid not in known_rows.people]
-        models.FBUserProfile.objects.bulk_create(
-            [models.FBUserProfile(psid=psid, page=pages[page_id]) for page_id, psid in new_people],
-            ignore_conflicts=True,
-        )
-        models.Conversation.objects.bulk_create(
-            [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
-            ignore_conflicts=True,
-        )
-        new_conversations = _conversations_by_ids(
-            _CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages
-        )
-        models.ConversationQueue.objects.ensure(
-            conversation.pk for conversation in new_conversations.values()
-        )
-        conversations |= new_conversations
-    return _Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=conversations)
-
-
-def _conversations_by_ids(
-    conversations: Iterable[models.Conversation],
-    pairs: Iterable[tuple[str, str]],
-    pages: Mapping[str, models.Page],
-) -> dict[tuple[str, str], models.Conversation]:
-    """Return the conversation of each pair of page id and person id that has one."""
-    rows = {(row.page_id, row.person_id): row for row in conversations}
-    keys = {pair: (pages[pair[0]].pk, pair[1]) for pair in pairs}
-    return {pair: rows[key] for pair, key in keys.items() if key in rows}
-
-
-def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) -> dict[str, models.Page]:
-    """Return the row of each Page by page id. Inserts missing Pages with the channel of the callback."""
-    page_ids = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
-    pages = {page_id: known_pages[page_id] for page_id in page_ids if page_id in known_pages}
-    if len(pages) < len(page_ids):
-        pages |= {page.page_id: page for page in _PAGES(pages=page_ids)}
-    missing = [page_id for page_id in page_ids if page_id not in pages]
-    if missing:
-        models.Page.objects.bulk_create(
-            [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
-            ignore_conflicts=True,
-        )
-        pages |= {page.page_id: page for page in _PAGES(pages=missing)}
-    return pages
 
 
 _Waiting = dict[int | None, list[tuple[int, int, int]]]
@@ -520,7 +367,7 @@ def _place(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
     for (conversation_id, callback), events in _by_callback(_fresh(rows)):
         earlier = placed.setdefault(conversation_id, [])
         floor = max((top for callback_id, top in earlier if callback_id <= callback.after_id), default=None)
-        arrival = _milliseconds(callback.date_received)
+        arrival = milliseconds(callback.date_received)
         for row in events:
             position = min(row.timestamp, arrival)
             row.position = position if floor is None else max(position, floor + 1)
@@ -595,7 +442,9 @@ def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int
     conversation_ids = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
     if not conversation_ids:
         return {}
-    leases = models.Messaging.objects.claim_idle(conversation_ids, app_settings.DJM_LEASE)
+    leases = claims.claim_idle(
+        models.ConversationQueue.Kind.IN, conversation_ids, seconds=app_settings.DJM_LEASE
+    )
     return {lease.conversation_id: lease for lease in leases}
 
 
@@ -614,7 +463,7 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
         if conversation_id in firsts:
             todo.leases.append(lease)
             next_row = firsts[conversation_id]
-            if _is_as_read_now(next_row, lease):
+            if is_as_read_now(next_row, lease):
                 # Threads handle the events of one Page at the same time: each event gets the Page object of its own
                 # conversation. The cached callback is dropped because its body would stay in memory.
                 next_row.page = next_row.conversation.page if next_row.conversation else None
@@ -623,67 +472,8 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
     # A queue was claimed for events that turned out to be repeats. Without a release it would stay leased, and its
     # next event would wait for the end of the lease. test_repeats_leave_the_conversation_idle
     unneeded = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
-    models.Messaging.objects.release(unneeded)
+    claims.release_many(models.ConversationQueue.Kind.IN, unneeded)
     return todo
-
-
-def _is_as_read_now(row: models.Messaging, lease: Lease) -> bool:
-    """Return whether the conversation of a row is unchanged since it was read, at the start of the split."""
-    # The split reads the conversation; another worker claims the queue, commits a new state and releases; the split
-    # claims the idle queue. The stale state would overwrite the new one. Each claim increments the fencing token, so
-    # the token before this claim must be the one that was read while the queue was idle.
-    # test_an_event_handled_between_read_and_lock_makes_the_split_read_again
-    # test_a_queue_released_between_read_and_lock_makes_the_split_read_again
-    conversation: Any = row.conversation
-    return bool(conversation.idle_fencing_token == lease.fencing_token - 1)
-
-
-def _note_activity(rows: list[models.Messaging], participants: _Participants) -> None:
-    """Store when persons last wrote, which opens Meta's window, and when callbacks and echoes last came.
-
-    ``rows`` excludes repeats: Meta may repeat an event hours later. That would make a normal echo look slow
-    (test_a_repeated_echo_does_not_change_the_lag_of_echoes).
-    """
-    newest: dict[int, datetime.datetime] = {}
-    lags: dict[int, float] = {}
-    for row in rows:
-        if row.conversation_id is None:
-            continue
-        if ReceivingType.value_of(row.type).authored and not row.is_standby:
-            newest[row.conversation_id] = max(newest.get(row.conversation_id, row.date_event), row.date_event)
-        if row.echo_token and row.page_id is not None:
-            lag = (row.date_received - row.date_event).total_seconds()
-            lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
-    now = timezone.now()
-    # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
-    # keeps an event that was delayed at Meta from moving the window back.
-    # test_an_older_event_does_not_move_the_window_back
-    update_each(
-        models.Conversation,
-        ["date_last_inbound", "date_last_activity"],
-        [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],
-        where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
-    )
-    for conversation in participants.conversations.values():
-        moment = newest.get(conversation.pk)
-        last = conversation.date_last_inbound
-        if moment is not None and (last is None or last < moment):
-            conversation.date_last_inbound, conversation.date_last_activity = moment, now
-    own_pages = (
-        page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages
-    )
-    for page in sorted(own_pages, key=lambda page: page.pk):
-        changes: dict[str, Any] = {}
-        if page.pk in lags:
-            # The maximum decays by a tenth with each echo. It stays near the 99th percentile, without a table of lags.
-            lag = lags[page.pk]
-            changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
-        # All splits of a Page would wait for the lock of its one row. One write a minute is precise enough.
-        # test_the_time_of_the_last_callback_is_written_once_a_minute
-        if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
-            changes["date_last_callback"] = now
-        if changes:
-            models.Page.objects.filter(pk=page.pk).update(**changes)
 
 
 def _echo_token(messaging: receiving.Messaging, page: models.Page | None) -> str | None:
@@ -705,7 +495,3 @@ def _echo_token(messaging: receiving.Messaging, page: models.Page | None) -> str
 
 def _digest(raw: Any) -> str:
     return hashlib.sha256(repr(raw).encode("utf-8", "backslashreplace")).hexdigest()[:32]
-
-
-def _milliseconds(moment: datetime.datetime) -> int:
-    return int(moment.timestamp() * 1000)

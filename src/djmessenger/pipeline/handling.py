@@ -15,9 +15,9 @@ Order of the steps for one event, under the lease of its incoming queue:
 Steps 3 to 6 are one transaction, so an event has all its effects or none. A worker that lost its lease fails in
 step 3, and another worker handles the event.
 
-The transaction is lazy: step 3 runs before the first query that a rule makes (``_Transaction``). If the rules make no
-query, ``handle`` returns a ``Handled`` instead of committing. ``write_down`` then does steps 3, 5 and 6 for up to 100
-events in one transaction.
+The transaction is lazy: step 3 runs before the first query that a rule makes (``event_transaction.py``). If the rules
+make no query, ``handle`` returns a ``Handled`` instead of committing. ``write_down`` then does steps 3, 5 and 6 for up
+to 100 events in one transaction.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-from django.db import connections, router, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Subquery
+from django.db import transaction
+from django.db.models import F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
@@ -46,11 +46,12 @@ from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
 from djmessenger.graph.context import current as current_client
 from djmessenger.logs import hidden
-from djmessenger.models.conversations import ReplyBuffer
-from djmessenger.models.queues import Lease, LeaseLost
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
+from djmessenger.pipeline.event_transaction import EventTransaction, HandledAlready
 from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.pipeline.leases import give_back, log_lost
-from djmessenger.receiving import ReceivingType
+from djmessenger.pipeline.receipts import note_receipts
+from djmessenger.pipeline.slow import NoRoom, RunHere, Slow, SlowPool
 from djmessenger.receiving.decoding import cleaned
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
@@ -60,6 +61,7 @@ from djmessenger.sql import Among, Prepared, Several, update_each
 
 logger = logging.getLogger(__name__)
 
+Kind = models.ConversationQueue.Kind
 State = models.Messaging.State
 
 _LEAST_LEASE_SHARE = 6
@@ -70,21 +72,6 @@ _MOST_GATHERED = 50
 """Events that one call of a gathering rule serves, besides the first."""
 _TYPING_INTERVAL = 15.0
 """Seconds between two typing marks; one lasts for 20 (Messenger Platform, "Sender actions", 2026)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Slow:
-    """Job of a slow thread: the slow handlers of one event, and its transaction."""
-
-    work: Callable[[], object]
-    prepare: Callable[[], None] = lambda: None
-    """Reads the rows that ``work`` needs, directly before it."""
-    release: Callable[[], None]
-    """Releases the queue after ``work``."""
-    timeout: float | None = None
-    """Seconds after which ``give_up`` is called."""
-    give_up: Callable[[], None] = lambda: None
-    """Counts a failed try and ends the lease. A result of ``work`` after that is discarded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,29 +129,6 @@ def _do_nothing() -> None:
 def _insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
     models.Reply.objects.insert(replies)
     return _do_nothing
-
-
-class NoRoom(Exception):
-    """Refusal of a job because all slow threads are busy."""
-
-
-class SlowPool(Protocol):
-    """Runner of slow handlers; the queue stays leased meanwhile."""
-
-    def run(self, lease: Lease, job: Slow) -> bool:
-        """Run the job now and return true, or start it in a thread that releases the queue and return false.
-
-        Raises ``NoRoom`` if all threads are busy.
-        """
-
-
-class RunHere:
-    """Runner of slow handlers in the caller's thread: for tests, shells and events without a conversation."""
-
-    def run(self, lease: Lease, job: Slow) -> bool:
-        job.prepare()
-        job.work()
-        return True
 
 
 class Inbox:
@@ -236,13 +200,13 @@ class Inbox:
         # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
         # for a sweep. test_an_event_that_arrives_during_the_release_of_its_queue_is_handled
         with transaction.atomic():
-            models.ConversationQueue.objects.fence(lease)
+            claims.fence(lease)
             self._release([lease])
 
     @staticmethod
     def _release(leases: Collection[Lease]) -> None:
         failpoint("inbox_before_release")
-        models.Messaging.objects.release([lease.queue_id for lease in leases])
+        claims.release_many(Kind.IN, [lease.queue_id for lease in leases])
 
     def _pause(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
@@ -286,7 +250,7 @@ class Inbox:
                 # Jobs that waited in memory would be lost in a crash until their leases end, and no other process
                 # could take them. The queue waits in the database instead, marked for slow threads.
                 # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
-                models.ConversationQueue.objects.give_back(lease, is_slow=True)
+                give_back(lease, is_slow=True)
                 return Fate.RELEASED
         return self._act(row, lease, messaging, decision, client, only_first=only_first)
 
@@ -301,10 +265,10 @@ class Inbox:
         # test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded
         self._count_failed_try(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
         with transaction.atomic():
-            queue = models.ConversationQueue.objects.fence(lease)
+            queue = claims.fence(lease)
             pause = self._pause(lease)
             models.ConversationQueue.objects.filter(pk=queue.pk).update(fencing_token=F("fencing_token") + 1)
-            models.ConversationQueue.objects.release(queue, after=pause)
+            claims.release(queue, after=pause)
 
     def _gather(
         self, row: models.Messaging, messaging: receiving.Messaging, decision: Decision
@@ -347,7 +311,7 @@ class Inbox:
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
-        event_transaction = _Transaction(lambda: self._lock_and_verify(row, lease))
+        event_transaction = EventTransaction(lambda: self._lock_and_verify(row, lease))
         try:
             with use_language_of(row, client):
                 with self._typing(messaging, decision):
@@ -377,7 +341,7 @@ class Inbox:
         except LeaseLost:
             # Another worker handles the event: this is no failed try, and none is logged.
             raise
-        except _HandledAlready:
+        except HandledAlready:
             return Fate.LEASED
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._count_failed_try(row, lease, tries)
@@ -417,7 +381,7 @@ class Inbox:
         with transaction.atomic():
             # A lease ends between the rules of its event and this commit, and another worker handles the event. Its
             # replies and state are dropped here. test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost
-            still_leased = models.Messaging.objects.lock_and_verify(leases)
+            still_leased = claims.lock_and_verify(leases)
             valid = [one for one in handled if one.row.pk in still_leased]
             if valid:
                 afterwards = insert([reply for one in valid for reply in one.replies])
@@ -460,15 +424,15 @@ class Inbox:
         # and would answer too. test_without_the_fence_a_worker_whose_lease_expired_answers_too
         if lease is None:
             return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
-        if models.Messaging.objects.lock_and_verify({row.pk: lease}):
+        if claims.lock_and_verify({row.pk: lease}):
             return True
-        models.ConversationQueue.objects.fence(lease)
+        claims.fence(lease)
         return False
 
     def _finish(self, handled: Sequence[Handled], *, release: bool) -> None:
         """Save the results of events whose queues and rows are locked by the caller's transaction."""
         for one in handled:
-            _note_receipts(one.row, one.messaging)
+            note_receipts(one.row, one.messaging)
             row, outcome = one.row, one.decision.outcome
             row.outcome = cleaned(outcome.json())
             row.error = cleaned(outcome.error)
@@ -589,79 +553,6 @@ class Fate(enum.Enum):
     """The caller has no lease: it was released with the event, or the slow job releases it."""
 
 
-class _HandledAlready(Exception):
-    """Refusal of a transaction because another worker has handled the event."""
-
-
-class _Transaction:
-    """Lazy transaction of one event.
-
-    The lease check and the row lock run before the first query that a rule makes. If the rules make no query, the
-    event is committed later, together with up to 99 others. This is safe because its only effects, the buffered
-    replies and the outcome, are written in that same transaction after the lease was checked.
-
-    States:
-
-    * Open: no query yet. New replies go to ``buffer``.
-    * Begun, after the first query: queue and row are locked. The buffer is inserted and closed.
-    * Refused, if the lease is lost or the event is handled. Each further query raises the same exception.
-    """
-
-    def __init__(self, lock_and_verify: Callable[[], bool]) -> None:
-        self._lock_and_verify = lock_and_verify
-        self._refusal: Exception | None = None
-        self.is_begun = False
-        self.buffer = ReplyBuffer()
-
-    def begin(self) -> None:
-        """Lock queue and row, and insert the buffered replies; a second call does nothing.
-
-        Raises ``LeaseLost`` or ``_HandledAlready``, and raises it again at each further call.
-        """
-        # A rule may catch the exception of its first query and go on. The next query, or the end of the block, must
-        # not commit then. test_a_rule_that_swallows_lease_lost_has_no_effect
-        if self._refusal is not None:
-            raise self._refusal
-        if self.is_begun:
-            return
-        self.is_begun = True
-        self.buffer.is_open = False
-        try:
-            if not self._lock_and_verify():
-                raise _HandledAlready
-        except Exception as error:
-            self._refusal = error
-            raise
-        # Replies are sent in the order of their keys. Buffered replies are inserted before the rule's query can insert
-        # one itself. test_answers_stay_in_order_if_handlers_queue_some_themselves
-        if self.buffer.replies:
-            models.Reply.objects.insert(self.buffer.replies)
-            self.buffer.replies = []
-
-    @contextlib.contextmanager
-    def begun(self) -> Iterator[None]:
-        """Begin before the block."""
-        self.begin()
-        yield
-
-    @contextlib.contextmanager
-    def begun_by_the_first_query(self) -> Iterator[None]:
-        """Begin before the first query of the block, or at its end if it registered a callback with ``on_commit``."""
-        # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
-        # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
-        connection = connections[router.db_for_write(models.Messaging)]
-        waiting = len(connection.run_on_commit)
-
-        def query(execute: Callable[..., Any], *query: Any) -> Any:
-            self.begin()
-            return execute(*query)
-
-        with connection.execute_wrapper(query):
-            yield
-        if self.is_begun or len(connection.run_on_commit) > waiting:
-            self.begin()
-
-
 def _has_time(deadline: Deadline) -> bool:
     # An event that begins at the end of its lease would lose it before the commit, and its rules would run twice.
     # test_no_event_begins_under_a_lease_that_is_almost_over
@@ -699,60 +590,3 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
 def _signal_failed(row: models.Messaging) -> None:
     # ``send_robust`` logs an exception of a receiver; the event is settled in any case.
     transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
-
-
-def _note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None:
-    """Save on the replies of a conversation when they were delivered or read; mark a person who writes as reachable."""
-    if row.echo_token:
-        _reopen_parked(row)
-    if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
-        mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
-        _sent(row).filter(Q(mid__in=mids) | _started_by(until), date_delivered=None).update(
-            date_delivered=row.date_event
-        )
-    elif messaging.type is ReceivingType.READ:
-        read = messaging.read
-        sent = _sent(row)
-        started = sent.filter(_started_by(_moment(read.watermark if read else None)))
-        if read is not None and read.mid:
-            named = sent.filter(mid=read.mid).values("pk")[:1]
-            started = sent.filter(pk__lte=named)
-        started.filter(date_delivered=None).update(date_delivered=row.date_event)
-        started.filter(date_read=None).update(date_read=row.date_event)
-    elif messaging.authored and row.conversation is not None and row.conversation.person.date_unreachable:
-        models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
-            date_unreachable=None
-        ).update(date_unreachable=None)
-
-
-def _sent(row: models.Messaging) -> QuerySet[models.Reply]:
-    return models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
-
-
-def _reopen_parked(row: models.Messaging) -> None:
-    """Change a parked reply to unknown and wake its queue, because the echo of one of its attempts came."""
-    # The echo of an accepted message may come after its reply was parked. Staff would then send it a second time.
-    # test_an_echo_settles_a_parked_reply
-    attempt = Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), token=row.echo_token))
-    parked = models.Reply.objects.filter(
-        attempt, conversation=row.conversation, state=models.Reply.State.PARKED
-    )
-    if row.conversation_id is not None and parked.update(state=models.Reply.State.UNKNOWN):
-        models.ConversationQueue.objects.wake([row.conversation_id], models.ConversationQueue.Kind.OUT)
-
-
-def _started_by(moment: datetime.datetime | None) -> Q:
-    """Return the condition for replies with an attempt that began by a watermark; false for None.
-
-    The watermark is by Meta's clock. The time of the answer would be later than the receipt of a fast person.
-    """
-    if moment is None:
-        return Q(pk=None)
-    return Q(Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), date_started__lte=moment)))
-
-
-def _moment(milliseconds: Any) -> datetime.datetime | None:
-    try:
-        return datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC)
-    except (TypeError, ValueError, OverflowError, OSError):
-        return None

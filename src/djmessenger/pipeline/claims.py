@@ -1,0 +1,276 @@
+"""Claims of conversation queues: lease a due queue, verify the lease at each commit, renew it and release it.
+
+States of a queue: idle (``ready_at`` empty), due (``ready_at`` reached), leased (``leased_until`` set). Every statement
+uses the database's clock. Each claim increments the fencing token. A commit under an older token is refused, so a
+holder that was frozen longer than its lease has no effect.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import DatabaseError, router
+from django.db.models import Model, QuerySet
+
+from djmessenger import models
+from djmessenger.exceptions import DJMException
+from djmessenger.models.queues import in_seconds, locked_in_order
+from djmessenger.sql import Among, Prepared, Several, dialect, execute, fetch
+
+logger = logging.getLogger(__name__)
+
+_RETRY_DELAY = 1.0
+"""Seconds before a queue whose work raised an exception is due again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lease:
+    """The right to work on a conversation queue until a time. Every commit of its holder checks ``fencing_token``."""
+
+    queue_id: int
+    conversation_id: int
+    kind: str
+    fencing_token: int
+
+
+class LeaseLost(DJMException):
+    """Error: another worker has claimed the queue, or it was released. The transaction must be rolled back."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(
+            f"queue {lease.queue_id}: lease {lease.fencing_token} was released, or another worker has the queue"
+        )
+        self.lease = lease
+
+
+# Guard: a holder that was frozen longer than its lease would commit beside the new holder. The token grows with each
+# claim, so the commit finds another number and is refused.
+# Test: tests/test_queues.py, test_a_worker_whose_lease_expired_can_commit_nothing.
+_TAKE = (
+    "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
+    "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
+)
+"""End of each claim, as SQL. Parameters: the name of the process, then twice the seconds of the lease."""
+
+
+def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
+    return [
+        Lease(queue_id=pk, conversation_id=owner, kind=kind, fencing_token=fencing_token)
+        for pk, owner, fencing_token in rows
+    ]
+
+
+def process_name() -> str:
+    """Return the host name and process id: the owner that the admin shows for a lease."""
+    return f"{socket.gethostname()[:40]}:{os.getpid()}"
+
+
+def claim(
+    kind: str,
+    *,
+    seconds: float,
+    limit: int = 1,
+    conversation_id: int | None = None,
+    is_slow: bool = False,
+) -> list[Lease]:
+    """Lease up to ``limit`` due queues, oldest first, for ``seconds``.
+
+    Queues marked ``is_slow`` are claimed only with ``is_slow=True``, or when ``conversation_id`` names one queue.
+    Returns the leases. Each claim increments the fencing token. Commits at once if no transaction is open.
+    """
+    alias = router.db_for_write(models.ConversationQueue)
+    waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
+    values: list[Any] = [kind]
+    if conversation_id is not None:
+        waiting += " AND conversation_id = %s"
+        values.append(conversation_id)
+    else:
+        waiting += " AND is_slow = %s"
+        values.append(is_slow)
+    known = dialect(models.ConversationQueue, alias)
+    if not known["skip_locked"]:
+        # SQLite has one writer at a time. A poll that finds nothing must not wait for the write lock.
+        text = f"SELECT 1 {waiting} LIMIT 1"
+        if not fetch(alias, text.format_map(known), values):
+            return []
+    # `skip_locked`: a poll leaves queues to the claim of another worker instead of waiting for its commit.
+    # Guard: a holder that dies never releases the queue. The claim moves `ready_at` to the end of the lease, so
+    # the queue is due again by itself.
+    # Test: tests/test_queues.py, test_an_abandoned_queue_comes_back_with_a_higher_fencing_token.
+    text = f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_TAKE}"
+    rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
+    return _leases(kind, rows)
+
+
+def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) -> list[Lease]:
+    """Lease, in the caller's transaction, those of the given queues that are idle: not leased, not due, empty.
+
+    Queues that another transaction has locked are skipped. Returns the leases.
+    """
+    # Guard: a row can wait although `ready_at` is empty, when its wake-up was lost. The claimed new event would
+    # be handled before the older one, so such a queue is not idle.
+    # Test: tests/test_intake_taking.py, test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one.
+    # Guard: a claim sets both `ready_at` and `leased_until`. Without a condition on either of them the split would
+    # claim a queue on which another worker works.
+    # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
+    alias = router.db_for_write(models.ConversationQueue)
+    rows, where, _ = _work(kind)
+    known = dialect(models.ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
+    text = (
+        "WITH chosen AS (SELECT id FROM {table} queue_ WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
+        f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) AND NOT "
+        f"EXISTS (SELECT 1 FROM {{rows}} WHERE conversation_id = queue_.conversation_id AND {where}) "
+        "ORDER BY conversation_id {skip_locked}) "
+        f"{_TAKE}"
+    )
+    values = [kind, *conversation_ids, process_name(), seconds, seconds]
+    return _leases(kind, fetch(alias, text.format_map(known), values))
+
+
+def fence(lease: Lease) -> models.ConversationQueue:
+    """Lock the queue of a lease until the end of the caller's transaction, and return its row.
+
+    Raises ``LeaseLost`` if the queue was claimed again; the transaction must then be rolled back.
+    """
+    # Guard: a worker that was frozen longer than its lease would settle a reply that another worker sends.
+    # Test: tests/faults/test_guards.py,
+    # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker.
+    queue = _queue_of(lease).select_for_update().first()
+    if queue is None:
+        raise LeaseLost(lease)
+    return queue
+
+
+def fence_many(leases: Iterable[Lease]) -> set[int]:
+    """Lock the queues of leases until the end of the caller's transaction, in conversation order.
+
+    Returns the ids of the queues whose lease is still valid. A lost lease raises nothing.
+    """
+    fencing_tokens = {lease.queue_id: lease.fencing_token for lease in leases}
+    return {
+        pk for pk, fencing_token in _FENCED.rows(queues=fencing_tokens) if fencing_tokens[pk] == fencing_token
+    }
+
+
+def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
+    """Lock the given queues and events until the end of the caller's transaction.
+
+    ``leases`` maps event id to lease. Returns the ids of events that are still unprocessed and whose lease is
+    still valid.
+    """
+    # Guard: a worker that was frozen longer than its lease would answer an event that another worker has handled.
+    # Test: tests/faults/test_guards.py, test_without_the_fence_a_worker_whose_lease_expired_answers_too.
+    # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
+    alias = router.db_for_write(models.Messaging)
+    places = ", ".join(["%s"] * len(leases))
+    text = (
+        "SELECT row_.id, queue_.id, queue_.fencing_token FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
+        f"ON row_.conversation_id = queue_.conversation_id WHERE queue_.id IN ({places}) "
+        f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY queue_.conversation_id {{for_update}}"
+    ).format_map(
+        dialect(models.Messaging, alias) | {"queues": dialect(models.ConversationQueue, alias)["table"]}
+    )
+    found = fetch(alias, text, [*(lease.queue_id for lease in leases.values()), *leases])
+    return {
+        pk
+        for pk, queue_id, fencing_token in found
+        if (leases[pk].queue_id, leases[pk].fencing_token) == (queue_id, fencing_token)
+    }
+
+
+def check_leased(lease: Lease) -> None:
+    """Raise ``LeaseLost`` if the queue was claimed again. Locks nothing, so the lease can end right after."""
+    if not _queue_of(lease).exists():
+        raise LeaseLost(lease)
+
+
+def renew(lease: Lease, seconds: float) -> None:
+    """Extend a lease to ``seconds`` from now. Raise ``LeaseLost`` if the queue was released or claimed again."""
+    # Guard: a renewal may run after the release by another thread of this process. Without the check for a
+    # lease it would lease the queue again, and no thread would work on it.
+    # Test: tests/test_worker.py, test_a_renewal_after_the_release_takes_no_lease.
+    until = in_seconds(seconds)
+    mine = _queue_of(lease).filter(leased_until__isnull=False)
+    if not mine.update(leased_until=until, ready_at=until):
+        raise LeaseLost(lease)
+
+
+def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = False) -> None:
+    """Release a queue whose work was interrupted; it is due in ``after`` seconds. Never raises ``DatabaseError``.
+
+    Does nothing if the lease is lost. With ``is_slow`` the queue is due at once, for a free slow thread of any process.
+    """
+    mine = _queue_of(lease).filter(leased_until__isnull=False)
+    ready_at = in_seconds(0.0 if is_slow else after)
+    try:
+        mine.update(ready_at=ready_at, leased_until=None, owner="", is_slow=is_slow)
+    except DatabaseError:
+        logger.warning(
+            "Queue %s could not be released; it is due again when its lease ends",
+            lease.queue_id,
+            extra={"action": "lane_waits"},
+        )
+
+
+def release(queue: models.ConversationQueue, *, after: float | None) -> None:
+    """Release a queue that ``fence`` has locked. It is due in ``after`` seconds; with None it has no work."""
+    ready = None if after is None else in_seconds(after)
+    models.ConversationQueue.objects.filter(pk=queue.pk).update(ready_at=ready, leased_until=None, owner="")
+
+
+def release_many(kind: str, queue_ids: Collection[int]) -> None:
+    """Release queues that the caller has locked. Each is due when its next row is; without one it has no work."""
+    # Guard: an event can be committed while its queue is leased. The statement reads the waiting rows under the
+    # lock that a wake-up needs, so the event is either seen here or wakes the queue after the release.
+    # Test: tests/test_worker.py, test_an_event_that_arrives_during_the_release_of_its_queue_is_handled.
+    if not queue_ids:
+        return
+    alias = router.db_for_write(models.ConversationQueue)
+    rows, where, order = _work(kind)
+    text = (
+        "UPDATE {queues} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input
+        "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
+        f"WHERE conversation_id = {{queues}}.conversation_id AND {where} ORDER BY {order} LIMIT 1) "
+        f"WHERE id IN ({', '.join(['%s'] * len(queue_ids))})"
+    ).format_map(dialect(rows, alias) | {"queues": dialect(models.ConversationQueue, alias)["table"]})
+    execute(alias, text, list(queue_ids))
+
+
+def _queue_of(lease: Lease) -> QuerySet[models.ConversationQueue]:
+    """Return a query of the queue of a lease; empty if the queue was claimed again."""
+    return models.ConversationQueue.objects.filter(pk=lease.queue_id, fencing_token=lease.fencing_token)
+
+
+def _work(kind: str) -> tuple[type[Model], str, str]:
+    """Return the model of the rows that wait in a queue, the SQL condition of waiting rows, and their order."""
+    if kind == models.ConversationQueue.Kind.IN:
+        return (
+            models.Messaging,
+            f"state = '{models.Messaging.State.NEW.value}'",
+            ", ".join(models.Messaging.ORDER),
+        )
+    open_states = ", ".join(repr(state.value) for state in models.Reply.OPEN)
+    return models.Reply, f"state IN ({open_states})", "id"
+
+
+def log_lost(lost: LeaseLost) -> None:
+    """Log that another worker has the queue. Uncommitted results have no effect."""
+    logger.warning(
+        "Uncommitted results for queue %s are discarded: %s",
+        lost.lease.queue_id,
+        lost,
+        extra={"action": "lease_lost", "queue": lost.lease.queue_id},
+    )
+
+
+def _fenced() -> QuerySet[models.ConversationQueue, Any]:
+    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
+    return locked_in_order(queues).values_list("pk", "fencing_token")
+
+
+_FENCED = Prepared(models.ConversationQueue, _fenced)

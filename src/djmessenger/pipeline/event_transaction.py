@@ -1,0 +1,92 @@
+"""Transaction of one event: it begins before the first query that a rule makes, or not at all.
+
+State diagram::
+
+    open  --first query, lease valid, event waiting-->  begun    --commit-->  done
+    open  --first query, lease lost or event handled->  refused  (each further query raises again)
+    open  --no query of the rules------------------->  open     --committed later with other events-->  done
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from django.db import connections, router
+
+from djmessenger import models
+from djmessenger.models.conversations import ReplyBuffer
+
+
+class HandledAlready(Exception):
+    """Refusal of a transaction because another worker has handled the event."""
+
+
+class EventTransaction:
+    """Lazy transaction of one event.
+
+    The lease check and the row lock run before the first query that a rule makes. If the rules make no query, the
+    event is committed later, together with up to 99 others. This is safe because its only effects, the buffered
+    replies and the outcome, are written in that same transaction after the lease was checked.
+
+    States:
+
+    * Open: no query yet. New replies go to ``buffer``.
+    * Begun, after the first query: queue and row are locked. The buffer is inserted and closed.
+    * Refused, if the lease is lost or the event is handled. Each further query raises the same exception.
+    """
+
+    def __init__(self, lock_and_verify: Callable[[], bool]) -> None:
+        self._lock_and_verify = lock_and_verify
+        self._refusal: Exception | None = None
+        self.is_begun = False
+        self.buffer = ReplyBuffer()
+
+    def begin(self) -> None:
+        """Lock queue and row, and insert the buffered replies; a second call does nothing.
+
+        Raises ``LeaseLost`` or ``HandledAlready``, and raises it again at each further call.
+        """
+        # A rule may catch the exception of its first query and go on. The next query, or the end of the block, must
+        # not commit then. test_a_rule_that_swallows_lease_lost_has_no_effect
+        if self._refusal is not None:
+            raise self._refusal
+        if self.is_begun:
+            return
+        self.is_begun = True
+        self.buffer.is_open = False
+        try:
+            if not self._lock_and_verify():
+                raise HandledAlready
+        except Exception as error:
+            self._refusal = error
+            raise
+        # Replies are sent in the order of their keys. Buffered replies are inserted before the rule's query can insert
+        # one itself. test_answers_stay_in_order_if_handlers_queue_some_themselves
+        if self.buffer.replies:
+            models.Reply.objects.insert(self.buffer.replies)
+            self.buffer.replies = []
+
+    @contextlib.contextmanager
+    def begun(self) -> Iterator[None]:
+        """Begin before the block."""
+        self.begin()
+        yield
+
+    @contextlib.contextmanager
+    def begun_by_the_first_query(self) -> Iterator[None]:
+        """Begin before the first query of the block, or at its end if it registered a callback with ``on_commit``."""
+        # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
+        # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
+        connection = connections[router.db_for_write(models.Messaging)]
+        waiting = len(connection.run_on_commit)
+
+        def query(execute: Callable[..., Any], *query: Any) -> Any:
+            self.begin()
+            return execute(*query)
+
+        with connection.execute_wrapper(query):
+            yield
+        if self.is_begun or len(connection.run_on_commit) > waiting:
+            self.begin()

@@ -1,0 +1,235 @@
+"""Participants of a batch of callbacks: its Pages, persons and conversations, read or inserted by the split.
+
+All rows are inserted in sorted order, so that two splits cannot wait for each other's rows.
+"""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import F, OuterRef, QuerySet, Subquery, TextField
+from django.db.models.functions import Coalesce, Greatest
+from django.utils import timezone
+
+from djmessenger import models, receiving
+from djmessenger.pipeline.claims import Lease
+from djmessenger.pipeline.erased_keys import erased_among
+from djmessenger.receiving import ReceivingType
+from djmessenger.receiving.parsing import Item
+from djmessenger.sql import Among, Prepared, Several, update_each
+
+_PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+
+
+_PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+
+
+_PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
+"""Time between two writes of ``Page.date_last_callback``."""
+
+
+def _conversations() -> QuerySet[models.Conversation]:
+    """Select the conversations of ``persons``; annotate the fencing token of the incoming queue if it is idle.
+
+    ``is_as_read_now`` compares this token with that of a later claim.
+    """
+    idle_queues = models.ConversationQueue.objects.filter(
+        conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
+    )
+    conversations = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
+    return conversations.select_related("page", "person").annotate(
+        idle_fencing_token=Subquery(idle_queues.values("fencing_token"))
+    )
+
+
+_CONVERSATIONS = Prepared(models.Conversation, _conversations)
+
+
+_PAGES = Prepared(
+    models.Page,
+    lambda: models.Page.objects.filter(Among("page_id", Several("pages", TextField()))),
+)
+
+
+@dataclass(kw_only=True)
+class Participants:
+    """Pages and conversations of a batch of callbacks, by their ids at Meta."""
+
+    pages: dict[str, models.Page]
+    foreign_pages: frozenset[str]
+    """Ids of Pages that belong to another app than the one that signed the callbacks."""
+    conversations: dict[tuple[str, str], models.Conversation]
+
+    def conversation_ids(self) -> list[int]:
+        return [conversation.pk for conversation in self.conversations.values()]
+
+
+def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
+    """Return whether the callback was signed by another app than the Page's; false if either app is unknown."""
+    # A signer without an id is stored as "#" and a number.
+    is_signer_known = callback.app_id and not callback.app_id.startswith("#")
+    return bool(is_signer_known and page.get_app_id() and page.get_app_id() != callback.app_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownRows:
+    """Persons and conversations of a batch that exist already."""
+
+    people: dict[str, models.FBUserProfile]
+    conversations: list[models.Conversation]
+
+
+def known_rows_of(items: Iterable[Item]) -> KnownRows:
+    psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
+    psids = {psid for psid in psids if _PERSON_ID.fullmatch(psid)}
+    conversations = _CONVERSATIONS(persons=psids)
+    people = {row.person_id: row.person for row in conversations}
+    if strangers := psids - people.keys():
+        people |= models.FBUserProfile.objects.in_bulk(strangers)
+    return KnownRows(people=people, conversations=conversations)
+
+
+def keys_of_erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -> Collection[str]:
+    """Return the dedup keys of events whose person was erased later than the event.
+
+    Only events without a person's row, or older than that row, can be such events. A known person costs no query.
+    """
+    suspects = set()
+    for item in items:
+        if item.messaging is not None:
+            person = people.get(item.messaging.get_psid())
+            if person is None or item.messaging.timestamp <= milliseconds(person.date_joined):
+                suspects.add(item.messaging.key())
+    return erased_among(suspects)
+
+
+def ensure_participants(
+    callback: models.Callback, messagings: Sequence[receiving.Messaging], known_rows: KnownRows
+) -> Participants:
+    """Return the Page of each page id and the conversation of each pair of page id and person id.
+
+    Inserts missing rows. Pages of another app than the signer get no conversations.
+    """
+    # Two splits insert the same new people. In different order each would wait for a row of the other: a deadlock.
+    # Pages, persons, conversations and queues are all inserted in sorted order.
+    # See the sort in ``split_many`` of ``split.py`` for the test.
+    id_pairs = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
+    channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
+    pages = _pages(channels, {row.page.page_id: row.page for row in known_rows.conversations})
+    foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
+    own_page_ids = pages.keys() - foreign_pages
+    pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and _PERSON_ID.fullmatch(pair[1])]
+    conversations = _conversations_by_ids(known_rows.conversations, pairs, pages)
+    missing = [pair for pair in pairs if pair not in conversations]
+    if missing:
+        new_people = [(page_id, psid) for page_id, psid in missing if psid not in known_rows.people]
+        models.FBUserProfile.objects.bulk_create(
+            [models.FBUserProfile(psid=psid, page=pages[page_id]) for page_id, psid in new_people],
+            ignore_conflicts=True,
+        )
+        models.Conversation.objects.bulk_create(
+            [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
+            ignore_conflicts=True,
+        )
+        new_conversations = _conversations_by_ids(
+            _CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages
+        )
+        models.ConversationQueue.objects.ensure(
+            conversation.pk for conversation in new_conversations.values()
+        )
+        conversations |= new_conversations
+    return Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=conversations)
+
+
+def _conversations_by_ids(
+    conversations: Iterable[models.Conversation],
+    pairs: Iterable[tuple[str, str]],
+    pages: Mapping[str, models.Page],
+) -> dict[tuple[str, str], models.Conversation]:
+    """Return the conversation of each pair of page id and person id that has one."""
+    rows = {(row.page_id, row.person_id): row for row in conversations}
+    keys = {pair: (pages[pair[0]].pk, pair[1]) for pair in pairs}
+    return {pair: rows[key] for pair, key in keys.items() if key in rows}
+
+
+def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) -> dict[str, models.Page]:
+    """Return the row of each Page by page id. Inserts missing Pages with the channel of the callback."""
+    page_ids = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
+    pages = {page_id: known_pages[page_id] for page_id in page_ids if page_id in known_pages}
+    if len(pages) < len(page_ids):
+        pages |= {page.page_id: page for page in _PAGES(pages=page_ids)}
+    missing = [page_id for page_id in page_ids if page_id not in pages]
+    if missing:
+        models.Page.objects.bulk_create(
+            [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
+            ignore_conflicts=True,
+        )
+        pages |= {page.page_id: page for page in _PAGES(pages=missing)}
+    return pages
+
+
+def is_as_read_now(row: models.Messaging, lease: Lease) -> bool:
+    """Return whether the conversation of a row is unchanged since it was read, at the start of the split."""
+    # The split reads the conversation; another worker claims the queue, commits a new state and releases; the split
+    # claims the idle queue. The stale state would overwrite the new one. Each claim increments the fencing token, so
+    # the token before this claim must be the one that was read while the queue was idle.
+    # test_an_event_handled_between_read_and_lock_makes_the_split_read_again
+    # test_a_queue_released_between_read_and_lock_makes_the_split_read_again
+    conversation: Any = row.conversation
+    return bool(conversation.idle_fencing_token == lease.fencing_token - 1)
+
+
+def note_activity(rows: list[models.Messaging], participants: Participants) -> None:
+    """Store when persons last wrote, which opens Meta's window, and when callbacks and echoes last came.
+
+    ``rows`` excludes repeats: Meta may repeat an event hours later. That would make a normal echo look slow
+    (test_a_repeated_echo_does_not_change_the_lag_of_echoes).
+    """
+    newest: dict[int, datetime.datetime] = {}
+    lags: dict[int, float] = {}
+    for row in rows:
+        if row.conversation_id is None:
+            continue
+        if ReceivingType.value_of(row.type).authored and not row.is_standby:
+            newest[row.conversation_id] = max(newest.get(row.conversation_id, row.date_event), row.date_event)
+        if row.echo_token and row.page_id is not None:
+            lag = (row.date_received - row.date_event).total_seconds()
+            lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
+    now = timezone.now()
+    # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
+    # keeps an event that was delayed at Meta from moving the window back.
+    # test_an_older_event_does_not_move_the_window_back
+    update_each(
+        models.Conversation,
+        ["date_last_inbound", "date_last_activity"],
+        [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],
+        where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
+    )
+    for conversation in participants.conversations.values():
+        moment = newest.get(conversation.pk)
+        last = conversation.date_last_inbound
+        if moment is not None and (last is None or last < moment):
+            conversation.date_last_inbound, conversation.date_last_activity = moment, now
+    own_pages = (
+        page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages
+    )
+    for page in sorted(own_pages, key=lambda page: page.pk):
+        changes: dict[str, Any] = {}
+        if page.pk in lags:
+            # The maximum decays by a tenth with each echo. It stays near the 99th percentile, without a table of lags.
+            lag = lags[page.pk]
+            changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
+        # All splits of a Page would wait for the lock of its one row. One write a minute is precise enough.
+        # test_the_time_of_the_last_callback_is_written_once_a_minute
+        if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
+            changes["date_last_callback"] = now
+        if changes:
+            models.Page.objects.filter(pk=page.pk).update(**changes)
+
+
+def milliseconds(moment: datetime.datetime) -> int:
+    return int(moment.timestamp() * 1000)

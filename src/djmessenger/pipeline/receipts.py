@@ -1,0 +1,57 @@
+"""Receipts: times of delivery and reading on replies, and the proof of a parked reply by its echo."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.db.models import Exists, OuterRef, Q, QuerySet
+
+from djmessenger import models, receiving
+from djmessenger.pipeline import settling
+from djmessenger.receiving import ReceivingType
+
+
+def note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None:
+    """Save on the replies of a conversation when they were delivered or read; mark a person who writes as reachable."""
+    if row.echo_token:
+        settling.reopen_parked(row)
+    if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
+        mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
+        _sent(row).filter(Q(mid__in=mids) | _started_by(until), date_delivered=None).update(
+            date_delivered=row.date_event
+        )
+    elif messaging.type is ReceivingType.READ:
+        read = messaging.read
+        sent = _sent(row)
+        started = sent.filter(_started_by(_moment(read.watermark if read else None)))
+        if read is not None and read.mid:
+            named = sent.filter(mid=read.mid).values("pk")[:1]
+            started = sent.filter(pk__lte=named)
+        started.filter(date_delivered=None).update(date_delivered=row.date_event)
+        started.filter(date_read=None).update(date_read=row.date_event)
+    elif messaging.authored and row.conversation is not None and row.conversation.person.date_unreachable:
+        models.FBUserProfile.objects.filter(pk=row.conversation.person_id).exclude(
+            date_unreachable=None
+        ).update(date_unreachable=None)
+
+
+def _sent(row: models.Messaging) -> QuerySet[models.Reply]:
+    return models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
+
+
+def _started_by(moment: datetime.datetime | None) -> Q:
+    """Return the condition for replies with an attempt that began by a watermark; false for None.
+
+    The watermark is by Meta's clock. The time of the answer would be later than the receipt of a fast person.
+    """
+    if moment is None:
+        return Q(pk=None)
+    return Q(Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), date_started__lte=moment)))
+
+
+def _moment(milliseconds: Any) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC)
+    except (TypeError, ValueError, OverflowError, OSError):
+        return None

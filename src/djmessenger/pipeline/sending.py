@@ -1,0 +1,460 @@
+"""Send: call Graph for the replies of a conversation, one at a time and in order.
+
+Order of the steps for one reply, under the lease of its outgoing queue:
+
+1. Commit an ``Attempt`` and the state ``sending``. The transaction checks the lease.
+2. Call Graph, with no transaction open. The message contains the send token of the attempt.
+3. Commit the outcome of the attempt and the state of the reply. The state is saved only if the lease is still valid,
+   the outcome of the attempt in any case. In most cases the same transaction releases the queue.
+
+If a process ends between steps 1 and 3, the next worker finds the reply in state ``sending`` and makes it ``unknown``.
+
+Later replies of the conversation wait while the first one is queued, sending or unknown. ``settling.py`` has the
+states. ``unknown_fate.py`` resolves replies of unknown fate.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import logging
+import traceback
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+from django.db import DatabaseError, transaction
+from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from djmessenger import models
+from djmessenger.clock import Deadline
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.graph import errors
+from djmessenger.logs import error_label
+from djmessenger.models.queues import in_seconds
+from djmessenger.pipeline import claims, page_pauses, settling, uploads
+from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
+from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.page_pauses import ClientFor
+from djmessenger.pipeline.send_tokens import with_token
+from djmessenger.pipeline.settling import (
+    Outcome,
+    PendingSend,
+    SendResult,
+    State,
+    Step,
+    Wait,
+    storable,
+)
+from djmessenger.pipeline.unknown_fate import UnknownFate
+from djmessenger.settings import app_settings
+from djmessenger.sql import Among, Prepared, Several
+
+if TYPE_CHECKING:
+    from djmessenger.pipeline.settling import NextReply, QueuedReply
+
+logger = logging.getLogger(__name__)
+
+
+_WINDOW = datetime.timedelta(hours=24, seconds=-60)
+"""Meta's window after the last message of a person, minus a minute for the call."""
+_BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
+"""Exceptions of data that cannot become the body of a call."""
+
+
+def _next_rows() -> QuerySet[models.Reply]:
+    """Select the first open reply of each queue whose key is in the parameter ``queues``.
+
+    Each reply has the time of the database (``now``) and the number of its last attempt (``last_number``).
+    """
+    first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
+    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
+    next_rows = queues.annotate(next_row=Subquery(first.order_by("id").values("pk")[:1])).values("next_row")
+    last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
+    replies = models.Reply.objects.filter(Among("pk", next_rows)).select_related("conversation__page")
+    return replies.annotate(now=Now(), last_number=Subquery(last))
+
+
+_NEXT_ROWS = Prepared(models.Reply, _next_rows)
+
+
+class Outbox:
+    """Sender of the replies of leased queues, with the Graph client of each Page.
+
+    ``work`` does all steps in one thread. The worker instead calls ``begin`` and ``end``, each for many queues at once.
+    Between them it calls ``call`` in other threads, which have no database connection.
+    """
+
+    def __init__(self, client_for: ClientFor) -> None:
+        self._client_for = client_for
+        self._unknown_fate = UnknownFate(client_for)
+
+    def resume(self) -> int:
+        """End the pauses of Pages whose dead token was replaced; return the number of Pages."""
+        return page_pauses.resume(self._client_for)
+
+    def work(self, lease: Lease, deadline: Deadline) -> None:
+        """Send the replies of a queue in order until none can be sent now, then release the queue.
+
+        Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
+        """
+        while True:
+            step = self._step(lease, deadline)
+            if step is Step.NEXT and deadline.remaining() > app_settings.DJM_GRAPH_TIMEOUT:
+                continue
+            self._release_after_step(lease, step)
+            return
+
+    def process_next(self, lease: Lease, deadline: Deadline) -> None:
+        """Do one step of ``work`` and release the queue. Raises ``LeaseLost`` if another worker claimed the queue.
+
+        The worker calls it for each lease that ``begin`` returns.
+        """
+        self._release_after_step(lease, self._step(lease, deadline))
+
+    def begin(self, leases: Sequence[Lease], deadline: Deadline) -> tuple[list[PendingSend], list[Lease]]:
+        """Commit an attempt for each queue whose first reply can be sent now.
+
+        Returns the replies to send, and the leases of queues that need ``process_next``. Queues whose first reply
+        waits for its echo are released. Must run outside a transaction.
+        """
+        next_rows = self._next_rows(leases)
+        pairs = [
+            (lease, next_rows[lease.conversation_id])
+            for lease in leases
+            if lease.conversation_id in next_rows
+        ]
+        ready = [
+            (lease, reply)
+            for lease, reply in pairs
+            if reply.state == State.QUEUED
+            and self._wait_of(reply) is None
+            and not self._is_too_late(reply)
+            and not self._needs_upload(reply)
+        ]
+        pending_sends = settling.commit_attempts(ready, deadline) if ready else []
+        served = {pending.lease.queue_id for pending in pending_sends}
+        if unsure := [(lease, reply) for lease, reply in pairs if reply.state == State.UNKNOWN]:
+            served |= self._unknown_fate.release_waiting(unsure)
+        return pending_sends, [lease for lease in leases if lease.queue_id not in served]
+
+    def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
+        """Insert new replies in the caller's transaction; insert attempts for up to ``limit`` of them.
+
+        An attempt is inserted for the first reply of a conversation whose outgoing queue is idle. That queue is
+        claimed. All other replies are queued, and their queues woken. Returns the replies with attempts. The caller
+        must pass them to ``call`` after the commit, and must drop them after a rollback.
+        """
+        # A call before the commit would send a reply that a rollback removes, and that the next try sends again.
+        # test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again
+        firsts = {
+            reply.conversation_id: reply for reply in reversed(replies) if reply.conversation_id is not None
+        }
+        ready = [pk for pk, reply in reversed(firsts.items()) if self._can_leave(cast("QueuedReply", reply))]
+        return settling.insert_replies(replies, ready[:limit], deadline)
+
+    def _can_leave(self, reply: QueuedReply) -> bool:
+        """Return whether a new reply can be sent at once. Makes no query.
+
+        False if the Page is paused, if a file must be uploaded first, or in the second half of the window. The clock
+        of this host may be wrong, so late replies are queued and ``_is_too_late`` decides by the time of the database.
+        """
+        conversation = reply.conversation
+        opened = conversation.date_last_inbound
+        return (
+            conversation.page.paused_until is None
+            and opened is not None
+            and timezone.now() < opened + _WINDOW / 2
+            and not self._needs_upload(reply)
+        )
+
+    @staticmethod
+    def _needs_upload(reply: QueuedReply) -> bool:
+        try:
+            return uploads.has_file(reply.data)
+        except _BODY_ERRORS:
+            return True
+
+    def call(self, pending: PendingSend) -> SendResult:
+        """Send the request of an attempt. Uses no database and never raises an ``Exception``."""
+        failpoint("outbox_attempt_committed")
+        if pending.deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT:
+            # A thread was frozen. A call that began now could still run after the lease, while another worker sends
+            # the next reply. test_without_the_deadline_a_call_begins_under_a_lease_that_is_almost_over
+            return SendResult(pending=pending)
+        reply = pending.reply
+        try:
+            body = with_token(pending.data, pending.attempt.token)
+            json.dumps(body, allow_nan=False)
+        except _BODY_ERRORS as error:
+            return SendResult(pending=pending, refusal=error)
+        try:
+            client = self._client_for(reply.conversation.page)
+        except DJMInvalidConfigException as error:
+            # A missing token is like a dead one: the Page is paused until it has a token.
+            # test_without_a_token_replies_wait_for_one
+            return SendResult(pending=pending, error=errors.TokenError(str(error)))
+        try:
+            sent = client.send({"id": reply.recipient_id}, body)
+        except errors.GraphError as error:
+            return SendResult(pending=pending, error=error)
+        except Exception as error:
+            # The transport may have sent the request before it raised. A reply taken for unsent would be sent again.
+            # test_a_transport_that_breaks_leaves_the_fate_unknown
+            logger.exception(
+                "The transport broke in the call of reply %s; its fate is unknown until an echo comes",
+                reply.pk,
+                extra={"action": "call_broke"},
+            )
+            return SendResult(
+                pending=pending, error=errors.UnknownFate(f"{type(error).__name__} in the call")
+            )
+        failpoint("outbox_answer_read")
+        return SendResult(pending=pending, sent=sent)
+
+    def end(self, answers: Sequence[SendResult]) -> list[SendResult]:
+        """Settle the replies of calls and release their queues.
+
+        Accepted replies are settled in one transaction. If it fails, each is settled in a transaction of its own.
+        Returns accepted results that the database could not commit. The caller may pass them again while their
+        leases last. Must run outside a transaction. Lost leases are logged.
+        """
+        # During an outage of the database an accepted result would be lost, and its reply would wait for an echo.
+        # test_an_accepted_call_is_settled_after_a_database_outage
+        accepted = [answer for answer in answers if answer.sent is not None]
+        try:
+            if len(accepted) > 1:
+                for lease in settling.settle_accepted(accepted, release=True):
+                    log_lost(LeaseLost(lease))
+                accepted = []
+        except Exception:
+            logger.exception(
+                "Commit of %s results failed; they are settled one by one",
+                len(accepted),
+                extra={"action": "answers_singly"},
+            )
+        unsettled = self._settle_each(
+            accepted, lambda answer: settling.settle_accepted_one(answer, release=True)
+        )
+        not_accepted = [answer for answer in answers if answer.sent is None]
+        self._settle_each(
+            not_accepted,
+            lambda answer: self._release_after_step(answer.pending.lease, self._not_accepted(answer)),
+        )
+        return unsettled
+
+    @staticmethod
+    def _settle_each(
+        answers: Iterable[SendResult], settle: Callable[[SendResult], object]
+    ) -> list[SendResult]:
+        """Settle results one by one; return those that the database could not commit."""
+        unsettled = []
+        for answer in answers:
+            try:
+                settle(answer)
+            except LeaseLost as lost:
+                log_lost(lost)
+            except Exception as error:
+                # The next worker finds the reply in state ``sending``, and makes its fate unknown.
+                logger.exception(
+                    "Result of reply %s could not be settled; the next lease resolves its fate",
+                    answer.pending.reply.pk,
+                    extra={"action": "answer_waits"},
+                )
+                if isinstance(error, DatabaseError):
+                    unsettled.append(answer)
+        return unsettled
+
+    def _release_after_step(self, lease: Lease, step: Step | Wait) -> None:
+        """Release the queue. It is due again after the wait, if ``step`` is one, or when its first open reply is due.
+
+        Raises ``LeaseLost`` if another worker claimed the queue.
+        """
+        # A reply is queued after this worker saw an empty queue, or a pause ends after the worker read it. The release
+        # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would stay idle.
+        # test_a_pause_that_ends_during_a_release_does_not_delay_the_queue
+        with transaction.atomic():
+            queue = claims.fence(lease)
+            if isinstance(step, Wait) and (wait := self._current_wait(lease, step)) is not None:
+                claims.release(queue, after=wait.seconds)
+            else:
+                settling.release_queues([queue.pk])
+
+    def _current_wait(self, lease: Lease, wait: Wait) -> Wait | None:
+        """Return the wait of the first reply as of now, or None if it can be sent or the queue is empty."""
+        next_row = self._next_rows([lease]).get(lease.conversation_id)
+        if next_row is None:
+            return None
+        return self._wait_of(next_row) if next_row.state == State.QUEUED else wait
+
+    @staticmethod
+    def _next_rows(leases: Sequence[Lease]) -> dict[int, NextReply]:
+        """Return the first open reply of each queue that has one, by conversation."""
+        failpoint("outbox_claimed")
+        rows = cast("list[NextReply]", _NEXT_ROWS(queues=[lease.queue_id for lease in leases]))
+        return {reply.conversation_id: reply for reply in rows}
+
+    def _step(self, lease: Lease, deadline: Deadline) -> Step | Wait:
+        reply = self._next_rows([lease]).get(lease.conversation_id)
+        if reply is None:
+            return Step.EMPTY
+        if reply.state == State.SENDING:
+            # This worker has the lease, so the worker that committed ``sending`` lost it or ended. Its call may have
+            # reached Meta. Sending again at once could double the message.
+            # test_a_reply_in_the_call_of_a_dead_worker_is_unknown_first
+            settling.settle(lease, reply, State.UNKNOWN, error="the process ended while it was being sent")
+            return Step.NEXT
+        if reply.state == State.UNKNOWN:
+            return self._unknown_fate.resolve(lease, reply, deadline)
+        if (wait := self._wait_of(reply)) is not None:
+            return wait
+        if self._is_too_late(reply):
+            settling.settle(lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed")
+            return Step.NEXT
+        return self._send(lease, reply, deadline)
+
+    @staticmethod
+    def _wait_of(reply: NextReply) -> Wait | None:
+        for until in (reply.not_before, reply.conversation.page.paused_until):
+            if until is not None and until > reply.now:
+                return Wait(seconds=(until - reply.now).total_seconds())
+        return None
+
+    @staticmethod
+    def _is_too_late(reply: NextReply) -> bool:
+        """Return whether Meta's window has closed; false for tags and utility messages, which have other rules."""
+        if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
+            return False
+        opened = reply.conversation.date_last_inbound
+        return opened is not None and reply.now > opened + _WINDOW
+
+    def _send(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Step | Wait:
+        page = reply.conversation.page
+        upload_error: errors.GraphError
+        try:
+            data = uploads.with_file(self._client_for(page), page, reply.data)
+        except DJMInvalidConfigException as error:
+            # A missing token is like a dead one: the Page is paused until it has a token.
+            upload_error = errors.TokenError(str(error))
+        except errors.GraphError as error:
+            upload_error = error
+        except (OSError, *_BODY_ERRORS) as error:
+            self._fail_body(lease, reply, error)
+            return Step.NEXT
+        else:
+            pending = self._begin_one(lease, reply, deadline, data)
+            if pending is None:
+                return Step.NEXT
+            answer = self.call(pending)
+            if answer.sent is None:
+                return self._not_accepted(answer)
+            settling.settle_accepted_one(answer, release=False)
+            return Step.NEXT
+        pending = self._begin_one(lease, reply, deadline)
+        return (
+            Step.NEXT if pending is None else self._settle_error(lease, reply, pending.attempt, upload_error)
+        )
+
+    def _begin_one(
+        self, lease: Lease, reply: QueuedReply, deadline: Deadline, data: dict[str, Any] | None = None
+    ) -> PendingSend | None:
+        pending_sends = settling.commit_attempts([(lease, reply)], deadline)
+        if not pending_sends:
+            # Staff changed the reply, and the next step reads it again; or the lease is lost, and this raises.
+            claims.check_leased(lease)
+            return None
+        return pending_sends[0] if data is None else replace(pending_sends[0], data=data)
+
+    @staticmethod
+    def _has_lost_file(reply: QueuedReply, error: errors.GraphError) -> bool:
+        """Return whether Meta no longer has the uploaded file of a reply; true once for each reply.
+
+        A second refusal fails the reply, otherwise upload and refusal could alternate for ever
+        (test_a_second_refusal_is_the_end).
+        """
+        code, subcode = uploads.UNKNOWN_ATTACHMENT
+        return (
+            (error.code, error.subcode) == uploads.UNKNOWN_ATTACHMENT
+            and uploads.has_file(reply.data)
+            and not reply.attempts.filter(code=code, subcode=subcode).exists()
+        )
+
+    def _not_accepted(self, answer: SendResult) -> Step | Wait:
+        pending = answer.pending
+        if answer.error is not None:
+            if self._has_lost_file(pending.reply, answer.error):
+                uploads.forget(pending.reply.conversation.page, pending.data)
+                settling.close_attempt(
+                    pending.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
+                )
+                settling.settle(pending.lease, pending.reply, State.QUEUED, error=storable(str(answer.error)))
+                return Step.NEXT
+            return self._settle_error(pending.lease, pending.reply, pending.attempt, answer.error)
+        if answer.refusal is not None:
+            settling.close_attempt(pending.attempt, Outcome.REFUSED)
+            self._fail_body(pending.lease, pending.reply, answer.refusal)
+            return Step.NEXT
+        settling.close_attempt(pending.attempt, Outcome.UNSENT)
+        settling.settle(pending.lease, pending.reply, State.QUEUED)
+        return Wait(seconds=0.0)
+
+    def _fail_body(self, lease: Lease, reply: QueuedReply, error: Exception) -> None:
+        """Settle a reply as failed because its data cannot become a call; another try would fail too."""
+        trace = storable("".join(traceback.format_exception(error)))
+        settling.settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
+
+    def _settle_error(
+        self, lease: Lease, reply: QueuedReply, attempt: models.Attempt, error: errors.GraphError
+    ) -> Step | Wait:
+        """Settle a reply whose call ended with a Graph error, according to ``error.fate``."""
+        facts = {
+            "status_code": error.status,
+            "code": error.code,
+            "subcode": error.subcode,
+            "fbtrace_id": error.fbtrace_id[:64],
+        }
+        settling.close_attempt(attempt, Outcome(error.fate), **facts)
+        answer = {"code": error.code, "error_subcode": error.subcode, "message": error.message}
+        result_fields: dict[str, Any] = {
+            "error": storable(str(error)),
+            "why": error_label(error),
+            "status_code": error.status,
+            "response": storable(answer),
+        }
+        if error.fate == "unknown":
+            # A timeout after the request is no refusal: Meta may have the message.
+            # test_a_lost_answer_taken_for_unsent_is_queued_again_at_once
+            settling.settle(lease, reply, State.UNKNOWN, **result_fields)
+            return Step.NEXT
+        if error.fate == "unsent":
+            return self._try_later(lease, reply, error, result_fields)
+        if isinstance(error, errors.PersonUnreachable):
+            models.FBUserProfile.objects.filter(pk=reply.recipient_id, date_unreachable=None).update(
+                date_unreachable=timezone.now()
+            )
+        settling.settle(lease, reply, State.FAILED, **result_fields)
+        return Step.NEXT
+
+    def _try_later(
+        self, lease: Lease, reply: QueuedReply, error: errors.GraphError, result_fields: dict[str, Any]
+    ) -> Step | Wait:
+        """Queue an unsent reply again and return its wait.
+
+        Throttling and a dead token pause all sends of the Page. Any other error delays only this reply, by
+        ``error.after`` seconds or by a time that grows with each unsent attempt.
+        """
+        unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
+        if error.pauses_page:
+            pause = error.after or error.usual_wait or min(30.0 * unsent, 600.0)
+            page_pauses.pause(reply.conversation.page, pause, error, self._client_for)
+            # The reply has no ``not_before`` of its own, so it can be sent as soon as the pause of its Page is ended.
+            # test_a_new_token_ends_the_pause_of_a_dead_one
+            settling.settle(lease, reply, State.QUEUED, **result_fields)
+            return Wait(seconds=pause)
+        pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
+        settling.settle(lease, reply, State.QUEUED, not_before=in_seconds(pause), **result_fields)
+        return Wait(seconds=pause)
+
+    # Replies of unknown fate.

@@ -1,0 +1,370 @@
+"""Settle: the only file that changes the state of a reply, in the transactions described here.
+
+``TRANSITIONS`` has all changes. ``Reply.objects.queue`` and ``insert`` create replies as ``queued``.
+
+* ``queued``: waits in its outbox. A paused Page, ``not_before`` or an earlier reply may delay it.
+* ``sending``: an attempt is committed, and the call may be under way.
+* ``sent``: Meta accepted it.
+* ``failed``: Graph refused it for good, or its data cannot become a call.
+* ``unknown``: the call ended without an answer, or its process ended. Meta may have the message.
+* ``parked``: its fate stays unknown, and it is not sent again by itself.
+* ``expired``: Meta's window closed before the call.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, cast
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, TextField
+from django.dispatch import Signal
+from django.utils import timezone
+
+from djmessenger import models
+from djmessenger.clock import Deadline
+from djmessenger.graph import errors
+from djmessenger.graph.results import Sent
+from djmessenger.logs import hidden
+from djmessenger.pipeline import claims
+from djmessenger.pipeline.claims import Lease, LeaseLost
+from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.send_tokens import token_of
+from djmessenger.settings import app_settings
+from djmessenger.signals import reply_failed, reply_sent
+from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
+
+logger = logging.getLogger(__name__)
+
+Kind = models.ConversationQueue.Kind
+State = models.Reply.State
+Outcome = models.Attempt.Outcome
+
+TRANSITIONS: Mapping[State, frozenset[State]] = {
+    State.QUEUED: frozenset({State.SENDING, State.FAILED, State.EXPIRED}),
+    State.SENDING: frozenset({State.SENT, State.QUEUED, State.FAILED, State.UNKNOWN}),
+    State.UNKNOWN: frozenset({State.SENT, State.QUEUED, State.PARKED}),
+    State.PARKED: frozenset({State.UNKNOWN, State.SENT, State.QUEUED}),
+    State.FAILED: frozenset({State.SENT, State.QUEUED}),
+    State.EXPIRED: frozenset({State.SENT, State.QUEUED}),
+    State.SENT: frozenset(),
+}
+"""States that may follow each state. From the last four on, only an echo or staff (``queue_again``) change it."""
+
+_SIGNALS: Mapping[str, Signal] = {
+    State.SENT: reply_sent,
+    State.FAILED: reply_failed,
+    State.PARKED: reply_failed,
+    State.EXPIRED: reply_failed,
+}
+
+if TYPE_CHECKING:
+
+    class QueuedReply(models.Reply):
+        """Reply of a conversation queue, for type checks: its conversation is never None."""
+
+        conversation: models.Conversation
+        conversation_id: int
+
+    class NextReply(QueuedReply):
+        """First open reply of a queue, as ``_next_rows`` selects it."""
+
+        now: datetime.datetime
+        """Time of the database when the row was read."""
+        last_number: int | None
+        """Number of the last attempt."""
+
+
+_REPLIES_BY_MID = Prepared(
+    models.Reply,
+    lambda: models.Reply.objects.filter(Among("mid", Several("mids", TextField()))).values_list("mid", "pk"),
+)
+
+
+class Step(enum.Enum):
+    """Result of one step for the first reply of a queue. If the reply must wait, the result is a ``Wait`` instead."""
+
+    NEXT = enum.auto()
+    """The reply changed its state; the queue may have another step at once."""
+    EMPTY = enum.auto()
+    """The queue has no open reply."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wait:
+    """Result of one step if the first reply of a queue must wait for ``seconds``."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class PendingSend:
+    """Reply with an inserted attempt, to be sent under a lease after the commit."""
+
+    lease: Lease
+    deadline: Deadline
+    reply: QueuedReply
+    attempt: models.Attempt
+    data: dict[str, Any]
+    """Body of the call, without recipient and send token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SendResult:
+    """Result of a call."""
+
+    pending: PendingSend
+    sent: Sent | None = None
+    error: errors.GraphError | None = None
+    """Graph error, if any.
+
+    If ``sent``, ``error`` and ``refusal`` are None, no request was made because the lease was about to expire.
+    """
+    refusal: Exception | None = None
+    """Exception of a body that cannot become a call."""
+
+
+def close_attempt(attempt: models.Attempt, outcome: str, **facts: Any) -> None:
+    """Save the outcome of an attempt. No lease is checked: only the process that began the attempt knows it."""
+    models.Attempt.objects.filter(pk=attempt.pk).update(outcome=outcome, date_ended=timezone.now(), **facts)
+
+
+def settle(
+    lease: Lease, reply: QueuedReply, state: State, *, error: str = "", why: str = "", **facts: Any
+) -> None:
+    """Change the state of a reply under its lease and send the signal after the commit. Raises ``LeaseLost``.
+
+    Does nothing if the reply no longer has the state that was read. Raises ``ValueError`` for a change that
+    ``TRANSITIONS`` does not have.
+    """
+    if state not in TRANSITIONS[State(reply.state)]:
+        raise ValueError(f"reply {reply.pk} is {reply.state} and cannot become {state}")
+    with transaction.atomic():
+        # A worker returns from a frozen call with a refusal. Another worker has claimed the queue and sends the
+        # reply again, which must not become ``failed`` meanwhile.
+        # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker
+        claims.fence(lease)
+        if state == State.SENT:
+            facts["date_sent"] = timezone.now()
+        mid = facts.get("mid")
+        if mid is not None and models.Reply.objects.filter(mid=mid).exclude(pk=reply.pk).exists():
+            # ``Reply.mid`` is unique; the attempt has the id in any case.
+            # test_one_message_id_is_never_in_two_rows
+            del facts["mid"]
+        rows = models.Reply.objects.filter(pk=reply.pk, state=reply.state)
+        if not rows.update(state=state, error=error, **facts):
+            # Staff changed the reply since it was read, and their change counts.
+            # test_a_reply_that_staff_changed_during_the_call_keeps_their_change
+            return
+        reply.state, reply.error = state, error
+        for name in {"mid", "response", "status_code", "date_sent"} & set(facts):
+            setattr(reply, name, facts[name])
+        transaction.on_commit(partial(_signal, reply))
+    _log(reply, why or error)
+
+
+def settle_accepted(answers: Sequence[SendResult], *, release: bool) -> list[Lease]:
+    """Settle accepted replies in one transaction; return the leases that were lost."""
+    now = timezone.now()
+    facts = {
+        answer.pending.reply.pk: (
+            storable(answer.sent.message_id)[:255],
+            storable(answer.sent.data),
+            answer.sent.status_code,
+        )
+        for answer in answers
+        if answer.sent is not None
+    }
+    with transaction.atomic():
+        still_leased = claims.fence_many([answer.pending.lease for answer in answers])
+        # The outcome is saved without a valid lease too: only the process that began an attempt knows it. The next
+        # worker reads the message id and settles the reply instead of sending it again.
+        # test_a_worker_that_loses_its_lease_in_the_call_commits_the_message_id
+        update_each(
+            models.Attempt,
+            ["outcome", "date_ended", "mid", "status_code"],
+            [
+                (
+                    pending.attempt.pk,
+                    Outcome.ACCEPTED,
+                    now,
+                    facts[pending.reply.pk][0],
+                    facts[pending.reply.pk][2],
+                )
+                for pending in (answer.pending for answer in answers)
+            ],
+        )
+        replies = [
+            answer.pending.reply for answer in answers if answer.pending.lease.queue_id in still_leased
+        ]
+        mids = [facts[reply.pk][0] for reply in replies]
+        reply_by_mid = dict(_REPLIES_BY_MID.rows(mids=mids))
+        rows = []
+        for reply in replies:
+            mid, response, status_code = facts[reply.pk]
+            # ``Reply.mid`` is unique. If Meta returns one id for two replies, the first has it; the attempts have
+            # it both. test_one_message_id_is_never_in_two_rows
+            unique_mid = mid if reply_by_mid.setdefault(mid, reply.pk) == reply.pk else None
+            rows.append((reply.pk, State.SENT, "", unique_mid, response, status_code, now))
+        names = ["state", "error", "mid", "response", "status_code", "date_sent"]
+        # Staff may change a reply during its call, for example to ``failed``. Their change is not overwritten.
+        # test_a_reply_that_staff_changed_during_the_call_keeps_their_change
+        settled = update_each(models.Reply, names, rows, where="state = 'sending'")
+        for reply, row in zip(replies, rows, strict=True):
+            if reply.pk in settled:
+                for name, value in zip(names, row[1:], strict=True):
+                    setattr(reply, name, value)
+                transaction.on_commit(partial(_signal, reply))
+        if release:
+            release_queues(still_leased)
+    for reply in replies:
+        if reply.pk in settled:
+            _log(reply)
+    return [answer.pending.lease for answer in answers if answer.pending.lease.queue_id not in still_leased]
+
+
+def settle_accepted_one(answer: SendResult, *, release: bool) -> None:
+    """Settle one accepted reply. Raises ``LeaseLost`` if only the outcome of its attempt could be saved."""
+    for lease in settle_accepted([answer], release=release):
+        raise LeaseLost(lease)
+
+
+def commit_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadline) -> list[PendingSend]:
+    """Commit an attempt and the state ``sending`` for each reply whose lease is valid.
+
+    Returns nothing and commits nothing if one of the replies is no longer ``queued``. Must run outside a
+    transaction.
+    """
+    # A process may end in the call. Without the committed attempt, the next worker
+    # would find a queued reply and send it again. test_without_an_attempt_committed_first_a_reply_is_sent_twice
+    with transaction.atomic():
+        # A worker that was frozen before this point may have lost its lease, and another worker sends the reply.
+        # test_a_worker_whose_lease_is_lost_sends_nothing
+        still_leased = claims.fence_many([lease for lease, _ in pairs])
+        pairs = [(lease, reply) for lease, reply in pairs if lease.queue_id in still_leased]
+        replies = [reply for _, reply in pairs]
+        rows = [(reply.pk, State.SENDING, 0.0, None) for reply in replies]
+        # Staff take a reply back after it was read and before this commit. It must not be sent then.
+        # test_a_reply_that_staff_changed_before_its_attempt_is_not_sent
+        names = ["state", "observed_wait", "not_before"]
+        if len(update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
+            transaction.set_rollback(True)
+            return []
+        pending_sends = insert_attempts(pairs, deadline)
+        for reply in replies:
+            reply.state = State.SENDING
+    return pending_sends
+
+
+def insert_replies(
+    replies: Sequence[models.Reply], ready: Sequence[int], deadline: Deadline
+) -> list[PendingSend]:
+    """Insert new replies in the caller's transaction, and an attempt for each that can be sent at once.
+
+    ``ready`` names the conversations whose first new reply may be sent at once. If its outgoing queue is idle, the
+    queue is claimed and the reply is inserted as ``sending``. All other replies are ``queued``, and their queues woken.
+    """
+    firsts: dict[int, QueuedReply] = {}
+    for reply in replies:
+        reply.state = State.QUEUED
+        if reply.conversation_id is not None:
+            firsts.setdefault(reply.conversation_id, cast("QueuedReply", reply))
+    leases = claims.claim_idle(Kind.OUT, ready, seconds=app_settings.DJM_LEASE) if ready else []
+    for lease in leases:
+        first = firsts[lease.conversation_id]
+        first.state = State.SENDING
+        # The call needs no event, and the cached event would stay in memory with the reply.
+        first._state.fields_cache.pop("messaging", None)
+    models.Reply.objects.insert(replies, leased={lease.conversation_id for lease in leases})
+    return insert_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
+
+
+def insert_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadline) -> list[PendingSend]:
+    """Insert an attempt for each reply in the caller's transaction; return the replies to send."""
+    pending_sends = [
+        PendingSend(
+            lease=lease,
+            deadline=deadline,
+            reply=reply,
+            data=reply.data,
+            attempt=models.Attempt(
+                reply=reply,
+                number=(number := (getattr(reply, "last_number", None) or 0) + 1),
+                token=token_of(reply.uuid, number),
+                fencing_token=lease.fencing_token,
+            ),
+        )
+        for lease, reply in pairs
+    ]
+    insert_each([pending.attempt for pending in pending_sends], "token")
+    return pending_sends
+
+
+def reopen_parked(row: models.Messaging) -> None:
+    """Change a parked reply to unknown and wake its queue, because the echo of one of its attempts came."""
+    # The echo of an accepted message may come after its reply was parked. Staff would then send it a second time.
+    # test_an_echo_settles_a_parked_reply
+    attempt = Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), token=row.echo_token))
+    parked = models.Reply.objects.filter(attempt, conversation=row.conversation, state=State.PARKED)
+    if row.conversation_id is not None and parked.update(state=State.UNKNOWN):
+        models.ConversationQueue.objects.wake([row.conversation_id], Kind.OUT)
+
+
+def queue_again(reply: models.Reply, mid: str) -> None:
+    """Queue a settled reply again, in the caller's transaction, under the lock of its queue.
+
+    With ``mid``, the message id of a late proof, the reply is settled as sent instead.
+    """
+    reply.error, reply.not_before = "", None
+    reply.mid = reply.mid or mid or None
+    reply.state = State.SENT if reply.mid else State.QUEUED
+    reply.save(update_fields=["state", "error", "not_before", "mid"])
+    if reply.state == State.QUEUED and reply.conversation_id is not None:
+        models.ConversationQueue.objects.wake([reply.conversation_id], Kind.OUT)
+
+
+def release_queues(queue_ids: Collection[int]) -> None:
+    """Release queues that the caller has locked. Each is due when its first open reply is due."""
+    failpoint("outbox_before_release")
+    claims.release_many(Kind.OUT, queue_ids)
+
+
+def _log(reply: QueuedReply, why: str = "") -> None:
+    """Log the state of a reply, as a warning if there is a reason."""
+    logger.log(
+        logging.WARNING if why else logging.INFO,
+        "Reply %s is %s%s",
+        reply.pk,
+        reply.state,
+        f": {why}" if why else "",
+        extra={
+            "action": f"reply_{reply.state}",
+            "reply": reply.pk,
+            "event": reply.messaging_id,
+            "page": hidden(reply.conversation.page.page_id),
+            "person": hidden(reply.recipient_id),
+            "kind": reply.type,
+        },
+    )
+
+
+def _signal(reply: QueuedReply) -> None:
+    """Send the signal of the reply's state, if there is one; an exception of a receiver is only logged."""
+    if (signal := _SIGNALS.get(reply.state)) is not None:
+        signal.send_robust(models.Reply, reply=reply)
+
+
+def storable(value: Any) -> Any:
+    """Return external data without NUL and unpaired surrogates, which PostgreSQL or UTF-8 cannot store."""
+    if isinstance(value, str):
+        return value.replace("\0", "").encode("utf-8", "replace").decode()
+    if isinstance(value, Mapping):
+        return {storable(str(key)): storable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable(item) for item in value]
+    return value
