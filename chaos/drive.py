@@ -238,7 +238,7 @@ class Pass:
             "the first texts were not stored",
         )
         self.backlog_seconds = sorted(self.courier.seconds)
-        while bot.get_engine().split_waiting():
+        while bot.get_engine().split():
             pass
         connections.close_all()
 

@@ -7,6 +7,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from django.conf import settings
@@ -21,7 +22,7 @@ from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.sending import Outbox
-from djmessenger.pipeline.slow import RunHere
+from djmessenger.pipeline.slow import SlowPool
 from djmessenger.routing import Policy, Rule
 from messenger_emulator import Emulator, Person
 
@@ -210,15 +211,19 @@ def steal(made: models.Conversation, kind: str = IN) -> Lease:
     return claim(made, kind)
 
 
-def handle(work: Engine, made: models.Conversation) -> None:
+def work(engine: Engine, lease: Lease, *, seconds: float = 60.0, slow: SlowPool | None = None) -> None:
+    """Process the first row of a claimed queue, under a lease that lasts for ``seconds``."""
+    engine = replace(engine, slow=slow) if slow else engine
+    (engine.handle if lease.kind == IN else engine.send)([lease], Deadline(seconds))
+
+
+def handle(engine: Engine, made: models.Conversation) -> None:
     """Handle what waits in the incoming queue, if it may be claimed now."""
-    for lease in claims.claim(IN, seconds=60, conversation_id=made.pk):
-        work.work(lease, Deadline(60), RunHere())
+    engine.drain_queue(IN, made.pk)
 
 
-def send(work: Engine, made: models.Conversation) -> None:
-    for lease in claims.claim(OUT, seconds=60, conversation_id=made.pk):
-        work.work(lease, Deadline(60), RunHere())
+def send(engine: Engine, made: models.Conversation) -> None:
+    engine.drain_queue(OUT, made.pk)
 
 
 def queue(made: models.Conversation, words: str = "hi", **options: Any) -> models.Reply:

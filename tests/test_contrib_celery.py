@@ -92,7 +92,7 @@ class TestTasks:
     def test_slow_work_is_done_beside_all_other_work(self, tasks, sent, person, emulator):
         other = emulator.add_person(tools.PAGE, person_id="7012345678901299")
         post(tools.text("m_1"), tools.text("m_2", psid=other.id))
-        bot.get_engine().split_waiting()
+        bot.get_engine().split()
         models.ConversationQueue.objects.filter(kind="in", conversation__person=tools.PSID).update(
             is_slow=True
         )
@@ -148,7 +148,7 @@ class TestTasks:
         other = tools.PSID[:-1] + "9"
         emulator.add_person(tools.PAGE, person_id=other)
         post(tools.text("m_1"), tools.text("m_2", psid=other))
-        works = type(bot.get_engine().inbox).work
+        works = type(bot.get_engine().inbox).handle
         broken = []
 
         def once(self, lease, *arguments):
@@ -157,7 +157,7 @@ class TestTasks:
                 raise RuntimeError("broken off")
             return works(self, lease, *arguments)
 
-        monkeypatch.setattr(type(bot.get_engine().inbox), "work", once)
+        monkeypatch.setattr(type(bot.get_engine().inbox), "handle", once)
         tasks.work()
         assert fates() == ["sent"]
         assert "is due again" in caplog.text

@@ -91,7 +91,7 @@ def test_worker_leaves_it_to_others(person, settings):
     assert post(tools.text("m_1")) == 200
     assert models.Callback.objects.get().state == "new"
     assert person.texts == []
-    bot.get_engine().callback(models.Callback.objects.get().pk)
+    bot.get_engine().drain_callback(models.Callback.objects.get().pk)
     assert len(person.texts) == 1
 
 

@@ -195,7 +195,7 @@ def test_slow_handlers_run_with_no_transaction_open_and_their_answers_are_queued
     assert models.Reply.objects.get().data["message"]["text"] == "the answer of somebody slow"
 
 
-class Later:
+class Later(RunHere):
     """A pool that runs slow work when the test calls for it."""
 
     def __init__(self) -> None:
@@ -211,7 +211,7 @@ def test_slow_work_keeps_the_queue_until_it_is_done():
     tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 1))
     pool = Later()
     engine = tools.engine(note, slow=True)
-    engine.work(tools.claim(made), Deadline(60), pool)
+    tools.work(engine, tools.claim(made), slow=pool)
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     assert claims.claim(tools.IN, seconds=60) == []
     ((job, release),) = pool.jobs
@@ -227,11 +227,11 @@ def test_a_worker_whose_lease_is_lost_leaves_no_effect():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     pool = Later()
-    tools.engine(note, slow=True).work(tools.claim(made), Deadline(60), pool)
+    tools.work(tools.engine(note, slow=True), tools.claim(made), slow=pool)
     ((job, release),) = pool.jobs
     other = tools.steal(made)
     answered = tools.engine(lambda event: "the other's answer")
-    answered.work(other, Deadline(60), RunHere())
+    tools.work(answered, other)
     for late in (job, release):
         with pytest.raises(LeaseLost):
             late()
@@ -242,7 +242,7 @@ def test_a_lost_lease_is_no_failed_try():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     pool = Later()
-    tools.engine(note, slow=True).work(tools.claim(made), Deadline(60), pool)
+    tools.work(tools.engine(note, slow=True), tools.claim(made), slow=pool)
     tools.steal(made)
     with pytest.raises(LeaseLost):
         pool.jobs[0][0]()
@@ -256,7 +256,7 @@ def test_work_that_breaks_off_releases_the_queue(monkeypatch):
     monkeypatch.setattr(type(engine.inbox), "_count_failed_try", lambda *args: 1 / 0)
     monkeypatch.setattr(type(engine.inbox), "_finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        engine.conversation(made.pk)
+        engine.drain_conversation(made.pk)
     row = tools.queue_of(made)
     assert row.leased_until is None
     assert row.ready_at is not None
@@ -286,7 +286,7 @@ def test_a_later_event_does_not_begin_during_the_pause_of_the_first():
 def test_no_event_begins_under_a_lease_that_is_almost_over():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
-    tools.engine(note).work(tools.claim(made), Deadline(0.1), RunHere())
+    tools.work(tools.engine(note), tools.claim(made), seconds=0.1)
     assert (effects(), tools.queue_of(made).leased_until) == ([], None)
 
 
@@ -416,13 +416,13 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
     tools.receive(tools.text("m_1"))
     jobs = []
 
-    class Pool:
+    class Pool(RunHere):
         def run(self, lease, job):
             jobs.append(job)
             return False
 
     engine = tools.engine(note, slow=True, timeout=2.5)
-    engine.work(tools.claim(made), Deadline(60), Pool())
+    tools.work(engine, tools.claim(made), slow=Pool())
     assert jobs[0].timeout == 2.5
     jobs[0].give_up()
     row = models.Messaging.objects.get()
@@ -464,7 +464,9 @@ def handled(engine):
     """Handle the first event of each queue as a worker does; return the results to commit."""
     leases = claims.claim(tools.IN, seconds=60, limit=100)
     next_rows = engine.inbox.next_rows(leases)
-    return [engine.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases]
+    return [
+        engine.inbox.handle(lease, Deadline(60), RunHere(), next_rows.get(lease.queue_id)) for lease in leases
+    ]
 
 
 def say_hello(*psids):
@@ -561,7 +563,8 @@ def test_a_rule_that_swallows_lease_lost_has_no_effect():
     lease = tools.claim(made)
     head = engine.inbox.next_rows([lease])[lease.queue_id]
     tools.steal(made)
-    assert engine.handle(lease, Deadline(60), RunHere(), head) is None
+    with pytest.raises(LeaseLost):
+        engine.inbox.handle(lease, Deadline(60), RunHere(), head)
     assert (states(), texts(), effects()) == (["new"], [], [])
 
 

@@ -121,7 +121,7 @@ def test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_spli
         return split_many(callback_ids)
 
     monkeypatch.setattr(split, "split_many", stumble)
-    todo = bot.get_engine().split_waiting()
+    todo = bot.get_engine().split()
     assert len(todo.conversations) == 1
     rows = models.Callback.objects.in_bulk([broken, fine])
     assert (rows[broken].state, rows[fine].state) == ("quarantined", "split")
@@ -170,17 +170,17 @@ def test_a_busy_database_is_no_reason_to_begin_anew_at_once(monkeypatch):
 
 def test_split_callbacks_are_counted_so_that_garbage_is_not_taken_for_the_end():
     store.store(b"no json")
-    assert bot.get_engine().split_waiting()
-    assert not bot.get_engine().split_waiting()
+    assert bot.get_engine().split()
+    assert not bot.get_engine().split()
 
 
 def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
     rows = [store.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
     # To this process they are locked: it finds them waiting, and can split none.
     monkeypatch.setattr(split, "split_many", lambda callback_ids, take: split.Split())
-    assert not bot.get_engine().split_waiting()
+    assert not bot.get_engine().split()
     monkeypatch.undo()
-    todo = bot.get_engine().split_waiting()
+    todo = bot.get_engine().split()
     assert (todo.callbacks, todo.more) == (len(rows), True)
 
 
@@ -201,10 +201,10 @@ def unlucky(monkeypatch):
 
 
 def test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait(unlucky, monkeypatch):
-    bot.get_engine().split_waiting()
+    bot.get_engine().split()
     assert models.Callback.objects.filter(state="new").count() == 2
     monkeypatch.undo()
-    bot.get_engine().split_waiting()
+    bot.get_engine().split()
     assert list(models.Messaging.objects.order_by("id").values_list("mid", flat=True)) == ["m_1", "m_2"]
 
 
@@ -212,7 +212,7 @@ def test_a_callback_whose_split_always_fails_in_the_database_is_quarantined(unlu
     settings.DJM_TRIES = 3
     for _ in range(3):
         assert not models.Messaging.objects.exists()
-        bot.get_engine().split_waiting()
+        bot.get_engine().split()
     callback = models.Callback.objects.get(state="quarantined")
     assert (callback.pk, callback.tries) == (unlucky, 3)
     assert "deadlock detected" in callback.error

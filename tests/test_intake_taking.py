@@ -31,7 +31,7 @@ def taken(*items, take: int = 5) -> split.Split:
 def finish(engine, todo: split.Split) -> None:
     """Handle what a split took, as a worker does."""
     for lease in todo.leases:
-        done = engine.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
+        done = engine.inbox.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
         if done is not None:
             engine.inbox.write_down([done])
 
@@ -183,8 +183,8 @@ def test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones():
     asked = []
 
     class Engine:
-        def split_waiting(self, take):
-            asked.append(take)
+        def split(self, claim):
+            asked.append(claim)
             return split.Split()
 
     worker = Worker(Engine, threads=3, slow_threads=1)

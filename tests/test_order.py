@@ -39,9 +39,9 @@ def test_an_event_with_an_earlier_timestamp_does_not_overtake_a_callback_that_wa
     now = tools.now_ms()
     store(tools.text("m_1", at=now))
     if apart:
-        bot.get_engine().split_waiting()
+        bot.get_engine().split()
     store(tools.text("m_2", at=now - 5000), tools.text("m_3", at=now - 9000))
-    bot.get_engine().split_waiting()
+    bot.get_engine().split()
     assert next_mids() == ["m_1", "m_3", "m_2"]
 
 
@@ -51,9 +51,9 @@ def test_callbacks_whose_posts_overlapped_are_handled_by_timestamp(apart):
     now = tools.now_ms()
     store(tools.text("m_1", at=now))
     if apart:
-        bot.get_engine().split_waiting()
+        bot.get_engine().split()
     store(tools.text("m_2", at=now - 5000), after=0)
-    bot.get_engine().split_waiting()
+    bot.get_engine().split()
     assert next_mids() == ["m_2", "m_1"]
 
 
@@ -61,7 +61,7 @@ def test_callbacks_whose_posts_overlapped_are_handled_by_timestamp(apart):
 def test_an_event_from_the_future_delays_no_later_event():
     store(tools.text("m_1", at=2**62))
     store(tools.text("m_2"))
-    bot.get_engine().split_waiting()
+    bot.get_engine().split()
     first, second = models.Messaging.objects.order_by("id")
     assert next_mids() == ["m_1", "m_2"]
     assert second.position - first.position < 60_000
@@ -142,7 +142,7 @@ def is_overtaken(monkeypatch) -> bool:
     engine = bot.get_engine()
 
     def split_first() -> None:
-        engine.split_waiting()
+        engine.split()
         connection.close()
 
     storing.store(tools.body(tools.text("m_1")))

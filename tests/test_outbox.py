@@ -18,7 +18,6 @@ from djmessenger.graph.wire import Response
 from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline import claims, page_pauses, settling, split, store, unknown_fate
 from djmessenger.pipeline.claims import LeaseLost
-from djmessenger.pipeline.slow import RunHere
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -554,10 +553,10 @@ def test_a_short_pause_does_not_end_a_long_one(conversation, emulator):
     long = timezone.now() + datetime.timedelta(hours=6)
     emulator.faults.on("refused", times=1, code=613, message="too many")
     tools.queue(conversation)
-    lease = tools.claim(conversation, tools.OUT)
-    reply = bot.get_engine().outbox._next_rows([lease])[conversation.pk]
+    lease, outbox = tools.claim(conversation, tools.OUT), bot.get_engine().outbox
+    (pending,), _ = outbox.begin([lease], Deadline(60))
     models.Page.objects.update(paused_until=long)
-    bot.get_engine().outbox._send(lease, reply, Deadline(60))
+    outbox.end([outbox.call(pending)])
     assert models.Page.objects.get().paused_until == long
 
 
@@ -597,11 +596,11 @@ def test_a_pause_that_ends_during_a_release_does_not_delay_the_queue(conversatio
     tools.queue(conversation)
     tools.send(bot.get_engine(), conversation)
     models.ConversationQueue.objects.update(ready_at=timezone.now() - datetime.timedelta(minutes=1))
-    outbox, lease, deadline = bot.get_engine().outbox, tools.claim(conversation, tools.OUT), Deadline(60)
-    paused = outbox._step(lease, deadline)
+    outbox, lease = bot.get_engine().outbox, tools.claim(conversation, tools.OUT)
+    paused = outbox._wait_of(outbox._next_rows([lease])[conversation.pk])
     settings.DJM_PAGE_ACCESS_TOKEN = token
     assert outbox.resume() == 1
-    outbox._release_after_step(lease, paused)
+    outbox._release_after(lease, paused)
     tools.send(bot.get_engine(), conversation)
     assert person.texts == ["hi"]
 
@@ -638,7 +637,7 @@ def test_a_message_with_a_tag_has_rules_of_its_own(conversation, emulator):
 def test_no_call_begins_that_could_outlast_the_lease(conversation, person):
     tools.queue(conversation)
     tools.queue(conversation)
-    bot.get_engine().work(tools.claim(conversation, tools.OUT), Deadline(5), RunHere())
+    tools.work(bot.get_engine(), tools.claim(conversation, tools.OUT), seconds=5)
     assert (fates(), person.received, outcomes()) == (["queued", "queued"], [], ["unsent"])
     tools.send(bot.get_engine(), conversation)
     assert len(person.received) == 2
@@ -649,7 +648,7 @@ def test_a_worker_whose_lease_is_lost_sends_nothing(conversation, person):
     old = tools.claim(conversation, tools.OUT)
     tools.steal(conversation, tools.OUT)
     with pytest.raises(LeaseLost):
-        bot.get_engine().outbox.work(old, Deadline(60))
+        bot.get_engine().outbox.process_next(old, Deadline(60))
     assert (fates(), outcomes(), person.received) == (["queued"], [], [])
 
 
@@ -665,10 +664,10 @@ def test_a_worker_that_loses_its_lease_in_the_call_commits_the_message_id(conver
     transport = Slow(emulator)
     bot.use_transport(transport)
     reply = tools.queue(conversation)
-    with pytest.raises(LeaseLost):
-        bot.get_engine().outbox.work(tools.claim(conversation, tools.OUT), Deadline(60))
+    tools.work(bot.get_engine(), tools.claim(conversation, tools.OUT))
     assert (fates(), outcomes()) == (["sending"], ["accepted"])
-    bot.get_engine().outbox.work(transport.stolen, Deadline(60))
+    tools.work(bot.get_engine(), transport.stolen)
+    tools.send(bot.get_engine(), conversation)
     reply.refresh_from_db()
     assert (reply.state, reply.mid, models.Attempt.objects.count()) == ("sent", reply.attempts.get().mid, 1)
 

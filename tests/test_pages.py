@@ -454,7 +454,7 @@ class TestTokens:
         conversation.date_last_inbound = timezone.now()
         conversation.save()
         reply = models.Reply.objects.queue(conversation, {"message": {"text": "x"}}, type="simple_text")
-        bot.get_engine().send(conversation.pk)
+        bot.get_engine().drain_queue("out", conversation.pk)
         reply.refresh_from_db()
         assert (reply.state, meta.requests) == ("queued", [])
         page = models.Page.objects.get()
@@ -462,7 +462,7 @@ class TestTokens:
         assert "DJM_TOKEN_KEYS" in page.pause_reason
         settings.DJM_TOKEN_KEYS = KEYS
         pass_time(3600)
-        bot.get_engine().send(conversation.pk)
+        bot.get_engine().drain_queue("out", conversation.pk)
         reply.refresh_from_db()
         assert reply.state == "sent"
 

@@ -48,7 +48,7 @@ class Talk:
     def send(self, message=None, **options):
         reply = self.queue(message, **options) if message is not None else None
         tools.pass_time(3600)
-        bot.get_engine().send(self.conversation.pk)
+        bot.get_engine().drain_queue("out", self.conversation.pk)
         reply = reply or models.Reply.objects.latest("id")
         reply.refresh_from_db()
         return reply
@@ -229,7 +229,7 @@ def test_on_instagram_the_platform_is_named(emulator, picture, settings):
     conversation = models.Conversation.objects.between(account, person.id)
     (body,) = Image(path=picture).requests(channel="instagram")
     reply = models.Reply.objects.queue(conversation, body, type="image")
-    bot.get_engine().send(conversation.pk)
+    bot.get_engine().drain_queue("out", conversation.pk)
     reply.refresh_from_db()
     assert reply.state == "sent", reply.error
     (upload,) = calls(emulator, "/message_attachments")
@@ -239,7 +239,7 @@ def test_on_instagram_the_platform_is_named(emulator, picture, settings):
 def test_a_body_that_is_no_body_fails_the_reply(emulator, talk):
     for data in ({"message": None}, {"message": {"attachment": {"payload": {"djmessenger_path": "x"}}}}):
         reply = models.Reply.objects.queue(talk.conversation, data, type="image")
-        bot.get_engine().send(talk.conversation.pk)
+        bot.get_engine().drain_queue("out", talk.conversation.pk)
         reply.refresh_from_db()
         assert reply.state == "failed"
 

@@ -280,7 +280,7 @@ class TestMeeting:
         def stumble(engine, callback_id):
             raise RuntimeError("later")
 
-        monkeypatch.setattr("djmessenger.pipeline.engine.Engine.callback", stumble)
+        monkeypatch.setattr("djmessenger.pipeline.engine.Engine.drain_callback", stumble)
         assert post().status_code == 200
         assert rows.get().state == models.Callback.State.NEW
 

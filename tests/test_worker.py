@@ -284,7 +284,7 @@ def test_a_slow_slot_is_not_kept_for_an_event_that_is_quick(work, people):
     engine = tools.engine(lambda event: "quick")
     slow = tools.policy(lambda event: "slow", slow=True)
     store(people[0], people[1])
-    while engine.split_waiting():
+    while engine.split():
         pass
     models.ConversationQueue.objects.filter(kind=tools.IN).update(is_slow=True)
     work(engine, slow_threads=1)
@@ -370,7 +370,7 @@ def test_queues_claimed_while_the_threads_end_are_released(file_database, people
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
-    while engine.split_waiting():
+    while engine.split():
         pass
     worker = Worker(lambda: engine, threads=1, slow_threads=1)
     pools = [Threads(1, name) for name in ("split", "in", "out")]
@@ -401,7 +401,7 @@ def test_a_job_that_has_not_begun_releases_its_queue_at_the_stop(file_database, 
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
-    while engine.split_waiting():
+    while engine.split():
         pass
     worker = Worker(lambda: engine, threads=1, slow_threads=1)
     gate, begun = threading.Event(), threading.Event()
@@ -436,7 +436,7 @@ def test_leases_are_released_if_their_next_rows_cannot_be_read(file_database, pe
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
-    while engine.split_waiting():
+    while engine.split():
         pass
 
     def fail(leases):
@@ -597,7 +597,7 @@ def test_the_sweep_finds_work_without_a_wake_up(work, people, settings):
     settings.DJM_SWEEP = 0.05
     engine = tools.engine(lambda event: "hi")
     store(people[0])
-    engine.split_waiting()
+    engine.split()
     tools.queue(models.Conversation.objects.get(person=people[0].id), "queued")
     models.ConversationQueue.objects.update(ready_at=None)
     work(engine)
@@ -668,10 +668,10 @@ def test_a_callback_stored_after_the_read_of_a_running_split_is_split_next(
     work, people, settings, monkeypatch
 ):
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
-    split_waiting, workers, once = Engine.split_waiting, [], []
+    split, workers, once = Engine.split, [], []
 
-    def late(engine, take=0):
-        todo = split_waiting(engine, take)
+    def late(engine, *, claim=0):
+        todo = split(engine, claim=claim)
         if not once:
             once.append(True)
             until(lambda: workers, "the start")
@@ -679,7 +679,7 @@ def test_a_callback_stored_after_the_read_of_a_running_split_is_split_next(
             workers[0].wake_to_split()
         return todo
 
-    monkeypatch.setattr(Engine, "split_waiting", late)
+    monkeypatch.setattr(Engine, "split", late)
     workers.append(work(tools.engine(lambda event: event.text)))
     until(lambda: people[0].texts == ["0"], "the answer")
 

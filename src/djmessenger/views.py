@@ -20,7 +20,6 @@ from django.views.decorators.http import require_safe
 from djmessenger import bot, signatures
 from djmessenger.bot.pages import app_secrets
 from djmessenger.operations.status import read_health
-from djmessenger.pipeline import store
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class DJMBotView(View):
             why = "its signature is not made with DJM_APP_SECRET"
             return self._refuse(why if body else "its body is empty; a middleware may have read it before")
         try:
-            callback_id = store.store(body, app_id)
+            callback_id = bot.get_engine().store(body, app_id)
         except DatabaseError:
             logger.exception(
                 "A callback could not be stored; the answer is 503, and Meta delivers it again",

@@ -58,10 +58,10 @@ def at_once(*jobs: Callable[[], int]) -> list[int]:
 def drain() -> None:
     """Finish the work that another process left in its queues."""
     engine = bot.get_engine()
-    engine.split_waiting()
+    engine.split()
     engine.sweep()
     for conversation in models.Conversation.objects.values_list("pk", flat=True):
-        engine.conversation(conversation)
+        engine.drain_conversation(conversation)
 
 
 def policy(kind: str, *repliers: str, handlers: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def test_a_pattern_that_explodes_is_cut_and_the_event_goes_on(regex, emulator, s
 def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_queue(emulator, settings):
     settings.DJM_DISPATCHER = "worker"
     assert post(item(1)) == 200
-    bot.get_engine().split_waiting()
+    bot.get_engine().split()
     models.Messaging.objects.update(body={"entry": [{"messaging": "broken"}]})
     drain()
     row = models.Messaging.objects.get()

@@ -322,7 +322,7 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
         get_dispatcher().callback_stored(row.pk)
     elif row.conversation_id is not None:
         if app_settings.DJM_DISPATCHER == "inline":
-            get_engine().conversation(row.conversation_id)
+            get_engine().drain_conversation(row.conversation_id)
         else:
             get_dispatcher().replies_queued(row.conversation_id)
     elif app_settings.DJM_DISPATCHER == "inline":

@@ -6,6 +6,7 @@ work; a repeated task finds none.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import threading
@@ -22,8 +23,6 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline import claims
-from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.slow import SlowThreads
 from djmessenger.settings import app_settings
@@ -137,44 +136,8 @@ def sweep() -> None:
 
 def _work(end: Deadline) -> bool:
     """Split, handle and send until nothing is due or ``end`` has passed. Return whether work may be left."""
-    engine, slow = bot.get_engine(), _slow()
     with _at_work():
-        while end.remaining() > 0:
-            todo = engine.split_waiting()
-            for row_id in todo.events_without_conversation:
-                engine.inbox.handle_event_without_conversation(row_id)
-            busy = bool(todo)
-            for kind in (Kind.OUT, Kind.IN):
-                deadline = Deadline(app_settings.DJM_LEASE)
-                for lease in _claim(kind, slow):
-                    busy = True
-                    try:
-                        engine.work(lease, deadline, slow)
-                    except Exception:
-                        # Guard: an exception would end the task, and the queues behind this one would wait for
-                        # the sweep. `engine.work` has released this queue; it is due again after a short pause.
-                        # Test: tests/test_contrib_celery.py, test_work_that_breaks_off_does_not_end_the_task.
-                        logger.exception(
-                            "Work on queue %s failed; the queue was released and is due again",
-                            lease.queue_id,
-                            extra={"action": "work_interrupted"},
-                        )
-                    finally:
-                        slow.drop_reservation(lease)
-            if not busy:
-                return False
-    return True
-
-
-def _claim(kind: str, slow: SlowThreads) -> list[Lease]:
-    """Claim one due queue. If a slow thread is free, also claim one queue that waits for a slow thread."""
-    leases = claims.claim(kind, seconds=app_settings.DJM_LEASE)
-    if kind == Kind.IN and slow.free_slots():
-        waited = claims.claim(kind, seconds=app_settings.DJM_LEASE, is_slow=True)
-        slow.reserve(waited, more=bool(waited))
-        # Slow queues first: they only go to another thread, which takes no time of this task.
-        return waited + leases
-    return leases
+        return dataclasses.replace(bot.get_engine(), slow=_slow()).drain(lambda: end.remaining() <= 0)
 
 
 def _soon(end: Deadline) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,12 +184,6 @@ def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
     }
 
 
-def check_leased(lease: Lease) -> None:
-    """Raise ``LeaseLost`` if the queue was claimed again. Locks nothing, so the lease can end right after."""
-    if not _queue_of(lease).exists():
-        raise LeaseLost(lease)
-
-
 def renew(lease: Lease, seconds: float) -> None:
     """Extend a lease to ``seconds`` from now. Raise ``LeaseLost`` if the queue was released or claimed again."""
     # Guard: a renewal may run after the release by another thread of this process. Without the check for a
@@ -215,6 +210,24 @@ def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = Fals
             lease.queue_id,
             extra={"action": "lane_waits"},
         )
+
+
+@contextmanager
+def released_on_error(leases: Iterable[Lease]) -> Iterator[None]:
+    """Run the block. After an exception release the queues; they are due again in a second, and it propagates.
+
+    A lost lease is logged and does not propagate.
+    """
+    # Guard: without this, queues whose work raised would stay leased, without a worker, until the end of the lease.
+    # Test: tests/test_dispatch.py, test_work_that_breaks_off_releases_the_queue.
+    try:
+        yield
+    except LeaseLost as lost:
+        log_lost(lost)
+    except Exception:
+        for lease in leases:
+            give_back(lease)
+        raise
 
 
 def release(queue: models.ConversationQueue, *, after: float | None) -> None:

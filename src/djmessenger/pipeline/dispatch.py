@@ -9,11 +9,14 @@ from typing import Protocol
 
 from django.db import connection
 
+from djmessenger import models
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES
 from djmessenger.pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
+
+Kind = models.ConversationQueue.Kind
 
 
 class Dispatcher(Protocol):
@@ -42,14 +45,14 @@ class InlineDispatcher:
         self._engine = engine
 
     def callback_stored(self, callback_id: int) -> None:
-        self._engine().callback(callback_id)
+        self._engine().drain_callback(callback_id)
 
     def replies_queued(self, conversation_id: int) -> None:
         # Guard: inside a transaction the send would call Graph for rows that may still be rolled back. The send
         # that follows the commit of the event finds them.
         # Test: tests/test_dispatch.py, test_inline_does_not_send_inside_a_transaction.
         if not connection.in_atomic_block:
-            self._engine().send(conversation_id)
+            self._engine().drain_queue(Kind.OUT, conversation_id)
 
     def stop(self) -> None:
         """Do nothing, because no work is pending between calls."""

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import logging
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
@@ -18,13 +17,15 @@ from django.db.models.functions import Length, Now
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline import claims, split
-from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
+from djmessenger.pipeline import claims, store
+from djmessenger.pipeline import split as splitting
+from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import statement_timeout
 from djmessenger.pipeline.handling import Handled, Inbox
 from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
+from djmessenger.pipeline.split import Split
 from djmessenger.settings import app_settings
 from djmessenger.sql import Prepared
 
@@ -50,19 +51,151 @@ _WAITING = Prepared(
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Steps of a message, over the ``inbox`` that handles events and the ``outbox`` that sends replies."""
+    """Public interface of the processing, for dispatchers: each step of a message, and a driver for one thread.
+
+    A message passes ``store``, ``split``, ``handle`` and ``send``. ``drain`` does the last three until nothing is due.
+    A dispatcher of one's own calls ``drain``, or ``split`` and ``run_once`` where it needs turns of its own.
+    """
 
     inbox: Inbox
+    """Handler of events."""
     outbox: Outbox
+    """Sender of replies."""
+    slow: SlowPool = field(default_factory=RunHere)
+    """Runner of slow rules for ``handle``; by default the caller's thread."""
 
-    def callback(self, callback_id: int) -> None:
-        """Split a stored callback, handle its events and send the replies, in this thread.
+    @staticmethod
+    def store(body: bytes, app_id: str = "") -> int:
+        """Insert the verified body of a callback and return the key of its row. See ``pipeline/store.py``."""
+        return store.store(body, app_id)
+
+    def split(self, *, claim: int = 0) -> Split:
+        """Split one batch of stored callbacks; return the work that now waits. It is false if no callback waited.
+
+        Claims up to ``claim`` idle queues of those that get work, for ``DJM_LEASE`` seconds. The caller must handle or
+        release them.
+        """
+        batch, more = self._callbacks_waiting()
+        if not batch:
+            return Split()
+        todo = self._split_batch(batch, claim)
+        todo.more = more
+        return todo
+
+    def handle(self, leases: Sequence[Lease], deadline: Deadline) -> None:
+        """Handle the first event of each claimed incoming queue, if it is due, and release the queues.
+
+        ``deadline`` is the end of the leases. Lost leases are logged. After another exception the queues that are left
+        are due again in a second, and it propagates.
+        """
+        handled: list[Handled] = []
+        with claims.released_on_error(leases):
+            next_rows = self.inbox.next_rows(leases)
+            for lease in leases:
+                with claims.released_on_error([lease]):
+                    done = self.inbox.handle(lease, deadline, self.slow, next_rows.get(lease.queue_id))
+                    if done is not None:
+                        handled.append(done)
+            if handled:
+                self.inbox.write_down(handled)
+
+    def send(self, leases: Sequence[Lease], deadline: Deadline) -> None:
+        """Send the first reply of each claimed outgoing queue, one after another, and release the queues.
+
+        A reply of unknown fate has one step of its resolution instead. Errors are treated as in ``handle``.
+        """
+        with claims.released_on_error(leases):
+            pending_sends, others = self.outbox.begin(leases, deadline)
+            for pending in pending_sends:
+                if self.outbox.end([self.outbox.call(pending)]):
+                    claims.give_back(pending.lease)
+            for lease in others:
+                with claims.released_on_error([lease]):
+                    self.outbox.process_next(lease, deadline)
+
+    def run_once(self, kind: str, limit: int = 1, conversation_id: int | None = None) -> int:
+        """Claim up to ``limit`` due queues of a direction, process the first row of each, and return their number.
+
+        With ``conversation_id`` only the queue of this conversation is claimed. Errors are treated as in ``handle``.
+        """
+        deadline, leases = self._claim(kind, limit, conversation_id)
+        self._process(kind, leases, deadline)
+        return len(leases)
+
+    def _claim(
+        self, kind: str, limit: int, conversation_id: int | None = None
+    ) -> tuple[Deadline, list[Lease]]:
+        """Claim due queues. If slow threads are free, also claim as many queues that wait for one."""
+        # Guard: a deadline that is made after the claim would end after the leases.
+        deadline = Deadline(app_settings.DJM_LEASE)
+        leases = claims.claim(
+            kind, seconds=app_settings.DJM_LEASE, limit=limit, conversation_id=conversation_id
+        )
+        slots = min(limit, self.slow.free_slots()) if kind == Kind.IN and conversation_id is None else 0
+        if slots:
+            waited = claims.claim(kind, seconds=app_settings.DJM_LEASE, limit=slots, is_slow=True)
+            self.slow.reserve(waited, more=len(waited) == slots)
+            # Slow queues first: they only go to another thread, which takes no time of this one.
+            leases = waited + leases
+        return deadline, leases
+
+    def _process(self, kind: str, leases: Sequence[Lease], deadline: Deadline) -> None:
+        if not leases:
+            return
+        if kind == Kind.OUT:
+            self.send(leases, deadline)
+            return
+        try:
+            self.handle(leases, deadline)
+        finally:
+            for lease in leases:
+                self.slow.drop_reservation(lease)
+
+    def drain(self, until: Callable[[], bool] | None = None) -> bool:
+        """Split, handle and send in this thread until nothing is due, or until ``until`` returns True between steps.
+
+        Returns True if work may be left. Rows that wait for a later time are left. An exception in the work on a queue
+        is logged, and the other queues go on. Raises ``DatabaseError`` if no queue can be claimed.
+        """
+        is_over = until or (lambda: False)
+        while not is_over():
+            todo = self.split()
+            self.handle_without_conversation(todo)
+            is_busy = bool(todo)
+            for kind in (Kind.OUT, Kind.IN):
+                deadline, leases = self._claim(kind, 1)
+                is_busy |= bool(leases)
+                try:
+                    self._process(kind, leases, deadline)
+                except Exception:
+                    # Guard: an exception would end the drain, and the queues behind this one would wait for the sweep.
+                    # Test: tests/test_contrib_celery.py, test_work_that_breaks_off_does_not_end_the_task.
+                    logger.exception(
+                        "Work on a queue failed; the queue was released and is due again",
+                        extra={"action": "work_interrupted"},
+                    )
+            if not is_busy:
+                return False
+        return True
+
+    def drain_queue(self, kind: str, conversation_id: int) -> None:
+        """Process one queue of a conversation until no row of it is due; do nothing if the queue is leased."""
+        while self.run_once(kind, 1, conversation_id):
+            pass
+
+    def drain_conversation(self, conversation_id: int) -> None:
+        """Handle the waiting events of a conversation, then send its replies."""
+        for kind in (Kind.IN, Kind.OUT):
+            self.drain_queue(kind, conversation_id)
+
+    def drain_callback(self, callback_id: int) -> None:
+        """Split stored callbacks up to this one, handle their events and send the replies, in this thread.
 
         Raises ``DatabaseError`` if a statement of the split waits longer than ``_PATIENCE``; a sweep splits it later.
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
-        todo = split.Split()
+        todo = Split()
         with statement_timeout(_PATIENCE):
             # Callbacks that were stored before come first, even if the process that was to split them is gone.
             done: list[int] = []
@@ -71,75 +204,17 @@ class Engine:
                 done = batch
         self.handle_without_conversation(todo)
         for conversation_id in todo.conversations:
-            self.conversation(conversation_id)
+            self.drain_conversation(conversation_id)
 
-    def conversation(self, conversation_id: int) -> None:
-        """Handle the waiting events of a conversation, then send its replies; skip a queue that is leased."""
-        for kind in (Kind.IN, Kind.OUT):
-            self.work_on(kind, conversation_id)
-
-    def send(self, conversation_id: int) -> None:
-        """Send the waiting replies of a conversation, unless its outgoing queue is leased."""
-        self.work_on(Kind.OUT, conversation_id)
-
-    def work_on(self, kind: str, conversation_id: int) -> None:
-        """Claim one queue of a conversation and empty it in this thread, unless the queue is leased or not due."""
-        deadline = Deadline(app_settings.DJM_LEASE)
-        leases = claims.claim(kind, seconds=app_settings.DJM_LEASE, conversation_id=conversation_id)
-        for lease in leases:
-            self.work(lease, deadline, RunHere())
-
-    def work(self, lease: Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Handle or send everything that is due in a claimed queue, and release it.
-
-        Logs a lost lease. After any other exception the queue is due again in a second, and the exception propagates.
-        """
-        with _releasing_on_error(lease):
-            if lease.kind == Kind.IN:
-                self.inbox.work(lease, deadline, slow)
-            else:
-                self.outbox.work(lease, deadline)
-
-    def handle(
-        self, lease: Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
-    ) -> Handled | None:
-        """Handle the first event of a claimed queue and release the queue.
-
-        Returns a ``Handled`` if the event is not committed yet. ``Inbox.write_down`` then commits it, alone or with
-        others, and releases the queue.
-        """
-        with _releasing_on_error(lease):
-            return self.inbox.handle(lease, deadline, slow, next_row)
-        return None
-
-    def process_next(self, lease: Lease, deadline: Deadline) -> None:
-        """Do one step for the first reply of a claimed outgoing queue, and release the queue."""
-        with _releasing_on_error(lease):
-            self.outbox.process_next(lease, deadline)
-
-    def handle_without_conversation(self, todo: split.Split) -> None:
+    def handle_without_conversation(self, todo: Split) -> None:
         """Handle the events of a split that belong to no conversation."""
         for row_id in todo.events_without_conversation:
             self.inbox.handle_event_without_conversation(row_id)
 
-    def split_waiting(self, take: int = 0) -> split.Split:
-        """Split one batch of stored callbacks; return the work that now waits.
-
-        Claims up to ``take`` idle queues of those that get work; the caller must handle or release them.
-        """
-        batch, more = self._callbacks_waiting()
-        if not batch:
-            return split.Split()
-        todo = self._split_batch(batch, take)
-        todo.more = more
-        return todo
-
-    def _split_batch(
-        self, callback_ids: Sequence[int], take: int = 0, *, raises: bool = False
-    ) -> split.Split:
+    def _split_batch(self, callback_ids: Sequence[int], take: int = 0, *, raises: bool = False) -> Split:
         """Split callbacks together, or one by one if that fails. With ``raises`` a ``DatabaseError`` propagates."""
         try:
-            return split.split_many(callback_ids, take)
+            return splitting.split_many(callback_ids, take)
         except Exception as error:
             if raises and isinstance(error, DatabaseError):
                 raise
@@ -152,11 +227,11 @@ class Engine:
             )
             return self._split_singly(callback_ids)
 
-    def _split_singly(self, callback_ids: Sequence[int]) -> split.Split:
+    def _split_singly(self, callback_ids: Sequence[int]) -> Split:
         """Split callbacks one by one, up to the first that the database does not take."""
-        todo = split.Split()
+        todo = Split()
         for callback_id in callback_ids:
-            part = self.split(callback_id)
+            part = self._split_one(callback_id)
             if part is None:
                 # If a later callback were split now, its events would be handled before those of this one.
                 # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
@@ -183,14 +258,15 @@ class Engine:
             batch.append(callback_id)
         return batch, len(batch) == MOST_CALLBACKS
 
-    def split(self, callback_id: int) -> split.Split | None:
+    @classmethod
+    def _split_one(cls, callback_id: int) -> Split | None:
         """Split one stored callback. Never raises an ``Exception``.
 
         After a ``DatabaseError`` the callback stays new and None is returned, ``DJM_TRIES`` times at most. After that,
         and after any other exception, it is quarantined.
         """
         try:
-            return split.split(callback_id)
+            return splitting.split(callback_id)
         except DatabaseError:
             # A deadlock or an outage is no fault of the callback.
             # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
@@ -199,17 +275,17 @@ class Engine:
                 callback_id,
                 extra={"action": "callback_waits"},
             )
-            if not self._fails_always(callback_id):
+            if not cls._fails_always(callback_id):
                 return None
-            split.quarantine(callback_id, traceback.format_exc())
+            splitting.quarantine(callback_id, traceback.format_exc())
         except Exception:
             logger.exception(
                 "Split of callback %s failed; the callback is quarantined",
                 callback_id,
                 extra={"action": "callback_broken"},
             )
-            split.quarantine(callback_id, traceback.format_exc())
-        return split.Split(callbacks=1)
+            splitting.quarantine(callback_id, traceback.format_exc())
+        return Split(callbacks=1)
 
     @staticmethod
     def _fails_always(callback_id: int) -> bool:
@@ -255,16 +331,3 @@ class Engine:
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
                 cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, what])
-
-
-@contextmanager
-def _releasing_on_error(lease: Lease) -> Iterator[None]:
-    # Without this, a queue whose work raised would stay leased until the end of the lease.
-    # test_work_that_breaks_off_releases_the_queue
-    try:
-        yield
-    except LeaseLost as lost:
-        log_lost(lost)
-    except Exception:
-        give_back(lease)
-        raise

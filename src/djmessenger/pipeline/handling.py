@@ -149,18 +149,6 @@ class Inbox:
         self._client_for = client_for
         self._tries = tries
 
-    def work(self, lease: Lease, deadline: Deadline, slow: SlowPool) -> None:
-        """Handle the events of a queue in order until none is due or the lease is near its end, then release the queue.
-
-        Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue; only effects that
-        were committed before remain.
-        """
-        while _has_time(deadline) and self._pause(lease) == 0:
-            row = _waiting_with_relations().filter(conversation_id=lease.conversation_id).first()
-            if row is not None and self._handle(row, lease, slow) is Fate.RELEASED:
-                return
-        self.release(lease)
-
     def handle(
         self, lease: Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
@@ -170,7 +158,7 @@ class Inbox:
         caller must pass to ``write_down``.
         """
         if next_row is not None and _has_time(deadline):
-            done = self._handle(next_row, lease, slow, only_first=True)
+            done = self._handle(next_row, lease, slow)
             if isinstance(done, Handled):
                 return done
             if done is Fate.RELEASED:
@@ -215,15 +203,8 @@ class Inbox:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
 
-    def _handle(
-        self,
-        row: models.Messaging,
-        lease: Lease | None,
-        slow: SlowPool,
-        *,
-        only_first: bool = False,
-    ) -> Handled | Fate:
-        """Apply the policy to one row. With ``only_first``, release the queue in the event's transaction."""
+    def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | Fate:
+        """Apply the policy to one row. A commit of the event releases its queue too."""
         failpoint("inbox_claimed")
         try:
             messaging = _read_event(row)
@@ -252,7 +233,7 @@ class Inbox:
                 # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
                 give_back(lease, is_slow=True)
                 return Fate.RELEASED
-        return self._act(row, lease, messaging, decision, client, only_first=only_first)
+        return self._act(row, lease, messaging, decision, client, is_lazy=lease is not None)
 
     def _tries_for(self, decision: Decision) -> int:
         """Return the number of tries of an event; a slow rule may have its own number."""
@@ -302,11 +283,12 @@ class Inbox:
         client: Client,
         gathered: Sequence[models.Messaging] = (),
         *,
-        only_first: bool = False,
+        is_lazy: bool = False,
     ) -> Handled | Fate:
         """Run the slow handlers without a transaction, then all others in one transaction with the new state.
 
-        Returns a ``Handled`` if ``only_first`` is set and the rules made no query. Raises ``LeaseLost``.
+        With ``is_lazy`` the transaction begins before the first query of the rules, and its commit releases the queue.
+        If the rules made no query, it does not begin, and a ``Handled`` is returned. Raises ``LeaseLost``.
         """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
@@ -321,9 +303,7 @@ class Inbox:
                 # test_without_one_transaction_the_answer_is_queued_twice
                 with transaction.atomic():
                     with (
-                        event_transaction.begun_by_the_first_query()
-                        if only_first
-                        else event_transaction.begun()
+                        event_transaction.begun_by_the_first_query() if is_lazy else event_transaction.begun()
                     ):
                         decision.act(messaging, savepoints=last, buffer=event_transaction.buffer)
                     handled = Handled(
@@ -336,7 +316,7 @@ class Inbox:
                     )
                     if event_transaction.is_begun:
                         _insert(handled.replies)
-                        self._finish([handled], release=only_first)
+                        self._finish([handled], release=is_lazy)
                         self._finish_gathered(row, gathered)
         except LeaseLost:
             # Another worker handles the event: this is no failed try, and none is logged.
@@ -349,7 +329,7 @@ class Inbox:
         if not event_transaction.is_begun:
             return handled
         decision.outcome.log(**_log_fields(row))
-        return Fate.RELEASED if only_first else Fate.LEASED
+        return Fate.RELEASED if is_lazy else Fate.LEASED
 
     def write_down(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
         """Commit handled events and release their queues: in one transaction, or one by one if that fails.

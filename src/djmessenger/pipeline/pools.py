@@ -96,7 +96,8 @@ class BatchWriter(Generic[T]):
     def write_here(self, work: T) -> None:
         """Write one item in the caller's thread if no item waits and the budget has credit; otherwise ``put`` it."""
         if self._work.empty() and not self._budget.pause():
-            self._write([work])
+            for item in self._write([work]):
+                self.put(item)
         else:
             self.put(work)
 

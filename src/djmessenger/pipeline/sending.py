@@ -44,7 +44,6 @@ from djmessenger.pipeline.settling import (
     PendingSend,
     SendResult,
     State,
-    Step,
     Wait,
     storable,
 )
@@ -83,8 +82,8 @@ _NEXT_ROWS = Prepared(models.Reply, _next_rows)
 class Outbox:
     """Sender of the replies of leased queues, with the Graph client of each Page.
 
-    ``work`` does all steps in one thread. The worker instead calls ``begin`` and ``end``, each for many queues at once.
-    Between them it calls ``call`` in other threads, which have no database connection.
+    ``begin`` and ``end`` take many queues at once. ``call`` makes one call between them; it may run in a thread
+    without a database connection. ``process_next`` takes a queue whose first reply needs more than one call.
     """
 
     def __init__(self, client_for: ClientFor) -> None:
@@ -95,24 +94,26 @@ class Outbox:
         """End the pauses of Pages whose dead token was replaced; return the number of Pages."""
         return page_pauses.resume(self._client_for)
 
-    def work(self, lease: Lease, deadline: Deadline) -> None:
-        """Send the replies of a queue in order until none can be sent now, then release the queue.
+    def process_next(self, lease: Lease, deadline: Deadline) -> None:
+        """Do one step for the first reply of a queue, of those that ``begin`` does not do, and release the queue.
 
         Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
         """
-        while True:
-            step = self._step(lease, deadline)
-            if step is Step.NEXT and deadline.remaining() > app_settings.DJM_GRAPH_TIMEOUT:
-                continue
-            self._release_after_step(lease, step)
-            return
-
-    def process_next(self, lease: Lease, deadline: Deadline) -> None:
-        """Do one step of ``work`` and release the queue. Raises ``LeaseLost`` if another worker claimed the queue.
-
-        The worker calls it for each lease that ``begin`` returns.
-        """
-        self._release_after_step(lease, self._step(lease, deadline))
+        reply = self._next_rows([lease]).get(lease.conversation_id)
+        wait = None
+        if reply is not None and reply.state == State.SENDING:
+            # This worker has the lease, so the worker that committed ``sending`` lost it or ended. Its call may have
+            # reached Meta. Sending again at once could double the message.
+            # test_a_reply_in_the_call_of_a_dead_worker_is_unknown_first
+            settling.settle(lease, reply, State.UNKNOWN, error="the process ended while it was being sent")
+        elif reply is not None and reply.state == State.UNKNOWN:
+            wait = self._unknown_fate.resolve(lease, reply, deadline)
+        elif reply is not None and (wait := self._wait_of(reply)) is None:
+            if not self._is_too_late(reply):
+                self._upload_and_send(lease, reply, deadline)
+                return
+            settling.settle(lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed")
+        self._release_after(lease, wait)
 
     def begin(self, leases: Sequence[Lease], deadline: Deadline) -> tuple[list[PendingSend], list[Lease]]:
         """Commit an attempt for each queue whose first reply can be sent now.
@@ -226,7 +227,7 @@ class Outbox:
         accepted = [answer for answer in answers if answer.sent is not None]
         try:
             if len(accepted) > 1:
-                for lease in settling.settle_accepted(accepted, release=True):
+                for lease in settling.settle_accepted(accepted):
                     log_lost(LeaseLost(lease))
                 accepted = []
         except Exception:
@@ -235,13 +236,11 @@ class Outbox:
                 len(accepted),
                 extra={"action": "answers_singly"},
             )
-        unsettled = self._settle_each(
-            accepted, lambda answer: settling.settle_accepted_one(answer, release=True)
-        )
+        unsettled = self._settle_each(accepted, settling.settle_accepted_one)
         not_accepted = [answer for answer in answers if answer.sent is None]
         self._settle_each(
             not_accepted,
-            lambda answer: self._release_after_step(answer.pending.lease, self._not_accepted(answer)),
+            lambda answer: self._release_after(answer.pending.lease, self._not_accepted(answer)),
         )
         return unsettled
 
@@ -267,8 +266,8 @@ class Outbox:
                     unsettled.append(answer)
         return unsettled
 
-    def _release_after_step(self, lease: Lease, step: Step | Wait) -> None:
-        """Release the queue. It is due again after the wait, if ``step`` is one, or when its first open reply is due.
+    def _release_after(self, lease: Lease, wait: Wait | None) -> None:
+        """Release the queue. It is due again after the wait, or without one when its first open reply is due.
 
         Raises ``LeaseLost`` if another worker claimed the queue.
         """
@@ -277,7 +276,7 @@ class Outbox:
         # test_a_pause_that_ends_during_a_release_does_not_delay_the_queue
         with transaction.atomic():
             queue = claims.fence(lease)
-            if isinstance(step, Wait) and (wait := self._current_wait(lease, step)) is not None:
+            if wait is not None and (wait := self._current_wait(lease, wait)) is not None:
                 claims.release(queue, after=wait.seconds)
             else:
                 settling.release_queues([queue.pk])
@@ -296,25 +295,6 @@ class Outbox:
         rows = cast("list[NextReply]", _NEXT_ROWS(queues=[lease.queue_id for lease in leases]))
         return {reply.conversation_id: reply for reply in rows}
 
-    def _step(self, lease: Lease, deadline: Deadline) -> Step | Wait:
-        reply = self._next_rows([lease]).get(lease.conversation_id)
-        if reply is None:
-            return Step.EMPTY
-        if reply.state == State.SENDING:
-            # This worker has the lease, so the worker that committed ``sending`` lost it or ended. Its call may have
-            # reached Meta. Sending again at once could double the message.
-            # test_a_reply_in_the_call_of_a_dead_worker_is_unknown_first
-            settling.settle(lease, reply, State.UNKNOWN, error="the process ended while it was being sent")
-            return Step.NEXT
-        if reply.state == State.UNKNOWN:
-            return self._unknown_fate.resolve(lease, reply, deadline)
-        if (wait := self._wait_of(reply)) is not None:
-            return wait
-        if self._is_too_late(reply):
-            settling.settle(lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed")
-            return Step.NEXT
-        return self._send(lease, reply, deadline)
-
     @staticmethod
     def _wait_of(reply: NextReply) -> Wait | None:
         for until in (reply.not_before, reply.conversation.page.paused_until):
@@ -330,42 +310,31 @@ class Outbox:
         opened = reply.conversation.date_last_inbound
         return opened is not None and reply.now > opened + _WINDOW
 
-    def _send(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Step | Wait:
+    def _upload_and_send(self, lease: Lease, reply: NextReply, deadline: Deadline) -> None:
+        """Upload the file of a reply, if it has one; then begin, make and settle its call, and release the queue."""
         page = reply.conversation.page
-        upload_error: errors.GraphError
+        error: errors.GraphError | None = None
+        data = reply.data
         try:
-            data = uploads.with_file(self._client_for(page), page, reply.data)
-        except DJMInvalidConfigException as error:
+            data = uploads.with_file(self._client_for(page), page, data)
+        except DJMInvalidConfigException as missing:
             # A missing token is like a dead one: the Page is paused until it has a token.
-            upload_error = errors.TokenError(str(error))
-        except errors.GraphError as error:
-            upload_error = error
-        except (OSError, *_BODY_ERRORS) as error:
-            self._fail_body(lease, reply, error)
-            return Step.NEXT
-        else:
-            pending = self._begin_one(lease, reply, deadline, data)
-            if pending is None:
-                return Step.NEXT
-            answer = self.call(pending)
-            if answer.sent is None:
-                return self._not_accepted(answer)
-            settling.settle_accepted_one(answer, release=False)
-            return Step.NEXT
-        pending = self._begin_one(lease, reply, deadline)
-        return (
-            Step.NEXT if pending is None else self._settle_error(lease, reply, pending.attempt, upload_error)
-        )
-
-    def _begin_one(
-        self, lease: Lease, reply: QueuedReply, deadline: Deadline, data: dict[str, Any] | None = None
-    ) -> PendingSend | None:
+            error = errors.TokenError(str(missing))
+        except errors.GraphError as refusal:
+            error = refusal
+        except (OSError, *_BODY_ERRORS) as broken:
+            self._fail_body(lease, reply, broken)
+            self._release_after(lease, None)
+            return
         pending_sends = settling.commit_attempts([(lease, reply)], deadline)
         if not pending_sends:
             # Staff changed the reply, and the next step reads it again; or the lease is lost, and this raises.
-            claims.check_leased(lease)
-            return None
-        return pending_sends[0] if data is None else replace(pending_sends[0], data=data)
+            self._release_after(lease, None)
+            return
+        pending = replace(pending_sends[0], data=data)
+        result = self.call(pending) if error is None else SendResult(pending=pending, error=error)
+        if self.end([result]):
+            claims.give_back(lease)
 
     @staticmethod
     def _has_lost_file(reply: QueuedReply, error: errors.GraphError) -> bool:
@@ -381,7 +350,7 @@ class Outbox:
             and not reply.attempts.filter(code=code, subcode=subcode).exists()
         )
 
-    def _not_accepted(self, answer: SendResult) -> Step | Wait:
+    def _not_accepted(self, answer: SendResult) -> Wait | None:
         pending = answer.pending
         if answer.error is not None:
             if self._has_lost_file(pending.reply, answer.error):
@@ -390,15 +359,15 @@ class Outbox:
                     pending.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
                 )
                 settling.settle(pending.lease, pending.reply, State.QUEUED, error=storable(str(answer.error)))
-                return Step.NEXT
+                return None
             return self._settle_error(pending.lease, pending.reply, pending.attempt, answer.error)
         if answer.refusal is not None:
             settling.close_attempt(pending.attempt, Outcome.REFUSED)
             self._fail_body(pending.lease, pending.reply, answer.refusal)
-            return Step.NEXT
+            return None
         settling.close_attempt(pending.attempt, Outcome.UNSENT)
         settling.settle(pending.lease, pending.reply, State.QUEUED)
-        return Wait(seconds=0.0)
+        return None
 
     def _fail_body(self, lease: Lease, reply: QueuedReply, error: Exception) -> None:
         """Settle a reply as failed because its data cannot become a call; another try would fail too."""
@@ -407,7 +376,7 @@ class Outbox:
 
     def _settle_error(
         self, lease: Lease, reply: QueuedReply, attempt: models.Attempt, error: errors.GraphError
-    ) -> Step | Wait:
+    ) -> Wait | None:
         """Settle a reply whose call ended with a Graph error, according to ``error.fate``."""
         facts = {
             "status_code": error.status,
@@ -427,7 +396,7 @@ class Outbox:
             # A timeout after the request is no refusal: Meta may have the message.
             # test_a_lost_answer_taken_for_unsent_is_queued_again_at_once
             settling.settle(lease, reply, State.UNKNOWN, **result_fields)
-            return Step.NEXT
+            return None
         if error.fate == "unsent":
             return self._try_later(lease, reply, error, result_fields)
         if isinstance(error, errors.PersonUnreachable):
@@ -435,11 +404,11 @@ class Outbox:
                 date_unreachable=timezone.now()
             )
         settling.settle(lease, reply, State.FAILED, **result_fields)
-        return Step.NEXT
+        return None
 
     def _try_later(
         self, lease: Lease, reply: QueuedReply, error: errors.GraphError, result_fields: dict[str, Any]
-    ) -> Step | Wait:
+    ) -> Wait | None:
         """Queue an unsent reply again and return its wait.
 
         Throttling and a dead token pause all sends of the Page. Any other error delays only this reply, by

@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import datetime
-import enum
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -84,15 +83,6 @@ _REPLIES_BY_MID = Prepared(
     models.Reply,
     lambda: models.Reply.objects.filter(Among("mid", Several("mids", TextField()))).values_list("mid", "pk"),
 )
-
-
-class Step(enum.Enum):
-    """Result of one step for the first reply of a queue. If the reply must wait, the result is a ``Wait`` instead."""
-
-    NEXT = enum.auto()
-    """The reply changed its state; the queue may have another step at once."""
-    EMPTY = enum.auto()
-    """The queue has no open reply."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,8 +158,8 @@ def settle(
     _log(reply, why or error)
 
 
-def settle_accepted(answers: Sequence[SendResult], *, release: bool) -> list[Lease]:
-    """Settle accepted replies in one transaction; return the leases that were lost."""
+def settle_accepted(answers: Sequence[SendResult]) -> list[Lease]:
+    """Settle accepted replies and release their queues in one transaction; return the leases that were lost."""
     now = timezone.now()
     facts = {
         answer.pending.reply.pk: (
@@ -220,17 +210,19 @@ def settle_accepted(answers: Sequence[SendResult], *, release: bool) -> list[Lea
                 for name, value in zip(names, row[1:], strict=True):
                     setattr(reply, name, value)
                 transaction.on_commit(partial(_signal, reply))
-        if release:
-            release_queues(still_leased)
+        release_queues(still_leased)
     for reply in replies:
         if reply.pk in settled:
             _log(reply)
     return [answer.pending.lease for answer in answers if answer.pending.lease.queue_id not in still_leased]
 
 
-def settle_accepted_one(answer: SendResult, *, release: bool) -> None:
-    """Settle one accepted reply. Raises ``LeaseLost`` if only the outcome of its attempt could be saved."""
-    for lease in settle_accepted([answer], release=release):
+def settle_accepted_one(answer: SendResult) -> None:
+    """Settle one accepted reply and release its queue.
+
+    Raises ``LeaseLost`` if only the outcome of its attempt could be saved.
+    """
+    for lease in settle_accepted([answer]):
         raise LeaseLost(lease)
 
 

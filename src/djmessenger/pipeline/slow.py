@@ -48,6 +48,15 @@ class NoRoom(Exception):
 class SlowPool(Protocol):
     """Runner of slow handlers; the queue stays leased meanwhile."""
 
+    def free_slots(self) -> int:
+        """Return how many more queues may be claimed for slow rules now."""
+
+    def reserve(self, leases: Sequence[Lease], *, more: bool) -> None:
+        """Reserve a place for each claimed lease. ``more`` says whether further queues may wait for one."""
+
+    def drop_reservation(self, lease: Lease) -> None:
+        """Cancel the reservation of a lease, if there is one."""
+
     def run(self, lease: Lease, job: Slow) -> bool:
         """Run the job now and return true, or start it in a thread that releases the queue and return false.
 
@@ -57,6 +66,15 @@ class SlowPool(Protocol):
 
 class RunHere:
     """Runner of slow handlers in the caller's thread: for tests, shells and events without a conversation."""
+
+    def free_slots(self) -> int:
+        return 1
+
+    def reserve(self, leases: Sequence[Lease], *, more: bool) -> None:
+        """Do nothing: the caller's thread takes one queue after another."""
+
+    def drop_reservation(self, lease: Lease) -> None:
+        """Do nothing, because nothing is reserved."""
 
     def run(self, lease: Lease, job: Slow) -> bool:
         job.prepare()

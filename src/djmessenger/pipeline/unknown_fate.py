@@ -32,7 +32,7 @@ from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
 from djmessenger.pipeline.delivery_lookup import look_up_delivery
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.page_pauses import ClientFor
-from djmessenger.pipeline.settling import Outcome, State, Step, Wait
+from djmessenger.pipeline.settling import Outcome, State, Wait
 from djmessenger.settings import app_settings
 from djmessenger.sql import update_each
 
@@ -63,12 +63,12 @@ class UnknownFate:
     def __init__(self, client_for: ClientFor) -> None:
         self._client_for = client_for
 
-    def resolve(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Step | Wait:
+    def resolve(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Wait | None:
         """Do one step for a reply of unknown fate: settle it, wait, or decide without a proof (module docstring)."""
         if mid := _proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
             settling.settle(lease, reply, State.SENT, mid=mid)
-            return Step.NEXT
+            return None
         page = reply.conversation.page
         limit = limit_of(page)
         # An echo comes some seconds after its message. Without the wait, a reply whose echo is on its way would be sent
@@ -84,7 +84,7 @@ class UnknownFate:
             return Wait(seconds=((reply.not_before or reply.now) - reply.now).total_seconds())
         if known_mid:
             settling.settle(lease, reply, State.SENT, mid=known_mid)
-            return Step.NEXT
+            return None
         parks = reply.is_parked_when_unsure
         if parks is None:
             # Without echoes and without a result of the look-up, a second send would be a guess.
@@ -99,7 +99,7 @@ class UnknownFate:
             )
         else:
             settling.settle(lease, reply, State.QUEUED, not_before=None)
-        return Step.NEXT
+        return None
 
     def _look_up_delivery(self, reply: QueuedReply, beyond: float, deadline: Deadline) -> str | Wait | None:
         """Return the message id that Meta has for the reply, or an empty text if Meta does not have the message.

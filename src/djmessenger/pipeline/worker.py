@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,7 +16,7 @@ from django.db.backends.signals import connection_created
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims
-from djmessenger.pipeline.claims import Lease, give_back
+from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import limit_idle_transactions, no_connection, reusable_connections
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.handling import Handled
@@ -262,7 +261,7 @@ class Worker:
                     take = 0 if self._is_behind else pools.handlers.free()
                     # Guard: the deadline is made before the leases, otherwise it would end after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
-                    todo = self._engine().split_waiting(max(0, take))
+                    todo = self._engine().split(claim=max(0, take))
                     self._submit_events_without_conversation(pools, todo.events_without_conversation)
                     if todo.leases:
                         self._watch(deadline)
@@ -323,7 +322,9 @@ class Worker:
         ``known`` maps queue ids to next rows that the split has in memory. The other next rows are read here. If the
         read fails, the leases are released.
         """
-        with self._releasing_on_error(leases):
+        # Guard: an error between claim and submit would leave the queues leased without a job, for DJM_LEASE seconds.
+        # Test: tests/test_worker.py, test_leases_are_released_if_their_next_rows_cannot_be_read.
+        with claims.released_on_error(leases):
             unknown = [lease for lease in leases if lease.queue_id not in known]
             next_rows = {**known, **(self._engine().inbox.next_rows(unknown) if unknown else {})}
         for lease in leases:
@@ -335,7 +336,7 @@ class Worker:
         if not leases:
             return False
         outbox = self._engine().outbox
-        with self._releasing_on_error(leases):
+        with claims.released_on_error(leases):
             pending_sends, others = outbox.begin(leases, deadline)
         self._submit_sends(pools, pending_sends)
         for lease in others:
@@ -377,18 +378,6 @@ class Worker:
             # Test: tests/test_worker.py, test_a_lease_claimed_during_the_stop_ends_at_once.
             deadline.expire()
 
-    @staticmethod
-    @contextlib.contextmanager
-    def _releasing_on_error(leases: list[Lease]) -> Iterator[None]:
-        try:
-            yield
-        # Guard: an error between claim and submit would leave the queues leased without a job, for DJM_LEASE seconds.
-        # Test: tests/test_worker.py, test_leases_are_released_if_their_next_rows_cannot_be_read.
-        except Exception:
-            for lease in leases:
-                give_back(lease)
-            raise
-
     def _submit_events_without_conversation(self, pools: _WorkerPools, row_ids: list[int]) -> None:
         if row_ids:
             pools.handlers.submit(lambda: self._handle_events_without_conversation(row_ids))
@@ -404,7 +393,9 @@ class Worker:
         self._job_state.will_wake_poll = True
         try:
             with reusable_connections():
-                done = self._engine().handle(lease, deadline, pools.slow, next_row)
+                done = None
+                with claims.released_on_error([lease]):
+                    done = self._engine().inbox.handle(lease, deadline, pools.slow, next_row)
                 # At low load this thread commits the event and claims the outbox itself, which saves two thread
                 # switches before the answer leaves.
                 if done is not None:
@@ -451,8 +442,8 @@ class Worker:
 
     def _process_next(self, lease: Lease, deadline: Deadline) -> None:
         try:
-            with reusable_connections():
-                self._engine().process_next(lease, deadline)
+            with reusable_connections(), claims.released_on_error([lease]):
+                self._engine().outbox.process_next(lease, deadline)
         finally:
             self._wakeup.set()
 

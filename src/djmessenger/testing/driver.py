@@ -9,13 +9,13 @@ from django.db import connections, router
 from django.test import TestCase
 
 from djmessenger import bot, models
-from djmessenger.clock import Deadline
-from djmessenger.pipeline import claims, split
+from djmessenger.pipeline import split
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.slow import RunHere
-from djmessenger.settings import app_settings
 
 Kind = models.ConversationQueue.Kind
+
+_MOST_QUEUES = 1000
+"""Queues of one step, more than one test has."""
 
 
 class WaitingDispatcher:
@@ -67,22 +67,8 @@ def work(kind: str, conversation_id: int | None = None) -> bool:
 
     With ``conversation_id``, only the queue of that conversation.
     """
-    engine, deadline = bot.get_engine(), Deadline(app_settings.DJM_LEASE)
     with _committing():
-        leases = claims.claim(
-            kind, seconds=app_settings.DJM_LEASE, limit=1000, conversation_id=conversation_id
-        )
-        if leases and kind == Kind.IN:
-            next_rows = engine.inbox.next_rows(leases)
-            for lease in leases:
-                if handled := engine.handle(lease, deadline, RunHere(), next_rows.get(lease.queue_id)):
-                    engine.inbox.write_down([handled])
-        elif leases:
-            pending_sends, remaining = engine.outbox.begin(leases, deadline)
-            engine.outbox.end([engine.outbox.call(pending) for pending in pending_sends])
-            for lease in remaining:
-                engine.process_next(lease, deadline)
-    return bool(leases)
+        return bot.get_engine().run_once(kind, _MOST_QUEUES, conversation_id) > 0
 
 
 def drain() -> bool:
@@ -92,7 +78,7 @@ def drain() -> bool:
     """
     engine = bot.get_engine()
     with _committing():
-        todo = engine.split_waiting()
+        todo = engine.split()
         for row_id in (events_without_conversation := engine.waiting_without_conversation()):
             engine.inbox.handle_event_without_conversation(row_id)
         engine.sweep()
