@@ -14,7 +14,9 @@ BENCHES: dict[str, list[list[str]]] = {
     "routing": [[]],
     "acknowledging": [["--database", "sqlite"], ["--database", "postgresql"]],
     "waiting": [["--database", "sqlite"], ["--database", "postgresql"]],
-    "end_to_end": [[]],
+    "end_to_end": [
+        [*people, "--policy", policy] for people in ([], ["--new-people"]) for policy in ("rules", "data")
+    ],
 }
 """Arguments of each run, by name of the benchmark."""
 LONG = {"end_to_end": [["--long"]]}
@@ -26,16 +28,29 @@ def main() -> int:
     parser.add_argument(
         "names", nargs="*", choices=[*NAMES, []], help=f"benchmarks to run; by default {', '.join(NAMES)}"
     )
-    parser.add_argument("--long", action="store_true", help="100,000 messages beside a million stored ones")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--long", action="store_true", help="end_to_end with 100,000 messages beside a million stored ones"
+    )
+    options, own = parser.parse_known_args()
     chosen = options.names or NAMES
+    if options.long and set(chosen) != {*LONG}:
+        parser.error(f"--long is an option of {', '.join(LONG)} alone")
+    if own and len(chosen) > 1:
+        parser.error(f"name one benchmark, to which {' '.join(own)} belongs")
     root = Path(__file__).parent.parent
     failed = 0
     for name in chosen:
-        for arguments in (LONG if options.long else {}).get(name, BENCHES[name]):
+        for arguments in _runs(name, own, is_long=options.long):
             print(f"== {' '.join([name, *arguments])}", flush=True)
             failed |= _run(root, name, arguments)
     return failed
+
+
+def _runs(name: str, own: list[str], *, is_long: bool) -> list[list[str]]:
+    """Return the arguments of each run. Options of the command line replace those of the default runs."""
+    if is_long:
+        return [[*arguments, *own] for arguments in LONG[name]]
+    return [own] if own else BENCHES[name]
 
 
 def _run(root: Path, name: str, arguments: list[str]) -> int:

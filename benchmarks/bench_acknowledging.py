@@ -48,7 +48,6 @@ class IdleDispatcher:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="sqlite")
-    parser.add_argument("--long", action="store_true", help="ignored")
     with (
         tempfile.TemporaryDirectory() as folder,
         database(parser.parse_args().database, Path(folder)) as named,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ SAMPLES = Path(__file__).parent.parent / "tests" / "wire"
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     django.setup()
     from djmessenger.receiving.decoding import decode  # noqa: PLC0415 - after the set-up
     from djmessenger.receiving.parsing import split  # noqa: PLC0415 - after the set-up

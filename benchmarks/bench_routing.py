@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 
 import django
@@ -59,6 +60,7 @@ def _answer(event: Messaging) -> str:
 
 
 def main() -> None:
+    argparse.ArgumentParser(description=__doc__).parse_args()
     figures = bench_routing()
     ratio = figures.pop("routing_ratio")
     for name, value in figures.items():

@@ -16,7 +16,6 @@ from benchmarks.site import Site, batch, callback, database, percentile
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
-    parser.add_argument("--long", action="store_true", help="ignored")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, database(chosen.database, Path(folder)) as environment:
         # With SQLite the threads of the web process do the work.

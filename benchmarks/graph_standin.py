@@ -1,7 +1,7 @@
 """Minimal Graph: answers each send after a delay and stores its time.
 
 It is a process of its own, so that its CPU is not counted as the bot's. ``GET /report`` returns the stored texts and
-times; ``GET /delay/<ms>`` sets the delay.
+times, and the numbers of profiles and of connections; ``GET /delay/<ms>`` sets the delay.
 """
 
 from __future__ import annotations
@@ -18,19 +18,37 @@ class Standin:
         self.texts: list[str] = []
         self.times: list[float] = []
         self.answered = 0
+        self.profiles = 0
+        self.connections = 0
+        """Number of accepted connections since ``/forget``."""
+        self.open_connections = 0
 
     def answer(self, path: str, body: bytes) -> tuple[bytes, float]:
         """Return the answer to a request, and its delay in seconds."""
         if path == "/report":
-            return json.dumps({"texts": self.texts, "times": self.times}).encode(), 0.0
+            report = {
+                "texts": self.texts,
+                "times": self.times,
+                "profiles": self.profiles,
+                "connections": self.connections,
+                "open_connections": self.open_connections,
+            }
+            return json.dumps(report).encode(), 0.0
         if path == "/forget":
             self.texts, self.times = [], []
+            self.profiles = self.connections = 0
             return b"{}", 0.0
         if path.startswith("/delay/"):
             self.delay = int(path.rpartition("/")[2]) / 1000
             return b"{}", 0.0
         if not body:
-            return json.dumps({"id": path.partition("?")[0].rpartition("/")[2]}).encode(), self.delay
+            self.profiles += 1
+            profile = {
+                "id": path.partition("?")[0].rpartition("/")[2],
+                "first_name": "Ann",
+                "last_name": "Lee",
+            }
+            return json.dumps(profile | {"locale": "en_US", "timezone": 1}).encode(), self.delay
         call = json.loads(body)
         if "message" in call:
             self.texts.append(call["message"]["text"])
@@ -47,6 +65,11 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
+        self.standin.connections += 1
+        self.standin.open_connections += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.standin.open_connections -= 1
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data

@@ -110,8 +110,8 @@ class Site:
     def __exit__(self, *error: object) -> None:
         self.stop()
 
-    def stop(self) -> None:
-        for name in ("web", "worker", "graph"):
+    def stop(self, names: Sequence[str] = ("web", "worker", "plain", "graph")) -> None:
+        for name in names:
             for process in self.processes.get(name, []):
                 process.send_signal(signal.SIGTERM)
             for process in self.processes.pop(name, []):
@@ -121,7 +121,14 @@ class Site:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.graph_port}{path}", timeout=30) as answer:
             return json.load(answer)
 
-    def sender(self, bodies: list[str], *, rate: float = 0, connections: int = 8) -> subprocess.Popen[str]:
+    def start_plain_sender(self) -> None:
+        """Start ``benchmarks.plain_sender`` and wait until it has its connection to the database."""
+        process = self._start("plain", ["-m", "benchmarks.plain_sender"], stdout=subprocess.PIPE)
+        assert process.stdout.readline()  # type: ignore[union-attr]
+
+    def sender(
+        self, bodies: list[str], *, path: str = "messenger", rate: float = 0, connections: int = 8
+    ) -> subprocess.Popen[str]:
         """Start to post; ``result`` waits for the end."""
         process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.sender"],
@@ -131,7 +138,13 @@ class Site:
             stdout=subprocess.PIPE,
             text=True,
         )
-        request = {"port": self.port, "rate": rate, "connections": connections, "bodies": bodies}
+        request = {
+            "port": self.port,
+            "path": path,
+            "rate": rate,
+            "connections": connections,
+            "bodies": bodies,
+        }
         process.stdin.write(json.dumps(request))  # type: ignore[union-attr]
         process.stdin.close()  # type: ignore[union-attr]
         return process

@@ -1,4 +1,4 @@
-"""URLs of the webhook and of two bare views over the same bytes."""
+"""URLs of the webhook and of three bare views over the same bytes."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
+from benchmarks.plain_sender import INSERT
 from djmessenger.settings import app_settings
 
 
@@ -35,7 +36,17 @@ def bare_insert(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+@csrf_exempt
+def plain(request: HttpRequest) -> HttpResponse:
+    """Insert the callback for ``benchmarks.plain_sender``."""
+    assert _is_signed(request)
+    with connection.cursor() as cursor:
+        cursor.execute(INSERT, [request.body])
+    return HttpResponse()
+
+
 urlpatterns = [
+    path("plain", plain),
     path("bare-decode", bare_decode),
     path("bare-insert", bare_insert),
     path("", include("djmessenger.urls")),
