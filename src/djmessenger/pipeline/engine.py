@@ -1,7 +1,8 @@
 """The engine: split, handle and send, callable from any thread of any process.
 
 Each step may run again at any time: after a crash, after a lost lease, or at the same time in another process. Drivers
-(worker, request, Celery task, test kit) decide when a step runs. The engine starts no threads.
+(worker, request, Celery task, test kit) decide when a step runs. The engine starts no threads, except one that repeats
+the typing mark of a slow rule.
 """
 
 from __future__ import annotations
@@ -66,12 +67,13 @@ class Engine:
 
     @staticmethod
     def store(body: bytes, app_id: str = "") -> int:
-        """Insert the verified body of a callback and return the key of its row. See ``pipeline/store.py``."""
+        """Insert the verified body of a callback and return the id of its row. See ``pipeline/store.py``."""
         return store.store(body, app_id)
 
     def split(self, *, claim: int = 0) -> Split:
-        """Split one batch of stored callbacks; return the work that now waits. It is false if no callback waited.
+        """Split one batch of the callbacks that are still ``new``; return the work that now waits.
 
+        The result is false if no callback waited.
         Claims up to ``claim`` idle queues of those that get work, for ``DJM_LEASE`` seconds. The caller must handle or
         release them.
         """
@@ -184,14 +186,15 @@ class Engine:
             pass
 
     def drain_conversation(self, conversation_id: int) -> None:
-        """Handle the waiting events of a conversation, then send its replies."""
+        """Handle the due events of a conversation, then send its replies; skip a queue that is leased."""
         for kind in (Kind.IN, Kind.OUT):
             self.drain_queue(kind, conversation_id)
 
     def drain_callback(self, callback_id: int) -> None:
-        """Split stored callbacks up to this one, handle their events and send the replies, in this thread.
+        """Split the stored callbacks up to this one, handle their events and send the replies, in this thread.
 
-        Raises ``DatabaseError`` if a statement of the split waits longer than ``_PATIENCE``; a sweep splits it later.
+        Raises ``DatabaseError`` if the split fails in the database, for example because a lock was not free for
+        ``_PATIENCE`` seconds. The callback then stays ``new``, and a later split finds it.
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
@@ -228,7 +231,7 @@ class Engine:
             return self._split_singly(callback_ids)
 
     def _split_singly(self, callback_ids: Sequence[int]) -> Split:
-        """Split callbacks one by one, up to the first that the database does not take."""
+        """Split callbacks one by one. Stop at the first that stays ``new`` after a ``DatabaseError``."""
         todo = Split()
         for callback_id in callback_ids:
             part = self._split_one(callback_id)
@@ -241,9 +244,10 @@ class Engine:
 
     @staticmethod
     def _callbacks_waiting(until: int | None = None) -> tuple[list[int], bool]:
-        """Return the oldest stored callbacks of one signer within the limits, and whether more callbacks wait.
+        """Return the ids of the oldest callbacks that are still ``new``, and whether more of them may wait.
 
-        ``until`` is the id of the last callback to return.
+        All have the same ``app_id`` and are within the limits ``MOST_CALLBACKS`` and ``_MOST_BYTES``. ``until`` is the
+        id of the last callback to return.
         """
         batch: list[int] = []
         total = 0
@@ -260,10 +264,10 @@ class Engine:
 
     @classmethod
     def _split_one(cls, callback_id: int) -> Split | None:
-        """Split one stored callback. Never raises an ``Exception``.
+        """Split one stored callback and return the work that now waits. An exception of the split is logged.
 
-        After a ``DatabaseError`` the callback stays new and None is returned, ``DJM_TRIES`` times at most. After that,
-        and after any other exception, it is quarantined.
+        A ``DatabaseError`` leaves the callback ``new``, and None is returned. The ``DatabaseError`` with the number
+        ``DJM_TRIES``, and any other exception, quarantines it. Raises only if the quarantine fails.
         """
         try:
             return splitting.split(callback_id)
@@ -289,7 +293,10 @@ class Engine:
 
     @staticmethod
     def _fails_always(callback_id: int) -> bool:
-        """Count a split that failed in the database; return whether the limit of ``DJM_TRIES`` is reached."""
+        """Count a split that failed in the database; return whether ``DJM_TRIES`` splits of the callback failed.
+
+        Returns False if the count fails too.
+        """
         callbacks = models.Callback.objects.filter(pk=callback_id)
         try:
             callbacks.update(tries=F("tries") + 1)
@@ -300,15 +307,16 @@ class Engine:
             return False
 
     def waiting_without_conversation(self) -> list[int]:
-        """Return the ids of due events that belong to no conversation."""
+        """Return the ids of the oldest 1000 due events that belong to no conversation."""
         events = models.Messaging.objects.filter(state=models.Messaging.State.NEW, conversation=None)
         due = events.filter(Q(not_before=None) | Q(not_before__lte=Now()))
         return list(due.order_by("id").values_list("id", flat=True)[:1000])
 
     def sweep(self) -> None:
-        """Wake up to 1000 queues of each direction in which rows wait without a wake-up; end pauses of replaced tokens.
+        """Make queues due in which rows wait without a wake-up, at most 1000 queues of each direction.
 
-        Finds the work of a lost wake-up, of an older version, or of rows that staff changed by SQL.
+        Finds the work of a lost wake-up, of an older version, or of rows that staff changed by SQL. Also ends the
+        pauses that a missing or refused token caused, if the Page has another token now.
         """
         # test_the_sweep_finds_work_without_a_wake_up
         events = models.Messaging.objects.filter(state=models.Messaging.State.NEW).exclude(conversation=None)
@@ -323,11 +331,12 @@ class Engine:
                     models.ConversationQueue.objects.wake(conversation_ids, kind)
         self.outbox.resume()
 
-    def notify(self, what: str) -> None:
+    def notify(self, payload: str) -> None:
         """Send a notification to worker processes at the commit of the transaction; does nothing without PostgreSQL.
 
-        A lost notification is harmless: the next poll finds the work.
+        ``payload`` is ``CALLBACK`` or ``QUEUES`` of ``notifications.py``. A lost notification is harmless: the next
+        poll finds the work.
         """
         if connection.vendor == "postgresql":
             with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, what])
+                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])

@@ -44,7 +44,7 @@ class EventTransaction:
         self.buffer = ReplyBuffer()
 
     def begin(self) -> None:
-        """Lock queue and row, and insert the buffered replies; a second call does nothing.
+        """Lock queue and row, and insert the buffered replies. Does nothing if an earlier call succeeded.
 
         Raises ``LeaseLost`` or ``HandledAlready``, and raises it again at each further call.
         """
@@ -70,13 +70,13 @@ class EventTransaction:
 
     @contextlib.contextmanager
     def begun(self) -> Iterator[None]:
-        """Begin before the block."""
+        """Call ``begin`` before the block, whether or not the rules make a query."""
         self.begin()
         yield
 
     @contextlib.contextmanager
     def begun_by_the_first_query(self) -> Iterator[None]:
-        """Begin before the first query of the block, or at its end if it registered a callback with ``on_commit``."""
+        """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``."""
         # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
         # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
         connection = connections[router.db_for_write(models.Messaging)]

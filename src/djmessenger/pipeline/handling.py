@@ -9,15 +9,15 @@ Order of the steps for one event, under the lease of its incoming queue:
 2. Run slow handlers, with no transaction open. Their queue stays leased; they may run again after a crash.
 3. Open the transaction of the event: check the lease, and lock the queue and the row.
 4. Run the other handlers and repliers.
-5. Insert the replies; save the outcome, the state of the event and the state of the conversation; release the queue.
+5. Insert the replies; save the outcome, the state of the event and the state of the conversation.
 6. Commit.
 
 Steps 3 to 6 are one transaction, so an event has all its effects or none. A worker that lost its lease fails in
 step 3, and another worker handles the event.
 
-The transaction is lazy: step 3 runs before the first query that a rule makes (``event_transaction.py``). If the rules
-make no query, ``handle`` returns a ``Handled`` instead of committing. ``write_down`` then does steps 3, 5 and 6 for up
-to 100 events in one transaction.
+For an event without slow rules, step 5 also releases the queue, and the transaction is lazy: step 3 runs before the
+first query that a rule makes (``event_transaction.py``). If the rules make no query, ``handle`` returns a ``Handled``
+and commits nothing. ``write_down`` then does steps 3, 5 and 6 for up to 100 events in one transaction.
 """
 
 from __future__ import annotations
@@ -64,12 +64,12 @@ logger = logging.getLogger(__name__)
 Kind = models.ConversationQueue.Kind
 State = models.Messaging.State
 
-_LEAST_LEASE_SHARE = 6
-"""Divisor of ``DJM_LEASE``: an event begins only if more than this part of the lease remains."""
+_LEAST_LEASE_SHARE = 1 / 6
+"""Share of ``DJM_LEASE``. An event begins only if more than this share of its lease remains."""
 _LONGEST_PAUSE = 300.0
-"""Seconds between two tries of an event, at most."""
+"""Most seconds between two tries of an event."""
 _MOST_GATHERED = 50
-"""Events that one call of a gathering rule serves, besides the first."""
+"""Most waiting events that one call of a rule with ``gather`` serves, besides the first event."""
 _TYPING_INTERVAL = 15.0
 """Seconds between two typing marks; one lasts for 20 (Messenger Platform, "Sender actions", 2026)."""
 
@@ -103,7 +103,10 @@ def _due() -> Q:
 
 
 def _next_rows() -> QuerySet[models.Messaging]:
-    """Select the first waiting event of each of ``queues`` if that event is due."""
+    """Return the query for the first waiting event of each queue, without queues whose first event is not due.
+
+    The parameter ``queues`` of the query contains the ids of the queues.
+    """
     # The first event is chosen before the due time is compared. The second event must not run while the first pauses.
     # test_a_later_event_does_not_begin_during_the_pause_of_the_first
     first = _waiting().filter(conversation=OuterRef("conversation"))
@@ -118,7 +121,8 @@ _NEXT_ROWS = Prepared(models.Messaging, _next_rows)
 InsertReplies = Callable[[Sequence[models.Reply]], Callable[[], None]]
 """Function that inserts replies in the caller's transaction and returns a function to call after the commit.
 
-The worker passes one that also begins an attempt for each reply that can leave at once, and sends it after the commit.
+The function of the worker also inserts attempts for replies that can be sent at once, as far as senders are free. The
+function that it returns submits these replies to the senders.
 """
 
 
@@ -152,10 +156,11 @@ class Inbox:
     def handle(
         self, lease: Lease, deadline: Deadline, slow: SlowPool, next_row: models.Messaging | None
     ) -> Handled | None:
-        """Handle the first event of a queue, if it is due, and release the queue.
+        """Handle ``next_row``, the first event of a queue, and release the queue.
 
-        If the rules made no query, nothing is committed and the queue stays leased: returns a ``Handled``, which the
-        caller must pass to ``write_down``.
+        Only releases the queue if ``next_row`` is None or the lease is near its end. If the rules made no query,
+        nothing is committed and the queue stays leased. The result is then a ``Handled``, which the caller must pass to
+        ``write_down``. The thread of a slow rule releases the queue later.
         """
         if next_row is not None and _has_time(deadline):
             done = self._handle(next_row, lease, slow)
@@ -167,7 +172,7 @@ class Inbox:
         return None
 
     def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
-        """Return the first waiting event of each queue, by queue, without queues whose first event is not due."""
+        """Return the first waiting event of each queue, by queue id, without queues whose first event is not due."""
         rows = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
         rows_by_conversation = {row.conversation_id: row for row in rows}
         return {
@@ -204,7 +209,10 @@ class Inbox:
         return None
 
     def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | Fate:
-        """Apply the policy to one row. A commit of the event releases its queue too."""
+        """Apply the policy to one row. Return the state of the lease, or a ``Handled`` that is not committed.
+
+        The commit of an event without slow rules also releases its queue.
+        """
         failpoint("inbox_claimed")
         try:
             messaging = _read_event(row)
@@ -254,7 +262,11 @@ class Inbox:
     def _gather(
         self, row: models.Messaging, messaging: receiving.Messaging, decision: Decision
     ) -> list[models.Messaging]:
-        """Return the rows behind this one to which the same gathering rules apply; one call serves all of them."""
+        """Return the waiting rows behind this one that the same call of the rules serves, ``_MOST_GATHERED`` at most.
+
+        The list ends before the first event that is not authored or to which other rules apply. It is empty if no rule
+        that applies has ``gather``. Otherwise ``messaging.context["gathered"]`` is set to this event and the others.
+        """
         if not any(rule.gather for rule in decision.applied):
             return []
         messaging.context["gathered"] = [messaging]
@@ -285,10 +297,11 @@ class Inbox:
         *,
         is_lazy: bool = False,
     ) -> Handled | Fate:
-        """Run the slow handlers without a transaction, then all others in one transaction with the new state.
+        """Run the slow handlers without a transaction. Then run all others and save the results in one transaction.
 
         With ``is_lazy`` the transaction begins before the first query of the rules, and its commit releases the queue.
-        If the rules made no query, it does not begin, and a ``Handled`` is returned. Raises ``LeaseLost``.
+        If the rules made no query, it does not begin, and a ``Handled`` is returned. Otherwise the state of the lease
+        is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
         """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
@@ -450,7 +463,10 @@ class Inbox:
 
     @contextlib.contextmanager
     def _typing(self, messaging: receiving.Messaging, decision: Decision) -> Iterator[None]:
-        """Show the typing mark while slow work runs. Meta removes a mark after 20 seconds, so it is sent again."""
+        """Send the typing mark every ``_TYPING_INTERVAL`` seconds during the block, if a slow rule has ``typing``.
+
+        Meta removes a mark after 20 seconds. The first mark is sent after one interval. An error ends the repetition.
+        """
         if not any(rule.typing and rule.slow for rule in decision.applied):
             yield
             return
@@ -536,7 +552,7 @@ class Fate(enum.Enum):
 def _has_time(deadline: Deadline) -> bool:
     # An event that begins at the end of its lease would lose it before the commit, and its rules would run twice.
     # test_no_event_begins_under_a_lease_that_is_almost_over
-    return deadline.remaining() > app_settings.DJM_LEASE / _LEAST_LEASE_SHARE
+    return deadline.remaining() > app_settings.DJM_LEASE * _LEAST_LEASE_SHARE
 
 
 def _log_fields(row: models.Messaging) -> dict[str, Any]:

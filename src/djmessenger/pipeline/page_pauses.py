@@ -56,7 +56,10 @@ def _token_of(page: models.Page, client_for: ClientFor) -> str:
 
 
 def resume(client_for: ClientFor) -> int:
-    """End the pauses of Pages whose dead token was replaced, and wake their queues; return the number of Pages."""
+    """End the pauses that a missing or refused token caused, if the Page has another token now.
+
+    The outgoing queues of these Pages become due. Returns the number of Pages.
+    """
     resumed = 0
     for page in models.Page.objects.filter(paused_until__gt=Now()).exclude(paused_token=""):
         if _token_of(page, client_for) == page.paused_token:

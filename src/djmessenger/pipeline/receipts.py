@@ -13,7 +13,11 @@ from djmessenger.receiving import ReceivingType
 
 
 def note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None:
-    """Save on the replies of a conversation when they were delivered or read; mark a person who writes as reachable."""
+    """Save the effects of an event on sent or parked replies and on its person.
+
+    A receipt sets when replies were delivered or read. The echo of a parked reply makes it ``unknown`` again. An
+    authored event marks the person as reachable.
+    """
     if row.echo_token:
         settling.reopen_parked(row)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
@@ -41,9 +45,10 @@ def _sent(row: models.Messaging) -> QuerySet[models.Reply]:
 
 
 def _started_by(moment: datetime.datetime | None) -> Q:
-    """Return the condition for replies with an attempt that began by a watermark; false for None.
+    """Return the condition for replies with an attempt that began at or before ``moment``; it is false for None.
 
-    The watermark is by Meta's clock. The time of the answer would be later than the receipt of a fast person.
+    ``moment`` is a watermark, by Meta's clock. The end of the attempt is not compared, because a fast person may read
+    the message before the answer of Graph arrives.
     """
     if moment is None:
         return Q(pk=None)

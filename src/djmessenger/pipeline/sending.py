@@ -64,7 +64,7 @@ _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 
 
 def _next_rows() -> QuerySet[models.Reply]:
-    """Select the first open reply of each queue whose key is in the parameter ``queues``.
+    """Return the query for the first open reply of each queue; its parameter ``queues`` contains the queue ids.
 
     Each reply has the time of the database (``now``) and the number of its last attempt (``last_number``).
     """
@@ -91,13 +91,17 @@ class Outbox:
         self._unknown_fate = UnknownFate(client_for)
 
     def resume(self) -> int:
-        """End the pauses of Pages whose dead token was replaced; return the number of Pages."""
+        """End the pauses that a missing or refused token caused, if the Page has another token now.
+
+        Returns the number of Pages.
+        """
         return page_pauses.resume(self._client_for)
 
     def process_next(self, lease: Lease, deadline: Deadline) -> None:
-        """Do one step for the first reply of a queue, of those that ``begin`` does not do, and release the queue.
+        """Do one step for the first reply of a queue that ``begin`` left to this method, and release the queue.
 
-        Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
+        The step uploads a file and sends, resolves an unknown fate, or settles a reply that is expired. Must run
+        outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
         """
         reply = self._next_rows([lease]).get(lease.conversation_id)
         wait = None
@@ -144,9 +148,10 @@ class Outbox:
     def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
         """Insert new replies in the caller's transaction; insert attempts for up to ``limit`` of them.
 
-        An attempt is inserted for the first reply of a conversation whose outgoing queue is idle. That queue is
-        claimed. All other replies are queued, and their queues woken. Returns the replies with attempts. The caller
-        must pass them to ``call`` after the commit, and must drop them after a rollback.
+        An attempt is inserted for the first reply of a conversation, if its outgoing queue is idle and ``_can_leave``
+        is true. That queue is claimed. All other replies are queued; their queues become due unless they are claimed
+        here. Returns the replies with attempts. The caller must pass them to ``call`` after the commit, and must drop
+        them after a rollback.
         """
         # A call before the commit would send a reply that a rollback removes, and that the next try sends again.
         # test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again
@@ -267,9 +272,10 @@ class Outbox:
         return unsettled
 
     def _release_after(self, lease: Lease, wait: Wait | None) -> None:
-        """Release the queue. It is due again after the wait, or without one when its first open reply is due.
+        """Release the queue. Raises ``LeaseLost`` if another worker claimed the queue.
 
-        Raises ``LeaseLost`` if another worker claimed the queue.
+        If ``wait`` is given, the wait of the first reply is read again, and the queue is due after it. Otherwise, or if
+        no wait is left, the queue is due when its first open reply is due.
         """
         # A reply is queued after this worker saw an empty queue, or a pause ends after the worker read it. The release
         # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would stay idle.
@@ -282,7 +288,10 @@ class Outbox:
                 settling.release_queues([queue.pk])
 
     def _current_wait(self, lease: Lease, wait: Wait) -> Wait | None:
-        """Return the wait of the first reply as of now, or None if it can be sent or the queue is empty."""
+        """Read the first reply again and return its wait, or None if it can be sent or the queue is empty.
+
+        Returns ``wait`` unchanged if the reply is not ``queued``.
+        """
         next_row = self._next_rows([lease]).get(lease.conversation_id)
         if next_row is None:
             return None
@@ -290,7 +299,7 @@ class Outbox:
 
     @staticmethod
     def _next_rows(leases: Sequence[Lease]) -> dict[int, NextReply]:
-        """Return the first open reply of each queue that has one, by conversation."""
+        """Return the first open reply of each queue that has one, by conversation id."""
         failpoint("outbox_claimed")
         rows = cast("list[NextReply]", _NEXT_ROWS(queues=[lease.queue_id for lease in leases]))
         return {reply.conversation_id: reply for reply in rows}
@@ -304,14 +313,21 @@ class Outbox:
 
     @staticmethod
     def _is_too_late(reply: NextReply) -> bool:
-        """Return whether Meta's window has closed; false for tags and utility messages, which have other rules."""
+        """Return whether Meta's window has closed.
+
+        False if the ``messaging_type`` of the reply is neither RESPONSE nor UPDATE, because the window is no limit for
+        such messages. False if the person has never written.
+        """
         if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
             return False
         opened = reply.conversation.date_last_inbound
         return opened is not None and reply.now > opened + _WINDOW
 
     def _upload_and_send(self, lease: Lease, reply: NextReply, deadline: Deadline) -> None:
-        """Upload the file of a reply, if it has one; then begin, make and settle its call, and release the queue."""
+        """Upload the file of a reply, if it has one. Then commit its attempt, send it, settle it and release the queue.
+
+        A reply whose upload failed is settled as if its call had failed.
+        """
         page = reply.conversation.page
         error: errors.GraphError | None = None
         data = reply.data
@@ -411,7 +427,7 @@ class Outbox:
     ) -> Wait | None:
         """Queue an unsent reply again and return its wait.
 
-        Throttling and a dead token pause all sends of the Page. Any other error delays only this reply, by
+        Throttling and a refused token pause all sends of the Page. Any other error delays only this reply, by
         ``error.after`` seconds or by a time that grows with each unsent attempt.
         """
         unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
@@ -425,5 +441,3 @@ class Outbox:
         pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
         settling.settle(lease, reply, State.QUEUED, not_before=in_seconds(pause), **result_fields)
         return Wait(seconds=pause)
-
-    # Replies of unknown fate.

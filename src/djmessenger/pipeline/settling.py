@@ -106,16 +106,17 @@ class PendingSend:
 
 @dataclass(frozen=True, kw_only=True)
 class SendResult:
-    """Result of a call."""
+    """Result of ``Outbox.call``: at most one of ``sent``, ``error`` and ``body_error`` is set.
+
+    If all three are None, no request was made because the lease was about to expire.
+    """
 
     pending: PendingSend
     sent: Sent | None = None
+    """Meta's answer to an accepted call."""
     error: errors.GraphError | None = None
-    """Graph error, if any.
-
-    If ``sent``, ``error`` and ``refusal`` are None, no request was made because the lease was about to expire.
-    """
-    refusal: Exception | None = None
+    """Graph error of the call. Also set if the Page has no token, and if the transport raised."""
+    body_error: Exception | None = None
     """Exception of a body that cannot become a call."""
 
 

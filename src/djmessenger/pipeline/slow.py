@@ -23,12 +23,12 @@ logger = logging.getLogger(__name__)
 _CHECK_INTERVAL = 0.5
 """Seconds between two checks for overdue slow rules."""
 _RENEWALS = 3
-"""Renewals within the duration of a lease: two may fail, and the lease still holds."""
+"""Renewals within the duration of a lease: one may fail, and the next still comes before the lease ends."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slow:
-    """Job of a slow thread: the slow handlers of one event, and its transaction."""
+    """Slow handlers of one event, and the transaction that saves their results; run by a ``SlowPool``."""
 
     work: Callable[[], object]
     prepare: Callable[[], None] = lambda: None
@@ -42,30 +42,34 @@ class Slow:
 
 
 class NoRoom(Exception):
-    """Refusal of a job because all slow threads are busy."""
+    """Refusal of a slow job: no slow thread is free, or other queues have waited for one longer."""
 
 
 class SlowPool(Protocol):
     """Runner of slow handlers; the queue stays leased meanwhile."""
 
     def free_slots(self) -> int:
-        """Return how many more queues may be claimed for slow rules now."""
+        """Return how many more queues that wait for a slow thread may be claimed now."""
 
     def reserve(self, leases: Sequence[Lease], *, more: bool) -> None:
-        """Reserve a place for each claimed lease. ``more`` says whether further queues may wait for one."""
+        """Reserve a thread for each lease. ``more`` is True if further queues may wait for a slow thread."""
 
     def drop_reservation(self, lease: Lease) -> None:
         """Cancel the reservation of a lease, if there is one."""
 
     def run(self, lease: Lease, job: Slow) -> bool:
-        """Run the job now and return true, or start it in a thread that releases the queue and return false.
+        """Run the job now and return True, or start it in a thread that releases the queue and return False.
 
-        Raises ``NoRoom`` if all threads are busy.
+        After True the caller releases the queue. Raises ``NoRoom`` if no thread is free, or if other queues have waited
+        for one longer.
         """
 
 
 class RunHere:
-    """Runner of slow handlers in the caller's thread: for tests, shells and events without a conversation."""
+    """Runner of slow handlers in the caller's thread, for drivers without slow threads.
+
+    ``job.timeout`` has no effect here.
+    """
 
     def free_slots(self) -> int:
         return 1
@@ -102,7 +106,10 @@ class SlowThreads:
         self._renewer: threading.Thread | None = None
 
     def free_slots(self) -> int:
-        """Return how many more queues may be claimed for slow threads, now or within ``AHEAD`` seconds."""
+        """Return how many more queues may be claimed for slow threads.
+
+        Threads that are expected to be free within ``AHEAD`` seconds count as free.
+        """
         with self._lock:
             return max(0, self._pool.free(ahead=AHEAD) - len(self._reserved))
 

@@ -33,17 +33,17 @@ logger = logging.getLogger(__name__)
 Kind = models.ConversationQueue.Kind
 
 _ALONE = 0.5
-"""Share of ``DJM_SWEEP`` after a sweep in which no process may sweep again.
+"""Length of the turn to sweep, as a share of ``DJM_SWEEP``. During the turn no process may sweep again.
 
-Below 1, because the timers of processes drift: a process whose timer ends slightly early must not miss its sweep.
+Below 1, because the timers of processes drift. A process whose timer ends slightly early must not miss its sweep.
 """
 
 
 class Worker:
     """Threads that claim conversation queues and work on them until ``stop``.
 
-    The main thread polls: it claims due queues and submits them to the pools. It polls after each wake-up and at
-    least every ``DJM_POLL`` seconds. Every ``DJM_SWEEP`` seconds one process sweeps.
+    The poll thread claims due queues and submits them to the pools. It polls after each wake-up and at least every
+    ``DJM_POLL`` seconds. Every ``DJM_SWEEP`` seconds one process sweeps.
 
     ``threads`` threads handle events. ``senders`` threads wait for Graph, without a database connection. One thread
     splits callbacks. Two batch writers commit handled events and answers of Graph, many in one transaction. Slow
@@ -119,14 +119,17 @@ class Worker:
         self._thread.start()
 
     def stop_soon(self) -> None:
-        """Stop all claims. Takes no lock, so a signal handler may call it."""
+        """Stop all claims. The worker then ends after the jobs that run.
+
+        Does not wait and takes no lock, so a signal handler may call it.
+        """
         self._stopping.set()
         self._wakeup.set()
 
     def stop(self, timeout: float = 25.0) -> bool:
-        """Stop all claims, finish the jobs that run and join the main thread.
+        """Stop all claims, finish the jobs that run and join the poll thread.
 
-        Returns False if the main thread did not end within ``timeout`` seconds.
+        Returns False if the poll thread did not end within ``timeout`` seconds.
         """
         self.stop_soon()
         thread = self._thread
@@ -184,7 +187,7 @@ class Worker:
                                 )
                         self._submit_split(pools)
                         busy = self._poll(pools)
-                # Guard: an outage or a bug in one poll would end the main thread, and no queue would be claimed
+                # Guard: an outage or a bug in one poll would end the poll thread, and no queue would be claimed
                 # again.
                 # Test: tests/test_worker.py, test_the_poll_survives_a_database_outage_and_a_bug.
                 except DatabaseError:
@@ -211,7 +214,11 @@ class Worker:
             self._ended.set()
 
     def _finish(self, pools: _WorkerPools) -> None:
-        """Close the pools in the order of the work. The batch writers stop after the threads that fill them."""
+        """Stop all threads. Running jobs end after their current event or call.
+
+        The deadlines of all leases are expired. Jobs that have not begun run in this thread, and only release their
+        queues. The batch writers stop after the threads that fill them.
+        """
         self._pools = None
         with self._lock:
             deadlines = list(self._deadlines)
@@ -240,7 +247,7 @@ class Worker:
         pools.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
 
     def _poll(self, pools: _WorkerPools) -> bool:
-        """Claim as many due queues as there are free threads. Return whether any was due."""
+        """Claim as many due queues of each kind as there are free threads for it. Return whether any was due."""
         return self._poll_outgoing(pools) | bool(self._poll_incoming(pools)) | self._poll_slow(pools)
 
     def _submit_split(self, pools: _WorkerPools) -> None:
@@ -251,7 +258,10 @@ class Worker:
             pools.splitter.submit(lambda: self._split(pools))
 
     def _split(self, pools: _WorkerPools) -> None:
-        """Split stored callbacks until none is left. Runs in the splitter thread, so many callbacks delay no queue."""
+        """Split callbacks until none is left that is still ``new``.
+
+        Runs in the splitter thread, so that a large number of callbacks does not delay the queues.
+        """
         with reusable_connections():
             while not self._stopping.is_set():
                 with pools.split_budget.measure():
