@@ -46,7 +46,7 @@ def test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep(
     file_database, emulator, settings, monkeypatch, others_hold, client
 ):
     settings.DJM_DISPATCHER = "inline"
-    monkeypatch.setattr(engine, "_PATIENCE", 0.05)
+    monkeypatch.setattr(engine, "_STATEMENT_TIMEOUT", 0.05)
     someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
     made = tools.conversation()
     others_hold(

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 Kind = models.ConversationQueue.Kind
 
-_PATIENCE = 2.0
+_STATEMENT_TIMEOUT = 2.0
 """Seconds for each statement of a split inside a request. Meta waits five seconds for the whole answer."""
 MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """Limits of one split: number of callbacks, and bytes of all bodies together. One callback may be larger."""
@@ -194,12 +194,12 @@ class Engine:
         """Split the stored callbacks up to this one, handle their events and send the replies, in this thread.
 
         Raises ``DatabaseError`` if the split fails in the database, for example because a lock was not free for
-        ``_PATIENCE`` seconds. The callback then stays ``new``, and a later split finds it.
+        ``_STATEMENT_TIMEOUT`` seconds. The callback then stays ``new``, and a later split finds it.
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
         todo = Split()
-        with statement_timeout(_PATIENCE):
+        with statement_timeout(_STATEMENT_TIMEOUT):
             # Callbacks that were stored before come first, even if the process that was to split them is gone.
             done: list[int] = []
             while (batch := self._callbacks_waiting(callback_id)[0]) and batch != done:
@@ -279,7 +279,7 @@ class Engine:
                 callback_id,
                 extra={"action": "callback_waits"},
             )
-            if not cls._fails_always(callback_id):
+            if not cls._count_failed_split(callback_id):
                 return None
             splitting.quarantine(callback_id, traceback.format_exc())
         except Exception:
@@ -292,7 +292,7 @@ class Engine:
         return Split(callbacks=1)
 
     @staticmethod
-    def _fails_always(callback_id: int) -> bool:
+    def _count_failed_split(callback_id: int) -> bool:
         """Count a split that failed in the database; return whether ``DJM_TRIES`` splits of the callback failed.
 
         Returns False if the count fails too.
