@@ -201,7 +201,7 @@ class Inbox:
         failpoint("inbox_before_release")
         claims.release_many(Kind.IN, [lease.queue_id for lease in leases])
 
-    def _pause(self, lease: Lease) -> float | None:
+    def _seconds_until_due(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
         next_row = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
         for not_before, now in next_row.values_list("not_before", "now")[:1]:
@@ -255,7 +255,7 @@ class Inbox:
         self._count_failed_try(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
         with transaction.atomic():
             queue = claims.fence(lease)
-            pause = self._pause(lease)
+            pause = self._seconds_until_due(lease)
             models.ConversationQueue.objects.filter(pk=queue.pk).update(fencing_token=F("fencing_token") + 1)
             claims.release(queue, after=pause)
 
