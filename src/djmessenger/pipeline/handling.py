@@ -166,7 +166,7 @@ class Inbox:
             done = self._handle(next_row, lease, slow)
             if isinstance(done, Handled):
                 return done
-            if done is Fate.RELEASED:
+            if done is LeaseState.RELEASED:
                 return None
         self.release(lease)
         return None
@@ -208,7 +208,7 @@ class Inbox:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
 
-    def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | Fate:
+    def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | LeaseState:
         """Apply the policy to one row. Return the state of the lease, or a ``Handled`` that is not committed.
 
         The commit of an event without slow rules also releases its queue.
@@ -222,7 +222,7 @@ class Inbox:
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._count_failed_try(row, lease)
-            return Fate.LEASED
+            return LeaseState.LEASED
         if is_slow and lease is not None:
             timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
             gathered: list[models.Messaging] = []
@@ -234,13 +234,13 @@ class Inbox:
                 give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
             )
             try:
-                return Fate.LEASED if slow.run(lease, job) else Fate.RELEASED
+                return LeaseState.LEASED if slow.run(lease, job) else LeaseState.RELEASED
             except NoRoom:
                 # Jobs that waited in memory would be lost in a crash until their leases end, and no other process
                 # could take them. The queue waits in the database instead, marked for slow threads.
                 # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
                 give_back(lease, is_slow=True)
-                return Fate.RELEASED
+                return LeaseState.RELEASED
         return self._act(row, lease, messaging, decision, client, is_lazy=lease is not None)
 
     def _tries_for(self, decision: Decision) -> int:
@@ -296,7 +296,7 @@ class Inbox:
         gathered: Sequence[models.Messaging] = (),
         *,
         is_lazy: bool = False,
-    ) -> Handled | Fate:
+    ) -> Handled | LeaseState:
         """Run the slow handlers without a transaction. Then run all others and save the results in one transaction.
 
         With ``is_lazy`` the transaction begins before the first query of the rules, and its commit releases the queue.
@@ -335,14 +335,14 @@ class Inbox:
             # Another worker handles the event: this is no failed try, and none is logged.
             raise
         except HandledAlready:
-            return Fate.LEASED
+            return LeaseState.LEASED
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._count_failed_try(row, lease, tries)
-            return Fate.LEASED
+            return LeaseState.LEASED
         if not event_transaction.is_begun:
             return handled
         decision.outcome.log(**_log_fields(row))
-        return Fate.RELEASED if is_lazy else Fate.LEASED
+        return LeaseState.RELEASED if is_lazy else LeaseState.LEASED
 
     def write_down(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
         """Commit handled events and release their queues: in one transaction, or one by one if that fails.
@@ -540,7 +540,7 @@ def use_language_of(row: models.Messaging, client: Client) -> Iterator[None]:
         yield
 
 
-class Fate(enum.Enum):
+class LeaseState(enum.Enum):
     """State of the lease after an event was handled."""
 
     LEASED = enum.auto()
