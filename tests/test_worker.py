@@ -23,7 +23,7 @@ from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.notifications import CHANNEL, Listener
 from djmessenger.pipeline.pools import BatchWriter
 from djmessenger.pipeline.settling import SendResult
-from djmessenger.pipeline.slow import NoRoom, Slow, SlowThreads
+from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowThreads
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
 from djmessenger.routing import Policy
@@ -147,7 +147,7 @@ def test_leases_of_slow_work_are_renewed(file_database, settings):
     lease = tools.claim(made, seconds=0.3)
     gate, released = threading.Event(), threading.Event()
     pool = SlowThreads(1, lambda: None)
-    pool.run(lease, Slow(work=lambda: gate.wait(LONG), release=released.set))
+    pool.run(lease, SlowJob(work=lambda: gate.wait(LONG), release=released.set))
     first = tools.queue_of(made).leased_until
     until(lambda: tools.queue_of(made).leased_until > first, "a renewal")
     assert claims.claim(tools.IN, seconds=60) == []
@@ -178,12 +178,12 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
         begun.set()
         gate.wait(LONG)
 
-    pool.run(leases[0], Slow(work=first, release=lambda: None))
+    pool.run(leases[0], SlowJob(work=first, release=lambda: None))
     assert begun.wait(LONG)
     assert pool.free_slots() == 0
     for lease in leases[1:]:
         with pytest.raises(NoRoom):
-            pool.run(lease, Slow(work=lambda: None, release=lambda: None))
+            pool.run(lease, SlowJob(work=lambda: None, release=lambda: None))
     assert pool._leases == {leases[0]}
     gate.set()
     pool.stop(LONG)
@@ -199,16 +199,16 @@ def test_queues_that_waited_for_a_slow_thread_come_before_new_ones(file_database
     pool.reserve([waited], more=False)
     assert pool.free_slots() == 0
     with pytest.raises(NoRoom):
-        pool.run(new, Slow(work=lambda: None, release=lambda: None))
-    pool.run(waited, Slow(work=lambda: ran.append("waited"), release=lambda: None))
+        pool.run(new, SlowJob(work=lambda: None, release=lambda: None))
+    pool.run(waited, SlowJob(work=lambda: ran.append("waited"), release=lambda: None))
     assert freed.wait(LONG)
     assert pool.free_slots() == 1
     # The one that was refused is known to wait, until a look for it finds none.
     with pytest.raises(NoRoom):
-        pool.run(later, Slow(work=lambda: None, release=lambda: None))
+        pool.run(later, SlowJob(work=lambda: None, release=lambda: None))
     pool.reserve([], more=False)
     freed.clear()
-    pool.run(later, Slow(work=lambda: ran.append("later"), release=lambda: None))
+    pool.run(later, SlowJob(work=lambda: ran.append("later"), release=lambda: None))
     assert freed.wait(LONG)
     pool.stop(LONG)
     assert ran == ["waited", "later"]
@@ -226,7 +226,7 @@ def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monke
     for number in range(30):
         quick = Lease(queue_id=1000 + number, conversation_id=1000, kind="in", fencing_token=1)
         done = threading.Event()
-        pool.run(quick, Slow(work=lambda: None, release=done.set))
+        pool.run(quick, SlowJob(work=lambda: None, release=done.set))
         assert done.wait(LONG)
         until(lambda: pool.free_slots() > 0, "a free thread")
     assert pool.free_slots() > 1
@@ -235,15 +235,15 @@ def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monke
         begun.set()
         gate.wait(LONG)
 
-    pool.run(leases[0], Slow(work=hang, release=lambda: None))
+    pool.run(leases[0], SlowJob(work=hang, release=lambda: None))
     assert begun.wait(LONG)
-    pool.run(leases[1], Slow(work=lambda: None, release=lambda: None))
+    pool.run(leases[1], SlowJob(work=lambda: None, release=lambda: None))
     until(lambda: tools.queue_of(people[1]).is_slow, "the giving back")
     assert tools.queue_of(people[1]).leased_until is None
     assert tools.queue_of(people[0]).leased_until is not None
     assert pool.free_slots() == 0
     with pytest.raises(NoRoom):
-        pool.run(leases[2], Slow(work=lambda: None, release=lambda: None))
+        pool.run(leases[2], SlowJob(work=lambda: None, release=lambda: None))
     gate.set()
     pool.stop(LONG)
 
@@ -333,7 +333,7 @@ def test_slow_work_begins_without_a_database_connection(file_database):
     pool = SlowThreads(1, lambda: None)
     pool.run(
         tools.claim(made),
-        Slow(
+        SlowJob(
             prepare=models.Page.objects.count,
             work=lambda: held.append(connection.connection),
             release=lambda: None,
@@ -485,7 +485,7 @@ def test_a_slow_job_that_the_pool_refuses_releases_its_queue(file_database):
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     pool = SlowThreads(1, lambda: None)
     pool._pool.submit = lambda job: False
-    pool.run(tools.claim(made), Slow(work=lambda: None, release=lambda: None))
+    pool.run(tools.claim(made), SlowJob(work=lambda: None, release=lambda: None))
     assert pool._leases == set()
     assert tools.queue_of(made).leased_until is None
     pool.stop(LONG)

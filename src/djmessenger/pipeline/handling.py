@@ -51,7 +51,7 @@ from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.event_transaction import EventTransaction, HandledAlready
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.receipts import note_receipts
-from djmessenger.pipeline.slow import NoRoom, RunHere, Slow, SlowPool
+from djmessenger.pipeline.slow import NoRoom, RunHere, SlowJob, SlowPool
 from djmessenger.receiving.decoding import cleaned
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
@@ -226,7 +226,7 @@ class Inbox:
         if is_slow and lease is not None:
             timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
             gathered: list[models.Messaging] = []
-            job = Slow(
+            job = SlowJob(
                 prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
                 work=lambda: self._act(row, lease, messaging, decision, client, gathered),
                 release=lambda: self.release(lease),

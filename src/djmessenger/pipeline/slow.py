@@ -27,7 +27,7 @@ _RENEWALS = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Slow:
+class SlowJob:
     """Slow handlers of one event, and the transaction that saves their results; run by a ``SlowPool``."""
 
     work: Callable[[], object]
@@ -57,7 +57,7 @@ class SlowPool(Protocol):
     def drop_reservation(self, lease: Lease) -> None:
         """Cancel the reservation of a lease, if there is one."""
 
-    def run(self, lease: Lease, job: Slow) -> bool:
+    def run(self, lease: Lease, job: SlowJob) -> bool:
         """Run the job now and return True, or start it in a thread that releases the queue and return False.
 
         After True the caller releases the queue. Raises ``NoRoom`` if no thread is free, or if other queues have waited
@@ -80,7 +80,7 @@ class RunHere:
     def drop_reservation(self, lease: Lease) -> None:
         """Do nothing, because nothing is reserved."""
 
-    def run(self, lease: Lease, job: Slow) -> bool:
+    def run(self, lease: Lease, job: SlowJob) -> bool:
         job.prepare()
         job.work()
         return True
@@ -127,7 +127,7 @@ class SlowThreads:
         with self._lock:
             self._reserved.discard(lease)
 
-    def run(self, lease: Lease, job: Slow) -> bool:
+    def run(self, lease: Lease, job: SlowJob) -> bool:
         """Submit a slow job; its thread releases the queue at the end. Return False: the job is not done yet.
 
         Raises ``NoRoom`` if no thread is free, or if other queues have waited for one longer. The caller then
@@ -153,7 +153,7 @@ class SlowThreads:
             give_back(lease)
         return False
 
-    def _run(self, lease: Lease, job: Slow) -> None:
+    def _run(self, lease: Lease, job: SlowJob) -> None:
         if job.timeout is not None:
             with self._lock:
                 self._limits[lease] = Deadline(job.timeout), job.give_up
