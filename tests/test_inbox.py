@@ -495,7 +495,7 @@ def test_many_events_cost_no_more_statements_than_two():
         assert all(done)
         assert models.Reply.objects.filter(recipient__in=psids).count() == 0
         with CaptureQueriesContext(connection) as queries:
-            engine.inbox.write_down(done)
+            engine.inbox.commit_handled(done)
         counts.append(len(queries))
         assert {text[2:] for text in texts()} >= set(psids)
     assert counts[0] == counts[1]
@@ -543,7 +543,7 @@ def test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost(caplog):
     say_hello("7002")
     done = handled(engine)
     tools.steal(made)
-    engine.inbox.write_down(done)
+    engine.inbox.commit_handled(done)
     assert (states(), texts()) == (["new", "done"], ["answer"])
     assert models.Reply.objects.get().recipient_id == "7002"
     assert "lease_lost" in {getattr(record, "action", "") for record in caplog.records}
@@ -579,7 +579,7 @@ def test_one_event_that_cannot_be_committed_leaves_the_rest_of_its_batch_alone(m
     monkeypatch.setattr(type(models.Reply.objects), "insert", refuses)
     engine = tools.engine(lambda event: event.mid)
     say_hello("7001", "7002", "7003")
-    engine.inbox.write_down(handled(engine))
+    engine.inbox.commit_handled(handled(engine))
     assert (states(), sorted(texts())) == (["done", "new", "done"], ["m_7001", "m_7003"])
     failed = models.Messaging.objects.get(state="new")
     assert (failed.tries, free()) == (1, True)
@@ -596,7 +596,7 @@ def test_post_save_is_sent_for_each_reply_of_a_batch():
     engine = tools.engine(lambda event: "answer")
     post_save.connect(hear, models.Reply)
     try:
-        engine.inbox.write_down([done for done in handled(engine) if done])
+        engine.inbox.commit_handled([done for done in handled(engine) if done])
     finally:
         post_save.disconnect(hear, models.Reply)
     assert heard == [(True, True)] * 2

@@ -33,7 +33,7 @@ def finish(engine, todo: split.Split) -> None:
     for lease in todo.leases:
         done = engine.inbox.handle(lease, Deadline(60), RunHere(), todo.next_rows[lease.queue_id])
         if done is not None:
-            engine.inbox.write_down([done])
+            engine.inbox.commit_handled([done])
 
 
 def between_reading_and_locking(monkeypatch, what) -> None:

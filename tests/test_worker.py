@@ -383,7 +383,7 @@ def test_queues_claimed_while_the_threads_end_are_released(file_database, people
         slow=SlowThreads(1, lambda: None),
         send_budget=types.SimpleNamespace(pause=lambda: 1.0),
         events=types.SimpleNamespace(
-            write_here=lambda done: engine.inbox.write_down([done]), waiting=lambda: 0
+            write_here=lambda done: engine.inbox.commit_handled([done]), waiting=lambda: 0
         ),
         answers=types.SimpleNamespace(put=answers.append, waiting=lambda: len(answers)),
     )

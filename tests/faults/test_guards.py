@@ -217,11 +217,11 @@ def test_a_reply_whose_attempt_is_committed_before_the_call_is_not_sent_again(pe
 
 
 def test_without_an_attempt_committed_first_a_reply_is_sent_twice(person, emulator, without):
-    write_down, died = settling.commit_attempts, []
+    commit_attempts, died = settling.commit_attempts, []
 
     def after(pairs, deadline):
         if died:
-            return write_down(pairs, deadline)
+            return commit_attempts(pairs, deadline)
         died.append(True)
         return [
             PendingSend(

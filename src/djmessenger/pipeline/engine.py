@@ -99,7 +99,7 @@ class Engine:
                     if done is not None:
                         handled.append(done)
             if handled:
-                self.inbox.write_down(handled)
+                self.inbox.commit_handled(handled)
 
     def send(self, leases: Sequence[Lease], deadline: Deadline) -> None:
         """Send the first reply of each claimed outgoing queue, one after another, and release the queues.

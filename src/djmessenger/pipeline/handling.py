@@ -17,7 +17,7 @@ step 3, and another worker handles the event.
 
 For an event without slow rules, step 5 also releases the queue, and the transaction is lazy: step 3 runs before the
 first query that a rule makes (``event_transaction.py``). If the rules make no query, ``handle`` returns a ``Handled``
-and commits nothing. ``write_down`` then does steps 3, 5 and 6 for up to 100 events in one transaction.
+and commits nothing. ``commit_handled`` then does steps 3, 5 and 6 for up to 100 events in one transaction.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ class Inbox:
 
         Only releases the queue if ``next_row`` is None or the lease is near its end. If the rules made no query,
         nothing is committed and the queue stays leased. The result is then a ``Handled``, which the caller must pass to
-        ``write_down``. The thread of a slow rule releases the queue later.
+        ``commit_handled``. The thread of a slow rule releases the queue later.
         """
         if next_row is not None and _has_time(deadline):
             done = self._handle(next_row, lease, slow)
@@ -344,7 +344,7 @@ class Inbox:
         decision.outcome.log(**_log_fields(row))
         return LeaseState.RELEASED if is_lazy else LeaseState.LEASED
 
-    def write_down(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
+    def commit_handled(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
         """Commit handled events and release their queues: in one transaction, or one by one if that fails.
 
         ``insert`` inserts the replies. Must run outside a transaction. Never raises an ``Exception``: a failed commit
@@ -354,7 +354,7 @@ class Inbox:
         # test_one_event_that_cannot_be_committed_leaves_the_rest_of_its_batch_alone
         if len(handled) > 1:
             try:
-                self._write_down(handled, insert)
+                self._commit(handled, insert)
                 return
             except Exception:
                 logger.exception(
@@ -364,11 +364,11 @@ class Inbox:
                 )
         for one in handled:
             try:
-                self._write_down([one], insert)
+                self._commit([one], insert)
             except Exception:  # noqa: BLE001 - by driver
                 self._count_failed_commit(one)
 
-    def _write_down(self, handled: Sequence[Handled], insert: InsertReplies) -> None:
+    def _commit(self, handled: Sequence[Handled], insert: InsertReplies) -> None:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
         afterwards = _do_nothing
         with transaction.atomic():

@@ -79,7 +79,7 @@ class BatchWriter(Generic[T]):
     """
 
     def __init__(self, name: str, write: Callable[[list[T]], list[T]], done: Callable[[], None]) -> None:
-        self._write_down = write
+        self._write_batch = write
         self._done = done
         self._work: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._budget = PollBudget()
@@ -131,7 +131,7 @@ class BatchWriter(Generic[T]):
     def _write(self, work: list[T]) -> list[T]:
         try:
             with self._budget.measure():
-                return self._write_down(work)
+                return self._write_batch(work)
         except Exception:
             # Guard: an exception would end the thread, and all later items would stay in memory. The items of this
             # batch are lost; their rows are unchanged, and the next claim of their queues finds them.

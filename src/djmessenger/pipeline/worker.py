@@ -435,7 +435,7 @@ class Worker:
             pending_sends = outbox.start(replies, deadline, limit)
             return lambda: self._submit_sends(pools, pending_sends)
 
-        self._engine().inbox.write_down(handled, insert)
+        self._engine().inbox.commit_handled(handled, insert)
         return []
 
     def _answers(self, answers: list[SendResult]) -> list[SendResult]:
