@@ -217,7 +217,7 @@ class Inbox:
         try:
             messaging = _read_event(row)
             client = self._client_for(row.page)
-            with use_language_of(row, client):
+            with use_context_of(row, client):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
@@ -308,7 +308,7 @@ class Inbox:
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         event_transaction = EventTransaction(lambda: self._lock_and_verify(row, lease))
         try:
-            with use_language_of(row, client):
+            with use_context_of(row, client):
                 with self._typing(messaging, decision):
                     decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
@@ -522,7 +522,7 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def use_language_of(row: models.Messaging, client: Client) -> Iterator[None]:
+def use_context_of(row: models.Messaging, client: Client) -> Iterator[None]:
     """Activate the Page's client and the person's language and time zone for the rules of an event.
 
     A person without a locale has the language of the Page.
