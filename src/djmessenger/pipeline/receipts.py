@@ -21,14 +21,14 @@ def note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None
     if row.echo_token:
         settling.reopen_parked(row)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
-        mids, until = messaging.delivery.mids or [], _moment(messaging.delivery.watermark)
-        _sent(row).filter(Q(mid__in=mids) | _started_by(until), date_delivered=None).update(
+        mids, until = messaging.delivery.mids or [], _time_of_watermark(messaging.delivery.watermark)
+        _sent_replies(row).filter(Q(mid__in=mids) | _started_until(until), date_delivered=None).update(
             date_delivered=row.date_event
         )
     elif messaging.type is ReceivingType.READ:
         read = messaging.read
-        sent = _sent(row)
-        started = sent.filter(_started_by(_moment(read.watermark if read else None)))
+        sent = _sent_replies(row)
+        started = sent.filter(_started_until(_time_of_watermark(read.watermark if read else None)))
         if read is not None and read.mid:
             named = sent.filter(mid=read.mid).values("pk")[:1]
             started = sent.filter(pk__lte=named)
@@ -40,11 +40,11 @@ def note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None
         ).update(date_unreachable=None)
 
 
-def _sent(row: models.Messaging) -> QuerySet[models.Reply]:
+def _sent_replies(row: models.Messaging) -> QuerySet[models.Reply]:
     return models.Reply.objects.filter(conversation=row.conversation, state=models.Reply.State.SENT)
 
 
-def _started_by(moment: datetime.datetime | None) -> Q:
+def _started_until(moment: datetime.datetime | None) -> Q:
     """Return the condition for replies with an attempt that began at or before ``moment``; it is false for None.
 
     ``moment`` is a watermark, by Meta's clock. The end of the attempt is not compared, because a fast person may read
@@ -55,7 +55,7 @@ def _started_by(moment: datetime.datetime | None) -> Q:
     return Q(Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), date_started__lte=moment)))
 
 
-def _moment(milliseconds: Any) -> datetime.datetime | None:
+def _time_of_watermark(milliseconds: Any) -> datetime.datetime | None:
     try:
         return datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC)
     except (TypeError, ValueError, OverflowError, OSError):
