@@ -749,7 +749,7 @@ def test_an_answer_under_a_lost_lease_does_not_spoil_its_batch(conversation, per
 def start(*replies, limit: int = 10):
     """Insert new replies as an event's transaction does; give what may be called at its commit."""
     with transaction.atomic():
-        return bot.get_engine().outbox.start(replies, Deadline(60), limit)
+        return bot.get_engine().outbox.insert_and_begin(replies, Deadline(60), limit)
 
 
 def unsaved(conversation, text: str = "hi") -> models.Reply:

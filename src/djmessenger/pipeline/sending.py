@@ -145,23 +145,29 @@ class Outbox:
             served |= self._unknown_fate.release_waiting(unsure)
         return pending_sends, [lease for lease in leases if lease.queue_id not in served]
 
-    def start(self, replies: Sequence[models.Reply], deadline: Deadline, limit: int) -> list[PendingSend]:
+    def insert_and_begin(
+        self, replies: Sequence[models.Reply], deadline: Deadline, limit: int
+    ) -> list[PendingSend]:
         """Insert new replies in the caller's transaction; insert attempts for up to ``limit`` of them.
 
-        An attempt is inserted for the first reply of a conversation, if its outgoing queue is idle and ``_can_leave``
-        is true. That queue is claimed. All other replies are queued; their queues become due unless they are claimed
-        here. Returns the replies with attempts. The caller must pass them to ``call`` after the commit, and must drop
-        them after a rollback.
+        An attempt is inserted for the first reply of a conversation, if its outgoing queue is idle and
+        ``_can_be_sent_at_once`` is true. That queue is claimed. All other replies are queued; their queues become due
+        unless they are claimed here. Returns the replies with attempts. The caller must pass them to ``call`` after the
+        commit, and must drop them after a rollback.
         """
         # A call before the commit would send a reply that a rollback removes, and that the next try sends again.
         # test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again
         firsts = {
             reply.conversation_id: reply for reply in reversed(replies) if reply.conversation_id is not None
         }
-        ready = [pk for pk, reply in reversed(firsts.items()) if self._can_leave(cast("QueuedReply", reply))]
+        ready = [
+            pk
+            for pk, reply in reversed(firsts.items())
+            if self._can_be_sent_at_once(cast("QueuedReply", reply))
+        ]
         return settling.insert_replies(replies, ready[:limit], deadline)
 
-    def _can_leave(self, reply: QueuedReply) -> bool:
+    def _can_be_sent_at_once(self, reply: QueuedReply) -> bool:
         """Return whether a new reply can be sent at once. Makes no query.
 
         False if the Page is paused, if a file must be uploaded first, or in the second half of the window. The clock

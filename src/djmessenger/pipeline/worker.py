@@ -432,7 +432,7 @@ class Worker:
         limit = 0 if self._stopping.is_set() else self._free_senders(pools)
 
         def insert(replies: Sequence[models.Reply]) -> Callable[[], None]:
-            pending_sends = outbox.start(replies, deadline, limit)
+            pending_sends = outbox.insert_and_begin(replies, deadline, limit)
             return lambda: self._submit_sends(pools, pending_sends)
 
         self._engine().inbox.commit_handled(handled, insert)
