@@ -567,7 +567,7 @@ def test_a_new_token_ends_the_pause_of_a_dead_one(conversation, person, emulator
     assert fates() == ["queued"]
     page = models.Page.objects.get()
     assert page.paused_until > timezone.now()
-    assert bot.get_engine().outbox.resume() == 0
+    assert bot.get_engine().outbox.resume_pages() == 0
     emulator.pages[tools.PAGE].token_error = None
     emulator.pages[tools.PAGE].token = settings.DJM_PAGE_ACCESS_TOKEN = "made-up-second-token"
     bot.use_transport(EmulatorTransport(emulator))
@@ -587,7 +587,7 @@ def test_a_pause_under_a_new_token_is_not_ended_with_the_pause_of_the_old_one(co
 
     outbox = bot.get_engine().outbox
     monkeypatch.setattr(page_pauses, "_token_of", refused_meanwhile)
-    assert outbox.resume() == 0
+    assert outbox.resume_pages() == 0
     assert models.Page.objects.get().paused_until == until
 
 
@@ -599,7 +599,7 @@ def test_a_pause_that_ends_during_a_release_does_not_delay_the_queue(conversatio
     outbox, lease = bot.get_engine().outbox, tools.claim(conversation, tools.OUT)
     paused = outbox._wait_of(outbox._next_rows([lease])[conversation.pk])
     settings.DJM_PAGE_ACCESS_TOKEN = token
-    assert outbox.resume() == 1
+    assert outbox.resume_pages() == 1
     outbox._release_after(lease, paused)
     tools.send(bot.get_engine(), conversation)
     assert person.texts == ["hi"]

@@ -329,7 +329,7 @@ class Engine:
             if conversation_ids := [pk for pk in without_wake_up.distinct()[:1000] if pk is not None]:
                 with transaction.atomic():
                     models.ConversationQueue.objects.wake(conversation_ids, kind)
-        self.outbox.resume()
+        self.outbox.resume_pages()
 
     def notify(self, payload: str) -> None:
         """Send a notification to worker processes at the commit of the transaction; does nothing without PostgreSQL.

@@ -90,7 +90,7 @@ class Outbox:
         self._client_for = client_for
         self._unknown_fate = UnknownFate(client_for)
 
-    def resume(self) -> int:
+    def resume_pages(self) -> int:
         """End the pauses that a missing or refused token caused, if the Page has another token now.
 
         Returns the number of Pages.
