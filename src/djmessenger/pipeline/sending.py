@@ -251,7 +251,7 @@ class Outbox:
         not_accepted = [answer for answer in answers if answer.sent is None]
         self._settle_each(
             not_accepted,
-            lambda answer: self._release_after(answer.pending.lease, self._not_accepted(answer)),
+            lambda answer: self._release_after(answer.pending.lease, self._settle_not_accepted(answer)),
         )
         return unsettled
 
@@ -372,7 +372,7 @@ class Outbox:
             and not reply.attempts.filter(code=code, subcode=subcode).exists()
         )
 
-    def _not_accepted(self, answer: SendResult) -> Wait | None:
+    def _settle_not_accepted(self, answer: SendResult) -> Wait | None:
         pending = answer.pending
         if answer.error is not None:
             if self._has_lost_file(pending.reply, answer.error):
