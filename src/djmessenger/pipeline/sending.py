@@ -201,7 +201,7 @@ class Outbox:
             body = with_token(pending.data, pending.attempt.token)
             json.dumps(body, allow_nan=False)
         except _BODY_ERRORS as error:
-            return SendResult(pending=pending, refusal=error)
+            return SendResult(pending=pending, body_error=error)
         try:
             client = self._client_for(reply.conversation.page)
         except DJMInvalidConfigException as error:
@@ -383,9 +383,9 @@ class Outbox:
                 settling.settle(pending.lease, pending.reply, State.QUEUED, error=storable(str(answer.error)))
                 return None
             return self._settle_error(pending.lease, pending.reply, pending.attempt, answer.error)
-        if answer.refusal is not None:
+        if answer.body_error is not None:
             settling.close_attempt(pending.attempt, Outcome.REFUSED)
-            self._fail_body(pending.lease, pending.reply, answer.refusal)
+            self._fail_body(pending.lease, pending.reply, answer.body_error)
             return None
         settling.close_attempt(pending.attempt, Outcome.UNSENT)
         settling.settle(pending.lease, pending.reply, State.QUEUED)
