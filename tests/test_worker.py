@@ -495,7 +495,7 @@ def test_a_lease_claimed_during_the_stop_ends_at_once():
     worker = Worker(lambda: None, threads=1, slow_threads=1)
     worker.stop_soon()
     deadline = Deadline(60)
-    worker._watch(deadline)
+    worker._register_deadline(deadline)
     assert deadline.remaining() <= 0
 
 

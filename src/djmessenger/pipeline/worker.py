@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 
 Kind = models.ConversationQueue.Kind
 
-_ALONE = 0.5
+_SWEEP_TURN_SHARE = 0.5
 """Length of the turn to sweep, as a share of ``DJM_SWEEP``. During the turn no process may sweep again.
 
 Below 1, because the timers of processes drift. A process whose timer ends slightly early must not miss its sweep.
@@ -153,8 +153,8 @@ class Worker:
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
             slow=SlowThreads(slow_threads, wakeup.set),
-            events=BatchWriter("events", lambda handled: self._events(pools, handled), wakeup.set),
-            answers=BatchWriter("answers", self._answers, wakeup.set),
+            events=BatchWriter("events", lambda handled: self._commit_events(pools, handled), wakeup.set),
+            answers=BatchWriter("answers", self._settle_answers, wakeup.set),
         )
         self._pools = pools
 
@@ -180,7 +180,7 @@ class Worker:
                             sweep_at = Deadline(app_settings.DJM_SWEEP)
                             # Guard: without the turn each of many processes would scan the same rows at once.
                             # Test: tests/test_worker.py, test_one_of_many_processes_sweeps.
-                            if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _ALONE):
+                            if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _SWEEP_TURN_SHARE):
                                 self._engine().sweep()
                                 self._submit_events_without_conversation(
                                     pools, self._engine().waiting_without_conversation()
@@ -274,7 +274,7 @@ class Worker:
                     todo = self._engine().split(claim=max(0, take))
                     self._submit_events_without_conversation(pools, todo.events_without_conversation)
                     if todo.leases:
-                        self._watch(deadline)
+                        self._register_deadline(deadline)
                         self._submit_leases(pools, deadline, todo.leases, todo.next_rows)
                     if (
                         todo.conversations
@@ -375,10 +375,10 @@ class Worker:
             return deadline, []
         leases = claims.claim(kind, seconds=app_settings.DJM_LEASE, limit=limit, is_slow=is_slow)
         if leases:
-            self._watch(deadline)
+            self._register_deadline(deadline)
         return deadline, leases
 
-    def _watch(self, deadline: Deadline) -> None:
+    def _register_deadline(self, deadline: Deadline) -> None:
         """Register a deadline, so that ``_finish`` expires it."""
         with self._lock:
             self._deadlines.add(deadline)
@@ -424,10 +424,10 @@ class Worker:
             self._job_state.will_wake_poll = False
             self._wakeup.set()
 
-    def _events(self, pools: _WorkerPools, handled: list[Handled]) -> list[Handled]:
+    def _commit_events(self, pools: _WorkerPools, handled: list[Handled]) -> list[Handled]:
         """Commit handled events and begin the send of their replies, as far as senders are free."""
         deadline = Deadline(app_settings.DJM_LEASE)
-        self._watch(deadline)
+        self._register_deadline(deadline)
         outbox = self._engine().outbox
         limit = 0 if self._stopping.is_set() else self._free_senders(pools)
 
@@ -438,7 +438,7 @@ class Worker:
         self._engine().inbox.commit_handled(handled, insert)
         return []
 
-    def _answers(self, answers: list[SendResult]) -> list[SendResult]:
+    def _settle_answers(self, answers: list[SendResult]) -> list[SendResult]:
         # Guard: an answer that is dropped after a database error makes its reply one of unknown fate. It is tried
         # again while its lease lasts; after that the fence would refuse it.
         # Test: tests/test_worker.py, test_an_accepted_call_is_settled_after_a_database_outage.
