@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.outgoing import QuickReply, Text
 from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import LeaseLost
 from djmessenger.pipeline.slow import RunHere
@@ -121,6 +122,36 @@ def test_a_failing_event_is_tried_again_after_growing_pauses_while_its_queue_wai
     assert 0 < pauses[0] < pauses[1]
     tools.handle(engine, made)
     assert effects() == ["m_1", "m_2"]
+
+
+@pytest.mark.parametrize(
+    "mistake",
+    [
+        lambda: Text("hi", quick_replies=[QuickReply(str(number)) for number in range(14)]),
+        lambda: Text(""),
+        lambda: Text(7),
+        lambda: 7,
+        lambda: {"type": "text"},
+        lambda: {"text": "no type"},
+    ],
+)
+def test_a_mistake_that_no_try_cures_fails_at_once(mistake):
+    """The person does not wait for tries that cannot succeed; other rules and the next event go on."""
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"), tools.text("m_2", at=tools.now_ms() + 5))
+    answers = {"m_1": mistake, "m_2": lambda: "fine"}
+    tools.handle(tools.engine(note, lambda event: answers[event.mid](), tries=9), made)
+    assert dict(models.Messaging.objects.values_list("mid", "state")) == {"m_1": "failed", "m_2": "done"}
+    assert effects() == ["m_1", "m_2"]
+
+
+def test_an_error_of_the_rule_itself_is_tried_again():
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.engine(lambda event: {}["missing"], tries=9), made)
+    row = models.Messaging.objects.get()
+    assert (row.state, row.tries) == ("new", 1)
+    assert row.not_before > timezone.now()
 
 
 def test_a_wake_up_does_not_shorten_the_pause():

@@ -12,8 +12,10 @@ from django.utils import timezone
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.graph.client import Client
+from djmessenger.graph.context import current as current_client
 from djmessenger.graph.wire import Response
 from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline import claims, page_pauses, settling, split, store, unknown_fate
@@ -603,6 +605,29 @@ def test_a_pause_that_ends_during_a_release_does_not_delay_the_queue(conversatio
     outbox._release_after(lease, paused)
     tools.send(bot.get_engine(), conversation)
     assert person.texts == ["hi"]
+
+
+def test_events_of_a_page_without_a_token_are_handled_and_their_replies_wait_for_one(person, settings):
+    token, settings.DJM_PAGE_ACCESS_TOKEN = settings.DJM_PAGE_ACCESS_TOKEN, ""
+    clients = []
+
+    def ask(event):
+        with pytest.raises(DJMInvalidConfigException, match="has no token"):
+            clients.append(current_client())
+        return "hi"
+
+    engine = tools.engine(ask)
+    engine.drain_callback(store.store(tools.body(tools.text("m_1"))))
+    assert models.Messaging.objects.get().state == "done"
+    page = models.Page.objects.get()
+    assert "has no token" in page.pause_reason
+    assert page.paused_until > timezone.now()
+    assert (fates(), person.texts, clients) == (["queued"], [], [])
+    settings.DJM_PAGE_ACCESS_TOKEN = token
+    engine = tools.engine(ask)
+    engine.sweep()
+    engine.drain()
+    assert (fates(), person.texts) == (["sent"], ["hi"])
 
 
 def test_without_a_token_replies_wait_for_one(conversation, person, settings):

@@ -7,15 +7,21 @@
     │       └── LimitExceeded          the field is over a dated limit
     │           └── HasEnded           Meta has withdrawn the field
     └── DJMInvalidValueException       a value cannot be accepted
+        └── WrongType                  a message or a part of one has a wrong type; also a TypeError
 
 The errors of Graph have a tree of their own under the same root, ``djmessenger.graph.errors``.
 """
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class DJMException(Exception):
     """Root of all exceptions of djmessenger."""
+
+    is_final: ClassVar[bool] = False
+    """True if the same work raises the same exception again, so that an event is not tried again for it."""
 
 
 class DJMInvalidConfigException(DJMException):
@@ -28,6 +34,12 @@ class TokenKeyError(DJMInvalidConfigException):
 
 class DJMInvalidValueException(DJMException):
     """A value cannot be accepted."""
+
+    is_final = True
+
+
+class WrongType(DJMInvalidValueException, TypeError):
+    """A message, a part of one, or the answer of a rule has a wrong type."""
 
 
 class InvalidField(DJMInvalidConfigException, DJMInvalidValueException):

@@ -20,7 +20,7 @@ from django.utils.functional import Promise
 
 from djmessenger import rulebook
 from djmessenger.channels import MESSENGER
-from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded
+from djmessenger.exceptions import HasEnded, InvalidField, LimitExceeded, WrongType
 from djmessenger.rulebook.facts import Row
 from djmessenger.settings import app_settings
 
@@ -115,7 +115,7 @@ class Writer:
             logger.warning("%s", error)
 
     def wrong_type(self, name: str, needed: str, value: object) -> NoReturn:
-        raise TypeError(f"{self.where(name)}: needs {needed}, not {type(value).__name__}")
+        raise WrongType(f"{self.where(name)}: needs {needed}, not {type(value).__name__}")
 
     def ended(self, name: str, key: str, value: str) -> None:
         """Raise ``HasEnded`` at rendering if Meta has withdrawn the feature by today, in UTC.

@@ -14,7 +14,7 @@ from typing import Any
 from django.utils.functional import Promise
 
 from djmessenger import rulebook
-from djmessenger.exceptions import InvalidField
+from djmessenger.exceptions import InvalidField, WrongType
 from djmessenger.outgoing.base import MESSAGES, Inside, Localized, OutgoingMessage, Part
 from djmessenger.outgoing.buttons import (
     AudioCallButton,
@@ -65,10 +65,10 @@ def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
     if isinstance(data, OutgoingMessage):
         return data
     if not isinstance(data, Mapping):
-        raise TypeError(f"a message as plain data is a dict, not {type(data).__name__}")
+        raise WrongType(f"a message as plain data is a dict, not {type(data).__name__}")
     message = read_chosen(data, "type", "", MESSAGES, "")
     if not isinstance(message, OutgoingMessage):
-        raise TypeError(f"{data.get('type')!r} is no message")
+        raise WrongType(f"{data.get('type')!r} is no message")
     return message
 
 
@@ -87,7 +87,7 @@ def as_messages(value: Any) -> list[OutgoingMessage]:
         return [from_data(value)]
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
         return [message for item in value for message in as_messages(item)]
-    raise TypeError(
+    raise WrongType(
         f"a rule answers nothing, a string, a message of djmessenger.outgoing, or several; not {value!r:.200}"
     )
 
@@ -118,7 +118,7 @@ def read_part(cls: type[Part], data: Mapping[str, Any], path: str) -> Part:
     except InvalidField as error:
         raise type(error)(_join(path, error.field), error.problem, error.source) from error
     except TypeError as error:
-        raise TypeError(_join(path, str(error))) from error
+        raise WrongType(_join(path, str(error))) from error
 
 
 def _value(cls: type[Part], key: str, value: Any, path: str) -> Any:

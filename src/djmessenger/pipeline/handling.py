@@ -27,6 +27,7 @@ import copy
 import datetime
 import enum
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -40,7 +41,7 @@ from django.utils import timezone, translation
 
 from djmessenger import models, receiving
 from djmessenger.clock import Deadline
-from djmessenger.exceptions import DJMException
+from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.facebook_locales import language_code
 from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
@@ -216,7 +217,7 @@ class Inbox:
         failpoint("inbox_claimed")
         try:
             messaging = _read_event(row)
-            client = self._client_for(row.page)
+            client = self._client_or_reason(row.page)
             with use_context_of(row, client):
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
@@ -242,6 +243,16 @@ class Inbox:
                 give_back(lease, is_slow=True)
                 return LeaseState.RELEASED
         return self._act(row, lease, messaging, decision, client, is_lazy=lease is not None)
+
+    def _client_or_reason(self, page: models.Page | None) -> Client | DJMInvalidConfigException:
+        """Return the Graph client of a Page, or the exception if it has none, for example without a token.
+
+        The rules run in either case. Their replies wait until the Page has a token.
+        """
+        try:
+            return self._client_for(page)
+        except DJMInvalidConfigException as error:
+            return error
 
     def _tries_for(self, decision: Decision) -> int:
         """Return the number of tries of an event; a slow rule may have its own number."""
@@ -292,7 +303,7 @@ class Inbox:
         lease: Lease | None,
         messaging: receiving.Messaging,
         decision: Decision,
-        client: Client,
+        client: Client | DJMException,
         gathered: Sequence[models.Messaging] = (),
         *,
         is_lazy: bool = False,
@@ -470,8 +481,12 @@ class Inbox:
         if not any(rule.typing and rule.slow for rule in decision.applied):
             yield
             return
+        try:
+            client, psid = current_client(), messaging.get_psid()
+        except DJMException:
+            yield
+            return
         ended = threading.Event()
-        client, psid = current_client(), messaging.get_psid()
 
         def refresh() -> None:
             while not ended.wait(_TYPING_INTERVAL):
@@ -493,16 +508,25 @@ class Inbox:
 
         Must be called in an ``except`` block unless ``error`` is given.
         """
-        row.tries += 1
-        row.error = error or cleaned(traceback.format_exc())
         tries = tries or self._tries
+        raised = None if error else sys.exception()
+        is_final = isinstance(raised, DJMException) and raised.is_final
+        # A message over a limit is refused at each try, and the person would wait for all of them. The next try is the
+        # last one, in which each rule has a savepoint, so that the other rules of the event have their effect.
+        # test_a_mistake_that_no_try_cures_fails_at_once
+        row.tries = max(row.tries + 1, tries - 1) if is_final else row.tries + 1
+        row.error = error or cleaned(traceback.format_exc())
         last = row.tries >= tries
         logger.exception(  # noqa: LOG004 - called while one is handled
             "Try %s of %s to handle event %s failed; %s",
             row.tries,
             tries,
             row.pk,
-            "it is not tried again" if last else "its conversation waits for the next try",
+            "it is not tried again"
+            if last
+            else "the last try follows, as no repetition cures this error"
+            if is_final
+            else "its conversation waits for the next try",
             extra={"action": "event_failed", **_log_fields(row), "last": last},
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
@@ -512,7 +536,7 @@ class Inbox:
             models.Messaging.objects.filter(pk=row.pk).update(
                 tries=row.tries,
                 error=row.error,
-                not_before=None if last else Now() + pause,
+                not_before=None if last or is_final else Now() + pause,
                 state=State.FAILED if last else State.NEW,
                 date_handled=timezone.now() if last else None,
             )
@@ -522,7 +546,7 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def use_context_of(row: models.Messaging, client: Client) -> Iterator[None]:
+def use_context_of(row: models.Messaging, client: Client | DJMException) -> Iterator[None]:
     """Activate the Page's client and the person's language and time zone for the rules of an event.
 
     A person without a locale has the language of the Page.
