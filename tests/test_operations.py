@@ -13,8 +13,8 @@ import pytest
 from django.apps import apps
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import User
-from django.core.management import CommandError, call_command
-from django.db import DatabaseError, transaction
+from django.core.management import CommandError, ManagementUtility, call_command
+from django.db import DatabaseError, OperationalError, transaction
 from django.test import Client
 from django.utils import timezone
 
@@ -160,7 +160,6 @@ def test_a_failed_event_is_handled_again(failed, chosen):
         ["--since", "2030-01-01"],
         ["--until", "2h"],
         ["--type", "IMAGE"],
-        ["--state", "failed", "--limit", "0"],
     ],
 )
 def test_rows_that_are_not_chosen_stay(failed, chosen):
@@ -284,10 +283,81 @@ def test_each_replay_is_logged(failed, caplog):
         run("replay", str(failed.pk), "--user", "nobody")
 
 
-@pytest.mark.parametrize("text", ["yesterday", "2026-13-45", "9999999d", "h", ""])
-def test_a_time_that_is_none_is_refused(text):
-    with pytest.raises((CommandError, SystemExit), match=r"time|2"):
+@pytest.mark.parametrize("text", ["yesterday", "2026-13-45", "999999d", "9999999d", "h", "", "0001-01-01"])
+def test_a_time_that_is_none_is_refused(text, settings):
+    settings.TIME_ZONE = "Asia/Tokyo"
+    with pytest.raises(CommandError, match="is not a time"):
         call_command("djmessenger", "replay", f"--since={text}")
+
+
+@pytest.mark.parametrize("option", ["", "--limit=", "--replies ", "--callbacks "])
+@pytest.mark.parametrize("number", ["0", "-1", "9223372036854775808", "9" * 5000, "many", "1.5"])
+def test_a_number_that_no_row_can_have_is_refused(option, number):
+    with pytest.raises(CommandError, match="whole number of 1 or more"):
+        call_command("djmessenger", "replay", *f"{option}{number}".split())
+
+
+def test_the_largest_id_is_not_found(db):
+    assert run("replay", str(2**63 - 1)).endswith("exit 1")
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1e-300", "1e300", "99999999", "nan", "inf", "many"])
+@pytest.mark.parametrize("words", ["status --hours", "replay --state failed --rate"])
+def test_a_number_without_a_use_is_refused(words, number):
+    with pytest.raises(CommandError, match="number"):
+        call_command("djmessenger", *words.split(), number)
+
+
+def test_a_limit_that_no_value_passes_is_refused():
+    with pytest.raises(CommandError, match="'nan' is not a number"):
+        call_command("djmessenger", "status", "--max-oldest-wait=nan")
+
+
+def test_a_wrong_state_is_answered_with_the_states():
+    with pytest.raises(CommandError, match=r"failed.*quarantined") as caught:
+        call_command("djmessenger", "replay", "--state=nonsense")
+    assert "State." not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status",
+        "status --json",
+        "replay 1",
+        "replay --callbacks --state quarantined",
+        "forget 7215540983316204",
+        "purge",
+        "purge --dry-run",
+        "tokens",
+        "subscribe --all --list",
+        "profile plan --all",
+    ],
+)
+def test_a_database_that_is_away_is_one_line(words, monkeypatch):
+    def fail(*arguments):
+        raise OperationalError("connection refused\nIs the server running?")
+
+    monkeypatch.setattr("django.db.backends.utils.CursorWrapper.execute", fail)
+    with pytest.raises(CommandError) as caught:
+        call_command("djmessenger", *words.split())
+    assert str(caught.value).startswith("The database failed: connection refused. Check DATABASES")
+    assert caught.value.returncode == (2 if "--all" in words else 1)
+
+
+def test_options_of_django_are_accepted_after_the_verb(capsys):
+    command = ["manage.py", "djmessenger", "purge", "-v", "2", "--settings=tests.settings", "--no-color"]
+    ManagementUtility(command).execute()
+    assert "events: 0" in capsys.readouterr().out
+
+
+def test_an_option_of_django_before_the_verb_keeps_its_value(monkeypatch):
+    given = {}
+    monkeypatch.setattr(
+        "djmessenger.management.verbs.purge.handle", lambda command, **options: given.update(options)
+    )
+    call_command("djmessenger", "-v", "3", "purge")
+    assert given["verbosity"] == 3
 
 
 # Status

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
+from django.db import Error
 
 from djmessenger.bot.pages import all_pages
 from djmessenger.exceptions import DJMException
@@ -42,10 +43,24 @@ def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]
 
 @contextmanager
 def command_errors() -> Iterator[None]:
-    """Raise ``CommandError`` for an error of Graph or of the settings in the block, with the action to take."""
+    """Raise ``CommandError`` for an error of Graph, settings or database in the block, with the action to take."""
     try:
-        yield
+        with database_errors(NO_RESULT):
+            yield
     except GraphError as error:
         raise CommandError(explained(error), returncode=NO_RESULT) from error
     except DJMException as error:
         raise CommandError(str(error), returncode=NO_RESULT) from error
+
+
+@contextmanager
+def database_errors(returncode: int = 1) -> Iterator[None]:
+    """Raise ``CommandError`` with one line for an error of the database in the block."""
+    try:
+        yield
+    except Error as error:
+        what = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise CommandError(
+            f"The database failed: {what}. Check DATABASES and run manage.py migrate; --traceback shows the place.",
+            returncode=returncode,
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import pkgutil
@@ -13,6 +14,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.management import verbs
+from djmessenger.management.targets import database_errors
 
 
 @functools.cache
@@ -37,6 +39,7 @@ class Command(BaseCommand):
         for name, verb in known_verbs().items():
             inner = subparsers.add_parser(name, help=verb.help.partition(". ")[0], description=verb.help)
             verb.add_arguments(inner)
+            _add_options_of_django(inner)
 
     def execute(self, *args: Any, **options: Any) -> Any:
         if not getattr(known_verbs()[options["verb"]], "needs_checks", True):
@@ -44,5 +47,20 @@ class Command(BaseCommand):
         return super().execute(*args, **options)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        if code := known_verbs()[verb].handle(self, **options):
+        with database_errors():
+            code = known_verbs()[verb].handle(self, **options)
+        if code:
             sys.exit(code)
+
+
+def _add_options_of_django(parser: CommandParser) -> None:
+    """Accept Django's own options after the verb too, where people write them for each other command.
+
+    Without a default, so that an option before the verb keeps its value.
+    """
+    add = functools.partial(parser.add_argument, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    add("-v", "--verbosity", type=int, choices=range(4))
+    add("--settings")
+    add("--pythonpath")
+    for flag in ("--traceback", "--no-color", "--force-color"):
+        add(flag, action="store_true")

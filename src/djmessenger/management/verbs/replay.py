@@ -12,7 +12,7 @@ from django.db.models import QuerySet
 
 from djmessenger import bot, models
 from djmessenger.management.audit import add_user_argument, find_user, note
-from djmessenger.management.options import above_zero, moment
+from djmessenger.management.options import above_zero, at_least_one, moment
 from djmessenger.operations import replay
 from djmessenger.pipeline.failpoints import failpoint
 
@@ -69,7 +69,9 @@ def _kind(options: dict[str, Any]) -> Kind:
 
 
 def add_arguments(parser: CommandParser) -> None:
-    parser.add_argument("ids", nargs="*", type=int, metavar="ID", help="ids of rows, as the admin shows them")
+    parser.add_argument(
+        "ids", nargs="*", type=at_least_one, metavar="ID", help="ids of rows, as the admin shows them"
+    )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--callbacks", action="store_true", help="split callbacks instead of handling events")
     what.add_argument("--replies", action="store_true", help="send replies instead of handling events")
@@ -79,9 +81,12 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument("--until", type=moment, metavar="TIME", help="rows before this time")
     parser.add_argument(
         "--state",
-        choices=[
-            *dict.fromkeys([*replay.REPLAYABLE, *replay.RESENDABLE, _Callback.QUARANTINED, _Callback.SPLIT])
-        ],
+        # As texts: argparse prints the repr of each choice in its error.
+        choices=list(
+            dict.fromkeys(
+                map(str, [*replay.REPLAYABLE, *replay.RESENDABLE, _Callback.QUARANTINED, _Callback.SPLIT])
+            )
+        ),
         help="by default failed, for callbacks quarantined; done and ignored need --again",
     )
     parser.add_argument("--type", metavar="TYPE", help="type of the events or replies, such as SIMPLE_TEXT")
@@ -90,7 +95,7 @@ def add_arguments(parser: CommandParser) -> None:
         action="store_true",
         help="also replay events that were handled: people get new replies a second time",
     )
-    parser.add_argument("--limit", type=int, metavar="N", help="at most N rows, the oldest first")
+    parser.add_argument("--limit", type=at_least_one, metavar="N", help="at most N rows, the oldest first")
     parser.add_argument("--rate", type=above_zero, metavar="N", help="at most N rows a second")
     parser.add_argument("--dry-run", action="store_true", help="print the selected rows, and change nothing")
     add_user_argument(parser)
@@ -103,7 +108,7 @@ def handle(command: BaseCommand, *, user: str | None, **options: Any) -> int | N
     kind = _kind(options)
     rows = _chosen(kind, options)
     if options["limit"] is not None:
-        rows = rows[: max(0, options["limit"])]
+        rows = rows[: options["limit"]]
     ids = list(rows.values_list("pk", flat=True))
     if options["dry_run"]:
         for pk in ids:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime
 import json
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 from django.utils import timezone
 
-from djmessenger.management.options import above_zero
+from djmessenger.management.options import above_zero, any_number
 from djmessenger.operations.status import PageStatus, Status, read_status
 
 help = (  # noqa: A001 - what the command asks a verb for
@@ -45,7 +44,7 @@ def add_arguments(parser: CommandParser) -> None:
     )
     for name, meaning in THRESHOLDS.items():
         parser.add_argument(
-            f"--max-{name.replace('_', '-')}", type=_number, metavar="N", help=f"limit of: {meaning}"
+            f"--max-{name.replace('_', '-')}", type=any_number, metavar="N", help=f"limit of: {meaning}"
         )
 
 
@@ -107,10 +106,3 @@ def _span(seconds: float) -> str:
 
 def _plain(number: float) -> str:
     return f"{number:.1f}".removesuffix(".0")
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number") from None
