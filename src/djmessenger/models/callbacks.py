@@ -15,9 +15,10 @@ from djmessenger.sql import dialect, fetch
 
 class CallbackManager(models.Manager["Callback"]):
     def put(self, body: bytes, sha256: str, app_id: str) -> int:
-        """Insert a row in one statement and return its id. If the same bytes are stored already, count a copy instead.
+        """Insert a row in one statement and return its id.
 
-        Commits at once if no transaction is open. The time of arrival is read from the database's clock.
+        If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
+        no transaction is open. The time of arrival is read from the database's clock.
         """
         alias = router.db_for_write(Callback)
         ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id])

@@ -1,4 +1,4 @@
-"""Models: persons, conversations, locations, events, replies and attempts."""
+"""Models: persons, conversations, events, replies and attempts."""
 
 from __future__ import annotations
 
@@ -301,10 +301,10 @@ class Messaging(models.Model):
     ORDER: ClassVar[tuple[str, ...]] = ("position", "timestamp", "callback_id", "id")
     """Columns by which the waiting events of a conversation are handled in order."""
     is_being_handled = False
-    """True while the pipeline processes this row.
+    """True on the object of a row that the pipeline handles.
 
-    The pipeline saves ``is_kept`` itself when the event is finished, so handlers set the attribute and must not
-    issue an UPDATE.
+    The pipeline saves ``is_kept`` of this object with the result of the event. A handler therefore sets ``is_kept`` on
+    it and issues no UPDATE.
     """
 
     class Meta:
@@ -337,7 +337,10 @@ class Messaging(models.Model):
 
 @dataclass(kw_only=True)
 class ReplyBuffer:
-    """Replies that wait to be inserted in one batch. After ``is_open`` is false, ``queue`` inserts each at once."""
+    """Replies that wait to be inserted in one batch.
+
+    While ``is_open`` is true, ``ReplyManager.queue`` appends replies here. Afterwards it inserts each reply itself.
+    """
 
     replies: list[Reply] = field(default_factory=list)
     is_open: bool = True
@@ -354,10 +357,11 @@ class ReplyManager(models.Manager["Reply"]):
         rule: str = "",
         buffer: ReplyBuffer | None = None,
     ) -> Reply:
-        """Insert one reply in the caller's transaction, if there is one, and return it.
+        """Insert one reply and return it. An open transaction of the caller is used, otherwise the insert commits.
 
         ``data`` is the body of the Send API call without the recipient. ``rule`` defaults to the name of the rule that
-        runs. With an open ``buffer`` the reply is appended to the buffer instead, and the caller inserts it later.
+        runs. With an open ``buffer`` the reply is appended to the buffer instead, and the caller inserts it later. The
+        buffer is not used if Django's save signals have a receiver for ``Reply``.
         """
         reply = Reply(
             recipient_id=conversation.person_id,
@@ -375,10 +379,11 @@ class ReplyManager(models.Manager["Reply"]):
         return reply
 
     def insert(self, replies: Sequence[Reply], leased: Collection[int] = ()) -> None:
-        """Insert replies in their order and make their queues due, in one transaction; send ``reply_queued`` on commit.
+        """Insert replies in their order and make their queues due, in one transaction.
 
-        ``leased`` are conversations whose outgoing queue the caller has leased. Their queues are not made due, because
-        the caller reads the waiting replies again before the release.
+        The signal ``reply_queued`` is sent on commit, once for each of these queues. ``leased`` contains the ids of
+        conversations whose outgoing queue the caller has leased. Their queues are not made due, and no signal is sent,
+        because the caller reads the waiting replies again before the release.
         """
         if not replies:
             return
@@ -392,8 +397,8 @@ class ReplyManager(models.Manager["Reply"]):
                     reply.save(using=self.db, force_insert=True)
             else:
                 insert_each(replies, "uuid")
-            known = {pk for reply in replies if (pk := reply.conversation_id) is not None}
-            conversations = sorted(known.difference(leased))
+            conversation_ids = {pk for reply in replies if (pk := reply.conversation_id) is not None}
+            conversations = sorted(conversation_ids.difference(leased))
             # Guard: the wake-up is in the transaction of the rows. A crash between two transactions would leave the
             # replies without a due queue until the sweep.
             # Test: tests/test_dispatch.py, test_a_reply_and_its_wake_up_are_one_transaction.
@@ -428,7 +433,7 @@ class Reply(models.Model):
         EXPIRED = "expired", _("expired")
 
     OPEN = (State.QUEUED, State.SENDING, State.UNKNOWN)
-    """States that are not final."""
+    """States in which a reply is still in its queue, and later replies of the conversation wait behind it."""
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     recipient = models.ForeignKey(

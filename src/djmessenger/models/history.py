@@ -65,9 +65,10 @@ def last_lines(messagings: models.Manager[Any], replies: models.Manager[Any], n:
 
 
 def _when(row: Any) -> datetime.datetime:
-    """Return the latest possible time of an event: the end of Meta's millisecond, but not after the arrival.
+    """Return the latest possible time of an event: the end of the millisecond of Meta's timestamp.
 
-    Meta truncates to milliseconds. With its start an event could sort before a reply that was sent earlier.
+    The time of arrival is returned if it is within that millisecond. Meta truncates times to milliseconds. If events
+    were sorted by the start of the millisecond, an event could come before a reply that was sent earlier.
     """
     begun: datetime.datetime = row.date_event
     received: datetime.datetime = row.date_received

@@ -13,7 +13,10 @@ from djmessenger import channels, rulebook
 from djmessenger.settings import app_settings
 
 _EARLY = datetime.timedelta(days=1)
-"""Time before Meta's expiry after which an attachment id is not used any more: a message may wait in its queue."""
+"""Margin before Meta's expiry of an attachment id.
+
+Within the margin the id is not used, because the message may wait in its queue beyond the expiry.
+"""
 _TRIM_EVERY = 50
 """Number of lines of the request log between two trims: a trim costs several queries, a line one."""
 _LOG_AGE = datetime.timedelta(days=7)

@@ -16,7 +16,7 @@ from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute
 
 
 def in_seconds(seconds: float) -> Combinable:
-    """Return an SQL expression for the time in ``seconds`` by the database's clock, which all hosts share."""
+    """Return an SQL expression for the time ``seconds`` from now, by the database's clock, which all hosts share."""
     # Guard: SQLite compares times as text, and a sum has more digits than Now(). A queue that is due now would
     # come after Now() in the same millisecond and could not be claimed.
     return Now() + datetime.timedelta(seconds=seconds) if seconds else Now()
@@ -55,7 +55,10 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             self.wake_locked(wanted, kind, after=after)
 
     def wake_locked(self, conversation_ids: Collection[int], kind: str, *, after: float = 0.0) -> None:
-        """Make queues due as ``wake`` does, without a lock of their order: for one queue, or for locked ones."""
+        """Make queues due as ``wake`` does, but do not lock them first.
+
+        The caller has locked the queues, or passes one conversation only.
+        """
         if not conversation_ids:
             return
         alias = router.db_for_write(ConversationQueue)

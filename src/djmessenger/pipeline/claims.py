@@ -1,8 +1,8 @@
 """Claims of conversation queues: lease a due queue, verify the lease at each commit, renew it and release it.
 
-States of a queue: idle (``ready_at`` empty), due (``ready_at`` reached), leased (``leased_until`` set). Every statement
-uses the database's clock. Each claim increments the fencing token. A commit under an older token is refused, so a
-holder that was frozen longer than its lease has no effect.
+States of a queue: not due (``ready_at`` empty or later), due (``ready_at`` reached), leased (``leased_until`` set).
+Every statement uses the database's clock. Each claim increments the fencing token. A commit under an older token is
+refused, so a holder that was frozen longer than its lease has no effect.
 """
 
 from __future__ import annotations
@@ -56,13 +56,16 @@ _TAKE = (
     "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
     "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
 )
-"""End of each claim, as SQL. Parameters: the name of the process, then twice the seconds of the lease."""
+"""Last part of the SQL of each claim: it leases the queues in ``chosen`` and returns them.
+
+Parameters: the name of the process, the duration of the lease in seconds, and the same duration again.
+"""
 
 
 def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
     return [
-        Lease(queue_id=pk, conversation_id=owner, kind=kind, fencing_token=fencing_token)
-        for pk, owner, fencing_token in rows
+        Lease(queue_id=pk, conversation_id=conversation_id, kind=kind, fencing_token=fencing_token)
+        for pk, conversation_id, fencing_token in rows
     ]
 
 
@@ -79,10 +82,11 @@ def claim(
     conversation_id: int | None = None,
     is_slow: bool = False,
 ) -> list[Lease]:
-    """Lease up to ``limit`` due queues, oldest first, for ``seconds``.
+    """Lease up to ``limit`` due queues, oldest first, for ``seconds``. Return the leases.
 
-    Queues marked ``is_slow`` are claimed only with ``is_slow=True``, or when ``conversation_id`` names one queue.
-    Returns the leases. Each claim increments the fencing token. Commits at once if no transaction is open.
+    With ``conversation_id`` only the queue of that conversation is claimed, whatever its mark ``is_slow`` is. Otherwise
+    only queues whose mark equals the parameter ``is_slow`` are claimed. Each claim increments the fencing token.
+    Commits at once if no transaction is open.
     """
     alias = router.db_for_write(models.ConversationQueue)
     waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
@@ -109,9 +113,9 @@ def claim(
 
 
 def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) -> list[Lease]:
-    """Lease, in the caller's transaction, those of the given queues that are idle: not leased, not due, empty.
+    """Lease, in the caller's transaction, those of the given queues that are idle. Return the leases.
 
-    Queues that another transaction has locked are skipped. Returns the leases.
+    An idle queue has no lease, no due time and no waiting row. Queues that another transaction has locked are skipped.
     """
     # Guard: a row can wait although `ready_at` is empty, when its wake-up was lost. The claimed new event would
     # be handled before the older one, so such a queue is not idle.
@@ -214,9 +218,9 @@ def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = Fals
 
 @contextmanager
 def released_on_error(leases: Iterable[Lease]) -> Iterator[None]:
-    """Run the block. After an exception release the queues; they are due again in a second, and it propagates.
+    """Run the block. If it raises, release the queues, which are then due again in a second, and raise again.
 
-    A lost lease is logged and does not propagate.
+    A ``LeaseLost`` is logged and not raised again, and the queues are not released.
     """
     # Guard: without this, queues whose work raised would stay leased, without a worker, until the end of the lease.
     # Test: tests/test_dispatch.py, test_work_that_breaks_off_releases_the_queue.
@@ -231,13 +235,13 @@ def released_on_error(leases: Iterable[Lease]) -> Iterator[None]:
 
 
 def release(queue: models.ConversationQueue, *, after: float | None) -> None:
-    """Release a queue that ``fence`` has locked. It is due in ``after`` seconds; with None it has no work."""
+    """Release a queue that ``fence`` has locked. It is due in ``after`` seconds, or not due if ``after`` is None."""
     ready = None if after is None else in_seconds(after)
     models.ConversationQueue.objects.filter(pk=queue.pk).update(ready_at=ready, leased_until=None, owner="")
 
 
 def release_many(kind: str, queue_ids: Collection[int]) -> None:
-    """Release queues that the caller has locked. Each is due when its next row is; without one it has no work."""
+    """Release queues that the caller has locked. Each is due when its next row is due, and not due if no row waits."""
     # Guard: an event can be committed while its queue is leased. The statement reads the waiting rows under the
     # lock that a wake-up needs, so the event is either seen here or wakes the queue after the release.
     # Test: tests/test_worker.py, test_an_event_that_arrives_during_the_release_of_its_queue_is_handled.
