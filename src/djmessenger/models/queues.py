@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute
 
 
-def in_seconds(seconds: float) -> Combinable:
+def seconds_from_now(seconds: float) -> Combinable:
     """Return an SQL expression for the time ``seconds`` from now, by the database's clock, which all hosts share."""
     # Guard: SQLite compares times as text, and a sum has more digits than Now(). A queue that is due now would
     # come after Now() in the same millisecond and could not be claimed.
@@ -187,9 +187,9 @@ class SweepManager(models.Manager["Sweep"]):
         # Guard: two processes may find the turn free at the same moment. The condition is part of the UPDATE, and
         # the key is fixed, so only one of them changes or inserts the row.
         # Test: tests/test_worker.py, test_of_many_claims_at_one_moment_one_gets_the_turn.
-        if self.filter(pk=Sweep.ONLY, date_free__lte=Now()).update(date_free=in_seconds(seconds)):
+        if self.filter(pk=Sweep.ONLY, date_free__lte=Now()).update(date_free=seconds_from_now(seconds)):
             return True
-        return self.get_or_create(pk=Sweep.ONLY, defaults={"date_free": in_seconds(seconds)})[1]
+        return self.get_or_create(pk=Sweep.ONLY, defaults={"date_free": seconds_from_now(seconds)})[1]
 
 
 class Sweep(models.Model):

@@ -20,7 +20,7 @@ from django.db.models import Model, QuerySet
 
 from djmessenger import models
 from djmessenger.exceptions import DJMException
-from djmessenger.models.queues import in_seconds, locked_in_order
+from djmessenger.models.queues import locked_in_order, seconds_from_now
 from djmessenger.sql import Among, Prepared, Several, dialect, execute, fetch
 
 logger = logging.getLogger(__name__)
@@ -193,7 +193,7 @@ def renew(lease: Lease, seconds: float) -> None:
     # Guard: a renewal may run after the release by another thread of this process. Without the check for a
     # lease it would lease the queue again, and no thread would work on it.
     # Test: tests/test_worker.py, test_a_renewal_after_the_release_takes_no_lease.
-    until = in_seconds(seconds)
+    until = seconds_from_now(seconds)
     mine = _queue_of(lease).filter(leased_until__isnull=False)
     if not mine.update(leased_until=until, ready_at=until):
         raise LeaseLost(lease)
@@ -205,7 +205,7 @@ def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = Fals
     Does nothing if the lease is lost. With ``is_slow`` the queue is due at once, for a free slow thread of any process.
     """
     mine = _queue_of(lease).filter(leased_until__isnull=False)
-    ready_at = in_seconds(0.0 if is_slow else after)
+    ready_at = seconds_from_now(0.0 if is_slow else after)
     try:
         mine.update(ready_at=ready_at, leased_until=None, owner="", is_slow=is_slow)
     except DatabaseError:
@@ -236,7 +236,7 @@ def released_on_error(leases: Iterable[Lease]) -> Iterator[None]:
 
 def release(queue: models.ConversationQueue, *, after: float | None) -> None:
     """Release a queue that ``fence`` has locked. It is due in ``after`` seconds, or not due if ``after`` is None."""
-    ready = None if after is None else in_seconds(after)
+    ready = None if after is None else seconds_from_now(after)
     models.ConversationQueue.objects.filter(pk=queue.pk).update(ready_at=ready, leased_until=None, owner="")
 
 

@@ -14,7 +14,7 @@ from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.graph.client import Client
 from djmessenger.logs import error_label, hidden
-from djmessenger.models.queues import in_seconds
+from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline.settling import storable
 from djmessenger.signals import page_paused
 
@@ -29,7 +29,7 @@ _NO_TOKEN = "none"  # noqa: S105 - the absence of one
 
 def pause(page: models.Page, seconds: float, error: errors.GraphError, client_for: ClientFor) -> None:
     """Pause all sends of a Page for at least ``seconds``, and send the signal ``page_paused``."""
-    until = in_seconds(seconds)
+    until = seconds_from_now(seconds)
     models.Page.objects.filter(pk=page.pk).update(
         # A call that began before a restriction of days may be throttled for seconds. The later end counts.
         # test_a_short_pause_does_not_end_a_long_one

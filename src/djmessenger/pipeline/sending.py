@@ -33,7 +33,7 @@ from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.logs import error_label
-from djmessenger.models.queues import in_seconds
+from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import claims, page_pauses, settling, uploads
 from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
 from djmessenger.pipeline.failpoints import failpoint
@@ -445,5 +445,5 @@ class Outbox:
             settling.settle(lease, reply, State.QUEUED, **result_fields)
             return Wait(seconds=pause)
         pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
-        settling.settle(lease, reply, State.QUEUED, not_before=in_seconds(pause), **result_fields)
+        settling.settle(lease, reply, State.QUEUED, not_before=seconds_from_now(pause), **result_fields)
         return Wait(seconds=pause)

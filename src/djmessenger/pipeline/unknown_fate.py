@@ -26,7 +26,7 @@ from djmessenger.channels import channel_of
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
-from djmessenger.models.queues import in_seconds
+from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import claims, settling
 from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
 from djmessenger.pipeline.delivery_lookup import look_up_delivery
@@ -163,7 +163,7 @@ def _count_observed_time(replies: Sequence[NextReply]) -> None:
     # The echo is stored but not split. test_time_in_which_an_echo_could_be_unsplit_is_not_observed
     interval = datetime.timedelta(seconds=_CHECK_INTERVAL)
     unseen = models.Callback.objects.filter(
-        state=models.Callback.State.NEW, date_received__lt=in_seconds(-_CHECK_INTERVAL)
+        state=models.Callback.State.NEW, date_received__lt=seconds_from_now(-_CHECK_INTERVAL)
     ).exists()
     rows = []
     for reply in replies:
@@ -226,7 +226,7 @@ def echoes_come(page: models.Page) -> bool:
         reply__conversation__page=page,
         outcome=Outcome.ACCEPTED,
         date_ended__gt=page.date_last_echo or page.date_created,
-        date_ended__lt=in_seconds(-echo_wait(page)),
+        date_ended__lt=seconds_from_now(-echo_wait(page)),
     )
     if len(silent.values_list("pk", flat=True)[:_MOST_SILENT_SENDS]) < _MOST_SILENT_SENDS:
         return True
