@@ -28,10 +28,10 @@ class CallbackManager(models.Manager["Callback"]):
 @functools.cache
 def _put_statement(alias: str) -> str:
     """Return the INSERT statement for a database, with the values that all new rows share as constants."""
-    known = dialect(Callback, alias)
+    dialect_parts = dialect(Callback, alias)
     if connections[alias].vendor == "sqlite" and not settings.USE_TZ:
         # On SQLite Now() is UTC, also in a project that stores local times.
-        known = known | {"now": known["now"].replace("'NOW'", "'NOW', 'localtime'")}
+        dialect_parts = dialect_parts | {"now": dialect_parts["now"].replace("'NOW'", "'NOW', 'localtime'")}
     return (
         "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies, "  # noqa: S608 - no input
         "after_id) "
@@ -39,7 +39,7 @@ def _put_statement(alias: str) -> str:
         # Every callback that was answered before this POST began is visible here, and so is not above this number.
         "(SELECT COALESCE(MAX(id), 0) FROM {table})) "
         "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
-    ).format_map(known)
+    ).format_map(dialect_parts)
 
 
 class Callback(models.Model):
@@ -53,7 +53,10 @@ class Callback(models.Model):
     sha256 = models.CharField(_("hash of the body"), max_length=64, unique=True)
     body = models.BinaryField(_("body"))
     app_id = models.CharField(
-        _("app id"), max_length=64, blank=True, help_text=_("The Meta app whose secret signed it, if known.")
+        _("app id"),
+        max_length=64,
+        blank=True,
+        help_text=_("The Meta app whose secret signed it, if dialect_parts."),
     )
     state = models.CharField(_("state"), max_length=12, choices=State, default=State.NEW)
     error = models.TextField(_("error"), blank=True)

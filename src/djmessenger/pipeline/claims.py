@@ -52,7 +52,7 @@ class LeaseLost(DJMException):
 # Guard: a holder that was frozen longer than its lease would commit beside the new holder. The token grows with each
 # claim, so the commit finds another number and is refused.
 # Test: tests/test_queues.py, test_a_worker_whose_lease_expired_can_commit_nothing.
-_TAKE = (
+_LEASE_CHOSEN = (
     "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
     "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
 )
@@ -97,18 +97,20 @@ def claim(
     else:
         waiting += " AND is_slow = %s"
         values.append(is_slow)
-    known = dialect(models.ConversationQueue, alias)
-    if not known["skip_locked"]:
+    dialect_parts = dialect(models.ConversationQueue, alias)
+    if not dialect_parts["skip_locked"]:
         # SQLite has one writer at a time. A poll that finds nothing must not wait for the write lock.
         text = f"SELECT 1 {waiting} LIMIT 1"
-        if not fetch(alias, text.format_map(known), values):
+        if not fetch(alias, text.format_map(dialect_parts), values):
             return []
     # `skip_locked`: a poll leaves queues to the claim of another worker instead of waiting for its commit.
     # Guard: a holder that dies never releases the queue. The claim moves `ready_at` to the end of the lease, so
     # the queue is due again by itself.
     # Test: tests/test_queues.py, test_an_abandoned_queue_comes_back_with_a_higher_fencing_token.
-    text = f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_TAKE}"
-    rows = fetch(alias, text.format_map(known), [*values, limit, process_name(), seconds, seconds])
+    text = (
+        f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_LEASE_CHOSEN}"
+    )
+    rows = fetch(alias, text.format_map(dialect_parts), [*values, limit, process_name(), seconds, seconds])
     return _leases(kind, rows)
 
 
@@ -125,16 +127,16 @@ def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) 
     # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
     alias = router.db_for_write(models.ConversationQueue)
     rows, where, _ = _work(kind)
-    known = dialect(models.ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
+    dialect_parts = dialect(models.ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
     text = (
         "WITH chosen AS (SELECT id FROM {table} queue_ WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
         f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) AND NOT "
         f"EXISTS (SELECT 1 FROM {{rows}} WHERE conversation_id = queue_.conversation_id AND {where}) "
         "ORDER BY conversation_id {skip_locked}) "
-        f"{_TAKE}"
+        f"{_LEASE_CHOSEN}"
     )
     values = [kind, *conversation_ids, process_name(), seconds, seconds]
-    return _leases(kind, fetch(alias, text.format_map(known), values))
+    return _leases(kind, fetch(alias, text.format_map(dialect_parts), values))
 
 
 def fence(lease: Lease) -> models.ConversationQueue:
