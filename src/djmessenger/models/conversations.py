@@ -371,7 +371,7 @@ class ReplyManager(models.Manager["Reply"]):
             type=type,
             data=data,
         )
-        if buffer is not None and buffer.is_open and not _is_listened_to():
+        if buffer is not None and buffer.is_open and not _has_save_receivers():
             buffer.replies.append(reply)
         else:
             self.insert([reply])
@@ -392,7 +392,7 @@ class ReplyManager(models.Manager["Reply"]):
             # another row.
             reply.pk = None
         with transaction.atomic(using=self.db, savepoint=False):
-            if _is_listened_to():
+            if _has_save_receivers():
                 for reply in replies:
                     reply.save(using=self.db, force_insert=True)
             else:
@@ -415,7 +415,7 @@ class ReplyManager(models.Manager["Reply"]):
                 )
 
 
-def _is_listened_to() -> bool:
+def _has_save_receivers() -> bool:
     """Return whether a receiver of Django's save signals exists. A batch insert does not send them."""
     return pre_save.has_listeners(Reply) or post_save.has_listeners(Reply)
 
