@@ -18,7 +18,7 @@ from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.models.history import Line, last_lines
 from djmessenger.models.pages import Page
 from djmessenger.models.queues import ConversationQueue
-from djmessenger.models.recording import note, rule_that_runs
+from djmessenger.models.recording import record_reply, rule_that_runs
 from djmessenger.outgoing.rendering import bodies
 from djmessenger.signals import reply_queued
 from djmessenger.sql import insert_each
@@ -375,7 +375,7 @@ class ReplyManager(models.Manager["Reply"]):
             buffer.replies.append(reply)
         else:
             self.insert([reply])
-        note(reply)
+        record_reply(reply)
         return reply
 
     def insert(self, replies: Sequence[Reply], leased: Collection[int] = ()) -> None:

@@ -14,7 +14,10 @@ _rows: ContextVar[list[models.Model] | None] = ContextVar("djmessenger_rows", de
 
 @contextlib.contextmanager
 def answering(rule: str) -> Iterator[list[models.Model]]:
-    """Set the name of the rule for all replies queued in the block. Yield the list to which ``note`` appends them."""
+    """Set the name of the rule for all replies queued in the block, and yield the list of these replies.
+
+    ``record_reply`` appends to the list.
+    """
     rows: list[models.Model] = []
     tokens = _rule.set(rule), _rows.set(rows)
     try:
@@ -29,8 +32,8 @@ def rule_that_runs() -> str:
     return _rule.get()
 
 
-def note(row: models.Model) -> None:
-    """Append a queued row to the list of the ``answering`` block. Does nothing outside of one."""
+def record_reply(row: models.Model) -> None:
+    """Append a queued reply to the list of the innermost ``answering`` block. Does nothing outside of one."""
     rows = _rows.get()
     if rows is not None:
         rows.append(row)
