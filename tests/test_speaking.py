@@ -196,4 +196,4 @@ class TestHistory:
     ],
 )
 def test_words_of_a_reply(message, words):
-    assert history.told(message.requests()[0]) == words
+    assert history.text_of_reply(message.requests()[0]) == words

@@ -21,11 +21,11 @@ class Line(NamedTuple):
     when: datetime.datetime
 
 
-SPOKEN = tuple(name for name, kind in ReceivingType.members.items() if kind.authored)
+AUTHORED_TYPES = tuple(name for name, kind in ReceivingType.members.items() if kind.authored)
 """Types of authored events."""
 
 
-def said(body: Mapping[str, Any], row: Any) -> str:
+def text_of_event(body: Mapping[str, Any], row: Any) -> str:
     """Return the text of a stored event: its text, the title of its button, or its type in brackets."""
     messaging = Messaging.from_row(body, row)
     postback = messaging.postback
@@ -33,7 +33,7 @@ def said(body: Mapping[str, Any], row: Any) -> str:
     return messaging.text or title or f"[{messaging.type.name.lower().replace('_', ' ')}]"
 
 
-def told(data: Mapping[str, Any]) -> str:
+def text_of_reply(data: Mapping[str, Any]) -> str:
     """Return the text of a reply or of its template, followed by the titles of its buttons in brackets."""
     message = data.get("message") or {}
     attachment = message.get("attachment") or {}
@@ -53,14 +53,16 @@ def last_lines(messagings: models.Manager[Any], replies: models.Manager[Any], n:
     """Return the last ``n`` lines of a conversation with these events and replies, oldest first."""
     if n <= 0:
         return []
-    spoken = messagings.filter(type__in=SPOKEN).order_by("-timestamp", "-id")[:n]
-    lines = [Line("person", said(row.body, row), _when(row)) for row in spoken]
+    spoken = messagings.filter(type__in=AUTHORED_TYPES).order_by("-timestamp", "-id")[:n]
+    lines = [Line("person", text_of_event(row.body, row), _when(row)) for row in spoken]
     answers = list(replies.exclude(state__in=["failed", "parked", "expired"]).order_by("-id")[:n])
-    lines += [Line("bot", told(reply.data), reply.date_sent) for reply in answers]
+    lines += [Line("bot", text_of_reply(reply.data), reply.date_sent) for reply in answers]
     # An echo without a send token of this bot: another app or a human wrote from the Page.
     others = messagings.filter(type="ECHO", echo_token=None).order_by("-timestamp", "-id")[:n]
     ours = {reply.mid for reply in answers}
-    lines += [Line("staff", said(row.body, row), _when(row)) for row in others if row.mid not in ours]
+    lines += [
+        Line("staff", text_of_event(row.body, row), _when(row)) for row in others if row.mid not in ours
+    ]
     return sorted(lines, key=lambda line: line.when)[-n:]
 
 
