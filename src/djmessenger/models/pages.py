@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger import channels, rulebook
 from djmessenger.settings import app_settings
 
-_EARLY = datetime.timedelta(days=1)
+_EXPIRY_MARGIN = datetime.timedelta(days=1)
 """Margin before Meta's expiry of an attachment id.
 
 Within the margin the id is not used, because the message may wait in its queue beyond the expiry.
@@ -149,7 +149,7 @@ class UploadedFileManager(models.Manager["UploadedFile"]):
         """Insert or update the row of an upload and return it. Expired rows of this Page are deleted."""
         now = timezone.now()
         self.filter(page=page, date_expires__lte=now).delete()
-        expires = now + datetime.timedelta(days=rulebook.limit("attachment.days")) - _EARLY
+        expires = now + datetime.timedelta(days=rulebook.limit("attachment.days")) - _EXPIRY_MARGIN
         row, _made = self.update_or_create(
             page=page,
             sha256=sha256,
