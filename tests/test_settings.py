@@ -11,12 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.conf import settings as django_settings
+from django.core.signals import setting_changed
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 import djmessenger.settings as documented
+from djmessenger.settings import declared
 from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
 from djmessenger.settings.setting import Setting
 from tests.test_checks import CHECKS
@@ -152,6 +155,52 @@ def test_the_documented_module_has_every_name(settings):
     assert set(SETTINGS) <= set(dir(documented))
     with pytest.raises(AttributeError):
         documented.DJM_POL  # noqa: B018
+
+
+def test_a_change_of_a_setting_is_seen_at_once():
+    assert app_settings.DJM_POLL == 1.0
+    with override_settings(DJM_POLL=3.0):
+        assert app_settings.DJM_POLL == documented.DJM_POLL == 3.0
+        with override_settings():
+            del django_settings.DJM_ENDPOINT
+            setting_changed.send(None, setting="DJM_ENDPOINT", value=None, enter=True)
+            assert app_settings.DJM_ENDPOINT == ""
+    assert app_settings.DJM_POLL == 1.0
+    assert app_settings.DJM_ENDPOINT == django_settings.DJM_ENDPOINT
+
+
+def test_a_setting_is_read_from_django_once(monkeypatch):
+    app_settings.forget()
+    reads = []
+    read = type(app_settings).read
+    monkeypatch.setattr(type(app_settings), "read", lambda self, name: reads.append(name) or read(self, name))
+    assert [app_settings.DJM_POLL, app_settings.DJM_POLL] == [1.0, 1.0]
+    assert reads == ["DJM_POLL"]
+
+
+def test_a_value_that_was_read_before_a_change_is_not_kept(monkeypatch):
+    class Changing:
+        """Settings that change while ``read`` looks a value up."""
+
+        def __getattr__(self, name):
+            if name != "DJM_POLL":
+                return getattr(django_settings, name)
+            app_settings.forget()
+            return 3.0
+
+    app_settings.forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(declared, "settings", Changing())
+        assert app_settings.DJM_POLL == 3.0
+    assert app_settings.DJM_POLL == 1.0
+
+
+def test_defaults_read_before_django_has_settings_are_not_kept(monkeypatch):
+    app_settings.forget()
+    with monkeypatch.context() as patch:
+        patch.setattr(declared, "_is_configured", lambda: False)
+        assert app_settings.DJM_ENDPOINT == ""
+    assert app_settings.DJM_ENDPOINT == "messenger"
 
 
 def names_read() -> set[str]:

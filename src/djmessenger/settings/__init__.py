@@ -1,4 +1,4 @@
-"""The ``DJM_*`` settings, read live from the Django settings.
+"""The ``DJM_*`` settings of the project, with their defaults.
 
 ``djmessenger.settings.DJM_ENDPOINT`` is the documented access. Code with types reads
 ``djmessenger.settings.app_settings.DJM_ENDPOINT``.
@@ -15,7 +15,7 @@ __all__ = ["app_settings"]
 
 def __getattr__(name: str) -> Any:
     if name in SETTINGS:
-        return app_settings.read(name)
+        return getattr(app_settings, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -11,6 +11,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
+from django.core.signals import setting_changed
 from django.utils.functional import Promise
 
 from djmessenger.settings.setting import Setting, declared_in
@@ -23,12 +24,12 @@ CENTURY = timedelta(days=36_500)
 
 
 class AppSettings:
-    """The settings of the project, with their defaults; each attribute is read live.
+    """The settings of the project, with their defaults.
 
-    A type has to be written in full: ``typing.get_type_hints`` reads it, and the check derives from it.
+    Each setting is read from Django's settings once, and again after the signal ``setting_changed``, which
+    ``override_settings`` and the test tools send. A type has to be written in full: ``typing.get_type_hints`` reads it,
+    and the check derives from it.
     """
-
-    __slots__ = ()
 
     # The least that a bot needs.
     DJM_ENDPOINT: Setting[str] = Setting(
@@ -322,9 +323,24 @@ class AppSettings:
     )
 
     def read(self, name: str) -> Any:
-        """Return the value of the project, otherwise the default."""
+        """Return the value of the project, otherwise the default, and keep it as an attribute of this object."""
         default = SETTINGS[name].default
-        return getattr(settings, name, default) if _is_configured() else default
+        if not _is_configured():
+            return default
+        # Guard: a thread reads a value, another thread changes the setting and calls `forget`, and then the first
+        # thread keeps its old value. It keeps it in the dict of before, which is read no more.
+        # Test: tests/test_settings.py, test_a_value_that_was_read_before_a_change_is_not_kept.
+        kept = self.__dict__
+        value = getattr(settings, name, default)
+        kept[name] = value
+        return value
+
+    def forget(self) -> None:
+        """Read each setting again at its next use."""
+        object.__setattr__(self, "__dict__", {})
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name} is set in the settings of the project")
 
     def is_set(self, name: str) -> bool:
         """Return True if the project itself sets the setting."""
@@ -333,7 +349,7 @@ class AppSettings:
     def page_setting(self, page_id: str, name: str) -> Any:
         """Return one value of the Page's entry in ``DJM_PAGES``, or an empty text."""
         # One expression: no frame holds the entry, and with it the token.
-        return (self.read("DJM_PAGES").get(page_id) or {}).get(name, "")
+        return (self.DJM_PAGES.get(page_id) or {}).get(name, "")
 
 
 class PageEntry:
@@ -378,6 +394,15 @@ GONE: Mapping[str, str] = {
 """Settings of the package of 2016 that have no successor, each with the reason."""
 
 app_settings = AppSettings()
+
+
+def _forget(setting: str, **kwargs: Any) -> None:
+    if setting in SETTINGS:
+        app_settings.forget()
+
+
+# Connected before all caches of objects that are made from settings, so that those read the new values.
+setting_changed.connect(_forget, dispatch_uid="djmessenger.settings")
 
 _seen_configured = False
 

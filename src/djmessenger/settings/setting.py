@@ -29,7 +29,8 @@ class Setting(Generic[T]):
     """Typed descriptor of one setting; its type is the annotation ``Setting[...]`` of the attribute.
 
     A class of settings declares ``DJM_POLL: Setting[float] = Setting(1.0, "...", above=0)``. An instance of that class
-    reads the value from its method ``read``; the class itself returns the declaration.
+    reads the value from its method ``read``, which may keep it in ``__dict__``: the attribute is then that value. The
+    class itself returns the declaration.
     """
 
     name = ""
