@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy
 from djmessenger import bot, checks, models, signatures
 from djmessenger.admin.pages import PageAdmin
 from djmessenger.bot import tokens
-from djmessenger.bot.pages import all_pages, client_config_for, token_of
+from djmessenger.bot.pages import all_pages, client_columns, client_config_for, page_of, token_of
 from djmessenger.bot.tokens import key_problems
 from djmessenger.exceptions import DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph.context import current as current_client
@@ -172,6 +172,51 @@ class TestPrecedence:
         assert bot.get_client(models.Page.objects.get()) is first
         bot.set_token(page, Secret("another-token"))
         assert bot.get_client(page) is not first
+
+    def test_the_configuration_of_a_client_is_made_once_for_the_content_of_a_row(self, settings, monkeypatch):
+        settings.DJM_TOKEN_KEYS = KEYS
+        page = page_with_token()
+        made = []
+        monkeypatch.setattr(
+            bot, "client_config_for", lambda page: made.append(page.page_id) or client_config_for(page)
+        )
+        first = bot.get_client(page)
+        models.Page.objects.update(date_last_callback=timezone.now())
+        assert bot.get_client(models.Page.objects.get()) is bot.get_client(page) is first
+        assert made == [A]
+        settings.DJM_GRAPH_TIMEOUT = 3.0
+        assert bot.get_client(page).timeout == 3.0
+        assert made == [A, A]
+
+    def test_a_change_of_any_column_of_a_row_reaches_its_client(self, settings):
+        settings.DJM_TOKEN_KEYS = KEYS
+        settings.DJM_APP_SECRET = SECRETS
+        page_with_token()
+        others = {
+            "channel": "instagram",
+            "login": "instagram",
+            "app_id": APP_B,
+            "version": "v25.0",
+            "is_logged": True,
+            "token_ciphertext": tokens.encrypt(A, Secret("another-token")),
+        }
+        for field in models.Page._meta.concrete_fields:
+            if field.name == "page_id":
+                continue  # The ciphertext belongs to one Page: another id is an error, not another client.
+            page = models.Page.objects.get()
+            bot.get_client(page)
+            text = "other" if field.get_internal_type() in {"CharField", "TextField"} else None
+            setattr(page, field.name, others.get(field.name, text))
+            assert client_config_for(page_of(client_columns(page))) == client_config_for(page), field.name
+
+    def test_an_error_of_a_page_without_token_is_not_kept(self, settings):
+        page = models.Page(page_id=B)
+        settings.DJM_PAGE_ID = A
+        with pytest.raises(DJMInvalidConfigException):
+            bot.get_client(page)
+        settings.DJM_TOKEN_KEYS = KEYS
+        page.token_ciphertext = tokens.encrypt(B, Secret("token-of-b"))
+        assert bot.get_client(page).page_id == B
 
     def test_the_proof_is_made_with_the_secret_of_the_pages_app(self, two_apps, meta):
         bot.get_client(models.Page(page_id=B)).send({"id": BEN}, {"message": {"text": "x"}})

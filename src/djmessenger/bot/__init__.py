@@ -19,7 +19,15 @@ from django.db import DatabaseError, transaction
 from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import models, routing
-from djmessenger.bot.pages import ClientConfig, app_secrets, client_config_for, default_page
+from djmessenger.bot.pages import (
+    ClientColumns,
+    ClientConfig,
+    app_secrets,
+    client_columns,
+    client_config_for,
+    default_page,
+    page_of,
+)
 from djmessenger.bot.tokens import decrypt, encrypt, key_problems
 from djmessenger.bot.tokens import is_under_newest_key as is_ciphertext_under_newest_key
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
@@ -156,6 +164,7 @@ def use_transport(transport: Transport | None) -> None:
     global _transport  # noqa: PLW0603 - one process, one network
     _transport = transport
     _client.cache_clear()
+    _client_of_row.cache_clear()
 
 
 @functools.lru_cache(maxsize=1024)
@@ -177,7 +186,13 @@ def get_client(page: models.Page | None = None) -> Client:
 
     Raises ``DJMInvalidConfigException`` if the Page has no token, and ``TokenKeyError`` if it cannot be decrypted.
     """
-    return _client(client_config_for(default_page() if page is None else page))
+    return _client_of_row(client_columns(default_page() if page is None else page))
+
+
+@functools.lru_cache(maxsize=1024)
+def _client_of_row(columns: ClientColumns) -> Client:
+    """Return the client of a Page's row. The engine asks for it twice a message, so both steps are cached."""
+    return _client(client_config_for(page_of(columns)))
 
 
 def get_app_client(page: models.Page | None = None) -> Client:
@@ -351,5 +366,13 @@ def _forget(setting: str, **kwargs: Any) -> None:
         return
     if _named_dispatcher.cache_info().currsize:
         _named_dispatcher().stop()
-    for made in (_project_policy, _policy_at, _client, decrypt, get_engine, _named_dispatcher):
+    for made in (
+        _project_policy,
+        _policy_at,
+        _client,
+        _client_of_row,
+        decrypt,
+        get_engine,
+        _named_dispatcher,
+    ):
         made.cache_clear()

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from django.conf import settings
 
@@ -28,6 +30,31 @@ class ClientConfig:
     version: str
     logged_as: int | None = None
     """Primary key of the Page's row if its calls are logged, otherwise None."""
+
+
+class ClientColumns(NamedTuple):
+    """The columns of a Page's row on which its client depends. Equal columns and settings have one client."""
+
+    id: int | None
+    page_id: str
+    channel: str
+    login: str
+    app_id: str
+    version: str
+    token_ciphertext: str
+    is_logged: bool
+
+
+_read_columns = operator.attrgetter(*ClientColumns._fields)
+
+
+def client_columns(page: models.Page) -> ClientColumns:
+    return ClientColumns._make(_read_columns(page))
+
+
+def page_of(columns: ClientColumns) -> models.Page:
+    """Return an unsaved Page with these columns, for ``client_config_for``."""
+    return models.Page(**columns._asdict())
 
 
 def app_secrets() -> dict[str, str]:
