@@ -58,7 +58,10 @@ DISPATCHERS: Mapping[str, type[Dispatcher]] = {
     "embedded": EmbeddedDispatcher,
     "worker": WorkerDispatcher,
 }
-OTHER_DISPATCHERS: Mapping[str, str] = {"celery": "djmessenger.contrib.celery.CeleryDispatcher"}
+OTHER_DISPATCHERS: Mapping[str, str] = {
+    "celery": "djmessenger.contrib.celery.CeleryDispatcher",
+    "tasks": "djmessenger.contrib.tasks.TasksDispatcher",
+}
 """Dispatchers that need an extra: name in ``DJM_DISPATCHER`` to dotted path."""
 
 

@@ -208,7 +208,7 @@ class AppSettings:
     )
     DJM_DISPATCHER: Setting[str] = Setting(
         "embedded",
-        "Runner of the work on stored callbacks: inline, embedded, worker, celery, or the dotted path of a class.",
+        "Runner of the work on stored callbacks: inline, embedded, worker, celery, tasks, or a dotted path of a class.",
     )
     DJM_TRIES: Setting[int] = Setting(
         8,
