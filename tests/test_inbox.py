@@ -21,7 +21,13 @@ from djmessenger.emulator import EmulatorTransport
 from djmessenger.outgoing import QuickReply, Text
 from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import LeaseLost
+from djmessenger.pipeline.engine import Engine
+from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere
+from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.replying import CommonReplier, MessageReplier, ReplyingType, SimpleMessageReplier
+from djmessenger.routing import Policy, Rule
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -553,6 +559,76 @@ def test_answers_stay_in_order_if_handlers_queue_some_themselves():
     say_hello("7001")
     assert handled(tools.engine(lambda event: "one", queues, lambda event: "four")) == [None]
     assert texts() == ["one", "two", "three", "four"]
+
+
+class Says(CommonReplier):
+    """A replier in the style of the documentation, with work before its answer."""
+
+    def __init__(self, text, before=lambda messaging: None):
+        self.text = text
+        self.before = before
+
+    def get_message(self, messaging):
+        self.before(messaging)
+        return {"text": self.preprocess_outgoing_string(messaging.get_psid(), self.text)}
+
+    def get_reply_type(self):
+        return ReplyingType.SIMPLE_TEXT
+
+
+def engine_with(*repliers):
+    """An engine with one rule for texts that has these repliers."""
+    rule = Rule(ReceivingType.SIMPLE_TEXT, "says", repliers=repliers)
+    policy = Policy([rule])
+    return Engine(inbox=Inbox(lambda page: policy, bot.get_client, tries=3), outbox=Outbox(bot.get_client))
+
+
+@pytest.mark.parametrize(
+    "replier", [Says("one"), SimpleMessageReplier("one"), MessageReplier(Text("one"))], ids=type
+)
+def test_a_replier_shares_the_commit_of_many_events_as_a_rule_function_does(replier):
+    engine = engine_with(replier, SimpleMessageReplier("two"))
+    say_hello("7001", "7002")
+    done = handled(engine)
+    assert all(done)
+    assert (states(), texts()) == (["new", "new"], [])
+    engine.inbox.commit_handled(done)
+    assert (states(), texts(), free()) == (["done", "done"], ["one", "two"] * 2, True)
+    assert set(models.Reply.objects.values_list("rule", flat=True)) == {"says"}
+
+
+def test_replies_of_repliers_stay_in_order_if_one_of_them_queries_the_database():
+    say_hello("7001")
+    engine = engine_with(Says("one"), Says("two", note), Says("three"))
+    assert handled(engine) == [None]
+    assert (texts(), effects(), free()) == (["one", "two", "three"], ["m_7001"], True)
+
+
+def test_a_query_of_a_rule_sees_the_replies_before_it():
+    found = []
+    say_hello("7001")
+    assert handled(engine_with(Says("one"), Says("two", lambda event: found.extend(texts())))) == [None]
+    assert found == ["one"]
+
+
+def test_a_reply_to_another_event_is_inserted_at_once():
+    def answers_both(event):
+        Says("one").reply(event)
+        Says("for another").reply(other)
+        return "two"
+
+    other = Messaging.from_item(tools.text("m_other", psid="7002"), entry_id=tools.PAGE)
+    conversation = tools.conversation("7002")
+    # With its rows the reply makes no query of its own, so it could wait in the buffer.
+    other.bind(conversation=conversation, person=conversation.person, page=conversation.page)
+    say_hello("7001")
+    assert handled(tools.engine(answers_both)) == [None]
+    assert texts() == ["one", "for another", "two"]
+
+
+def test_a_replier_outside_of_an_event_inserts_its_row_at_once():
+    Says("one").reply(Messaging.from_item(tools.text("m_1"), entry_id=tools.PAGE))
+    assert texts() == ["one"]
 
 
 def test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed(django_capture_on_commit_callbacks):

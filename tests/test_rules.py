@@ -46,7 +46,7 @@ def queued(monkeypatch):
     """The answers of the rules, in order, in place of rows."""
     answers = []
 
-    def queue(messaging, message, *, rule="", buffer=None):
+    def queue(messaging, message, *, rule=""):
         answers.append((rule, message.text))
         return []
 

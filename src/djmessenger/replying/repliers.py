@@ -48,7 +48,8 @@ class CommonReplier(Serializable, abc.ABC):
     def reply(self, messaging: Messaging) -> None:
         """Insert the reply to the sender of the event, inside the caller's transaction.
 
-        A text that is too long becomes several rows. Raises the exceptions of ``get_message``, and
+        While the engine handles the event, the row may wait until the first query of its rules, or until its commit. A
+        text that is too long becomes several rows. Raises the exceptions of ``get_message``, and
         ``DJMInvalidConfigException`` if the result is no message or is over a limit of Meta.
         """
         if self.sender_action is not None:

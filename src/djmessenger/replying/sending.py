@@ -23,6 +23,7 @@ logger = logging.getLogger("djmessenger.replying")
 
 _person: ContextVar[models.FBUserProfile | None] = ContextVar("djmessenger_person", default=None)
 _page_language: ContextVar[str] = ContextVar("djmessenger_page_language", default="")
+_buffered: ContextVar[tuple[Messaging, ReplyBuffer] | None] = ContextVar("djmessenger_buffered", default=None)
 
 
 @contextlib.contextmanager
@@ -36,37 +37,50 @@ def use_language_of(person: models.FBUserProfile | None, page: models.Page | Non
         _page_language.reset(tokens[1])
 
 
-def queue(
-    messaging: Messaging, message: Any, *, rule: str = "", buffer: ReplyBuffer | None = None
-) -> list[models.Reply]:
+@contextlib.contextmanager
+def buffering(messaging: Messaging, buffer: ReplyBuffer | None) -> Iterator[None]:
+    """Put the replies to this event into the buffer during the block, as long as the buffer is open."""
+    token = _buffered.set(None if buffer is None else (messaging, buffer))
+    try:
+        yield
+    finally:
+        _buffered.reset(token)
+
+
+def queue(messaging: Messaging, message: Any, *, rule: str = "") -> list[models.Reply]:
     """Insert a reply to the sender of an event, inside the caller's transaction, and return its rows.
 
     ``message`` is an outgoing message, its plain data, a text, or several of these. Each call of the Send API is one
     row. Each text is rendered in the person's language, after ``DJM_BOT_PREFIX``. A sender action makes no row: it is
-    sent once, after the commit, and a failure is logged. With ``buffer``, rows may be put into the reply buffer, to be
-    inserted later. Raises ``DJMInvalidConfigException`` if a message is over a limit of the platform, and
-    ``DJMInvalidValueException`` if the event has no person or no Page.
+    sent once, after the commit, and a failure is logged. Inside ``buffering`` the rows are inserted later.
+
+    Raises ``DJMInvalidConfigException`` if a message is over a limit of the platform, and ``DJMInvalidValueException``
+    if the event has no person or no Page.
     """
     rows: list[models.Reply] = []
     for kind, body in bodies(message, locale=_locale_of(messaging), channel=messaging.channel):
         if "message" in body:
-            rows.append(queue_body(messaging, body, kind, rule=rule, buffer=buffer))
+            rows.append(queue_body(messaging, body, kind, rule=rule))
         else:
             act(messaging, body)
     return rows
 
 
-def queue_body(
-    messaging: Messaging,
-    body: dict[str, Any],
-    kind: str,
-    *,
-    rule: str = "",
-    buffer: ReplyBuffer | None = None,
-) -> models.Reply:
-    """Insert one call of the Send API as a reply, inside the caller's transaction, and return its row."""
+def queue_body(messaging: Messaging, body: dict[str, Any], kind: str, *, rule: str = "") -> models.Reply:
+    """Insert one call of the Send API as a reply, inside the caller's transaction, and return its row.
+
+    Inside ``buffering`` the row is inserted later.
+    """
+    # Guard: a rule may answer another event than its own. The commit of its own event knows nothing of that
+    # conversation. Test: tests/test_inbox.py, test_a_reply_to_another_event_is_inserted_at_once.
+    event, buffer = _buffered.get() or (None, None)
     return models.Reply.objects.queue(
-        _conversation(messaging), body, type=kind, messaging=messaging.row, rule=rule, buffer=buffer
+        _conversation(messaging),
+        body,
+        type=kind,
+        messaging=messaging.row,
+        rule=rule,
+        buffer=buffer if event is messaging else None,
     )
 
 

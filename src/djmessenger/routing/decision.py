@@ -19,7 +19,7 @@ from djmessenger.models.recording import answering
 from djmessenger.outgoing.data import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier
-from djmessenger.replying.sending import queue
+from djmessenger.replying.sending import buffering, queue
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
 from djmessenger.routing.rule import Rule
@@ -59,7 +59,6 @@ class Decision:
         self._broken_while_slow: frozenset[int] = frozenset()
         self._error_while_slow = ""
         self._deciding_seconds = outcome.seconds
-        self._buffer: ReplyBuffer | None = None
 
     @property
     def applied(self) -> list[Rule]:
@@ -120,7 +119,6 @@ class Decision:
         transaction it may be called again.
         """
         started = perf_counter()
-        self._buffer = buffer
         self._broken = set(self._broken_while_slow)
         self.outcome.error = self._error_while_slow
         for entry in self._entries():
@@ -132,11 +130,16 @@ class Decision:
             self._guard(work, entry, messaging, savepoint=savepoints, swallow=savepoints)
 
         try:
-            guard(self._run_handlers, self._default)
-            for entry in self._applied:
-                guard(self._run_rule, entry)
-            if self.outcome.authored and self._default is not None and self._default.rule.build().repliers:
-                guard(self._run_repliers, self._default)
+            with buffering(messaging, buffer):
+                guard(self._run_handlers, self._default)
+                for entry in self._applied:
+                    guard(self._run_rule, entry)
+                if (
+                    self.outcome.authored
+                    and self._default is not None
+                    and self._default.rule.build().repliers
+                ):
+                    guard(self._run_repliers, self._default)
         finally:
             self.outcome.seconds = self._deciding_seconds + perf_counter() - started
 
@@ -218,7 +221,7 @@ class Decision:
 
     def _queue(self, messaging: Messaging, answers: list[Any], rule: Rule) -> None:
         for answer in answers:
-            queue(messaging, answer, rule=rule.label, buffer=self._buffer)
+            queue(messaging, answer, rule=rule.label)
 
 
 def _take_back(context: dict[str, Any], captured: Mapping[str, Any], previous: Mapping[str, Any]) -> None:
