@@ -14,7 +14,6 @@ from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, router
 from django.db.models.expressions import Expression
-from django.db.models.functions import Now
 from django.db.models.lookups import Lookup
 from django.db.models.query import ModelIterable
 from django.db.transaction import TransactionManagementError
@@ -33,7 +32,8 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     """
     connection = connections[alias]
     sqlite = connection.vendor == "sqlite"
-    now, _ = model._default_manager.using(alias).all().query.get_compiler(using=alias).compile(Now())
+    # As Django's Now(), with the percent signs of a statement that has parameters.
+    now = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')" if sqlite else "STATEMENT_TIMESTAMP()"
     return {
         "table": connection.ops.quote_name(model._meta.db_table),
         "now": now,
