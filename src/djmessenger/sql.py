@@ -8,12 +8,12 @@ from __future__ import annotations
 import copy
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import Any, Generic, TypeVar
 
 from django.db import connections, models, router
-from django.db.models.expressions import Expression
+from django.db.models.expressions import Combinable, Expression
 from django.db.models.lookups import Lookup
 from django.db.models.query import ModelIterable
 from django.db.transaction import TransactionManagementError
@@ -29,7 +29,14 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     """Return the parts of a statement that differ between databases, for ``str.format_map``.
 
     ``now`` is the time by the database's clock. ``later`` has one parameter: the seconds after that time.
+
+    ``FROM {given} table WHERE column {is_given_id}`` selects the rows with one of any number of integers. ``many``
+    makes the one parameter of both parts. ``is_given_text`` is the same for texts.
     """
+    # Guard: with stale statistics a planner takes a large table for a small one and reads all of it. SQLite does so
+    # for IN; it begins a CROSS JOIN always with the left side. PostgreSQL does so for a join; it looks up each value
+    # of an array in the index.
+    # Test: tests/test_reads.py, test_a_query_scans_no_table.
     connection = connections[alias]
     sqlite = connection.vendor == "sqlite"
     # As Django's Now(), with the percent signs of a statement that has parameters.
@@ -40,6 +47,9 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
         "later": f"{now[:-1]}, %s || ' seconds')" if sqlite else f"({now} + %s * INTERVAL '1 second')",
         "greatest": "MAX" if sqlite else "GREATEST",
         "least": "MIN" if sqlite else "LEAST",
+        "given": "json_each(%s) AS given CROSS JOIN" if sqlite else "",
+        "is_given_id": "= given.value" if sqlite else "= ANY(%s::bigint[])",
+        "is_given_text": "= given.value" if sqlite else "= ANY(%s::text[])",
         "for_update": "FOR UPDATE" if connection.features.has_select_for_update else "",
         "skip_locked": "FOR UPDATE SKIP LOCKED"
         if connection.features.has_select_for_update_skip_locked
@@ -59,6 +69,84 @@ def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]
     with connections[alias].cursor() as cursor:
         cursor.execute(text, values)
         return list(cursor.fetchall())
+
+
+def many(alias: str, values: Iterable[Any]) -> Any:
+    """Return different values as the one parameter of ``{given}`` and ``{is_given_id}`` or ``{is_given_text}``."""
+    unique = list(dict.fromkeys(values))
+    return json.dumps(unique) if connections[alias].vendor == "sqlite" else unique
+
+
+def columns(model: type[models.Model], name: str, alias: str) -> str:
+    """Return the columns of a model as SQL, in the order of its fields. ``name`` is the name of its table there."""
+    quote = connections[alias].ops.quote_name
+    fields: Any = model._meta.concrete_fields
+    return ", ".join(f"{name}.{quote(field.column)}" for field in fields)
+
+
+class Rows:
+    """Conversion of the rows of a statement into Python values, as Django's own queries convert them.
+
+    The statement selects the ``columns`` of each model of ``parts``, and one value for each expression of them.
+    """
+
+    def __init__(self, *parts: type[models.Model] | Combinable) -> None:
+        self._parts: tuple[Any, ...] = parts
+        self._converters: dict[str, list[tuple[int, Any, Any]]] = {}
+
+    def fetch(self, alias: str, text: str, values: Sequence[Any]) -> list[list[Any]]:
+        """Execute a statement and return a list for each row: an instance of each model, the value of each expression.
+
+        An instance is None if its primary key is NULL, as after a LEFT JOIN.
+        """
+        rows = fetch(alias, text, values)
+        if alias not in self._converters:
+            self._converters[alias] = list(self._converters_of(alias))
+        connection, converters = connections[alias], self._converters[alias]
+        built = []
+        for columns_of_row in rows:
+            row = list(columns_of_row)
+            for place, convert, column in converters:
+                row[place] = convert(row[place], column, connection)
+            built.append(
+                [
+                    row[key]
+                    if names is None or row[key] is None
+                    else part.from_db(alias, names, row[start:end])
+                    for part, names, start, end, key in self._places
+                ]
+            )
+        return built
+
+    @functools.cached_property
+    def _places(self) -> list[tuple[Any, list[str] | None, int, int, int]]:
+        """Return each part, its field names, the range of its columns, and the place of its primary key."""
+        places: list[tuple[Any, list[str] | None, int, int, int]] = []
+        start = 0
+        for part in self._parts:
+            names, key, end = None, start, start + 1
+            if not isinstance(part, Combinable):
+                fields = part._meta.concrete_fields
+                names = [field.attname for field in fields]
+                key, end = start + fields.index(part._meta.pk), start + len(fields)
+            places.append((part, names, start, end, key))
+            start = end
+        return places
+
+    def _converters_of(self, alias: str) -> Iterator[tuple[int, Any, Any]]:
+        """Yield each converter: the place of its column, the function, and the expression of the column."""
+        # Guard: a connection belongs to one thread, and a converter keeps its connection. This one is never opened.
+        # Test: tests/test_reads.py, test_a_query_serves_any_thread_and_keeps_none_of_its_connections.
+        connection = connections.create_connection(alias)
+        selected: list[Any] = []
+        for part in self._parts:
+            if isinstance(part, Combinable):
+                selected.append(part)
+            else:
+                selected += [field.get_col(part._meta.db_table) for field in part._meta.concrete_fields]
+        for place, column in enumerate(selected):
+            for convert in connection.ops.get_db_converters(column) + column.get_db_converters(connection):
+                yield place, convert, column
 
 
 def update_each(

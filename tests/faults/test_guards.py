@@ -20,13 +20,12 @@ from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import MessageRejected, UnknownFate
-from djmessenger.pipeline import claims, handling, sending, settling, split, store, unknown_fate
+from djmessenger.pipeline import claims, reads, sending, settling, split, store, unknown_fate
 from djmessenger.pipeline.claims import LeaseLost
 from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.settling import PendingSend, SendResult
 from djmessenger.pipeline.slow import RunHere
 from djmessenger.receiving import Messaging
-from djmessenger.sql import Prepared
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -388,9 +387,11 @@ def test_without_the_order_later_events_are_handled_first(without):
         return list(handled)
 
     assert run() == ["m_early", "m_late"]
-    waiting = handling._waiting
-    without(handling, "_waiting", lambda: waiting().order_by("id"))
-    without(handling, "_NEXT_ROWS", Prepared(models.Messaging, handling._next_rows))
+    without(
+        reads,
+        "next_events",
+        lambda queue_ids: models.Messaging.objects.filter(state="new").order_by("id")[:1],
+    )
     assert run() == ["m_late", "m_early"]
 
 

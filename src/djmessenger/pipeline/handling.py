@@ -35,7 +35,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, OuterRef, Q, QuerySet, Subquery
+from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
 from django.utils import timezone, translation
 
@@ -47,7 +47,7 @@ from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
 from djmessenger.graph.context import current as current_client
 from djmessenger.logs import hidden
-from djmessenger.pipeline import claims
+from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.event_transaction import EventTransaction, HandledAlready
 from djmessenger.pipeline.failpoints import failpoint
@@ -58,7 +58,7 @@ from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed
-from djmessenger.sql import Among, Prepared, Several, update_each
+from djmessenger.sql import update_each
 
 logger = logging.getLogger(__name__)
 
@@ -101,22 +101,6 @@ def _waiting_with_relations() -> QuerySet[models.Messaging]:
 
 def _due() -> Q:
     return Q(not_before=None) | Q(not_before__lte=Now())
-
-
-def _next_rows() -> QuerySet[models.Messaging]:
-    """Return the query for the first waiting event of each queue, without queues whose first event is not due.
-
-    The parameter ``queues`` of the query contains the ids of the queues.
-    """
-    # The first event is chosen before the due time is compared. The second event must not run while the first pauses.
-    # test_a_later_event_does_not_begin_during_the_pause_of_the_first
-    first = _waiting().filter(conversation=OuterRef("conversation"))
-    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
-    next_rows = queues.annotate(next_row=Subquery(first.values("pk")[:1])).values("next_row")
-    return _waiting_with_relations().filter(_due(), Among("pk", next_rows))
-
-
-_NEXT_ROWS = Prepared(models.Messaging, _next_rows)
 
 
 InsertReplies = Callable[[Sequence[models.Reply]], Callable[[], None]]
@@ -174,7 +158,7 @@ class Inbox:
 
     def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
         """Return the first waiting event of each queue, by queue id, without queues whose first event is not due."""
-        rows = _NEXT_ROWS(queues=[lease.queue_id for lease in leases])
+        rows = reads.next_events([lease.queue_id for lease in leases])
         rows_by_conversation = {row.conversation_id: row for row in rows}
         return {
             lease.queue_id: rows_by_conversation[lease.conversation_id]
