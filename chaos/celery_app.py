@@ -6,8 +6,11 @@ import os
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chaos.settings")
 
-from chaos.worker import die_with_the_request_written
+from celery.signals import worker_process_init
+
+from chaos.worker import die_with_the_request_written, freeze_in_a_split
 from tests.celery_app import make
 
 app = make(os.environ.get("CHAOS_BROKER", "memory://"))
 die_with_the_request_written()
+worker_process_init.connect(lambda **_: freeze_in_a_split(), weak=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import threading
 import time
 from collections import Counter
@@ -23,6 +24,7 @@ from chaos.plan import SECRET, TOKEN, Plan
 from chaos.services import Broker, Database, database
 from chaos.storm import PAGE, Storm
 from chaos.wire import Graph
+from chaos.worker import FREEZE_SPLIT, FROZEN_SPLIT
 from djmessenger.graph.wire import Secret
 
 TOKEN_KEY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
@@ -271,6 +273,7 @@ class Pass:
             "database away": self._database_away,
             **({"broker away": self._broker_away} if self.tasks is not None else {}),
             "freeze": lambda: self.processes.freeze_one(self.plan.lease * 1.3),
+            "splitter frozen": self._splitter_frozen,
             "kill": self.processes.kill_one,
             "connections cut": self.data.cut,
             "Graph refuses connections": lambda: self._graph_away(silent=False),
@@ -303,6 +306,20 @@ class Pass:
         thread.start()
         self._write_on(lambda: not ended.is_set(), 4 * DEADLY + self.plan.seconds)
         thread.join()
+
+    def _splitter_frozen(self) -> None:
+        """Freeze a process inside its split, longer than its lease, while later callbacks are stored."""
+        asked, frozen = self.processes.folder / FREEZE_SPLIT, self.processes.folder / FROZEN_SPLIT
+        asked.touch()
+        if managed.until(lambda: frozen.exists() and frozen.read_text(), PATIENCE):
+            stored = len(self.courier.acknowledged)
+            time.sleep(self.plan.lease * 1.3)
+            if len(self.courier.acknowledged) > stored or self.plan.database == "sqlite":
+                self.weathered["splitter frozen"] += 1
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(frozen.read_text()), signal.SIGCONT)
+            frozen.unlink()
+        asked.unlink(missing_ok=True)
 
     def _database_away(self) -> None:
         """Stop the database until a callback is answered 503 and posted again."""
