@@ -11,6 +11,9 @@ import json
 import sys
 import time
 
+IDLE = 5.0
+"""Seconds after which an idle connection is closed, as servers do."""
+
 
 class Standin:
     def __init__(self, delay: float) -> None:
@@ -62,6 +65,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, standin: Standin) -> None:
         self.standin = standin
         self.buffer = b""
+        self.end: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -88,7 +92,13 @@ class Connection(asyncio.Protocol):
             len(content),
             content,
         )
-        asyncio.get_running_loop().call_later(delay, self.transport.write, answer)  # type: ignore[attr-defined]
+        if self.end is not None:
+            self.end.cancel()
+        asyncio.get_running_loop().call_later(delay, self._write, answer)
+
+    def _write(self, answer: bytes) -> None:
+        self.transport.write(answer)  # type: ignore[attr-defined]
+        self.end = asyncio.get_running_loop().call_later(IDLE, self.transport.close)
 
 
 async def main() -> None:

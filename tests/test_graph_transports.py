@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
 import ipaddress
@@ -129,6 +130,60 @@ def test_threads_get_their_own_answers(transport: PooledTransport) -> None:
         answers = pool.map(lambda body: transport.send(request(server.url, body=body)).body, bodies)
         assert list(answers) == bodies
         assert server.connections <= 8
+
+
+class Busy:
+    """Server script that answers ``peak`` requests together, each later request at once.
+
+    It closes a connection that had none of the latest ``idle`` requests, as servers close idle connections.
+    """
+
+    def __init__(self, peak: int, idle: int) -> None:
+        self.idle = idle
+        self.together = threading.Barrier(peak)
+        self.is_peak = True
+        self.order: list[Connection] = []
+        """The connection of each request."""
+
+    def __call__(self, connection: Connection) -> None:
+        while connection.request():
+            self.order.append(connection)
+            if self.is_peak:
+                self.together.wait(LONG)
+            elif len(self.order) > self.idle:
+                for other in {*self.order} - {*self.order[-self.idle :]}:
+                    with contextlib.suppress(OSError):
+                        other.sock.shutdown(socket.SHUT_RDWR)
+            connection.send(answer(b"{}"))
+
+    def send_together(self, transport: PooledTransport, url: str) -> None:
+        count = self.together.parties
+        self.is_peak = True
+        with ThreadPoolExecutor(count) as pool:
+            list(pool.map(lambda _: transport.send(request(url)), range(count)))
+        self.is_peak = False
+
+
+def test_a_quiet_time_between_two_peaks_opens_no_connection(transport: PooledTransport) -> None:
+    busy = Busy(peak=8, idle=20)
+    with serving(busy) as server:
+        busy.send_together(transport, server.url)
+        for _ in range(50):
+            transport.send(request(server.url))
+        busy.send_together(transport, server.url)
+        assert server.connections == 8
+
+
+def test_without_a_warm_connection_the_last_used_one_serves(transport: PooledTransport, clock: Clock) -> None:
+    busy = Busy(peak=3, idle=100)
+    with serving(busy) as server:
+        busy.send_together(transport, server.url)
+        transport.send(request(server.url))
+        for _ in range(3):
+            clock.shift += transports.WARM
+            transport.send(request(server.url))
+        assert len({*busy.order[3:]}) == 1
+        assert server.connections == 3
 
 
 def test_gzip_is_undone(transport: PooledTransport) -> None:

@@ -11,6 +11,7 @@ import http.client
 import io
 import logging
 import os
+import queue
 import re
 import socket
 import ssl
@@ -38,6 +39,9 @@ IDLE = 30.0
 The other end may close an older connection at that moment. A request written then has an unknown fate
 (test_an_idle_connection_is_not_trusted_for_long).
 """
+
+WARM = 2.0
+"""Seconds within which all connections take turns. Servers close an idle one after 5 seconds or more."""
 
 CHUNK = 64 * 1024
 """Bytes of one read."""
@@ -100,11 +104,11 @@ class _Timed(HTTPConnection):
     """Connection that keeps the deadline of its current call and records that the first byte was written."""
 
     response_class = staticmethod(_timed_response)  # type: ignore[assignment]
-    _last_used = 0.0
+    last_used = 0.0
 
     @property
     def is_connected(self) -> bool:
-        return super().is_connected and clock.seconds() - self._last_used < IDLE
+        return super().is_connected and clock.seconds() - self.last_used < IDLE
 
     def _new_conn(self) -> socket.socket:
         """Connect to the first address that accepts; all attempts share the time of the call."""
@@ -139,7 +143,7 @@ class _Timed(HTTPConnection):
         # Before the write: a send that fails halfway may have delivered the request, so its fate is unknown.
         # Test: tests/test_graph_transports.py, test_a_write_that_fails_leaves_the_fate_unknown.
         deadline.started = True
-        self._last_used = clock.seconds()
+        self.last_used = clock.seconds()
         super().send(data)
 
 
@@ -147,12 +151,33 @@ class _TimedHTTPS(_Timed, HTTPSConnection):
     pass
 
 
+class _IdleConnections(queue.LifoQueue[_Timed | None]):
+    """Idle connections of a pool, the last used at the end; None stands for one that is not made yet.
+
+    The last used few alone would serve a quiet time, and the server would close all others. The next peak would open
+    them again, each with a TLS handshake. So the connections that were used within ``WARM`` seconds take turns. Without
+    any, the last used one serves, as the server has least likely closed it.
+    """
+
+    def _get(self) -> _Timed | None:
+        earliest = clock.seconds() - WARM
+        last = -1
+        for position, connection in enumerate(self.queue):
+            if connection is not None:
+                if connection.last_used > earliest:
+                    return self.queue.pop(position)
+                last = position
+        return self.queue.pop(last)
+
+
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Timed
+    QueueCls = _IdleConnections
 
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _TimedHTTPS
+    QueueCls = _IdleConnections
 
 
 class PooledTransport:
