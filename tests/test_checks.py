@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -68,10 +69,24 @@ def test_all_are_registered():
         ("DJM_ENDPOINT", "a//b", "E003"),
         ("DJM_ENDPOINT", "bot?x=1", "E003"),
         ("DJM_ENDPOINT", "bôt", "E003"),
+        ("DJM_ENDPOINT", "..", "E003"),
+        ("DJM_ENDPOINT", "a/./b", "E003"),
         ("DJM_APP_SECRET", "", "E004"),
         ("DJM_APP_SECRET", [], "E004"),
         ("DJM_APP_SECRET", {"1": ""}, "E004"),
         ("DJM_APP_SECRET", {"1": None, "2": "two"}, "E001"),
+        ("DJM_APP_SECRET", "secret\n", "E001"),
+        ("DJM_APP_SECRET", ["one", "\ud800"], "E001"),
+        ("DJM_APP_SECRET", {"secret": "1001"}, "E001"),
+        ("DJM_PAGE_ACCESS_TOKEN", "to ken", "E001"),
+        ("DJM_ENDPOINT_VERIFY_TOKEN", "token\n", "E001"),
+        ("DJM_HEALTH_TOKEN", "tok en", "E001"),
+        ("DJM_PAGE_ID", "my-page", "E001"),
+        ("DJM_APP_ID", "1001\n", "E001"),
+        ("DJM_GRAPH_URL", "", "E001"),
+        ("DJM_GRAPH_URL", "https://[bad", "E001"),
+        ("DJM_INSTAGRAM_GRAPH_URL", "graph.instagram.com", "E001"),
+        ("DJM_SIMULATOR_CALLBACK", "localhost:8000", "E001"),
         ("DJM_PAGE_ACCESS_TOKEN", "", "E005"),
         ("DJM_VERIFY_SIGNATURE", False, "E006"),
         ("DJM_VERIFY_SIGNATURE", 1, "E001"),
@@ -99,6 +114,7 @@ def test_all_are_registered():
         ("DJM_MAX_PENDING", 0, "E001"),
         ("DJM_MAX_PENDING", None, "E001"),
         ("DJM_WEBHOOK_FIELDS", ["feed", 7], "E001"),
+        ("DJM_WEBHOOK_FIELDS", ["Feed"], "E001"),
         ("DJM_TOKEN_KEYS", [b"key"], "E001"),
         ("DJM_RULEBOOK", {"button.count": 4}, "E011"),
         ("DJM_RULEBOOK", {"buttons.count": "four"}, "E011"),
@@ -164,6 +180,13 @@ def test_an_allowed_value_gets_no_message(settings, name, value):
     assert ids() == []
 
 
+def test_a_name_in_small_letters_is_met_with_the_right_one(monkeypatch):
+    monkeypatch.setattr(sys.modules[django_settings.SETTINGS_MODULE], "djm_endpoint", "bot", raising=False)
+    (message,) = run()
+    assert message.id == "djmessenger.W001"
+    assert "DJM_ENDPOINT" in message.hint
+
+
 def test_a_misspelt_name_is_met_with_the_right_one(settings):
     settings.DJM_MAX_BODI = 1
     (message,) = run()
@@ -203,6 +226,14 @@ def test_no_message_shows_a_secret(settings):
     settings.DJM_APP_SECRET = 12345678901
     settings.DJM_PAGE_ACCESS_TOKEN = ["canary"]
     settings.DJM_ENDPOINT_VERIFY_TOKEN = b"canary"
+    settings.DJM_HEALTH_TOKEN = "canary two"
+    settings.DJM_TOKEN_KEYS = ["canary"]
+    settings.DJM_PAGES = {
+        "canary": "1001",
+        "1002": "canary",
+        "1003": {"canary": ""},
+        "1004": {"token": "ca nary"},
+    }
     shown = "".join(f"{message.msg}{message.hint}" for message in run())
     assert shown.count("E001") == 0
     assert "canary" not in shown

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import datetime
 import decimal
+import importlib
 import math
 import re
 from pathlib import Path
@@ -14,11 +15,15 @@ import pytest
 from django.conf import settings as django_settings
 from django.core.signals import setting_changed
 from django.test import override_settings
+from django.utils.functional import lazy
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
 
 import djmessenger.settings as documented
+from djmessenger import checks, urls
+from djmessenger.bot import install
+from djmessenger.operations.profile_properties import ORDER
 from djmessenger.settings import declared
 from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
 from djmessenger.settings.setting import Setting
@@ -39,6 +44,54 @@ class Odd:
     __repr__ = __str__ = __bool__ = __eq__ = __hash__ = __len__ = __iter__ = __lt__ = __gt__ = _fail
 
 
+class OddText(str):
+    """Text whose methods fail, those of the class it claims included."""
+
+    __slots__ = ()
+    __bool__ = __str__ = __repr__ = __eq__ = __len__ = Odd._fail
+    __hash__ = str.__hash__
+
+
+class OddNumber(float):
+    """Number that cannot be compared."""
+
+    __slots__ = ()
+    __lt__ = __gt__ = __eq__ = __repr__ = Odd._fail
+    __hash__ = float.__hash__
+
+
+class OddDict(dict):
+    """Dict that cannot be read."""
+
+    __iter__ = items = keys = values = get = __len__ = __bool__ = Odd._fail
+
+
+class Unreadable:
+    """Value at which Django cannot even look."""
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError("odd")
+
+
+class Pretender:
+    """Object that claims to be a text."""
+
+    __class__ = str  # type: ignore[assignment]
+
+
+class OddType(type):
+    """Metaclass that hides the name of its classes."""
+
+    def __getattribute__(cls, name: str) -> Any:
+        raise RuntimeError("odd")
+
+
+class Nameless(metaclass=OddType):
+    """Class without a name."""
+
+
+KEYS = [*PAGE_KEYS, *ORDER, "rules", "pages", "1001", "buttons.count", "tag.ACCOUNT_UPDATE"]
+"""Keys inside the settings that are dicts."""
 plain: st.SearchStrategy[Any] = st.one_of(
     st.none(),
     st.booleans(),
@@ -61,11 +114,25 @@ nested = st.recursive(
         st.lists(inner, max_size=3),
         st.lists(inner, max_size=3).map(tuple),
         st.dictionaries(st.one_of(st.none(), st.integers(), st.text(max_size=10)), inner, max_size=3),
-        st.dictionaries(st.sampled_from([*PAGE_KEYS, "rules", "pages", "greeting"]), inner, max_size=3),
+        st.dictionaries(st.sampled_from(KEYS), inner, max_size=3),
     ),
     max_leaves=5,
 )
-odd_values = st.one_of(nested, st.builds(Odd), st.lists(st.builds(Odd), min_size=1))
+ODD = {
+    "all methods": Odd,
+    "text": lambda: OddText("x"),
+    "number": lambda: OddNumber(5.0),
+    "dict": lambda: OddDict(a=1),
+    "attributes": Unreadable,
+    "class": Pretender,
+    "lazy text": lazy(Odd()._fail, str),
+    "metaclass": Nameless,
+}
+# Hypothesis itself looks at attributes of its values.
+odd = st.sampled_from([name for name in ODD if name != "attributes"]).map(lambda name: ODD[name]())
+odd_values = st.one_of(
+    nested, odd, st.lists(odd, min_size=1), st.dictionaries(st.sampled_from(KEYS), odd, min_size=1)
+)
 
 
 @pytest.mark.parametrize("row", ALL, ids=lambda row: row.name)
@@ -120,6 +187,63 @@ def test_any_value_of_any_setting_is_checked_without_an_exception(name, value):
     if SETTINGS[name].problem(value):
         assert {"djmessenger.E001", "djmessenger.E020"} & {message.id for message in found}
         assert name in texts
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_value_whose_methods_raise_is_refused(name, value):
+    with override_settings(**{name: ODD[value]()}):
+        assert SETTINGS[name].accepted in app_settings.problem(name)
+
+
+@pytest.mark.parametrize("value", ODD)
+@pytest.mark.parametrize("name", ["DJM_ENDPOINT", "DJM_DISPATCHER", "DJM_PAGES", "DJM_APP_SECRET"])
+def test_a_value_whose_methods_raise_is_an_error_of_the_checks(name, value):
+    with override_settings(**{name: ODD[value]()}):
+        install()
+        importlib.reload(urls)
+        found = [message for check in CHECKS for message in check()]
+    assert {message.id for message in found if name in message.msg} == {"djmessenger.E001"}
+
+
+@pytest.mark.parametrize("value", [name for name in ODD if name != "class"])
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("DJM_APP_SECRET", "1001"),
+        ("DJM_PAGES", "1001"),
+        ("DJM_PROFILE", "greeting"),
+        ("DJM_ROUTING_POLICY", "rules"),
+        ("DJM_RULEBOOK", "buttons.count"),
+        ("DJM_RULEBOOK", "graph.v21.0"),
+    ],
+)
+def test_a_value_inside_a_dict_whose_methods_raise_is_an_error(name, key, value):
+    with override_settings(**{name: {key: ODD[value]()}}):
+        errors = [message for check in CHECKS for message in check() if message.is_serious()]
+    assert errors
+    assert all("odd" not in message.msg for message in errors)
+
+
+@pytest.mark.parametrize("value", [7, b"messenger", ["messenger"], None, ("a", "b"), "a\nb", "..", "a/../b"])
+def test_a_wrong_endpoint_is_an_error_and_no_traceback(settings, value):
+    settings.DJM_ENDPOINT = value
+    importlib.reload(urls)
+    assert {"djmessenger.E001", "djmessenger.E003"} & {message.id for check in CHECKS for message in check()}
+
+
+@pytest.mark.parametrize("value", [["embedded"], {"embedded": 1}, 7])
+def test_a_wrong_dispatcher_does_not_end_the_start(settings, value):
+    settings.DJM_DISPATCHER = value
+    install()
+    assert app_settings.problem("DJM_DISPATCHER")
+
+
+def test_an_exception_of_the_checks_themselves_is_no_mistake_of_a_setting(settings, monkeypatch):
+    monkeypatch.setattr(checks, "_version", None)
+    monkeypatch.delattr(settings._wrapped, "DJM_GRAPH_VERSION", raising=False)
+    with pytest.raises(TypeError):
+        checks.check_graph()
 
 
 @given(entry=st.dictionaries(st.sampled_from(list(PAGE_KEYS)), odd_values, max_size=2))

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import difflib
+import functools
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +29,8 @@ from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_properties as profile
 from djmessenger.operations import profile_thread_settings as thread
 from djmessenger.routing import dated
-from djmessenger.settings.declared import GONE, PAGE_KEYS, RENAMED, SETTINGS, app_settings
+from djmessenger.settings.declared import GONE, ID, PAGE_KEYS, RENAMED, SETTINGS, app_settings
+from djmessenger.settings.setting import type_name
 
 DOCS = "docs/"
 """Folder of the documentation in the repository, to which the hints refer."""
@@ -38,7 +41,9 @@ ENDS_SOON = 90
 ENGINES: Mapping[str, str] = {"regex": "regex", "re2": "re2"}
 """Value of ``DJM_REGEX_ENGINE`` to the module that it needs."""
 
-_ENDPOINT = re.compile(r"[A-Za-z0-9._~-]+(/[A-Za-z0-9._~-]+)*/?", re.ASCII)
+# Clients resolve the parts "." and ".." themselves, so they reach no server.
+_PART = r"(?!\.{1,2}(?:/|\Z))[A-Za-z0-9._~-]+"
+_ENDPOINT = re.compile(rf"{_PART}(/{_PART})*/?", re.ASCII)
 _VERSION = re.compile(r"v[1-9][0-9]*\.[0-9]+", re.ASCII)
 
 _ENTRIES_APART = "DJM_PAGES"
@@ -46,8 +51,38 @@ _ENTRIES_APART = "DJM_PAGES"
 
 _A_DAY = datetime.timedelta(days=1)
 
+Check = Callable[..., list[CheckMessage]]
 
-@checks.register("djmessenger")
+
+def _register(*names: str, tags: tuple[str, ...] = ()) -> Callable[[Check], Check]:
+    """Register a check of these settings, which reports an exception as E001.
+
+    The methods of a value are code of the project, and so are those of each value inside it. The message has no text
+    of the exception, because that text may contain a secret.
+    """
+
+    def decorate(check: Check) -> Check:
+        @functools.wraps(check)
+        def reporting(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+            try:
+                return list(check(app_configs, **kwargs))
+            except Exception as error:
+                set_here = [name for name in names if name in dir(settings)]
+                if not set_here:
+                    raise
+                place = traceback.extract_tb(error.__traceback__)[-1]
+                where = f"{place.filename}, line {place.lineno}"
+                message = f"{_listed(set_here)} cannot be checked: {type_name(error)} in {where}."
+                hint = "Set plain values: text, numbers, lists and dicts."
+                return [_error("E001", message, hint, "settings")]
+
+        checks.register(reporting, "djmessenger", *tags)
+        return reporting
+
+    return decorate
+
+
+@_register(*SETTINGS)
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each ``DJM_*`` of the project that is not declared, or whose value is refused."""
     messages: list[CheckMessage] = []
@@ -56,10 +91,19 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
             messages.append(_undeclared(name))
         elif problem := _problem(name):
             messages.append(_error("E001", f"{name} {problem}.", SETTINGS[name].meaning, "settings"))
+    messages += [
+        _warning(
+            "W001",
+            f"{name} has no effect: Django reads names in capitals alone.",
+            f"Did you mean {name.upper()}?",
+            "settings",
+        )
+        for name in _names_in_small_letters()
+    ]
     return [*messages, *_relations()]
 
 
-@checks.register("djmessenger")
+@_register("DJM_ENDPOINT")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report an endpoint to which Meta cannot post."""
     if not _are_right("DJM_ENDPOINT"):
@@ -87,7 +131,13 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@checks.register(checks.Tags.security, "djmessenger")
+@_register(
+    "DJM_APP_SECRET",
+    "DJM_PAGE_ACCESS_TOKEN",
+    "DJM_VERIFY_SIGNATURE",
+    "DJM_ENDPOINT_VERIFY_TOKEN",
+    tags=(checks.Tags.security,),
+)
 def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report missing secrets and callbacks that are not verified, except in DEBUG."""
     debug = _is_debug()
@@ -138,7 +188,7 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@checks.register("djmessenger")
+@_register("DJM_GRAPH_VERSION", "DJM_GRAPH_URL", "DJM_RULEBOOK")
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a Graph version that is none or ends soon, and an address of Graph without https."""
     messages: list[CheckMessage] = []
@@ -156,7 +206,7 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@checks.register("djmessenger")
+@_register("DJM_RULEBOOK")
 def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each override of the dated rulebook that cannot be used."""
     if not _are_right("DJM_RULEBOOK"):
@@ -168,7 +218,7 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     ]
 
 
-@checks.register("djmessenger")
+@_register("DJM_RULEBOOK", "DJM_PAGES")
 def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each feature of the platform that the rules use and that ends soon or has ended."""
     today = _today()
@@ -206,7 +256,7 @@ def policy_uses() -> list[dated.Use]:
     return list(uses)
 
 
-@checks.register("djmessenger")
+@_register("DJM_PROFILE")
 def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report the first mistake in ``DJM_PROFILE``, for each Page in it."""
     if not _are_right("DJM_PROFILE"):
@@ -226,7 +276,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@checks.register("djmessenger")
+@_register("DJM_DISPATCHER", "DJM_REGEX_ENGINE")
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a wrong dispatcher, a regex engine that is not installed, and a database that is unfit for threads."""
     messages: list[CheckMessage] = []
@@ -299,7 +349,7 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
     return [*messages, *getattr(kind, "check", list)()]
 
 
-@checks.register("djmessenger")
+@_register("DJM_PAGES", "DJM_TOKEN_KEYS")
 def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report entries of ``DJM_PAGES`` that cannot be used or belong to no app, and wrong ``DJM_TOKEN_KEYS``."""
     messages = [
@@ -309,8 +359,9 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     if not isinstance(app_settings.DJM_PAGES, dict):
         return messages
     # The setting is in no local variable, because a traceback of an exception below would show the tokens.
-    for page_id in app_settings.DJM_PAGES:
-        name = f"DJM_PAGES[{page_id!r}]"
+    for number, page_id in enumerate(app_settings.DJM_PAGES, 1):
+        # A key that is no page id may be a token at the wrong place.
+        name = f"DJM_PAGES[{page_id!r}]" if _is_page_id(page_id) else f"Entry {number} of DJM_PAGES"
         if complaint := _complaint_of_page(page_id):
             messages.append(_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
             continue
@@ -352,16 +403,22 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
         )
 
 
+def _is_page_id(key: Any) -> bool:
+    return isinstance(key, str) and re.fullmatch(ID.pattern, key) is not None
+
+
 def _complaint_of_page(page_id: Any) -> str:
     """Return the reason why an entry of ``DJM_PAGES`` is refused, without its values: one of them is the token."""
-    if not isinstance(page_id, str) or not re.fullmatch(r"[0-9]{1,32}", page_id, re.ASCII):
+    if not _is_page_id(page_id):
         return "has a key that is no page id, which is a text of digits"
     if not isinstance(app_settings.DJM_PAGES[page_id], dict):
-        return f"must be dict, not {type(app_settings.DJM_PAGES[page_id]).__name__}"
+        return f"must be dict, not {type_name(app_settings.DJM_PAGES[page_id])}"
     for name in app_settings.DJM_PAGES[page_id]:
         if name not in PAGE_KEYS:
             close = difflib.get_close_matches(str(name), PAGE_KEYS, 1)
-            return f"has the key {name!r}, which does not exist{f'; did you mean {close[0]!r}?' if close else ''}"
+            if close:
+                return f"has the key {name!r}, which does not exist; did you mean {close[0]!r}?"
+            return f"has a key that does not exist; the keys are {', '.join(PAGE_KEYS)}"
         if problem := PAGE_KEYS[name].problem(app_settings.page_setting(page_id, name)):
             return f"has the key {name!r}, whose value {problem}"
     return ""
@@ -371,7 +428,7 @@ def _key_problems() -> list[str]:
     return key_problems() if _are_right("DJM_TOKEN_KEYS") else []
 
 
-@checks.register("djmessenger")
+@_register("DJM_THREAD_GREETINGS_TEXT", "DJM_THREAD_PERSISTENT_MENUS")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a greeting or a menu that cannot be sent."""
     languages = [code for code, _name in settings.LANGUAGES]
@@ -405,7 +462,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@checks.register("djmessenger")
+@_register("DJM_ROUTING_POLICY")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each mistake of the policy with its position."""
     if not _are_right("DJM_ROUTING_POLICY"):
@@ -429,6 +486,11 @@ def _names_in_settings() -> Iterator[str]:
     return (name for name in sorted(set(dir(settings))) if name.startswith("DJM_"))
 
 
+def _names_in_small_letters() -> list[str]:
+    module = sys.modules.get(getattr(settings, "SETTINGS_MODULE", None) or "")
+    return [name for name in vars(module or object) if not name.isupper() and name.upper() in SETTINGS]
+
+
 def _undeclared(name: str) -> CheckMessage:
     if name in RENAMED:
         return _error(
@@ -447,10 +509,12 @@ def _undeclared(name: str) -> CheckMessage:
 
 
 def _problem(name: str) -> str:
-    value: Any = app_settings.read(name)
-    if name == _ENTRIES_APART and isinstance(value, dict):
-        return ""
-    return SETTINGS[name].problem(value)
+    problem = app_settings.problem(name)
+    if problem and name == _ENTRIES_APART:
+        # A value whose attributes raise is no dict.
+        with contextlib.suppress(Exception):
+            return "" if isinstance(app_settings.read(name), dict) else problem
+    return problem
 
 
 def _are_right(*names: str) -> bool:

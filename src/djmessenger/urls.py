@@ -11,7 +11,8 @@ from djmessenger.views import DJMBotView, health
 
 urlpatterns: list[URLPattern] = []
 
-if app_settings.DJM_ENDPOINT:
+# A value that is refused has no URL. An exception here would end the command `check` before it reports the value.
+if not app_settings.problem("DJM_ENDPOINT") and app_settings.DJM_ENDPOINT:
     endpoint = re.escape(app_settings.DJM_ENDPOINT.strip("/"))
     urlpatterns.append(re_path(rf"^{endpoint}/?$", DJMBotView.as_view(), name="djmessenger-webhook"))
     urlpatterns.append(re_path(rf"^{endpoint}/health/?$", health, name="djmessenger-health"))

@@ -350,7 +350,7 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
 def install() -> None:
     """Load the rules, connect the signals and set the default Graph client. The app config calls it once."""
     load_modules()
-    if app_settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
+    if not app_settings.problem("DJM_DISPATCHER") and app_settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
         # The import registers the tasks in a worker of Celery. If Celery is missing, the system check reports it.
         with contextlib.suppress(DJMInvalidConfigException):
             get_dispatcher_class()

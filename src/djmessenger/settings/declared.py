@@ -14,13 +14,23 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.functional import Promise
 
-from djmessenger.settings.setting import Setting, declared_in
+from djmessenger.settings.setting import Form, Setting, declared_in, type_name
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
 
 DAY = 24 * 60 * 60
 """Upper bound of times in seconds: a longer one is a mistake of unit, such as milliseconds."""
 CENTURY = timedelta(days=36_500)
 """The longest time that can be subtracted from the current time without leaving the calendar."""
+
+ID = Form(r"[0-9]{1,32}", "digits alone")
+TOKEN = Form(r"[!-~]*", "visible ASCII characters alone, without spaces and line breaks")
+TYPED = Form(r"(?!\s)[^\x00-\x1f\x7f\ud800-\udfff]*(?<!\s)", "visible characters, without spaces at the ends")
+"""Text that staff type into a field of Meta."""
+ADDRESS = Form(
+    r"https?://(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._~%/-]*)?",
+    "an address such as https://graph.facebook.com",
+)
+FIELD = Form(r"[a-z][a-z0-9_]*", "names of fields such as standby")
 
 
 class AppSettings:
@@ -42,18 +52,22 @@ class AppSettings:
         "Access token of the Page. Required outside DEBUG.",
         documented=True,
         secret=True,
+        form=TOKEN,
     )
     DJM_APP_SECRET: Setting[str | list[str] | tuple[str, ...] | dict[str, str]] = Setting(
         "",
         "Secret of the Meta app, several secrets, or a dict of secrets by app id. It verifies callbacks and signs "
         "calls. Required outside DEBUG.",
         secret=True,
+        form=TOKEN,
+        form_of_keys=ID,
     )
     DJM_ENDPOINT_VERIFY_TOKEN: Setting[str] = Setting(
         "djmessenger_verify_token",
         "Verify token of the webhook. The same text is typed in the App Dashboard.",
         documented=True,
         secret=True,
+        form=TYPED,
     )
 
     # The answers of the bot.
@@ -118,15 +132,18 @@ class AppSettings:
     DJM_PAGE_ID: Setting[str] = Setting(
         "",
         "Id of the Page, if the project has one Page. Without it the id of the first callback is taken.",
+        form=ID,
     )
     DJM_APP_ID: Setting[str] = Setting(
         "",
         "Id of the Meta app. The bot distinguishes its own echoes from those of other apps on the Page by it.",
+        form=ID,
     )
     DJM_WEBHOOK_FIELDS: Setting[list[str] | tuple[str, ...]] = Setting(
         (),
         "Webhook fields to subscribe to in addition to those of the rules, such as standby, or feed for another part "
         "of the project.",
+        form=FIELD,
     )
     DJM_PAGES: Setting[dict[str, dict[str, Any]]] = Setting(
         {},
@@ -142,11 +159,13 @@ class AppSettings:
     DJM_GRAPH_URL: Setting[str] = Setting(
         "https://graph.facebook.com",
         "Address of the Graph API. Another address serves emulators and tests.",
+        form=ADDRESS,
     )
     DJM_INSTAGRAM_GRAPH_URL: Setting[str] = Setting(
         "https://graph.instagram.com",
         "Address of the Graph API for accounts with Instagram Login. If only DJM_GRAPH_URL is set, that address is "
         "used.",
+        form=ADDRESS,
     )
     DJM_GRAPH_VERSION: Setting[str] = Setting(
         "v26.0",
@@ -262,6 +281,7 @@ class AppSettings:
         "",
         "Address to which the simulator posts callbacks, if the server cannot reach the bot at the address that "
         "browsers use.",
+        form=ADDRESS,
     )
 
     # Retention: manage.py djmessenger purge removes older rows.
@@ -303,6 +323,7 @@ class AppSettings:
         "",
         "Token that a monitor sends to read the health page. Without it only signed-in staff can read the page.",
         secret=True,
+        form=TOKEN,
     )
     DJM_HEALTH_MAX_WAIT: Setting[float] = Setting(
         60.0,
@@ -346,6 +367,16 @@ class AppSettings:
         """Return True if the project itself sets the setting."""
         return _is_configured() and hasattr(settings, name)
 
+    def problem(self, name: str) -> str:
+        """Return the reason why the value of a setting is refused, or an empty text; never raises."""
+        try:
+            value = self.read(name)
+        except Exception as error:  # noqa: BLE001 - Django looks at attributes of the value, which may raise anything
+            return (
+                f"cannot be read, because it raises {type_name(error)}; it must be {SETTINGS[name].accepted}"
+            )
+        return SETTINGS[name].problem(value)
+
     def page_setting(self, page_id: str, name: str) -> Any:
         """Return one value of the Page's entry in ``DJM_PAGES``, or an empty text."""
         # One expression: no frame holds the entry, and with it the token.
@@ -355,8 +386,8 @@ class AppSettings:
 class PageEntry:
     """The keys of one entry of ``DJM_PAGES``."""
 
-    token: Setting[str] = Setting("", "Access token of the Page.", secret=True)
-    app_id: Setting[str] = Setting("", "Id of the Meta app to which the Page belongs.")
+    token: Setting[str] = Setting("", "Access token of the Page.", form=TOKEN, secret=True)
+    app_id: Setting[str] = Setting("", "Id of the Meta app to which the Page belongs.", form=ID)
     channel: Setting[str] = Setting(
         "",
         "Channel of the Page.",

@@ -6,10 +6,11 @@ import datetime
 import functools
 import math
 import os
+import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, Generic, Protocol, Self, TypeVar, overload
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, overload
 
 from django.utils.functional import Promise
 
@@ -17,6 +18,13 @@ T = TypeVar("T")
 
 _WORDS: Mapping[Any, str] = {float: "number", Promise: "lazy text", os.PathLike: "path", type(None): "None"}
 """Names of types for people who do not read Python annotations."""
+
+
+class Form(NamedTuple):
+    """The form that each text of a setting must have: a pattern of the whole text, and the pattern in words."""
+
+    pattern: str
+    words: str
 
 
 class Reader(Protocol):
@@ -44,6 +52,8 @@ class Setting(Generic[T]):
         minimum: T | None = None,
         above: T | None = None,
         maximum: T | None = None,
+        form: Form | None = None,
+        form_of_keys: Form | None = None,
         documented: bool = False,
         secret: bool = False,
     ) -> None:
@@ -53,6 +63,8 @@ class Setting(Generic[T]):
         self.minimum = minimum
         self.above = above
         self.maximum = maximum
+        self.form = form
+        self.form_of_keys = form_of_keys
         self.documented = documented
         self.secret = secret
 
@@ -88,7 +100,9 @@ class Setting(Generic[T]):
         if self.choices:
             return _joined(f"{choice!r}" for choice in self.choices)
         bounds = (("above", self.above), ("at least", self.minimum), ("at most", self.maximum))
-        return " and ".join(f"{word} {_amount(bound)}" for word, bound in bounds if bound is not None)
+        parts = [f"{word} {_amount(bound)}" for word, bound in bounds if bound is not None]
+        parts += [f"with {self.form_of_keys.words} as keys"] if self.form_of_keys else []
+        return " and ".join([*parts, *([f"with {self.form.words}"] if self.form else [])])
 
     @property
     def accepted(self) -> str:
@@ -97,17 +111,25 @@ class Setting(Generic[T]):
 
     def problem(self, value: Any) -> str:
         """Return the reason why the value is refused, or an empty text; never raises, never shows a secret."""
-        fits = _fits(value, self.type)
-        if fits and self._is_within(value):
-            return ""
-        shown = f"of type {type(value).__name__}" if self.secret else _shown(value)
+        try:
+            if _fits(value, self.type) and self._is_within(value):
+                return ""
+            shown = f"of type {type_name(value)}" if self.secret else _shown(value)
+        except Exception as error:  # noqa: BLE001 - the methods of the value are code of the project
+            shown = f"of type {type_name(value)} and raises {type_name(error)} when it is read"
         return f"is {shown}; it must be {self.accepted}"
 
     def _is_within(self, value: Any) -> bool:
+        if value == self.default:
+            return True
         if self.choices:
-            return value in self.choices or value == self.default
+            return value in self.choices
         if value is None:
             return True
+        if self.form and not all(re.fullmatch(self.form.pattern, text) for text in _texts(value)):
+            return False
+        if self.form_of_keys and isinstance(value, dict):
+            return all(re.fullmatch(self.form_of_keys.pattern, key) for key in value)
         return not (
             (self.above is not None and not value > self.above)
             or (self.minimum is not None and value < self.minimum)
@@ -120,6 +142,18 @@ def declared_in(owner: type) -> Mapping[str, Setting[Any]]:
     return types.MappingProxyType(
         {name: row for name, row in vars(owner).items() if isinstance(row, Setting)}
     )
+
+
+def type_name(value: Any) -> str:
+    """Return the name of the type of a value. Unlike ``type(value).__name__`` it asks no metaclass of the project."""
+    return str(type.__dict__["__name__"].__get__(type(value)))
+
+
+def _texts(value: Any) -> Iterator[str]:
+    items = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
+    )
+    return (item for item in items if isinstance(item, str))
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
@@ -138,9 +172,10 @@ def _fits_one(value: Any, annotation: Any) -> bool:
     if annotation is float:
         return _is_number(value)
     if annotation is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return issubclass(type(value), int) and type(value) is not bool
     kind = typing.get_origin(annotation) or annotation
-    if not isinstance(value, kind):
+    # Not isinstance: an object may claim another class than its own.
+    if not issubclass(type(value), kind):
         return False
     arguments = [one for one in typing.get_args(annotation) if one is not Ellipsis]
     if isinstance(value, dict):
@@ -148,13 +183,14 @@ def _fits_one(value: Any, annotation: Any) -> bool:
         return all(_fits(name, key) and _fits(inner, item) for name, inner in value.items())
     if isinstance(value, (list, tuple)):
         return all(_fits(inner, arguments[0]) for inner in value)
-    return True
+    # Methods of a subclass or of a lazy text may raise. The code that reads a text calls these two.
+    return not issubclass(kind, (str, Promise)) or bool(value) is bool(str(value))
 
 
 def _is_number(value: Any) -> bool:
-    if isinstance(value, float):
+    if issubclass(type(value), float):
         return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool)
+    return _fits_one(value, int)
 
 
 def _type_text(annotation: Any) -> str:
@@ -182,7 +218,7 @@ def _shown(value: Any) -> str:
     # The text of a very long integer raises ValueError.
     if isinstance(value, int) and value.bit_length() < 200:
         return repr(value)
-    return f"of type {type(value).__name__}"
+    return f"of type {type_name(value)}"
 
 
 def _shortened(text: str) -> str:
