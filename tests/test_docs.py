@@ -110,6 +110,43 @@ def test_renamed_settings_are_in_the_changelog():
         assert f"| setting `{before}` | `{now}` |" in changes
 
 
+def moved_names() -> list[tuple[str, str, list[str]]]:
+    """Return each row of the changelog with names that left a module: module, names, new modules."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| `(djmessenger\.\w+)`: (.*) \| (`.*`)(?: \(internal\))? \|$", changes, re.MULTILINE
+    )
+    return [(before, names, re.findall(r"`([\w.]+)`", homes)) for before, names, homes in rows]
+
+
+def test_names_that_left_a_module_are_where_the_changelog_says():
+    assert len(moved_names()) > 15
+    for _before, names, homes in moved_names():
+        parent = homes[0].rpartition(".")[0]
+        modules = [importlib.import_module(f"{parent}{home}" if home[0] == "." else home) for home in homes]
+        for name in re.findall(r"`(\w+)`", names):
+            assert any(hasattr(module, name) for module in modules), name
+
+
+# Public names of the emulator before it became a package of its own.
+NAMES_OF_THE_EMULATOR = {
+    "FAULTS", "GRAPH_FAULTS", "WEBHOOK_FAULTS", "Act", "Answer", "App", "Bubble", "Delivery", "Emulator",
+    "EmulatorTransport", "Fault", "Faults", "Fetched", "LoggedCall", "NoAnswer", "NotOnScreen", "Page", "Person",
+    "Refusal", "Verification", "VirtualClock", "encode_like_meta",
+}  # fmt: skip
+
+
+def test_names_that_left_the_emulator_are_in_the_changelog():
+    listed = {
+        name
+        for before, names, _homes in moved_names()
+        if before == "djmessenger.emulator"
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    here = set(importlib.import_module("djmessenger.emulator").__all__)
+    assert NAMES_OF_THE_EMULATOR - here - {"Answer"} == listed
+
+
 def test_every_event_is_in_the_table_of_events():
     types = importlib.import_module("djmessenger.receiving").ReceivingType
     table = tables().events_table()
