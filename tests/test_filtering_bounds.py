@@ -69,6 +69,77 @@ class TestPatterns:
         assert SimpleTextRegexFilter("b").should_pass(text("a" * 1999 + "b"))
         assert not SimpleTextRegexFilter("b").should_pass(text("a" * 2000 + "b"))
 
+    @pytest.mark.parametrize(
+        ("pattern", "length", "has_clock"),
+        [
+            (r"^say (?P<words>.*)$", 2000, False),
+            (r"(?i)\b(?:order|buy) (\d+)[.!]?", 8, False),
+            (r"[^ ]+@[\w.]+\.com", 20, False),
+            (r"[^ ]+@[\w.]+\.com", 200, True),
+            (r"(a|a)?b", 100, False),
+            (r".*.*.*x", 500, True),
+            (r"(a|a)*b", 1, True),
+            (r"(?:a+)+b", 1, True),
+            (r"(a*){2}b", 1, True),
+            (r"a*+b", 1, True),
+            (r"(?=a+)a+b", 1, True),
+            (r"(a+)\1b", 1, True),
+            (r"(?P<a>a+)(?P=a)b", 1, True),
+            (r"(?:a){e<=2}", 1, True),
+            (r"(?r)a+b", 1, True),
+            (r"[[a]b]", 1, True),
+        ],
+    )
+    def test_only_a_search_that_may_take_long_has_a_clock(
+        self, pattern: str, length: int, has_clock: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen: list[bool] = []
+
+        class Expression:
+            def search(self, text: str, timeout: float | None = None) -> None:
+                seen.append(timeout is not None)
+
+        monkeypatch.setattr(patterns.regex, "compile", lambda pattern: Expression())
+        patterns._for_regex(pattern)("a" * length)
+        with override_settings(DJM_REGEX_TIMEOUT=1e-9):
+            patterns._for_regex(pattern)("a" * length)
+        assert seen == [has_clock, True]
+
+    @given(
+        parts=st.lists(
+            st.sampled_from(
+                [
+                    "a",
+                    ".",
+                    "[ab]",
+                    "\\w",
+                    "a*",
+                    "a+",
+                    ".*",
+                    ".+?",
+                    "[ab]{1,9}",
+                    "(a|b)",
+                    "(?:a*|b)",
+                    "(a+)?",
+                    "b",
+                    "x",
+                ]
+            ),
+            min_size=1,
+            max_size=8,
+        ),
+        anchor=st.sampled_from(["", "^", "(?i)"]),
+        text=st.text("ab", max_size=60),
+    )
+    def test_a_search_without_a_clock_ends_far_within_the_limit(
+        self, parts: list[str], anchor: str, text: str
+    ) -> None:
+        count_steps = patterns.step_count(pattern := anchor + "".join(parts))
+        assert count_steps is not None
+        if count_steps(len(text)) <= 0.05 * patterns._STEPS_PER_SECOND:
+            # The time of the process, so a busy machine does not count.
+            patterns.regex.compile(pattern).search(text, timeout=1.0)
+
     @override_settings(DJM_REGEX_TIMEOUT=0.001)
     def test_regular_expressions_run_with_a_limit(self, caplog: pytest.LogCaptureFixture) -> None:
         before = timeouts[EVIL]
@@ -270,4 +341,4 @@ def test_a_thread_that_waited_its_turn_has_not_run_out_of_time(monkeypatch):
 
     monkeypatch.setattr(patterns.regex, "compile", lambda *args, **kwargs: Busy())
     monkeypatch.setattr(patterns.time, "thread_time", lambda: 0.0)
-    assert patterns._for_regex("a.b")("axb") == "found"
+    assert patterns._for_regex("(a)*b")("axb") == "found"
