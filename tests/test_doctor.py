@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import urllib3
 from django.core.management import call_command
+from django.db.migrations.exceptions import NodeNotFoundError
 from django.test import Client
 from django.utils import timezone
 
@@ -149,6 +150,14 @@ class TestWithoutTheNetwork:
         assert (code, line(printed, "database")[0]) == (1, "fail")
         assert line(printed, "not examined, because")[0] == "warn"
         assert bot_.world.calls == []
+
+    def test_records_of_migrations_that_django_cannot_read(self, bot_, monkeypatch):
+        def fail(connection):
+            raise NodeNotFoundError("no such migration", ("djmessenger", "0001_initial"))
+
+        monkeypatch.setattr(doctor_local, "MigrationExecutor", fail)
+        status, cure = line(run("--offline")[1], "records of migrations")
+        assert (status, cure) == ("fail", "Run manage.py migrate, which names them.")
 
     def test_a_dispatcher_for_tests(self, bot_):
         bot_.settings.DJM_DISPATCHER = "inline"

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.core.management import call_command
+from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
 
 from djmessenger import migrations, models
+from djmessenger.checks import check_history
 
 BEFORE = {"djmessenger": "tests.migrations_before"}
 """The three migrations that ``0001_squashed_0003`` replaces."""
@@ -93,3 +96,38 @@ def test_both_beginnings_lead_to_one_schema(before):
 def test_no_file_bears_the_name_that_the_package_of_2016_recorded():
     names = {path.stem for path in Path(str(migrations.__file__)).parent.glob("*.py")}
     assert "0001_initial" not in names
+
+
+def test_a_process_of_the_version_before_still_stores_callbacks(before):
+    call_command("migrate", verbosity=0)
+    before.get_model("djmessenger", "Callback").objects.create(sha256="a" * 64, body=b"{}")
+    stored = models.Callback.objects.get()
+    assert (stored.state, stored.after_id, stored.tries) == ("new", 0, 0)
+
+
+@pytest.mark.parametrize("recorded", [["0001_initial"], ["0001_initial", "0002_sweep"]])
+def test_records_of_2016_or_of_a_part_are_named_before_django_fails(empty_database, recorded):
+    recorder = MigrationRecorder(connection)
+    recorder.ensure_schema()
+    for name in recorded:
+        recorder.record_applied("djmessenger", name)
+    with pytest.raises(SystemCheckError, match=f"records {' and '.join(recorded)} of djmessenger") as caught:
+        call_command("migrate", verbosity=0, skip_checks=False)
+    assert "djmessenger.E049" in str(caught.value)
+    for name in recorded:
+        recorder.record_unapplied("djmessenger", name)
+    call_command("migrate", verbosity=0, skip_checks=False)
+    assert models.Callback.objects.count() == 0
+
+
+def test_migrations_that_are_complete_or_missing_are_no_finding(before):
+    assert check_history(databases=["default"]) == []
+    call_command("migrate", verbosity=0, skip_checks=False)
+    assert check_history(databases=["default"]) == []
+
+
+def test_the_demo_depends_on_a_file_that_exists():
+    # Django resolves the names that a squashed migration replaces, except in ``sqlmigrate``.
+    demo = importlib.import_module("djmessenger.demo.migrations.0001_initial").Migration
+    files = {path.stem for path in Path(str(migrations.__file__)).parent.glob("0*.py")}
+    assert {name for app, name in demo.dependencies if app == "djmessenger"} <= files

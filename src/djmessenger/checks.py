@@ -21,6 +21,8 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
+from django.db import connections
+from django.db.migrations.recorder import MigrationRecorder
 
 from djmessenger import bot, models, rulebook
 from djmessenger.bot.tokens import key_problems
@@ -349,6 +351,34 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
     return [*messages, *getattr(kind, "check", list)()]
 
 
+@checks.register(checks.Tags.database, "djmessenger")
+def check_history(
+    app_configs: Any = None, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report a database that records some, but not all, of the migrations that the first one replaces.
+
+    ``migrate`` runs this check before it reads the records. Django then raises ``NodeNotFoundError``, which names
+    another migration.
+    """
+    replaced = {("djmessenger", name) for name in ("0001_initial", "0002_sweep", "0003_slow_lanes")}
+    messages: list[CheckMessage] = []
+    for alias in databases or ():
+        recorded = replaced & MigrationRecorder(connections[alias]).applied_migrations().keys()
+        if recorded and recorded != replaced:
+            names = _listed(sorted(name for _app, name in recorded), "and")
+            messages.append(
+                _error(
+                    "E049",
+                    f"The database {alias!r} records {names} of djmessenger without the migrations that followed, so "
+                    "no command can read the migrations of this version.",
+                    "If the package of 2016 recorded it, remove the tables and the records of that package. If a "
+                    "development version of 2.0 did, first migrate with the last version that has 0003_slow_lanes.",
+                    "upgrading",
+                )
+            )
+    return messages
+
+
 @_register("DJM_PAGES", "DJM_TOKEN_KEYS")
 def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report entries of ``DJM_PAGES`` that cannot be used or belong to no app, and wrong ``DJM_TOKEN_KEYS``."""
@@ -616,8 +646,8 @@ def _missing_options(database: Mapping[str, Any]) -> list[str]:
     return missing
 
 
-def _listed(words: Iterable[str]) -> str:
-    return " or ".join(words)
+def _listed(words: Iterable[str], word: str = "or") -> str:
+    return f" {word} ".join(words)
 
 
 def _error(number: str, message: str, hint: str, page: str) -> CheckMessage:

@@ -10,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core import checks as system_checks
 from django.db import DatabaseError, connections
+from django.db.migrations.exceptions import NodeNotFoundError
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
@@ -82,6 +83,13 @@ class LocalDoctor:
             waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
         except DatabaseError as error:
             return Finding(FAIL, "database", f"no connection: {type(error).__name__}", "Check DATABASES.")
+        except NodeNotFoundError:
+            return Finding(
+                FAIL,
+                "database",
+                "its records of migrations do not fit those of the installed apps",
+                "Run manage.py migrate, which names them.",
+            )
         mine = [migration for migration, _back in waiting if migration.app_label == "djmessenger"]
         if mine:
             return Finding(

@@ -8,7 +8,7 @@ class Migration(migrations.Migration):
     initial = True
 
     dependencies = [
-        ("djmessenger", "0001_initial"),
+        ("djmessenger", "0001_squashed_0003"),
     ]
 
     operations = [
