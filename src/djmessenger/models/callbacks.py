@@ -56,7 +56,7 @@ class Callback(models.Model):
         _("app id"),
         max_length=64,
         blank=True,
-        help_text=_("The Meta app whose secret signed it, if dialect_parts."),
+        help_text=_("The Meta app whose secret signed it, if known."),
     )
     state = models.CharField(_("state"), max_length=12, choices=State, default=State.NEW)
     error = models.TextField(_("error"), blank=True)
