@@ -83,7 +83,7 @@ def statement_timeout(seconds: float) -> Iterator[None]:
     """Limit each statement of the block to ``seconds``, lock waits included; raises ``DatabaseError`` after that.
 
     On PostgreSQL the block is a transaction. On SQLite only the wait for the write lock is limited. Inside a
-    transaction on SQLite the block changes nothing.
+    transaction on SQLite no limit is set.
     """
     connection = connections[DEFAULT_DB_ALIAS]
     milliseconds = int(seconds * 1000)

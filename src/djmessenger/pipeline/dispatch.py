@@ -22,8 +22,9 @@ Kind = models.ConversationQueue.Kind
 class Dispatcher(Protocol):
     """Interface of the class that ``DJM_DISPATCHER`` names; it is created with a function that returns the engine.
 
-    Both notifications come after the commit. They are hints: one that is lost or repeated does no harm, because the
-    sweep finds the work and each step checks the rows. An exception is logged and does not reach the caller.
+    ``callback_stored`` and ``replies_queued`` are called after the commit. A call that is lost or repeated does no
+    harm, because the sweep finds the work and each step checks the rows. An exception is logged and does not reach the
+    caller.
     """
 
     def __init__(self, engine: Callable[[], Engine]) -> None: ...

@@ -29,20 +29,21 @@ _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 
 _PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
-"""Time between two writes of ``Page.date_last_callback``."""
+"""Shortest time between two writes of ``date_last_callback`` of one Page."""
 
 
 def _conversations() -> QuerySet[models.Conversation]:
-    """Select the conversations of ``persons``; annotate the fencing token of the incoming queue if it is idle.
+    """Return the query for the conversations of the person ids in its parameter ``persons``.
 
-    ``is_as_read_now`` compares this token with that of a later claim.
+    ``unleased_token`` is the fencing token of the incoming queue, or None if that queue is leased. ``is_as_read_now``
+    compares it with the token of a later claim.
     """
-    idle_queues = models.ConversationQueue.objects.filter(
+    unleased_queues = models.ConversationQueue.objects.filter(
         conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
     )
     conversations = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
     return conversations.select_related("page", "person").annotate(
-        idle_fencing_token=Subquery(idle_queues.values("fencing_token"))
+        unleased_token=Subquery(unleased_queues.values("fencing_token"))
     )
 
 
@@ -94,9 +95,10 @@ def known_rows_of(items: Iterable[Item]) -> KnownRows:
 
 
 def keys_of_erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -> Collection[str]:
-    """Return the dedup keys of events whose person was erased later than the event.
+    """Return the dedup keys of those events that were stored before and then erased together with their person.
 
-    Only events without a person's row, or older than that row, can be such events. A known person costs no query.
+    Only an event of an unknown person, or one that is not newer than the row of its person, can be such an event.
+    Without such events no query is made.
     """
     suspects = set()
     for item in items:
@@ -173,20 +175,21 @@ def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) 
 
 
 def is_as_read_now(row: models.Messaging, lease: Lease) -> bool:
-    """Return whether the conversation of a row is unchanged since it was read, at the start of the split."""
+    """Return whether no worker had the queue from the read of the row's conversation until the claim of ``lease``."""
     # The split reads the conversation; another worker claims the queue, commits a new state and releases; the split
     # claims the idle queue. The stale state would overwrite the new one. Each claim increments the fencing token, so
     # the token before this claim must be the one that was read while the queue was idle.
     # test_an_event_handled_between_read_and_lock_makes_the_split_read_again
     # test_a_queue_released_between_read_and_lock_makes_the_split_read_again
     conversation: Any = row.conversation
-    return bool(conversation.idle_fencing_token == lease.fencing_token - 1)
+    return bool(conversation.unleased_token == lease.fencing_token - 1)
 
 
 def note_activity(rows: list[models.Messaging], participants: Participants) -> None:
-    """Store when persons last wrote, which opens Meta's window, and when callbacks and echoes last came.
+    """Save the times of the last authored event, callback and echo, and the echo lag of each Page.
 
-    ``rows`` excludes repeats: Meta may repeat an event hours later. That would make a normal echo look slow
+    The last authored event of a conversation opens Meta's window. ``rows`` excludes repeats. Meta may repeat an event
+    hours later, and a repeated echo would make the echo lag far too long
     (test_a_repeated_echo_does_not_change_the_lag_of_echoes).
     """
     newest: dict[int, datetime.datetime] = {}

@@ -26,14 +26,14 @@ _SHARE, _BURST = 0.2, 0.2
 Rules and polls share the processor, so polls get a fifth. With 0.2 s kept, an idle worker polls a few times at once.
 """
 MOST_QUEUES = 100
-"""Queues or items in one batch.
+"""Largest number of queues or items in one batch.
 
 A larger batch would hold its row locks longer. It would save little time, because one commit costs less than 100 rows.
 """
 _LONGEST_PAUSE = 0.2
 """Longest pause after a poll, in seconds, even if the poll was slow. Each pause delays the replies behind it."""
 _RETRY_DELAY = 0.5
-"""Seconds before a failed batch is written again."""
+"""Seconds before items that a write returned are written again."""
 
 
 class PollBudget:

@@ -1,4 +1,4 @@
-"""Removal of old rows in chunks, by the ``DJM_KEEP_*`` settings; open rows are never removed."""
+"""Removal of old rows in chunks, by the ``DJM_KEEP_*`` settings. Rows that still wait for work are never removed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,11 @@ class Step:
 
 
 def steps(now: datetime.datetime | None = None) -> list[Step]:
-    """Return the rows that the ``DJM_KEEP_*`` settings allow to remove, in the order of removal."""
+    """Return the steps of a purge in their order, one for each kind of rows that may be removed.
+
+    The ``DJM_KEEP_*`` settings decide, but uploaded files and request logs have an age of their own. ``now`` is the
+    time of the purge, by default the present.
+    """
     now = now or timezone.now()
     keys = now - keys_kept()
     failed = now - app_settings.DJM_KEEP_FAILED
@@ -83,7 +87,10 @@ def keys_kept() -> datetime.timedelta:
 
 
 def purge(step: Step) -> Iterator[int]:
-    """Remove the rows of a step in chunks, each in its own transaction; yield the number of rows after each."""
+    """Remove the rows of a step in chunks, each in its own transaction.
+
+    After each chunk, yield the number of rows that were removed or emptied in it.
+    """
     last = 0
     while chunk := list(step.rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
         with transaction.atomic():
@@ -117,10 +124,10 @@ def _callbacks(
 def _events(
     states: list[EventState], before: datetime.datetime, keys_before: datetime.datetime | None
 ) -> QuerySet[models.Messaging]:
-    """Return closed events received before a time, without kept events and events with open replies.
+    """Return events in one of ``states`` received before a time, without kept events and events with open replies.
 
-    With ``keys_before``, Meta's time of the event must be older too. A replay of an event with a fresh or future time
-    would be handled again if its key was removed.
+    With ``keys_before``, Meta's time of the event must also be before that time. Otherwise a repetition of an event
+    with a fresh or future time would be handled again after its key was removed.
     """
     open_replies = models.Reply.objects.filter(messaging=OuterRef("pk"), state__in=models.Reply.OPEN)
     rows = models.Messaging.objects.filter(
@@ -132,7 +139,10 @@ def _events(
 
 
 def _replies(states: list[ReplyState], before: datetime.datetime) -> QuerySet[models.Reply]:
-    """Return finished replies that were sent before a time, without those to kept events."""
+    """Return replies in one of ``states`` with a ``date_sent`` before a time, without those to kept events.
+
+    If a reply was never sent, its ``date_sent`` is the time when it was queued.
+    """
     return models.Reply.objects.filter(
         Q(messaging=None) | Q(messaging__is_kept=False), state__in=states, date_sent__lt=before
     )

@@ -205,7 +205,7 @@ class Outbox:
         try:
             client = self._client_for(reply.conversation.page)
         except DJMInvalidConfigException as error:
-            # A missing token is like a dead one: the Page is paused until it has a token.
+            # A missing token is like a refused one: the Page is paused until it has a token.
             # test_without_a_token_replies_wait_for_one
             return SendResult(pending=pending, error=errors.TokenError(str(error)))
         try:
@@ -340,7 +340,7 @@ class Outbox:
         try:
             data = uploads.with_file(self._client_for(page), page, data)
         except DJMInvalidConfigException as missing:
-            # A missing token is like a dead one: the Page is paused until it has a token.
+            # A missing token is like a refused one: the Page is paused until it has a token.
             error = errors.TokenError(str(missing))
         except errors.GraphError as refusal:
             error = refusal

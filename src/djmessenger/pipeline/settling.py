@@ -121,7 +121,10 @@ class SendResult:
 
 
 def close_attempt(attempt: models.Attempt, outcome: str, **facts: Any) -> None:
-    """Save the outcome of an attempt. No lease is checked: only the process that began the attempt knows it."""
+    """Save the outcome of an attempt without a check of the lease.
+
+    Only the process that began the attempt knows the outcome.
+    """
     models.Attempt.objects.filter(pk=attempt.pk).update(outcome=outcome, date_ended=timezone.now(), **facts)
 
 
@@ -259,8 +262,9 @@ def insert_replies(
 ) -> list[PendingSend]:
     """Insert new replies in the caller's transaction, and an attempt for each that can be sent at once.
 
-    ``ready`` names the conversations whose first new reply may be sent at once. If its outgoing queue is idle, the
-    queue is claimed and the reply is inserted as ``sending``. All other replies are ``queued``, and their queues woken.
+    ``ready`` contains the ids of conversations whose first new reply may be sent at once. If its outgoing queue is
+    idle, the queue is claimed and the reply is inserted as ``sending``. All other replies are ``queued``, and their
+    queues become due unless they are claimed here.
     """
     firsts: dict[int, QueuedReply] = {}
     for reply in replies:

@@ -12,10 +12,10 @@ Order of the steps of a split, all in one transaction:
 6. Insert the events; the dedup key makes a repeated event insert nothing.
 7. Mark the callbacks as split, note the activity of persons and Pages, and wake the queues that were not claimed.
 
-Claim at the split: the worker usually splits an event and handles it at once. A claim in the transaction of the split
-saves the wake-up, a second claim and a query for the event. The row of the event is passed on in memory. This is safe
-only if no other worker had the queue between the read of the conversation and its lock; ``is_as_read_now`` checks
-that by the fencing token.
+Claim at the split: the worker usually handles an event directly after the split. A claim in the transaction of the
+split saves the wake-up, a second claim and a query for the event. The row of the event is passed on in memory. This is
+safe only if no other worker had the queue after the conversation was read and before the queue was claimed.
+``is_as_read_now`` checks that by the fencing token.
 """
 
 from __future__ import annotations
@@ -70,13 +70,16 @@ class Split:
     leases: list[Lease] = field(default_factory=list)
     """Queues that were claimed for the caller, and therefore not woken."""
     next_rows: dict[int, models.Messaging] = field(default_factory=dict)
-    """First waiting event of each claimed queue, by queue. Missing if the event must be read again under the lease."""
+    """First waiting event of each claimed queue, by queue id.
+
+    A queue has no entry if its event must be read again under the lease.
+    """
     events_without_conversation: list[int] = field(default_factory=list)
     """Waiting events that belong to no conversation queue."""
     callbacks: int = 0
     """Number of callbacks that were split or quarantined."""
     more: bool = False
-    """Set if more callbacks waited than one split takes."""
+    """True if more callbacks may wait for a split. Only ``Engine.split`` sets it."""
 
     def add(self, other: Split) -> None:
         self.conversations += other.conversations
@@ -94,16 +97,18 @@ def split(callback_id: int) -> Split:
     """Insert one ``models.Messaging`` for each item of a stored callback; a second call inserts nothing.
 
     A bad item does not spoil the other items. It becomes an ignored row if possible. Otherwise its error is stored in
-    the callback, whose bytes are kept. A callback that another process is splitting is skipped.
+    the callback, whose bytes are kept. If another process is splitting the callback, this call waits for its end, and
+    inserts nothing if that split was committed.
     """
     return split_many([callback_id])
 
 
 def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
-    """Split several callbacks in one transaction: all of them, or none if an exception propagates.
+    """Split several callbacks in one transaction, or none if an exception propagates.
 
-    Claims up to ``take`` idle queues of those that get work, for ``DJM_LEASE`` seconds. The caller must handle or
-    release them.
+    Callbacks with another ``app_id`` than the oldest one stay ``new``. Claims up to ``take`` idle queues of those that
+    get work, for ``DJM_LEASE`` seconds. The caller must handle or release them. If the database refuses a row, the rows
+    are inserted one by one and no queue is claimed.
     """
     try:
         return _split_many(callback_ids, _insert, take)
@@ -174,7 +179,10 @@ def _split_many(
 
 
 def _callbacks() -> QuerySet[models.Callback]:
-    """Select those of ``callbacks`` that are new, oldest first; lock them if the database can."""
+    """Return the query for callbacks that are still ``new``, oldest first. It locks the rows if the database can.
+
+    The parameter ``callbacks`` of the query contains the ids to choose from.
+    """
     # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
     # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
     # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
@@ -221,7 +229,10 @@ def _without_erased(callback: models.Callback, items: list[Item], erased: Collec
 
 
 def _mark_split(errors: Mapping[int, list[str]]) -> None:
-    """Mark callbacks as split; ``errors`` contains each of them, usually with no error."""
+    """Mark callbacks as split and store their errors.
+
+    ``errors`` maps the id of each callback to a list of error texts, which is usually empty.
+    """
     state = models.Callback.State.SPLIT
     texts = {pk: "\n".join(messages).replace("\0", "")[:_LONGEST_ERROR] for pk, messages in errors.items()}
     rows = [(pk, state, text) for pk, text in texts.items()]
@@ -229,7 +240,10 @@ def _mark_split(errors: Mapping[int, list[str]]) -> None:
 
 
 def quarantine(callback_id: int, error: str) -> None:
-    """Mark a callback as not understood because its split raises. Its bytes are kept for ``replay``."""
+    """Mark a callback as quarantined because its split raised ``error``.
+
+    Does nothing if the callback is no longer ``new``. Its bytes are kept, so that staff can have it split again.
+    """
     with transaction.atomic():
         # Another worker may have split the callback after this one failed; the state is checked under the lock.
         waiting = models.Callback.objects.select_for_update()
@@ -274,7 +288,10 @@ def _rows(
 
 
 def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
-    """Make the row of a foreign signature an ignored row without a send token, under a dedup key of its own."""
+    """Set the state of a row to ignored, because another app than the Page's signed the callback.
+
+    The row loses its send token. It gets a dedup key of its own, so that the genuine event is no repeat of it.
+    """
     # With the usual dedup key, this row would make the genuine event of the Page's own app look like a repeat.
     # TestTwoApps.test_takes_nothing_from_the_true_one; for the token: test_its_echo_settles_nothing.
     row.state = models.Messaging.State.IGNORED
@@ -324,11 +341,14 @@ def _row(callback: models.Callback, item: Item, participants: Participants) -> m
 
 
 _Waiting = dict[int | None, list[tuple[int, int, int]]]
-"""Waiting events of each conversation by callback: id of the callback, number of events, highest position."""
+"""Waiting events by conversation id: for each callback a tuple of its id, number of events and highest position."""
 
 
 def _waiting_callbacks(rows: Sequence[models.Messaging], idle: Collection[int]) -> _Waiting:
-    """Return the waiting events of the conversations of ``rows``. ``idle`` conversations have none."""
+    """Count the waiting events of the conversations that get new events from ``rows``, by callback.
+
+    ``idle`` contains the ids of conversations with an idle queue. They are left out, because nothing waits in them.
+    """
     waiting: _Waiting = defaultdict(list)
     if busy := {row.conversation_id for row in _fresh(rows)} - set(idle):
         for conversation_id, callback_id, count, position in _WAITING.rows(conversations=busy):
@@ -337,12 +357,12 @@ def _waiting_callbacks(rows: Sequence[models.Messaging], idle: Collection[int]) 
 
 
 def _fresh(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
-    """Return the rows that are to be handled in a conversation."""
+    """Return the rows that belong to a conversation and whose state is ``new``."""
     return [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
 
 
 def _drop_over_limit(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
-    """Ignore new events of conversations with ``DJM_MAX_PENDING`` waiting events: a flood delays only its sender.
+    """Ignore new events of conversations in which ``DJM_MAX_PENDING`` events wait already.
 
     The queues are locked by the caller, so two splits cannot both count the same free places.
     """
@@ -356,10 +376,11 @@ def _drop_over_limit(rows: Sequence[models.Messaging], waiting: _Waiting) -> Non
 
 
 def _place(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
-    """Set the position of each event in its conversation queue.
+    """Set the position of each new event in its conversation queue, in milliseconds.
 
-    The position is Meta's timestamp, limited to the time of arrival. Events of a callback that was answered before this
-    POST began come first, whatever their timestamps: this event gets a position after theirs.
+    The position is Meta's timestamp, but not later than the arrival of the callback. It is raised above the positions
+    of waiting events whose callback was stored before this one arrived (``Callback.after_id``). So these events are
+    handled first, whatever their timestamps.
     """
     # Without the floor a message with an earlier timestamp would be handled before one that was answered 200 earlier.
     # test_an_event_with_an_earlier_timestamp_does_not_overtake_a_callback_that_was_answered_before
@@ -389,7 +410,7 @@ def _by_callback(
 
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
-    """Insert rows whose dedup key is new. Raises if the database refuses one, and so never returns an error."""
+    """Insert rows whose dedup key is new, and return an empty list of errors. Raises if the database refuses a row."""
     # The same event comes in two callbacks, or twice after a lost 200. The unique key inserts it once.
     # test_without_the_dedup_key_two_deliveries_are_two_events
     insert_each(rows, "key", unless_there=True)
@@ -449,7 +470,10 @@ def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int
 
 
 def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Lease]) -> Split:
-    """Wake the queues of new events except the claimed ones; return the work that now waits."""
+    """Wake the queues of inserted events, except the claimed ones, and return the work that now waits.
+
+    Claimed queues whose events all turned out to be repeats are released.
+    """
     waiting = [row for row in inserted if row.state == models.Messaging.State.NEW]
     waiting.sort(key=attrgetter(*models.Messaging.ORDER))
     todo = Split(events_without_conversation=[row.pk for row in waiting if row.conversation_id is None])
@@ -477,10 +501,10 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
 
 
 def _echo_token(messaging: receiving.Messaging, page: models.Page | None) -> str | None:
-    """Return the send token of an echo of this app's own message to this person, otherwise None.
+    """Return the send token of an echo of a message that the Page's own app sent from the Page, otherwise None.
 
-    The echo of another app proves nothing about an attempt of this one
-    (test_only_an_echo_of_our_app_from_the_page_proves_an_attempt).
+    If the app of the Page is unknown, the app of the echo is not checked. The echo of another app proves nothing about
+    an attempt of this one (test_only_an_echo_of_our_app_from_the_page_proves_an_attempt).
     """
     message, sender = messaging.message, messaging.sender
     if messaging.type is not ReceivingType.ECHO or message is None:

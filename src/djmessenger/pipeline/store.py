@@ -1,6 +1,7 @@
 """Store: insert the bytes of a callback as one row, before Meta gets its 200.
 
-States of a callback: ``new`` until its split commits. Then ``split``, or ``quarantined`` if it contains no event.
+States of a callback: ``new`` until its split commits, then ``split``. It is ``quarantined`` instead if it contains no
+event, or if its split raises and is not tried again.
 """
 
 from __future__ import annotations
@@ -12,9 +13,10 @@ from djmessenger.pipeline.failpoints import failpoint
 
 
 def store(body: bytes, app_id: str = "") -> int:
-    """Insert the body of a callback and return the key of its row. The same bytes of the same app have one row.
+    """Insert the body of a callback and return the id of its row. The same bytes signed by the same app have one row.
 
-    The caller has checked the signature. Commits, unless a transaction is open.
+    ``app_id`` is the id of the Meta app whose secret signed the body. Without a known id it is empty, or ``#`` and the
+    number of the secret. The caller has checked the signature. Commits, unless a transaction is open.
 
     Raises ``DatabaseError`` if the row could not be inserted. The view must not answer 200 then.
     """

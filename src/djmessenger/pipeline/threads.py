@@ -21,7 +21,10 @@ AHEAD = 0.5
 A claimed queue waits at most about that long for a thread of this process, although another process may have one free.
 """
 _MOST_AHEAD = 25
-"""Most future slots of one thread that ``free`` counts. Without a bound, very short jobs would give a huge number."""
+"""Most jobs that ``free`` expects one thread to finish within ``ahead`` seconds.
+
+Without this limit, very short jobs would give a huge number.
+"""
 
 Job = Callable[[], None]
 
@@ -52,10 +55,11 @@ class Threads:
         self._threads: list[threading.Thread] = []
 
     def free(self, *, ahead: float = 0.0) -> int:
-        """Return the number of free slots, negative if more jobs wait than threads are free.
+        """Return the number of free slots, negative if more jobs wait than threads are free; 0 if the pool is closed.
 
-        With ``ahead``, also count slots expected to become free within that many seconds, estimated from the moving
-        average of job durations. Threads whose current job already takes longer do not count.
+        With ``ahead``, also count the jobs that the threads are expected to finish within ``ahead`` seconds. The
+        estimate uses the moving average of job durations. A thread whose current job has run longer than ``ahead``
+        seconds adds nothing to the estimate.
         """
         with self._changed:
             if self._closed:

@@ -129,9 +129,9 @@ class UnknownFate:
         return Wait(seconds=_CHECK_INTERVAL) if mid == "" and look_ups == 1 else mid
 
     def release_waiting(self, pairs: Sequence[tuple[Lease, NextReply]]) -> set[int]:
-        """Release the queues whose first reply must still wait for its echo, in one transaction; return their keys.
+        """Release the queues whose first reply must still wait for its echo, in one transaction; return their ids.
 
-        Adds the time since the last check to the observed wait. Lost leases are logged.
+        Adds one interval to the observed wait of each reply whose check is due. Lost leases are logged.
         """
         proofs = _proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
@@ -153,10 +153,10 @@ class UnknownFate:
 
 
 def _count_observed_time(replies: Sequence[NextReply]) -> None:
-    """Add the time since the last check to ``observed_wait``, capped at one interval; set the next check.
+    """Add ``_CHECK_INTERVAL`` to the observed wait of each reply whose check is due, and set its next check.
 
-    Time counts only if an echo would have been noticed in it: not during an outage, a clock jump, or while
-    callbacks are still unsplit. Must run in a transaction in which the queues are locked.
+    The first check adds nothing. A late check, as after an outage, adds one interval only. While a callback older than
+    one interval is unsplit, no check adds anything. Must run in a transaction in which the queues are locked.
     """
     # The database is away for a minute, and echoes of that minute are not stored yet. By the clock the wait would
     # be over. test_a_long_gap_between_two_checks_adds_one_interval_to_the_observed_wait
@@ -211,7 +211,11 @@ def limit_of(page: models.Page) -> float:
 
 
 def echo_wait(page: models.Page) -> float:
-    """Return the seconds in which an echo may still come: four times the usual lag, within bounds."""
+    """Return the seconds in which an echo may still come: four times ``Page.echo_lag``.
+
+    The result is at least two thirds of ``DJM_ECHO_WAIT``, and at most eight times it. If no lag was measured yet, it
+    is ``DJM_ECHO_WAIT``.
+    """
     usual = float(app_settings.DJM_ECHO_WAIT)
     if page.echo_lag is None:
         return usual

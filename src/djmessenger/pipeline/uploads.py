@@ -79,6 +79,6 @@ def _repeatable(error: errors.UnknownFate) -> errors.RetryLater:
 
 
 def forget(page: models.Page, body: Mapping[str, Any]) -> None:
-    """Delete the attachment id in this body, so that the next attempt uploads the file again."""
+    """Delete the stored row of the attachment id in ``body``, so that the next attempt uploads the file again."""
     attachment_id = body["message"]["attachment"]["payload"]["attachment_id"]
     models.UploadedFile.objects.filter(page=page, attachment_id=attachment_id).delete()
