@@ -24,8 +24,8 @@ def someone():
     return tools.conversation()
 
 
-def taken(*items, take: int = 5) -> split.Split:
-    return split.split_many([store.store(tools.body(*items))], take)
+def taken(*items, claim_limit: int = 5) -> split.Split:
+    return split.split_many([store.store(tools.body(*items))], claim_limit)
 
 
 def finish(engine, todo: split.Split) -> None:
@@ -78,7 +78,7 @@ def test_an_event_made_without_a_query_equals_the_event_read_from_the_database(s
 
 def test_a_split_claims_no_more_conversations_than_its_limit(someone):
     other = tools.conversation("701")
-    todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), take=1)
+    todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), claim_limit=1)
     assert len(todo.leases) == len(todo.conversations) == 1
     assert {todo.leases[0].conversation_id, *todo.conversations} == {someone.pk, other.pk}
     assert len(claims.claim(tools.IN, seconds=60, limit=5)) == 1

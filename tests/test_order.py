@@ -89,7 +89,7 @@ def test_positions_keep_the_order_of_answered_callbacks_and_else_follow_the_time
     rows, batch, waiting = [], [], {}
 
     def place():
-        split._place(batch, waiting)
+        split._set_positions(batch, waiting)
         for row in batch:
             waiting.setdefault(1, []).append((row.callback.pk, 1, row.position))
         batch.clear()

@@ -214,10 +214,12 @@ class Engine:
         for row_id in todo.events_without_conversation:
             self.inbox.handle_event_without_conversation(row_id)
 
-    def _split_batch(self, callback_ids: Sequence[int], take: int = 0, *, raises: bool = False) -> Split:
+    def _split_batch(
+        self, callback_ids: Sequence[int], claim_limit: int = 0, *, raises: bool = False
+    ) -> Split:
         """Split callbacks together, or one by one if that fails. With ``raises`` a ``DatabaseError`` propagates."""
         try:
-            return splitting.split_many(callback_ids, take)
+            return splitting.split_many(callback_ids, claim_limit)
         except Exception as error:
             if raises and isinstance(error, DatabaseError):
                 raise

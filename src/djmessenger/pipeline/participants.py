@@ -35,8 +35,8 @@ _PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
 def _conversations() -> QuerySet[models.Conversation]:
     """Return the query for the conversations of the person ids in its parameter ``persons``.
 
-    ``unleased_token`` is the fencing token of the incoming queue, or None if that queue is leased. ``is_as_read_now``
-    compares it with the token of a later claim.
+    ``unleased_token`` is the fencing token of the incoming queue, or None if that queue is leased.
+    ``is_unchanged_since_read`` compares it with the token of a later claim.
     """
     unleased_queues = models.ConversationQueue.objects.filter(
         conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
@@ -174,7 +174,7 @@ def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) 
     return pages
 
 
-def is_as_read_now(row: models.Messaging, lease: Lease) -> bool:
+def is_unchanged_since_read(row: models.Messaging, lease: Lease) -> bool:
     """Return whether no worker had the queue from the read of the row's conversation until the claim of ``lease``."""
     # The split reads the conversation; another worker claims the queue, commits a new state and releases; the split
     # claims the idle queue. The stale state would overwrite the new one. Each claim increments the fencing token, so

@@ -15,7 +15,7 @@ Order of the steps of a split, all in one transaction:
 Claim at the split: the worker usually handles an event directly after the split. A claim in the transaction of the
 split saves the wake-up, a second claim and a query for the event. The row of the event is passed on in memory. This is
 safe only if no other worker had the queue after the conversation was read and before the queue was claimed.
-``is_as_read_now`` checks that by the fencing token.
+``is_unchanged_since_read`` checks that by the fencing token.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.participants import (
     Participants,
     ensure_participants,
-    is_as_read_now,
+    is_unchanged_since_read,
     keys_of_erased,
     known_rows_of,
     milliseconds,
@@ -103,15 +103,15 @@ def split(callback_id: int) -> Split:
     return split_many([callback_id])
 
 
-def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
+def split_many(callback_ids: Sequence[int], claim_limit: int = 0) -> Split:
     """Split several callbacks in one transaction, or none if an exception propagates.
 
-    Callbacks with another ``app_id`` than the oldest one stay ``new``. Claims up to ``take`` idle queues of those that
-    get work, for ``DJM_LEASE`` seconds. The caller must handle or release them. If the database refuses a row, the rows
-    are inserted one by one and no queue is claimed.
+    Callbacks with another ``app_id`` than the oldest one stay ``new``. Claims up to ``claim_limit`` idle queues of
+    those that get work, for ``DJM_LEASE`` seconds. The caller must handle or release them. If the database refuses a
+    row, the rows are inserted one by one and no queue is claimed.
     """
     try:
-        return _split_many(callback_ids, _insert, take)
+        return _split_many(callback_ids, _insert, claim_limit)
     except _ROW_ERRORS:
         # One row that no column can store would make the whole batch fail at each try. Insert row by row instead.
         # test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone
@@ -121,7 +121,7 @@ def split_many(callback_ids: Sequence[int], take: int = 0) -> Split:
 def _split_many(
     callback_ids: Sequence[int],
     insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
-    take: int,
+    claim_limit: int,
 ) -> Split:
     with transaction.atomic():
         callbacks = _CALLBACKS(callbacks=callback_ids)
@@ -158,10 +158,10 @@ def _split_many(
         models.ConversationQueue.objects.lock(
             participants.conversation_ids(), models.ConversationQueue.Kind.IN
         )
-        leases = _claim_idle_queues(rows, take)
-        waiting = _waiting_callbacks(rows, leases)
-        _drop_over_limit(rows, waiting)
-        _place(rows, waiting)
+        leases = _claim_idle_queues(rows, claim_limit)
+        waiting = _waiting_by_callback(rows, leases)
+        _ignore_over_limit(rows, waiting)
+        _set_positions(rows, waiting)
         for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
@@ -195,7 +195,7 @@ def _callbacks() -> QuerySet[models.Callback]:
 _CALLBACKS = Prepared(models.Callback, _callbacks)
 
 
-_WAITING = Prepared(
+_WAITING_BY_CALLBACK = Prepared(
     models.Messaging,
     lambda: (
         models.Messaging.objects.filter(
@@ -340,42 +340,42 @@ def _row(callback: models.Callback, item: Item, participants: Participants) -> m
     return row
 
 
-_Waiting = dict[int | None, list[tuple[int, int, int]]]
+_WaitingByCallback = dict[int | None, list[tuple[int, int, int]]]
 """Waiting events by conversation id: for each callback a tuple of its id, number of events and highest position."""
 
 
-def _waiting_callbacks(rows: Sequence[models.Messaging], idle: Collection[int]) -> _Waiting:
+def _waiting_by_callback(rows: Sequence[models.Messaging], idle: Collection[int]) -> _WaitingByCallback:
     """Count the waiting events of the conversations that get new events from ``rows``, by callback.
 
     ``idle`` contains the ids of conversations with an idle queue. They are left out, because nothing waits in them.
     """
-    waiting: _Waiting = defaultdict(list)
-    if busy := {row.conversation_id for row in _fresh(rows)} - set(idle):
-        for conversation_id, callback_id, count, position in _WAITING.rows(conversations=busy):
+    waiting: _WaitingByCallback = defaultdict(list)
+    if busy := {row.conversation_id for row in _new_in_conversations(rows)} - set(idle):
+        for conversation_id, callback_id, count, position in _WAITING_BY_CALLBACK.rows(conversations=busy):
             waiting[conversation_id].append((callback_id or 0, count, position))
     return waiting
 
 
-def _fresh(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
+def _new_in_conversations(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
     """Return the rows that belong to a conversation and whose state is ``new``."""
     return [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
 
 
-def _drop_over_limit(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
+def _ignore_over_limit(rows: Sequence[models.Messaging], waiting: _WaitingByCallback) -> None:
     """Ignore new events of conversations in which ``DJM_MAX_PENDING`` events wait already.
 
     The queues are locked by the caller, so two splits cannot both count the same free places.
     """
     limit = app_settings.DJM_MAX_PENDING
     counts = Counter({pk: sum(count for _, count, _ in parts) for pk, parts in waiting.items()})
-    for row in _fresh(rows):
+    for row in _new_in_conversations(rows):
         counts[row.conversation_id] += 1
         if counts[row.conversation_id] > limit:
             row.state = models.Messaging.State.IGNORED
             row.reason = f"over {limit} events of the conversation are waiting"
 
 
-def _place(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
+def _set_positions(rows: Sequence[models.Messaging], waiting: _WaitingByCallback) -> None:
     """Set the position of each new event in its conversation queue, in milliseconds.
 
     The position is Meta's timestamp, but not later than the arrival of the callback. It is raised above the positions
@@ -385,7 +385,7 @@ def _place(rows: Sequence[models.Messaging], waiting: _Waiting) -> None:
     # Without the floor a message with an earlier timestamp would be handled before one that was answered 200 earlier.
     # test_an_event_with_an_earlier_timestamp_does_not_overtake_a_callback_that_was_answered_before
     placed = {pk: [(callback_id, top) for callback_id, _, top in parts] for pk, parts in waiting.items()}
-    for (conversation_id, callback), events in _by_callback(_fresh(rows)):
+    for (conversation_id, callback), events in _by_callback(_new_in_conversations(rows)):
         earlier = placed.setdefault(conversation_id, [])
         floor = max((top for callback_id, top in earlier if callback_id <= callback.after_id), default=None)
         arrival = milliseconds(callback.date_received)
@@ -487,7 +487,7 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
         if conversation_id in firsts:
             todo.leases.append(lease)
             next_row = firsts[conversation_id]
-            if is_as_read_now(next_row, lease):
+            if is_unchanged_since_read(next_row, lease):
                 # Threads handle the events of one Page at the same time: each event gets the Page object of its own
                 # conversation. The cached callback is dropped because its body would stay in memory.
                 next_row.page = next_row.conversation.page if next_row.conversation else None

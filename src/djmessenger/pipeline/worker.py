@@ -268,10 +268,10 @@ class Worker:
                     # Guard: a new event claimed here would get a thread before queues that have been due longer.
                     # Test: tests/test_intake_taking.py,
                     # test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones.
-                    take = 0 if self._is_behind else pools.handlers.free()
+                    claim_limit = 0 if self._is_behind else pools.handlers.free()
                     # Guard: the deadline is made before the leases, otherwise it would end after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
-                    todo = self._engine().split(claim=max(0, take))
+                    todo = self._engine().split(claim=max(0, claim_limit))
                     self._submit_events_without_conversation(pools, todo.events_without_conversation)
                     if todo.leases:
                         self._register_deadline(deadline)
