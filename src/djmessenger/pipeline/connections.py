@@ -16,13 +16,13 @@ from djmessenger.settings import app_settings
 _IDLE = 5.0
 """Seconds after which an idle connection is tested before it is used again. A test costs one round trip."""
 
-_used = threading.local()
+_last_use = threading.local()
 
 
 @contextmanager
 def reusable_connections() -> Iterator[None]:
     """Close this thread's broken connections, run the block, and keep the other connections open for the next job."""
-    idle = seconds() - getattr(_used, "at", 0.0) > _IDLE
+    idle = seconds() - getattr(_last_use, "at", 0.0) > _IDLE
     for connection in connections.all(initialized_only=True):
         if connection.connection is None or connection.in_atomic_block:
             continue
@@ -37,7 +37,7 @@ def reusable_connections() -> Iterator[None]:
     try:
         yield
     finally:
-        _used.at = seconds()
+        _last_use.at = seconds()
 
 
 @contextmanager

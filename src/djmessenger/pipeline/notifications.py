@@ -16,7 +16,7 @@ CHANNEL = "djmessenger"
 """Name of the PostgreSQL channel for wake-ups."""
 CALLBACK, QUEUES = "callback", "queues"
 """Payloads of a wake-up: a callback is to be split, or conversation queues are due."""
-_LOOK = 1.0
+_STOP_CHECK_INTERVAL = 1.0
 """Seconds between two checks of the stop flag; ``stop`` waits twice that long."""
 _RECONNECT = 5.0
 """Seconds before the next connection after a failure; polling finds work meanwhile."""
@@ -40,7 +40,7 @@ class Listener:
     def stop(self) -> None:
         self._ended.set()
         if self._thread is not None:
-            self._thread.join(2 * _LOOK)
+            self._thread.join(2 * _STOP_CHECK_INTERVAL)
 
     def _run(self) -> None:
         while not self._ended.is_set():
@@ -67,7 +67,7 @@ class Listener:
             # Test (PostgreSQL): tests/test_worker.py, test_a_listener_wakes_once_when_it_begins_to_listen.
             self._on_wake_up("")
             while not self._ended.is_set():
-                for notice in connection.connection.notifies(timeout=_LOOK, stop_after=1):
+                for notice in connection.connection.notifies(timeout=_STOP_CHECK_INTERVAL, stop_after=1):
                     self._on_wake_up(notice.payload)
         finally:
             connection.close()

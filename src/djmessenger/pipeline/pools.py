@@ -45,7 +45,7 @@ class PollBudget:
 
     def __init__(self) -> None:
         self._credit = _BURST
-        self._at = clock.seconds()
+        self._refilled_at = clock.seconds()
         self._lock = threading.Lock()
 
     @contextlib.contextmanager
@@ -57,17 +57,17 @@ class PollBudget:
         finally:
             with self._lock:
                 cost = clock.seconds() - began
-                self._credit = max(self._now() - cost, -_LONGEST_PAUSE * _SHARE)
+                self._credit = max(self._refilled_credit() - cost, -_LONGEST_PAUSE * _SHARE)
 
     def pause(self) -> float:
         """Return the seconds to wait before the next poll; 0 while there is credit."""
         with self._lock:
-            return max(0.0, -self._now() / _SHARE)
+            return max(0.0, -self._refilled_credit() / _SHARE)
 
-    def _now(self) -> float:
+    def _refilled_credit(self) -> float:
         at = clock.seconds()
-        self._credit = min(_BURST, self._credit + (at - self._at) * _SHARE)
-        self._at = at
+        self._credit = min(_BURST, self._credit + (at - self._refilled_at) * _SHARE)
+        self._refilled_at = at
         return self._credit
 
 

@@ -64,10 +64,10 @@ class Threads:
         with self._changed:
             if self._closed:
                 return 0
-            more = min(int(ahead / self._usual), _MOST_AHEAD) * self._moving(ahead) if ahead else 0
+            more = min(int(ahead / self._usual), _MOST_AHEAD) * self._count_not_stuck(ahead) if ahead else 0
             return self.count + more - self._busy - len(self._jobs)
 
-    def _moving(self, within: float) -> int:
+    def _count_not_stuck(self, within: float) -> int:
         """Return the number of threads that are idle or whose job has run for at most ``within`` seconds."""
         late = seconds() - within
         return self.count - sum(began < late for began in self._begun.values())
@@ -78,7 +78,7 @@ class Threads:
         Otherwise return an empty list.
         """
         with self._changed:
-            if self._moving(after):
+            if self._count_not_stuck(after):
                 return []
             left = list(self._jobs)
             self._jobs.clear()
