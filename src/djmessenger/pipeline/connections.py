@@ -10,7 +10,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from djmessenger.clock import seconds
-from djmessenger.pipeline.threads import NAME
+from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 from djmessenger.settings import app_settings
 
 _IDLE = 5.0
@@ -58,7 +58,7 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
     # Guard: a worker that freezes inside a transaction keeps its row locks, so the next holder of the queue would
     # wait for ever. PostgreSQL ends such a session before the lease ends.
     # Test (PostgreSQL): tests/test_worker.py, test_a_transaction_of_a_frozen_thread_is_ended_by_the_database.
-    if connection.vendor == "postgresql" and threading.current_thread().name.startswith(NAME):
+    if connection.vendor == "postgresql" and threading.current_thread().name.startswith(THREAD_NAME_PREFIX):
         with connection.cursor() as cursor:
             milliseconds = int(app_settings.DJM_LEASE * 500)
             cursor.execute(
@@ -73,7 +73,7 @@ def begin_as_writer(connection: Any, **kwargs: Any) -> None:
     """
     # Guard: by default a transaction begins as a reader. If another thread commits a write before the first write of
     # this one, SQLite fails that write at once, without waiting. Test: tests/test_sqlite.py.
-    ours = threading.current_thread().name.startswith(NAME)
+    ours = threading.current_thread().name.startswith(THREAD_NAME_PREFIX)
     if ours and connection.vendor == "sqlite" and connection.transaction_mode is None:
         connection.transaction_mode = "IMMEDIATE"
 

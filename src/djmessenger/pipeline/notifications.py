@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from djmessenger.pipeline.threads import NAME
+from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +34,9 @@ class Listener:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
-            self._thread = threading.Thread(target=self._run, name=f"{NAME}-listener", daemon=True)
+            self._thread = threading.Thread(
+                target=self._run, name=f"{THREAD_NAME_PREFIX}-listener", daemon=True
+            )
             self._thread.start()
 
     def stop(self) -> None:

@@ -14,7 +14,7 @@ from django.db import connections
 
 from djmessenger import clock
 from djmessenger.pipeline.connections import reusable_connections
-from djmessenger.pipeline.threads import NAME
+from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,7 @@ class BatchWriter(Generic[T]):
         self._done = done
         self._work: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._budget = PollBudget()
-        self._thread = threading.Thread(target=self._run, name=f"{NAME}-{name}", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=f"{THREAD_NAME_PREFIX}-{name}", daemon=True)
         self._thread.start()
 
     def put(self, work: T) -> None:

@@ -15,7 +15,7 @@ from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back
 from djmessenger.pipeline.connections import no_connection
-from djmessenger.pipeline.threads import AHEAD, NAME, Threads
+from djmessenger.pipeline.threads import AHEAD, THREAD_NAME_PREFIX, Threads
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,9 @@ class SlowThreads:
                 raise NoRoom
             self._leases.add(lease)
             if self._renewer is None:
-                self._renewer = threading.Thread(target=self._renew, name=f"{NAME}-renewals", daemon=True)
+                self._renewer = threading.Thread(
+                    target=self._renew, name=f"{THREAD_NAME_PREFIX}-renewals", daemon=True
+                )
                 self._renewer.start()
             begun = self._pool.submit(partial(self._run, lease, job))
         if not begun:

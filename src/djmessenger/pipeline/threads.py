@@ -13,7 +13,7 @@ from djmessenger.clock import seconds
 
 logger = logging.getLogger(__name__)
 
-NAME = "djmessenger"
+THREAD_NAME_PREFIX = "djmessenger"
 """Prefix of the names of all threads of the pipeline. Connections use it to recognise these threads."""
 AHEAD = 0.5
 """Seconds of work that is claimed ahead, so that no thread waits for the next poll.
@@ -91,7 +91,7 @@ class Threads:
                 return False
             self._jobs.append(job)
             if len(self._threads) < self.count and self._busy + len(self._jobs) > len(self._threads):
-                name = f"{NAME}-{self._name}-{len(self._threads) + 1}"
+                name = f"{THREAD_NAME_PREFIX}-{self._name}-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
                 self._threads.append(thread)
                 thread.start()

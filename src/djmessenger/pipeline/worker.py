@@ -25,7 +25,7 @@ from djmessenger.pipeline.pools import MOST_QUEUES, BatchWriter, PollBudget
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.settling import PendingSend, SendResult
 from djmessenger.pipeline.slow import SlowThreads
-from djmessenger.pipeline.threads import AHEAD, NAME, Threads
+from djmessenger.pipeline.threads import AHEAD, THREAD_NAME_PREFIX, Threads
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Worker:
         self._ended = threading.Event()
         self._wakeup = threading.Event()
         self._pools = None
-        self._thread = threading.Thread(target=self._run, name=NAME, daemon=True)
+        self._thread = threading.Thread(target=self._run, name=THREAD_NAME_PREFIX, daemon=True)
         self._thread.start()
 
     def stop_soon(self) -> None:
