@@ -92,7 +92,7 @@ class WorkerDispatcher:
         """Do nothing, because the workers are processes of their own."""
 
 
-class OwnThreads:
+class OwnWorkerDispatcher:
     """Dispatcher inside a worker process: replies that its own rules queue wake its own threads."""
 
     def __init__(self, worker: Worker) -> None:

@@ -14,7 +14,7 @@ from django.db import connections
 
 from djmessenger import bot
 from djmessenger.management.options import at_least_one
-from djmessenger.pipeline.dispatch import OwnThreads
+from djmessenger.pipeline.dispatch import OwnWorkerDispatcher
 from djmessenger.pipeline.worker import Worker
 
 GRACE = 25
@@ -61,7 +61,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
 def _work(threads: int, slow_threads: int, senders: int) -> int:
     """Run a worker in this process until a signal stops it, and return the exit code."""
     worker = Worker(bot.get_engine, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
-    bot.use_dispatcher(OwnThreads(worker))
+    bot.use_dispatcher(OwnWorkerDispatcher(worker))
     signals = 0
 
     def stop(number: int, frame: Any) -> None:
