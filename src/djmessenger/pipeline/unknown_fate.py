@@ -70,14 +70,14 @@ class UnknownFate:
             settling.settle(lease, reply, State.SENT, mid=mid)
             return None
         page = reply.conversation.page
-        limit = limit_of(page)
+        limit = observed_wait_limit(page)
         # An echo comes some seconds after its message. Without the wait, a reply whose echo is on its way would be sent
         # again, and the person would get both messages.
         # test_without_the_wait_a_reply_is_sent_twice
         # After that wait, only the look-up at Meta can delay the decision.
-        beyond = reply.observed_wait - limit
-        known_mid = self._look_up_delivery(reply, beyond, deadline) if beyond >= 0 else None
-        if beyond < 0 or isinstance(known_mid, Wait):
+        over_limit = reply.observed_wait - limit
+        known_mid = self._look_up_delivery(reply, over_limit, deadline) if over_limit >= 0 else None
+        if over_limit < 0 or isinstance(known_mid, Wait):
             with transaction.atomic():
                 claims.fence(lease)
                 _count_observed_time([reply])
@@ -101,11 +101,13 @@ class UnknownFate:
             settling.settle(lease, reply, State.QUEUED, not_before=None)
         return None
 
-    def _look_up_delivery(self, reply: QueuedReply, beyond: float, deadline: Deadline) -> str | Wait | None:
+    def _look_up_delivery(
+        self, reply: QueuedReply, over_limit: float, deadline: Deadline
+    ) -> str | Wait | None:
         """Return the message id that Meta has for the reply, or an empty text if Meta does not have the message.
 
         Returns None if the fate stays unknown or ``DJM_LOOK_UP_UNSURE`` is off, and a ``Wait`` until there is a result.
-        ``beyond`` is the number of seconds by which the observed wait exceeds its limit. Each ``_LOOK_UP_INTERVAL``
+        ``over_limit`` is the number of seconds by which the observed wait exceeds its limit. Each ``_LOOK_UP_INTERVAL``
         seconds of it there is one look-up, at most ``_MOST_LOOK_UPS`` in all.
         """
         # Meta's list of messages may be a few seconds old. The first look-up without the message does not count.
@@ -113,11 +115,11 @@ class UnknownFate:
         if not app_settings.DJM_LOOK_UP_UNSURE:
             return None
         if (
-            beyond % _LOOK_UP_INTERVAL >= _CHECK_INTERVAL
+            over_limit % _LOOK_UP_INTERVAL >= _CHECK_INTERVAL
             or deadline.remaining() < app_settings.DJM_GRAPH_TIMEOUT
         ):
             return Wait(seconds=_CHECK_INTERVAL)
-        look_ups = beyond // _LOOK_UP_INTERVAL + 1
+        look_ups = over_limit // _LOOK_UP_INTERVAL + 1
         page = reply.conversation.page
         platform = channel_of(page.configured("channel")).name
         try:
@@ -135,7 +137,7 @@ class UnknownFate:
         """
         proofs = _proofs([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
-        limits = {pk: limit_of(page) for pk, page in pages.items()}
+        limits = {pk: observed_wait_limit(page) for pk, page in pages.items()}
         waiting = {
             lease.queue_id: (lease, reply)
             for lease, reply in pairs
@@ -202,7 +204,7 @@ def _proofs(replies: Sequence[NextReply]) -> dict[int, str]:
     return proofs
 
 
-def limit_of(page: models.Page) -> float:
+def observed_wait_limit(page: models.Page) -> float:
     """Return the seconds of observed wait after which a reply of unknown fate is decided.
 
     Returns 0 if the Page receives no echoes and ``DJM_LOOK_UP_UNSURE`` is off.
