@@ -381,7 +381,7 @@ def test_queues_claimed_while_the_threads_end_are_released(file_database, people
         handlers=pools[1],
         senders=pools[2],
         slow=SlowThreads(1, lambda: None),
-        send_budget=types.SimpleNamespace(pause=lambda: 1.0),
+        send_budget=types.SimpleNamespace(seconds_to_wait=lambda: 1.0),
         events=types.SimpleNamespace(
             write_here=lambda done: engine.inbox.commit_handled([done]), waiting=lambda: 0
         ),

@@ -59,7 +59,7 @@ class PollBudget:
                 cost = clock.seconds() - began
                 self._credit = max(self._refilled_credit() - cost, -_LONGEST_PAUSE * _SHARE)
 
-    def pause(self) -> float:
+    def seconds_to_wait(self) -> float:
         """Return the seconds to wait before the next poll; 0 while there is credit."""
         with self._lock:
             return max(0.0, -self._refilled_credit() / _SHARE)
@@ -95,7 +95,7 @@ class BatchWriter(Generic[T]):
 
     def write_here(self, work: T) -> None:
         """Write one item in the caller's thread if no item waits and the budget has credit; otherwise ``put`` it."""
-        if self._work.empty() and not self._budget.pause():
+        if self._work.empty() and not self._budget.seconds_to_wait():
             for item in self._write([work]):
                 self.put(item)
         else:
@@ -113,7 +113,7 @@ class BatchWriter(Generic[T]):
                 found = [self._work.get()]
                 if self._work.qsize() < MOST_QUEUES:
                     # Over the budget the thread pauses, and the batch grows meanwhile.
-                    time.sleep(self._budget.pause())
+                    time.sleep(self._budget.seconds_to_wait())
                 with contextlib.suppress(queue.Empty):
                     while len(found) < MOST_QUEUES:
                         found.append(self._work.get_nowait())

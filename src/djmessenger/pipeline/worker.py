@@ -204,7 +204,7 @@ class Worker:
                     )
                 if not busy:
                     wakeup.wait(app_settings.DJM_POLL)
-                if (pause := budget.pause()) > 0:
+                if (pause := budget.seconds_to_wait()) > 0:
                     stopping.wait(pause)
         finally:
             self._finish(pools)
@@ -286,7 +286,7 @@ class Worker:
                 if not todo:
                     return
                 if not todo.more:
-                    pause = pools.split_budget.pause()
+                    pause = pools.split_budget.seconds_to_wait()
                     if not pause:
                         # The next stored callback brings a wake-up of its own.
                         return
@@ -410,7 +410,7 @@ class Worker:
                 # switches before the answer leaves.
                 if done is not None:
                     pools.events.write_here(done)
-                elif not self._stopping.is_set() and not pools.send_budget.pause():
+                elif not self._stopping.is_set() and not pools.send_budget.seconds_to_wait():
                     with pools.send_budget.measure():
                         self._poll_outgoing(pools)
         finally:
