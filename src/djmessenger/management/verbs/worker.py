@@ -19,7 +19,7 @@ from djmessenger.pipeline.worker import Worker
 
 GRACE = 25
 """Seconds from the first signal to the exit without finishing. Container runtimes usually wait 30 before they kill."""
-_LOOK = 0.5
+_CHECK_INTERVAL = 0.5
 """Seconds between two checks of the threads or of the child processes."""
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 """Signals that stop the worker."""
@@ -79,7 +79,7 @@ def _work(threads: int, slow_threads: int, senders: int) -> int:
     gc.collect()
     gc.freeze()
     worker.start()
-    while not worker.wait(_LOOK):
+    while not worker.wait(_CHECK_INTERVAL):
         pass
     return 0
 
@@ -111,7 +111,7 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
             pid = 0
             children.clear()
         children.discard(pid)
-        time.sleep(_LOOK)
+        time.sleep(_CHECK_INTERVAL)
     return 0
 
 
