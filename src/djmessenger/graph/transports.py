@@ -172,12 +172,12 @@ class _IdleConnections(queue.LifoQueue[_Timed | None]):
 
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Timed
-    QueueCls = _IdleConnections
+    QueueCls = _IdleConnections  # type: ignore[assignment]
 
 
 class _SecurePool(HTTPSConnectionPool):
     ConnectionCls = _TimedHTTPS
-    QueueCls = _IdleConnections
+    QueueCls = _IdleConnections  # type: ignore[assignment]
 
 
 class PooledTransport:
