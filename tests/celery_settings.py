@@ -1,7 +1,8 @@
-"""Settings of the processes that the tests of Celery start."""
+"""Settings of the processes that tests start: workers, and those of Celery."""
 
 from __future__ import annotations
 
+import json
 import os
 
 from tests.settings import *  # noqa: F403
@@ -9,6 +10,7 @@ from tests.settings import DATABASES
 
 if "DJM_TEST_DATABASE_NAME" in os.environ:
     DATABASES["default"]["NAME"] = os.environ["DJM_TEST_DATABASE_NAME"]
+DATABASES["default"] |= json.loads(os.environ.get("DJM_TEST_DATABASE_MORE", "{}"))
 
 DJM_DISPATCHER = os.environ.get("DJM_TEST_DISPATCHER", "celery")
 DJM_GRAPH_URL = os.environ.get("DJM_TEST_GRAPH", "http://127.0.0.1:9")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import signal
+import subprocess
+import sys
 import unittest
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from djmessenger import bot
 from djmessenger.emulator import EmulatorTransport
 from messenger_emulator import Emulator
+from messenger_emulator.server import serve
 from tests import postgresql
 from tests.settings import postgresql_database, sqlite_file_database
 
@@ -151,6 +156,58 @@ def emulator(settings: Any) -> Iterator[Emulator]:
         yield world
     finally:
         bot.use_transport(None)
+
+
+@pytest.fixture
+def command(
+    file_database: dict[str, Any], emulator: Emulator, settings: Any, tmp_path: Path
+) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start ``djmessenger worker`` with these options; gives the process. ``log`` is the path of its output.
+
+    ``database`` overrides settings of the database. Meta is there over HTTP.
+    """
+    settings.DJM_DISPATCHER = "worker"
+    emulator.enforce_window = False
+    graph = serve(emulator)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(["src", ".", "tests/project"]),
+        "DJANGO_SETTINGS_MODULE": "tests.celery_settings",
+        "DJM_TEST_DISPATCHER": "worker",
+        "DJM_TEST_GRAPH": graph.url,
+        "DJM_TEST_DATABASE_NAME": str(file_database["NAME"]),
+    }
+    if "sqlite" in file_database["ENGINE"]:
+        environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
+    started: list[subprocess.Popen[bytes]] = []
+    log = tmp_path / "worker.log"
+
+    def start(
+        *options: str,
+        database: dict[str, Any] | None = None,
+        program: Sequence[str] = ("-m", "django", "djmessenger", "worker"),
+    ) -> subprocess.Popen[bytes]:
+        with log.open("ab") as output:
+            started.append(
+                subprocess.Popen(
+                    [sys.executable, *program, *options],
+                    env={**environment, "DJM_TEST_DATABASE_MORE": json.dumps(database or {})},
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            )
+        return started[-1]
+
+    start.log = log  # type: ignore[attr-defined]
+    try:
+        yield start
+    finally:
+        for process in started:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        graph.stop()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,10 @@ OPTIONS = (
 
 class NoPostgreSQL(Exception):
     """There is no PostgreSQL on this machine; the text says how to get one."""
+
+
+class NoPooler(Exception):
+    """There is no pgbouncer on this machine; the text says how to get one."""
 
 
 def programs() -> Iterator[Path]:
@@ -131,6 +136,40 @@ def cluster(options: str = OPTIONS) -> Iterator[Cluster]:
             made.stop()
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def pooler(server: Path, *, sessions: int) -> Iterator[Path]:
+    """Run pgbouncer in transaction mode before a server while the block lasts; give the folder of its socket.
+
+    It has at most ``sessions`` sessions of a database, for any number of clients.
+    """
+    program = shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}{os.pathsep}/usr/sbin")
+    if program is None:
+        raise NoPooler("apt install pgbouncer")
+    who = unprivileged()
+    home = Path(tempfile.mkdtemp(prefix="djm-pooler-", dir="/tmp" if Path("/tmp").is_dir() else None))
+    process: subprocess.Popen[bytes] | None = None
+    try:
+        (home / "pgbouncer.ini").write_text(
+            f"[databases]\n* = host={server} user=postgres\n[pgbouncer]\npool_mode = transaction\n"
+            f"default_pool_size = {sessions}\nauth_type = any\nlisten_addr =\nlisten_port = 5432\n"
+            f"unix_socket_dir = {home}\nlogfile = {home}/log\nmax_client_conn = 200\n"
+        )
+        if who:
+            os.chown(home, int(str(who["user"])), int(str(who["group"])))
+        process = subprocess.Popen([program, "--quiet", home / "pgbouncer.ini"], cwd="/", **who)  # type: ignore[call-overload]
+        end = time.monotonic() + 60
+        while not (home / ".s.PGSQL.5432").exists():
+            if process.poll() is not None or time.monotonic() > end:
+                raise RuntimeError(f"pgbouncer did not start:\n{(home / 'log').read_text()}")
+            time.sleep(0.02)
+        yield home
+    finally:
+        if process is not None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(home, ignore_errors=True)
 
 
 def _run(command: list[object], who: dict[str, object], home: Path) -> None:

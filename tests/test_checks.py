@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 from django.core import checks as django_checks
+from django.db import connection
 from django.utils.translation import gettext_lazy
 
-from djmessenger import checks, rulebook
+from djmessenger import checks, database_checks, models, rulebook
 from djmessenger.outgoing import ImageGrid, Text
 from djmessenger.routing.problems import Problem
 from djmessenger.settings.declared import RENAMED, SETTINGS
@@ -30,6 +31,7 @@ CHECKS = [
     checks.check_pages,
     checks.check_thread,
     checks.check_policy,
+    database_checks.check_database,
 ]
 
 
@@ -322,7 +324,9 @@ def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
 
 def test_every_id_is_in_the_documentation():
     printed = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
-    source = Path(checks.__file__).read_text(encoding="utf-8")
+    source = "".join(
+        Path(module.__file__).read_text(encoding="utf-8") for module in (checks, database_checks)
+    )
     for number in set(re.findall(r'"([EW]0\d\d)"', source)):
         assert f"`djmessenger.{number}`" in printed
 
@@ -496,3 +500,53 @@ class TestWhoDoesTheWork:
         for name, is_warned in [("worker", True), ("embedded", False)]:
             settings.DJM_DISPATCHER = name
             assert ("W029" in ids()) is is_warned
+
+
+class TestDatabase:
+    @pytest.mark.parametrize(
+        ("dispatcher", "pool", "hint"),
+        [
+            ("embedded", True, "8"),
+            ("worker", True, "12"),
+            ("worker", {"min_size": 2}, "12"),
+            ("worker", {"min_size": 2, "max_size": 11}, "12"),
+        ],
+    )
+    def test_a_pool_smaller_than_the_engine_is_a_warning(self, dispatcher, pool, hint, settings, monkeypatch):
+        settings.DJM_DISPATCHER = dispatcher
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"pool": pool})
+        (message,) = database_checks.check_database()
+        assert message.id == "djmessenger.W053"
+        assert f'{{"max_size": {hint}}}' in message.hint
+
+    @pytest.mark.parametrize(
+        ("dispatcher", "pool"),
+        [
+            ("embedded", {"max_size": 8}),
+            ("worker", {"min_size": 12}),
+            ("worker", {"min_size": 2, "max_size": 12}),
+            ("worker", False),
+            ("inline", True),
+        ],
+    )
+    def test_a_pool_that_is_large_enough_gets_no_message(self, dispatcher, pool, settings, monkeypatch):
+        settings.DJM_DISPATCHER = dispatcher
+        monkeypatch.setitem(connection.settings_dict, "OPTIONS", {"pool": pool})
+        assert database_checks.check_database() == []
+
+    def test_another_database_than_postgresql_and_sqlite_is_an_error(self, monkeypatch):
+        monkeypatch.setattr(connection, "vendor", "mysql")
+        monkeypatch.setattr(connection, "display_name", "MariaDB")
+        (message,) = database_checks.check_database()
+        assert (message.id, message.level) == ("djmessenger.E054", django_checks.ERROR)
+        assert "MariaDB" in message.msg
+
+    @pytest.mark.parametrize("direction", ["db_for_read", "db_for_write"])
+    def test_a_router_that_parts_the_models_is_an_error(self, direction, settings):
+        def route(model, **hints):
+            return "other" if model is models.Reply else None
+
+        settings.DATABASE_ROUTERS = [type("Router", (), {direction: staticmethod(route)})()]
+        (message,) = database_checks.check_database()
+        assert (message.id, message.level) == ("djmessenger.E051", django_checks.ERROR)
+        assert "to other:" in message.msg

@@ -43,6 +43,7 @@ LAYERS: dict[str, list[str]] = {
         "views",
         "admin",
         "checks",
+        "database_checks",
         "emulator",
         "simulator",
         "urls",

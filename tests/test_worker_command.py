@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -13,54 +12,10 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from djmessenger import models
-from messenger_emulator.server import serve
 from tests import pipeline_tools as tools
 from tests.pipeline_tools import LONG, post, until
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def command(file_database, emulator, settings, tmp_path):
-    """Start ``djmessenger worker`` with these options; gives the process and its log."""
-    settings.DJM_DISPATCHER = "worker"
-    emulator.enforce_window = False
-    graph = serve(emulator)
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(["src", ".", "tests/project"]),
-        "DJANGO_SETTINGS_MODULE": "tests.celery_settings",
-        "DJM_TEST_DISPATCHER": "worker",
-        "DJM_TEST_GRAPH": graph.url,
-        "DJM_TEST_DATABASE_NAME": str(file_database["NAME"]),
-    }
-    if "sqlite" in file_database["ENGINE"]:
-        environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
-    started: list[subprocess.Popen[bytes]] = []
-    log = tmp_path / "worker.log"
-
-    def start(*options: str) -> subprocess.Popen[bytes]:
-        with log.open("ab") as output:
-            started.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "django", "djmessenger", "worker", *options],
-                    env=environment,
-                    stdout=output,
-                    stderr=subprocess.STDOUT,
-                    start_new_session=True,
-                )
-            )
-        return started[-1]
-
-    start.log = log
-    try:
-        yield start
-    finally:
-        for process in started:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
-        graph.stop()
 
 
 def sent() -> int:

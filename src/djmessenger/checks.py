@@ -76,7 +76,7 @@ def _register(*names: str, tags: tuple[str, ...] = ()) -> Callable[[Check], Chec
                 where = f"{place.filename}, line {place.lineno}"
                 message = f"{_listed(set_here)} cannot be checked: {type_name(error)} in {where}."
                 hint = "Set plain values: text, numbers, lists and dicts."
-                return [_error("E001", message, hint, "settings")]
+                return [new_error("E001", message, hint, "settings")]
 
         checks.register(reporting, "djmessenger", *tags)
         return reporting
@@ -92,9 +92,9 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         if name not in SETTINGS:
             messages.append(_undeclared(name))
         elif problem := _problem(name):
-            messages.append(_error("E001", f"{name} {problem}.", SETTINGS[name].meaning, "settings"))
+            messages.append(new_error("E001", f"{name} {problem}.", SETTINGS[name].meaning, "settings"))
     messages += [
-        _warning(
+        new_warning(
             "W001",
             f"{name} has no effect: Django reads names in capitals alone.",
             f"Did you mean {name.upper()}?",
@@ -108,12 +108,12 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 @_register("DJM_ENDPOINT")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report an endpoint to which Meta cannot post."""
-    if not _are_right("DJM_ENDPOINT"):
+    if not are_right("DJM_ENDPOINT"):
         return []
     endpoint = app_settings.DJM_ENDPOINT
     if not endpoint.strip("/"):
         return [
-            _error(
+            new_error(
                 "E002",
                 "DJM_ENDPOINT is empty, so Meta cannot post anything.",
                 "Set it to a path that cannot be guessed; manage.py get_random_endpoint makes one.",
@@ -122,7 +122,7 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         ]
     if endpoint.startswith("/") or not _ENDPOINT.fullmatch(endpoint):
         return [
-            _error(
+            new_error(
                 "E003",
                 f"DJM_ENDPOINT is {endpoint!r}, which is not a plain path.",
                 "Use letters, digits and . _ ~ - only, with / between parts and none in front. "
@@ -144,9 +144,9 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report missing secrets and callbacks that are not verified, except in DEBUG."""
     debug = _is_debug()
     messages: list[CheckMessage] = []
-    if not debug and _are_right("DJM_APP_SECRET") and not _has_app_secret():
+    if not debug and are_right("DJM_APP_SECRET") and not _has_app_secret():
         messages.append(
-            _error(
+            new_error(
                 "E004",
                 "DJM_APP_SECRET is empty, so no callback can be verified and each is answered 503.",
                 "Copy the app secret from the App Dashboard (App settings, Basic) into the environment and read it in "
@@ -155,9 +155,9 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     tokens = ("DJM_PAGE_ACCESS_TOKEN", "DJM_PAGES", "DJM_TOKEN_KEYS")
-    if not debug and _are_right(*tokens) and not any(map(app_settings.read, tokens)):
+    if not debug and are_right(*tokens) and not any(map(app_settings.read, tokens)):
         messages.append(
-            _error(
+            new_error(
                 "E005",
                 "DJM_PAGE_ACCESS_TOKEN is empty, so the bot cannot answer.",
                 "Copy the Page's token from the App Dashboard (Messenger, API setup) into the environment and read it "
@@ -165,8 +165,8 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    if _are_right("DJM_VERIFY_SIGNATURE") and not app_settings.DJM_VERIFY_SIGNATURE:
-        make = _warning if debug else _error
+    if are_right("DJM_VERIFY_SIGNATURE") and not app_settings.DJM_VERIFY_SIGNATURE:
+        make = new_warning if debug else new_error
         messages.append(
             make(
                 "W006" if debug else "E006",
@@ -177,10 +177,10 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             )
         )
     public = {SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default, ""}
-    is_text = _are_right("DJM_ENDPOINT_VERIFY_TOKEN")
+    is_text = are_right("DJM_ENDPOINT_VERIFY_TOKEN")
     if not debug and is_text and app_settings.DJM_ENDPOINT_VERIFY_TOKEN in public:
         messages.append(
-            _warning(
+            new_warning(
                 "W007",
                 "DJM_ENDPOINT_VERIFY_TOKEN has its default value, which is public.",
                 "Set a value of your own, and enter the same value in the App Dashboard.",
@@ -194,11 +194,11 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a Graph version that is none or ends soon, and an address of Graph without https."""
     messages: list[CheckMessage] = []
-    if _are_right("DJM_GRAPH_VERSION"):
+    if are_right("DJM_GRAPH_VERSION"):
         messages += _version(app_settings.DJM_GRAPH_VERSION, _today())
-    if _are_right("DJM_GRAPH_URL") and not _is_safe(app_settings.DJM_GRAPH_URL):
+    if are_right("DJM_GRAPH_URL") and not _is_safe(app_settings.DJM_GRAPH_URL):
         messages.append(
-            _warning(
+            new_warning(
                 "W010",
                 "DJM_GRAPH_URL is not an https address, so the Page's token is sent unencrypted.",
                 "Remove the setting, or use https; only an emulator on this machine needs no https.",
@@ -211,11 +211,11 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 @_register("DJM_RULEBOOK")
 def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each override of the dated rulebook that cannot be used."""
-    if not _are_right("DJM_RULEBOOK"):
+    if not are_right("DJM_RULEBOOK"):
         return []
     hint = "Set a limit to its new number, and an end to its new date, or to None if there is no end."
     return [
-        _error("E011", f"DJM_RULEBOOK[{problem.key!r}]: {problem.message}.", hint, "rulebook")
+        new_error("E011", f"DJM_RULEBOOK[{problem.key!r}]: {problem.message}.", hint, "rulebook")
         for problem in rulebook.problems()
     ]
 
@@ -237,11 +237,13 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         where = f"The rule {use.rule} uses in {use.what}: {row.what}."
         if days <= 0:
             messages.append(
-                _warning("W017", f"{where} THIS HAS ENDED on {row.until}; Meta refuses it.", hint, "rulebook")
+                new_warning(
+                    "W017", f"{where} THIS HAS ENDED on {row.until}; Meta refuses it.", hint, "rulebook"
+                )
             )
         else:
             messages.append(
-                _warning("W016", f"{where} This ends in {days} days, on {row.until}.", hint, "rulebook")
+                new_warning("W016", f"{where} This ends in {days} days, on {row.until}.", hint, "rulebook")
             )
     return messages
 
@@ -249,7 +251,7 @@ def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 def policy_uses() -> list[dated.Use]:
     """Return the rulebook rows that the policies use, also those of ``DJM_PAGES``. A broken policy is left out."""
     uses: dict[dated.Use, None] = {}
-    pages = app_settings.DJM_PAGES if _are_right("DJM_PAGES") else {}
+    pages = app_settings.DJM_PAGES if are_right("DJM_PAGES") else {}
     named = [models.Page(page_id=str(page_id)) for page_id in pages]
     for page in (None, *named):
         # An exception of a policy is reported by the check of the policy.
@@ -261,7 +263,7 @@ def policy_uses() -> list[dated.Use]:
 @_register("DJM_PROFILE")
 def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report the first mistake in ``DJM_PROFILE``, for each Page in it."""
-    if not _are_right("DJM_PROFILE"):
+    if not are_right("DJM_PROFILE"):
         return []
     source = app_settings.DJM_PROFILE
     languages = [code for code, _name in settings.LANGUAGES]
@@ -274,7 +276,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
             # Properties that another one needs may be set on the Page already, so all of them count as present.
             profile.in_order(declared, present=profile.ORDER)
     except DJMException as error:
-        return [_error("E018", f"{error}.", SETTINGS["DJM_PROFILE"].meaning, "profile")]
+        return [new_error("E018", f"{error}.", SETTINGS["DJM_PROFILE"].meaning, "profile")]
     return []
 
 
@@ -283,7 +285,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
     """Report a wrong dispatcher, a regex engine that is not installed, and a database that is unfit for threads."""
     messages: list[CheckMessage] = []
     kind: type | None = None
-    if _are_right("DJM_DISPATCHER"):
+    if are_right("DJM_DISPATCHER"):
         name = app_settings.DJM_DISPATCHER
         try:
             kind = bot.get_dispatcher_class()
@@ -292,12 +294,12 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
             hint = f"Did you mean {close[0]!r}?" if close else SETTINGS["DJM_DISPATCHER"].meaning
             if name in bot.OTHER_DISPATCHERS:
                 hint = f"Install {name}: it is the extra of the same name of this package."
-            messages.append(_error("E008", f"{error}.", hint, "settings"))
+            messages.append(new_error("E008", f"{error}.", hint, "settings"))
     engine = app_settings.DJM_REGEX_ENGINE
-    if _are_right("DJM_REGEX_ENGINE") and importlib.util.find_spec(ENGINES[engine]) is None:
+    if are_right("DJM_REGEX_ENGINE") and importlib.util.find_spec(ENGINES[engine]) is None:
         extra = ' Install the extra: python -m pip install "google-re2".' if engine == "re2" else ""
         messages.append(
-            _error(
+            new_error(
                 "E009",
                 f"DJM_REGEX_ENGINE is {engine!r}, but the module {ENGINES[engine]} is not installed.",
                 f"Install it, or set another engine.{extra}",
@@ -310,7 +312,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
     if works_beside and on_sqlite and (missing := _missing_options(database)):
         messages.append(
-            _warning(
+            new_warning(
                 "W012",
                 f"SQLite is used with threads, but without {_listed(missing)}: readers and writers block each other, "
                 "and a request may fail with 'database is locked'.",
@@ -328,7 +330,7 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
     is_inline = kind is not None and issubclass(kind, bot.DISPATCHERS["inline"])
     if is_inline and not _is_debug() and not _is_test():
         messages.append(
-            _warning(
+            new_warning(
                 "W028",
                 "DJM_DISPATCHER is 'inline': rules and calls to Graph run inside Meta's request, which Meta ends after "
                 "five seconds, and failed work is not tried again.",
@@ -337,11 +339,11 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
             )
         )
     elsewhere = {"worker", *bot.OTHER_DISPATCHERS}
-    is_elsewhere = _are_right("DJM_DISPATCHER") and app_settings.DJM_DISPATCHER in elsewhere
+    is_elsewhere = are_right("DJM_DISPATCHER") and app_settings.DJM_DISPATCHER in elsewhere
     in_memory = "sqlite" in str(database.get("ENGINE", "")) and ":memory:" in str(database.get("NAME", ""))
     if is_elsewhere and in_memory:
         messages.append(
-            _warning(
+            new_warning(
                 "W029",
                 "The database is in the memory of this process, so a worker cannot read the callbacks in it.",
                 "Set a file or a server in DATABASES, or set DJM_DISPATCHER = 'embedded'.",
@@ -367,7 +369,7 @@ def check_history(
         if recorded and recorded != replaced:
             names = _listed(sorted(name for _app, name in recorded), "and")
             messages.append(
-                _error(
+                new_error(
                     "E049",
                     f"The database {alias!r} records {names} of djmessenger without the migrations that followed, so "
                     "no command can read the migrations of this version.",
@@ -383,7 +385,7 @@ def check_history(
 def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report entries of ``DJM_PAGES`` that cannot be used or belong to no app, and wrong ``DJM_TOKEN_KEYS``."""
     messages = [
-        _error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
+        new_error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
         for problem in _key_problems()
     ]
     if not isinstance(app_settings.DJM_PAGES, dict):
@@ -393,12 +395,12 @@ def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         # A key that is no page id may be a token at the wrong place.
         name = f"DJM_PAGES[{page_id!r}]" if _is_page_id(page_id) else f"Entry {number} of DJM_PAGES"
         if complaint := _complaint_of_page(page_id):
-            messages.append(_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
+            messages.append(new_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
             continue
         messages += _check_page(page_id, name)
     if app_settings.DJM_PAGES and app_settings.DJM_PAGE_ACCESS_TOKEN and not app_settings.DJM_PAGE_ID:
         messages.append(
-            _warning(
+            new_warning(
                 "W026",
                 "DJM_PAGE_ACCESS_TOKEN and DJM_PAGES are set without DJM_PAGE_ID, so no Page uses that token.",
                 "Set DJM_PAGE_ID to the id of its Page, or move the token into DJM_PAGES.",
@@ -418,14 +420,14 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
     )
     app_id = app_settings.page_setting(page_id, "app_id") or app_settings.DJM_APP_ID
     if app_id and apps and app_id not in apps:
-        yield _warning(
+        yield new_warning(
             "W025",
             f"{name} is of app {app_id}, which is not in DJM_APP_SECRET: all its callbacks are ignored.",
             "Add the app's id and secret to DJM_APP_SECRET, or correct the id.",
             "pages",
         )
     elif not app_id and len(apps) > 1:
-        yield _warning(
+        yield new_warning(
             "W024",
             f"{name} has no app_id, and DJM_APP_SECRET contains several apps: each of them can write to this Page.",
             "Set app_id to the app to which the Page belongs.",
@@ -455,7 +457,7 @@ def _complaint_of_page(page_id: Any) -> str:
 
 
 def _key_problems() -> list[str]:
-    return key_problems() if _are_right("DJM_TOKEN_KEYS") else []
+    return key_problems() if are_right("DJM_TOKEN_KEYS") else []
 
 
 @_register("DJM_THREAD_GREETINGS_TEXT", "DJM_THREAD_PERSISTENT_MENUS")
@@ -465,23 +467,25 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     code = settings.LANGUAGE_CODE
     messages: list[CheckMessage] = []
     text, menu = app_settings.DJM_THREAD_GREETINGS_TEXT, app_settings.DJM_THREAD_PERSISTENT_MENUS
-    if _are_right("DJM_THREAD_GREETINGS_TEXT") and text:
+    if are_right("DJM_THREAD_GREETINGS_TEXT") and text:
         try:
             thread.greeting_entries(text, languages, code)
         except DJMException as error:
             messages.append(
-                _error("E013", f"{error}.", "Shorten the greeting; its translations count too.", "settings")
+                new_error(
+                    "E013", f"{error}.", "Shorten the greeting; its translations count too.", "settings"
+                )
             )
-    if not _are_right("DJM_THREAD_PERSISTENT_MENUS") or not menu:
+    if not are_right("DJM_THREAD_PERSISTENT_MENUS") or not menu:
         return messages
     try:
         thread.menu_entries(menu, languages, code)
     except DJMException as error:
         meaning = SETTINGS["DJM_THREAD_PERSISTENT_MENUS"].meaning
-        messages.append(_error("E014", f"{error}.", meaning, "settings"))
+        messages.append(new_error("E014", f"{error}.", meaning, "settings"))
     if not app_settings.DJM_THREAD_ENABLE_GET_STARTED_BUTTON:
         messages.append(
-            _warning(
+            new_warning(
                 "W015",
                 "DJM_THREAD_PERSISTENT_MENUS is set while DJM_THREAD_ENABLE_GET_STARTED_BUTTON is False; Meta shows "
                 "a menu only beside that button.",
@@ -495,7 +499,7 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 @_register("DJM_ROUTING_POLICY")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each mistake of the policy with its position."""
-    if not _are_right("DJM_ROUTING_POLICY"):
+    if not are_right("DJM_ROUTING_POLICY"):
         return []
     return [_of_policy(problem) for problem in policy_problems()]
 
@@ -523,7 +527,7 @@ def _names_in_small_letters() -> list[str]:
 
 def _undeclared(name: str) -> CheckMessage:
     if name in RENAMED:
-        return _error(
+        return new_error(
             "E023",
             f"{name} is now {RENAMED[name]}.",
             f"Rename it in the settings. {SETTINGS[RENAMED[name]].meaning}",
@@ -535,7 +539,7 @@ def _undeclared(name: str) -> CheckMessage:
         hint = f"Did you mean {close[0]}?"
     else:
         hint = "Remove it, or choose a name of your own that does not begin with DJM_."
-    return _warning("W001", f"{name} is not a setting of djmessenger.", hint, "settings")
+    return new_warning("W001", f"{name} is not a setting of djmessenger.", hint, "settings")
 
 
 def _problem(name: str) -> str:
@@ -547,7 +551,7 @@ def _problem(name: str) -> str:
     return problem
 
 
-def _are_right(*names: str) -> bool:
+def are_right(*names: str) -> bool:
     """Return True if the values of these settings can be used; otherwise E001 reports them."""
     return not any(map(_problem, names))
 
@@ -555,10 +559,10 @@ def _are_right(*names: str) -> bool:
 def _relations() -> Iterator[CheckMessage]:
     """Compare settings with each other, if each of them has a right value."""
     if (
-        _are_right("DJM_LEASE", "DJM_GRAPH_TIMEOUT")
+        are_right("DJM_LEASE", "DJM_GRAPH_TIMEOUT")
         and app_settings.DJM_LEASE < 2 * app_settings.DJM_GRAPH_TIMEOUT
     ):
-        yield _error(
+        yield new_error(
             "E027",
             f"DJM_LEASE is {app_settings.DJM_LEASE}, less than twice DJM_GRAPH_TIMEOUT "
             f"({app_settings.DJM_GRAPH_TIMEOUT}): a call could last longer than its lease, and another process could "
@@ -567,20 +571,20 @@ def _relations() -> Iterator[CheckMessage]:
             "reliability",
         )
     if (
-        _are_right("DJM_LEASE", "DJM_UPLOAD_TIMEOUT")
+        are_right("DJM_LEASE", "DJM_UPLOAD_TIMEOUT")
         and app_settings.DJM_UPLOAD_TIMEOUT >= app_settings.DJM_LEASE
     ):
-        yield _error(
+        yield new_error(
             "E019",
             f"DJM_UPLOAD_TIMEOUT is {app_settings.DJM_UPLOAD_TIMEOUT}, not below DJM_LEASE ({app_settings.DJM_LEASE}): "
             "an upload could last longer than its lease.",
             "Lower DJM_UPLOAD_TIMEOUT or raise DJM_LEASE.",
             "settings",
         )
-    if app_settings.is_set("DJM_KEEP_KEYS") and _are_right("DJM_KEEP_KEYS", "DJM_MAX_EVENT_AGE"):
+    if app_settings.is_set("DJM_KEEP_KEYS") and are_right("DJM_KEEP_KEYS", "DJM_MAX_EVENT_AGE"):
         least = app_settings.DJM_MAX_EVENT_AGE + _A_DAY
         if least > app_settings.DJM_KEEP_KEYS:
-            yield _warning(
+            yield new_warning(
                 "W021",
                 f"DJM_KEEP_KEYS is less than DJM_MAX_EVENT_AGE and one day, so keys are kept for {least} instead.",
                 SETTINGS["DJM_KEEP_KEYS"].meaning,
@@ -609,7 +613,7 @@ def _is_test() -> bool:
 def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION") -> list[CheckMessage]:
     hint = "Read Meta's changelog of the Graph API and set a later version; v26.0 works."
     if not _VERSION.fullmatch(version):
-        return [_warning("W008", f"{name} is {version!r}; a version looks like v26.0.", hint, "settings")]
+        return [new_warning("W008", f"{name} is {version!r}; a version looks like v26.0.", hint, "settings")]
     key = f"graph.{version}"
     row = rulebook.rows().get(key)
     if row is None or row.until is None or row.until > today + datetime.timedelta(days=ENDS_SOON):
@@ -620,7 +624,7 @@ def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION"
         if ended
         else f"ends on {row.until}"
     )
-    return [_warning("W009", f"{name} is {version}, which {when}.", hint, "graph-versions")]
+    return [new_warning("W009", f"{name} is {version}, which {when}.", hint, "graph-versions")]
 
 
 def _today() -> datetime.date:
@@ -650,9 +654,9 @@ def _listed(words: Iterable[str], word: str = "or") -> str:
     return f" {word} ".join(words)
 
 
-def _error(number: str, message: str, hint: str, page: str) -> CheckMessage:
+def new_error(number: str, message: str, hint: str, page: str) -> CheckMessage:
     return Error(message, hint=f"{hint} See {DOCS}{page}.md", id=f"djmessenger.{number}")
 
 
-def _warning(number: str, message: str, hint: str, page: str) -> CheckMessage:
+def new_warning(number: str, message: str, hint: str, page: str) -> CheckMessage:
     return Warning(message, hint=f"{hint} See {DOCS}{page}.md", id=f"djmessenger.{number}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,12 +16,32 @@ from djmessenger.settings import app_settings
 _IDLE = 5.0
 """Seconds after which an idle connection is tested before it is used again. A test costs one round trip."""
 
+_IDLE_LIMIT = "idle_in_transaction_session_timeout"
+
 _last_use = threading.local()
+
+
+def uses_pool(connection: Any) -> bool:
+    """Return whether Django lends the connection from its pool, which ``close`` gives it back to."""
+    return bool(connection.settings_dict["OPTIONS"].get("pool"))
+
+
+def pool_size(options: Mapping[str, Any]) -> int | None:
+    """Return the most connections of Django's pool for ``OPTIONS`` of a database, or None without a pool."""
+    pool = options.get("pool")
+    if not pool:
+        return None
+    given = pool if isinstance(pool, Mapping) else {}
+    # The default of psycopg_pool: four connections, and never more than at the start.
+    return int(given.get("max_size") or given.get("min_size", 4))
 
 
 @contextmanager
 def reusable_connections() -> Iterator[None]:
-    """Close this thread's broken connections, run the block, and keep the other connections open for the next job."""
+    """Close this thread's broken connections, run the block, and keep the other connections open for the next job.
+
+    Connections of a pool are given back after the block.
+    """
     idle = seconds() - getattr(_last_use, "at", 0.0) > _IDLE
     for connection in connections.all(initialized_only=True):
         if connection.connection is None or connection.in_atomic_block:
@@ -38,6 +58,13 @@ def reusable_connections() -> Iterator[None]:
         yield
     finally:
         _last_use.at = seconds()
+        # Guard: threads that keep a connection of a small pool between their jobs leave none for the other threads,
+        # which then wait for ever.
+        # Test (PostgreSQL): tests/test_deployments.py,
+        # test_a_worker_answers_everyone_over_a_pool_that_is_smaller_than_its_threads.
+        for connection in connections.all(initialized_only=True):
+            if uses_pool(connection) and not connection.in_atomic_block:
+                connection.close()
 
 
 @contextmanager
@@ -50,6 +77,47 @@ def no_connection() -> Iterator[None]:
         connections.close_all()
 
 
+def close_before_fork() -> None:
+    """Close this thread's connections and Django's pools: a child has neither their sessions nor their threads."""
+    connection: Any
+    for connection in connections.all(initialized_only=True):
+        connection.close()
+        if uses_pool(connection):
+            connection.close_pool()
+
+
+def own_connection() -> Any:
+    """Return a new connection to the default database that belongs to the caller, also where Django has a pool."""
+    connection = connections.create_connection(DEFAULT_DB_ALIAS)
+    options = {key: value for key, value in connection.settings_dict["OPTIONS"].items() if key != "pool"}
+    connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
+    return connection
+
+
+def sessions_are_shared() -> bool:
+    """Return whether a pooler gives two clients the same session of PostgreSQL in turn, as pgbouncer does.
+
+    Opens two connections. A pooler in session mode shares nothing. If other clients are busy at this moment, the
+    answer can be False although sessions are shared.
+    """
+    first, second = own_connection(), own_connection()
+    try:
+        before = _session(first)
+        with second.cursor() as cursor:
+            cursor.execute("BEGIN")
+        # A pooler that takes back a session after each transaction gives out the one that was used last.
+        return _session(second) == before or _session(first) != before
+    finally:
+        first.close()
+        second.close()
+
+
+def _session(connection: Any) -> int:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_backend_pid()")
+        return int(cursor.fetchone()[0])
+
+
 def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
     """Set a time limit for idle transactions of pipeline threads on PostgreSQL: half of ``DJM_LEASE``.
 
@@ -58,12 +126,36 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
     # Guard: a worker that freezes inside a transaction keeps its row locks, so the next holder of the queue would
     # wait for ever. PostgreSQL ends such a session before the lease ends.
     # Test (PostgreSQL): tests/test_worker.py, test_a_transaction_of_a_frozen_thread_is_ended_by_the_database.
-    if connection.vendor == "postgresql" and threading.current_thread().name.startswith(THREAD_NAME_PREFIX):
+    if connection.vendor != "postgresql" or not threading.current_thread().name.startswith(
+        THREAD_NAME_PREFIX
+    ):
+        return
+    # Guard: a pool or a pooler gives the session to other clients, and PostgreSQL would end their transactions.
+    # Behind a pooler the client knows another process id than that of the session.
+    # Tests (PostgreSQL): tests/test_deployments.py, test_no_session_setting_of_a_worker_reaches_other_clients.
+    if not uses_pool(connection):
+        statement = "SELECT set_config(%s, %s, false) WHERE pg_backend_pid() = %s"
         with connection.cursor() as cursor:
-            milliseconds = int(app_settings.DJM_LEASE * 500)
-            cursor.execute(
-                "SELECT set_config('idle_in_transaction_session_timeout', %s, false)", [str(milliseconds)]
-            )
+            cursor.execute(statement, [_IDLE_LIMIT, _idle_limit(), connection.connection.info.backend_pid])
+            if cursor.fetchone() is not None:
+                return
+    if _limit_this_transaction not in connection.execute_wrappers:
+        connection.execute_wrappers.append(_limit_this_transaction)
+
+
+def _limit_this_transaction(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
+    """Set the time limit at the first statement of each transaction, until its end."""
+    session = context["connection"].connection
+    # psycopg has begun nothing yet: this statement is the first one.
+    if not session.autocommit and not session.info.transaction_status:
+        with session.cursor() as cursor:
+            # No query, because Django may still choose an isolation level.
+            cursor.execute(f"SET LOCAL {_IDLE_LIMIT} = {_idle_limit()}")
+    return execute(sql, params, many, context)
+
+
+def _idle_limit() -> str:
+    return str(int(app_settings.DJM_LEASE * 500))
 
 
 def begin_as_writer(connection: Any, **kwargs: Any) -> None:

@@ -16,6 +16,9 @@ from djmessenger.pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
 
+EMBEDDED_THREADS, WORKER_THREADS = 4, 8
+"""Conversations that an embedded worker handles at once, and the default of a worker process."""
+
 Kind = models.ConversationQueue.Kind
 
 
@@ -63,7 +66,7 @@ class EmbeddedDispatcher:
     """Dispatcher with a worker in this process. Its threads start with the first work, and again after a fork."""
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._worker = Worker(engine, threads=4, slow_threads=8)
+        self._worker = Worker(engine, threads=EMBEDDED_THREADS, slow_threads=8)
         atexit.register(self.stop)
 
     def callback_stored(self, callback_id: int) -> None:

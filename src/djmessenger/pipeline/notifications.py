@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from django.db import DEFAULT_DB_ALIAS, connections
 
+from djmessenger.pipeline.connections import own_connection, sessions_are_shared
 from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 
 logger = logging.getLogger(__name__)
@@ -26,7 +27,8 @@ class Listener:
     """Thread with its own connection that calls ``on_wake_up`` with the payload of each wake-up.
 
     An empty payload means that work of any kind may wait. On SQLite no thread is started. Behind a pooler in
-    transaction mode no wake-up arrives; the worker then finds work by polling, up to ``DJM_POLL`` seconds later.
+    transaction mode it ends, since no wake-up arrives; the worker finds work by polling, up to ``DJM_POLL`` seconds
+    later.
     """
 
     def __init__(self, on_wake_up: Callable[[str], None]) -> None:
@@ -47,6 +49,16 @@ class Listener:
     def _run(self) -> None:
         while not self._ended.is_set():
             try:
+                # Guard: behind such a pooler LISTEN stays in a session that other clients get, and no wake-up
+                # arrives here. Test (PostgreSQL): tests/test_deployments.py,
+                # test_no_session_setting_of_a_worker_reaches_other_clients.
+                if sessions_are_shared():
+                    logger.info(
+                        "Wake-ups of other processes are not received behind a pooler that shares sessions; this "
+                        "worker looks for work every DJM_POLL seconds",
+                        extra={"action": "listener_off"},
+                    )
+                    return
                 self._listen()
             except Exception as error:  # noqa: BLE001 - by driver; polling goes on
                 logger.warning(
@@ -58,7 +70,7 @@ class Listener:
                 self._ended.wait(_RECONNECT)
 
     def _listen(self) -> None:
-        connection = connections.create_connection(DEFAULT_DB_ALIAS)
+        connection = own_connection()
         try:
             connection.ensure_connection()
             connection.set_autocommit(True)

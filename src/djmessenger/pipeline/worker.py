@@ -39,6 +39,14 @@ Below 1, because the timers of processes drift. A process whose timer ends sligh
 """
 
 
+def connections_needed(threads: int) -> int:
+    """Return how many database connections a worker uses at once: handlers, poll, splitter and two batch writers.
+
+    Slow rules that use the database come on top. A notified worker has one more, which is never of a pool.
+    """
+    return threads + 4
+
+
 class Worker:
     """Threads that claim conversation queues and work on them until ``stop``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import signal
 import sys
@@ -10,12 +11,15 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connections
 
 from djmessenger import bot
 from djmessenger.management.options import at_least_one
-from djmessenger.pipeline.dispatch import OwnWorkerDispatcher
-from djmessenger.pipeline.worker import Worker
+from djmessenger.pipeline.connections import close_before_fork, pool_size
+from djmessenger.pipeline.dispatch import WORKER_THREADS, OwnWorkerDispatcher
+from djmessenger.pipeline.worker import Worker, connections_needed
+
+logger = logging.getLogger(__name__)
 
 GRACE = 25
 """Seconds from the first signal to the exit without finishing. Container runtimes usually wait 30 before they kill."""
@@ -37,7 +41,7 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--threads",
         type=at_least_one,
-        default=8,
+        default=WORKER_THREADS,
         help="conversations that each process handles at once, each with a database connection (8)",
     )
     parser.add_argument(
@@ -60,6 +64,16 @@ def handle(command: BaseCommand, **options: Any) -> None:
 
 def _work(threads: int, slow_threads: int, senders: int) -> int:
     """Run a worker in this process until a signal stops it, and return the exit code."""
+    size = pool_size(connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"])
+    if size is not None and size < connections_needed(threads):
+        logger.warning(
+            "The pool of the database has %s connections, and a worker of %s threads uses %s at once: threads wait "
+            "for each other",
+            size,
+            threads,
+            connections_needed(threads),
+            extra={"action": "pool_too_small"},
+        )
     worker = Worker(bot.get_engine, threads=threads, slow_threads=slow_threads, senders=senders, listen=True)
     bot.use_dispatcher(OwnWorkerDispatcher(worker))
     signals = 0
@@ -95,7 +109,9 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
             os.kill(pid, signal.SIGTERM)
 
     children: set[int] = set()
-    connections.close_all()
+    # Guard: a pool that the project has used before would give the children no connection.
+    # Test (PostgreSQL): tests/test_deployments.py, test_processes_of_a_worker_do_not_share_a_pool.
+    close_before_fork()
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
     while children or not stopping:

@@ -1,0 +1,112 @@
+"""Internal: system checks of the database: its kind, its router, its pool and a pooler in front of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.apps import apps
+from django.core import checks
+from django.core.checks import CheckMessage
+from django.db import DEFAULT_DB_ALIAS, connections, router
+
+from djmessenger import bot
+from djmessenger.checks import are_right, new_error, new_warning
+from djmessenger.exceptions import DJMException
+from djmessenger.pipeline.connections import pool_size, sessions_are_shared
+from djmessenger.pipeline.dispatch import (
+    EMBEDDED_THREADS,
+    WORKER_THREADS,
+    EmbeddedDispatcher,
+    WorkerDispatcher,
+)
+from djmessenger.pipeline.worker import connections_needed
+
+VENDORS = ("postgresql", "sqlite")
+"""Databases whose SQL the engine speaks, by Django's name."""
+
+
+@checks.register("djmessenger")
+def check_database(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Report a database that the engine cannot use, a router that parts its models, and a pool that is too small."""
+    return [*_vendor(), *_router(), *_pool()]
+
+
+def _vendor() -> Iterator[CheckMessage]:
+    connection = connections[DEFAULT_DB_ALIAS]
+    if connection.vendor not in VENDORS:
+        yield new_error(
+            "E054",
+            f"The database is {connection.display_name}: no callback can be stored, and each is answered 503.",
+            "Use PostgreSQL, or SQLite on one host.",
+            "deployment",
+        )
+
+
+def _router() -> Iterator[CheckMessage]:
+    elsewhere = {
+        alias
+        for model in apps.get_app_config("djmessenger").get_models()
+        for alias in (router.db_for_read(model), router.db_for_write(model))
+        if alias != DEFAULT_DB_ALIAS
+    }
+    if elsewhere:
+        yield new_error(
+            "E051",
+            f"A router sends models of djmessenger to {', '.join(sorted(elsewhere))}: a step of the engine is one "
+            "transaction, which covers the database 'default' only.",
+            "Let DATABASE_ROUTERS read and write all models of this app in 'default'.",
+            "deployment",
+        )
+
+
+def _pool() -> Iterator[CheckMessage]:
+    size = pool_size(connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"])
+    if size is None or not are_right("DJM_DISPATCHER"):
+        return
+    try:
+        kind = bot.get_dispatcher_class()
+    except DJMException:
+        return
+    if issubclass(kind, EmbeddedDispatcher):
+        needed, what = connections_needed(EMBEDDED_THREADS), "the threads of the engine in each web process"
+        more = ", and one more for each thread that answers requests"
+    elif issubclass(kind, WorkerDispatcher):
+        needed, what = connections_needed(WORKER_THREADS), f"a worker of {WORKER_THREADS} threads"
+        more = f": --threads and {connections_needed(0)}"
+    else:
+        return
+    if size < needed:
+        yield new_warning(
+            "W053",
+            f"The pool of the database has {size} connections, and {what} use {needed} at once: threads wait for "
+            "each other.",
+            f'Set OPTIONS["pool"] = {{"max_size": {needed}}} at least{more}. Slow rules that read the database need '
+            "one more each.",
+            "deployment",
+        )
+
+
+@checks.register(checks.Tags.database, "djmessenger")
+def check_pooler(
+    app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report a pooler in transaction mode of which Django does not know. Needs a connection."""
+    connection = connections[DEFAULT_DB_ALIAS]
+    if (
+        DEFAULT_DB_ALIAS not in (databases or ())
+        or connection.vendor != "postgresql"
+        or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
+        or not sessions_are_shared()
+    ):
+        return []
+    return [
+        new_warning(
+            "W052",
+            "A pooler in front of PostgreSQL shares sessions between transactions: iterator() of the project fails "
+            "outside of transactions, and a worker is not notified of work but looks for it every DJM_POLL seconds.",
+            'Set DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True, or connect the worker to PostgreSQL '
+            "itself.",
+            "deployment",
+        )
+    ]
