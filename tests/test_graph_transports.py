@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import urllib3
 
 from djmessenger import clock as clock_module
 from djmessenger.graph import transports
@@ -118,6 +119,54 @@ def test_a_forked_child_does_not_share_connections(transport: PooledTransport) -
         transport._pid = -1
         transport.send(request(server.url))
         assert server.connections == 2
+
+
+def test_no_thread_of_a_forked_child_uses_the_pool_of_its_parent(
+    transport: PooledTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second thread of the child sends while the first replaces the pool. It waits for the new pool."""
+    with serving(repeat(answer(b"{}"))) as server:
+        transport.send(request(server.url))
+        parents, moved = transport._manager, threading.Event()
+        used: list[Any] = []
+        send_by_parents = parents.request
+        monkeypatch.setattr(
+            parents, "request", lambda *args, **options: used.append(1) or send_by_parents(*args, **options)
+        )
+
+        class SeenLock:
+            """Lock that tells when a second thread waits for it."""
+
+            def __init__(self) -> None:
+                self.lock = threading.Lock()
+
+            def __enter__(self) -> None:
+                if self.lock.locked():
+                    moved.set()
+                self.lock.acquire()
+
+            def __exit__(self, *error: object) -> None:
+                self.lock.release()
+
+        def second() -> None:
+            transport.send(request(server.url))
+            moved.set()
+
+        threads: list[threading.Thread] = []
+        make = urllib3.PoolManager
+
+        def make_slowly(*args: Any, **options: Any) -> Any:
+            threads.append(threading.Thread(target=second))
+            threads[0].start()
+            assert moved.wait(LONG)
+            return make(*args, **options)
+
+        monkeypatch.setattr(urllib3, "PoolManager", make_slowly)
+        transport._lock = SeenLock()  # type: ignore[assignment]
+        transport._pid = -1
+        transport.send(request(server.url))
+        threads[0].join()
+        assert used == []
 
 
 def test_threads_get_their_own_answers(transport: PooledTransport) -> None:

@@ -200,11 +200,14 @@ class PooledTransport:
         self._open()
 
     def _open(self) -> None:
-        self._pid = os.getpid()
-        self._manager = urllib3.PoolManager(
+        manager = urllib3.PoolManager(
             num_pools=8, maxsize=self._connections, block=True, ssl_context=self._tls, retries=False
         )
-        self._manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
+        self._manager = manager
+        # Guard: set before the manager, the id would let a second thread of a forked child use the parent's pool.
+        # Test: tests/test_graph_transports.py, test_no_thread_of_a_forked_child_uses_the_pool_of_its_parent.
+        self._pid = os.getpid()
 
     def close(self) -> None:
         """Close the idle connections; the transport can still be used."""
