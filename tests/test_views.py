@@ -12,12 +12,14 @@ import traceback
 import pytest
 from django.conf import settings
 from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.db import DatabaseError
-from django.test import Client, override_settings
+from django.test import Client, RequestFactory, override_settings
 
 from djmessenger import models, urls
 from djmessenger.pipeline import split, store
 from djmessenger.views import DJMBotView
+from messenger_emulator.encoding import encode_like_meta
 
 URL = "/messenger"
 BODY = json.dumps({"object": "page", "entry": []}).encode()
@@ -145,6 +147,35 @@ class TestSignature:
         settings.DJM_APP_SECRET = ""
         assert post(signature=sign(BODY, "")).status_code == 403
 
+    @pytest.mark.parametrize(
+        "written",
+        [
+            json.dumps,
+            lambda data: json.dumps(data, separators=(",", ":")),
+            lambda data: json.dumps(data, separators=(",", ":"), ensure_ascii=False),
+            lambda data: json.dumps(data, indent=2).replace("/", "\\/"),
+        ],
+    )
+    def test_a_body_that_a_proxy_wrote_again_is_named_in_the_log(self, rows, caplog, written):
+        data = {"object": "page", "entry": [], "url": "https://example.com/é"}
+        assert post(written(data).encode(), signature=sign(encode_like_meta(data))).status_code == 403
+        assert "a proxy may have parsed the body" in caplog.text
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            encode_like_meta(
+                {"url": "https://example.com/é", "text": 'He said "a", and "b" : c / d', "z": ": , /"}
+            ),
+            b"{/",
+            b"[" * 100_000 + b"/",
+        ],
+    )
+    def test_a_wrong_secret_is_named_for_bytes_as_meta_writes_them_and_for_rubbish(self, rows, caplog, body):
+        assert post(body, signature=sign(body, "another")).status_code == 403
+        assert "DJM_APP_SECRET" in caplog.text
+        assert "proxy" not in caplog.text
+
     def test_neither_digest_nor_secret_nor_body_is_logged(self, rows, caplog):
         post(b'{"text": "canary"}', signature=sign(BODY))
         assert "DJM_APP_SECRET" in caplog.text
@@ -179,6 +210,49 @@ class TestBody:
         settings.DJM_MAX_BODY = 100
         assert [post(b"x" * size).status_code for size in (101, 100)] == [413, 200]
 
+    @pytest.mark.parametrize("when", ["after", "both"])
+    def test_a_middleware_may_read_the_body_after_the_view(self, rows, settings, when):
+        settings.MIDDLEWARE = ["tests.test_views.reading_the_body_after"]
+        if when == "both":
+            settings.MIDDLEWARE.append("tests.test_views.reading_the_body")
+        settings.DJM_MAX_BODY = 100
+        bodies = [BODY, b"x" * 101]
+        assert [(answer.status_code, answer["X-Seen"]) for answer in map(post, bodies)] == [
+            (200, BODY.decode()),
+            (413, "x" * 101 if when == "both" else ""),
+        ]
+        assert post(signature="sha256=" + "0" * 64)["X-Seen"] == BODY.decode()
+        assert post(signature="")["X-Seen"] == BODY.decode()
+
+    def test_a_middleware_may_read_after_a_body_that_is_too_large_for_django(self, rows, settings):
+        settings.MIDDLEWARE = ["tests.test_views.reading_the_body_after"]
+        answer = post(b" " * 3_000_000 + BODY)
+        assert (answer.status_code, len(answer["X-Seen"])) == (200, 3_000_000 + len(BODY))
+        settings.DJM_MAX_BODY = 2_999_999
+        assert post(b" " * 3_000_000).status_code == 413
+
+    def test_a_body_in_chunks_is_read_if_the_server_marks_its_end(self, rows, settings):
+        settings.DJM_MAX_BODY = 100
+        for size, expected in ((101, 413), (100, 200)):
+            body = b"x" * size
+            stream = OneByteAtATime(body)
+            answer = in_chunks(body, stream, **{"wsgi.input_terminated": True})
+            assert answer.status_code == expected
+            assert stream.tell() == size
+        assert bytes(rows.get().body) == b"x" * 100
+
+    def test_a_body_in_chunks_is_read_after_a_middleware_asked_for_it(self, rows, settings):
+        settings.MIDDLEWARE = ["tests.test_views.asking_for_the_body"]
+        assert in_chunks(BODY, io.BytesIO(BODY), **{"wsgi.input_terminated": True}).status_code == 200
+        assert bytes(rows.get().body) == BODY
+
+    def test_a_body_in_chunks_that_cannot_be_read_is_refused_with_the_reason(self, rows, caplog):
+        stream = io.BytesIO(BODY)
+        assert in_chunks(BODY, stream).status_code == 411
+        assert stream.tell() == 0
+        assert "chunks" in caplog.text
+        assert "signature" not in caplog.text
+
     def test_a_full_batch_passes_the_limit_of_django(self, rows):
         assert post(b" " * 3_000_000 + BODY).status_code == 200
 
@@ -195,6 +269,40 @@ class TestBody:
             headers={"X-Hub-Signature-256": sign(BODY)},
         )
         assert answer.status_code in {200, 403}
+
+
+class OneByteAtATime(io.BytesIO):
+    """Stream whose reads return less than there is, as that of a socket."""
+
+    def read(self, size=-1):
+        return super().read(min(size, 1))
+
+
+def in_chunks(body: bytes, stream: io.BytesIO, **environ):
+    """Answer a request as a WSGI server passes it on that came with Transfer-Encoding and without Content-Length."""
+    request = RequestFactory().post(
+        URL, content_type="application/json", headers={"X-Hub-Signature-256": sign(body)}
+    )
+    del request.environ["CONTENT_LENGTH"]
+    environ = {**request.environ, "HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input": stream, **environ}
+    return WSGIHandler().get_response(WSGIRequest(environ))
+
+
+def asking_for_the_body(get_response):
+    def middleware(request):
+        assert request.body == b""
+        return get_response(request)
+
+    return middleware
+
+
+def reading_the_body_after(get_response):
+    def middleware(request):
+        answer = get_response(request)
+        answer["X-Seen"] = request.body.decode()
+        return answer
+
+    return middleware
 
 
 def touching_the_form(get_response):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import re
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, RawPostDataException
@@ -26,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 _WELL_FORMED_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}", re.ASCII)
+_UNESCAPED = re.compile(rb"[^\x00-\x7f]|(?<!\\)/")
+"""Bytes that Meta escapes in its JSON: those of other letters than ASCII, and a slash."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class DJMBotView(View):
@@ -66,7 +71,7 @@ class DJMBotView(View):
         return _text("", 403)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Store a callback and answer 200; refuse a wrong one with 403 or 413.
+        """Store a callback and answer 200; refuse a wrong one with 403, 411 or 413.
 
         Answer 503 if ``DJM_APP_SECRET`` is empty or the database fails, so that Meta delivers the callback again.
         The cheap checks come first: header, size, signature. The row is committed before the dispatcher runs.
@@ -75,6 +80,13 @@ class DJMBotView(View):
         signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
         if must_verify and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
             return self._refuse("it has no valid X-Hub-Signature-256 header")
+        if _is_chunked_and_unreadable(request):
+            logger.warning(
+                "A callback was refused with 411: its body came in chunks without a Content-Length, and this server "
+                "does not pass such bodies on; let the proxy buffer requests",
+                extra={"action": "callback_in_chunks"},
+            )
+            return _text("", 411)
         try:
             body = _read(request, app_settings.DJM_MAX_BODY)
         except (RawPostDataException, OSError):
@@ -88,8 +100,7 @@ class DJMBotView(View):
         # The secrets are no local variable here, because a traceback of this frame can show its variables in a log.
         app_id = signatures.verify(body, signature, app_secrets()) if must_verify else ""
         if app_id is None:
-            why = "its signature is not made with DJM_APP_SECRET"
-            return self._refuse(why if body else "its body is empty; a middleware may have read it before")
+            return self._refuse(_why_wrong(body))
         try:
             callback_id = bot.get_engine().store(body, app_id)
         except DatabaseError:
@@ -157,21 +168,80 @@ def _may_see_health(request: HttpRequest) -> bool:
     return bool(user is not None and user.is_active and user.is_staff)
 
 
+def _is_without_length(request: HttpRequest) -> bool:
+    """Return whether a request of WSGI has no Content-Length. Django passes the body of such a request as empty."""
+    return "wsgi.input" in request.META and not request.META.get("CONTENT_LENGTH")
+
+
+def _is_chunked_and_unreadable(request: HttpRequest) -> bool:
+    """Return whether the body came in chunks whose end the web server does not tell. Reading could wait for ever."""
+    return (
+        _is_without_length(request)
+        and bool(request.META.get("HTTP_TRANSFER_ENCODING"))
+        and not request.META.get("wsgi.input_terminated")
+    )
+
+
 def _read(request: HttpRequest, limit: int) -> bytes | None:
     """Return the raw body, or ``None`` if it has more than ``limit`` bytes.
 
-    The stream is read directly, because Django's own limit answers 400 and is too small for a full callback.
+    The stream is read directly, because Django's own limit answers 400 and is too small for a full callback. The body
+    stays available as ``request.body`` for middlewares; it is empty there if it was too large.
     """
+    body = _read_stream(request, limit)
+    kept = body if body is not None and len(body) <= limit else None
+    # A middleware may read `request.body` after the view. Without this, Django raises and Meta gets a 500.
+    # test_a_middleware_may_read_the_body_after_the_view
+    if not getattr(request, "_body", b""):
+        request._body = kept or b""
+        request._stream = io.BytesIO(kept or b"")
+    return kept
+
+
+def _read_stream(request: HttpRequest, limit: int) -> bytes | None:
+    """Return up to ``limit + 1`` bytes, or ``None`` if the announced length exceeds the limit."""
+    if _is_without_length(request) and request.META.get("wsgi.input_terminated"):
+        # Also if a middleware has asked for the body: Django gave it an empty one and left the stream unread.
+        return _read_terminated(request.META["wsgi.input"], limit + 1)
     if hasattr(request, "_body"):
-        return request.body if len(request.body) <= limit else None
+        return request.body
     try:
         if int(request.META.get("CONTENT_LENGTH") or 0) > limit:
             return None
     except ValueError:
         # Django reads no body either if CONTENT_LENGTH is not a number.
         return b""
-    body = request.read(limit + 1)
-    return body if len(body) <= limit else None
+    return request.read(limit + 1)
+
+
+def _read_terminated(stream: Any, size: int) -> bytes:
+    """Read up to ``size`` bytes. One read of such a stream may return less than there is."""
+    body = b""
+    while len(body) < size and (chunk := stream.read(size - len(body))):
+        body += chunk
+    return body
+
+
+def _why_wrong(body: bytes) -> str:
+    """Return the probable reason of a wrong signature."""
+    if not body:
+        return "its body is empty; a middleware may have read it before"
+    if _is_written_again(body):
+        return (
+            "its signature is not made with DJM_APP_SECRET over these bytes, and its JSON is not written as Meta "
+            "writes it; a proxy may have parsed the body and written it again, and must pass it on unchanged"
+        )
+    return "its signature is not made with DJM_APP_SECRET"
+
+
+def _is_written_again(body: bytes) -> bool:
+    """Return whether the body is JSON, but not compact or not escaped, as that of Meta is."""
+    try:
+        # `Raw` checks the notation without making objects, which would take many times the memory of the body.
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return bool(_UNESCAPED.search(body)) or len(_STRING.sub(b"", body).split()) > 1
 
 
 def _text(text: str, status: int) -> HttpResponse:
