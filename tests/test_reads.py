@@ -53,6 +53,18 @@ def next_events_of_django() -> Iterable[Any]:
     )
 
 
+def next_replies_of_django() -> Iterable[Any]:
+    waiting = models.Reply.objects.filter(state__in=models.Reply.OPEN).order_by("pk")
+    first = waiting.filter(conversation=OuterRef("conversation")).values("pk")[:1]
+    chosen = models.ConversationQueue.objects.filter(kind=OUT).annotate(first=Subquery(first))
+    last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
+    return (
+        models.Reply.objects.filter(pk__in=chosen.values("first"))
+        .select_related("conversation__page")
+        .annotate(now=Now(), last_number=Subquery(last))
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Twin:
     """A named query with the query of Django for the same rows."""
@@ -75,6 +87,13 @@ TWINS = {
         django=next_events_of_django,
         large=lambda sample: reads.next_events(sample.incoming),
         related=("page", "conversation", "conversation.person"),
+    ),
+    "next_replies": Twin(
+        named=lambda: reads.next_replies(queues(OUT)),
+        django=next_replies_of_django,
+        large=lambda sample: reads.next_replies(sample.outgoing),
+        related=("conversation", "conversation.page"),
+        more=("last_number",),
     ),
 }
 
@@ -154,6 +173,32 @@ def fill(now: datetime.datetime) -> None:
                 is_kept=number == 2,
                 date_handled=now.replace(microsecond=5) if place else None,
             )
+            reply = models.Reply.objects.create(
+                recipient=person,
+                conversation=made,
+                type="text",
+                data={"message": {"text": "ü"}},
+                is_parked_when_unsure={0: None, 1: True, 2: False}[place],
+                state=["sent", "sending", "queued"][place] if number else "parked",
+                not_before=now + second if place else None,
+                observed_wait=0.1 + 0.2,
+                mid=f"m_{number} {place}" if place else None,
+                response=[None] if place == 2 else None,
+                status_code=200 if place else None,
+            )
+            for attempt in range(number):
+                models.Attempt.objects.create(
+                    reply=reply, number=attempt + 1, token=f"{reply.pk} {attempt}", fencing_token=2**40
+                )
+
+
+def test_a_reply_has_the_time_of_the_database(now):
+    fill(now)
+    with transaction.atomic():
+        wanted = models.Page.objects.annotate(now=Now()).first().now
+        found = {(type(reply.now), reply.now.tzinfo) for reply in reads.next_replies(queues(OUT))}
+        assert found == {(type(wanted), wanted.tzinfo)}
+        assert reads.next_replies(queues(OUT))[0].now >= wanted
 
 
 def test_the_time_of_a_statement_is_the_time_of_django():

@@ -13,6 +13,8 @@ import functools
 from collections.abc import Iterable
 
 from django.db import connections, router
+from django.db.models import Value
+from django.db.models.functions import Now
 
 from djmessenger import models
 from djmessenger.sql import Rows, columns, dialect, many
@@ -46,6 +48,7 @@ def _statement(text: str, alias: str) -> str:
     known |= {name: connection.ops.quote_name(model._meta.db_table) for name, model in _TABLES.items()}
     known |= {name: columns(model, name, alias) for name, model in _MODELS.items()}
     known["order"] = ", ".join(models.Messaging.ORDER)
+    known["open"] = ", ".join(f"'{state.value}'" for state in models.Reply.OPEN)
     is_sqlite = connection.vendor == "sqlite"
     # As ``given`` in ``dialect``, for the rows of a CTE with the name ``chosen``.
     known["chosen"] = "chosen CROSS JOIN" if is_sqlite else ""
@@ -87,3 +90,37 @@ def next_events(queue_ids: Iterable[int]) -> list[models.Messaging]:
         conversation.person = person
         event.conversation = conversation
     return [event for event, *_ in rows]
+
+
+_NEXT_REPLIES = """
+    WITH chosen (id) AS (
+        SELECT (
+            SELECT waiting.id FROM {replies} waiting
+            WHERE waiting.conversation_id = queue.conversation_id AND waiting.state IN ({open})
+            ORDER BY waiting.id LIMIT 1
+        )
+        FROM {given} {queues} queue WHERE queue.id {is_given_id}
+    )
+    SELECT {reply}, {conversation}, {page}, {now},
+        (SELECT MAX(attempt.number) FROM {attempts} attempt WHERE attempt.reply_id = reply.id)
+    FROM {chosen} {replies} reply
+    LEFT JOIN {conversations} conversation ON conversation.id = reply.conversation_id
+    LEFT JOIN {pages} page ON page.id = conversation.page_id
+    WHERE reply.id {is_chosen}
+"""
+_REPLY_ROWS = Rows(models.Reply, models.Conversation, models.Page, Now(), Value(0))
+
+
+def next_replies(queue_ids: Iterable[int]) -> list[models.Reply]:
+    """Return the first open reply of each queue, with its conversation and Page.
+
+    Each reply has the time of the database as ``now`` and the number of its last attempt as ``last_number``.
+    """
+    alias = router.db_for_write(models.Reply)
+    replies = []
+    for row in _REPLY_ROWS.fetch(alias, _statement(_NEXT_REPLIES, alias), [many(alias, queue_ids)]):
+        reply, conversation, page, reply.now, reply.last_number = row
+        conversation.page = page
+        reply.conversation = conversation
+        replies.append(reply)
+    return replies

@@ -24,8 +24,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import DatabaseError, transaction
-from django.db.models import OuterRef, QuerySet, Subquery
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from djmessenger import models
@@ -34,7 +32,7 @@ from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.logs import error_label
 from djmessenger.models.queues import seconds_from_now
-from djmessenger.pipeline import claims, page_pauses, settling, uploads
+from djmessenger.pipeline import claims, page_pauses, reads, settling, uploads
 from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.page_pauses import ClientFor
@@ -49,7 +47,6 @@ from djmessenger.pipeline.settling import (
 )
 from djmessenger.pipeline.unknown_fate import UnknownFate
 from djmessenger.settings import app_settings
-from djmessenger.sql import Among, Prepared, Several
 
 if TYPE_CHECKING:
     from djmessenger.pipeline.settling import NextReply, QueuedReply
@@ -61,22 +58,6 @@ _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, minus a minute for the call."""
 _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 """Exceptions of data that cannot become the body of a call."""
-
-
-def _next_rows() -> QuerySet[models.Reply]:
-    """Return the query for the first open reply of each queue; its parameter ``queues`` contains the queue ids.
-
-    Each reply has the time of the database (``now``) and the number of its last attempt (``last_number``).
-    """
-    first = models.Reply.objects.filter(conversation=OuterRef("conversation"), state__in=models.Reply.OPEN)
-    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
-    next_rows = queues.annotate(next_row=Subquery(first.order_by("id").values("pk")[:1])).values("next_row")
-    last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
-    replies = models.Reply.objects.filter(Among("pk", next_rows)).select_related("conversation__page")
-    return replies.annotate(now=Now(), last_number=Subquery(last))
-
-
-_NEXT_ROWS = Prepared(models.Reply, _next_rows)
 
 
 class Outbox:
@@ -307,7 +288,7 @@ class Outbox:
     def _next_rows(leases: Sequence[Lease]) -> dict[int, NextReply]:
         """Return the first open reply of each queue that has one, by conversation id."""
         failpoint("outbox_claimed")
-        rows = cast("list[NextReply]", _NEXT_ROWS(queues=[lease.queue_id for lease in leases]))
+        rows = cast("list[NextReply]", reads.next_replies([lease.queue_id for lease in leases]))
         return {reply.conversation_id: reply for reply in rows}
 
     @staticmethod

@@ -71,7 +71,7 @@ if TYPE_CHECKING:
         conversation_id: int
 
     class NextReply(QueuedReply):
-        """First open reply of a queue, as ``_next_rows`` selects it."""
+        """First open reply of a queue, as ``next_replies`` returns it."""
 
         now: datetime.datetime
         """Time of the database when the row was read."""
