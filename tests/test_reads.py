@@ -95,6 +95,11 @@ TWINS = {
         related=("conversation", "conversation.page"),
         more=("last_number",),
     ),
+    "replies_by_mid": Twin(
+        named=lambda: reads.replies_by_mid(["m_1 1", "m_2 2", "m_2 2", "no", "'", ""]).items(),
+        django=lambda: models.Reply.objects.filter(mid__in=["m_1 1", "m_2 2"]).values_list("mid", "pk"),
+        large=lambda sample: reads.replies_by_mid(sample.mids),
+    ),
 }
 
 

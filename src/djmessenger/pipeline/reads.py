@@ -17,7 +17,7 @@ from django.db.models import Value
 from django.db.models.functions import Now
 
 from djmessenger import models
-from djmessenger.sql import Rows, columns, dialect, many
+from djmessenger.sql import Rows, columns, dialect, fetch, many
 
 _MODELS = {
     "callback": models.Callback,
@@ -124,3 +124,12 @@ def next_replies(queue_ids: Iterable[int]) -> list[models.Reply]:
         reply.conversation = conversation
         replies.append(reply)
     return replies
+
+
+_REPLIES_BY_MID = "SELECT reply.mid, reply.id FROM {given} {replies} reply WHERE reply.mid {is_given_text}"
+
+
+def replies_by_mid(mids: Iterable[str]) -> dict[str, int]:
+    """Return the id of the reply of each message id that a reply has."""
+    alias = router.db_for_write(models.Reply)
+    return dict(fetch(alias, _statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))

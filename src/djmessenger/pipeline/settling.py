@@ -21,7 +21,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, TextField
+from django.db.models import Exists, OuterRef
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -30,13 +30,13 @@ from djmessenger.clock import Deadline
 from djmessenger.graph import errors
 from djmessenger.graph.results import Sent
 from djmessenger.logs import hidden
-from djmessenger.pipeline import claims
+from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import token_of
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_failed, reply_sent
-from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
+from djmessenger.sql import insert_each, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -77,12 +77,6 @@ if TYPE_CHECKING:
         """Time of the database when the row was read."""
         last_number: int | None
         """Number of the last attempt."""
-
-
-_REPLIES_BY_MID = Prepared(
-    models.Reply,
-    lambda: models.Reply.objects.filter(Among("mid", Several("mids", TextField()))).values_list("mid", "pk"),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +191,7 @@ def settle_accepted(answers: Sequence[SendResult]) -> list[Lease]:
             answer.pending.reply for answer in answers if answer.pending.lease.queue_id in still_leased
         ]
         mids = [facts[reply.pk][0] for reply in replies]
-        reply_by_mid = dict(_REPLIES_BY_MID.rows(mids=mids))
+        reply_by_mid = reads.replies_by_mid(mids)
         rows = []
         for reply in replies:
             mid, response, status_code = facts[reply.pk]
