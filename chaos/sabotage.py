@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from djmessenger import models
-from djmessenger.pipeline import claims, sending, split, unknown_fate
+from djmessenger.pipeline import claims, reads, sending, unknown_fate
 from djmessenger.receiving import Messaging
-from djmessenger.sql import Among, Prepared, Several
 
 
 def no_fence() -> None:
@@ -37,10 +36,11 @@ def no_token() -> None:
 
 
 def no_order() -> None:
-    skipping = models.Callback.objects.filter(Among("pk", Several("callbacks")), state="new").order_by("pk")
-    split._CALLBACKS = Prepared(  # type: ignore[attr-defined]
-        models.Callback, lambda: skipping.select_for_update(skip_locked=True)
-    )
+    def skipping(callback_ids: Iterable[int]) -> list[models.Callback]:
+        waiting = models.Callback.objects.filter(pk__in=callback_ids, state="new").order_by("pk")
+        return list(waiting.select_for_update(skip_locked=True))
+
+    reads.new_callbacks = skipping
     models.Messaging.ORDER = ("timestamp", "id")
 
 

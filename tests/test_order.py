@@ -12,9 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
-from djmessenger.pipeline import split
+from djmessenger.pipeline import reads, split
 from djmessenger.pipeline import store as storing
-from djmessenger.sql import Among, Prepared, Several
 from tests import pipeline_tools as tools
 
 START = 1_790_000_000_000
@@ -178,10 +177,9 @@ def test_a_split_waits_for_a_process_that_is_frozen_inside_an_earlier_one(file_d
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.postgresql("a transaction of SQLite that writes is alone")
 def test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split(file_database, monkeypatch):
-    skipping = models.Callback.objects.filter(Among("pk", Several("callbacks")), state="new").order_by("pk")
-    monkeypatch.setattr(
-        split,
-        "_CALLBACKS",
-        Prepared(models.Callback, lambda: skipping.select_for_update(skip_locked=True)),
-    )
+    def skipping(callback_ids):
+        waiting = models.Callback.objects.filter(pk__in=callback_ids, state="new").order_by("pk")
+        return list(waiting.select_for_update(skip_locked=True))
+
+    monkeypatch.setattr(reads, "new_callbacks", skipping)
     assert is_overtaken(monkeypatch)

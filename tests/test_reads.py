@@ -16,6 +16,7 @@ from django.db import connection, transaction
 from django.db import models as fields
 from django.db.models import OuterRef, Q, Subquery
 from django.db.models.functions import Now
+from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 
@@ -28,7 +29,8 @@ pytestmark = pytest.mark.django_db
 
 ROWS = 1_000_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 10_000
 """Rows of each large table."""
-FEW = 20
+FEW = 50
+"""Rows of a table at the time of stale statistics. SQLite reads a table of less than 25 rows for a Bloom filter."""
 IN, OUT = tools.IN, tools.OUT
 
 
@@ -37,6 +39,10 @@ def queues(kind: str, conversations: Iterable[int] | None = None) -> list[int]:
     if conversations is not None:
         found = found.filter(conversation__in=conversations)
     return list(found.values_list("pk", flat=True))
+
+
+def all_of(model: type[fields.Model]) -> list[Any]:
+    return list(model._default_manager.order_by("pk").values_list("pk", flat=True))
 
 
 # The queries of Django that the named ones stand for.
@@ -99,6 +105,13 @@ TWINS = {
         named=lambda: reads.replies_by_mid(["m_1 1", "m_2 2", "m_2 2", "no", "'", ""]).items(),
         django=lambda: models.Reply.objects.filter(mid__in=["m_1 1", "m_2 2"]).values_list("mid", "pk"),
         large=lambda sample: reads.replies_by_mid(sample.mids),
+    ),
+    "new_callbacks": Twin(
+        named=lambda: reads.new_callbacks(reversed(all_of(models.Callback))),
+        django=lambda: models.Callback.objects.filter(state="new").order_by("pk").select_for_update(),
+        large=lambda sample: reads.new_callbacks(sample.callbacks),
+        is_ordered=True,
+        locks=True,
     ),
 }
 
@@ -319,6 +332,15 @@ def test_a_query_locks_the_rows_that_django_locks(name):
             re.findall(r"FOR UPDATE.*", said[-1 if said[-1]["sql"].startswith("SELECT") else -2]["sql"])
         )
     assert clauses[0] == clauses[1] != []
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("name", [name for name, twin in TWINS.items() if twin.locks])
+@pytest.mark.postgresql("SQLite locks no rows")
+def test_a_query_that_locks_rows_needs_a_transaction(name):
+    fill(timezone.now())
+    with pytest.raises(TransactionManagementError):
+        list(TWINS[name].named())
 
 
 def copy(row: fields.Model, numbers: range, **changes: str) -> None:

@@ -16,7 +16,7 @@ from django.db import connections, models, router
 from django.db.models.expressions import Combinable, Expression
 from django.db.models.lookups import Lookup
 from django.db.models.query import ModelIterable
-from django.db.transaction import TransactionManagementError
+from django.db.transaction import TransactionManagementError, get_autocommit
 
 M = TypeVar("M", bound=models.Model)
 
@@ -35,7 +35,8 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     """
     # Guard: with stale statistics a planner takes a large table for a small one and reads all of it. SQLite does so
     # for IN; it begins a CROSS JOIN always with the left side. PostgreSQL does so for a join; it looks up each value
-    # of an array in the index.
+    # of an array in the index. Not prevented: SQLite expects 25 values, and reads a table for a Bloom filter if its
+    # statistics say that it has fewer rows.
     # Test: tests/test_reads.py, test_a_query_scans_no_table.
     connection = connections[alias]
     sqlite = connection.vendor == "sqlite"
@@ -69,6 +70,14 @@ def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]
     with connections[alias].cursor() as cursor:
         cursor.execute(text, values)
         return list(cursor.fetchall())
+
+
+def require_transaction(alias: str) -> None:
+    """Raise ``TransactionManagementError`` if no transaction is open and the database locks rows."""
+    # Guard: without a transaction the locks of a SELECT end with it, and another worker changes the same rows.
+    # Test (PostgreSQL): tests/test_reads.py, test_a_query_that_locks_rows_needs_a_transaction.
+    if connections[alias].features.has_select_for_update and get_autocommit(using=alias):
+        raise TransactionManagementError("this query locks rows, so it must run inside transaction.atomic()")
 
 
 def many(alias: str, values: Iterable[Any]) -> Any:

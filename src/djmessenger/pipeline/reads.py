@@ -17,7 +17,7 @@ from django.db.models import Value
 from django.db.models.functions import Now
 
 from djmessenger import models
-from djmessenger.sql import Rows, columns, dialect, fetch, many
+from djmessenger.sql import Rows, columns, dialect, fetch, many, require_transaction
 
 _MODELS = {
     "callback": models.Callback,
@@ -59,7 +59,7 @@ def _statement(text: str, alias: str) -> str:
 _NEXT_EVENTS = """
     WITH chosen (id) AS (
         SELECT (
-            SELECT CASE WHEN COALESCE(waiting.not_before, {now}) <= {now} THEN waiting.id END
+            SELECT CASE WHEN waiting.not_before IS NULL OR waiting.not_before <= {now} THEN waiting.id END
             FROM {events} waiting
             WHERE waiting.conversation_id = queue.conversation_id AND waiting.state = 'new'
             ORDER BY {order} LIMIT 1
@@ -133,3 +133,22 @@ def replies_by_mid(mids: Iterable[str]) -> dict[str, int]:
     """Return the id of the reply of each message id that a reply has."""
     alias = router.db_for_write(models.Reply)
     return dict(fetch(alias, _statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))
+
+
+_NEW_CALLBACKS = """
+    SELECT {callback} FROM {given} {callbacks} callback
+    WHERE callback.id {is_given_id} AND callback.state = 'new'
+    ORDER BY callback.id {for_update}
+"""
+_CALLBACK_ROWS = Rows(models.Callback)
+
+
+def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
+    """Lock those of the callbacks that are new until the end of the caller's transaction; return them, oldest first."""
+    # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
+    # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
+    # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
+    alias = router.db_for_write(models.Callback)
+    require_transaction(alias)
+    rows = _CALLBACK_ROWS.fetch(alias, _statement(_NEW_CALLBACKS, alias), [many(alias, callback_ids)])
+    return [callback for (callback,) in rows]

@@ -28,13 +28,13 @@ from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from django.db import DataError, IntegrityError, connection, transaction
-from django.db.models import Count, Max, QuerySet
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import Count, Max
 from django.utils import timezone
 
 from djmessenger import models, receiving
 from djmessenger.logs import hidden
-from djmessenger.pipeline import claims
+from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.participants import (
@@ -124,7 +124,7 @@ def _split_many(
     claim_limit: int,
 ) -> Split:
     with transaction.atomic():
-        callbacks = _CALLBACKS(callbacks=callback_ids)
+        callbacks = reads.new_callbacks(callback_ids)
         # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
         # other signers stay ``new`` for the next call.
         callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
@@ -176,23 +176,6 @@ def _split_many(
                 _log_ignored(row)
         todo.callbacks = len(callbacks)
         return todo
-
-
-def _callbacks() -> QuerySet[models.Callback]:
-    """Return the query for callbacks that are still ``new``, oldest first. It locks the rows if the database can.
-
-    The parameter ``callbacks`` of the query contains the ids to choose from.
-    """
-    # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
-    # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
-    # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
-    waiting = models.Callback.objects.filter(
-        Among("pk", Several("callbacks")), state=models.Callback.State.NEW
-    ).order_by("pk")
-    return waiting.select_for_update() if connection.features.has_select_for_update else waiting
-
-
-_CALLBACKS = Prepared(models.Callback, _callbacks)
 
 
 _WAITING_BY_CALLBACK = Prepared(
