@@ -113,6 +113,15 @@ TWINS = {
         is_ordered=True,
         locks=True,
     ),
+    "waiting_events": Twin(
+        named=lambda: reads.waiting_events(all_of(models.Conversation)[:4]),
+        django=lambda: (
+            models.Messaging.objects.filter(conversation__in=all_of(models.Conversation)[:4], state="new")
+            .values_list("conversation", "callback")
+            .annotate(fields.Count("id"), fields.Max("position"))
+        ),
+        large=lambda sample: reads.waiting_events(sample.conversations),
+    ),
 }
 
 

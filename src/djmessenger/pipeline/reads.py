@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import connections, router
 from django.db.models import Value
@@ -152,3 +153,17 @@ def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
     require_transaction(alias)
     rows = _CALLBACK_ROWS.fetch(alias, _statement(_NEW_CALLBACKS, alias), [many(alias, callback_ids)])
     return [callback for (callback,) in rows]
+
+
+_WAITING_EVENTS = """
+    SELECT event.conversation_id, event.callback_id, COUNT(*), MAX(event.position)
+    FROM {given} {events} event
+    WHERE event.conversation_id {is_given_id} AND event.state = 'new'
+    GROUP BY event.conversation_id, event.callback_id
+"""
+
+
+def waiting_events(conversation_ids: Iterable[int]) -> list[tuple[Any, ...]]:
+    """Return the waiting events of conversations, by conversation and callback, with number and highest position."""
+    alias = router.db_for_write(models.Messaging)
+    return fetch(alias, _statement(_WAITING_EVENTS, alias), [many(alias, conversation_ids)])

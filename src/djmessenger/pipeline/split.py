@@ -29,7 +29,6 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 from django.db import DataError, IntegrityError, transaction
-from django.db.models import Count, Max
 from django.utils import timezone
 
 from djmessenger import models, receiving
@@ -52,7 +51,7 @@ from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.parsing import Item
 from djmessenger.receiving.parsing import split as split_document
 from djmessenger.settings import app_settings
-from djmessenger.sql import Among, Prepared, Several, insert_each, update_each
+from djmessenger.sql import insert_each, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -176,18 +175,6 @@ def _split_many(
                 _log_ignored(row)
         todo.callbacks = len(callbacks)
         return todo
-
-
-_WAITING_BY_CALLBACK = Prepared(
-    models.Messaging,
-    lambda: (
-        models.Messaging.objects.filter(
-            Among("conversation", Several("conversations")), state=models.Messaging.State.NEW
-        )
-        .values_list("conversation", "callback")
-        .annotate(Count("id"), Max("position"))
-    ),
-)
 
 
 def _items(callback: models.Callback) -> list[Item] | None:
@@ -334,7 +321,7 @@ def _waiting_by_callback(rows: Sequence[models.Messaging], idle: Collection[int]
     """
     waiting: _WaitingByCallback = defaultdict(list)
     if busy := {row.conversation_id for row in _new_in_conversations(rows)} - set(idle):
-        for conversation_id, callback_id, count, position in _WAITING_BY_CALLBACK.rows(conversations=busy):
+        for conversation_id, callback_id, count, position in reads.waiting_events(busy):
             waiting[conversation_id].append((callback_id or 0, count, position))
     return waiting
 
