@@ -15,7 +15,7 @@ import pytest
 from django.db import connection, transaction
 from django.db import models as fields
 from django.db.models import OuterRef, Q, Subquery
-from django.db.models.functions import Now
+from django.db.models.functions import Length, Now
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
@@ -121,6 +121,16 @@ TWINS = {
             .annotate(fields.Count("id"), fields.Max("position"))
         ),
         large=lambda sample: reads.waiting_events(sample.conversations),
+    ),
+    "oldest_callbacks": Twin(
+        named=lambda: reads.oldest_callbacks(3),
+        django=lambda: (
+            models.Callback.objects.filter(state="new")
+            .order_by("id")
+            .values_list("id", Length("body"), "app_id")[:3]
+        ),
+        large=lambda sample: reads.oldest_callbacks(100),
+        is_ordered=True,
     ),
 }
 

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Length, Now
+from django.db.models.functions import Now
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline import claims, store
+from djmessenger.pipeline import claims, reads, store
 from djmessenger.pipeline import split as splitting
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import statement_timeout
@@ -28,7 +28,6 @@ from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
 from djmessenger.pipeline.split import Split
 from djmessenger.settings import app_settings
-from djmessenger.sql import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -38,16 +37,6 @@ _STATEMENT_TIMEOUT = 2.0
 """Seconds for each statement of a split inside a request. Meta waits five seconds for the whole answer."""
 MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """Limits of one split: number of callbacks, and bytes of all bodies together. One callback may be larger."""
-
-
-_WAITING = Prepared(
-    models.Callback,
-    lambda: (
-        models.Callback.objects.filter(state=models.Callback.State.NEW)
-        .order_by("id")
-        .values_list("id", Length("body"), "app_id")[:MOST_CALLBACKS]
-    ),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +243,7 @@ class Engine:
         batch: list[int] = []
         total = 0
         signer = None
-        for callback_id, size, app_id in _WAITING.rows():
+        for callback_id, size, app_id in reads.oldest_callbacks(MOST_CALLBACKS):
             if until is not None and callback_id > until:
                 return batch, False
             total += size

@@ -167,3 +167,15 @@ def waiting_events(conversation_ids: Iterable[int]) -> list[tuple[Any, ...]]:
     """Return the waiting events of conversations, by conversation and callback, with number and highest position."""
     alias = router.db_for_write(models.Messaging)
     return fetch(alias, _statement(_WAITING_EVENTS, alias), [many(alias, conversation_ids)])
+
+
+_OLDEST_CALLBACKS = """
+    SELECT callback.id, LENGTH(callback.body), callback.app_id FROM {callbacks} callback
+    WHERE callback.state = 'new' ORDER BY callback.id LIMIT %s
+"""
+
+
+def oldest_callbacks(limit: int) -> list[tuple[Any, ...]]:
+    """Return id, number of bytes and app id of up to ``limit`` new callbacks, oldest first."""
+    alias = router.db_for_write(models.Callback)
+    return fetch(alias, _statement(_OLDEST_CALLBACKS, alias), [limit])
