@@ -132,6 +132,17 @@ TWINS = {
         large=lambda sample: reads.oldest_callbacks(100),
         is_ordered=True,
     ),
+    "fenced_queues": Twin(
+        named=lambda: reads.fenced_queues(reversed(all_of(models.ConversationQueue)[1:])),
+        django=lambda: (
+            models.ConversationQueue.objects.filter(pk__in=all_of(models.ConversationQueue)[1:])
+            .order_by("conversation_id")
+            .select_for_update()
+            .values_list("pk", "fencing_token")
+        ),
+        large=lambda sample: reads.fenced_queues(sample.incoming),
+        locks=True,
+    ),
 }
 
 

@@ -20,8 +20,9 @@ from django.db.models import Model, QuerySet
 
 from djmessenger import models
 from djmessenger.exceptions import DJMException
-from djmessenger.models.queues import locked_in_order, seconds_from_now
-from djmessenger.sql import Among, Prepared, Several, dialect, execute, fetch
+from djmessenger.models.queues import seconds_from_now
+from djmessenger.pipeline import reads
+from djmessenger.sql import dialect, execute, fetch
 
 logger = logging.getLogger(__name__)
 
@@ -160,7 +161,7 @@ def fence_many(leases: Iterable[Lease]) -> set[int]:
     """
     fencing_tokens = {lease.queue_id: lease.fencing_token for lease in leases}
     return {
-        pk for pk, fencing_token in _FENCED.rows(queues=fencing_tokens) if fencing_tokens[pk] == fencing_token
+        pk for pk, fencing_token in reads.fenced_queues(fencing_tokens) if fencing_tokens[pk] == fencing_token
     }
 
 
@@ -285,11 +286,3 @@ def log_lost(lost: LeaseLost) -> None:
         lost,
         extra={"action": "lease_lost", "queue": lost.lease.queue_id},
     )
-
-
-def _fenced() -> QuerySet[models.ConversationQueue, Any]:
-    queues = models.ConversationQueue.objects.filter(Among("pk", Several("queues")))
-    return locked_in_order(queues).values_list("pk", "fencing_token")
-
-
-_FENCED = Prepared(models.ConversationQueue, _fenced)

@@ -179,3 +179,16 @@ def oldest_callbacks(limit: int) -> list[tuple[Any, ...]]:
     """Return id, number of bytes and app id of up to ``limit`` new callbacks, oldest first."""
     alias = router.db_for_write(models.Callback)
     return fetch(alias, _statement(_OLDEST_CALLBACKS, alias), [limit])
+
+
+_FENCED_QUEUES = """
+    SELECT queue.id, queue.fencing_token FROM {given} {queues} queue WHERE queue.id {is_given_id}
+    ORDER BY queue.conversation_id {for_update}
+"""
+
+
+def fenced_queues(queue_ids: Iterable[int]) -> list[tuple[Any, ...]]:
+    """Lock queues until the end of the caller's transaction, in conversation order; return ids and fencing tokens."""
+    alias = router.db_for_write(models.ConversationQueue)
+    require_transaction(alias)
+    return fetch(alias, _statement(_FENCED_QUEUES, alias), [many(alias, queue_ids)])
