@@ -71,6 +71,15 @@ def next_replies_of_django() -> Iterable[Any]:
     )
 
 
+def conversations_of_django() -> Iterable[Any]:
+    idle = models.ConversationQueue.objects.filter(conversation=OuterRef("pk"), kind=IN, leased_until=None)
+    return (
+        models.Conversation.objects.filter(person__in=["700", "702", "703", "705"])
+        .select_related("page", "person")
+        .annotate(unleased_token=Subquery(idle.values("fencing_token")))
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Twin:
     """A named query with the query of Django for the same rows."""
@@ -142,6 +151,18 @@ TWINS = {
         ),
         large=lambda sample: reads.fenced_queues(sample.incoming),
         locks=True,
+    ),
+    "conversations_of": Twin(
+        named=lambda: reads.conversations_of(["700", "702", "703", "705", "no", "'"]),
+        django=conversations_of_django,
+        large=lambda sample: reads.conversations_of(sample.persons),
+        related=("page", "person"),
+        more=("unleased_token",),
+    ),
+    "pages_of": Twin(
+        named=lambda: reads.pages_of(["1", "2", "2", "3", "'"]),
+        django=lambda: models.Page.objects.filter(page_id__in=["1", "2", "3"]),
+        large=lambda sample: reads.pages_of(sample.pages),
     ),
 }
 

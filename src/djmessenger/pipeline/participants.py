@@ -11,16 +11,17 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import F, OuterRef, QuerySet, Subquery, TextField
+from django.db.models import F
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
 from djmessenger import models, receiving
+from djmessenger.pipeline import reads
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.parsing import Item
-from djmessenger.sql import Among, Prepared, Several, update_each
+from djmessenger.sql import update_each
 
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
@@ -30,30 +31,6 @@ _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 _PAGE_WRITE_INTERVAL = datetime.timedelta(minutes=1)
 """Shortest time between two writes of ``date_last_callback`` of one Page."""
-
-
-def _conversations() -> QuerySet[models.Conversation]:
-    """Return the query for the conversations of the person ids in its parameter ``persons``.
-
-    ``unleased_token`` is the fencing token of the incoming queue, or None if that queue is leased.
-    ``is_unchanged_since_read`` compares it with the token of a later claim.
-    """
-    unleased_queues = models.ConversationQueue.objects.filter(
-        conversation=OuterRef("pk"), kind=models.ConversationQueue.Kind.IN, leased_until=None
-    )
-    conversations = models.Conversation.objects.filter(Among("person", Several("persons", TextField())))
-    return conversations.select_related("page", "person").annotate(
-        unleased_token=Subquery(unleased_queues.values("fencing_token"))
-    )
-
-
-_CONVERSATIONS = Prepared(models.Conversation, _conversations)
-
-
-_PAGES = Prepared(
-    models.Page,
-    lambda: models.Page.objects.filter(Among("page_id", Several("pages", TextField()))),
-)
 
 
 @dataclass(kw_only=True)
@@ -87,7 +64,7 @@ class KnownRows:
 def known_rows_of(items: Iterable[Item]) -> KnownRows:
     psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
     psids = {psid for psid in psids if _PERSON_ID.fullmatch(psid)}
-    conversations = _CONVERSATIONS(persons=psids)
+    conversations = reads.conversations_of(psids)
     people = {row.person_id: row.person for row in conversations}
     if strangers := psids - people.keys():
         people |= models.FBUserProfile.objects.in_bulk(strangers)
@@ -138,7 +115,7 @@ def ensure_participants(
             ignore_conflicts=True,
         )
         new_conversations = _conversations_by_ids(
-            _CONVERSATIONS(persons=[psid for _, psid in missing]), missing, pages
+            reads.conversations_of([psid for _, psid in missing]), missing, pages
         )
         models.ConversationQueue.objects.ensure(
             conversation.pk for conversation in new_conversations.values()
@@ -163,14 +140,14 @@ def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) 
     page_ids = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
     pages = {page_id: known_pages[page_id] for page_id in page_ids if page_id in known_pages}
     if len(pages) < len(page_ids):
-        pages |= {page.page_id: page for page in _PAGES(pages=page_ids)}
+        pages |= {page.page_id: page for page in reads.pages_of(page_ids)}
     missing = [page_id for page_id in page_ids if page_id not in pages]
     if missing:
         models.Page.objects.bulk_create(
             [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
             ignore_conflicts=True,
         )
-        pages |= {page.page_id: page for page in _PAGES(pages=missing)}
+        pages |= {page.page_id: page for page in reads.pages_of(missing)}
     return pages
 
 

@@ -192,3 +192,40 @@ def fenced_queues(queue_ids: Iterable[int]) -> list[tuple[Any, ...]]:
     alias = router.db_for_write(models.ConversationQueue)
     require_transaction(alias)
     return fetch(alias, _statement(_FENCED_QUEUES, alias), [many(alias, queue_ids)])
+
+
+_CONVERSATIONS = """
+    SELECT {conversation}, {page}, {person}, (
+        SELECT queue.fencing_token FROM {queues} queue
+        WHERE queue.conversation_id = conversation.id AND queue.kind = 'in' AND queue.leased_until IS NULL
+    )
+    FROM {given} {conversations} conversation
+    LEFT JOIN {pages} page ON page.id = conversation.page_id
+    LEFT JOIN {persons} person ON person.psid = conversation.person_id
+    WHERE conversation.person_id {is_given_text}
+"""
+_CONVERSATION_ROWS = Rows(models.Conversation, models.Page, models.FBUserProfile, Value(0))
+
+
+def conversations_of(psids: Iterable[str]) -> list[models.Conversation]:
+    """Return the conversations of persons, with Page and person.
+
+    ``unleased_token`` of each is the token of its incoming queue, or None while the queue is leased.
+    """
+    # ``is_unchanged_since_read`` compares this token with that of a later claim.
+    alias = router.db_for_write(models.Conversation)
+    conversations = []
+    for row in _CONVERSATION_ROWS.fetch(alias, _statement(_CONVERSATIONS, alias), [many(alias, psids)]):
+        conversation, conversation.page, conversation.person, conversation.unleased_token = row
+        conversations.append(conversation)
+    return conversations
+
+
+_PAGES = "SELECT {page} FROM {given} {pages} page WHERE page.page_id {is_given_text}"
+_PAGE_ROWS = Rows(models.Page)
+
+
+def pages_of(page_ids: Iterable[str]) -> list[models.Page]:
+    """Return the Pages with these ids of Meta."""
+    alias = router.db_for_write(models.Page)
+    return [page for (page,) in _PAGE_ROWS.fetch(alias, _statement(_PAGES, alias), [many(alias, page_ids)])]
