@@ -41,6 +41,10 @@ def queues(kind: str, conversations: Iterable[int] | None = None) -> list[int]:
     return list(found.values_list("pk", flat=True))
 
 
+def lock(conversations: Iterable[int], kind: str) -> list[int]:
+    return models.ConversationQueue.objects.lock(conversations, kind)
+
+
 def all_of(model: type[fields.Model]) -> list[Any]:
     return list(model._default_manager.order_by("pk").values_list("pk", flat=True))
 
@@ -163,6 +167,18 @@ TWINS = {
         named=lambda: reads.pages_of(["1", "2", "2", "3", "'"]),
         django=lambda: models.Page.objects.filter(page_id__in=["1", "2", "3"]),
         large=lambda sample: reads.pages_of(sample.pages),
+    ),
+    "lock": Twin(
+        named=lambda: [(pk,) for pk in lock(reversed(all_of(models.Conversation)), OUT)],
+        django=lambda: (
+            models.ConversationQueue.objects.filter(kind=OUT)
+            .order_by("conversation_id")
+            .select_for_update()
+            .values_list("pk")
+        ),
+        large=lambda sample: lock(sample.conversations, IN),
+        is_ordered=True,
+        locks=True,
     ),
 }
 

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Iterable
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from django.db import connections, models, router, transaction
+from django.db import models, router, transaction
 from django.db.models import Q
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.sql import Among, Given, Prepared, Several, dialect, execute
+from djmessenger.sql import dialect, execute, fetch, many, require_transaction
 
 
 def seconds_from_now(seconds: float) -> Combinable:
@@ -20,6 +20,13 @@ def seconds_from_now(seconds: float) -> Combinable:
     # Guard: SQLite compares times as text, and a sum has more digits than Now(). A queue that is due now would
     # come after Now() in the same millisecond and could not be claimed.
     return Now() + datetime.timedelta(seconds=seconds) if seconds else Now()
+
+
+_LOCK = """
+    SELECT queue.id FROM {given} {table} queue WHERE queue.conversation_id {is_given_id} AND queue.kind = %s
+    ORDER BY queue.conversation_id {for_update}
+"""
+"""Lock of the queues of conversations, as SQL. Parameters: the conversations, the kind."""
 
 
 class ConversationQueueManager(models.Manager["ConversationQueue"]):
@@ -80,14 +87,18 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
         """Lock queues until the end of the caller's transaction and return their ids. Missing queues are inserted."""
-        # Guard: two batches with the same people in different order would deadlock. `locked_in_order` sorts them.
+        # Guard: two batches with the same people in different order would deadlock; hence the ORDER BY.
         # Test (PostgreSQL): tests/test_intake.py,
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
+        alias = router.db_for_write(ConversationQueue)
+        require_transaction(alias)
         wanted = set(conversation_ids)
-        found = _LOCKED.rows(conversations=wanted, kind=kind)
+        text = _LOCK.format_map(dialect(ConversationQueue, alias))
+        values = [many(alias, wanted), kind]
+        found = fetch(alias, text, values)
         if len(found) < len(wanted):
             self.ensure(wanted)
-            found = _LOCKED.rows(conversations=wanted, kind=kind)
+            found = fetch(alias, text, values)
         return [pk for (pk,) in found]
 
     def due(self, limit: int) -> list[tuple[str, int]]:
@@ -155,25 +166,6 @@ class ConversationQueue(models.Model):
 
     def __str__(self) -> str:
         return f"{self.conversation_id} {self.get_kind_display()}"
-
-
-def locked_in_order(
-    queues: models.QuerySet[ConversationQueue, Any],
-) -> models.QuerySet[ConversationQueue, Any]:
-    """Return a query of queues in conversation order, the order of all locks. It locks rows if the database can."""
-    queues = queues.order_by("conversation_id")
-    can = connections[router.db_for_write(ConversationQueue)].features.has_select_for_update
-    return queues.select_for_update() if can else queues
-
-
-def _locked() -> models.QuerySet[ConversationQueue, Any]:
-    queues = ConversationQueue.objects.filter(
-        Among("conversation", Several("conversations")), kind=Given("kind")
-    )
-    return locked_in_order(queues).values_list("pk")
-
-
-_LOCKED = Prepared(ConversationQueue, _locked)
 
 
 class SweepManager(models.Manager["Sweep"]):

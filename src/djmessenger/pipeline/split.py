@@ -320,7 +320,10 @@ def _waiting_by_callback(rows: Sequence[models.Messaging], idle: Collection[int]
     ``idle`` contains the ids of conversations with an idle queue. They are left out, because nothing waits in them.
     """
     waiting: _WaitingByCallback = defaultdict(list)
-    if busy := {row.conversation_id for row in _new_in_conversations(rows)} - set(idle):
+    busy = {
+        row.conversation_id for row in _new_in_conversations(rows) if row.conversation_id is not None
+    } - set(idle)
+    if busy:
         for conversation_id, callback_id, count, position in reads.waiting_events(busy):
             waiting[conversation_id].append((callback_id or 0, count, position))
     return waiting
