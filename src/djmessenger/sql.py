@@ -1,24 +1,18 @@
-"""Statements and compiled queries (internal), if the ORM cannot express them or is too slow.
+"""Statements (internal) that the ORM cannot express or that it makes too slowly, and the rows that they return.
 
 All of them run on SQLite and on PostgreSQL.
 """
 
 from __future__ import annotations
 
-import copy
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from types import SimpleNamespace
-from typing import Any, Generic, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from django.db import connections, models, router
-from django.db.models.expressions import Combinable, Expression
-from django.db.models.lookups import Lookup
-from django.db.models.query import ModelIterable
+from django.db.models.expressions import Combinable
 from django.db.transaction import TransactionManagementError, get_autocommit
-
-M = TypeVar("M", bound=models.Model)
 
 _BITS = 64
 """Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
@@ -234,7 +228,7 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
     values, rows = _unpacked(alias, fields)
     fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
     # From JSON PostgreSQL cannot estimate the number of rows and would scan the whole table. The array shows it, so
-    # each row is found through the index. Test (PostgreSQL): tests/test_prepared.py,
+    # each row is found through the index. Test (PostgreSQL): tests/test_statements.py,
     # test_few_rows_of_a_table_are_looked_up_in_its_index.
     listed = "" if connections[alias].vendor == "sqlite" else f" AND {table}.{key} = ANY(%s::bigint[])"
     # Names and casts come from the model. Values are a parameter.
@@ -273,107 +267,3 @@ def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
         kind = "" if isinstance(getattr(field, "target_field", field), texts) else field.db_type(connection)
         values.append(f"({value})::{kind}" if kind else value)
     return values, "jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS item (value, place)"
-
-
-class Given(Expression):
-    """Placeholder in a filter of a ``Prepared`` query. Each run replaces it by the argument of its name."""
-
-    def __init__(self, name: str, output_field: models.Field[Any, Any] | None = None) -> None:
-        super().__init__(output_field=output_field or models.BigIntegerField())
-        self.name = name
-
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        """Return a parameter of which the value is this placeholder; ``Prepared`` replaces it."""
-        return "%s", (self,)
-
-    def value_of(self, value: Any) -> Any:
-        return value
-
-
-class Several(Given):
-    """Placeholder for several values in ``Among``. They are one JSON parameter, so the statement fits any number."""
-
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        """Return a subquery of the values in one JSON parameter."""
-        if connection.vendor == "sqlite":
-            return "(SELECT value FROM json_each(%s))", (self,)
-        kind = self.output_field.db_type(connection)
-        return f"(SELECT CAST(jsonb_array_elements_text(%s::jsonb) AS {kind}))", (self,)
-
-    def value_of(self, value: Iterable[Any]) -> str:
-        return json.dumps(list(value))
-
-
-class Among(Lookup):
-    """Lookup: a field is one of ``Several`` values, or of the values of a subquery.
-
-    ``= ANY(array)`` makes PostgreSQL use the index for each value; with ``IN (subquery)`` stale statistics can lead it
-    to a full join.
-    """
-
-    def __init__(self, name: str, values: Several | models.QuerySet[Any, Any]) -> None:
-        super().__init__(models.F(name), values)
-
-    def as_sql(self, compiler: Any, connection: Any) -> tuple[str, Any]:
-        """Return ``= ANY(array)`` for PostgreSQL and ``IN (subquery)`` for SQLite."""
-        left, parameters = self.process_lhs(compiler, connection)
-        values, more = self.process_rhs(compiler, connection)
-        one_of = f"IN {values}" if connection.vendor == "sqlite" else f"= ANY(ARRAY{values})"
-        return f"{left} {one_of}", (*parameters, *more)
-
-
-class Prepared(Generic[M]):
-    """Query that is compiled to SQL once for each database, at its first run.
-
-    ``build`` returns the query set, with ``Given`` and ``Several`` as placeholders. Each run passes their values as
-    keyword arguments. It uses the database to which the model is written. Any thread may run it.
-    """
-
-    def __init__(self, model: type[M], build: Callable[[], models.QuerySet[M, Any]]) -> None:
-        self._model = model
-        self._build = build
-        self._compiled: dict[str, tuple[Any, str, list[Any]]] = {}
-
-    def __call__(self, **values: Any) -> list[M]:
-        """Run the query and return its rows as instances.
-
-        Raises ``TransactionManagementError`` if the query locks rows and no transaction is open.
-        """
-        compiler, rows = self._run(values)
-        # ModelIterable turns rows into instances. It calls `execute_sql` of the compiler, which returns these rows.
-        compiler.execute_sql = lambda **_: [rows]
-        query: Any = SimpleNamespace(get_compiler=lambda using: compiler)
-        return list(ModelIterable(models.QuerySet(self._model, query=query, using=compiler.using)))
-
-    def rows(self, **values: Any) -> list[tuple[Any, ...]]:
-        """Run a query of ``values_list`` and return its rows as tuples."""
-        compiler, rows = self._run(values)
-        return list(compiler.results_iter([rows], tuple_expected=True))
-
-    def _run(self, values: dict[str, Any]) -> tuple[Any, list[Any]]:
-        alias = router.db_for_write(self._model)
-        if alias not in self._compiled:
-            compiler: Any = self._build().using(alias).query.get_compiler(alias)
-            text, parameters = compiler.as_sql()
-            # Guard: a connection belongs to one thread. A kept one would be used by two threads at once, or after
-            # its thread has closed it.
-            # Test: tests/test_prepared.py, test_a_prepared_query_keeps_no_connection_and_serves_any_thread.
-            compiler.connection = None
-            self._compiled[alias] = compiler, text, parameters
-        compiler, text, parameters = self._compiled[alias]
-        compiler = copy.copy(compiler)
-        compiler.connection = connections[alias]
-        # Guard: without a transaction the locks would end with the statement. Django checks this at compile time
-        # only, which is the first run.
-        # Test (PostgreSQL): tests/test_prepared.py, test_a_statement_that_locks_rows_needs_a_transaction_each_time.
-        if compiler.query.select_for_update and compiler.connection.get_autocommit():
-            raise TransactionManagementError(
-                "this query locks rows, so it must run inside transaction.atomic()"
-            )
-        told = [
-            parameter.value_of(values[parameter.name]) if isinstance(parameter, Given) else parameter
-            for parameter in parameters
-        ]
-        with compiler.connection.cursor() as cursor:
-            cursor.execute(text, told)
-            return compiler, cursor.fetchall()

@@ -1,4 +1,4 @@
-"""Queries that are built once, and rows that travel as one parameter: as Django itself would have it."""
+"""Rows that are inserted and updated as one parameter are stored as Django would store them."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import datetime
 
 import pytest
 from django.db import DataError, connection, transaction
-from django.db import models as fields
-from django.db.transaction import TransactionManagementError
 from django.utils import timezone
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import models
-from djmessenger.pipeline import claims
-from djmessenger.sql import Among, Given, Prepared, Several, insert_each, update_each
+from djmessenger.sql import insert_each, update_each
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -111,55 +108,6 @@ def test_a_row_that_is_there_is_left_as_it_is_and_has_no_key():
     assert rows[0].pk is None
     assert rows[1].pk == rows[3].pk
     assert models.Messaging.objects.count() == 3
-
-
-PEOPLE = Prepared(
-    models.FBUserProfile,
-    lambda: (
-        models.FBUserProfile.objects.filter(
-            Among("pk", Several("ids", fields.TextField())), page=Given("page")
-        )
-        .order_by("pk")
-        .annotate(many=fields.Count("conversations"))
-        .select_related("page")
-    ),
-)
-
-
-def test_a_prepared_query_gives_what_the_query_would():
-    page = models.Page.objects.create(page_id="100200")
-    for number in range(3):
-        models.FBUserProfile.objects.create(psid=f"70{number}", page=page, first_name=f"N{number}")
-    for ids in (["700", "702"], [], ["'"], ["701"]):
-        found = PEOPLE(ids=ids, page=page.pk)
-        assert [row.psid for row in found] == [psid for psid in ids if psid.startswith("70")]
-        assert all(row.page == page and row.many == 0 and row.first_name for row in found)
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_prepared_query_keeps_no_connection_and_serves_any_thread(file_database):
-    page = models.Page.objects.create(page_id="100200")
-    models.FBUserProfile.objects.create(psid="700", page=page)
-    found = []
-
-    def ask():
-        found.append(PEOPLE(ids=["700"], page=page.pk)[0].psid)
-
-    assert tools.threads(*[ask] * 6) == []
-    assert found == ["700"] * 6
-    assert all(compiler.connection is None for compiler, _, _ in PEOPLE._compiled.values())
-
-
-@pytest.mark.django_db(transaction=True)
-@pytest.mark.postgresql("SQLite locks no rows")
-def test_a_statement_that_locks_rows_needs_a_transaction_each_time(file_database):
-    made = tools.conversation()
-    models.ConversationQueue.objects.wake([made.pk], tools.IN)
-    lease = tools.claim(made)
-    with transaction.atomic():
-        assert claims.fence_many([lease])
-    with pytest.raises(TransactionManagementError):
-        claims.fence_many([lease])
 
 
 @pytest.mark.postgresql("SQLite has no such plans")
