@@ -27,8 +27,8 @@ from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
-ROWS = 1_000_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 10_000
-"""Rows of each large table."""
+ROWS = 1_000_000 if os.environ.get("HYPOTHESIS_PROFILE") == "long" else 30_000
+"""Rows of each large table. Without statistics PostgreSQL prefers to read a table of ten thousand rows whole."""
 FEW = 50
 """Rows of a table at the time of stale statistics. SQLite reads a table of less than 25 rows for a Bloom filter."""
 IN, OUT = tools.IN, tools.OUT
