@@ -797,6 +797,34 @@ def test_a_forked_child_starts_threads_of_its_own(work, people):
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
+def test_a_worker_works_where_no_process_can_fork(work, people, monkeypatch):
+    """Windows has no ``os.register_at_fork``."""
+    monkeypatch.delattr(os, "register_at_fork")
+    store(people[0])
+    done = threading.Event()
+    work(tools.engine(lambda event: done.set() or "hi"))
+    assert done.wait(LONG)
+
+
+def test_a_wake_up_after_the_end_starts_no_threads(work, people):
+    """A request that the server finishes after the stop must not start work that the end of the process tears."""
+    started = []
+    made = work(tools.engine(lambda event: "hi"), on_start=lambda: started.append(1))
+    assert made.end()
+    made.wake()
+    made.wake_to_split()
+    assert started == [1]
+    assert not made._thread.is_alive()
+
+
+def test_a_worker_that_outlives_the_end_of_its_process_works_again(work, people):
+    made = work(tools.engine(lambda event: "hi"))
+    assert made.end()
+    made._rest.expire()
+    made.wake()
+    assert made._thread.is_alive()
+
+
 def test_a_worker_with_full_writers_claims_nothing(file_database):
     """If the database is slower than rules and Graph, work waits in the database and not in memory."""
     asked = []

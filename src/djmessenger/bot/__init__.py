@@ -42,6 +42,7 @@ from djmessenger.pipeline.dispatch import (
 )
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline.process_end import handle_signals
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.routing.problems import Problem
 from djmessenger.rules import registry
@@ -350,10 +351,15 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
 def install() -> None:
     """Load the rules, connect the signals and set the default Graph client. The app config calls it once."""
     load_modules()
-    if not app_settings.problem("DJM_DISPATCHER") and app_settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
-        # The import registers the tasks in a worker of Celery. If Celery is missing, the system check reports it.
-        with contextlib.suppress(DJMInvalidConfigException):
-            get_dispatcher_class()
+    if not app_settings.problem("DJM_DISPATCHER"):
+        if app_settings.DJM_DISPATCHER in OTHER_DISPATCHERS:
+            # The import registers the tasks in a worker of Celery. If Celery is missing, the system check reports it.
+            with contextlib.suppress(DJMInvalidConfigException):
+                get_dispatcher_class()
+        if app_settings.DJM_DISPATCHER == "embedded":
+            # Web servers load the app in the main thread. Requests may run in other threads, which cannot set handlers.
+            # test_replies_under_way_are_settled_before_the_process_ends, wsgiref
+            handle_signals()
     set_default_client(get_client)
     reply_queued.connect(_replies_queued, dispatch_uid="djmessenger.bot")
     setting_changed.connect(_forget, dispatch_uid="djmessenger.bot")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import logging
 from collections.abc import Callable
 from typing import Protocol
@@ -12,6 +11,7 @@ from django.db import connection
 from djmessenger import models
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES
+from djmessenger.pipeline.process_end import ProcessEnd
 from djmessenger.pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -63,11 +63,14 @@ class InlineDispatcher:
 
 
 class EmbeddedDispatcher:
-    """Dispatcher with a worker in this process. Its threads start with the first work, and again after a fork."""
+    """Dispatcher with a worker in this process. Its threads start with the first work, and again after a fork.
+
+    They stop in order before the process ends.
+    """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._worker = Worker(engine, threads=EMBEDDED_THREADS, slow_threads=8)
-        atexit.register(self.stop)
+        self._worker = Worker(engine, threads=EMBEDDED_THREADS, slow_threads=8, on_start=self._watch_end)
+        self._end = ProcessEnd(self._worker.end)
 
     def callback_stored(self, callback_id: int) -> None:
         self._worker.wake_to_split()
@@ -77,6 +80,9 @@ class EmbeddedDispatcher:
 
     def stop(self) -> None:
         self._worker.stop()
+
+    def _watch_end(self) -> None:
+        self._end.watch()
 
 
 class WorkerDispatcher:

@@ -38,6 +38,9 @@ _SWEEP_TURN_SHARE = 0.5
 Below 1, because the timers of processes drift. A process whose timer ends slightly early must not miss its sweep.
 """
 
+_REST = 300.0
+"""Seconds without work after the end of the process was announced. A process that lives on works again after them."""
+
 
 def connections_needed(threads: int) -> int:
     """Return how many database connections a worker uses at once: handlers, poll, splitter and two batch writers.
@@ -58,7 +61,7 @@ class Worker:
     rules have ``slow_threads`` threads of their own.
 
     With ``listen`` the worker also receives the wake-ups that other processes send through PostgreSQL. ``engine``
-    returns the engine; it is called for each job.
+    returns the engine; it is called for each job. ``on_start`` is called each time the threads start.
     """
 
     def __init__(
@@ -69,8 +72,10 @@ class Worker:
         slow_threads: int,
         senders: int = 32,
         listen: bool = False,
+        on_start: Callable[[], object] = lambda: None,
     ) -> None:
         self._engine = engine
+        self._on_start = on_start
         self._counts = threads, slow_threads, senders
         self._listen = listen
         self._reset()
@@ -78,7 +83,8 @@ class Worker:
         # Guard: a child forked while a thread holds `_lock` would wait for that lock forever, and its `_thread`
         # would name a thread that exists only in the parent. The child starts with new locks and no threads.
         # Test: tests/test_worker.py, test_a_forked_child_starts_threads_of_its_own.
-        os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(after_in_child=lambda: (method := reset()) and method())
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
@@ -86,6 +92,7 @@ class Worker:
         self._stopping = threading.Event()
         self._ended = threading.Event()
         self._deadlines: weakref.WeakSet[Deadline] = weakref.WeakSet()
+        self._rest = Deadline(0)
         self._thread: threading.Thread | None = None
         self._pools: _WorkerPools | None = None
         # True if the last claim returned as many queues as it asked for: more may be due.
@@ -97,11 +104,13 @@ class Worker:
     def wake(self) -> None:
         """Wake the poll. Start the threads if they do not run, for example at the first call or after a fork.
 
-        Does nothing inside a job that wakes the poll at its end.
+        Does nothing inside a job that wakes the poll at its end, and nothing after ``end``.
         """
         if getattr(self._job_state, "will_wake_poll", False):
             return
         with self._lock:
+            if self._rest.remaining() > 0:
+                return
             if self._thread is None or not self._thread.is_alive():
                 self._start()
         self._wakeup.set()
@@ -125,6 +134,7 @@ class Worker:
         self._pools = None
         self._thread = threading.Thread(target=self._run, name=THREAD_NAME_PREFIX, daemon=True)
         self._thread.start()
+        self._on_start()
 
     def stop_soon(self) -> None:
         """Stop all claims. The worker then ends after the jobs that run.
@@ -145,6 +155,15 @@ class Worker:
             return True
         thread.join(timeout)
         return not thread.is_alive()
+
+    def end(self) -> bool:
+        """Stop as ``stop`` does, because the process ends. For the next ``_REST`` seconds no wake-up starts threads."""
+        # Guard: a request that the server finishes after the stop would start threads, and the end of the process
+        # would tear their work.
+        # Test: tests/test_worker.py, test_a_wake_up_after_the_end_starts_no_threads.
+        with self._lock:
+            self._rest = Deadline(_REST)
+        return self.stop()
 
     def wait(self, timeout: float | None = None) -> bool:
         """Block until the worker has ended, at most ``timeout`` seconds. Return whether it has ended."""

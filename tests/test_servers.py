@@ -1,0 +1,258 @@
+"""Embedded dispatcher and webhook in real web servers: how a process stops, and how a body arrives."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import importlib.util
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.db.models import Count
+
+from djmessenger import models
+from messenger_emulator.server import Callback, serve
+from tests import pipeline_tools as tools
+from tests.pipeline_tools import LONG, until
+
+pytestmark = [
+    pytest.mark.sqlite("the servers are what differs"),
+    pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="no /proc: NO TEST OF REAL SERVERS"),
+]
+
+PERSONS = 8
+HELD = 3.0
+"""Seconds for which Graph holds its answers after the signal, unless the process ends before."""
+
+WSGI, ASGI = "tests.served:wsgi", "tests.served:asgi"
+GUNICORN = ["-m", "gunicorn", "--bind", "127.0.0.1:{port}"]
+UVICORN = ["-m", "uvicorn", "--port", "{port}", "--log-level", "warning"]
+GRANIAN = ["-m", "granian", "--port", "{port}", "--interface"]
+UWSGI = [
+    "--http-socket",
+    "127.0.0.1:{port}",
+    "--master",
+    "--enable-threads",
+    "--die-on-term",
+    "--module",
+    WSGI,
+]
+UWSGI_PROGRAM = Path(sys.executable).with_name("uwsgi")
+WORKER_MODULES = {"uvicorn_worker.UvicornWorker"}
+SERVERS: dict[str, list[str]] = {
+    "gunicorn-sync": [*GUNICORN, "--workers", "2", WSGI],
+    "gunicorn-gthread": [*GUNICORN, "--workers", "2", "--threads", "4", WSGI],
+    "gunicorn-preload": [*GUNICORN, "--workers", "2", "--threads", "4", "--preload", WSGI],
+    "gunicorn-uvicorn": [*GUNICORN, "--workers", "2", "-k", "uvicorn_worker.UvicornWorker", ASGI],
+    "gunicorn-uvicorn-preload": [*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "--preload", ASGI],
+    "uvicorn": [*UVICORN, ASGI],
+    "uvicorn-workers": [*UVICORN, "--workers", "2", ASGI],
+    "granian-wsgi": [*GRANIAN, "wsgi", "--workers", "2", "--blocking-threads", "4", WSGI],
+    "granian-asgi": [*GRANIAN, "asginl", "--workers", "2", ASGI],
+    "daphne": ["-m", "daphne", "--port", "{port}", ASGI],
+    "uwsgi": ["uwsgi", *UWSGI, "--processes", "2", "--lazy-apps"],
+    "uwsgi-threads": ["uwsgi", *UWSGI, "--threads", "4", "--lazy-apps"],
+    "wsgiref": ["-m", "chaos.web", "{port}"],
+}
+
+
+def missing(arguments: list[str]) -> str:
+    """Return the module that a server lacks, or the empty text."""
+    needed = ["uwsgi"] if arguments[0] == "uwsgi" else [arguments[1], *WORKER_MODULES & set(arguments)]
+    for module in needed:
+        if module == "uwsgi":
+            found = UWSGI_PROGRAM.exists()
+        else:
+            found = importlib.util.find_spec(module.partition(".")[0]) is not None
+        if not found:
+            return module
+    return ""
+
+
+class Server:
+    def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            self.port = probe.getsockname()[1]
+        arguments = [argument.format(port=self.port) for argument in arguments]
+        is_uwsgi = arguments[0] == "uwsgi"
+        self.log = log
+        with log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [str(UWSGI_PROGRAM), *arguments[1:]] if is_uwsgi else [sys.executable, *arguments],
+                env=environment,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        until(self._answers, "a listening server", log.read_text)
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        # The socket listens before the first process has loaded the app, so the answer counts.
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return Callback(f"http://127.0.0.1:{self.port}/messenger").get({})[0] == 400
+        return False
+
+    def post(self, content: bytes, *, chunked: bool = False) -> int:
+        headers = {"Content-Type": "application/json", **tools.signed(content)}
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
+        with contextlib.closing(connection):
+            # The client sends an iterable in chunks.
+            parts = iter([content[:7], content[7:]]) if chunked else content
+            connection.request("POST", "/messenger", body=parts, headers=headers, encode_chunked=chunked)
+            return connection.getresponse().status
+
+    def children(self) -> set[str]:
+        pid = self.process.pid
+        return set(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Gate:
+    """Graph that holds each answer until ``open`` is set."""
+
+    def __init__(self, emulator: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.came = 0
+        self.open = threading.Event()
+        lock = threading.Lock()
+        handle = emulator.handle
+
+        def slowly(method: str, path: str, *rest: Any) -> Any:
+            if path.endswith("/messages"):
+                with lock:
+                    self.came += 1
+                assert self.open.wait(2 * LONG)
+            return handle(method, path, *rest)
+
+        monkeypatch.setattr(emulator, "handle", slowly)
+
+
+@pytest.fixture
+def start(file_database, emulator, tmp_path) -> Iterator[Any]:
+    """Start the server of this name."""
+    emulator.enforce_window = False
+    graph = serve(emulator)
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(["src", ".", "tests/project"]),
+        "DJANGO_SETTINGS_MODULE": "tests.celery_settings",
+        "DJM_TEST_DISPATCHER": "embedded",
+        "HOME": str(tmp_path),  # gunicorn has a socket there
+        "DJM_TEST_GRAPH": graph.url,
+        "DJM_TEST_DATABASE_NAME": str(file_database["NAME"]),
+    }
+    if "sqlite" in file_database["ENGINE"]:
+        environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
+    servers: list[Server] = []
+
+    def start(name: str) -> Server:
+        if module := missing(SERVERS[name]):
+            pytest.skip(f"{module} is not installed: NO TEST OF {name}")
+        servers.append(Server(SERVERS[name], environment, tmp_path / "server.log"))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+    graph.stop()
+
+
+def states() -> dict[str, int]:
+    rows = models.Reply.objects.values_list("state").annotate(Count("pk"))
+    return dict(rows.order_by())
+
+
+def is_settled() -> bool:
+    """Return whether all replies are sent and no queue is leased."""
+    leased = models.ConversationQueue.objects.exclude(leased_until=None)
+    return states() == {"sent": PERSONS} and not leased.exists()
+
+
+@pytest.fixture
+def gate(emulator, monkeypatch) -> Gate:
+    return Gate(emulator, monkeypatch)
+
+
+@pytest.fixture
+def at_work(start, emulator, gate) -> Any:
+    """Start the server of this name, with a reply of each person in a call that Graph does not answer yet."""
+
+    def start_at_work(name: str) -> Server:
+        persons = [emulator.add_person(tools.PAGE, person_id=f"{tools.PSID}{n}") for n in range(PERSONS)]
+        server: Server = start(name)
+        for person in persons:
+            content = tools.body(tools.text(f"m_{person.id}", psid=person.id))
+            assert server.post(content) == 200
+        until(lambda: gate.came == PERSONS, "calls under way", server.log.read_text)
+        return server
+
+    return start_at_work
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *((name, signal.SIGTERM) for name in SERVERS),
+        *(
+            (name, signal.SIGINT)
+            for name in ("gunicorn-sync", "uvicorn-workers", "granian-wsgi", "granian-asgi")
+        ),
+    ],
+)
+def test_replies_under_way_are_settled_before_the_process_ends(name, number, at_work, gate):
+    server = at_work(name)
+    server.process.send_signal(number)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.process.wait(HELD)
+    gate.open.set()
+    server.process.wait(LONG)
+    assert is_settled(), f"{states()}\n{server.log.read_text()}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("name", ["gunicorn-gthread", "gunicorn-uvicorn"])
+def test_replies_under_way_are_settled_before_a_reload_ends_their_process(name, at_work, gate):
+    server = at_work(name)
+    before = server.children()
+    server.process.send_signal(signal.SIGHUP)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        server.process.wait(HELD)
+    gate.open.set()
+    until(lambda: not before & server.children(), "a reload", server.log.read_text)
+    assert is_settled(), f"{states()}\n{server.log.read_text()}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gunicorn-gthread", 200),
+        ("granian-wsgi", 200),
+        ("granian-asgi", 200),
+        ("uvicorn", 200),
+        ("daphne", 200),
+        ("uwsgi", 411),
+        ("wsgiref", 411),
+    ],
+)
+def test_a_body_in_chunks_is_read_or_refused_with_the_reason(name, expected, start, gate):
+    server = start(name)
+    gate.open.set()
+    content = tools.body(tools.text("m_1"))
+    assert server.post(content, chunked=True) == expected, server.log.read_text()
+    assert models.Callback.objects.count() == (expected == 200)
+    assert ("came in chunks" in server.log.read_text()) == (expected == 411)
+    assert "signature" not in server.log.read_text()
