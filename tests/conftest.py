@@ -120,8 +120,8 @@ def file_database(
 ) -> Iterator[dict[str, Any]]:
     """A migrated database that several threads and processes can open; gives its settings.
 
-    On PostgreSQL that is the test database; on SQLite a file with the settings that the docs name for production,
-    since one in memory belongs to one connection.
+    On PostgreSQL that is the test database. On SQLite it is a file with the settings that the docs name for production,
+    since a database in memory belongs to one connection.
     """
     if settings.DATABASES["default"]["ENGINE"].endswith("postgresql"):
         request.getfixturevalue("transactional_db")

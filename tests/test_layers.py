@@ -331,3 +331,15 @@ def test_annotations_are_not_evaluated(module):
     statements = [node for node in module.tree.body if not isinstance(node, ast.Expr)]
     if statements and "migrations" not in module.name.split("."):
         assert ast.unparse(statements[0]) == "from __future__ import annotations", module.path
+
+
+MOST_LINES = 600
+
+
+def test_files_stay_small_enough_to_be_read():
+    sizes = {
+        str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8").count("\n")
+        for path in SOURCE.rglob("*.py")
+        if "migrations" not in path.parts
+    }
+    assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}

@@ -14,7 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = ("src", "chaos", "benchmarks", "tests")
-LONGEST = 30
+LONGEST = 25
 """Words of a sentence."""
 OPENINGS = {
     "give", "gives", "given", "let", "lets", "have", "has", "tell", "tells", "say", "says", "ask", "asks",

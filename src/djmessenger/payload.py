@@ -53,9 +53,9 @@ class Payload(Serializable, ABC):
     def get_instance(cls, json_data: str | dict[str, Any]) -> Payload:
         """Build an instance of the class that the JSON names.
 
-        Raise ``ValueError`` if the argument is empty, is neither text nor a dict, is no JSON object, names no
-        class, or cannot become an instance of the class. Raise ``ImportError`` if the module of the class is not
-        loaded, and ``AttributeError`` if the module lacks the class.
+        Raise ``ValueError`` if the argument is empty, is neither text nor a dict, or is no JSON object. Raise it also
+        if the JSON names no class or cannot become an instance of the class. Raise ``ImportError`` if the module of the
+        class is not loaded, and ``AttributeError`` if the module lacks the class.
         """
         data = _as_dict(json_data)
         payload_class = _named_class(data.get(Payload.PAYLOAD_CLASS_ATTRIBUTE))

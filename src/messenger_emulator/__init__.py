@@ -1,4 +1,4 @@
-"""A strict, stateful stand-in for graph.facebook.com and for Meta's webhook sender.
+"""A strict, stateful stand-in for graph.facebook.com and for Meta's webhook sender::
 
     emulator = Emulator(VirtualClock())
     page = emulator.add_page("104233987650012", "made-up-token", app_secret="made-up-secret")

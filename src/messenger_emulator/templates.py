@@ -1,8 +1,8 @@
 """Checks of templates and buttons.
 
-Keys and limits: Messenger Platform, "Buttons" (April 2026), "Templates" (2026), "Image grid" (June 2026), "Customer
-feedback template", "Structured information template", "Utility messages"; for Instagram, "Generic template" (April
-2026).
+Keys and limits: Messenger Platform, "Buttons" (April 2026), "Templates" (2026) and "Image grid" (June 2026). Also
+"Customer feedback template", "Structured information template" and "Utility messages". For Instagram: "Generic
+template" (April 2026).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Each guard, taken out, is missed: a small scenario that passes with it and is red without it.
 
-The scenarios are checked themselves: with the guard in place all is well, without it the same scenario shows the
-very damage that the guard is for.
+The scenarios are checked themselves. With the guard in place all is well. Without it the same scenario shows the
+damage that the guard prevents.
 """
 
 from __future__ import annotations

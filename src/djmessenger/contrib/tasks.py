@@ -1,8 +1,10 @@
 """Dispatcher for Django Tasks (``DJM_DISPATCHER = "tasks"``): a task drives the engine.
 
 It needs a backend whose tasks run in other processes, such as ``django_tasks_db.DatabaseBackend``. A task has no
-arguments. It is a wake-up, and the queues are in the database: a repeated task finds no work. Django Tasks has no
-schedule, so the last task of a process sets the next one, at the time when a row is due or after ``DJM_SWEEP`` seconds.
+arguments. It is a wake-up, and the queues are in the database: a repeated task finds no work.
+
+Django Tasks has no schedule. The last task of a process enqueues the next one for the time when a row is due. That is
+after ``DJM_SWEEP`` seconds at the latest.
 
 It is also the example of a dispatcher of one's own: a class of three methods, and ``Engine.drain``.
 """

@@ -24,8 +24,8 @@ RESENDABLE = (models.Reply.State.FAILED, models.Reply.State.PARKED, models.Reply
 def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
     """Put an event back into its inbox with all its tries, and return its row, or None if there is nothing to do.
 
-    Locks the queue and the row in a transaction of its own. The present policy decides: each rule that applies runs,
-    also a rule that ran the first time, and its replies are sent in addition to the earlier ones.
+    Locks the queue and the row in a transaction of its own. The present policy decides. Each rule that applies runs,
+    also a rule that ran the first time. Its replies are sent in addition to the earlier ones.
     """
     states = REPLAYABLE if again else (Event.FAILED,)
     rows = models.Messaging.objects.filter(pk=pk, state__in=states)

@@ -59,8 +59,8 @@ _AS_THEY_ARE = frozenset({"address_overrides", "contact_overrides"})
 def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
     """Build a message from plain data.
 
-    Raise ``InvalidField`` (a ``DJMInvalidConfigException``) with the name of the key, ``LimitExceeded`` for a value
-    over a limit, and ``TypeError`` for a value of a wrong type.
+    Raise ``InvalidField`` (a ``DJMInvalidConfigException``) with the name of the key. Raise ``LimitExceeded`` for a
+    value over a limit, and ``TypeError`` for a value of a wrong type.
     """
     if isinstance(data, OutgoingMessage):
         return data

@@ -15,7 +15,7 @@ Order of the steps for one event, under the lease of its incoming queue:
 Steps 3 to 6 are one transaction, so an event has all its effects or none. A worker that lost its lease fails in
 step 3, and another worker handles the event.
 
-For an event without slow rules, step 5 also releases the queue, and the transaction is lazy: step 3 runs before the
+For an event without slow rules, step 5 also releases the queue, and the transaction is lazy. Step 3 runs before the
 first query that a rule makes (``event_transaction.py``). If the rules make no query, ``handle`` returns a ``Handled``
 and commits nothing. ``commit_handled`` then does steps 3, 5 and 6 for up to 100 events in one transaction.
 """

@@ -49,8 +49,8 @@ class Window:
 class Person:
     """One person in one conversation. An act is posted to the bot, and its replies are sent before it returns.
 
-    An act raises ``RuleFailed`` if a rule raised, ``ReplyRefused`` if Graph refused a reply, and ``NotOnScreen``
-    for a tap on an item that the person does not see.
+    An act raises ``RuleFailed`` if a rule raised, and ``ReplyRefused`` if Graph refused a reply. A tap on an item that
+    the person does not see raises ``NotOnScreen``.
     """
 
     def __init__(self, messenger: Kit, screen: EmulatedPerson) -> None:
