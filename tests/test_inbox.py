@@ -11,6 +11,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone, translation
+from django.utils.functional import lazy
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -395,6 +396,61 @@ def test_language_and_time_zone_are_the_persons():
     )
     assert seen == [("de", "UTC+05:45")]
     assert made.pk
+
+
+@pytest.mark.parametrize(
+    ("locale", "page_language", "expected"),
+    [
+        ("de_DE", "fr", "de"),
+        ("", "fr", "fr"),
+        ("", "zh_TW", "zh-hant"),
+        ("xx_YY", "fr", "fr"),
+        ("xx_YY", "", "en-us"),
+        ("", "", "en-us"),
+        ("", "xx", "en-us"),
+    ],
+)
+def test_rules_and_texts_have_one_language_in_any_process(locale, page_language, expected):
+    def rule(event):
+        seen.append(translation.get_language())
+        return lazy(translation.get_language, str)()
+
+    class Replies(Says):
+        def get_message(self, messaging):
+            seen.append(translation.get_language())
+            return super().get_message(messaging)
+
+    seen = []
+    made = tools.conversation()
+    models.FBUserProfile.objects.update(locale=locale)
+    models.Page.objects.update(language=page_language)
+    tools.receive(tools.text("m_1"))
+    with translation.override("ja"):
+        tools.handle(tools.engine(rule), made)
+        made = models.Conversation.objects.get()
+        event = Messaging.from_item(tools.text("m_2"), entry_id=tools.PAGE)
+        event.bind(conversation=made, person=made.person, page=made.page)
+        Replies(lazy(translation.get_language, str)()).reply(event)
+        made.send(lazy(translation.get_language, str)())
+        assert translation.get_language() == "ja"
+    assert (seen, texts()) == ([expected] * 2, [expected] * 3)
+
+
+def test_a_language_that_a_rule_activates_ends_with_the_rule():
+    seen = []
+
+    def activates(event):
+        translation.activate("fr")
+        timezone.activate(datetime.timezone(datetime.timedelta(hours=3)))
+
+    def looks(event):
+        seen.append((translation.get_language(), str(timezone.get_current_timezone())))
+
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.engine(activates, looks), made)
+    assert seen == [("en-us", "UTC")]
+    assert (translation.get_language(), str(timezone.get_current_timezone())) == ("en-us", "UTC")
 
 
 # Arguments of a slow rule.

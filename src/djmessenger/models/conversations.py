@@ -19,7 +19,7 @@ from djmessenger.models.history import Line, last_lines
 from djmessenger.models.pages import Page
 from djmessenger.models.queues import ConversationQueue
 from djmessenger.models.recording import record_reply, rule_that_runs
-from djmessenger.outgoing.rendering import bodies
+from djmessenger.outgoing.rendering import bodies, locale_of
 from djmessenger.signals import reply_queued
 from djmessenger.sql import insert_each
 
@@ -198,7 +198,7 @@ class Conversation(models.Model):
         Raises ``DJMInvalidConfigException`` if the message exceeds a limit of the platform. Raises
         ``DJMInvalidValueException`` for a sender action, which has no meaning later and so cannot be queued.
         """
-        locale = self.person.locale or self.page.configured("language")
+        locale = locale_of(self.person.locale, self.page.configured("language"))
         calls = list(bodies(message, locale=locale, channel=self.page.configured("channel")))
         for kind, body in calls:
             if "message" not in body:

@@ -18,6 +18,18 @@ from djmessenger.utils.utils import LocalizedString
 Words = str | Promise | LocalizedString
 
 
+def locale_of(locale: str | None, page_language: str) -> str:
+    """Return the locale of a person if its language is known, otherwise the language of the Page if it has one."""
+    if locale and (not page_language or _known_language(locale)):
+        return locale
+    return page_language
+
+
+def language_of(locale: str | None) -> str:
+    """Return Django's language code for a locale, or the project's language for an unknown locale."""
+    return _known_language(locale) or settings.LANGUAGE_CODE
+
+
 def prefix_for(locale: str | None) -> str:
     """Return the bot's prefix in the language of a locale."""
     return renderer(locale)(app_settings.DJM_BOT_PREFIX)
@@ -37,7 +49,7 @@ def bodies(message: Any, *, locale: str | None, channel: str) -> Iterator[tuple[
 
 def renderer(locale: str | None) -> Callable[[Any], str]:
     """Return a function that renders a text in the language of a Facebook locale."""
-    language = _language_of(locale)
+    language = language_of(locale)
 
     def render(text: Any) -> str:
         if isinstance(text, str):
@@ -51,10 +63,9 @@ def renderer(locale: str | None) -> Callable[[Any], str]:
     return render
 
 
-def _language_of(locale: str | None) -> str:
-    """Return Django's language code for a locale, or the project's language for an unknown locale."""
+def _known_language(locale: str | None) -> str | None:
     language = language_code(locale)
     if language is None and locale:
         with contextlib.suppress(LookupError):
             language = translation.get_supported_language_variant(locale.replace("_", "-").lower())
-    return language or settings.LANGUAGE_CODE
+    return language

@@ -37,12 +37,11 @@ from typing import Any
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.db.models.functions import Now
-from django.utils import timezone, translation
+from django.utils import timezone
 
 from djmessenger import models, receiving
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
-from djmessenger.facebook_locales import language_code
 from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
 from djmessenger.graph.context import current as current_client
@@ -54,6 +53,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.receipts import note_receipts
 from djmessenger.pipeline.slow import NoRoom, RunHere, SlowJob, SlowPool
 from djmessenger.receiving.decoding import cleaned
+from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
 from djmessenger.settings import app_settings
@@ -531,20 +531,9 @@ class Inbox:
 
 @contextlib.contextmanager
 def use_context_of(row: models.Messaging, client: Client | DJMException) -> Iterator[None]:
-    """Activate the Page's client and the person's language and time zone for the rules of an event.
-
-    A person without a locale has the language of the Page.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(bound_client(client))
-        if row.conversation is not None:
-            person = row.conversation.person
-            stack.enter_context(timezone.override(person.get_tzinfo()))
-            language = language_code(person.locale) if person.locale else None
-            if language is None and row.page is not None:
-                language = row.page.configured("language")
-            if language:
-                stack.enter_context(translation.override(language))
+    """Activate the Page's client and the person's language and time zone for the rules of an event."""
+    person = row.conversation.person if row.conversation is not None else None
+    with bound_client(client), use_language_of(person, row.page):
         yield
 
 

@@ -9,13 +9,14 @@ from contextvars import ContextVar
 from typing import Any
 
 from django.db import transaction
+from django.utils import timezone, translation
 
 from djmessenger import models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.graph.context import current as current_client
 from djmessenger.logs import error_label, hidden
 from djmessenger.models.conversations import ReplyBuffer
-from djmessenger.outgoing.rendering import Words, bodies, prefix_for, renderer
+from djmessenger.outgoing.rendering import Words, bodies, language_of, locale_of, prefix_for, renderer
 from djmessenger.receiving import Messaging
 from djmessenger.settings import app_settings
 
@@ -28,13 +29,25 @@ _buffered: ContextVar[tuple[Messaging, ReplyBuffer] | None] = ContextVar("djmess
 
 @contextlib.contextmanager
 def use_language_of(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
-    """Render the texts of the block in the person's language, otherwise in the Page's, without another query."""
-    tokens = _person.set(person), _page_language.set(_language_of_page(page))
-    try:
+    """Run the block, and render its texts, in the person's language and time zone, without another query.
+
+    A person of unknown language has that of the Page, otherwise that of the project. Without a person only the
+    language of rendered texts is set.
+    """
+    page_language = _language_of_page(page)
+    is_nested = _person.get() is person
+    with contextlib.ExitStack() as stack:
+        stack.callback(_person.reset, _person.set(person))
+        stack.callback(_page_language.reset, _page_language.set(page_language))
+        if person is not None:
+            language, tzinfo = language_of(locale_of(person.locale, page_language)), person.get_tzinfo()
+            # Each rule of an event is a block of its own in that of the event, because the DEFAULT rule may fetch the
+            # profile. In most of them nothing changes. The outer block restores what a rule activates itself.
+            if not is_nested or translation.get_language() != language:
+                stack.enter_context(translation.override(language))
+            if not is_nested or timezone.get_current_timezone() != tzinfo:
+                stack.enter_context(timezone.override(tzinfo))
         yield
-    finally:
-        _person.reset(tokens[0])
-        _page_language.reset(tokens[1])
 
 
 @contextlib.contextmanager
@@ -125,14 +138,14 @@ def render_for(psid: str, text: Words, add_prefix: bool) -> str:
         locale: str | None = person.locale
     else:
         locale = _stored_locale(psid)
-    locale = locale or _page_language.get()
+    locale = locale_of(locale, _page_language.get())
     return f"{prefix_for(locale) if add_prefix else ''}{renderer(locale)(text)}"
 
 
-def _locale_of(messaging: Messaging) -> str | None:
+def _locale_of(messaging: Messaging) -> str:
     person: models.FBUserProfile | None = messaging.person
     locale = person.locale if person is not None else _stored_locale(messaging.get_psid())
-    return locale or _language_of_page(messaging.page)
+    return locale_of(locale, _language_of_page(messaging.page))
 
 
 def _language_of_page(page: models.Page | None) -> str:

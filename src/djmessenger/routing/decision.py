@@ -11,15 +11,13 @@ from time import perf_counter
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.utils import timezone, translation
 
-from djmessenger.facebook_locales import language_code
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.models.recording import answering
 from djmessenger.outgoing.data import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier
-from djmessenger.replying.sending import buffering, queue
+from djmessenger.replying.sending import buffering, queue, use_language_of
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
 from djmessenger.routing.rule import Rule
@@ -171,7 +169,7 @@ class Decision:
             with (
                 transaction.atomic() if savepoint else nullcontext(),
                 answering(entry.rule.label) as rows,
-                use_language_of(messaging.person),
+                use_language_of(messaging.person, messaging.page),
             ):
                 work(entry, messaging, rows)
         except Exception as error:
@@ -232,20 +230,6 @@ def _take_back(context: dict[str, Any], captured: Mapping[str, Any], previous: M
                 del context[key]
             else:
                 context[key] = previous[key]
-
-
-@contextmanager
-def use_language_of(person: Any) -> Iterator[None]:
-    """Run the block in the person's language and time zone.
-
-    Both are read for each rule, because the DEFAULT rule may have fetched the profile.
-    """
-    if person is None:
-        yield
-        return
-    language = language_code(person.locale) or translation.get_language()
-    with translation.override(language), timezone.override(person.get_tzinfo()):
-        yield
 
 
 def _is_slow(rule: Rule, handler: Any) -> bool:
