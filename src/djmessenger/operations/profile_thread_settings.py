@@ -1,8 +1,8 @@
 """The thread settings of 2016 as properties of today's Messenger Profile.
 
 The functions take values and return JSON; they read no settings and send nothing. A gettext-lazy text becomes one entry
-for each locale of Facebook in which its translation differs. Meta also requires a ``default`` entry (Messenger Platform,
-"Messenger Profile API", March 2026).
+for each locale of Facebook in which its translation differs. Meta also requires a ``default`` entry (Messenger
+Platform, "Messenger Profile API", March 2026).
 """
 
 from __future__ import annotations
