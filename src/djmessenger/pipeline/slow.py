@@ -114,7 +114,7 @@ class SlowThreads:
             return max(0, self._pool.free(ahead=AHEAD) - len(self._reserved))
 
     def reserve(self, leases: Sequence[Lease], *, more: bool) -> None:
-        """Reserve a thread for each lease. ``more`` says whether further queues may wait for a slow thread."""
+        """Reserve a thread for each lease. ``more`` is True if further queues may wait for a slow thread."""
         # Guard: while a claimed queue is on its way through the handlers, a new event could take its thread. The
         # queue would be released again and never come to its turn.
         # Test: tests/test_worker.py, test_queues_that_waited_for_a_slow_thread_come_before_new_ones.
