@@ -13,7 +13,7 @@ from django.core import checks as django_checks
 from django.db import connection
 from django.utils.translation import gettext_lazy
 
-from djmessenger import checks, database_checks, models, rulebook
+from djmessenger import checks, database_checks, models, page_checks, rulebook
 from djmessenger.outgoing import ImageGrid, Text
 from djmessenger.routing.problems import Problem
 from djmessenger.settings.declared import RENAMED, SETTINGS
@@ -28,7 +28,7 @@ CHECKS = [
     checks.check_endings,
     checks.check_profile,
     checks.check_dispatcher,
-    checks.check_pages,
+    page_checks.check_pages,
     checks.check_thread,
     checks.check_policy,
     database_checks.check_database,
@@ -247,7 +247,7 @@ def test_no_message_shows_a_secret(settings):
 )
 def test_the_end_of_a_version_is_a_warning_in_good_time(days, expected):
     end = rulebook.row("graph.v21.0").until
-    found = checks._version("v21.0", end - datetime.timedelta(days=days))
+    found = checks.version_messages("v21.0", end - datetime.timedelta(days=days))
     assert [type(message) for message in found] == [django_checks.Warning] * len(expected)
     assert [
         word for message in found for word in message.msg.split() if word in {"ENDED", "ends"}
@@ -325,7 +325,7 @@ def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
 def test_every_id_is_in_the_documentation():
     printed = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     source = "".join(
-        Path(module.__file__).read_text(encoding="utf-8") for module in (checks, database_checks)
+        Path(module.__file__).read_text(encoding="utf-8") for module in (checks, database_checks, page_checks)
     )
     for number in set(re.findall(r'"([EW]0\d\d)"', source)):
         assert f"`djmessenger.{number}`" in printed

@@ -44,6 +44,7 @@ LAYERS: dict[str, list[str]] = {
         "admin",
         "checks",
         "database_checks",
+        "page_checks",
         "emulator",
         "simulator",
         "urls",

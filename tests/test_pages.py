@@ -16,7 +16,7 @@ from django.urls import include, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
-from djmessenger import bot, checks, models, signatures
+from djmessenger import bot, checks, models, page_checks, signatures
 from djmessenger.admin.pages import PageAdmin
 from djmessenger.bot import tokens
 from djmessenger.bot.pages import all_pages, client_columns, client_config_for, page_of, token_of
@@ -726,7 +726,7 @@ class TestRequestLog:
 
 class TestChecks:
     def ids(self):
-        found = checks.check_pages() + checks.check_secrets()
+        found = page_checks.check_pages() + checks.check_secrets()
         text = " ".join(f"{message.msg} {message.hint}" for message in found)
         assert "canary" not in text
         return [message.id.removeprefix("djmessenger.") for message in found]

@@ -15,7 +15,7 @@ from django.test import override_settings
 from django.urls import include, path, reverse
 from django.views.debug import ExceptionReporter
 
-from djmessenger import bot, checks, models, signatures
+from djmessenger import bot, checks, models, page_checks, signatures
 from djmessenger.bot import tokens
 from djmessenger.bot.pages import client_config_for
 from djmessenger.emulator import EmulatorTransport
@@ -195,7 +195,7 @@ def mistakes_of_settings(seen, settings):
     ):
         with override_settings(**{name: value}):
             collect(seen, bot.get_client, models.Page(page_id="104233987650013"))
-            seen += [repr(message) for message in checks.check_settings() + checks.check_pages()]
+            seen += [repr(message) for message in checks.check_settings() + page_checks.check_pages()]
     row = models.Page.objects.exclude(token_ciphertext="").get()
     for keys in ([], [tokens.new_key()], [f"x{KEY}"], [KEY.encode()[:9]]):
         settings.DJM_TOKEN_KEYS = keys

@@ -25,13 +25,12 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from djmessenger import bot, models, rulebook
-from djmessenger.bot.tokens import key_problems
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_properties as profile
 from djmessenger.operations import profile_thread_settings as thread
 from djmessenger.routing import dated
-from djmessenger.settings.declared import GONE, ID, PAGE_KEYS, RENAMED, SETTINGS, app_settings
+from djmessenger.settings.declared import GONE, RENAMED, SETTINGS, app_settings
 from djmessenger.settings.setting import type_name
 
 DOCS = "docs/"
@@ -56,7 +55,7 @@ _A_DAY = datetime.timedelta(days=1)
 Check = Callable[..., list[CheckMessage]]
 
 
-def _register(*names: str, tags: tuple[str, ...] = ()) -> Callable[[Check], Check]:
+def register(*names: str, tags: tuple[str, ...] = ()) -> Callable[[Check], Check]:
     """Register a check of these settings, which reports an exception as E001.
 
     The methods of a value are code of the project, and so are those of each value inside it. The message has no text
@@ -84,7 +83,7 @@ def _register(*names: str, tags: tuple[str, ...] = ()) -> Callable[[Check], Chec
     return decorate
 
 
-@_register(*SETTINGS)
+@register(*SETTINGS)
 def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each ``DJM_*`` of the project that is not declared, or whose value is refused."""
     messages: list[CheckMessage] = []
@@ -105,7 +104,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     return [*messages, *_relations()]
 
 
-@_register("DJM_ENDPOINT")
+@register("DJM_ENDPOINT")
 def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report an endpoint to which Meta cannot post."""
     if not are_right("DJM_ENDPOINT"):
@@ -133,7 +132,7 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@_register(
+@register(
     "DJM_APP_SECRET",
     "DJM_PAGE_ACCESS_TOKEN",
     "DJM_VERIFY_SIGNATURE",
@@ -190,12 +189,12 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@_register("DJM_GRAPH_VERSION", "DJM_GRAPH_URL", "DJM_RULEBOOK")
+@register("DJM_GRAPH_VERSION", "DJM_GRAPH_URL", "DJM_RULEBOOK")
 def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a Graph version that is none or ends soon, and an address of Graph without https."""
     messages: list[CheckMessage] = []
     if are_right("DJM_GRAPH_VERSION"):
-        messages += _version(app_settings.DJM_GRAPH_VERSION, _today())
+        messages += version_messages(app_settings.DJM_GRAPH_VERSION, _today())
     if are_right("DJM_GRAPH_URL") and not _is_safe(app_settings.DJM_GRAPH_URL):
         messages.append(
             new_warning(
@@ -208,7 +207,7 @@ def check_graph(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@_register("DJM_RULEBOOK")
+@register("DJM_RULEBOOK")
 def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each override of the dated rulebook that cannot be used."""
     if not are_right("DJM_RULEBOOK"):
@@ -220,7 +219,7 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     ]
 
 
-@_register("DJM_RULEBOOK", "DJM_PAGES")
+@register("DJM_RULEBOOK", "DJM_PAGES")
 def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each feature of the platform that the rules use and that ends soon or has ended."""
     today = _today()
@@ -260,7 +259,7 @@ def policy_uses() -> list[dated.Use]:
     return list(uses)
 
 
-@_register("DJM_PROFILE")
+@register("DJM_PROFILE")
 def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report the first mistake in ``DJM_PROFILE``, for each Page in it."""
     if not are_right("DJM_PROFILE"):
@@ -280,7 +279,7 @@ def check_profile(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return []
 
 
-@_register("DJM_DISPATCHER", "DJM_REGEX_ENGINE")
+@register("DJM_DISPATCHER", "DJM_REGEX_ENGINE")
 def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a wrong dispatcher, a regex engine that is not installed, and a database that is unfit for threads."""
     messages: list[CheckMessage] = []
@@ -381,86 +380,7 @@ def check_history(
     return messages
 
 
-@_register("DJM_PAGES", "DJM_TOKEN_KEYS")
-def check_pages(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Report entries of ``DJM_PAGES`` that cannot be used or belong to no app, and wrong ``DJM_TOKEN_KEYS``."""
-    messages = [
-        new_error("E022", problem.partition(". ")[0] + ".", problem.partition(". ")[2] or problem, "pages")
-        for problem in _key_problems()
-    ]
-    if not isinstance(app_settings.DJM_PAGES, dict):
-        return messages
-    # The setting is in no local variable, because a traceback of an exception below would show the tokens.
-    for number, page_id in enumerate(app_settings.DJM_PAGES, 1):
-        # A key that is no page id may be a token at the wrong place.
-        name = f"DJM_PAGES[{page_id!r}]" if _is_page_id(page_id) else f"Entry {number} of DJM_PAGES"
-        if complaint := _complaint_of_page(page_id):
-            messages.append(new_error("E020", f"{name} {complaint}.", SETTINGS["DJM_PAGES"].meaning, "pages"))
-            continue
-        messages += _check_page(page_id, name)
-    if app_settings.DJM_PAGES and app_settings.DJM_PAGE_ACCESS_TOKEN and not app_settings.DJM_PAGE_ID:
-        messages.append(
-            new_warning(
-                "W026",
-                "DJM_PAGE_ACCESS_TOKEN and DJM_PAGES are set without DJM_PAGE_ID, so no Page uses that token.",
-                "Set DJM_PAGE_ID to the id of its Page, or move the token into DJM_PAGES.",
-                "pages",
-            )
-        )
-    return messages
-
-
-def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
-    if version := app_settings.page_setting(page_id, "version"):
-        yield from _version(version, datetime.datetime.now(tz=datetime.UTC).date(), f"{name}['version']")
-    if policy := app_settings.page_setting(page_id, "policy"):
-        yield from (_of_policy(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
-    apps = (
-        set(map(str, app_settings.DJM_APP_SECRET)) if isinstance(app_settings.DJM_APP_SECRET, dict) else set()
-    )
-    app_id = app_settings.page_setting(page_id, "app_id") or app_settings.DJM_APP_ID
-    if app_id and apps and app_id not in apps:
-        yield new_warning(
-            "W025",
-            f"{name} is of app {app_id}, which is not in DJM_APP_SECRET: all its callbacks are ignored.",
-            "Add the app's id and secret to DJM_APP_SECRET, or correct the id.",
-            "pages",
-        )
-    elif not app_id and len(apps) > 1:
-        yield new_warning(
-            "W024",
-            f"{name} has no app_id, and DJM_APP_SECRET contains several apps: each of them can write to this Page.",
-            "Set app_id to the app to which the Page belongs.",
-            "pages",
-        )
-
-
-def _is_page_id(key: Any) -> bool:
-    return isinstance(key, str) and re.fullmatch(ID.pattern, key) is not None
-
-
-def _complaint_of_page(page_id: Any) -> str:
-    """Return the reason why an entry of ``DJM_PAGES`` is refused, without its values: one of them is the token."""
-    if not _is_page_id(page_id):
-        return "has a key that is no page id, which is a text of digits"
-    if not isinstance(app_settings.DJM_PAGES[page_id], dict):
-        return f"must be dict, not {type_name(app_settings.DJM_PAGES[page_id])}"
-    for name in app_settings.DJM_PAGES[page_id]:
-        if name not in PAGE_KEYS:
-            close = difflib.get_close_matches(str(name), PAGE_KEYS, 1)
-            if close:
-                return f"has the key {name!r}, which does not exist; did you mean {close[0]!r}?"
-            return f"has a key that does not exist; the keys are {', '.join(PAGE_KEYS)}"
-        if problem := PAGE_KEYS[name].problem(app_settings.page_setting(page_id, name)):
-            return f"has the key {name!r}, whose value {problem}"
-    return ""
-
-
-def _key_problems() -> list[str]:
-    return key_problems() if are_right("DJM_TOKEN_KEYS") else []
-
-
-@_register("DJM_THREAD_GREETINGS_TEXT", "DJM_THREAD_PERSISTENT_MENUS")
+@register("DJM_THREAD_GREETINGS_TEXT", "DJM_THREAD_PERSISTENT_MENUS")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a greeting or a menu that cannot be sent."""
     languages = [code for code, _name in settings.LANGUAGES]
@@ -496,15 +416,15 @@ def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     return messages
 
 
-@_register("DJM_ROUTING_POLICY")
+@register("DJM_ROUTING_POLICY")
 def check_policy(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each mistake of the policy with its position."""
     if not are_right("DJM_ROUTING_POLICY"):
         return []
-    return [_of_policy(problem) for problem in policy_problems()]
+    return [message_of_problem(problem) for problem in policy_problems()]
 
 
-def _of_policy(problem: Any, prefix: str = "") -> CheckMessage:
+def message_of_problem(problem: Any, prefix: str = "") -> CheckMessage:
     make = Error if problem.is_error else Warning
     where = f"{problem.position} ({problem.rule})" if problem.rule else problem.position
     hint = f"{problem.hint} See {DOCS}{problem.docs.replace('.html', '.md')}".strip()
@@ -610,7 +530,9 @@ def _is_test() -> bool:
     return hasattr(getattr(sys.modules.get("django.test.utils"), "_TestState", None), "saved_data")
 
 
-def _version(version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION") -> list[CheckMessage]:
+def version_messages(
+    version: str, today: datetime.date, name: str = "DJM_GRAPH_VERSION"
+) -> list[CheckMessage]:
     hint = "Read Meta's changelog of the Graph API and set a later version; v26.0 works."
     if not _VERSION.fullmatch(version):
         return [new_warning("W008", f"{name} is {version!r}; a version looks like v26.0.", hint, "settings")]
