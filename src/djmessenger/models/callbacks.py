@@ -43,7 +43,10 @@ def _put_statement(alias: str) -> str:
 
 
 class Callback(models.Model):
-    """One correctly signed POST from Meta, as its bytes came."""
+    """Row with the unchanged bytes of one correctly signed POST from Meta.
+
+    The bytes are removed if the POST contains an event of an erased person.
+    """
 
     class State(models.TextChoices):
         NEW = "new", _("waiting for the split")

@@ -147,7 +147,10 @@ class ConversationManager(models.Manager["Conversation"]):
 
 
 class Conversation(models.Model):
-    """One person with one Page: the unit of order and of state."""
+    """One person with one Page.
+
+    Its events are handled in order, its replies are sent in order, and its rules share one ``state``.
+    """
 
     page = models.ForeignKey(
         "djmessenger.Page", verbose_name=_("page"), on_delete=models.PROTECT, related_name="conversations"
@@ -299,7 +302,7 @@ class Messaging(models.Model):
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
 
     ORDER: ClassVar[tuple[str, ...]] = ("position", "timestamp", "callback_id", "id")
-    """Columns by which the waiting events of a conversation are handled in order."""
+    """Sort order of the waiting events of a conversation; the first in this order is handled first."""
     is_being_handled = False
     """True on the object of a row that the pipeline handles.
 
@@ -416,7 +419,7 @@ class ReplyManager(models.Manager["Reply"]):
 
 
 def _has_save_receivers() -> bool:
-    """Return whether a receiver of Django's save signals exists. A batch insert does not send them."""
+    """Return whether Django's save signals have a receiver for ``Reply``. A batch insert does not send them."""
     return pre_save.has_listeners(Reply) or post_save.has_listeners(Reply)
 
 

@@ -34,7 +34,11 @@ def text_of_event(body: Mapping[str, Any], row: Any) -> str:
 
 
 def text_of_reply(data: Mapping[str, Any]) -> str:
-    """Return the text of a reply or of its template, followed by the titles of its buttons in brackets."""
+    """Return the text of a reply, followed by the titles of its quick replies and buttons in brackets.
+
+    The text is that of the message or of its template. If both are missing, it consists of the titles of the cards. If
+    there are none, it is the kind in brackets, such as ``[image]``.
+    """
     message = data.get("message") or {}
     attachment = message.get("attachment") or {}
     payload = attachment.get("payload") or {}

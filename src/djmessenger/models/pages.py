@@ -18,7 +18,10 @@ _EXPIRY_MARGIN = datetime.timedelta(days=1)
 Within the margin the id is not used, because the message may wait in its queue beyond the expiry.
 """
 _TRIM_EVERY = 50
-"""Number of lines of the request log between two trims: a trim costs several queries, a line one."""
+"""Number of lines of the request log between two trims.
+
+A trim costs several queries. The insert of a line costs one.
+"""
 _LOG_AGE = datetime.timedelta(days=7)
 """Age after which a line of the request log is deleted: long enough to look into the problem of last week."""
 

@@ -22,12 +22,15 @@ _last_use = threading.local()
 
 
 def uses_pool(connection: Any) -> bool:
-    """Return whether Django lends the connection from its pool, which ``close`` gives it back to."""
+    """Return whether the connection is from Django's pool. ``close`` then gives it back to the pool."""
     return bool(connection.settings_dict["OPTIONS"].get("pool"))
 
 
 def pool_size(options: Mapping[str, Any]) -> int | None:
-    """Return the most connections of Django's pool for ``OPTIONS`` of a database, or None without a pool."""
+    """Return the largest number of connections in Django's pool, or None without a pool.
+
+    ``options`` are the ``OPTIONS`` of a database in the settings.
+    """
     pool = options.get("pool")
     if not pool:
         return None
@@ -78,7 +81,7 @@ def no_connection() -> Iterator[None]:
 
 
 def close_before_fork() -> None:
-    """Close this thread's connections and Django's pools: a child has neither their sessions nor their threads."""
+    """Close this thread's connections and Django's pools, because a child process can use neither."""
     connection: Any
     for connection in connections.all(initialized_only=True):
         connection.close()
@@ -95,10 +98,10 @@ def own_connection() -> Any:
 
 
 def sessions_are_shared() -> bool:
-    """Return whether a pooler gives two clients the same session of PostgreSQL in turn, as pgbouncer does.
+    """Return whether a pooler gives the same session of PostgreSQL to several clients in turn.
 
-    Opens two connections. A pooler in session mode shares nothing. If other clients are busy at this moment, the
-    answer can be False although sessions are shared.
+    A pooler such as pgbouncer does so in transaction mode, and does not in session mode. Opens two connections to find
+    out. If other clients are busy at this moment, the result can be False although sessions are shared.
     """
     first, second = own_connection(), own_connection()
     try:
@@ -144,7 +147,10 @@ def limit_idle_transactions(connection: Any, **kwargs: Any) -> None:
 
 
 def _limit_this_transaction(execute: Any, sql: str, params: Any, many: bool, context: dict[str, Any]) -> Any:
-    """Set the time limit at the first statement of each transaction, until its end."""
+    """Execute a statement. Before the first statement of a transaction, limit the transaction's idle time.
+
+    Wrapper for Django's ``execute_wrappers``. The limit ends with the transaction.
+    """
     session = context["connection"].connection
     # psycopg has begun nothing yet: this statement is the first one.
     if not session.autocommit and not session.info.transaction_status:
@@ -159,7 +165,7 @@ def _idle_limit() -> str:
 
 
 def begin_as_writer(connection: Any, **kwargs: Any) -> None:
-    """Begin SQLite transactions of pipeline threads with the write lock (``IMMEDIATE``).
+    """Make SQLite connections of pipeline threads begin each transaction with the write lock (``IMMEDIATE``).
 
     Receiver of ``connection_created``. Connections of other threads and a mode set by the project are not changed.
     """

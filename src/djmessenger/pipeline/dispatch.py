@@ -65,7 +65,7 @@ class InlineDispatcher:
 class EmbeddedDispatcher:
     """Dispatcher with a worker in this process. Its threads start with the first work, and again after a fork.
 
-    They stop in order before the process ends.
+    Before the process ends, the threads finish their running jobs and release their leases.
     """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:

@@ -41,10 +41,11 @@ MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """Public interface of the processing, for dispatchers: each step of a message, and a driver for one thread.
+    """Public interface of the processing, for dispatchers: each step of a message, and ``drain`` for one thread.
 
     A message passes ``store``, ``split``, ``handle`` and ``send``. ``drain`` does the last three until nothing is due.
-    A dispatcher of one's own calls ``drain``, or ``split`` and ``run_once`` where it needs turns of its own.
+    A custom dispatcher calls ``drain``. To decide itself when a step runs, it calls ``split``,
+    ``handle_without_conversation`` with the result, and ``run_once``.
     """
 
     inbox: Inbox
@@ -76,8 +77,8 @@ class Engine:
     def handle(self, leases: Sequence[Lease], deadline: Deadline) -> None:
         """Handle the first event of each claimed incoming queue, if it is due, and release the queues.
 
-        ``deadline`` is the end of the leases. Lost leases are logged. After another exception the queues that are left
-        are due again in a second, and it propagates.
+        ``deadline`` is the end of the leases. A lost lease is logged. Any other exception propagates, and the queues
+        that are still leased are released and due again in a second.
         """
         handled: list[Handled] = []
         with claims.released_on_error(leases):
@@ -105,9 +106,11 @@ class Engine:
                     self.outbox.process_next(lease, deadline)
 
     def run_once(self, kind: str, limit: int = 1, conversation_id: int | None = None) -> int:
-        """Claim up to ``limit`` due queues of a direction, process the first row of each, and return their number.
+        """Claim up to ``limit`` due queues of a direction and process the first row of each. Return their number.
 
-        With ``conversation_id`` only the queue of this conversation is claimed. Errors are treated as in ``handle``.
+        For incoming events, queues that wait for a slow thread are claimed in addition: one for each free slow thread,
+        up to ``limit``. With ``conversation_id`` only the queue of this conversation is claimed. Errors are treated as
+        in ``handle``.
         """
         deadline, leases = self._claim(kind, limit, conversation_id)
         self._process(kind, leases, deadline)
@@ -116,7 +119,11 @@ class Engine:
     def _claim(
         self, kind: str, limit: int, conversation_id: int | None = None
     ) -> tuple[Deadline, list[Lease]]:
-        """Claim due queues. If slow threads are free, also claim as many queues that wait for one."""
+        """Claim up to ``limit`` due queues; return the deadline of the leases, and the leases.
+
+        For incoming events without ``conversation_id``, queues that wait for a slow thread are claimed in addition.
+        They are one for each free slow thread, up to ``limit``, and come first in the result.
+        """
         # Guard: a deadline that is made after the claim would end after the leases.
         deadline = Deadline(app_settings.DJM_LEASE)
         leases = claims.claim(
@@ -143,10 +150,11 @@ class Engine:
                 self.slow.drop_reservation(lease)
 
     def drain(self, until: Callable[[], bool] | None = None) -> bool:
-        """Split, handle and send in this thread until nothing is due, or until ``until`` returns True between steps.
+        """Split, handle and send in this thread until nothing is due, or until ``until`` returns True.
 
-        Returns True if work may be left. Rows that wait for a later time are left. An exception in the work on a queue
-        is logged, and the other queues go on. Raises ``DatabaseError`` if no queue can be claimed.
+        ``until`` is called before each round. Returns False if nothing was due any more, and True if ``until`` ended
+        the loop. Rows that are due later are not waited for. An exception in the work on a queue is logged, and the
+        other queues go on. Raises ``DatabaseError`` if the database fails while due work is read or claimed.
         """
         is_over = until or (lambda: False)
         while not is_over():
@@ -257,8 +265,8 @@ class Engine:
     def _split_one(cls, callback_id: int) -> Split | None:
         """Split one stored callback and return the work that now waits. An exception of the split is logged.
 
-        A ``DatabaseError`` leaves the callback ``new``, and None is returned. The ``DatabaseError`` with the number
-        ``DJM_TRIES``, and any other exception, quarantines it. Raises only if the quarantine fails.
+        A ``DatabaseError`` leaves the callback ``new``, and None is returned. After ``DJM_TRIES`` of them, or after any
+        other exception, the callback is quarantined. Raises only if the quarantine fails.
         """
         try:
             return splitting.split(callback_id)

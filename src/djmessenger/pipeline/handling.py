@@ -143,9 +143,10 @@ class Inbox:
     ) -> Handled | None:
         """Handle ``next_row``, the first event of a queue, and release the queue.
 
-        Only releases the queue if ``next_row`` is None or the lease is near its end. If the rules made no query,
-        nothing is committed and the queue stays leased. The result is then a ``Handled``, which the caller must pass to
-        ``commit_handled``. The thread of a slow rule releases the queue later.
+        If ``next_row`` is None or the lease is near its end, nothing is handled and the queue is released. If the rules
+        made no query, nothing is committed and the queue stays leased. The result is then a ``Handled``, which the
+        caller must pass to ``commit_handled``. If a slow rule runs in a thread of its own, that thread releases the
+        queue later.
         """
         if next_row is not None and _has_time(deadline):
             done = self._handle(next_row, lease, slow)

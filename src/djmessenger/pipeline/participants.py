@@ -72,10 +72,10 @@ def known_rows_of(items: Iterable[Item]) -> KnownRows:
 
 
 def keys_of_erased(items: Iterable[Item], people: Mapping[str, models.FBUserProfile]) -> Collection[str]:
-    """Return the dedup keys of those events that were stored before and then erased together with their person.
+    """Return the dedup keys of those events that repeat an event of an erased person.
 
-    Only an event of an unknown person, or one that is not newer than the row of its person, can be such an event.
-    Without such events no query is made.
+    Only events of an unknown person, and events not later than ``date_joined`` of their person, are looked up. Without
+    such events no query is made.
     """
     suspects = set()
     for item in items:

@@ -1,4 +1,4 @@
-"""End of a process with an embedded worker: the worker stops in order before its process ends.
+"""End of a process with an embedded worker: the worker finishes its running jobs before its process ends.
 
 Web servers end their processes in different ways:
 
@@ -52,9 +52,10 @@ class ProcessEnd:
         self._requests: queue.SimpleQueue[int] = queue.SimpleQueue()
 
     def watch(self) -> None:
-        """Watch for the end of this process until ``stop`` was called for a signal. Replace an earlier watch.
+        """Start the thread that calls ``stop`` at the first signal that is kept back. Replace that of an earlier call.
 
-        Call it when the worker starts, also in a forked child and after a stop.
+        Also registers the finalizer of ``multiprocessing`` and sets the signal handlers. Call it when the worker
+        starts, also in a forked child and after a stop.
         """
         global _watching  # noqa: PLW0603 - one process, one end
         self._reset()
@@ -75,9 +76,10 @@ class ProcessEnd:
                 loop.call_soon_threadsafe(handle_signals)
 
     def defer(self, number: int) -> bool:
-        """Return whether a signal is kept back until the worker has stopped. Takes no lock.
+        """Keep a signal back until the worker has stopped, request the stop and return True. Takes no lock.
 
-        A second SIGINT is not kept back, so that Ctrl-C twice ends a process at once.
+        Returns False, and the signal has its usual effect, if no thread of ``watch`` runs or the worker has stopped.
+        Also returns False for a second SIGINT, so that Ctrl-C twice ends a process at once.
         """
         if self._stopped or self._thread is None or not self._thread.is_alive():
             return False
@@ -103,7 +105,7 @@ _watching: ProcessEnd | None = None
 
 
 class _SignalHandler:
-    """Signal handler that keeps a signal back until the worker has stopped, and then calls the handler before it."""
+    """Signal handler that keeps a signal back until the worker has stopped, and then calls the handler set earlier."""
 
     def __init__(self, before: Any) -> None:
         self._before = before
@@ -119,10 +121,11 @@ class _SignalHandler:
 
 
 def handle_signals() -> None:
-    """Put a handler before those of SIGTERM and SIGINT, unless it is there. Does nothing outside the main thread.
+    """Set a ``_SignalHandler`` for SIGTERM and SIGINT, unless one is set. It later calls the handler set earlier.
 
-    The handlers of this module never replace another one: each calls the one that was there. An ignored signal stays
-    ignored. SIGINT with Python's own handler needs none, because ``KeyboardInterrupt`` ends in exit functions.
+    Does nothing on Windows, outside the main thread, or in a server of ``_WITH_HANDLERS_IN_C``. An ignored signal stays
+    ignored. SIGINT with Python's own handler needs none: ``KeyboardInterrupt`` ends the interpreter, which calls the
+    exit functions.
     """
     if (
         os.name == "nt"

@@ -43,7 +43,7 @@ _TABLES = {
 
 @functools.cache
 def _statement(text: str, alias: str) -> str:
-    """Return a text of this file for a database."""
+    """Return an SQL text of this file with its names in braces replaced for a database."""
     connection = connections[alias]
     known = dialect(models.Messaging, alias)
     known |= {name: connection.ops.quote_name(model._meta.db_table) for name, model in _TABLES.items()}
@@ -131,7 +131,7 @@ _REPLIES_BY_MID = "SELECT reply.mid, reply.id FROM {given} {replies} reply WHERE
 
 
 def replies_by_mid(mids: Iterable[str]) -> dict[str, int]:
-    """Return the id of the reply of each message id that a reply has."""
+    """Return a dict of message id to reply id, for those of the message ids that a reply has."""
     alias = router.db_for_write(models.Reply)
     return dict(fetch(alias, _statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))
 
@@ -145,7 +145,10 @@ _CALLBACK_ROWS = Rows(models.Callback)
 
 
 def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
-    """Lock those of the callbacks that are new until the end of the caller's transaction; return them, oldest first."""
+    """Lock those of the callbacks that are still ``new`` and return them, oldest first.
+
+    The locks last until the end of the caller's transaction.
+    """
     # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
     # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
     # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
@@ -164,7 +167,10 @@ _WAITING_EVENTS = """
 
 
 def waiting_events(conversation_ids: Iterable[int]) -> list[tuple[Any, ...]]:
-    """Return the waiting events of conversations, by conversation and callback, with number and highest position."""
+    """Count the waiting events of conversations, and return one tuple for each conversation and callback.
+
+    A tuple contains conversation id, callback id, number of events and highest position.
+    """
     alias = router.db_for_write(models.Messaging)
     return fetch(alias, _statement(_WAITING_EVENTS, alias), [many(alias, conversation_ids)])
 

@@ -1,4 +1,4 @@
-"""Receipts: times of delivery and reading on replies, and the proof of a parked reply by its echo."""
+"""Receipts: times of delivery and reading on replies, and the change of a parked reply whose echo comes."""
 
 from __future__ import annotations
 

@@ -63,8 +63,9 @@ _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 class Outbox:
     """Sender of the replies of leased queues, with the Graph client of each Page.
 
-    ``begin`` and ``end`` take many queues at once. ``call`` makes one call between them; it may run in a thread
-    without a database connection. ``process_next`` takes a queue whose first reply needs more than one call.
+    ``begin`` and ``end`` take many queues at once. ``call`` makes one call between them; it may run in a thread without
+    a database connection. ``process_next`` takes one queue that ``begin`` left, for example because of an upload or an
+    unknown fate.
     """
 
     def __init__(self, client_for: ClientFor) -> None:
@@ -81,8 +82,10 @@ class Outbox:
     def process_next(self, lease: Lease, deadline: Deadline) -> None:
         """Do one step for the first reply of a queue that ``begin`` left to this method, and release the queue.
 
-        The step uploads a file and sends, resolves an unknown fate, or settles a reply that is expired. Must run
-        outside a transaction. Raises ``LeaseLost`` if another worker claimed the queue.
+        A ``queued`` reply is sent, after the upload of its file, or settled as ``expired`` if its window has closed. A
+        ``sending`` reply becomes ``unknown``. For an ``unknown`` reply one step of its resolution is done. Nothing is
+        done for a reply that must wait. Must run outside a transaction. Raises ``LeaseLost`` if another worker claimed
+        the queue.
         """
         reply = self._next_rows([lease]).get(lease.conversation_id)
         wait = None
@@ -151,8 +154,9 @@ class Outbox:
     def _can_be_sent_at_once(self, reply: QueuedReply) -> bool:
         """Return whether a new reply can be sent at once. Makes no query.
 
-        False if the Page is paused, if a file must be uploaded first, or in the second half of the window. The clock
-        of this host may be wrong, so late replies are queued and ``_is_too_late`` decides by the time of the database.
+        False if the Page has ``paused_until`` set, or if a file must be uploaded first. Also False if the person has
+        never written, and in the second half of the window. The clock of this host may be wrong, so late replies are
+        queued and ``_is_too_late`` decides by the time of the database.
         """
         conversation = reply.conversation
         opened = conversation.date_last_inbound

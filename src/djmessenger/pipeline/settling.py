@@ -53,7 +53,11 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.EXPIRED: frozenset({State.SENT, State.QUEUED}),
     State.SENT: frozenset(),
 }
-"""States that may follow each state. From the last four on, only an echo or staff (``queue_again``) change it."""
+"""States that may follow each state.
+
+A ``parked``, ``failed`` or ``expired`` reply is changed only by an echo or by staff (``queue_again``). A ``sent`` reply
+keeps its state.
+"""
 
 _SIGNALS: Mapping[str, Signal] = {
     State.SENT: reply_sent,
@@ -307,9 +311,10 @@ def reopen_parked(row: models.Messaging) -> None:
 
 
 def queue_again(reply: models.Reply, mid: str) -> None:
-    """Queue a settled reply again, in the caller's transaction, under the lock of its queue.
+    """Queue a settled reply again, in the caller's transaction. The caller has locked the queue of the reply.
 
-    With ``mid``, the message id of a late proof, the reply is settled as sent instead.
+    ``mid`` is the message id from a late proof, or empty. If it is given or the reply has a message id already, the
+    reply is settled as ``sent`` instead.
     """
     reply.error, reply.not_before = "", None
     reply.mid = reply.mid or mid or None

@@ -191,7 +191,10 @@ def _items(callback: models.Callback) -> list[Item] | None:
 
 
 def _without_erased(callback: models.Callback, items: list[Item], erased: Collection[str]) -> list[Item]:
-    """Return the items whose persons were not erased. If one was, empty the body of the callback."""
+    """Return the items without events of erased persons. If one is left out, empty the stored body of the callback.
+
+    ``erased`` contains the dedup keys of these events.
+    """
     remaining = [item for item in items if item.messaging is None or item.messaging.key() not in erased]
     if len(remaining) < len(items):
         models.Callback.objects.filter(pk=callback.pk).update(body=b"")

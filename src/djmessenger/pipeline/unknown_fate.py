@@ -64,7 +64,10 @@ class UnknownFate:
         self._client_for = client_for
 
     def resolve(self, lease: Lease, reply: NextReply, deadline: Deadline) -> Wait | None:
-        """Do one step for a reply of unknown fate: settle it, wait, or decide without a proof (module docstring)."""
+        """Settle a reply of unknown fate and return None, or return the ``Wait`` until its next check.
+
+        The docstring of the module has the rules. Raises ``LeaseLost``.
+        """
         if mid := _proofs([reply]).get(reply.pk):
             failpoint("outbox_resolving")
             settling.settle(lease, reply, State.SENT, mid=mid)
@@ -185,7 +188,7 @@ def _count_observed_time(replies: Sequence[NextReply]) -> None:
 
 
 def _proofs(replies: Sequence[NextReply]) -> dict[int, str]:
-    """Return message ids by key of the reply, for each reply that Meta has according to an answer or an echo."""
+    """Return a dict of reply id to message id, for each reply that an answer or an echo proves to be at Meta."""
     conversations = {reply.pk: reply.conversation_id for reply in replies}
     attempts = models.Attempt.objects.filter(reply__in=list(conversations))
     proofs: dict[int, str] = {}

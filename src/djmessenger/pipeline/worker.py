@@ -39,13 +39,16 @@ Below 1, because the timers of processes drift. A process whose timer ends sligh
 """
 
 _REST = 300.0
-"""Seconds without work after the end of the process was announced. A process that lives on works again after them."""
+"""Seconds after ``Worker.end`` in which no wake-up starts threads.
+
+If the process still runs after that time, wake-ups start threads again.
+"""
 
 
 def connections_needed(threads: int) -> int:
     """Return how many database connections a worker uses at once: handlers, poll, splitter and two batch writers.
 
-    Slow rules that use the database come on top. A notified worker has one more, which is never of a pool.
+    Slow rules that use the database need more. A worker with ``listen`` has one more, which is never from a pool.
     """
     return threads + 4
 
@@ -241,10 +244,10 @@ class Worker:
             self._ended.set()
 
     def _finish(self, pools: _WorkerPools) -> None:
-        """Stop all threads. Running jobs end after their current event or call.
+        """Expire the deadlines of all leases and stop all threads. Running jobs end after their current event or call.
 
-        The deadlines of all leases are expired. Jobs that have not begun run in this thread, and only release their
-        queues. The batch writers stop after the threads that fill them.
+        Jobs that have not begun run in this thread, and only release their queues. The batch writers stop after the
+        threads that fill them.
         """
         self._pools = None
         with self._lock:
