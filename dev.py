@@ -146,6 +146,7 @@ def quick_steps(*options: str) -> list[Step]:
         Step("docs", SPHINX),
         *(Step("contract", [str(checker), "--strict", "--path", "src"]) for checker in contract),
         *suite(options=options),
+        *suite(", local times", options=[*options, "--local-times=Asia/Kathmandu", "tests/scenarios"]),
     ]
 
 

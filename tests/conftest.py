@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import unittest
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from djmessenger.emulator import EmulatorTransport
 from messenger_emulator import Emulator
 from messenger_emulator.server import serve
 from tests import postgresql
-from tests.settings import postgresql_database, sqlite_file_database
+from tests.settings import LOCAL_TIMES, postgresql_database, sqlite_file_database
 
 DATABASE_FIXTURES = {
     "db",
@@ -54,10 +55,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=os.environ.get("DJM_TEST_DATABASE", "sqlite"),
         help="Database of the tests; postgresql starts a server and runs the tests that touch a database.",
     )
+    parser.addoption(
+        "--local-times",
+        metavar="ZONE",
+        help="Run the tests in a project that stores local times of this time zone (USE_TZ = False).",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if zone := config.getoption("--local-times"):
+        # Processes that tests start find it in the environment, like the workers of xdist.
+        os.environ[LOCAL_TIMES] = zone
+        settings.USE_TZ, settings.TIME_ZONE = False, zone
+        os.environ["TZ"] = zone
+        time.tzset()
     config.addinivalue_line("markers", "sqlite: only for SQLite, with the reason as argument")
+    config.addinivalue_line("markers", "time_zones: only with USE_TZ = True, with the reason as argument")
     config.addinivalue_line("markers", "postgresql: only for PostgreSQL, with the reason as argument")
     if config.getoption("--database") != "postgresql":
         return
@@ -94,6 +107,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         other = "postgresql" if database == "sqlite" else "sqlite"
         wanted = item.get_closest_marker(other) is None
+        if config.getoption("--local-times"):
+            wanted = wanted and item.get_closest_marker("time_zones") is None
         if database == "postgresql":
             wanted = wanted and touches_database(item)
             if "file_database" in getattr(item, "fixturenames", ()):
@@ -164,7 +179,7 @@ def command(
 ) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
     """Start ``djmessenger worker`` with these options; gives the process. ``log`` is the path of its output.
 
-    ``database`` overrides settings of the database. Meta is there over HTTP.
+    ``database`` overrides settings of the database, ``variables`` the environment. Meta is there over HTTP.
     """
     settings.DJM_DISPATCHER = "worker"
     emulator.enforce_window = False
@@ -186,12 +201,17 @@ def command(
         *options: str,
         database: dict[str, Any] | None = None,
         program: Sequence[str] = ("-m", "django", "djmessenger", "worker"),
+        variables: Mapping[str, str] | None = None,
     ) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             started.append(
                 subprocess.Popen(
                     [sys.executable, *program, *options],
-                    env={**environment, "DJM_TEST_DATABASE_MORE": json.dumps(database or {})},
+                    env={
+                        **environment,
+                        "DJM_TEST_DATABASE_MORE": json.dumps(database or {}),
+                        **(variables or {}),
+                    },
                     stdout=output,
                     stderr=subprocess.STDOUT,
                     start_new_session=True,

@@ -1,6 +1,7 @@
 """Settings of the test project: SQLite in memory; a server or a file where the environment names one.
 
-``DJM_TEST_POSTGRESQL`` is the folder of a server's socket, ``DJM_TEST_SQLITE`` the path of a file.
+``DJM_TEST_POSTGRESQL`` is the folder of a server's socket, ``DJM_TEST_SQLITE`` the path of a file. With
+``DJM_TEST_LOCAL_TIMES``, the name of a time zone, the project stores local times of it (``USE_TZ = False``).
 """
 
 from __future__ import annotations
@@ -8,11 +9,13 @@ from __future__ import annotations
 import os
 from typing import Any
 
+LOCAL_TIMES = "DJM_TEST_LOCAL_TIMES"
+
 SECRET_KEY = "only-for-tests"
 DEBUG = False
 ALLOWED_HOSTS = ["*"]
-USE_TZ = True
-TIME_ZONE = "UTC"
+USE_TZ = LOCAL_TIMES not in os.environ
+TIME_ZONE = os.environ.get(LOCAL_TIMES, "UTC")
 LANGUAGE_CODE = "en-us"
 ROOT_URLCONF = "djmessenger.urls"
 STATIC_URL = "/static/"

@@ -21,6 +21,7 @@ from djmessenger.admin.base import LISTED, BoundedPaginator, is_https
 from djmessenger.admin.dialogue import Cursor, read_dialogue, read_event, read_reply
 from djmessenger.admin.outcome import as_tree, in_short
 from djmessenger.admin.people import map_url
+from djmessenger.clock import as_stored
 from djmessenger.models import (
     Attempt,
     Callback,
@@ -36,7 +37,7 @@ urlpatterns = [path("admin/", admin.site.urls)]
 
 pytestmark = [pytest.mark.urls("tests.test_admin"), pytest.mark.django_db]
 
-START = datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC)
+START = as_stored(datetime.datetime(2026, 11, 1, 12, tzinfo=datetime.UTC))
 MODELS = [Page, FBUserProfile, Conversation, Messaging, Callback, Reply, Attempt, UserLocation]
 HOSTILE = [
     "<script>alert(1)</script>",

@@ -550,3 +550,18 @@ class TestDatabase:
         (message,) = database_checks.check_database()
         assert (message.id, message.level) == ("djmessenger.E051", django_checks.ERROR)
         assert "to other:" in message.msg
+
+    @pytest.mark.sqlite("PostgreSQL stores moments, whatever Django makes of them")
+    @pytest.mark.parametrize(
+        ("use_tz", "zone", "expected"),
+        [
+            (False, "Europe/Vienna", ["djmessenger.W055"]),
+            (False, "Australia/Sydney", ["djmessenger.W055"]),
+            (False, "Asia/Kathmandu", []),
+            (False, "UTC", []),
+            (True, "Europe/Vienna", []),
+        ],
+    )
+    def test_local_times_that_jump_are_a_warning(self, use_tz, zone, expected, settings):
+        settings.USE_TZ, settings.TIME_ZONE = use_tz, zone
+        assert [message.id for message in database_checks.check_database()] == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import threading
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 from django.conf import settings as django_settings
 from django.db import DatabaseError, connection, connections, transaction
 from django.db.backends.signals import connection_created
+from django.utils import timezone
 
 from djmessenger import database_checks, models
+from djmessenger.clock import as_stored
 from djmessenger.operations import erasure
 from djmessenger.pipeline import store
 from djmessenger.pipeline.connections import close_before_fork, limit_idle_transactions, reusable_connections
@@ -20,6 +23,7 @@ from tests import pipeline_tools as tools
 from tests import postgresql
 from tests.conftest import use_database
 from tests.pipeline_tools import LONG, post, until
+from tests.settings import LOCAL_TIMES
 
 psycopg = pytest.importorskip("psycopg", reason="no psycopg: NO DEPLOYMENT WITH POSTGRESQL IS TESTED")
 
@@ -205,3 +209,22 @@ def test_the_check_of_the_database_knows_a_pooler(connects, expected, monkeypatc
     assert database_checks.check_pooler(databases=[]) == []
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     assert database_checks.check_pooler(databases=["default"]) == []
+
+
+@pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/New_York"])
+def test_a_project_without_time_zones_answers_everyone(command, emulator, zone):
+    """The project is east or west of UTC, so a time of UTC would be far in the past or in the future."""
+    people = [emulator.add_person(tools.PAGE, person_id=f"{tools.PSID}{number}") for number in range(4)]
+    command(variables={LOCAL_TIMES: zone})
+    for item in range(3):
+        for someone in people:
+            post(tools.text(f"m_{someone.id}_{item}", psid=someone.id))
+    until(lambda: sent() == 12, "every answer", lambda: f"{sent()} sent\n{command.log.read_text()}")
+
+
+def test_a_time_is_stored_as_the_project_stores_times(settings):
+    moment = datetime.datetime(2026, 7, 1, 12, tzinfo=datetime.UTC)
+    assert as_stored(moment) is moment
+    settings.USE_TZ, settings.TIME_ZONE = False, "Asia/Kathmandu"
+    with timezone.override("Europe/Vienna"):
+        assert as_stored(moment) == datetime.datetime(2026, 7, 1, 17, 45)  # noqa: DTZ001 - as it is stored

@@ -224,6 +224,7 @@ def test_the_quick_check_is_one_python_and_both_databases(monkeypatch, tmp_path)
     steps = dev.quick_steps()
     assert names(steps) == [
         "format", "lint", "types", "layers", "migrations", "docs", "tests on SQLite", "tests on PostgreSQL",
+        "tests on SQLite, local times", "tests on PostgreSQL, local times",
     ]  # fmt: skip
     assert {step.environment for step in steps} == {dev.MAIN}
     assert not [word for step in steps for word in step.arguments if "cov" in word or "ignore" in word]

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger import handling, models
+from djmessenger.clock import as_stored
 from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
 from djmessenger.graph.errors import NotSent, UnknownFate
@@ -301,7 +302,7 @@ class TestLocation:
             decimal.Decimal("-122.14900441942"),
         )
         assert (row.title, row.url, row.mid, row.seq) == ("Ada's", "https://example.com/map", "m_2", 7)
-        assert row.timestamp == datetime.datetime(2016, 11, 11, 23, 43, 12, tzinfo=datetime.UTC)
+        assert row.timestamp == as_stored(datetime.datetime(2016, 11, 11, 23, 43, 12, tzinfo=datetime.UTC))
 
     @pytest.mark.parametrize(
         "payload",

@@ -343,7 +343,7 @@ def test_an_event_without_a_conversation_waits_until_its_pause_ends():
 
 
 def sent_reply(made, mid: str, seconds_ago: float) -> models.Reply:
-    moment = datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=seconds_ago)
+    moment = timezone.now() - datetime.timedelta(seconds=seconds_ago)
     reply = tools.queue(made)
     models.Reply.objects.filter(pk=reply.pk).update(state="sent", mid=mid)
     models.Attempt.objects.create(
@@ -376,7 +376,7 @@ def test_receipts_mark_replies_by_id_or_by_watermark():
 
 def test_a_person_who_writes_can_be_reached_again():
     made = tools.conversation()
-    models.FBUserProfile.objects.update(date_unreachable=datetime.datetime.now(datetime.UTC))
+    models.FBUserProfile.objects.update(date_unreachable=timezone.now())
     tools.receive(tools.text("m_1"))
     tools.handle(tools.engine(), made)
     assert models.FBUserProfile.objects.get().date_unreachable is None

@@ -7,7 +7,7 @@ import random
 import threading
 
 import pytest
-from django.db import DatabaseError, DataError, OperationalError, connection, transaction
+from django.db import DatabaseError, DataError, OperationalError, transaction
 from django.test import Client
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -316,11 +316,3 @@ def test_an_event_for_a_known_person_wakes_the_queue_in_the_same_transaction():
     assert tools.queue_of(made).ready_at is None
     tools.receive(tools.text("m_1"))
     assert tools.queue_of(made).ready_at is not None
-
-
-def test_a_callback_has_a_local_time_in_a_project_without_time_zones(settings):
-    """SQLite's Now() is UTC whatever the project keeps; PostgreSQL's follows the connection."""
-    statement = models.callbacks._put_statement.__wrapped__
-    assert "localtime" not in statement("default")
-    settings.USE_TZ = False
-    assert ("localtime" in statement("default")) == (connection.vendor == "sqlite")

@@ -15,14 +15,14 @@ import pytest
 from django.db import connection, transaction
 from django.db import models as fields
 from django.db.models import OuterRef, Q, Subquery
-from django.db.models.functions import Length, Now
+from django.db.models.functions import Length
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.pipeline import reads
-from djmessenger.sql import Rows, columns, dialect
+from djmessenger.sql import Now, Rows, columns, dialect
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db

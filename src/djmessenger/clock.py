@@ -1,13 +1,25 @@
-"""Internal: deadlines of this process, by a clock that goes on while the machine sleeps."""
+"""Internal: deadlines of this process, by a clock that goes on while the machine sleeps, and times for the database."""
 
 from __future__ import annotations
 
+import datetime
 import time
+
+from django.conf import settings
+from django.utils import timezone
 
 
 def seconds() -> float:
     """Return seconds since boot. Time in which the machine slept is included if the system has such a clock."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+
+
+def as_stored(moment: datetime.datetime) -> datetime.datetime:
+    """Return an aware time as Django stores it: unchanged, or naive and local in a project with ``USE_TZ = False``."""
+    # Guard: Python refuses to compare aware times with naive ones, and Django refuses to store them in SQLite.
+    # The time zone of a rule's person must not matter. Test: tests/test_deployments.py,
+    # test_a_project_without_time_zones_answers_everyone.
+    return moment if settings.USE_TZ else timezone.make_naive(moment, timezone.get_default_timezone())
 
 
 class Deadline:

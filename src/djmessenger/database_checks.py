@@ -1,14 +1,17 @@
-"""Internal: system checks of the database: its kind, its router, its pool and a pooler in front of it."""
+"""Internal: system checks of the database: its kind, its router, its pool, its times and a pooler in front of it."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
 from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.utils import timezone
 
 from djmessenger import bot
 from djmessenger.checks import are_right, new_error, new_warning
@@ -28,8 +31,8 @@ VENDORS = ("postgresql", "sqlite")
 
 @checks.register("djmessenger")
 def check_database(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Report a database that the engine cannot use, a router that parts its models, and a pool that is too small."""
-    return [*_vendor(), *_router(), *_pool()]
+    """Report a database, a router or a pool that is unfit for the engine, and local times with gaps."""
+    return [*_vendor(), *_router(), *_pool(), *_clock_changes()]
 
 
 def _vendor() -> Iterator[CheckMessage]:
@@ -83,6 +86,21 @@ def _pool() -> Iterator[CheckMessage]:
             "each other.",
             f'Set OPTIONS["pool"] = {{"max_size": {needed}}} at least{more}. Slow rules that read the database need '
             "one more each.",
+            "deployment",
+        )
+
+
+def _clock_changes() -> Iterator[CheckMessage]:
+    if settings.USE_TZ or connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+        return
+    zone, year = timezone.get_default_timezone(), timezone.now().year
+    offsets = {datetime.datetime(year, month, 1, tzinfo=zone).utcoffset() for month in range(1, 13)}
+    if len(offsets) > 1:
+        yield new_warning(
+            "W055",
+            f"USE_TZ is False, SQLite stores local times, and the clocks of {settings.TIME_ZONE} change twice a year: "
+            "in those nights work that waits is up to an hour late, and leases end up to an hour early.",
+            "Set USE_TZ = True or TIME_ZONE = 'UTC', or use PostgreSQL.",
             "deployment",
         )
 

@@ -13,6 +13,7 @@ from django.db.models import F, Q
 from django.utils import timezone
 
 from djmessenger import models
+from djmessenger.clock import as_stored
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.context import current as current_client
 from djmessenger.graph.errors import ProfileRefused
@@ -206,7 +207,7 @@ class LocationHandler(BaseHandler):
             url=shared.best_url,
             mid=messaging.mid[:255],
             seq=messaging.message.seq if messaging.message is not None else None,
-            timestamp=messaging.date,
+            timestamp=as_stored(messaging.date),
         )
 
 

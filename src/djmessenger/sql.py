@@ -10,12 +10,29 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from django.conf import settings
 from django.db import connections, models, router
+from django.db.models import functions
 from django.db.models.expressions import Combinable
 from django.db.transaction import TransactionManagementError, get_autocommit
 
 _BITS = 64
 """Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
+
+
+def _local() -> str:
+    """Return the modifier by which SQLite makes a time of UTC a local one, if the project stores local times."""
+    # Guard: SQLite compares times as text. East of UTC no queue would be due for hours, and west of it each lease
+    # would have ended. Test: tests/test_deployments.py, test_a_project_without_time_zones_answers_everyone.
+    return "" if settings.USE_TZ else ", 'localtime'"
+
+
+class Now(functions.Now):
+    """Time of the database's clock, as Django stores times. On SQLite Django's own function always returns UTC."""
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra_context: Any) -> tuple[str, Any]:
+        template = f"STRFTIME('%%%%Y-%%%%m-%%%%d %%%%H:%%%%M:%%%%f', 'NOW'{_local()})"
+        return self.as_sql(compiler, connection, template=template, **extra_context)
 
 
 @functools.cache
@@ -34,8 +51,8 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     # Test: tests/test_reads.py, test_a_query_scans_no_table.
     connection = connections[alias]
     sqlite = connection.vendor == "sqlite"
-    # As Django's Now(), with the percent signs of a statement that has parameters.
-    now = "STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW')" if sqlite else "STATEMENT_TIMESTAMP()"
+    # As Now(), with the percent signs of a statement that has parameters.
+    now = f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW'{_local()})" if sqlite else "STATEMENT_TIMESTAMP()"
     return {
         "table": connection.ops.quote_name(model._meta.db_table),
         "now": now,

@@ -65,6 +65,7 @@ def test_the_first_answer_is_in_their_language_too(messenger):
     ana.sees("Willkommen, Ana")
 
 
+@pytest.mark.time_zones("Django has no local time of a zone then")
 def test_and_in_their_time_zone(messenger):
     lin = messenger.person(timezone=5.75)
     lin.says("when")

@@ -30,6 +30,7 @@ from djmessenger.bot.pages import (
 )
 from djmessenger.bot.tokens import decrypt, encrypt, key_problems
 from djmessenger.bot.tokens import is_under_newest_key as is_ciphertext_under_newest_key
+from djmessenger.clock import as_stored
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph.client import Client, LoggedCall
 from djmessenger.graph.context import set_default as set_default_client
@@ -225,7 +226,7 @@ def get_app_client(page: models.Page | None = None) -> Client:
 def _log_call(page_pk: int, call: LoggedCall) -> None:
     """Insert a line into the Page's request log. A database error is logged and not raised, so no call fails."""
     facts = dataclasses.asdict(call)
-    moment = datetime.datetime.fromtimestamp(facts.pop("at"), tz=datetime.UTC)
+    moment = as_stored(datetime.datetime.fromtimestamp(facts.pop("at"), tz=datetime.UTC))
     facts["path"], facts["fbtrace_id"] = call.path[:255], call.fbtrace_id[:64]
     try:
         # Guard: without the savepoint a refused line would break an open transaction of the caller.

@@ -10,6 +10,8 @@ import re
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
+from djmessenger.clock import as_stored
+
 _SPAN = re.compile(r"(\d{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _LARGEST_KEY = 2**63 - 1
@@ -28,7 +30,8 @@ def moment(text: str) -> datetime.datetime:
             time = datetime.datetime.combine(day, datetime.time())
         if time is not None:
             # The first and the last day of the calendar may have no time in UTC, as which the database compares it.
-            return (time if timezone.is_aware(time) else timezone.make_aware(time)).astimezone(datetime.UTC)
+            aware = time if timezone.is_aware(time) else timezone.make_aware(time)
+            return as_stored(aware.astimezone(datetime.UTC))
     except (ValueError, OverflowError):
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not a time: write 2h, 7d, 2026-11-25 or 2026-11-25T08:30")

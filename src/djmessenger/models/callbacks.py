@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 from typing import ClassVar
 
-from django.conf import settings
-from django.db import connections, models, router
+from django.db import models, router
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
@@ -29,9 +28,6 @@ class CallbackManager(models.Manager["Callback"]):
 def _put_statement(alias: str) -> str:
     """Return the INSERT statement for a database, with the values that all new rows share as constants."""
     dialect_parts = dialect(Callback, alias)
-    if connections[alias].vendor == "sqlite" and not settings.USE_TZ:
-        # On SQLite Now() is UTC, also in a project that stores local times.
-        dialect_parts = dialect_parts | {"now": dialect_parts["now"].replace("'NOW'", "'NOW', 'localtime'")}
     return (
         "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies, "  # noqa: S608 - no input
         "after_id) "

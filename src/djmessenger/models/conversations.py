@@ -14,6 +14,7 @@ from django.db.models.signals import post_save, pre_save
 from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.clock import as_stored
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.models.history import Line, last_lines
 from djmessenger.models.pages import Page
@@ -333,7 +334,7 @@ class Messaging(models.Model):
     def date_event(self) -> datetime.datetime:
         """Time of the event, or the time of arrival if Meta's timestamp is out of range."""
         try:
-            return datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC)
+            return as_stored(datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC))
         except (OverflowError, OSError, ValueError):
             return self.date_received
 

@@ -9,10 +9,9 @@ from typing import ClassVar
 from django.db import models, router, transaction
 from django.db.models import Q
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Now
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.sql import dialect, execute, fetch, many, require_transaction
+from djmessenger.sql import Now, dialect, execute, fetch, many, require_transaction
 
 
 def seconds_from_now(seconds: float) -> Combinable:

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.channels import INSTAGRAM, channel_of
+from djmessenger.clock import as_stored
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.client import Client
 from djmessenger.graph.errors import GraphError, MessageRejected, TokenError
@@ -160,7 +161,7 @@ class RemoteDoctor:
         else:
             yield Finding(OK, "scopes", ", ".join(needed))
         for name, moment in (("token", info.expires_at), ("data access", info.data_access_expires_at)):
-            if moment is not None and moment - self.now() < EXPIRES_SOON:
+            if moment is not None and as_stored(moment) - self.now() < EXPIRES_SOON:
                 yield Finding(
                     WARN, "token", f"the {name} ends on {moment:%Y-%m-%d}",
                     "Generate the Page token from a long-lived user token; such a Page token does not expire.",

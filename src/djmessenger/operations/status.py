@@ -7,10 +7,11 @@ import datetime
 from typing import Any
 
 from django.db.models import Count, Min, Q, QuerySet
-from django.db.models.functions import Now, Substr
+from django.db.models.functions import Substr
 from django.utils import timezone
 
 from djmessenger import models
+from djmessenger.sql import Now
 
 _REPLY_IN_TOKEN = len("djm1.") + 32
 """Number of characters of a send token that identify the reply. The number of the attempt follows."""

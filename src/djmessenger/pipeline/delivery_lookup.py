@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from djmessenger import models
+from djmessenger.clock import as_stored
 from djmessenger.graph.client import Client
 from djmessenger.graph.errors import GraphError, NotSent, RetryLater, UnknownFate
 from djmessenger.graph.results import MessageInfo
@@ -53,7 +54,9 @@ def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str 
         return None
     since = first - datetime.timedelta(seconds=_SLACK + max(0.0, client.clock_skew or 0.0))
     recent = [
-        message for message in messages if message.created_time is None or message.created_time >= since
+        message
+        for message in messages
+        if message.created_time is None or as_stored(message.created_time) >= since
     ]
     page_messages = [message for message in recent if message.id and message.from_id != reply.recipient_id]
     # The bot may send the same text twice. A message of another reply proves nothing about this one.

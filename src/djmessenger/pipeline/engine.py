@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 
 from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, F, OuterRef, Q
-from django.db.models.functions import Now
 
 from djmessenger import models
 from djmessenger.clock import Deadline
@@ -28,6 +27,7 @@ from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
 from djmessenger.pipeline.split import Split
 from djmessenger.settings import app_settings
+from djmessenger.sql import Now
 
 logger = logging.getLogger(__name__)
 

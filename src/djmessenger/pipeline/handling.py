@@ -36,7 +36,6 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q, QuerySet
-from django.db.models.functions import Now
 from django.utils import timezone
 
 from djmessenger import models, receiving
@@ -58,7 +57,7 @@ from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed
-from djmessenger.sql import update_each
+from djmessenger.sql import Now, update_each
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 from django.db import transaction
 from django.db.models import F
-from django.db.models.functions import Coalesce, Greatest, Now
+from django.db.models.functions import Coalesce, Greatest
 
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidConfigException
@@ -17,6 +17,7 @@ from djmessenger.logs import error_label, hidden
 from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline.settling import storable
 from djmessenger.signals import page_paused
+from djmessenger.sql import Now
 
 logger = logging.getLogger(__name__)
 

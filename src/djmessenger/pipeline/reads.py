@@ -15,10 +15,9 @@ from typing import Any
 
 from django.db import connections, router
 from django.db.models import Value
-from django.db.models.functions import Now
 
 from djmessenger import models
-from djmessenger.sql import Rows, columns, dialect, fetch, many, require_transaction
+from djmessenger.sql import Now, Rows, columns, dialect, fetch, many, require_transaction
 
 _MODELS = {
     "callback": models.Callback,

@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from djmessenger import models, receiving
+from djmessenger.clock import as_stored
 from djmessenger.pipeline import settling
 from djmessenger.receiving import ReceivingType
 
@@ -57,6 +58,6 @@ def _started_until(moment: datetime.datetime | None) -> Q:
 
 def _time_of_watermark(milliseconds: Any) -> datetime.datetime | None:
     try:
-        return datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC)
+        return as_stored(datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC))
     except (TypeError, ValueError, OverflowError, OSError):
         return None

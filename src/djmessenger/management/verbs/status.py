@@ -95,8 +95,9 @@ def _page_line(page: PageStatus) -> str:
     lag = "no echo yet" if page.echo_lag is None else f"echo lag {_span(page.echo_lag)}"
     line = f"page {page.page_id}{f' ({page.name})' if page.name else ''}: {silence}, {lag}"
     if page.paused_until is not None:
-        until = timezone.localtime(page.paused_until).isoformat(" ", "seconds")
-        line += f"; PAUSED until {until}: {' '.join(page.pause_reason.split())}"
+        aware = timezone.is_aware(page.paused_until)
+        until = timezone.localtime(page.paused_until) if aware else page.paused_until
+        line += f"; PAUSED until {until.isoformat(' ', 'seconds')}: {' '.join(page.pause_reason.split())}"
     return line
 
 
