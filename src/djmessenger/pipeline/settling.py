@@ -274,7 +274,8 @@ def insert_replies(
         first = firsts[lease.conversation_id]
         first.state = State.SENDING
         # The call needs no event, and the cached event would stay in memory with the reply.
-        first._state.fields_cache.pop("messaging", None)
+        messaging_id, first.messaging = first.messaging_id, None
+        first.messaging_id = messaging_id
     models.Reply.objects.insert(replies, leased={lease.conversation_id for lease in leases})
     return insert_attempts([(lease, firsts[lease.conversation_id]) for lease in leases], deadline)
 

@@ -467,7 +467,8 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
                 # Threads handle the events of one Page at the same time: each event gets the Page object of its own
                 # conversation. The cached callback is dropped because its body would stay in memory.
                 next_row.page = next_row.conversation.page if next_row.conversation else None
-                next_row._state.fields_cache.pop("callback", None)
+                callback_id, next_row.callback = next_row.callback_id, None
+                next_row.callback_id = callback_id
                 todo.next_rows[lease.queue_id] = next_row
     # A queue was claimed for events that turned out to be repeats. Without a release it would stay leased, and its
     # next event would wait for the end of the lease. test_repeats_leave_the_conversation_idle
