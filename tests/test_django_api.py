@@ -65,12 +65,9 @@ def uses() -> Iterator[tuple[str, str]]:
     for name, tree in trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
-                private = node.attr.startswith("_") and not node.attr.startswith("__")
-                if (
-                    (private and node.attr not in own | PUBLIC)
-                    or node.attr in UNDOCUMENTED
-                    or (node.attr == "_state" and not is_documented_state(node, tree))
-                ):
+                is_private = node.attr.startswith("_") and not node.attr.startswith("__")
+                is_state = node.attr == "_state" and not is_documented_state(node, tree)
+                if (is_private and node.attr not in own | PUBLIC) or node.attr in UNDOCUMENTED or is_state:
                     yield name, node.attr
             elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("django"):
                 for alias in node.names:

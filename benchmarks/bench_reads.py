@@ -1,0 +1,114 @@
+"""CPU time of the widest named queries, beside the same query by Django's ORM."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+from benchmarks.measure import seconds_per_call, show
+from benchmarks.site import database
+
+_CONVERSATIONS = 1000
+_ASKED = (1, 50)
+"""Numbers of queues or persons of one call."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, database(chosen.database, Path(folder)) as environment:
+        os.environ.update(environment, DJANGO_SETTINGS_MODULE="benchmarks.settings")
+        import django  # noqa: PLC0415 - the database is known only now
+
+        django.setup()
+        from django.core.management import call_command  # noqa: PLC0415
+
+        call_command("migrate", verbosity=0)
+        _fill()
+        _measure()
+
+
+def _fill() -> None:
+    from djmessenger import models  # noqa: PLC0415
+
+    page = models.Page.objects.create(page_id="1")
+    people = models.FBUserProfile.objects.bulk_create(
+        models.FBUserProfile(psid=str(number), page=page) for number in range(_CONVERSATIONS)
+    )
+    conversations = models.Conversation.objects.bulk_create(
+        models.Conversation(page=page, person=person, state={"step": 1}) for person in people
+    )
+    models.ConversationQueue.objects.ensure(conversation.pk for conversation in conversations)
+    models.Messaging.objects.bulk_create(
+        models.Messaging(
+            type="SIMPLE_TEXT", body={"message": {"text": "hello"}}, key=str(number), page=page,
+            conversation=conversation, timestamp=number,
+        )
+        for number, conversation in enumerate(conversations)
+    )  # fmt: skip
+    models.Reply.objects.bulk_create(
+        models.Reply(
+            recipient=conversation.person,
+            conversation=conversation,
+            type="text",
+            data={"message": {"text": "hello"}},
+        )
+        for conversation in conversations
+    )
+
+
+def _measure() -> None:
+    from django.db.models import OuterRef, Q, Subquery  # noqa: PLC0415
+    from django.db.models.functions import Now  # noqa: PLC0415
+
+    from djmessenger import models  # noqa: PLC0415
+    from djmessenger.pipeline import reads  # noqa: PLC0415
+
+    def first_of(kind: str, rows: object, ids: list[int]) -> object:
+        first = rows.filter(conversation=OuterRef("conversation")).values("pk")[:1]
+        queues = models.ConversationQueue.objects.filter(pk__in=ids, kind=kind)
+        return queues.annotate(first=Subquery(first)).values("first")
+
+    def next_events(ids: list[int]) -> object:
+        rows = models.Messaging.objects.filter(state="new").order_by(*models.Messaging.ORDER)
+        due = models.Messaging.objects.filter(Q(not_before=None) | Q(not_before__lte=Now()))
+        return list(
+            due.filter(pk__in=first_of("in", rows, ids)).select_related("page", "conversation__person")
+        )
+
+    def next_replies(ids: list[int]) -> object:
+        rows = models.Reply.objects.filter(state__in=models.Reply.OPEN).order_by("pk")
+        last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
+        replies = models.Reply.objects.filter(pk__in=first_of("out", rows, ids))
+        return list(
+            replies.select_related("conversation__page").annotate(now=Now(), last_number=Subquery(last))
+        )
+
+    def conversations_of(ids: list[str]) -> object:
+        tokens = models.ConversationQueue.objects.filter(
+            conversation=OuterRef("pk"), kind="in", leased_until=None
+        )
+        found = models.Conversation.objects.filter(person__in=ids).select_related("page", "person")
+        return list(found.annotate(unleased_token=Subquery(tokens.values("fencing_token"))))
+
+    queues = models.ConversationQueue.objects
+    keys = {
+        "next_events": list(queues.filter(kind="in").values_list("pk", flat=True)),
+        "next_replies": list(queues.filter(kind="out").values_list("pk", flat=True)),
+        "conversations_of": [str(number) for number in range(_CONVERSATIONS)],
+    }
+    orm = {"next_events": next_events, "next_replies": next_replies, "conversations_of": conversations_of}
+    for name, django_query in orm.items():
+        for asked in _ASKED:
+            ids = keys[name][:asked]
+            assert len(getattr(reads, name)(ids)) == len(django_query(ids)) == asked
+            for kind, query in (("named SQL", getattr(reads, name)), ("ORM", django_query)):
+                seconds = seconds_per_call(lambda query=query, ids=ids: query(ids), calls=2000 // (asked + 9))
+                show(f"{name}, {asked} rows, {kind}", seconds * 1e6, "us")
+
+
+if __name__ == "__main__":
+    main()
