@@ -14,6 +14,7 @@ BENCHES: dict[str, list[list[str]]] = {
     "routing": [[]],
     "acknowledging": [["--database", "sqlite"], ["--database", "postgresql"]],
     "waiting": [["--database", "sqlite"], ["--database", "postgresql"]],
+    "reads": [["--database", "sqlite"], ["--database", "postgresql"]],
     "end_to_end": [
         [*people, "--policy", policy] for people in ([], ["--new-people"]) for policy in ("rules", "data")
     ],

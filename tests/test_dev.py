@@ -270,7 +270,7 @@ def test_the_lowest_versions_are_those_of_the_project(monkeypatch):
     pins = next(step.environment.pins for step in dev.full_steps() if "lowest" in step.name)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lines = [*project["dependencies"]]
-    for extra in ("celery", "cryptography", "re2", "postgresql"):
+    for extra in ("celery", "cryptography", "re2", "tasks", "postgresql"):
         lines += project["optional-dependencies"][extra]
     assert pins == [line.replace(">=", "==") for line in lines]
     assert all(line.count(">=") == 1 and "," not in line for line in lines), "a pin is the lower bound alone"
