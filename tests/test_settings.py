@@ -240,7 +240,7 @@ def test_a_wrong_dispatcher_does_not_end_the_start(settings, value):
 
 
 def test_an_exception_of_the_checks_themselves_is_no_mistake_of_a_setting(settings, monkeypatch):
-    monkeypatch.setattr(checks, "_version", None)
+    monkeypatch.setattr(checks, "version_messages", None)
     monkeypatch.delattr(settings._wrapped, "DJM_GRAPH_VERSION", raising=False)
     with pytest.raises(TypeError):
         checks.check_graph()
