@@ -17,7 +17,12 @@ from djmessenger import database_checks, models
 from djmessenger.clock import as_stored
 from djmessenger.operations import erasure
 from djmessenger.pipeline import store
-from djmessenger.pipeline.connections import close_before_fork, limit_idle_transactions, reusable_connections
+from djmessenger.pipeline.connections import (
+    close_before_fork,
+    limit_idle_transactions,
+    reusable_connections,
+    sessions_are_shared,
+)
 from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 from tests import pipeline_tools as tools
 from tests import postgresql
@@ -209,6 +214,13 @@ def test_the_check_of_the_database_knows_a_pooler(connects, expected, monkeypatc
     assert database_checks.check_pooler(databases=[]) == []
     monkeypatch.setitem(connection.settings_dict, "DISABLE_SERVER_SIDE_CURSORS", True)
     assert database_checks.check_pooler(databases=["default"]) == []
+
+
+@pytest.mark.postgresql("a pooler is in front of PostgreSQL only")
+@pytest.mark.parametrize("connects", ["pooler"], indirect=True)
+def test_a_pooler_in_transaction_mode_is_known_each_time(connects):
+    connections.close_all()
+    assert [sessions_are_shared() for _ in range(50)] == [True] * 50
 
 
 @pytest.mark.parametrize("zone", ["Asia/Kathmandu", "America/New_York"])

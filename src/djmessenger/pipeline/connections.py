@@ -18,6 +18,9 @@ _IDLE = 5.0
 
 _IDLE_LIMIT = "idle_in_transaction_session_timeout"
 
+_POOLER_TRIES = 20
+"""Tries to see one session of PostgreSQL with two clients of a pooler."""
+
 _last_use = threading.local()
 
 
@@ -105,14 +108,26 @@ def sessions_are_shared() -> bool:
     """
     first, second = own_connection(), own_connection()
     try:
-        before = _session(first)
-        with second.cursor() as cursor:
-            cursor.execute("BEGIN")
-        # A pooler that takes back a session after each transaction gives out the one that was used last.
-        return _session(second) == before or _session(first) != before
+        # Guard: a pooler may not have taken back the session of the first transaction when the second one begins. One
+        # try alone would then take the pooler for one in session mode, and LISTEN would stay in a shared session.
+        # Test (PostgreSQL): tests/test_deployments.py, test_a_pooler_in_transaction_mode_is_known_each_time.
+        return any(_is_shared(first, second) for _ in range(_POOLER_TRIES))
     finally:
         first.close()
         second.close()
+
+
+def _is_shared(first: Any, second: Any) -> bool:
+    before = _session(first)
+    if before == first.connection.info.backend_pid:
+        # Behind a pooler the client knows another process id than that of the session.
+        return False
+    with second.cursor() as cursor:
+        cursor.execute("BEGIN")
+        # A pooler that takes back a session after each transaction gives out the one that was used last.
+        is_shared = _session(second) == before or _session(first) != before
+        cursor.execute("ROLLBACK")
+    return is_shared
 
 
 def _session(connection: Any) -> int:
