@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from django.db import transaction
+from django.db import OperationalError, transaction
 from django.test import Client
 
 from djmessenger import bot, models
+from djmessenger.pipeline import claims
 from djmessenger.pipeline.dispatch import EmbeddedDispatcher, InlineDispatcher, WorkerDispatcher
 from djmessenger.pipeline.engine import Engine
 from tests import pipeline_tools as tools
@@ -141,3 +142,22 @@ def test_a_dispatcher_that_breaks_loses_nothing(person, settings, monkeypatch):
     monkeypatch.setattr(bot.get_dispatcher(), "callback_stored", away)
     assert post(tools.text("m_1")) == 200
     assert models.Callback.objects.get().state == "new"
+
+
+@pytest.mark.django_db
+def test_queues_are_released_if_the_claim_of_slow_ones_fails(monkeypatch):
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    claim = claims.claim
+
+    def stumble(kind, *, is_slow=False, **options):
+        if is_slow:
+            raise OperationalError("server closed the connection")
+        return claim(kind, **options)
+
+    monkeypatch.setattr(claims, "claim", stumble)
+    with pytest.raises(OperationalError):
+        tools.engine(lambda event: "hi").run_once(tools.IN)
+    queue = tools.queue_of(made)
+    assert queue.leased_until is None
+    assert queue.ready_at is not None

@@ -131,7 +131,10 @@ class Engine:
         )
         slots = min(limit, self.slow.free_slots()) if kind == Kind.IN and conversation_id is None else 0
         if slots:
-            waited = claims.claim(kind, seconds=app_settings.DJM_LEASE, limit=slots, is_slow=True)
+            # Guard: if the database goes away between the two claims, the queues of the first would stay leased.
+            # Test: tests/test_dispatch.py, test_queues_are_released_if_the_claim_of_slow_ones_fails.
+            with claims.released_on_error(leases):
+                waited = claims.claim(kind, seconds=app_settings.DJM_LEASE, limit=slots, is_slow=True)
             self.slow.reserve(waited, more=len(waited) == slots)
             # Slow queues first: they only go to another thread, which takes no time of this one.
             leases = waited + leases
