@@ -18,8 +18,11 @@ BENCHES: dict[str, list[list[str]]] = {
     "end_to_end": [
         [*people, "--policy", policy] for people in ([], ["--new-people"]) for policy in ("rules", "data")
     ],
+    "mechanisms": [[]],
 }
 """Arguments of each run, by name of the benchmark."""
+ALONE = ("mechanisms",)
+"""Benchmarks that run only if they are named, because they take long."""
 LONG = {"end_to_end": [["--long"]]}
 NAMES = tuple(BENCHES)
 
@@ -27,13 +30,16 @@ NAMES = tuple(BENCHES)
 def main() -> int:
     parser = argparse.ArgumentParser(prog="dev.py bench", description=__doc__)
     parser.add_argument(
-        "names", nargs="*", choices=[*NAMES, []], help=f"benchmarks to run; by default {', '.join(NAMES)}"
+        "names",
+        nargs="*",
+        choices=[*NAMES, []],
+        help=f"benchmarks to run; by default all but {', '.join(ALONE)}",
     )
     parser.add_argument(
         "--long", action="store_true", help="end_to_end with 100,000 messages beside a million stored ones"
     )
     options, own = parser.parse_known_args()
-    chosen = options.names or NAMES
+    chosen = options.names or [name for name in NAMES if name not in ALONE]
     if options.long and set(chosen) != {*LONG}:
         parser.error(f"--long is an option of {', '.join(LONG)} alone")
     if own and len(chosen) > 1:

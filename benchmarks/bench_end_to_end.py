@@ -96,7 +96,7 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
         # A first round opens the connections and inserts the rows of the people.
         warm = min(chosen.people, 1000)
         site.post([callback(f"first-{person}", person) for person in range(warm)], connections=4)
-        _wait_for_answers(warm)
+        wait_for_answers(warm)
         answered, rounds, plain_rounds = warm, list[Round](), list[Round]()
         for turn in range(chosen.rounds):
             print(f"-- round {turn + 1}")
@@ -143,9 +143,9 @@ def _round(
     ]
 
     def wait(done: int) -> None:
-        _wait_for_answers(answered + done)
+        wait_for_answers(answered + done)
 
-    found = _measure(site, environment, path, bodies, wait, rate=rate, connections=chosen.connections)
+    found = measure(site, environment, path, bodies, wait, rate=rate, connections=chosen.connections)
     assert found.report["profiles"] == (count if chosen.new_people else 0), found.report["profiles"]
     return found
 
@@ -168,7 +168,7 @@ def _plain_round(site: Site, environment: dict[str, str], chosen: argparse.Names
                 answered = cursor.fetchone()[0]
 
     site.start_plain_sender()
-    found = _measure(site, environment, "plain", bodies, wait, connections=chosen.connections)
+    found = measure(site, environment, "plain", bodies, wait, connections=chosen.connections)
     site.stop(["plain"])
     show("plain bot: messages answered, one row each", count, "messages")
     show("plain bot: answered", found.rate, "messages a second")
@@ -177,7 +177,7 @@ def _plain_round(site: Site, environment: dict[str, str], chosen: argparse.Names
     return found
 
 
-def _measure(
+def measure(
     site: Site,
     environment: dict[str, str],
     path: str,
@@ -289,7 +289,7 @@ def _copy(cursor: Any, row: Any, own: dict[str, str], numbers: str) -> None:
     )
 
 
-def _wait_for_answers(count: int) -> None:
+def wait_for_answers(count: int) -> None:
     from djmessenger import models  # noqa: PLC0415
 
     sent = models.Reply.objects.filter(state=models.Reply.State.SENT)

@@ -61,38 +61,9 @@ def _fill() -> None:
 
 
 def _measure() -> None:
-    from django.db.models import OuterRef, Q, Subquery  # noqa: PLC0415
-    from django.db.models.functions import Now  # noqa: PLC0415
-
+    from benchmarks import orm_reads  # noqa: PLC0415
     from djmessenger import models  # noqa: PLC0415
     from djmessenger.pipeline import reads  # noqa: PLC0415
-
-    def first_of(kind: str, rows: object, ids: list[int]) -> object:
-        first = rows.filter(conversation=OuterRef("conversation")).values("pk")[:1]
-        queues = models.ConversationQueue.objects.filter(pk__in=ids, kind=kind)
-        return queues.annotate(first=Subquery(first)).values("first")
-
-    def next_events(ids: list[int]) -> object:
-        rows = models.Messaging.objects.filter(state="new").order_by(*models.Messaging.ORDER)
-        due = models.Messaging.objects.filter(Q(not_before=None) | Q(not_before__lte=Now()))
-        return list(
-            due.filter(pk__in=first_of("in", rows, ids)).select_related("page", "conversation__person")
-        )
-
-    def next_replies(ids: list[int]) -> object:
-        rows = models.Reply.objects.filter(state__in=models.Reply.OPEN).order_by("pk")
-        last = models.Attempt.objects.filter(reply=OuterRef("pk")).order_by("-number").values("number")[:1]
-        replies = models.Reply.objects.filter(pk__in=first_of("out", rows, ids))
-        return list(
-            replies.select_related("conversation__page").annotate(now=Now(), last_number=Subquery(last))
-        )
-
-    def conversations_of(ids: list[str]) -> object:
-        tokens = models.ConversationQueue.objects.filter(
-            conversation=OuterRef("pk"), kind="in", leased_until=None
-        )
-        found = models.Conversation.objects.filter(person__in=ids).select_related("page", "person")
-        return list(found.annotate(unleased_token=Subquery(tokens.values("fencing_token"))))
 
     queues = models.ConversationQueue.objects
     keys = {
@@ -100,8 +71,8 @@ def _measure() -> None:
         "next_replies": list(queues.filter(kind="out").values_list("pk", flat=True)),
         "conversations_of": [str(number) for number in range(_CONVERSATIONS)],
     }
-    orm = {"next_events": next_events, "next_replies": next_replies, "conversations_of": conversations_of}
-    for name, django_query in orm.items():
+    for name in keys:
+        django_query = getattr(orm_reads, name)
         for asked in _ASKED:
             ids = keys[name][:asked]
             assert len(getattr(reads, name)(ids)) == len(django_query(ids)) == asked

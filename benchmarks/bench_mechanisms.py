@@ -1,0 +1,114 @@
+"""Gain of each mechanism that exists for speed alone: the site with it and without it, in turn, on PostgreSQL.
+
+CPU is of web processes, worker and PostgreSQL, in milliseconds a message at full load, with known people and with new
+ones. The wait is from POST to Graph call on an idle site. A gain is the median of the rounds: each round has the site
+with all mechanisms first, and each of the others against it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.bench_end_to_end import Round, measure, wait_for_answers
+from benchmarks.site import Site, callback, database
+
+_KNOWN = 1000
+"""Known people."""
+_IDLE, _IDLE_RATE = 20, 2.0
+"""Messages of the idle site, and their number a second."""
+_COLUMNS = ("CPU, known", "CPU, new", "rate, known", "rate, new", "idle wait")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--messages", type=int, default=1500, help="messages of one measurement at full load")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--policy", choices=("rules", "data"), default="rules")
+    parser.add_argument("--only", nargs="*", default=[], help="names of mechanisms; by default all")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, database("postgresql", Path(folder)) as environment:
+        environment["BENCH_POLICY"] = chosen.policy
+        os.environ.update(environment, DJANGO_SETTINGS_MODULE="benchmarks.settings")
+        import django  # noqa: PLC0415 - the database is known only now
+
+        django.setup()
+        from django.core.management import call_command  # noqa: PLC0415
+
+        from benchmarks.without import MECHANISMS  # noqa: PLC0415
+
+        call_command("migrate", verbosity=0)
+        names = chosen.only or list(MECHANISMS)
+        if unknown := set(names) - MECHANISMS.keys():
+            parser.error(f"no mechanism is named {', '.join(unknown)}; there are: {', '.join(MECHANISMS)}")
+        bench = _Bench(environment, chosen.messages)
+        costs: dict[str, list[list[float]]] = {name: [] for name in names}
+        wholes = []
+        for _ in range(chosen.rounds):
+            whole = bench.figures("")
+            wholes.append(whole)
+            for name in names:
+                figures = bench.figures(name)
+                costs[name].append([value / base for value, base in zip(figures, whole, strict=True)])
+        print("| |", " | ".join(_COLUMNS), "|")
+        print("|---|", " | ".join("---:" for _ in _COLUMNS), "|", sep="")
+        _show("all (ms, ms, messages a second, the same, ms)", wholes, "{:.2f}")
+        for name, rounds in costs.items():
+            _show(f"without {name}", rounds, "{:.2f}x")
+
+
+def _show(name: str, rounds: list[list[float]], form: str) -> None:
+    medians = [statistics.median(values) for values in zip(*rounds, strict=True)]
+    print(f"| {name} |", " | ".join(form.format(value) for value in medians), "|", flush=True)
+
+
+class _Bench:
+    """The site of all measurements. One database serves them all, so known people stay known."""
+
+    def __init__(self, environment: dict[str, str], messages: int) -> None:
+        self._environment = environment
+        self._messages = messages
+        self._answered, self._next_person, self._turns = 0, _KNOWN, 0
+
+    def figures(self, without: str) -> list[float]:
+        """Start a site without one mechanism, and return its figures in the order of the columns."""
+        self._turns += 1
+        with Site(self._environment | {"BENCH_WITHOUT": without}) as site:
+            self._measure(site, "warm", range(_KNOWN if self._turns == 1 else 100))
+            known = self._measure(site, "known", [number % _KNOWN for number in range(self._messages)])
+            first = self._next_person
+            self._next_person += self._messages
+            new = self._measure(site, "new", range(first, self._next_person))
+            idle = self._measure(site, "idle", range(_IDLE), rate=_IDLE_RATE)
+        came = dict(zip(map(int, idle.report["texts"]), idle.report["times"], strict=True))
+        waits = [came[number] - moment for number, moment in enumerate(idle.posted["posted"])]
+        found = [known.bot_cpu, new.bot_cpu, known.rate, new.rate, statistics.median(waits) * 1000]
+        print(f"   {without or 'all'}:", *(f"{value:.2f}" for value in found), flush=True)
+        return found
+
+    def _measure(self, site: Site, name: str, people: Sequence[int], *, rate: float = 0.0) -> Round:
+        bodies = [
+            callback(f"{name}-{self._turns}-{number}", person, say=f"say {number}")
+            for number, person in enumerate(people)
+        ]
+        before = self._answered
+        self._answered += len(bodies)
+        return measure(
+            site,
+            self._environment,
+            "messenger",
+            bodies,
+            lambda done: wait_for_answers(before + done),
+            rate=rate,
+            connections=1 if rate else 64,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Removal of one mechanism that exists for speed alone, to measure its gain. See ``benchmarks.bench_mechanisms``."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from django.db import connections
+
+from djmessenger import sql
+from djmessenger.pipeline import pools, reads, split, worker
+from djmessenger.pipeline.event_transaction import EventTransaction
+from djmessenger.pipeline.notifications import QUEUES, Listener
+from djmessenger.pipeline.sending import Outbox
+
+
+def _replace(function: Callable[..., Any], replacement: Callable[..., Any]) -> None:
+    """Replace a function in all modules that have imported it."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("djmessenger."):
+            for key, value in list(vars(module).items()):
+                if value is function:
+                    setattr(module, key, replacement)
+
+
+def _flat(fields: Sequence[Any], rows: Iterable[Sequence[Any]], alias: str) -> tuple[str, list[Any]]:
+    """Return the VALUES of rows as SQL, and all parameters."""
+    connection = connections[alias]
+    values = [
+        field.get_db_prep_save(value, connection)
+        for row in rows
+        for field, value in zip(fields, row, strict=True)
+    ]
+    kinds = [getattr(field, "target_field", field).db_type(connection) for field in fields]
+    kinds = ["bigint" if kind.startswith("bigint") else kind for kind in kinds]
+    one = f"({', '.join(f'%s::{kind}' for kind in kinds)})"
+    return ", ".join([one] * (len(values) // len(fields))), values
+
+
+def _update_each(
+    model: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, where: str = ""
+) -> set[int]:
+    if not rows:
+        return set()
+    fields = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
+    values, parameters = _flat(fields, rows, "default")
+    names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
+    settings = ", ".join(f'"{field.column}" = fresh.v{number}' for number, field in enumerate(fields[1:]))
+    table, key = model._meta.db_table, fields[0].column
+    text = (
+        f'UPDATE "{table}" SET {settings} FROM (VALUES {values}) AS fresh ({", ".join(names)}) '  # noqa: S608 - no input
+        f'WHERE "{table}"."{key}" = fresh.row_id{f" AND {where}" if where else ""} RETURNING "{table}"."{key}"'
+    )
+    return {row[0] for row in sql.fetch("default", text, parameters)}
+
+
+def _insert_each(rows: Sequence[Any], by: str, *, unless_there: bool = False) -> None:
+    if not rows:
+        return
+    model = type(rows[0])
+    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
+    named = model._meta.get_field(by)
+    values, parameters = _flat(
+        fields, [[field.pre_save(row, True) for field in fields] for row in rows], "default"
+    )
+    text = (
+        f'INSERT INTO "{model._meta.db_table}" ({", ".join(field.column for field in fields)}) VALUES {values} '  # noqa: S608 - no input
+        f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}RETURNING id, {named.column}"
+    )
+    keys = {named.to_python(value): pk for pk, value in sql.fetch("default", text, parameters)}
+    for row in rows:
+        row.pk = keys.get(getattr(row, by))
+        row._state.adding, row._state.db = row.pk is None, "default"
+
+
+def _no_packed_writes() -> None:
+    _replace(sql.update_each, _update_each)
+    _replace(sql.insert_each, _insert_each)
+
+
+def _no_lazy_transaction() -> None:
+    EventTransaction.begun_by_the_first_query = EventTransaction.begun  # type: ignore[method-assign]
+
+
+def _no_claim_at_the_split() -> None:
+    split_many = split.split_many
+    _replace(split_many, lambda callback_ids, claim_limit=0: split_many(callback_ids))
+
+
+def _no_attempt_at_the_commit() -> None:
+    insert_and_begin = Outbox.insert_and_begin
+    Outbox.insert_and_begin = (  # type: ignore[method-assign]
+        lambda self, replies, deadline, limit: insert_and_begin(self, replies, deadline, 0)
+    )
+
+
+def _no_batches() -> None:
+    pools.MOST_QUEUES = 1  # type: ignore[misc]
+
+
+def _no_pauses() -> None:
+    pools.PollBudget.seconds_to_wait = lambda self: 0.0  # type: ignore[method-assign]
+
+
+def _no_direct_wake() -> None:
+    worker.Worker.wake_to_split = worker.Worker.wake  # type: ignore[method-assign]
+    worker.Listener = lambda wake: Listener(lambda what: wake(QUEUES))  # type: ignore[assignment,misc]
+
+
+def _no_freeze() -> None:
+    gc.freeze = lambda: None
+
+
+def _no_named_sql() -> None:
+    from benchmarks import orm_reads  # noqa: PLC0415 - needs the models
+
+    for read in orm_reads.READS:
+        setattr(reads, read.__name__, read)
+
+
+MECHANISMS: dict[str, Callable[[], None]] = {
+    "JSON-packed writes": _no_packed_writes,
+    "lazy event transaction, shared commits": _no_lazy_transaction,
+    "claim at the split": _no_claim_at_the_split,
+    "attempt at the commit of the event": _no_attempt_at_the_commit,
+    "batches of the writers": _no_batches,
+    "pauses of polls and writers": _no_pauses,
+    "direct wake of the splitter": _no_direct_wake,
+    "gc.freeze": _no_freeze,
+    "named SQL": _no_named_sql,
+}
+"""Removal of each mechanism, by name. Only for PostgreSQL."""
