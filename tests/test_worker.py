@@ -479,6 +479,27 @@ def test_a_batch_writer_survives_a_batch_that_fails(file_database):
     writer.stop(LONG)
 
 
+def test_what_a_batch_writer_could_not_write_is_written_at_the_stop(file_database):
+    batches, began, go_on = [], threading.Event(), threading.Event()
+
+    def write(items):
+        batches.append(items)
+        began.set()
+        go_on.wait(LONG)
+        return items if len(batches) == 2 else []
+
+    writer = BatchWriter("test", write, lambda: None)
+    writer.put("first")
+    assert began.wait(LONG)
+    writer.put("second")
+    stop = threading.Thread(target=writer.stop, args=[LONG])
+    stop.start()
+    until(lambda: writer.waiting() == 2, "the stop behind the second")
+    go_on.set()
+    stop.join(LONG)
+    assert batches == [["first"], ["second"], ["second"]]
+
+
 def test_a_slow_job_that_the_pool_refuses_releases_its_queue(file_database):
     """The pool closes between the count of its free threads and the submit."""
     made = tools.conversation()

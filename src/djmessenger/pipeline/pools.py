@@ -102,29 +102,34 @@ class BatchWriter(Generic[T]):
             self.put(work)
 
     def stop(self, timeout: float) -> None:
-        """Write the items that have arrived and end the thread. Waits up to ``timeout`` seconds."""
+        """Write the items that have arrived and end the thread. Waits up to ``timeout`` seconds.
+
+        Items that a write returns are written again until none is left.
+        """
         self._work.put(None)
         self._thread.join(timeout)
 
     def _run(self) -> None:
         try:
             last = False
-            while not last:
-                found = [self._work.get()]
+            left: list[T] = []
+            while left or not last:
+                found: list[T | None] = [*left] or [self._work.get()]
                 if self._work.qsize() < MOST_QUEUES:
                     # Over the budget the thread pauses, and the batch grows meanwhile.
                     time.sleep(self._budget.seconds_to_wait())
                 with contextlib.suppress(queue.Empty):
                     while len(found) < MOST_QUEUES:
                         found.append(self._work.get_nowait())
-                last = None in found
+                last |= None in found
                 with reusable_connections():
                     left = self._write([work for work in found if work is not None])
                 self._done()
-                if left and not last:
+                if left:
+                    # Guard: the worker may stop while the database is away. Without the next write an accepted call
+                    # would be of unknown fate after the restart.
+                    # Test: tests/test_worker.py, test_what_a_batch_writer_could_not_write_is_written_at_the_stop.
                     time.sleep(_RETRY_DELAY)
-                    for work in left:
-                        self.put(work)
         finally:
             connections.close_all()
 

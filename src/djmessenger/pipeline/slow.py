@@ -172,7 +172,7 @@ class SlowThreads:
             _log_lost(lost)
         except Exception:
             logger.exception(
-                "Slow rule for queue %s failed; the queue was released and is due again",
+                "Slow rule for queue %s failed; the queue is due again when released or when its lease ends",
                 lease.queue_id,
                 extra={"action": "work_interrupted"},
             )
