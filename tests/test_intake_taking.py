@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import types
 
 import pytest
@@ -9,7 +10,7 @@ from django.db import DataError, transaction
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.pipeline import claims, split, store
+from djmessenger.pipeline import claims, participants, split, store
 from djmessenger.pipeline.pools import PollBudget
 from djmessenger.pipeline.slow import RunHere
 from djmessenger.pipeline.threads import Threads
@@ -60,20 +61,79 @@ def test_a_split_claims_an_idle_conversation_with_its_first_event(someone):
     assert heard == ["m_1", "m_2"]
 
 
-def test_an_event_made_without_a_query_equals_the_event_read_from_the_database(someone):
-    finish(tools.engine(), taken(tools.text("m_0")))
-    todo = taken(tools.text("m_1"))
+def differences(todo: split.Split) -> list[str]:
+    """Compare the one event of a split, with its rows, with what the database has."""
     (lease,) = todo.leases
     known = todo.next_rows[lease.queue_id]
     (read,) = tools.engine().inbox.next_rows([lease]).values()
-    for row in (models.Messaging, models.Conversation, models.FBUserProfile, models.Page):
-        for field in row._meta.concrete_fields:
-            pair = []
-            for event in (known, read):
-                parts = event, event.conversation, event.conversation.person, event.page
-                pair.append(getattr(next(part for part in parts if type(part) is row), field.attname))
-            assert pair[0] == pair[1], field
+    found = []
+    for path in ("", "conversation", "conversation.page", "conversation.person", "page"):
+        pair = [operator.attrgetter(path)(event) if path else event for event in (known, read)]
+        found += [
+            f"{path}.{field.attname}"
+            for field in pair[0]._meta.concrete_fields
+            if getattr(pair[0], field.attname) != getattr(pair[1], field.attname)
+        ]
+        assert not pair[0]._state.adding
     assert "callback" not in known._state.fields_cache, "its bytes would stay in memory"
+    return found
+
+
+def test_an_event_made_without_a_query_equals_the_event_read_from_the_database(someone):
+    finish(tools.engine(), taken(tools.text("m_0")))
+    assert differences(taken(tools.text("m_1"))) == []
+
+
+def test_an_event_of_a_new_person_is_made_without_a_query_too():
+    finish(tools.engine(), taken(tools.text("m_0", psid="701")))
+    assert differences(taken(tools.text("m_1"))) == []
+
+
+def test_a_new_conversation_of_a_known_person_is_made_with_the_person_who_is_there():
+    finish(tools.engine(), taken(tools.text("m_0", psid="701")))
+    models.FBUserProfile.objects.create(psid=tools.PSID, first_name="Ada", locale="en_GB")
+    todo = taken(tools.text("m_1"))
+    assert differences(todo) == []
+    (event,) = todo.next_rows.values()
+    assert event.conversation.person.first_name == "Ada"
+
+
+def test_new_people_of_one_page_share_no_object_of_the_page():
+    """Threads handle their events at the same time."""
+    events = taken(tools.text("m_1"), tools.text("m_2", psid="701")).next_rows.values()
+    assert len({id(event.page) for event in events} | {id(event.conversation.page) for event in events}) == 2
+
+
+@pytest.mark.parametrize("what", ["person", "conversation", "leased conversation"])
+def test_a_person_whom_another_split_inserts_meanwhile_is_read_again(what, monkeypatch):
+    """The other split commits after this one has read, and before this one inserts."""
+    found = participants.known_rows_of
+
+    def read_too_early(items):
+        rows = found(items)
+        person = models.FBUserProfile.objects.create(
+            psid=tools.PSID, first_name="Ada", profile_state="fetched"
+        )
+        if "conversation" in what:
+            page, _ = models.Page.objects.get_or_create(page_id=tools.PAGE)
+            made = models.Conversation.objects.create(page=page, person=person, state={"step": 2})
+            if "leased" in what:
+                models.ConversationQueue.objects.wake([made.pk], tools.IN)
+                tools.claim(made)
+        return rows
+
+    monkeypatch.setattr(split, "known_rows_of", read_too_early)
+    todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"))
+    (made,) = models.Conversation.objects.filter(person=tools.PSID)
+    assert models.Messaging.objects.filter(conversation=made, state="new").count() == 1
+    if "leased" in what:
+        assert made.pk not in {lease.conversation_id for lease in todo.leases}
+        return
+    known = [row for row in todo.next_rows.values() if row.conversation_id == made.pk]
+    (lease,) = [lease for lease in todo.leases if lease.conversation_id == made.pk]
+    (event,) = known or tools.engine().inbox.next_rows([lease]).values()
+    assert event.conversation.person.first_name == "Ada"
+    assert event.conversation.state == ({"step": 2} if what == "conversation" else {})
 
 
 def test_a_split_claims_no_more_conversations_than_its_limit(someone):
@@ -142,14 +202,6 @@ def test_repeats_leave_the_conversation_idle(someone):
     assert someone.pk not in {lease.conversation_id for lease in todo.leases}
     row = tools.queue_of(someone)
     assert (row.ready_at, row.leased_until, row.owner) == (None, None, "")
-
-
-def test_a_conversation_of_a_new_person_is_claimed_and_read_again():
-    todo = taken(tools.text("m_1"))
-    (lease,) = todo.leases
-    assert todo.next_rows == {}
-    (head,) = tools.engine().inbox.next_rows([lease]).values()
-    assert head.mid == "m_1"
 
 
 def test_a_flood_into_an_idle_conversation_is_bounded_too(someone, settings):

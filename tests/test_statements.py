@@ -110,6 +110,25 @@ def test_a_row_that_is_there_is_left_as_it_is_and_has_no_key():
     assert models.Messaging.objects.count() == 3
 
 
+def test_rows_with_keys_of_their_own_and_of_two_columns_are_inserted_as_django_would():
+    tools.conversation("70 'a\\")
+    page = models.Page.objects.get()
+    psids = ["70 'a\\", "709", "708"]
+    people = [models.FBUserProfile(psid=psid, page=page, timezone=5.75) for psid in psids]
+    insert_each(people, "psid", unless_there=True)
+    assert [person.pk for person in people] == [None, "709", "708"]
+    made = [models.Conversation(page=page, person_id=psid, state={"a": [1]}) for psid in psids]
+    insert_each(made, "page", "person", unless_there=True)
+    assert made[0].pk is None
+    for row in (*people[1:], *made[1:]):
+        stored = type(row).objects.get(pk=row.pk)
+        for field in row._meta.concrete_fields:
+            assert getattr(stored, field.attname) == getattr(row, field.attname), field
+    assert models.Conversation.objects.count() == 3
+    assert update_each(models.FBUserProfile, ["first_name"], [("709", "Ada"), ("nobody", "Eve")]) == {"709"}
+    assert models.FBUserProfile.objects.get(first_name="Ada").pk == "709"
+
+
 @pytest.mark.postgresql("SQLite has no such plans")
 def test_few_rows_of_a_table_are_looked_up_in_its_index():
     """Going by its own guess PostgreSQL would read a table of some thousand rows for one."""

@@ -42,7 +42,8 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     ``now`` is the time by the database's clock. ``later`` has one parameter: the seconds after that time.
 
     ``FROM {given} table WHERE column {is_given_id}`` selects the rows with one of any number of integers. ``many``
-    makes the one parameter of both parts. ``is_given_text`` is the same for texts.
+    makes the one parameter of both parts. ``is_given_text`` is the same for texts. ``FROM {given_ids}`` selects the
+    integers themselves, as ``given.value``.
     """
     # Guard: with stale statistics a planner takes a large table for a small one and reads all of it. SQLite does so
     # for IN; it begins a CROSS JOIN always with the left side. PostgreSQL does so for a join; it looks up each value
@@ -60,6 +61,7 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
         "greatest": "MAX" if sqlite else "GREATEST",
         "least": "MIN" if sqlite else "LEAST",
         "given": "json_each(%s) AS given CROSS JOIN" if sqlite else "",
+        "given_ids": "json_each(%s) AS given" if sqlite else "UNNEST(%s::bigint[]) AS given (value)",
         "is_given_id": "= given.value" if sqlite else "= ANY(%s::bigint[])",
         "is_given_text": "= given.value" if sqlite else "= ANY(%s::text[])",
         "for_update": "FOR UPDATE" if connection.features.has_select_for_update else "",
@@ -171,11 +173,11 @@ class Rows:
 
 def update_each(
     model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]], *, where: str = ""
-) -> set[int]:
+) -> set[Any]:
     """Update ``columns`` of many rows in one statement, and return the keys of the rows that it changed.
 
-    Each of ``rows`` is a key, which must be an integer, followed by the values of the columns. Rows that do not exist
-    are skipped. ``where`` is a further SQL condition on the stored rows; it must be a constant of the caller.
+    Each of ``rows`` is a primary key, followed by the values of the columns. Rows that do not exist are skipped.
+    ``where`` is a further SQL condition on the stored rows; it must be a constant of the caller.
     """
     if not rows:
         return set()
@@ -184,27 +186,30 @@ def update_each(
     fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
     values = [_as_one(alias, fields, rows)]
     if connections[alias].vendor != "sqlite":
-        values.append(f"{{{', '.join(str(int(row[0])) for row in rows)}}}")
+        values.append(many(alias, (row[0] for row in rows)))
     return {row[0] for row in fetch(alias, text, values)}
 
 
-def insert_each(rows: Sequence[models.Model], by: str, *, unless_there: bool = False) -> None:
+def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = False) -> None:
     """Insert rows in their order in one statement, and set the primary keys of the instances.
 
-    ``by`` names a unique field, by which the keys are assigned. With ``unless_there`` rows that violate a constraint
-    are skipped; their key is None afterwards. Django's signals are not sent.
+    ``by`` names the fields of a unique constraint, by which the keys are assigned. With ``unless_there`` rows that
+    violate a constraint are skipped; their key is None afterwards. Django's signals are not sent.
     """
     if not rows:
         return
     model = type(rows[0])
     alias = router.db_for_write(model)
-    named: Any = model._meta.get_field(by)
-    text, fields = _insert_statement(model, alias, named.column, unless_there)
+    named: list[Any] = [model._meta.get_field(name) for name in by]
+    text, fields = _insert_statement(model, alias, by, unless_there)
     values = [[field.pre_save(row, True) for field in fields] for row in rows]
     found = fetch(alias, text, [_as_one(alias, fields, values)])
-    keys = {named.to_python(value): pk for pk, value in found}
+    keys = {
+        tuple(field.to_python(value) for field, value in zip(named, key, strict=True)): pk
+        for pk, *key in found
+    }
     for row in rows:
-        row.pk = keys.get(getattr(row, by))
+        row.pk = keys.get(tuple(getattr(row, field.attname) for field in named))
         if row.pk is not None:
             row._state.adding, row._state.db = False, alias
 
@@ -247,7 +252,8 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
     # From JSON PostgreSQL cannot estimate the number of rows and would scan the whole table. The array shows it, so
     # each row is found through the index. Test (PostgreSQL): tests/test_statements.py,
     # test_few_rows_of_a_table_are_looked_up_in_its_index.
-    listed = "" if connections[alias].vendor == "sqlite" else f" AND {table}.{key} = ANY(%s::bigint[])"
+    is_sqlite = connections[alias].vendor == "sqlite"
+    listed = "" if is_sqlite else f" AND {table}.{key} = ANY(%s::{fields[0].db_type(connections[alias])}[])"
     # Names and casts come from the model. Values are a parameter.
     return (
         f"UPDATE {table} SET {settings} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
@@ -257,15 +263,19 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
 
 @functools.cache
 def _insert_statement(
-    model: type[models.Model], alias: str, by: str, unless_there: bool
+    model: type[models.Model], alias: str, by: tuple[str, ...], unless_there: bool
 ) -> tuple[str, list[Any]]:
-    fields: list[Any] = [field for field in model._meta.concrete_fields if not field.primary_key]
+    fields: list[Any] = [
+        field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)
+    ]
     quote = connections[alias].ops.quote_name
+    returned: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in by)]
     values, rows = _unpacked(alias, fields)
     text = (
         f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)}) "  # noqa: S608
         f"SELECT {', '.join(values)} FROM {rows} WHERE true ORDER BY item.place "
-        f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}RETURNING {quote('id')}, {quote(by)}"
+        f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}"
+        f"RETURNING {', '.join(quote(field.column) for field in returned)}"
     )
     return text, fields
 

@@ -28,6 +28,18 @@ _LOCK = """
 """Lock of the queues of conversations, as SQL. Parameters: the conversations, the kind."""
 
 
+# Guard: two transactions that insert the same keys in different order would deadlock; hence the ORDER BY.
+# Test (PostgreSQL): tests/test_intake.py,
+# test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
+_ENSURE = """
+    INSERT INTO {table} (conversation_id, kind, fencing_token, owner, is_slow)
+    SELECT given.value, kinds.kind, 0, '', false
+    FROM {given_ids} CROSS JOIN (SELECT 'in' AS kind UNION ALL SELECT 'out') kinds
+    WHERE true ORDER BY given.value, kinds.kind ON CONFLICT DO NOTHING
+"""
+"""Insertion of the queues of conversations, as SQL. Parameter: the conversations."""
+
+
 class ConversationQueueManager(models.Manager["ConversationQueue"]):
     """Wake-ups and locks of queues, on SQLite and PostgreSQL, by the database's clock.
 
@@ -36,15 +48,9 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def ensure(self, conversation_ids: Iterable[int]) -> None:
         """Insert both queues of conversations if they are missing."""
-        # Guard: two transactions that insert the same keys in different order would deadlock; hence the sort.
-        self.bulk_create(
-            [
-                ConversationQueue(conversation_id=conversation_id, kind=kind)
-                for conversation_id in sorted(conversation_ids)
-                for kind in ConversationQueue.Kind.values
-            ],
-            ignore_conflicts=True,
-        )
+        alias = router.db_for_write(ConversationQueue)
+        text = _ENSURE.format_map(dialect(ConversationQueue, alias))
+        execute(alias, text, [many(alias, conversation_ids)])
 
     def wake(self, conversation_ids: Iterable[int], kind: str, *, after: float = 0.0) -> None:
         """Make queues due in ``after`` seconds, in the caller's transaction or in one of its own.

@@ -5,6 +5,7 @@ All rows are inserted in sorted order, so that two splits cannot wait for each o
 
 from __future__ import annotations
 
+import copy
 import datetime
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.parsing import Item
-from djmessenger.sql import update_each
+from djmessenger.sql import insert_each, update_each
 
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
@@ -105,23 +106,47 @@ def ensure_participants(
     conversations = _conversations_by_ids(known_rows.conversations, pairs, pages)
     missing = [pair for pair in pairs if pair not in conversations]
     if missing:
-        new_people = [(page_id, psid) for page_id, psid in missing if psid not in known_rows.people]
-        models.FBUserProfile.objects.bulk_create(
-            [models.FBUserProfile(psid=psid, page=pages[page_id]) for page_id, psid in new_people],
-            ignore_conflicts=True,
-        )
-        models.Conversation.objects.bulk_create(
-            [models.Conversation(page=pages[page_id], person_id=psid) for page_id, psid in missing],
-            ignore_conflicts=True,
-        )
-        new_conversations = _conversations_by_ids(
-            reads.conversations_of([psid for _, psid in missing]), missing, pages
-        )
-        models.ConversationQueue.objects.ensure(
-            conversation.pk for conversation in new_conversations.values()
-        )
-        conversations |= new_conversations
+        conversations |= _insert_conversations(missing, pages, known_rows.people)
     return Participants(pages=pages, foreign_pages=frozenset(foreign_pages), conversations=conversations)
+
+
+def _insert_conversations(
+    pairs: Sequence[tuple[str, str]],
+    pages: Mapping[str, models.Page],
+    people: Mapping[str, models.FBUserProfile],
+) -> dict[tuple[str, str], models.Conversation]:
+    """Insert the conversations of pairs of page id and person id, with their persons and queues, and return them.
+
+    Rows that another split inserts at the same time are read.
+    """
+    new_people = {
+        psid: models.FBUserProfile(psid=psid, page=pages[page_id])
+        for page_id, psid in pairs
+        if psid not in people
+    }
+    insert_each(list(new_people.values()), "psid", unless_there=True)
+    known = {**people, **{psid: person for psid, person in new_people.items() if person.pk is not None}}
+    rows: dict[tuple[str, str], Any] = {
+        (page_id, psid): models.Conversation(page=copy.copy(pages[page_id]), person_id=psid)
+        for page_id, psid in pairs
+    }
+    insert_each(list(rows.values()), "page", "person", unless_there=True)
+    conversations: dict[tuple[str, str], Any] = {
+        pair: row for pair, row in rows.items() if row.pk is not None and pair[1] in known
+    }
+    for (_, psid), conversation in conversations.items():
+        conversation.person = known[psid]
+        # ``reads.conversations_of`` would return the token of the idle queue that is inserted below.
+        conversation.unleased_token = 0
+    # Guard: another split has committed the same person or conversation after this one has read. Its rows count: the
+    # queue may be leased already, and the person may have a profile.
+    # Test: tests/test_intake_taking.py, test_a_person_whom_another_split_inserts_meanwhile_is_read_again.
+    others = [pair for pair in pairs if pair not in conversations]
+    if others:
+        read = reads.conversations_of([psid for _, psid in others])
+        conversations |= _conversations_by_ids(read, others, pages)
+    models.ConversationQueue.objects.ensure(conversation.pk for conversation in conversations.values())
+    return conversations
 
 
 def _conversations_by_ids(
