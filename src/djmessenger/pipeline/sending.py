@@ -10,7 +10,8 @@ Order of the steps for one reply, under the lease of its outgoing queue:
 If a process ends between steps 1 and 3, the next worker finds the reply in state ``sending`` and makes it ``unknown``.
 
 Later replies of the conversation wait while the first one is queued, sending or unknown. ``settling.py`` has the
-states. ``unknown_fate.py`` resolves replies of unknown fate.
+states. ``call_errors.py`` settles replies whose call ended without an acceptance, and ``unknown_fate.py`` resolves
+replies of unknown fate.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from __future__ import annotations
 import datetime
 import json
 import logging
-import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from django.db import DatabaseError, transaction
 from django.utils import timezone
@@ -30,20 +30,16 @@ from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
-from djmessenger.logs import error_label
-from djmessenger.models.queues import seconds_from_now
-from djmessenger.pipeline import claims, page_pauses, reads, settling, uploads
+from djmessenger.pipeline import call_errors, claims, page_pauses, reads, settling, uploads
 from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.page_pauses import ClientFor
 from djmessenger.pipeline.send_tokens import with_token
 from djmessenger.pipeline.settling import (
-    Outcome,
     PendingSend,
     SendResult,
     State,
     Wait,
-    storable,
 )
 from djmessenger.pipeline.unknown_fate import UnknownFate
 from djmessenger.settings import app_settings
@@ -236,7 +232,9 @@ class Outbox:
         not_accepted = [answer for answer in answers if answer.sent is None]
         self._settle_each(
             not_accepted,
-            lambda answer: self._release_after(answer.pending.lease, self._settle_not_accepted(answer)),
+            lambda answer: self._release_after(
+                answer.pending.lease, call_errors.settle(answer, self._client_for)
+            ),
         )
         return unsettled
 
@@ -330,7 +328,7 @@ class Outbox:
         except errors.GraphError as refusal:
             error = refusal
         except (OSError, *_BODY_ERRORS) as broken:
-            self._fail_body(lease, reply, broken)
+            call_errors.fail(lease, reply, broken)
             self._release_after(lease, None)
             return
         pending_sends = settling.commit_attempts([(lease, reply)], deadline)
@@ -342,93 +340,3 @@ class Outbox:
         result = self.call(pending) if error is None else SendResult(pending=pending, error=error)
         if self.end([result]):
             claims.give_back(lease)
-
-    @staticmethod
-    def _has_lost_file(reply: QueuedReply, error: errors.GraphError) -> bool:
-        """Return whether Meta no longer has the uploaded file of a reply; true once for each reply.
-
-        A second refusal fails the reply, otherwise upload and refusal could alternate for ever
-        (test_a_second_refusal_is_the_end).
-        """
-        code, subcode = uploads.UNKNOWN_ATTACHMENT
-        return (
-            (error.code, error.subcode) == uploads.UNKNOWN_ATTACHMENT
-            and uploads.has_file(reply.data)
-            and not reply.attempts.filter(code=code, subcode=subcode).exists()
-        )
-
-    def _settle_not_accepted(self, answer: SendResult) -> Wait | None:
-        pending = answer.pending
-        if answer.error is not None:
-            if self._has_lost_file(pending.reply, answer.error):
-                uploads.forget(pending.reply.conversation.page, pending.data)
-                settling.close_attempt(
-                    pending.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
-                )
-                settling.settle(pending.lease, pending.reply, State.QUEUED, error=storable(str(answer.error)))
-                return None
-            return self._settle_error(pending.lease, pending.reply, pending.attempt, answer.error)
-        if answer.body_error is not None:
-            settling.close_attempt(pending.attempt, Outcome.REFUSED)
-            self._fail_body(pending.lease, pending.reply, answer.body_error)
-            return None
-        settling.close_attempt(pending.attempt, Outcome.UNSENT)
-        settling.settle(pending.lease, pending.reply, State.QUEUED)
-        return None
-
-    def _fail_body(self, lease: Lease, reply: QueuedReply, error: Exception) -> None:
-        """Settle a reply as failed because its data cannot become a call; another try would fail too."""
-        trace = storable("".join(traceback.format_exception(error)))
-        settling.settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
-
-    def _settle_error(
-        self, lease: Lease, reply: QueuedReply, attempt: models.Attempt, error: errors.GraphError
-    ) -> Wait | None:
-        """Settle a reply whose call ended with a Graph error, according to ``error.fate``."""
-        facts = {
-            "status_code": error.status,
-            "code": error.code,
-            "subcode": error.subcode,
-            "fbtrace_id": error.fbtrace_id[:64],
-        }
-        settling.close_attempt(attempt, Outcome(error.fate), **facts)
-        answer = {"code": error.code, "error_subcode": error.subcode, "message": error.message}
-        result_fields: dict[str, Any] = {
-            "error": storable(str(error)),
-            "why": error_label(error),
-            "status_code": error.status,
-            "response": storable(answer),
-        }
-        if error.fate == "unknown":
-            # A timeout after the request is no refusal: Meta may have the message.
-            # test_a_lost_answer_taken_for_unsent_is_queued_again_at_once
-            settling.settle(lease, reply, State.UNKNOWN, **result_fields)
-            return None
-        if error.fate == "unsent":
-            return self._try_later(lease, reply, error, result_fields)
-        if isinstance(error, errors.PersonUnreachable):
-            models.FBUserProfile.objects.filter(pk=reply.recipient_id, date_unreachable=None).update(
-                date_unreachable=timezone.now()
-            )
-        settling.settle(lease, reply, State.FAILED, **result_fields)
-        return None
-
-    def _try_later(
-        self, lease: Lease, reply: QueuedReply, error: errors.GraphError, result_fields: dict[str, Any]
-    ) -> Wait | None:
-        """Queue an unsent reply again and return its wait.
-
-        Throttling and a refused token pause all sends of the Page. Any other error delays only this reply, by
-        ``error.after`` seconds or by a time that grows with each unsent attempt.
-        """
-        unsent = reply.attempts.filter(outcome=Outcome.UNSENT).count()
-        if error.pauses_page:
-            pause = error.after or error.usual_wait or min(30.0 * unsent, 600.0)
-            page_pauses.pause(reply.conversation.page, pause, error, self._client_for)
-            # The reply has no ``not_before`` of its own, so it can be sent as soon as the pause of its Page is ended.
-            # test_a_new_token_ends_the_pause_of_a_dead_one
-            settling.settle(lease, reply, State.QUEUED, **result_fields)
-            return Wait(seconds=pause)
-        pause = error.after if error.after is not None else min(2.0 ** min(unsent - 1, 9), 300.0)
-        settling.settle(lease, reply, State.QUEUED, not_before=seconds_from_now(pause), **result_fields)
-        return Wait(seconds=pause)
