@@ -85,8 +85,8 @@ def _for_its_fields(error: GraphError) -> bool:
     )
 
 
-class Calls:
-    """Parent of the client: one method for each call that a bot of one Page makes."""
+class _Requests:
+    """Requests and paths that all calls have in common."""
 
     page_id: str
 
@@ -114,6 +114,10 @@ class Calls:
 
     def _id(self, call: Call, key: str = "id") -> str:
         return text_of(self._answer(call, needs=key)[1][key])
+
+
+class _PersonCalls(_Requests):
+    """Calls about persons: messages, profiles, conversations, control of a conversation and labels."""
 
     # Sending.
 
@@ -303,6 +307,10 @@ class Calls:
         """Remove a label from the Page."""
         return Done.read(self.execute(Call("DELETE", segment(label_id))))
 
+
+class _PageCalls(_Requests):
+    """Calls about the Page: its Messenger Profile, its objects, and batches of calls."""
+
     # The Messenger Profile. 10 calls in 10 minutes for each Page.
 
     def get_messenger_profile(
@@ -461,3 +469,7 @@ class Calls:
         """Return the status of each permission that App Review has decided (Graph API, v26.0)."""
         permissions = items_of(self._get(self._page("permissions")))
         return {text_of(item.get("permission")): text_of(item.get("status")).lower() for item in permissions}
+
+
+class Calls(_PersonCalls, _PageCalls):
+    """Parent of the client: one method for each call that a bot of one Page makes."""
