@@ -31,6 +31,7 @@ def main() -> None:
     parser.add_argument("--messages", type=int, default=1500, help="messages of one measurement at full load")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--policy", choices=("rules", "data"), default="rules")
+    parser.add_argument("--workers", type=int, default=1, help="worker processes, which all split callbacks")
     parser.add_argument("--only", nargs="*", default=[], help="names of mechanisms; by default all")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, database("postgresql", Path(folder)) as environment:
@@ -41,13 +42,15 @@ def main() -> None:
         django.setup()
         from django.core.management import call_command  # noqa: PLC0415
 
-        from benchmarks.without import MECHANISMS  # noqa: PLC0415
+        from benchmarks.without import ALTERNATIVES, MECHANISMS  # noqa: PLC0415
 
         call_command("migrate", verbosity=0)
         names = chosen.only or list(MECHANISMS)
-        if unknown := set(names) - MECHANISMS.keys():
-            parser.error(f"no mechanism is named {', '.join(unknown)}; there are: {', '.join(MECHANISMS)}")
-        bench = _Bench(environment, chosen.messages)
+        if unknown := set(names) - MECHANISMS.keys() - ALTERNATIVES.keys():
+            parser.error(
+                f"no mechanism is named {', '.join(unknown)}; there are: {', '.join(MECHANISMS | ALTERNATIVES)}"
+            )
+        bench = _Bench(environment, chosen.messages, chosen.workers)
         costs: dict[str, list[list[float]]] = {name: [] for name in names}
         wholes = []
         for _ in range(chosen.rounds):
@@ -71,15 +74,15 @@ def _show(name: str, rounds: list[list[float]], form: str) -> None:
 class _Bench:
     """The site of all measurements. One database serves them all, so known people stay known."""
 
-    def __init__(self, environment: dict[str, str], messages: int) -> None:
-        self._environment = environment
+    def __init__(self, environment: dict[str, str], messages: int, workers: int) -> None:
+        self._environment, self._workers = environment, workers
         self._messages = messages
         self._answered, self._next_person, self._turns = 0, _KNOWN, 0
 
     def figures(self, without: str) -> list[float]:
         """Start a site without one mechanism, and return its figures in the order of the columns."""
         self._turns += 1
-        with Site(self._environment | {"BENCH_WITHOUT": without}) as site:
+        with Site(self._environment | {"BENCH_WITHOUT": without}, workers=self._workers) as site:
             self._measure(site, "warm", range(_KNOWN if self._turns == 1 else 100))
             known = self._measure(site, "known", [number % _KNOWN for number in range(self._messages)])
             first = self._next_person

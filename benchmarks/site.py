@@ -21,8 +21,11 @@ ROOT = Path(__file__).parent.parent
 PAGE = "104233987650012"
 TICKS = os.sysconf("SC_CLK_TCK")
 
-DURABLE = "-c listen_addresses= -c max_connections=60 -c shared_buffers=256MB -c max_wal_size=4GB"
-"""Options of the server. All options for durable commits keep their defaults, which are on."""
+DURABLE = "-c listen_addresses= -c max_connections=150 -c shared_buffers=256MB -c max_wal_size=4GB"
+"""Options of the server. All options for durable commits keep their defaults, which are on.
+
+Three workers with all their slow threads and two web processes use about 100 connections.
+"""
 
 
 @contextlib.contextmanager

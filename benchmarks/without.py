@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections
 
 from djmessenger import sql
-from djmessenger.pipeline import pools, reads, split, worker
+from djmessenger.pipeline import claims, pools, reads, split, worker
 from djmessenger.pipeline.event_transaction import EventTransaction
 from djmessenger.pipeline.notifications import QUEUES, Listener
 from djmessenger.pipeline.sending import Outbox
@@ -119,6 +119,43 @@ def _no_named_sql() -> None:
     for read in orm_reads.READS:
         setattr(reads, read.__name__, read)
 
+
+_OLDER_IS_UNSPLIT = (
+    "EXISTS (SELECT 1 FROM {callbacks} older WHERE older.state = 'new' AND older.id < "
+    "(SELECT waiting.callback_id FROM {events} waiting WHERE waiting.conversation_id = queue_.conversation_id "
+    "AND waiting.state = 'new' ORDER BY waiting.position, waiting.id LIMIT 1))"
+)
+"""Whether a callback that is older than the first event of ``queue_`` has not been split."""
+
+
+def _claims_wait() -> None:
+    """Keep the order of callbacks by claims that wait for older ones, in place of splits that wait for each other."""
+    from djmessenger import models  # noqa: PLC0415 - needs the models
+
+    waits = _OLDER_IS_UNSPLIT.format(
+        callbacks=models.Callback._meta.db_table, events=models.Messaging._meta.db_table
+    )
+    fetch = sql.fetch
+
+    def skipping(callback_ids: Iterable[int]) -> list[Any]:
+        waiting = models.Callback.objects.filter(pk__in=list(callback_ids), state="new").order_by("pk")
+        return list(waiting.select_for_update(skip_locked=True))
+
+    def fetch_claims(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """Add the wait to the claim of due queues, which is the statement that chooses by ``ready_at``."""
+        if text.startswith("WITH chosen AS") and "ORDER BY ready_at" in text:
+            table = f'"{models.ConversationQueue._meta.db_table}"'
+            text = text.replace(f"FROM {table} WHERE", f"FROM {table} queue_ WHERE NOT {waits} AND", 1)
+        return fetch(alias, text, values)
+
+    reads.new_callbacks = skipping
+    claims.fetch = fetch_claims  # type: ignore[attr-defined]
+    # The claim at the split would need the same wait, for the callbacks that other processes split meanwhile.
+    _no_claim_at_the_split()
+
+
+ALTERNATIVES: dict[str, Callable[[], None]] = {"claims that wait": _claims_wait}
+"""Replacements of a mechanism that is not for speed, by name."""
 
 MECHANISMS: dict[str, Callable[[], None]] = {
     "JSON-packed writes": _no_packed_writes,

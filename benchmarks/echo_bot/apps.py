@@ -12,6 +12,6 @@ class EchoBot(AppConfig):
 
     def ready(self) -> None:
         if mechanism := os.environ.get("BENCH_WITHOUT"):
-            from benchmarks.without import MECHANISMS  # noqa: PLC0415 - needs the models
+            from benchmarks.without import ALTERNATIVES, MECHANISMS  # noqa: PLC0415 - needs the models
 
-            MECHANISMS[mechanism]()
+            (MECHANISMS | ALTERNATIVES)[mechanism]()
