@@ -549,7 +549,7 @@ class TestDatabase:
         settings.DATABASE_ROUTERS = [type("Router", (), {direction: staticmethod(route)})()]
         (message,) = database_checks.check_database()
         assert (message.id, message.level) == ("djmessenger.E051", django_checks.ERROR)
-        assert "to other:" in message.msg
+        assert "between default, other:" in message.msg
 
     @pytest.mark.sqlite("PostgreSQL stores moments, whatever Django makes of them")
     @pytest.mark.parametrize(

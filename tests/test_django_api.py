@@ -1,4 +1,4 @@
-"""Uses of private parts of Django in the package: none but the listed ones, each with its reason."""
+"""Uses of private parts of Django, and of a database by its alias: none but the listed ones, each with its reason."""
 
 from __future__ import annotations
 
@@ -91,3 +91,41 @@ def test_private_parts_of_django_are_used_only_where_a_reason_is_listed():
 
 def test_each_listed_use_exists():
     assert EXCEPTIONS.keys() <= set(uses())
+
+
+DEFAULT_ONLY = {"DEFAULT_DB_ALIAS", "connection", "router"}
+"""Names of ``django.db`` that mean the database ``default``, or that ask for an alias."""
+WITH_ALIAS = {
+    ("checks.py", "connections[alias]"): "Django gives the aliases to check",
+    ("database_checks.py", "router"): "the check compares the alias of each model",
+    ("operations/profile_apply.py", "connections[using]"): "Django gives the alias that was migrated",
+    (
+        "pipeline/settling.py",
+        "transaction.set_rollback",
+    ): "the only rollback without an exception; it names the alias",
+    ("views.py", "transaction.non_atomic_requests"): "the views run outside of transactions of each database",
+}
+"""Uses of a database that is not that of ``sql.py``, each with its reason."""
+
+
+def uses_of_databases() -> Iterator[tuple[str, str]]:
+    for name, tree in trees():
+        for node in ast.walk(tree) if name != "sql.py" else ():
+            if isinstance(node, ast.ImportFrom) and node.module == "django.db":
+                yield from ((name, alias.name) for alias in node.names if alias.name in DEFAULT_ONLY)
+            elif isinstance(node, ast.ImportFrom) and node.module == "django.db.transaction":
+                yield from ((name, f"transaction.{alias.name}") for alias in node.names)
+            elif isinstance(node, (ast.Attribute, ast.Subscript)) and isinstance(node.value, ast.Name):
+                is_of_database = node.value.id == (
+                    "transaction" if isinstance(node, ast.Attribute) else "connections"
+                )
+                if is_of_database:
+                    yield name, ast.unparse(node)
+
+
+def test_the_alias_of_the_app_is_asked_in_one_place():
+    assert sorted(set(uses_of_databases()) - WITH_ALIAS.keys()) == []
+
+
+def test_each_listed_use_of_a_database_exists():
+    assert WITH_ALIAS.keys() <= set(uses_of_databases())

@@ -7,7 +7,6 @@ import io
 import json
 import logging
 import time
-import types
 
 import pytest
 from django.apps import apps
@@ -621,7 +620,7 @@ def test_a_row_that_opens_meanwhile_stays(person, monkeypatch):
         models.Messaging.objects.filter(pk=row.pk).update(state="new")
         return transaction.atomic()
 
-    monkeypatch.setattr(retention, "transaction", types.SimpleNamespace(atomic=opened_before))
+    monkeypatch.setattr(retention, "atomic", opened_before)
     assert sum(retention.purge(step)) == 3
     assert models.Messaging.objects.get().pk == row.pk
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connections
 
 from djmessenger.simulator import shared_process
 
@@ -167,7 +167,7 @@ def test_two_processes_show_one_conversation(sites, folder):
 
 def test_a_port_of_another_program_is_not_used(monkeypatch, rf, caplog):
     """The listener must prove that it has the secret of the site before it gets a cookie."""
-    monkeypatch.setattr(type(connection), "is_in_memory_db", lambda self: False, raising=False)
+    monkeypatch.setattr(connections["default"], "is_in_memory_db", lambda: False, raising=False)
     with socket.create_server((shared_process.HOST, 0)) as stranger:
         monkeypatch.setattr(shared_process, "_port", lambda: stranger.getsockname()[1])
         heard = []

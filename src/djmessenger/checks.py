@@ -24,7 +24,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from djmessenger import bot, models, rulebook
+from djmessenger import bot, models, rulebook, sql
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_properties as profile
@@ -305,7 +305,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 "settings",
             )
         )
-    database = getattr(settings, "DATABASES", {}).get("default") or {}
+    database = getattr(settings, "DATABASES", {}).get(sql.alias()) or {}
     works_beside = kind is not None and not issubclass(kind, bot.DISPATCHERS["inline"])
     messages += _check_work(kind, database)
     on_sqlite = "sqlite" in str(database.get("ENGINE", ""))
@@ -315,7 +315,7 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
                 "W012",
                 f"SQLite is used with threads, but without {_listed(missing)}: readers and writers block each other, "
                 "and a request may fail with 'database is locked'.",
-                'Set DATABASES["default"]["OPTIONS"] = {"transaction_mode": "IMMEDIATE", "timeout": 20, '
+                f'Set DATABASES["{sql.alias()}"]["OPTIONS"] = {{"transaction_mode": "IMMEDIATE", "timeout": 20, '
                 '"init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL;"}.',
                 "existing-project",
             )

@@ -10,10 +10,10 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
-from django.db import DEFAULT_DB_ALIAS, connections, router
+from django.db import router
 from django.utils import timezone
 
-from djmessenger import bot
+from djmessenger import bot, sql
 from djmessenger.checks import are_right, new_error, new_warning
 from djmessenger.exceptions import DJMException
 from djmessenger.pipeline.connections import pool_size, sessions_are_shared
@@ -36,7 +36,7 @@ def check_database(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
 
 
 def _vendor() -> Iterator[CheckMessage]:
-    connection = connections[DEFAULT_DB_ALIAS]
+    connection = sql.connection()
     if connection.vendor not in VENDORS:
         yield new_error(
             "E054",
@@ -47,24 +47,23 @@ def _vendor() -> Iterator[CheckMessage]:
 
 
 def _router() -> Iterator[CheckMessage]:
-    elsewhere = {
+    aliases = {
         alias
         for model in apps.get_app_config("djmessenger").get_models()
         for alias in (router.db_for_read(model), router.db_for_write(model))
-        if alias != DEFAULT_DB_ALIAS
     }
-    if elsewhere:
+    if len(aliases) > 1:
         yield new_error(
             "E051",
-            f"A router sends models of djmessenger to {', '.join(sorted(elsewhere))}: a step of the engine is one "
-            "transaction, which covers the database 'default' only.",
-            "Let DATABASE_ROUTERS read and write all models of this app in 'default'.",
+            f"A router parts the models of djmessenger between {', '.join(sorted(aliases))}: a step of the engine is "
+            "one transaction, which covers one database only.",
+            "Let DATABASE_ROUTERS read and write all models of this app in one database.",
             "deployment",
         )
 
 
 def _pool() -> Iterator[CheckMessage]:
-    size = pool_size(connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"])
+    size = pool_size(sql.connection().settings_dict["OPTIONS"])
     if size is None or not are_right("DJM_DISPATCHER"):
         return
     try:
@@ -91,7 +90,7 @@ def _pool() -> Iterator[CheckMessage]:
 
 
 def _clock_changes() -> Iterator[CheckMessage]:
-    if settings.USE_TZ or connections[DEFAULT_DB_ALIAS].vendor != "sqlite":
+    if settings.USE_TZ or sql.connection().vendor != "sqlite":
         return
     zone, year = timezone.get_default_timezone(), timezone.now().year
     offsets = {datetime.datetime(year, month, 1, tzinfo=zone).utcoffset() for month in range(1, 13)}
@@ -110,9 +109,9 @@ def check_pooler(
     app_configs: Any = None, databases: Sequence[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Report a pooler in transaction mode of which Django does not know. Needs a connection."""
-    connection = connections[DEFAULT_DB_ALIAS]
+    connection = sql.connection()
     if (
-        DEFAULT_DB_ALIAS not in (databases or ())
+        sql.alias() not in (databases or ())
         or connection.vendor != "postgresql"
         or connection.settings_dict.get("DISABLE_SERVER_SIDE_CURSORS")
         or not sessions_are_shared()
@@ -123,8 +122,8 @@ def check_pooler(
             "W052",
             "A pooler in front of PostgreSQL shares sessions between transactions: iterator() of the project fails "
             "outside of transactions, and a worker is not notified of work but looks for it every DJM_POLL seconds.",
-            'Set DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = True, or connect the worker to PostgreSQL '
-            "itself.",
+            f'Set DATABASES["{sql.alias()}"]["DISABLE_SERVER_SIDE_CURSORS"] = True, or connect the worker to '
+            "PostgreSQL itself.",
             "deployment",
         )
     ]

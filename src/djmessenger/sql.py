@@ -7,17 +7,53 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
-from django.db import connections, models, router
+from django.core.signals import setting_changed
+from django.db import connections, models, router, transaction
 from django.db.models import functions
 from django.db.models.expressions import Combinable
 from django.db.transaction import TransactionManagementError, get_autocommit
 
 _BITS = 64
 """Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
+
+
+@functools.cache
+def alias() -> str:
+    """Return the alias of the database of the app's models, by the project's routers.
+
+    All transactions, locks, statements and notifications of the app use this database.
+    """
+    return router.db_for_write(apps.get_model("djmessenger", "Messaging"))
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    """Clear the caches when a test changes the databases or their routers."""
+    if setting in {"DATABASES", "DATABASE_ROUTERS"}:
+        alias.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="djmessenger.sql")
+
+
+def connection() -> Any:
+    """Return this thread's connection to the database of the app's models."""
+    return connections[alias()]
+
+
+def atomic(*, savepoint: bool = True) -> AbstractContextManager[None]:
+    """Return ``transaction.atomic`` for the database of the app's models."""
+    return transaction.atomic(using=alias(), savepoint=savepoint)
+
+
+def on_commit(function: Callable[[], object], *, robust: bool = False) -> None:
+    """Call a function after the commit of the open transaction, or at once if none is open."""
+    transaction.on_commit(function, using=alias(), robust=robust)
 
 
 def _local() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from django.contrib.auth.decorators import login_not_required
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse, RawPostDataException
 from django.http.response import HttpResponseBase
 from django.utils.crypto import constant_time_compare
@@ -33,6 +33,13 @@ _UNESCAPED = re.compile(rb"[^\x00-\x7f]|(?<!\\)/")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
+def _outside_transactions(view: Callable[..., HttpResponseBase]) -> Callable[..., HttpResponseBase]:
+    """Return a view that runs outside of ``ATOMIC_REQUESTS`` of each database."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
 class DJMBotView(View):
     """The webhook.
 
@@ -46,7 +53,7 @@ class DJMBotView(View):
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
         """Return the view with its decorators applied once; decorators of ``dispatch`` would run in each request."""
-        return csrf_exempt(login_not_required(transaction.non_atomic_requests(super().as_view(**initkwargs))))
+        return csrf_exempt(login_not_required(_outside_transactions(super().as_view(**initkwargs))))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Answer Meta's verification with its challenge."""
@@ -134,7 +141,7 @@ class DJMBotView(View):
 
 @csrf_exempt
 @login_not_required
-@transaction.non_atomic_requests
+@_outside_transactions
 @never_cache
 @require_safe
 def health(request: HttpRequest) -> JsonResponse:

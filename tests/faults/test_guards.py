@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-import types
 from pathlib import Path
 
 import pytest
@@ -357,7 +356,7 @@ def test_effects_and_done_mark_are_one_transaction(monkeypatch):
 
 def test_without_one_transaction_the_answer_is_queued_twice(monkeypatch):
     class Apart:
-        """``transaction.atomic`` without its rollback."""
+        """``atomic`` without its rollback."""
 
         def __enter__(self):
             return self
@@ -365,8 +364,7 @@ def test_without_one_transaction_the_answer_is_queued_twice(monkeypatch):
         def __exit__(self, *args):
             return False
 
-    apart = types.SimpleNamespace(atomic=Apart, on_commit=transaction.on_commit)
-    monkeypatch.setattr("djmessenger.pipeline.handling.transaction", apart)
+    monkeypatch.setattr("djmessenger.pipeline.handling.atomic", Apart)
     assert dies_between_effects_and_done_mark(monkeypatch) == 2
 
 

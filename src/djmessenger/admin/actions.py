@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from django.contrib import messages
-from django.db import transaction
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.translation import ngettext
 
 from djmessenger import bot
 from djmessenger.exceptions import DJMException
+from djmessenger.sql import atomic, on_commit
 
 if TYPE_CHECKING:
     from djmessenger.models import Callback, Messaging, Reply
@@ -41,7 +41,7 @@ def do_over(
     queued = skipped = 0
     for pk in list(rows.order_by("pk").values_list("pk", flat=True)):
         try:
-            with transaction.atomic():
+            with atomic():
                 row = put_back(pk)
                 if row is not None:
                     page.log_change(request, row, change_message)
@@ -52,7 +52,7 @@ def do_over(
             skipped += 1
             continue
         queued += 1
-        transaction.on_commit(lambda row=row: bot.wake(row))  # type: ignore[misc]
+        on_commit(lambda row=row: bot.wake(row))  # type: ignore[misc]
     if queued:
         page.message_user(
             request,

@@ -15,7 +15,7 @@ from typing import Any
 
 from django.apps import apps
 from django.core.signals import setting_changed
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.utils.module_loading import autodiscover_modules, import_string
 
 from djmessenger import models, routing
@@ -49,6 +49,7 @@ from djmessenger.routing.problems import Problem
 from djmessenger.rules import registry
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_queued
+from djmessenger.sql import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -231,7 +232,7 @@ def _log_call(page_pk: int, call: LoggedCall) -> None:
     try:
         # Guard: without the savepoint a refused line would break an open transaction of the caller.
         # No test covers an open transaction here.
-        with transaction.atomic():
+        with atomic():
             models.GraphCall.objects.note(page_pk, date=moment, **facts)
     except DatabaseError:
         logger.exception(

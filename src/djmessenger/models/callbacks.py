@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from typing import ClassVar
 
-from django.db import models, router
+from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger import sql
 from djmessenger.sql import dialect, fetch
 
 
@@ -19,7 +20,7 @@ class CallbackManager(models.Manager["Callback"]):
         If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
         no transaction is open. The time of arrival is read from the database's clock.
         """
-        alias = router.db_for_write(Callback)
+        alias = sql.alias()
         ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id])
         return int(pk)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
 
-from django.db import models, transaction
+from django.db import models
 from django.db.models.signals import post_save, pre_save
 from django.utils.timezone import get_default_timezone, now
 from django.utils.translation import gettext_lazy as _
@@ -22,7 +22,7 @@ from djmessenger.models.queues import ConversationQueue
 from djmessenger.models.recording import record_reply, rule_that_runs
 from djmessenger.outgoing.rendering import bodies, locale_of
 from djmessenger.signals import reply_queued
-from djmessenger.sql import insert_each
+from djmessenger.sql import alias, atomic, insert_each, on_commit
 
 
 class FBUserProfile(models.Model):
@@ -209,7 +209,7 @@ class Conversation(models.Model):
                 raise DJMInvalidValueException(
                     f"{kind} is a sender action and cannot be queued: use it in a rule"
                 )
-        with transaction.atomic():
+        with atomic():
             return [self.replies.queue(self, body, type=kind, rule=rule) for kind, body in calls]
 
     def history(self, n: int = 20) -> list[Line]:
@@ -395,10 +395,10 @@ class ReplyManager(models.Manager["Reply"]):
             # Guard: after a rollback the same object may be inserted again. Its old key could by then be the key of
             # another row.
             reply.pk = None
-        with transaction.atomic(using=self.db, savepoint=False):
+        with atomic(savepoint=False):
             if _has_save_receivers():
                 for reply in replies:
-                    reply.save(using=self.db, force_insert=True)
+                    reply.save(using=alias(), force_insert=True)
             else:
                 insert_each(replies, "uuid")
             conversation_ids = {pk for reply in replies if (pk := reply.conversation_id) is not None}
@@ -412,9 +412,8 @@ class ReplyManager(models.Manager["Reply"]):
                 # Guard: an exception of a receiver, such as an unreachable broker, would reach the caller after its
                 # commit. The sweep finds the rows.
                 # Test: tests/test_dispatch.py, test_a_dispatcher_that_fails_breaks_no_caller.
-                transaction.on_commit(
+                on_commit(
                     partial(reply_queued.send_robust, Reply, conversation_id=conversation_id),
-                    using=self.db,
                     robust=True,
                 )
 

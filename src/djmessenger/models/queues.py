@@ -6,12 +6,13 @@ import datetime
 from collections.abc import Collection, Iterable
 from typing import ClassVar
 
-from django.db import models, router, transaction
+from django.db import models
 from django.db.models import Q
 from django.db.models.expressions import Combinable
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger.sql import Now, dialect, execute, fetch, many, require_transaction
+from djmessenger import sql
+from djmessenger.sql import Now, atomic, dialect, execute, fetch, many, require_transaction
 
 
 def seconds_from_now(seconds: float) -> Combinable:
@@ -48,7 +49,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def ensure(self, conversation_ids: Iterable[int]) -> None:
         """Insert both queues of conversations if they are missing."""
-        alias = router.db_for_write(ConversationQueue)
+        alias = sql.alias()
         text = _ENSURE.format_map(dialect(ConversationQueue, alias))
         execute(alias, text, [many(alias, conversation_ids)])
 
@@ -59,7 +60,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         under the same lock before the release. Missing queues are inserted.
         """
         wanted = set(conversation_ids)
-        with transaction.atomic(using=router.db_for_write(ConversationQueue), savepoint=False):
+        with atomic(savepoint=False):
             if len(wanted) > 1:
                 # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock.
                 # One queue alone cannot.
@@ -73,7 +74,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         """
         if not conversation_ids:
             return
-        alias = router.db_for_write(ConversationQueue)
+        alias = sql.alias()
         # Guard: not before the end of a lease, otherwise the wake-up would let a second worker claim the queue.
         # Test: tests/test_queues.py, test_a_wake_up_of_a_leased_queue_does_not_end_its_lease.
         due = "{greatest}({later}, COALESCE(leased_until, {later}))"
@@ -95,7 +96,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         # Guard: two batches with the same people in different order would deadlock; hence the ORDER BY.
         # Test (PostgreSQL): tests/test_intake.py,
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
-        alias = router.db_for_write(ConversationQueue)
+        alias = sql.alias()
         require_transaction(alias)
         wanted = set(conversation_ids)
         text = _LOCK.format_map(dialect(ConversationQueue, alias))

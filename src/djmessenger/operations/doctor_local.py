@@ -9,12 +9,12 @@ from typing import Any
 
 from django.conf import settings
 from django.core import checks as system_checks
-from django.db import DatabaseError, connections
+from django.db import DatabaseError
 from django.db.migrations.exceptions import NodeNotFoundError
 from django.db.migrations.executor import MigrationExecutor
 from django.utils import timezone
 
-from djmessenger import bot, models, rulebook
+from djmessenger import bot, models, rulebook, sql
 from djmessenger.exceptions import DJMException
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
 from djmessenger.pipeline.dispatch import InlineDispatcher, WorkerDispatcher
@@ -79,7 +79,7 @@ class LocalDoctor:
 
     def _database(self) -> Finding:
         try:
-            executor = MigrationExecutor(connections["default"])
+            executor = MigrationExecutor(sql.connection())
             waiting = executor.migration_plan(executor.loader.graph.leaf_nodes())
         except DatabaseError as error:
             return Finding(FAIL, "database", f"no connection: {type(error).__name__}", "Check DATABASES.")

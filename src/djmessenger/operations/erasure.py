@@ -6,13 +6,13 @@ import dataclasses
 import re
 from collections.abc import Iterable
 
-from django.db import transaction
 from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
 from djmessenger import models
 from djmessenger.pipeline import split
 from djmessenger.pipeline.erased_keys import PREFIX, erased_key
+from djmessenger.sql import atomic
 
 Kind = models.ConversationQueue.Kind
 
@@ -47,7 +47,7 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
         new_callbacks = models.Callback.objects.filter(pk__in=callbacks, state=models.Callback.State.NEW)
         for callback in new_callbacks.order_by("pk"):
             split.split(callback.pk)
-    with transaction.atomic():
+    with atomic():
         conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))
         if not dry_run:
             # Guard: a worker that commits a reply of the person after the delete would insert new rows of the person.

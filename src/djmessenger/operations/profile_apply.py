@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
-from django.db import connections, router
+from django.db import connections
 
-from djmessenger import bot, models
+from djmessenger import bot, models, sql
 from djmessenger.bot.pages import default_page, find_page
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.graph.client import Client
@@ -139,7 +139,7 @@ def auto_configure(
 
     Does nothing for a test database. Never raises: a failure is logged as a warning, because ``migrate`` has succeeded.
     """
-    if not app_settings.DJM_THREAD_ENABLE_AUTO_CONFIG or using != router.db_for_write(models.Page):
+    if not app_settings.DJM_THREAD_ENABLE_AUTO_CONFIG or using != sql.alias():
         return
     if is_test_database(using):
         return

@@ -6,11 +6,10 @@ does the work.
 
 from __future__ import annotations
 
-from django.db import transaction
-
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.pipeline import settling
+from djmessenger.sql import atomic
 
 Event = models.Messaging.State
 Kind = models.ConversationQueue.Kind
@@ -30,7 +29,7 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
     states = REPLAYABLE if again else (Event.FAILED,)
     rows = models.Messaging.objects.filter(pk=pk, state__in=states)
     conversation_id = rows.values_list("conversation_id", flat=True).first()
-    with transaction.atomic():
+    with atomic():
         if conversation_id is not None:
             models.ConversationQueue.objects.lock([conversation_id], Kind.IN)
         row = rows.select_for_update().first()
@@ -52,7 +51,7 @@ def replay_callback(pk: int) -> models.Callback | None:
     """
     states = models.Callback.State
     rows = models.Callback.objects.select_for_update()
-    with transaction.atomic():
+    with atomic():
         callback = rows.filter(pk=pk, state__in=[states.QUARANTINED, states.SPLIT]).first()
         if callback is None or not callback.body:
             return None
@@ -74,7 +73,7 @@ def resend(pk: int) -> models.Reply | None:
         if rows.exists():
             raise DJMInvalidValueException(f"reply {pk} has no conversation, so it cannot be queued again")
         return None
-    with transaction.atomic():
+    with atomic():
         # Guard: a worker may settle the reply by a late echo between the query above and this lock, so the state is
         # read again under the lock, and the attempts are searched for a proof.
         # test_a_reply_that_an_echo_proved_is_not_sent_again

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, router
+from django.db import DatabaseError
 from django.db.models import Model, QuerySet
 
-from djmessenger import models
+from djmessenger import models, sql
 from djmessenger.exceptions import DJMException
 from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import reads
@@ -89,7 +89,7 @@ def claim(
     only queues whose mark equals the parameter ``is_slow`` are claimed. Each claim increments the fencing token.
     Commits at once if no transaction is open.
     """
-    alias = router.db_for_write(models.ConversationQueue)
+    alias = sql.alias()
     waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
     values: list[Any] = [kind]
     if conversation_id is not None:
@@ -126,7 +126,7 @@ def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) 
     # Guard: a claim sets both `ready_at` and `leased_until`. Without a condition on either of them the split would
     # claim a queue on which another worker works.
     # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
-    alias = router.db_for_write(models.ConversationQueue)
+    alias = sql.alias()
     rows, where, _ = _work(kind)
     dialect_parts = dialect(models.ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
     text = (
@@ -174,7 +174,7 @@ def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
     # Guard: a worker that was frozen longer than its lease would answer an event that another worker has handled.
     # Test: tests/faults/test_guards.py, test_without_the_fence_a_worker_whose_lease_expired_answers_too.
     # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
-    alias = router.db_for_write(models.Messaging)
+    alias = sql.alias()
     places = ", ".join(["%s"] * len(leases))
     text = (
         "SELECT row_.id, queue_.id, queue_.fencing_token FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
@@ -250,7 +250,7 @@ def release_many(kind: str, queue_ids: Collection[int]) -> None:
     # Test: tests/test_worker.py, test_an_event_that_arrives_during_the_release_of_its_queue_is_handled.
     if not queue_ids:
         return
-    alias = router.db_for_write(models.ConversationQueue)
+    alias = sql.alias()
     rows, where, order = _work(kind)
     text = (
         "UPDATE {queues} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input

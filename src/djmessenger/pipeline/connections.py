@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import connections
 
+from djmessenger import sql
 from djmessenger.clock import seconds
 from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 from djmessenger.settings import app_settings
+from djmessenger.sql import atomic
 
 _IDLE = 5.0
 """Seconds after which an idle connection is tested before it is used again. A test costs one round trip."""
@@ -94,7 +96,7 @@ def close_before_fork() -> None:
 
 def own_connection() -> Any:
     """Return a new connection to the default database that belongs to the caller, also where Django has a pool."""
-    connection = connections.create_connection(DEFAULT_DB_ALIAS)
+    connection = connections.create_connection(sql.alias())
     options = {key: value for key, value in connection.settings_dict["OPTIONS"].items() if key != "pool"}
     connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}
     return connection
@@ -198,10 +200,10 @@ def statement_timeout(seconds: float) -> Iterator[None]:
     On PostgreSQL the block is a transaction. On SQLite only the wait for the write lock is limited. Inside a
     transaction on SQLite no limit is set.
     """
-    connection = connections[DEFAULT_DB_ALIAS]
+    connection = sql.connection()
     milliseconds = int(seconds * 1000)
     if connection.vendor == "postgresql":
-        with transaction.atomic():
+        with atomic():
             with connection.cursor() as cursor:
                 cursor.execute(
                     "SELECT set_config('lock_timeout', %s, true), set_config('statement_timeout', %s, true)",

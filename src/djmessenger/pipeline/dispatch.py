@@ -6,9 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from django.db import connection
-
-from djmessenger import models
+from djmessenger import models, sql
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES
 from djmessenger.pipeline.process_end import ProcessEnd
@@ -55,7 +53,7 @@ class InlineDispatcher:
         # Guard: inside a transaction the send would call Graph for rows that may still be rolled back. The send
         # that follows the commit of the event finds them.
         # Test: tests/test_dispatch.py, test_inline_does_not_send_inside_a_transaction.
-        if not connection.in_atomic_block:
+        if not sql.connection().in_atomic_block:
             self._engine().drain_queue(Kind.OUT, conversation_id)
 
     def stop(self) -> None:

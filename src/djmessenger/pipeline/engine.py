@@ -12,10 +12,10 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError
 from django.db.models import Exists, F, OuterRef, Q
 
-from djmessenger import models
+from djmessenger import models, sql
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims, reads, store
 from djmessenger.pipeline import split as splitting
@@ -27,7 +27,7 @@ from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
 from djmessenger.pipeline.split import Split
 from djmessenger.settings import app_settings
-from djmessenger.sql import Now
+from djmessenger.sql import Now, atomic
 
 logger = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ class Engine:
             )
             without_wake_up = rows.filter(~Exists(awake)).order_by().values_list("conversation_id", flat=True)
             if conversation_ids := [pk for pk in without_wake_up.distinct()[:1000] if pk is not None]:
-                with transaction.atomic():
+                with atomic():
                     models.ConversationQueue.objects.wake(conversation_ids, kind)
         self.outbox.resume_pages()
 
@@ -339,6 +339,5 @@ class Engine:
         ``payload`` is ``CALLBACK`` or ``QUEUES`` of ``notifications.py``. A lost notification is harmless: the next
         poll finds the work.
         """
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+        if sql.connection().vendor == "postgresql":
+            sql.fetch(sql.alias(), "SELECT pg_notify(%s, %s)", [CHANNEL, payload])

@@ -13,9 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.db import connections, router
-
-from djmessenger import models
+from djmessenger import models, sql
 from djmessenger.models.conversations import ReplyBuffer
 
 
@@ -79,7 +77,7 @@ class EventTransaction:
         """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``."""
         # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
         # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
-        connection = connections[router.db_for_write(models.Messaging)]
+        connection = sql.connection()
         waiting = len(connection.run_on_commit)
 
         def query(execute: Callable[..., Any], *query: Any) -> Any:

@@ -34,7 +34,6 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
@@ -57,7 +56,7 @@ from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
 from djmessenger.settings import app_settings
 from djmessenger.signals import messaging_failed
-from djmessenger.sql import Now, update_each
+from djmessenger.sql import Now, atomic, on_commit, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +176,7 @@ class Inbox:
         # A split inserts an event after this worker saw an empty queue, and before the release. The release reads the
         # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
         # for a sweep. test_an_event_that_arrives_during_the_release_of_its_queue_is_handled
-        with transaction.atomic():
+        with atomic():
             claims.fence(lease)
             self._release([lease])
 
@@ -248,7 +247,7 @@ class Inbox:
         # the commit of that thread fail; otherwise the event could be answered twice.
         # test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded
         self._count_failed_try(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
-        with transaction.atomic():
+        with atomic():
             queue = claims.fence(lease)
             pause = self._seconds_until_due(lease)
             models.ConversationQueue.objects.filter(pk=queue.pk).update(fencing_token=F("fencing_token") + 1)
@@ -309,7 +308,7 @@ class Inbox:
                 failpoint("inbox_in_handler")
                 # A crash between effects and the state ``done`` would repeat the effects at the next try.
                 # test_without_one_transaction_the_answer_is_queued_twice
-                with transaction.atomic():
+                with atomic():
                     with (
                         event_transaction.begun_by_the_first_query() if is_lazy else event_transaction.begun()
                     ):
@@ -366,7 +365,7 @@ class Inbox:
     def _commit(self, handled: Sequence[Handled], insert: InsertReplies) -> None:
         leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
         afterwards = _do_nothing
-        with transaction.atomic():
+        with atomic():
             # A lease ends between the rules of its event and this commit, and another worker handles the event. Its
             # replies and state are dropped here. test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost
             still_leased = claims.lock_and_verify(leases)
@@ -514,7 +513,7 @@ class Inbox:
             extra={"action": "event_failed", **_log_fields(row), "last": last},
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
-        with transaction.atomic():
+        with atomic():
             if not self._lock_and_verify(row, lease):
                 return
             models.Messaging.objects.filter(pk=row.pk).update(
@@ -582,4 +581,4 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
 
 def _signal_failed(row: models.Messaging) -> None:
     # ``send_robust`` logs an exception of a receiver; the event is settled in any case.
-    transaction.on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
+    on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))

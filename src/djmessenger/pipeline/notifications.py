@@ -6,8 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from django.db import DEFAULT_DB_ALIAS, connections
-
+from djmessenger import sql
 from djmessenger.pipeline.connections import own_connection, sessions_are_shared
 from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
 
@@ -35,7 +34,7 @@ class Listener:
         self._on_wake_up = on_wake_up
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
-        if connections[DEFAULT_DB_ALIAS].vendor == "postgresql":
+        if sql.connection().vendor == "postgresql":
             self._thread = threading.Thread(
                 target=self._run, name=f"{THREAD_NAME_PREFIX}-listener", daemon=True
             )

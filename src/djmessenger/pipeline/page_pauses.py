@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Coalesce, Greatest
 
@@ -17,7 +16,7 @@ from djmessenger.logs import error_label, hidden
 from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline.settling import storable
 from djmessenger.signals import page_paused
-from djmessenger.sql import Now
+from djmessenger.sql import Now, atomic
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +64,7 @@ def resume(client_for: ClientFor) -> int:
     for page in models.Page.objects.filter(paused_until__gt=Now()).exclude(paused_token=""):
         if _token_of(page, client_for) == page.paused_token:
             continue
-        with transaction.atomic():
+        with atomic():
             # The new token may have been refused meanwhile, which pauses the Page under that token. The update
             # ends only the pause that was read.
             # test_a_pause_under_a_new_token_is_not_ended_with_the_pause_of_the_old_one

@@ -13,10 +13,9 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from django.db import connections, router
 from django.db.models import Value
 
-from djmessenger import models
+from djmessenger import models, sql
 from djmessenger.sql import Now, Rows, columns, dialect, fetch, many, require_transaction
 
 _MODELS = {
@@ -43,7 +42,7 @@ _TABLES = {
 @functools.cache
 def _statement(text: str, alias: str) -> str:
     """Return an SQL text of this file with its names in braces replaced for a database."""
-    connection = connections[alias]
+    connection = sql.connection()
     known = dialect(models.Messaging, alias)
     known |= {name: connection.ops.quote_name(model._meta.db_table) for name, model in _TABLES.items()}
     known |= {name: columns(model, name, alias) for name, model in _MODELS.items()}
@@ -82,7 +81,7 @@ def next_events(queue_ids: Iterable[int]) -> list[models.Messaging]:
     # test_without_the_order_later_events_are_handled_first
     # The first event is chosen before its due time is compared. The second event must not run while the first pauses.
     # test_a_later_event_does_not_begin_during_the_pause_of_the_first
-    alias = router.db_for_write(models.Messaging)
+    alias = sql.alias()
     rows = _EVENT_ROWS.fetch(alias, _statement(_NEXT_EVENTS, alias), [many(alias, queue_ids)])
     for event, page, conversation, person in rows:
         if page is not None:
@@ -116,7 +115,7 @@ def next_replies(queue_ids: Iterable[int]) -> list[models.Reply]:
 
     Each reply has the time of the database as ``now`` and the number of its last attempt as ``last_number``.
     """
-    alias = router.db_for_write(models.Reply)
+    alias = sql.alias()
     replies = []
     for row in _REPLY_ROWS.fetch(alias, _statement(_NEXT_REPLIES, alias), [many(alias, queue_ids)]):
         reply, conversation, page, reply.now, reply.last_number = row
@@ -131,7 +130,7 @@ _REPLIES_BY_MID = "SELECT reply.mid, reply.id FROM {given} {replies} reply WHERE
 
 def replies_by_mid(mids: Iterable[str]) -> dict[str, int]:
     """Return a dict of message id to reply id, for those of the message ids that a reply has."""
-    alias = router.db_for_write(models.Reply)
+    alias = sql.alias()
     return dict(fetch(alias, _statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))
 
 
@@ -151,7 +150,7 @@ def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
     # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
     # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
     # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
-    alias = router.db_for_write(models.Callback)
+    alias = sql.alias()
     require_transaction(alias)
     rows = _CALLBACK_ROWS.fetch(alias, _statement(_NEW_CALLBACKS, alias), [many(alias, callback_ids)])
     return [callback for (callback,) in rows]
@@ -170,7 +169,7 @@ def waiting_events(conversation_ids: Iterable[int]) -> list[tuple[Any, ...]]:
 
     A tuple contains conversation id, callback id, number of events and highest position.
     """
-    alias = router.db_for_write(models.Messaging)
+    alias = sql.alias()
     return fetch(alias, _statement(_WAITING_EVENTS, alias), [many(alias, conversation_ids)])
 
 
@@ -182,7 +181,7 @@ _OLDEST_CALLBACKS = """
 
 def oldest_callbacks(limit: int) -> list[tuple[Any, ...]]:
     """Return id, number of bytes and app id of up to ``limit`` new callbacks, oldest first."""
-    alias = router.db_for_write(models.Callback)
+    alias = sql.alias()
     return fetch(alias, _statement(_OLDEST_CALLBACKS, alias), [limit])
 
 
@@ -194,7 +193,7 @@ _FENCED_QUEUES = """
 
 def fenced_queues(queue_ids: Iterable[int]) -> list[tuple[Any, ...]]:
     """Lock queues until the end of the caller's transaction, in conversation order; return ids and fencing tokens."""
-    alias = router.db_for_write(models.ConversationQueue)
+    alias = sql.alias()
     require_transaction(alias)
     return fetch(alias, _statement(_FENCED_QUEUES, alias), [many(alias, queue_ids)])
 
@@ -218,7 +217,7 @@ def conversations_of(psids: Iterable[str]) -> list[models.Conversation]:
     ``unleased_token`` of each is the token of its incoming queue, or None while the queue is leased.
     """
     # ``is_unchanged_since_read`` compares this token with that of a later claim.
-    alias = router.db_for_write(models.Conversation)
+    alias = sql.alias()
     conversations = []
     for row in _CONVERSATION_ROWS.fetch(alias, _statement(_CONVERSATIONS, alias), [many(alias, psids)]):
         conversation, conversation.page, conversation.person, conversation.unleased_token = row
@@ -232,5 +231,5 @@ _PAGE_ROWS = Rows(models.Page)
 
 def pages_of(page_ids: Iterable[str]) -> list[models.Page]:
     """Return the Pages with these ids of Meta."""
-    alias = router.db_for_write(models.Page)
+    alias = sql.alias()
     return [page for (page,) in _PAGE_ROWS.fetch(alias, _statement(_PAGES, alias), [many(alias, page_ids)])]

@@ -7,13 +7,13 @@ import datetime
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from django.db import transaction
 from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.settings import app_settings
+from djmessenger.sql import atomic
 
 CHUNK = 1000
 """Rows in one transaction; small, because its locks delay the worker."""
@@ -93,7 +93,7 @@ def purge(step: Step) -> Iterator[int]:
     """
     last = 0
     while chunk := list(step.rows.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK]):
-        with transaction.atomic():
+        with atomic():
             # Staff queue a failed row again after it was chosen and before it is removed. The conditions are checked
             # again under the lock of the rows. test_a_row_that_opens_meanwhile_stays
             still = step.rows.filter(pk__in=chunk).select_for_update(of=("self",))

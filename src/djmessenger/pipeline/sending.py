@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError
 from django.utils import timezone
 
 from djmessenger import models
@@ -43,6 +43,7 @@ from djmessenger.pipeline.settling import (
 )
 from djmessenger.pipeline.unknown_fate import UnknownFate
 from djmessenger.settings import app_settings
+from djmessenger.sql import atomic
 
 if TYPE_CHECKING:
     from djmessenger.pipeline.settling import NextReply, QueuedReply
@@ -269,7 +270,7 @@ class Outbox:
         # A reply is queued after this worker saw an empty queue, or a pause ends after the worker read it. The release
         # reads the first reply again under the lock, which ``wake`` needs too. Otherwise the queue would stay idle.
         # test_a_pause_that_ends_during_a_release_does_not_delay_the_queue
-        with transaction.atomic():
+        with atomic():
             queue = claims.fence(lease)
             if wait is not None and (wait := self._current_wait(lease, wait)) is not None:
                 claims.release(queue, after=wait.seconds)

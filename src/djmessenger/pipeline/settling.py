@@ -36,7 +36,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import token_of
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_failed, reply_sent
-from djmessenger.sql import insert_each, update_each
+from djmessenger.sql import alias, atomic, insert_each, on_commit, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -136,7 +136,7 @@ def settle(
     """
     if state not in TRANSITIONS[State(reply.state)]:
         raise ValueError(f"reply {reply.pk} is {reply.state} and cannot become {state}")
-    with transaction.atomic():
+    with atomic():
         # A worker returns from a frozen call with a refusal. Another worker has claimed the queue and sends the
         # reply again, which must not become ``failed`` meanwhile.
         # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker
@@ -156,7 +156,7 @@ def settle(
         reply.state, reply.error = state, error
         for name in {"mid", "response", "status_code", "date_sent"} & set(facts):
             setattr(reply, name, facts[name])
-        transaction.on_commit(partial(_signal, reply))
+        on_commit(partial(_signal, reply))
     _log(reply, why or error)
 
 
@@ -172,7 +172,7 @@ def settle_accepted(answers: Sequence[SendResult]) -> list[Lease]:
         for answer in answers
         if answer.sent is not None
     }
-    with transaction.atomic():
+    with atomic():
         still_leased = claims.fence_many([answer.pending.lease for answer in answers])
         # The outcome is saved without a valid lease too: only the process that began an attempt knows it. The next
         # worker reads the message id and settles the reply instead of sending it again.
@@ -211,7 +211,7 @@ def settle_accepted(answers: Sequence[SendResult]) -> list[Lease]:
             if reply.pk in settled:
                 for name, value in zip(names, row[1:], strict=True):
                     setattr(reply, name, value)
-                transaction.on_commit(partial(_signal, reply))
+                on_commit(partial(_signal, reply))
         release_queues(still_leased)
     for reply in replies:
         if reply.pk in settled:
@@ -236,7 +236,7 @@ def commit_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadli
     """
     # A process may end in the call. Without the committed attempt, the next worker
     # would find a queued reply and send it again. test_without_an_attempt_committed_first_a_reply_is_sent_twice
-    with transaction.atomic():
+    with atomic():
         # A worker that was frozen before this point may have lost its lease, and another worker sends the reply.
         # test_a_worker_whose_lease_is_lost_sends_nothing
         still_leased = claims.fence_many([lease for lease, _ in pairs])
@@ -247,7 +247,7 @@ def commit_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadli
         # test_a_reply_that_staff_changed_before_its_attempt_is_not_sent
         names = ["state", "observed_wait", "not_before"]
         if len(update_each(models.Reply, names, rows, where="state = 'queued'")) < len(rows):
-            transaction.set_rollback(True)
+            transaction.set_rollback(True, using=alias())
             return []
         pending_sends = insert_attempts(pairs, deadline)
         for reply in replies:

@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from django.db import DataError, IntegrityError, transaction
+from django.db import DataError, IntegrityError
 from django.utils import timezone
 
 from djmessenger import models, receiving
@@ -51,7 +51,7 @@ from djmessenger.receiving.decoding import decode
 from djmessenger.receiving.parsing import Item
 from djmessenger.receiving.parsing import split as split_document
 from djmessenger.settings import app_settings
-from djmessenger.sql import insert_each, update_each
+from djmessenger.sql import atomic, insert_each, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +122,7 @@ def _split_many(
     insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
     claim_limit: int,
 ) -> Split:
-    with transaction.atomic():
+    with atomic():
         callbacks = reads.new_callbacks(callback_ids)
         # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
         # other signers stay ``new`` for the next call.
@@ -217,7 +217,7 @@ def quarantine(callback_id: int, error: str) -> None:
 
     Does nothing if the callback is no longer ``new``. Its bytes are kept, so that staff can have it split again.
     """
-    with transaction.atomic():
+    with atomic():
         # Another worker may have split the callback after this one failed; the state is checked under the lock.
         waiting = models.Callback.objects.select_for_update()
         callback = waiting.filter(pk=callback_id, state=models.Callback.State.NEW).first()
@@ -398,7 +398,7 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
     errors: list[tuple[int, str]] = []
     for number, row in enumerate(rows):
         try:
-            with transaction.atomic():
+            with atomic():
                 insert_each([row], "key", unless_there=True)
         except _ROW_ERRORS as error:
             logger.exception(

@@ -19,8 +19,6 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from django.db import transaction
-
 from djmessenger import models
 from djmessenger.channels import channel_of
 from djmessenger.clock import Deadline
@@ -34,7 +32,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.page_pauses import ClientFor
 from djmessenger.pipeline.settling import Outcome, State, Wait
 from djmessenger.settings import app_settings
-from djmessenger.sql import update_each
+from djmessenger.sql import atomic, update_each
 
 if TYPE_CHECKING:
     from djmessenger.pipeline.settling import NextReply, QueuedReply
@@ -81,7 +79,7 @@ class UnknownFate:
         over_limit = reply.observed_wait - limit
         known_mid = self._look_up_delivery(reply, over_limit, deadline) if over_limit >= 0 else None
         if over_limit < 0 or isinstance(known_mid, Wait):
-            with transaction.atomic():
+            with atomic():
                 claims.fence(lease)
                 _count_observed_time([reply])
             return Wait(seconds=((reply.not_before or reply.now) - reply.now).total_seconds())
@@ -148,7 +146,7 @@ class UnknownFate:
         }
         if not waiting:
             return set()
-        with transaction.atomic():
+        with atomic():
             still_leased = claims.fence_many([lease for lease, _ in waiting.values()])
             _count_observed_time([waiting[queue_id][1] for queue_id in sorted(still_leased)])
             settling.release_queues(still_leased)

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from django.db import transaction
 from django.utils import timezone, translation
 
 from djmessenger import models
@@ -19,6 +18,7 @@ from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.outgoing.rendering import Words, bodies, language_of, locale_of, prefix_for, renderer
 from djmessenger.receiving import Messaging
 from djmessenger.settings import app_settings
+from djmessenger.sql import on_commit
 
 logger = logging.getLogger("djmessenger.replying")
 
@@ -128,7 +128,7 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
             failed(error)
 
     # The call of Graph waits for the commit, so that no transaction and no lock stays open during it.
-    transaction.on_commit(send, robust=True)
+    on_commit(send, robust=True)
 
 
 def render_for(psid: str, text: Words, add_prefix: bool) -> str:

@@ -10,8 +10,6 @@ from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from django.db import transaction
-
 from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.models.recording import answering
 from djmessenger.outgoing.data import as_messages
@@ -21,6 +19,7 @@ from djmessenger.replying.sending import buffering, queue, use_language_of
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
 from djmessenger.routing.rule import Rule
+from djmessenger.sql import atomic
 
 logger = logging.getLogger("djmessenger.routing")
 
@@ -167,7 +166,7 @@ class Decision:
         state = copy.deepcopy(conversation.state) if swallow and conversation is not None else None
         try:
             with (
-                transaction.atomic() if savepoint else nullcontext(),
+                atomic() if savepoint else nullcontext(),
                 answering(entry.rule.label) as rows,
                 use_language_of(messaging.person, messaging.page),
             ):

@@ -19,9 +19,10 @@ from urllib.parse import quote
 
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
-from django.db import connection as database
 from django.http import HttpRequest, HttpResponse
 from django.utils.crypto import constant_time_compare, salted_hmac
+
+from djmessenger import sql
 
 logger = logging.getLogger(__name__)
 
@@ -79,11 +80,12 @@ def call_shared_process(
 
 def _is_shared_process() -> bool:
     # Other processes do not see a database in memory, so each process has a session of its own.
-    return _server is not None or getattr(database, "is_in_memory_db", bool)()
+    return _server is not None or getattr(sql.connection(), "is_in_memory_db", bool)()
 
 
 def _sign(text: str) -> str:
-    site = {key: str(database.settings_dict.get(key, "")) for key in ("ENGINE", "NAME", "HOST", "PORT")}
+    database = sql.connection().settings_dict
+    site = {key: str(database.get(key, "")) for key in ("ENGINE", "NAME", "HOST", "PORT")}
     return salted_hmac(
         "djmessenger.simulator.shared_process", f"{site}{text}", algorithm="sha256"
     ).hexdigest()

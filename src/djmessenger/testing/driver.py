@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 
-from django.db import connections, router
 from django.test import TestCase
 
-from djmessenger import bot, models
+from djmessenger import bot, models, sql
 from djmessenger.pipeline import split
 from djmessenger.pipeline.engine import Engine
 
@@ -40,15 +39,10 @@ class WaitingDispatcher:
         """Do nothing, because no thread runs."""
 
 
-def database() -> str:
-    """Return the alias of the database that the engine writes to."""
-    return router.db_for_write(models.Reply)
-
-
 def depth() -> int:
     """Return the number of nested transactions and savepoints, including those of the test case."""
-    connection = connections[database()]
-    return connection.in_atomic_block + len(connection.savepoint_ids)
+    connection = sql.connection()
+    return int(connection.in_atomic_block) + len(connection.savepoint_ids)
 
 
 def handle(callback_id: int) -> None:
@@ -90,4 +84,4 @@ def _committing() -> contextlib.AbstractContextManager[object]:
 
     In a test case the outermost transaction belongs to the test and is never committed.
     """
-    return TestCase.captureOnCommitCallbacks(using=database(), execute=True)
+    return TestCase.captureOnCommitCallbacks(using=sql.alias(), execute=True)

@@ -11,9 +11,8 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
 
-from djmessenger import bot
+from djmessenger import bot, sql
 from djmessenger.management.options import at_least_one
 from djmessenger.pipeline.connections import close_before_fork, pool_size
 from djmessenger.pipeline.dispatch import WORKER_THREADS, OwnWorkerDispatcher
@@ -64,7 +63,7 @@ def handle(command: BaseCommand, **options: Any) -> None:
 
 def _work(threads: int, slow_threads: int, senders: int) -> int:
     """Run a worker in this process until a signal stops it, and return the exit code."""
-    size = pool_size(connections[DEFAULT_DB_ALIAS].settings_dict["OPTIONS"])
+    size = pool_size(sql.connection().settings_dict["OPTIONS"])
     if size is not None and size < connections_needed(threads):
         logger.warning(
             "The pool of the database has %s connections, and a worker of %s threads uses %s at once: threads wait "
