@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.handling import UserProfileHandler
 from djmessenger.outgoing import QuickReply, Text
 from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import LeaseLost
@@ -240,8 +241,13 @@ class Later(RunHere):
         self.jobs = []
 
     def run(self, lease, job):
-        self.jobs.append((job.work, job.release))
-        return False
+        self.jobs.append(job)
+
+    def finish(self, engine) -> None:
+        """Run the one slow job and the rest of its work, as a worker does."""
+        (job,) = self.jobs
+        if (handled := job.work()()) is not None:
+            engine.inbox.commit_handled([handled])
 
 
 def test_slow_work_keeps_the_queue_until_it_is_done():
@@ -252,27 +258,25 @@ def test_slow_work_keeps_the_queue_until_it_is_done():
     tools.work(engine, tools.claim(made), slow=pool)
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     assert claims.claim(tools.IN, seconds=60) == []
-    ((job, release),) = pool.jobs
-    job()
-    release()
+    pool.finish(engine)
     assert models.Messaging.objects.get(mid="m_1").state == "done"
     tools.handle(engine, made)
     assert models.Messaging.objects.filter(state="done").count() == 2
 
 
-def test_a_worker_whose_lease_is_lost_leaves_no_effect():
+@pytest.mark.parametrize("rule", [note, lambda event: "an answer without a query"])
+def test_a_worker_whose_lease_is_lost_leaves_no_effect(rule):
     """The fence: a holder that was frozen for longer than its lease commits nothing."""
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     pool = Later()
-    tools.work(tools.engine(note, slow=True), tools.claim(made), slow=pool)
-    ((job, release),) = pool.jobs
+    engine = tools.engine(rule, slow=True)
+    tools.work(engine, tools.claim(made), slow=pool)
     other = tools.steal(made)
     answered = tools.engine(lambda event: "the other's answer")
     tools.work(answered, other)
-    for late in (job, release):
-        with pytest.raises(LeaseLost):
-            late()
+    with contextlib.suppress(LeaseLost):
+        pool.finish(engine)
     assert [reply.data["message"]["text"] for reply in models.Reply.objects.all()] == ["the other's answer"]
 
 
@@ -280,10 +284,11 @@ def test_a_lost_lease_is_no_failed_try():
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     pool = Later()
-    tools.work(tools.engine(note, slow=True), tools.claim(made), slow=pool)
+    engine = tools.engine(note, slow=True)
+    tools.work(engine, tools.claim(made), slow=pool)
     tools.steal(made)
-    with pytest.raises(LeaseLost):
-        pool.jobs[0][0]()
+    with contextlib.suppress(LeaseLost):
+        pool.finish(engine)
     assert models.Messaging.objects.get().tries == 0
 
 
@@ -512,7 +517,6 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
     class Pool(RunHere):
         def run(self, lease, job):
             jobs.append(job)
-            return False
 
     engine = tools.engine(note, slow=True, timeout=2.5)
     tools.work(engine, tools.claim(made), slow=Pool())
@@ -522,8 +526,8 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
     assert (row.state, row.tries) == ("new", 1)
     assert "2.5 seconds" in row.error
     assert tools.queue_of(made).leased_until is None
-    with pytest.raises(LeaseLost), transaction.atomic():
-        jobs[0].work()
+    if (late := jobs[0].work()()) is not None:
+        engine.inbox.commit_handled([late])
     assert models.Messaging.objects.get().state == "new"
 
 
@@ -605,6 +609,65 @@ def test_a_rule_that_queries_the_database_has_its_own_transaction():
     say_hello("7001")
     assert handled(tools.engine(asks)) == [None]
     assert (states(), texts(), effects(), free()) == (["done"], ["answer"], ["m_7001"], True)
+
+
+class Fetches(UserProfileHandler):
+    """The handler of the default policy, with an answer of Graph for everybody."""
+
+    calls = 0
+
+    def _fetch(self, messaging, person):
+        self.calls += 1
+        self._keep(messaging, person, {"first_name": "Ada", "profile_state": "fetched"})
+
+
+def engine_that_fetches(handler, *functions):
+    engine = tools.engine(*functions, tries=5)
+    made = Policy([Rule("DEFAULT", "default", handlers=[handler]), *engine.inbox._policy_for(None).rules])
+    engine.inbox._policy_for = lambda page: made
+    return engine
+
+
+def names() -> set[str]:
+    return set(models.FBUserProfile.objects.values_list("first_name", flat=True))
+
+
+def test_events_of_new_people_are_committed_together_with_their_profiles():
+    engine = engine_that_fetches(Fetches(), lambda event: f"Hello {event.person.first_name}")
+    counts = []
+    for psids in (["7001", "7002"], [f"71{number:02}" for number in range(30)]):
+        say_hello(*psids)
+        with CaptureQueriesContext(connection) as queries:
+            done = handled(engine)
+        assert all(done)
+        assert names() - {"Ada"} == {""}
+        assert [
+            query for query in queries if "fbuserprofile" in query["sql"] and "UPDATE" in query["sql"]
+        ] == []
+        with CaptureQueriesContext(connection) as queries:
+            engine.inbox.commit_handled(done)
+        counts.append(len(queries))
+        assert names() == {"Ada"}
+    assert counts[0] == counts[1]
+    assert set(texts()) == {"Hello Ada"}
+
+
+def test_a_rule_reads_the_profile_that_its_event_has_fetched():
+    say_hello("7001")
+    engine = engine_that_fetches(Fetches(), lambda event: f"Hello {names()}")
+    assert handled(engine) == [None]
+    assert (texts(), names()) == (["Hello {'Ada'}"], {"Ada"})
+
+
+def test_a_profile_is_kept_if_a_rule_fails_after_it_was_fetched():
+    say_hello("7001")
+    handler = Fetches()
+    engine = engine_that_fetches(handler, Broken(2))
+    for _ in range(3):
+        assert handled(engine) == [None]
+        assert names() == {"Ada"}
+        tools.pass_time(600)
+    assert (handler.calls, states()) == (1, ["done"])
 
 
 def test_answers_stay_in_order_if_handlers_queue_some_themselves():

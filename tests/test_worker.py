@@ -10,6 +10,7 @@ import types
 
 import pytest
 from django.db import OperationalError, connection, transaction
+from django.db.backends.signals import connection_created
 from django.utils import timezone
 
 from djmessenger import models
@@ -68,6 +69,10 @@ def people(file_database, emulator):
         found.append(someone)
     emulator.waiting.clear()
     return found
+
+
+def slow_threads(count: int, done=lambda: None, finish=lambda lease, rest: None) -> SlowThreads:
+    return SlowThreads(count, done, finish)
 
 
 def store(*people, times: int = 1) -> None:
@@ -145,14 +150,14 @@ def test_leases_of_slow_work_are_renewed(file_database, settings):
     made = tools.conversation()
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     lease = tools.claim(made, seconds=0.3)
-    gate, released = threading.Event(), threading.Event()
-    pool = SlowThreads(1, lambda: None)
-    pool.run(lease, SlowJob(work=lambda: gate.wait(LONG), release=released.set))
+    gate, finished = threading.Event(), threading.Event()
+    pool = slow_threads(1, finish=lambda lease, rest: finished.set())
+    pool.run(lease, SlowJob(work=lambda: gate.wait(LONG)))
     first = tools.queue_of(made).leased_until
     until(lambda: tools.queue_of(made).leased_until > first, "a renewal")
     assert claims.claim(tools.IN, seconds=60) == []
     gate.set()
-    assert released.wait(LONG)
+    assert finished.wait(LONG)
     pool.stop(LONG)
 
 
@@ -171,19 +176,19 @@ def test_slow_work_that_finds_no_thread_keeps_no_queue(file_database):
     people = [tools.conversation(f"70{number}") for number in range(3)]
     models.ConversationQueue.objects.wake([made.pk for made in people], tools.IN)
     gate, begun = threading.Event(), threading.Event()
-    pool = SlowThreads(1, lambda: None)
+    pool = slow_threads(1)
     leases = claims.claim(tools.IN, seconds=60, limit=3)
 
     def first():
         begun.set()
         gate.wait(LONG)
 
-    pool.run(leases[0], SlowJob(work=first, release=lambda: None))
+    pool.run(leases[0], SlowJob(work=first))
     assert begun.wait(LONG)
     assert pool.free_slots() == 0
     for lease in leases[1:]:
         with pytest.raises(NoRoom):
-            pool.run(lease, SlowJob(work=lambda: None, release=lambda: None))
+            pool.run(lease, SlowJob(work=lambda: None))
     assert pool._leases == {leases[0]}
     gate.set()
     pool.stop(LONG)
@@ -195,20 +200,20 @@ def test_queues_that_waited_for_a_slow_thread_come_before_new_ones(file_database
     )
     ran = []
     freed = threading.Event()
-    pool = SlowThreads(1, freed.set)
+    pool = slow_threads(1, freed.set)
     pool.reserve([waited], more=False)
     assert pool.free_slots() == 0
     with pytest.raises(NoRoom):
-        pool.run(new, SlowJob(work=lambda: None, release=lambda: None))
-    pool.run(waited, SlowJob(work=lambda: ran.append("waited"), release=lambda: None))
+        pool.run(new, SlowJob(work=lambda: None))
+    pool.run(waited, SlowJob(work=lambda: ran.append("waited")))
     assert freed.wait(LONG)
     assert pool.free_slots() == 1
     # The one that was refused is known to wait, until a look for it finds none.
     with pytest.raises(NoRoom):
-        pool.run(later, SlowJob(work=lambda: None, release=lambda: None))
+        pool.run(later, SlowJob(work=lambda: None))
     pool.reserve([], more=False)
     freed.clear()
-    pool.run(later, SlowJob(work=lambda: ran.append("later"), release=lambda: None))
+    pool.run(later, SlowJob(work=lambda: ran.append("later")))
     assert freed.wait(LONG)
     pool.stop(LONG)
     assert ran == ["waited", "later"]
@@ -222,11 +227,11 @@ def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monke
     models.ConversationQueue.objects.wake([made.pk for made in people], tools.IN)
     leases = claims.claim(tools.IN, seconds=60, limit=3)
     gate, begun = threading.Event(), threading.Event()
-    pool = SlowThreads(1, lambda: None)
+    pool = slow_threads(1)
     for number in range(30):
         quick = Lease(queue_id=1000 + number, conversation_id=1000, kind="in", fencing_token=1)
         done = threading.Event()
-        pool.run(quick, SlowJob(work=lambda: None, release=done.set))
+        pool.run(quick, SlowJob(work=done.set))
         assert done.wait(LONG)
         until(lambda: pool.free_slots() > 0, "a free thread")
     assert pool.free_slots() > 1
@@ -235,15 +240,15 @@ def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monke
         begun.set()
         gate.wait(LONG)
 
-    pool.run(leases[0], SlowJob(work=hang, release=lambda: None))
+    pool.run(leases[0], SlowJob(work=hang))
     assert begun.wait(LONG)
-    pool.run(leases[1], SlowJob(work=lambda: None, release=lambda: None))
+    pool.run(leases[1], SlowJob(work=lambda: None))
     until(lambda: tools.queue_of(people[1]).is_slow, "the giving back")
     assert tools.queue_of(people[1]).leased_until is None
     assert tools.queue_of(people[0]).leased_until is not None
     assert pool.free_slots() == 0
     with pytest.raises(NoRoom):
-        pool.run(leases[2], SlowJob(work=lambda: None, release=lambda: None))
+        pool.run(leases[2], SlowJob(work=lambda: None))
     gate.set()
     pool.stop(LONG)
 
@@ -269,12 +274,12 @@ def test_slots_stay_reserved_for_claimed_slow_queues(file_database):
     worker = Worker(lambda: None, threads=1, slow_threads=2)
     worker._claim = lambda kind, limit, **options: (None, leases[:limit])
     worker._submit_leases = lambda *args: None
-    crew = types.SimpleNamespace(slow=SlowThreads(2, lambda: None))
+    crew = types.SimpleNamespace(slow=slow_threads(2))
     assert worker._poll_slow(crew)
     assert crew.slow.free_slots() == 0
     assert crew.slow._is_behind
     worker._submit_leases = lambda *args: 1 / 0
-    crew.slow = SlowThreads(2, lambda: None)
+    crew.slow = slow_threads(2)
     with pytest.raises(ZeroDivisionError):
         worker._poll_slow(crew)
     assert crew.slow.free_slots() == 2
@@ -330,18 +335,61 @@ def test_slow_work_begins_without_a_database_connection(file_database):
     made = tools.conversation()
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
     held = []
-    pool = SlowThreads(1, lambda: None)
+    pool = slow_threads(1)
     pool.run(
         tools.claim(made),
         SlowJob(
             prepare=models.Page.objects.count,
             work=lambda: held.append(connection.connection),
-            release=lambda: None,
         ),
     )
     until(lambda: held, "the job")
     pool.stop(LONG)
     assert held == [None]
+
+
+def test_a_slow_rule_costs_no_connection_of_its_own(work, people):
+    """Its answer is committed with those of other events."""
+    opened = []
+
+    def note(connection, **kwargs):
+        opened.append(threading.current_thread().name)
+
+    connection_created.connect(note)
+    try:
+        store(*people)
+        work(tools.engine(lambda event: "done", slow=True))
+        until(lambda: all(person.texts == ["done"] for person in people), "every answer")
+    finally:
+        connection_created.disconnect(note)
+    assert opened
+    assert not [name for name in opened if "slow" in name]
+
+
+def test_the_answer_of_a_slow_rule_that_ends_during_the_stop_is_committed(work, people, monkeypatch):
+    gate, begun = threading.Event(), threading.Event()
+
+    def ask(event):
+        begun.set()
+        gate.wait(LONG)
+        return "done"
+
+    store(people[0])
+    made = work(tools.engine(ask, slow=True))
+    assert begun.wait(LONG)
+    pools = made._pools
+    end_slow_threads = pools.slow.stop
+
+    def end(timeout):
+        gate.set()
+        end_slow_threads(timeout)
+
+    monkeypatch.setattr(pools.slow, "stop", end)
+    # As under load, when the thread of the writer writes all results.
+    monkeypatch.setattr(pools.events, "write_here", pools.events.put)
+    assert made.stop(LONG)
+    assert models.Reply.objects.filter(state="queued").count() == 1
+    assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
 
 
 def test_stopping_finishes_the_current_event_and_leaves_the_rest(work, people):
@@ -380,7 +428,7 @@ def test_queues_claimed_while_the_threads_end_are_released(file_database, people
     crew = types.SimpleNamespace(
         handlers=pools[1],
         senders=pools[2],
-        slow=SlowThreads(1, lambda: None),
+        slow=slow_threads(1),
         send_budget=types.SimpleNamespace(seconds_to_wait=lambda: 1.0),
         events=types.SimpleNamespace(
             write_here=lambda done: engine.inbox.commit_handled([done]), waiting=lambda: 0
@@ -418,7 +466,7 @@ def test_a_job_that_has_not_begun_releases_its_queue_at_the_stop(file_database, 
         splitter=Threads(1, "split"),
         handlers=handlers,
         senders=Threads(1, "out"),
-        slow=SlowThreads(1, lambda: None),
+        slow=slow_threads(1),
         events=silent,
         answers=silent,
     )
@@ -504,9 +552,9 @@ def test_a_slow_job_that_the_pool_refuses_releases_its_queue(file_database):
     """The pool closes between the count of its free threads and the submit."""
     made = tools.conversation()
     models.ConversationQueue.objects.wake([made.pk], tools.IN)
-    pool = SlowThreads(1, lambda: None)
+    pool = slow_threads(1)
     pool._pool.submit = lambda job: False
-    pool.run(tools.claim(made), SlowJob(work=lambda: None, release=lambda: None))
+    pool.run(tools.claim(made), SlowJob(work=lambda: None))
     assert pool._leases == set()
     assert tools.queue_of(made).leased_until is None
     pool.stop(LONG)

@@ -9,7 +9,7 @@ import decimal
 import logging
 from typing import Any, ClassVar, Final
 
-from django.db.models import F, Q
+from django.db.models import F
 from django.utils import timezone
 
 from djmessenger import models
@@ -67,7 +67,7 @@ class UserProfileHandler(BaseHandler):
         if person is None:
             return
         if app_settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
-            self._fetch(person)
+            self._fetch(messaging, person)
 
     def is_slow_for(self, messaging: Messaging) -> bool:
         """Return whether the profile must be requested from Graph."""
@@ -84,7 +84,7 @@ class UserProfileHandler(BaseHandler):
             return date_refused is not None and date_refused < timezone.now() - ASK_AGAIN
         return person.profile_state == states.NEW
 
-    def _fetch(self, person: models.FBUserProfile) -> None:
+    def _fetch(self, messaging: Messaging, person: models.FBUserProfile) -> None:
         states = models.FBUserProfile.ProfileState
         try:
             profile = current_client().profile(person.psid)
@@ -94,7 +94,7 @@ class UserProfileHandler(BaseHandler):
                 error_label(error),
                 extra={"action": "profile_refused", "person": hidden(person.psid)},
             )
-            self._keep(person, {"profile_state": states.REFUSED})
+            self._keep(messaging, person, {"profile_state": states.REFUSED})
         except (DJMException, OSError) as error:
             logger.warning(
                 "The profile of a person could not be fetched; it is requested again with the next event: %s",
@@ -102,19 +102,20 @@ class UserProfileHandler(BaseHandler):
                 extra={"action": "profile_failed", "person": hidden(person.psid)},
             )
         else:
-            self._keep(person, {**_columns(profile), "profile_state": states.FETCHED})
+            self._keep(messaging, person, {**_columns(profile), "profile_state": states.FETCHED})
 
     @staticmethod
-    def _keep(person: models.FBUserProfile, columns: dict[str, Any]) -> None:
-        """Write the columns to the row and to ``person``, unless another worker stored the profile meanwhile."""
-        columns["date_profile"] = timezone.now()
-        # Guard: another worker may have stored the profile after `person` was read. The condition keeps its columns.
-        # test_a_profile_that_another_worker_found_meanwhile_stays
-        is_not_fetched = Q(pk=person.pk) & ~Q(profile_state=models.FBUserProfile.ProfileState.FETCHED)
-        if models.FBUserProfile.objects.filter(is_not_fetched).update(**columns):
-            for name, value in columns.items():
-                setattr(person, name, value)
-        else:
+    def _keep(messaging: Messaging, person: models.FBUserProfile, columns: dict[str, Any]) -> None:
+        """Set the columns of ``person``, and write them unless another worker stored the profile meanwhile.
+
+        The engine writes them with the result of an event that it handles.
+        """
+        for name, value in {**columns, "date_profile": timezone.now()}.items():
+            setattr(person, name, value)
+        person.has_new_profile = True
+        row: models.Messaging | None = messaging.row
+        is_being_handled = row is not None and row.is_being_handled
+        if not is_being_handled and not models.FBUserProfile.objects.save_profiles([person]):
             person.refresh_from_db()
 
 

@@ -23,8 +23,10 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
+from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.slow import SlowThreads
+from djmessenger.pipeline.handling import Handled
+from djmessenger.pipeline.slow import Finish, SlowThreads
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -177,8 +179,15 @@ def _slow() -> SlowThreads:
             # Guard: Celery forks its workers. A forked child has the parent's pool object without its threads, so
             # jobs submitted to that pool would never run.
             _pools.clear()
-            _pools[os.getpid()] = SlowThreads(SLOW_THREADS, _wake)
+            _pools[os.getpid()] = SlowThreads(SLOW_THREADS, _wake, _finish)
         return _pools[os.getpid()]
+
+
+def _finish(lease: Lease, finish: Finish) -> None:
+    """Do the rest of the work on an event after its slow handlers, in their thread."""
+    handled: Handled | None = finish()
+    if handled is not None:
+        bot.get_engine().inbox.commit_handled([handled])
 
 
 def _wake() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -22,7 +22,35 @@ from djmessenger.models.queues import ConversationQueue
 from djmessenger.models.recording import record_reply, rule_that_runs
 from djmessenger.outgoing.rendering import bodies, locale_of
 from djmessenger.signals import reply_queued
-from djmessenger.sql import alias, atomic, insert_each, on_commit
+from djmessenger.sql import alias, atomic, insert_each, on_commit, update_each
+
+_PROFILE = (
+    "first_name",
+    "last_name",
+    "profile_pic",
+    "locale",
+    "timezone",
+    "gender",
+    "profile_state",
+    "date_profile",
+)
+"""Columns of a person that Meta's answer changes."""
+
+
+class PersonManager(models.Manager["FBUserProfile"]):
+    def save_profiles(self, people: Iterable[FBUserProfile]) -> set[str]:
+        """Write the new profiles of persons in one statement, and return the ids of those whose row was changed.
+
+        A person whose profile another worker stored meanwhile is not changed.
+        """
+        # Guard: another worker may have stored the profile after the person was read. The condition keeps its columns.
+        # Test: tests/test_handling.py, test_a_profile_that_another_worker_found_meanwhile_stays.
+        rows = [
+            (person.pk, *(getattr(person, name) for name in _PROFILE))
+            for person in people
+            if person.has_new_profile
+        ]
+        return update_each(FBUserProfile, _PROFILE, rows, where="profile_state <> 'fetched'")
 
 
 class FBUserProfile(models.Model):
@@ -91,7 +119,13 @@ class FBUserProfile(models.Model):
         ),
     )
 
-    objects: ClassVar[models.Manager[FBUserProfile]] = models.Manager()
+    objects: ClassVar[PersonManager] = PersonManager()
+
+    has_new_profile = False
+    """True on the object of a person whose profile a handler has set. ``save_profiles`` writes it.
+
+    The pipeline calls ``save_profiles`` with the result of the event.
+    """
 
     class Meta:
         verbose_name = _("person")

@@ -15,9 +15,9 @@ Order of the steps for one event, under the lease of its incoming queue:
 Steps 3 to 6 are one transaction, so an event has all its effects or none. A worker that lost its lease fails in
 step 3, and another worker handles the event.
 
-For an event without slow rules, step 5 also releases the queue, and the transaction is lazy. Step 3 runs before the
-first query that a rule makes (``event_transaction.py``). If the rules make no query, ``handle`` returns a ``Handled``
-and commits nothing. ``commit_handled`` then does steps 3, 5 and 6 for up to 100 events in one transaction.
+Step 5 also releases the queue. The transaction is lazy: step 3 runs before the first query that a rule makes
+(``event_transaction.py``). If the rules make no query, ``handle`` returns a ``Handled`` and commits nothing.
+``commit_handled`` then does steps 3, 5 and 6 for up to 100 events in one transaction.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import datetime
-import enum
 import logging
 import sys
 import threading
@@ -85,6 +84,8 @@ class Handled:
     """Replies that are not inserted yet."""
     state_before: Any
     """State of the conversation before the rules."""
+    gathered: Sequence[models.Messaging]
+    """Waiting events that the same call of a rule has served."""
 
 
 def _waiting() -> QuerySet[models.Messaging]:
@@ -143,15 +144,11 @@ class Inbox:
 
         If ``next_row`` is None or the lease is near its end, nothing is handled and the queue is released. If the rules
         made no query, nothing is committed and the queue stays leased. The result is then a ``Handled``, which the
-        caller must pass to ``commit_handled``. If a slow rule runs in a thread of its own, that thread releases the
-        queue later.
+        caller must pass to ``commit_handled``. If a slow rule runs in a thread of its own, the queue stays leased too.
+        That thread passes on the rest of the work.
         """
         if next_row is not None and _has_time(deadline):
-            done = self._handle(next_row, lease, slow)
-            if isinstance(done, Handled):
-                return done
-            if done is LeaseState.RELEASED:
-                return None
+            return self._handle(next_row, lease, slow)
         self.release(lease)
         return None
 
@@ -171,14 +168,15 @@ class Inbox:
         if row is not None:
             self._handle(row, None, RunHere())
 
-    def release(self, lease: Lease) -> None:
-        """Release the queue. It is due again if an event waits in it. Raises ``LeaseLost``."""
+    def release(self, lease: Lease | None) -> None:
+        """Release the queue, if there is one. It is due again if an event waits in it. Raises ``LeaseLost``."""
         # A split inserts an event after this worker saw an empty queue, and before the release. The release reads the
         # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
         # for a sweep. test_an_event_that_arrives_during_the_release_of_its_queue_is_handled
-        with atomic():
-            claims.fence(lease)
-            self._release([lease])
+        if lease is not None:
+            with atomic():
+                claims.fence(lease)
+                self._release([lease])
 
     @staticmethod
     def _release(leases: Collection[Lease]) -> None:
@@ -192,11 +190,8 @@ class Inbox:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
 
-    def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | LeaseState:
-        """Apply the policy to one row. Return the state of the lease, or a ``Handled`` that is not committed.
-
-        The commit of an event without slow rules also releases its queue.
-        """
+    def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | None:
+        """Apply the policy to one row, and release its queue. Return a ``Handled`` if the result is not committed."""
         failpoint("inbox_claimed")
         try:
             messaging = _read_event(row)
@@ -206,26 +201,29 @@ class Inbox:
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._count_failed_try(row, lease)
-            return LeaseState.LEASED
-        if is_slow and lease is not None:
-            timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
-            gathered: list[models.Messaging] = []
-            job = SlowJob(
-                prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
-                work=lambda: self._act(row, lease, messaging, decision, client, gathered),
-                release=lambda: self.release(lease),
-                timeout=min(timeouts, default=None),
-                give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
-            )
-            try:
-                return LeaseState.LEASED if slow.run(lease, job) else LeaseState.RELEASED
-            except NoRoom:
-                # Jobs that waited in memory would be lost in a crash until their leases end, and no other process
-                # could take them. The queue waits in the database instead, marked for slow threads.
-                # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
-                give_back(lease, is_slow=True)
-                return LeaseState.RELEASED
-        return self._act(row, lease, messaging, decision, client, is_lazy=lease is not None)
+            self.release(lease)
+            return None
+        if not is_slow:
+            return self._act(row, lease, messaging, decision, client)
+        gathered: list[models.Messaging] = []
+        if lease is None:
+            return self._run_slow(row, lease, messaging, decision, client, gathered)()
+        timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
+        job = SlowJob(
+            prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
+            work=lambda: self._run_slow(row, lease, messaging, decision, client, gathered),
+            timeout=min(timeouts, default=None),
+            give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
+        )
+        try:
+            finish = slow.run(lease, job)
+        except NoRoom:
+            # Jobs that waited in memory would be lost in a crash until their leases end, and no other process
+            # could take them. The queue waits in the database instead, marked for slow threads.
+            # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
+            give_back(lease, is_slow=True)
+            return None
+        return None if finish is None else finish()
 
     def _client_or_reason(self, page: models.Page | None) -> Client | DJMInvalidConfigException:
         """Return the Graph client of a Page, or the exception if it has none, for example without a token.
@@ -280,6 +278,28 @@ class Inbox:
             messaging.context["gathered"].append(event)
         return followers
 
+    def _run_slow(
+        self,
+        row: models.Messaging,
+        lease: Lease | None,
+        messaging: receiving.Messaging,
+        decision: Decision,
+        client: Client | DJMException,
+        gathered: Sequence[models.Messaging],
+    ) -> Callable[[], Handled | None]:
+        """Run the slow handlers, without a transaction. Return the rest of the work on the event.
+
+        An exception counts as a failed try. Raises ``LeaseLost``.
+        """
+        tries = self._tries_for(decision)
+        try:
+            with use_context_of(row, client), self._typing(messaging, decision):
+                decision.run_slow(messaging, savepoints=row.tries + 1 >= tries)
+        except Exception:  # noqa: BLE001 - what authors write may raise anything
+            self._count_failed_try(row, lease, tries)
+            return lambda: self.release(lease)
+        return lambda: self._act(row, lease, messaging, decision, client, gathered)
+
     def _act(
         self,
         row: models.Messaging,
@@ -288,30 +308,24 @@ class Inbox:
         decision: Decision,
         client: Client | DJMException,
         gathered: Sequence[models.Messaging] = (),
-        *,
-        is_lazy: bool = False,
-    ) -> Handled | LeaseState:
-        """Run the slow handlers without a transaction. Then run all others and save the results in one transaction.
+    ) -> Handled | None:
+        """Run the other handlers and the repliers. Save the results, and release the queue with them.
 
-        With ``is_lazy`` the transaction begins before the first query of the rules, and its commit releases the queue.
-        If the rules made no query, it does not begin, and a ``Handled`` is returned. Otherwise the state of the lease
-        is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
+        With a lease the transaction begins before the first query of the rules. If they made no query, it does not
+        begin, and a ``Handled`` is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
         """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         event_transaction = EventTransaction(lambda: self._lock_and_verify(row, lease))
+        begun = event_transaction.begun if lease is None else event_transaction.begun_by_the_first_query
         try:
             with use_context_of(row, client):
-                with self._typing(messaging, decision):
-                    decision.run_slow(messaging, savepoints=last)
                 failpoint("inbox_in_handler")
                 # A crash between effects and the state ``done`` would repeat the effects at the next try.
                 # test_without_one_transaction_the_answer_is_queued_twice
                 with atomic():
-                    with (
-                        event_transaction.begun_by_the_first_query() if is_lazy else event_transaction.begun()
-                    ):
+                    with begun():
                         decision.act(messaging, savepoints=last, buffer=event_transaction.buffer)
                     handled = Handled(
                         row=row,
@@ -320,23 +334,25 @@ class Inbox:
                         decision=decision,
                         replies=event_transaction.buffer.replies,
                         state_before=state_before,
+                        gathered=gathered,
                     )
                     if event_transaction.is_begun:
                         _insert(handled.replies)
-                        self._finish([handled], release=is_lazy)
-                        self._finish_gathered(row, gathered)
+                        self._finish([handled])
         except LeaseLost:
             # Another worker handles the event: this is no failed try, and none is logged.
             raise
         except HandledAlready:
-            return LeaseState.LEASED
+            self.release(lease)
+            return None
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             self._count_failed_try(row, lease, tries)
-            return LeaseState.LEASED
+            self.release(lease)
+            return None
         if not event_transaction.is_begun:
             return handled
         decision.outcome.log(**_log_fields(row))
-        return LeaseState.RELEASED if is_lazy else LeaseState.LEASED
+        return None
 
     def commit_handled(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
         """Commit handled events and release their queues: in one transaction, or one by one if that fails.
@@ -371,8 +387,9 @@ class Inbox:
             still_leased = claims.lock_and_verify(leases)
             valid = [one for one in handled if one.row.pk in still_leased]
             if valid:
+                _save_profiles([one.row for one in valid])
                 afterwards = insert([reply for one in valid for reply in one.replies])
-                self._finish(valid, release=True)
+                self._finish(valid)
         afterwards()
         for one in valid:
             one.decision.outcome.log(**_log_fields(one.row))
@@ -403,21 +420,22 @@ class Inbox:
 
     @staticmethod
     def _lock_and_verify(row: models.Messaging, lease: Lease | None) -> bool:
-        """Lock queue and row until the transaction ends. Return false if the event is handled already.
+        """Lock queue and row until the transaction ends, and write the profile that a handler fetched.
 
-        Raises ``LeaseLost`` if another worker claimed the queue.
+        Returns false if the event is handled already. Raises ``LeaseLost`` if another worker claimed the queue.
         """
         # A worker is frozen longer than its lease. A second worker claims the queue and answers. The first wakes up
         # and would answer too. test_without_the_fence_a_worker_whose_lease_expired_answers_too
         if lease is None:
             return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
         if claims.lock_and_verify({row.pk: lease}):
+            _save_profiles([row])
             return True
         claims.fence(lease)
         return False
 
-    def _finish(self, handled: Sequence[Handled], *, release: bool) -> None:
-        """Save the results of events whose queues and rows are locked by the caller's transaction."""
+    def _finish(self, handled: Sequence[Handled]) -> None:
+        """Save the results of events whose queues and rows the caller's transaction has locked; release the queues."""
         for one in handled:
             note_receipts(one.row, one.messaging)
             row, outcome = one.row, one.decision.outcome
@@ -437,22 +455,23 @@ class Inbox:
         update_each(
             models.Messaging, names, [(row.pk, *(getattr(row, name) for name in names)) for row in rows]
         )
-        if release:
-            self._release([one.lease for one in handled if one.lease is not None])
+        for one in handled:
+            self._finish_gathered(one)
+        self._release([one.lease for one in handled if one.lease is not None])
         failpoint("inbox_before_commit")
 
     @staticmethod
-    def _finish_gathered(row: models.Messaging, gathered: Sequence[models.Messaging]) -> None:
-        if gathered:
+    def _finish_gathered(one: Handled) -> None:
+        if one.gathered:
             # Only after the call for all of them succeeded, and in its transaction: a failed call leaves them waiting.
             # test_events_gathered_for_a_call_that_failed_are_not_lost
             models.Messaging.objects.filter(
-                pk__in=[follower.pk for follower in gathered], state=State.NEW
+                pk__in=[follower.pk for follower in one.gathered], state=State.NEW
             ).update(
                 state=State.DONE,
-                reason=f"gathered into event {row.pk}",
-                outcome={"gathered_into": row.pk},
-                date_handled=row.date_handled,
+                reason=f"gathered into event {one.row.pk}",
+                outcome={"gathered_into": one.row.pk},
+                date_handled=one.row.date_handled,
             )
 
     @contextlib.contextmanager
@@ -536,15 +555,6 @@ def use_context_of(row: models.Messaging, client: Client | DJMException) -> Iter
         yield
 
 
-class LeaseState(enum.Enum):
-    """State of the lease after an event was handled."""
-
-    LEASED = enum.auto()
-    """The caller has the lease, and handles the next event or releases the queue."""
-    RELEASED = enum.auto()
-    """The caller has no lease: it was released with the event, or the slow job releases it."""
-
-
 def _has_time(deadline: Deadline) -> bool:
     # An event that begins at the end of its lease would lose it before the commit, and its rules would run twice.
     # test_no_event_begins_under_a_lease_that_is_almost_over
@@ -577,6 +587,11 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
         person=conversation.person if conversation else None,
     )
     return messaging
+
+
+def _save_profiles(rows: Sequence[models.Messaging]) -> None:
+    """Write the profiles that the handlers of these events have fetched."""
+    models.FBUserProfile.objects.save_profiles(row.conversation.person for row in rows if row.conversation)
 
 
 def _signal_failed(row: models.Messaging) -> None:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 from django.db import DatabaseError
 
@@ -26,15 +26,18 @@ _RENEWALS = 3
 """Renewals within the duration of a lease: one may fail, and the next still comes before the lease ends."""
 
 
+Finish = Callable[[], Any]
+"""Rest of the work after the slow handlers: it runs the other handlers, and saves the results or returns them."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SlowJob:
-    """Slow handlers of one event, and the transaction that saves their results; run by a ``SlowPool``."""
+    """Slow handlers of one event; run by a ``SlowPool``."""
 
-    work: Callable[[], object]
+    work: Callable[[], Finish]
+    """Runs the slow handlers, and returns the rest of the work on the event."""
     prepare: Callable[[], None] = lambda: None
     """Reads the rows that ``work`` needs, directly before it."""
-    release: Callable[[], None]
-    """Releases the queue after ``work``."""
     timeout: float | None = None
     """Seconds after which ``give_up`` is called."""
     give_up: Callable[[], None] = lambda: None
@@ -57,11 +60,11 @@ class SlowPool(Protocol):
     def drop_reservation(self, lease: Lease) -> None:
         """Cancel the reservation of a lease, if there is one."""
 
-    def run(self, lease: Lease, job: SlowJob) -> bool:
-        """Run the job now and return True, or start it in a thread that releases the queue and return False.
+    def run(self, lease: Lease, job: SlowJob) -> Finish | None:
+        """Run the job now and return the rest of the work, or start the job in a thread and return None.
 
-        After True the caller releases the queue. Raises ``NoRoom`` if no thread is free, or if other queues have waited
-        for one longer.
+        After None the rest runs later, without the caller. Raises ``NoRoom`` if no thread is free, or if other queues
+        have waited for one longer.
         """
 
 
@@ -80,21 +83,24 @@ class RunHere:
     def drop_reservation(self, lease: Lease) -> None:
         """Do nothing, because nothing is reserved."""
 
-    def run(self, lease: Lease, job: SlowJob) -> bool:
+    def run(self, lease: Lease, job: SlowJob) -> Finish:
         job.prepare()
-        job.work()
-        return True
+        return job.work()
 
 
 class SlowThreads:
     """Pool for slow rules. It renews the leases of their queues while the rules run.
 
     A queue that finds no free thread is released with ``is_slow``, and any process may claim it for its own pool. Such
-    queues come before new slow work. ``done`` is called when a thread becomes free.
+    queues come before new slow work. ``done`` is called when a thread becomes free. ``finish`` gets the rest of the
+    work on each event, and calls it in this thread or another.
     """
 
-    def __init__(self, threads: int, done: Callable[[], None]) -> None:
+    def __init__(
+        self, threads: int, done: Callable[[], None], finish: Callable[[Lease, Finish], object]
+    ) -> None:
         self._done = done
+        self._finish = finish
         # Twice AHEAD as a first estimate: no queue is claimed for a busy thread before a duration was measured.
         self._pool = Threads(threads, "slow", usual=2 * AHEAD, freed=done)
         self._lock = threading.Lock()
@@ -127,8 +133,8 @@ class SlowThreads:
         with self._lock:
             self._reserved.discard(lease)
 
-    def run(self, lease: Lease, job: SlowJob) -> bool:
-        """Submit a slow job; its thread releases the queue at the end. Return False: the job is not done yet.
+    def run(self, lease: Lease, job: SlowJob) -> None:
+        """Submit a slow job. Its thread passes the rest of the work to ``finish``.
 
         Raises ``NoRoom`` if no thread is free, or if other queues have waited for one longer. The caller then
         releases the queue.
@@ -153,7 +159,6 @@ class SlowThreads:
             # Test: tests/test_worker.py, test_a_slow_job_that_the_pool_refuses_releases_its_queue.
             self._forget(lease)
             give_back(lease)
-        return False
 
     def _run(self, lease: Lease, job: SlowJob) -> None:
         if job.timeout is not None:
@@ -166,8 +171,7 @@ class SlowThreads:
             with no_connection():
                 job.prepare()
             with no_connection():
-                job.work()
-                job.release()
+                self._finish(lease, job.work())
         except LeaseLost as lost:
             _log_lost(lost)
         except Exception:

@@ -182,7 +182,11 @@ class Worker:
             send_budget=PollBudget(),
             handlers=Threads(threads, "in"),
             senders=Threads(senders, "out"),
-            slow=SlowThreads(slow_threads, wakeup.set),
+            slow=SlowThreads(
+                slow_threads,
+                wakeup.set,
+                lambda lease, finish: _submit(pools.handlers, partial(self._work, lease, pools, finish)),
+            ),
             events=BatchWriter("events", lambda handled: self._commit_events(pools, handled), wakeup.set),
             answers=BatchWriter("answers", self._settle_answers, wakeup.set),
         )
@@ -272,9 +276,11 @@ class Worker:
                         )
         for pool in (pools.splitter, pools.handlers, pools.senders):
             pool.join(app_settings.DJM_GRAPH_TIMEOUT + 5.0)
+        # Guard: a slow rule that ends now passes its answer to a batch writer. A writer that has stopped would drop it.
+        # Test: tests/test_worker.py, test_the_answer_of_a_slow_rule_that_ends_during_the_stop_is_committed.
+        pools.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
         for writer in (pools.events, pools.answers):
             writer.stop(app_settings.DJM_GRAPH_TIMEOUT)
-        pools.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
 
     def _poll(self, pools: _WorkerPools) -> bool:
         """Claim as many due queues of each kind as there are free threads for it. Return whether any was due."""
@@ -367,9 +373,10 @@ class Worker:
         with claims.released_on_error(leases):
             unknown = [lease for lease in leases if lease.queue_id not in known]
             next_rows = {**known, **(self._engine().inbox.next_rows(unknown) if unknown else {})}
+        inbox = self._engine().inbox
         for lease in leases:
-            next_row = next_rows.get(lease.queue_id)
-            _submit(pools.handlers, partial(self._work, lease, deadline, pools, next_row))
+            handle = partial(inbox.handle, lease, deadline, pools.slow, next_rows.get(lease.queue_id))
+            _submit(pools.handlers, partial(self._work, lease, pools, handle))
 
     def _poll_outgoing(self, pools: _WorkerPools) -> bool:
         deadline, leases = self._claim(Kind.OUT, self._free_senders(pools))
@@ -427,15 +434,14 @@ class Worker:
             for row_id in row_ids:
                 self._engine().inbox.handle_event_without_conversation(row_id)
 
-    def _work(
-        self, lease: Lease, deadline: Deadline, pools: _WorkerPools, next_row: models.Messaging | None
-    ) -> None:
+    def _work(self, lease: Lease, pools: _WorkerPools, handle: Callable[[], Handled | None]) -> None:
+        """Call ``handle`` for a leased queue, and have its result committed."""
         self._job_state.will_wake_poll = True
         try:
             with reusable_connections():
                 done = None
                 with claims.released_on_error([lease]):
-                    done = self._engine().inbox.handle(lease, deadline, pools.slow, next_row)
+                    done = handle()
                 # At low load this thread commits the event and claims the outbox itself, which saves two thread
                 # switches before the answer leaves.
                 if done is not None:
