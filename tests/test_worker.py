@@ -16,6 +16,7 @@ from django.utils import timezone
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
+from djmessenger.handling import UserProfileHandler
 from djmessenger.pipeline import claims, settling, slow
 from djmessenger.pipeline import store as storing
 from djmessenger.pipeline.claims import Lease, LeaseLost
@@ -27,7 +28,7 @@ from djmessenger.pipeline.settling import SendResult
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowThreads
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
-from djmessenger.routing import Policy
+from djmessenger.routing import Policy, Rule
 from tests import pipeline_tools as tools
 
 LONG = 20.0
@@ -143,6 +144,39 @@ def test_slow_rules_delay_no_other_conversation(work, people, settings):
     gate.set()
     until(lambda: all(person.texts for person in people), "every answer")
     assert made.stop(LONG)
+
+
+@pytest.mark.parametrize("handler", [UserProfileHandler, type("Own", (UserProfileHandler,), {})])
+def test_the_profile_of_a_new_person_waits_for_no_slow_rule(handler, work, people):
+    """A subclass may wait for something else than Graph."""
+    gate, begun = threading.Event(), threading.Event()
+
+    def ask(event):
+        begun.set()
+        gate.wait(LONG)
+        return "done"
+
+    engine = tools.engine(ask, slow=True)
+    slow = engine.inbox._policy_for(None)
+    quick = Policy(
+        [
+            Rule("DEFAULT", "default", handlers=[handler()]),
+            *tools.policy(lambda event: event.person.locale).rules,
+        ]
+    )
+    store(people[0])
+    work(engine, slow_threads=1)
+    assert begun.wait(LONG)
+    slow.decide = quick.decide
+    store(people[1])
+    if handler is UserProfileHandler:
+        until(lambda: people[1].texts == ["en_US"], "the answer with the profile")
+        assert people[0].texts == []
+    else:
+        incoming = models.ConversationQueue.objects.filter(kind=tools.IN)
+        until(lambda: incoming.filter(is_slow=True, leased_until=None).exists(), "the waiting")
+    gate.set()
+    until(lambda: people[1].texts == ["en_US"] and people[0].texts == ["done"], "every answer")
 
 
 def test_leases_of_slow_work_are_renewed(file_database, settings):
@@ -348,7 +382,8 @@ def test_slow_work_begins_without_a_database_connection(file_database):
     assert held == [None]
 
 
-def test_a_slow_rule_costs_no_connection_of_its_own(work, people):
+@pytest.mark.parametrize("typing", [False, True])
+def test_a_slow_rule_costs_no_connection_of_its_own(typing, work, people):
     """Its answer is committed with those of other events."""
     opened = []
 
@@ -358,7 +393,7 @@ def test_a_slow_rule_costs_no_connection_of_its_own(work, people):
     connection_created.connect(note)
     try:
         store(*people)
-        work(tools.engine(lambda event: "done", slow=True))
+        work(tools.engine(lambda event: "done", slow=True, typing=typing))
         until(lambda: all(person.texts == ["done"] for person in people), "every answer")
     finally:
         connection_created.disconnect(note)

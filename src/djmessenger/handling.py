@@ -41,6 +41,10 @@ class BaseHandler(abc.ABC):
 
     slow: ClassVar[bool] = False
     """True if it waits for another service. It then runs outside a transaction and may run again after a crash."""
+    only_calls_graph: ClassVar[bool] = False
+    """True if it is slow, waits for Graph only and makes no query for an event of the engine. It then needs no thread
+    for slow rules. A subclass does not inherit it, because its own code may wait for something else.
+    """
 
     @abc.abstractmethod
     def handle(self, messaging: Messaging) -> Any:
@@ -61,6 +65,7 @@ class UserProfileHandler(BaseHandler):
     """
 
     slow = True
+    only_calls_graph = True
 
     def handle(self, messaging: Messaging) -> None:
         person = _person(messaging)

@@ -212,6 +212,7 @@ class Inbox:
         job = SlowJob(
             prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
             work=lambda: self._run_slow(row, lease, messaging, decision, client, gathered),
+            only_calls_graph=decision.only_calls_graph(),
             timeout=min(timeouts, default=None),
             give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
         )

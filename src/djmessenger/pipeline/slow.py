@@ -38,6 +38,8 @@ class SlowJob:
     """Runs the slow handlers, and returns the rest of the work on the event."""
     prepare: Callable[[], None] = lambda: None
     """Reads the rows that ``work`` needs, directly before it."""
+    only_calls_graph: bool = False
+    """True if ``work`` waits for Graph only and makes no query."""
     timeout: float | None = None
     """Seconds after which ``give_up`` is called."""
     give_up: Callable[[], None] = lambda: None
@@ -94,13 +96,20 @@ class SlowThreads:
     A queue that finds no free thread is released with ``is_slow``, and any process may claim it for its own pool. Such
     queues come before new slow work. ``done`` is called when a thread becomes free. ``finish`` gets the rest of the
     work on each event, and calls it in this thread or another.
+
+    A job that only calls Graph takes a free thread of ``senders``, which wait for Graph without a connection too.
     """
 
     def __init__(
-        self, threads: int, done: Callable[[], None], finish: Callable[[Lease, Finish], object]
+        self,
+        threads: int,
+        done: Callable[[], None],
+        finish: Callable[[Lease, Finish], object],
+        senders: Threads | None = None,
     ) -> None:
         self._done = done
         self._finish = finish
+        self._senders = senders
         # Twice AHEAD as a first estimate: no queue is claimed for a busy thread before a duration was measured.
         self._pool = Threads(threads, "slow", usual=2 * AHEAD, freed=done)
         self._lock = threading.Lock()
@@ -143,7 +152,10 @@ class SlowThreads:
             reserved = lease in self._reserved
             self._reserved.discard(lease)
             others_first = not reserved and self._is_behind
-            if others_first or self._pool.free(ahead=AHEAD) <= len(self._reserved):
+            pool = self._pool
+            if job.only_calls_graph and self._senders is not None and self._senders.free() > 0:
+                pool = self._senders
+            elif others_first or pool.free(ahead=AHEAD) <= len(self._reserved):
                 self._is_behind = True
                 raise NoRoom
             self._leases.add(lease)
@@ -152,7 +164,7 @@ class SlowThreads:
                     target=self._renew, name=f"{THREAD_NAME_PREFIX}-renewals", daemon=True
                 )
                 self._renewer.start()
-            begun = self._pool.submit(partial(self._run, lease, job))
+            begun = pool.submit(partial(self._run, lease, job))
         if not begun:
             # Guard: the pool may close between the check and the submit. The lease would be renewed until the end
             # of the process, and no thread would have the job.

@@ -176,16 +176,18 @@ class Worker:
         connection_created.connect(limit_idle_transactions, dispatch_uid="djmessenger.worker")
         threads, slow_threads, senders = self._counts
         stopping, wakeup = self._stopping, self._wakeup
+        pool_of_senders = Threads(senders, "out")
         pools = _WorkerPools(
             splitter=Threads(1, "split"),
             split_budget=PollBudget(),
             send_budget=PollBudget(),
             handlers=Threads(threads, "in"),
-            senders=Threads(senders, "out"),
+            senders=pool_of_senders,
             slow=SlowThreads(
                 slow_threads,
                 wakeup.set,
                 lambda lease, finish: _submit(pools.handlers, partial(self._work, lease, pools, finish)),
+                pool_of_senders,
             ),
             events=BatchWriter("events", lambda handled: self._commit_events(pools, handled), wakeup.set),
             answers=BatchWriter("answers", self._settle_answers, wakeup.set),

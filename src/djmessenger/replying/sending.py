@@ -18,7 +18,7 @@ from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.outgoing.rendering import Words, bodies, language_of, locale_of, prefix_for, renderer
 from djmessenger.receiving import Messaging
 from djmessenger.settings import app_settings
-from djmessenger.sql import on_commit
+from djmessenger.sql import connection, on_commit
 
 logger = logging.getLogger("djmessenger.replying")
 
@@ -127,8 +127,13 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
         except (DJMException, OSError) as error:
             failed(error)
 
-    # The call of Graph waits for the commit, so that no transaction and no lock stays open during it.
-    on_commit(send, robust=True)
+    if connection().in_atomic_block:
+        # The call of Graph waits for the commit, so that no transaction and no lock stays open during it.
+        on_commit(send, robust=True)
+    else:
+        # ``on_commit`` would open a connection of this thread, for each slow rule with ``typing``.
+        # test_a_slow_rule_costs_no_connection_of_its_own
+        send()
 
 
 def render_for(psid: str, text: Words, add_prefix: bool) -> str:

@@ -78,6 +78,16 @@ class Decision:
             for handler in entry.rule.build().handlers
         )
 
+    def only_calls_graph(self) -> bool:
+        """Return whether ``run_slow`` waits for Graph only and makes no query."""
+        slow = [
+            (entry.rule, handler)
+            for entry in self._entries()
+            for handler in entry.rule.build().handlers
+            if _is_slow(entry.rule, handler)
+        ]
+        return all(not rule.slow and vars(type(handler)).get("only_calls_graph") for rule, handler in slow)
+
     def run_slow(self, messaging: Messaging, savepoints: bool = False) -> None:
         """Run the slow handlers, after the typing indicator is sent if a rule has ``typing``.
 
