@@ -7,7 +7,7 @@ import random
 import threading
 
 import pytest
-from django.db import DatabaseError, DataError, OperationalError, transaction
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, transaction
 from django.test import Client
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -217,6 +217,28 @@ def test_a_callback_whose_split_always_fails_in_the_database_is_quarantined(unlu
     assert (callback.pk, callback.tries) == (unlucky, 3)
     assert "deadlock detected" in callback.error
     assert models.Messaging.objects.get().mid == "m_2"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OperationalError("disk full"), InterfaceError("connection already closed")],
+    ids=["full", "closed"],
+)
+def test_an_outage_of_the_database_quarantines_no_callback(error, settings, monkeypatch):
+    """On a full disk PostgreSQL refuses new rows, and the count of tries still fits into its page."""
+    settings.DJM_TRIES = 2
+    for mid in ("m_1", "m_2"):
+        store.store(tools.body(tools.text(mid)))
+
+    def fail(*args, **options):
+        raise error
+
+    monkeypatch.setattr(split, "insert_each", fail)
+    for _ in range(3):
+        bot.get_engine().split()
+    monkeypatch.undo()
+    bot.get_engine().split()
+    assert list(models.Messaging.objects.order_by("id").values_list("mid", flat=True)) == ["m_1", "m_2"]
 
 
 def test_a_flood_is_stored_and_ignored_with_the_reason_and_other_people_are_served(settings):

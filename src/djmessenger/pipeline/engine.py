@@ -12,7 +12,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from django.db import DatabaseError
+from django.db import DatabaseError, InterfaceError, OperationalError
 from django.db.models import Exists, F, OuterRef, Q
 
 from djmessenger import models, sql
@@ -268,12 +268,13 @@ class Engine:
     def _split_one(cls, callback_id: int) -> Split | None:
         """Split one stored callback and return the work that now waits. An exception of the split is logged.
 
-        A ``DatabaseError`` leaves the callback ``new``, and None is returned. After ``DJM_TRIES`` of them, or after any
-        other exception, the callback is quarantined. Raises only if the quarantine fails.
+        An outage of the database leaves the callback ``new``, and None is returned. So does any other
+        ``DatabaseError``, but after ``DJM_TRIES`` of them the callback is quarantined. After another exception it is
+        quarantined at once. Raises only if the quarantine fails.
         """
         try:
             return splitting.split(callback_id)
-        except DatabaseError:
+        except (DatabaseError, InterfaceError) as error:
             # A deadlock or an outage is no fault of the callback.
             # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
             logger.exception(
@@ -281,7 +282,10 @@ class Engine:
                 callback_id,
                 extra={"action": "callback_waits"},
             )
-            if not cls._count_failed_split(callback_id):
+            # The disk is full, and each poll fails. The callback was answered 200 and must not be given up.
+            # test_an_outage_of_the_database_quarantines_no_callback
+            is_outage = isinstance(error, (OperationalError, InterfaceError))
+            if is_outage or not cls._count_failed_split(callback_id):
                 return None
             splitting.quarantine(callback_id, traceback.format_exc())
         except Exception:
