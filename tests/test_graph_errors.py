@@ -268,6 +268,17 @@ def test_retry_after_as_seconds_date_and_junk() -> None:
     assert [after(junk) for junk in ("", "soon", "-5", "0", "1e9", "99999999999999", "\u0663")] == [None] * 7
 
 
+def test_a_date_to_retry_after_is_compared_with_the_clock_of_meta() -> None:
+    """The clock of this host may be wrong by more than the wait."""
+    theirs = datetime.datetime.now(datetime.UTC) - datetime.timedelta(hours=1)
+    until = theirs + datetime.timedelta(minutes=2)
+    headers = {
+        "date": email.utils.format_datetime(theirs, usegmt=True),
+        "retry-after": email.utils.format_datetime(until, usegmt=True),
+    }
+    assert error_from(400, headers, envelope(4)).after == 120
+
+
 def test_the_usage_headers_say_when_calls_are_accepted_again() -> None:
     usage = {"100200": [{"type": "messenger", "call_count": 100, "estimated_time_to_regain_access": 7}]}
     headers = {"x-business-use-case-usage": json.dumps(usage)}

@@ -9,6 +9,7 @@ import threading
 import pytest
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError, transaction
 from django.test import Client
+from django.utils import timezone
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -284,6 +285,17 @@ def test_the_lag_of_echoes_is_a_slow_maximum():
     for lag in (2.0, 0.1):
         tools.receive(tools.echo(f"m_{lag}", "djm1.x.1", at=tools.now_ms() - int(lag * 1000)))
     assert 1.7 < models.Page.objects.get().echo_lag < 10
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_times_of_echoes_are_those_of_the_database(hours, monkeypatch):
+    """With a clock that is an hour behind, the sends of that hour would seem to have no echo."""
+    now, shift = timezone.now, datetime.timedelta(hours=hours)
+    monkeypatch.setattr(timezone, "now", lambda: now() + shift)
+    tools.receive(tools.echo("m_1", "djm1.x.1", at=int(now().timestamp() * 1000)))
+    page = models.Page.objects.get()
+    assert abs(page.date_last_echo - now()) < abs(shift) / 2
+    assert page.echo_lag < abs(shift.total_seconds()) / 2
 
 
 @pytest.mark.parametrize(

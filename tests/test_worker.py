@@ -740,6 +740,12 @@ def test_another_process_sweeps_after_the_first_one_dies(file_database):
     assert not models.Sweep.objects.claim(60)
 
 
+def test_the_sweep_goes_on_after_the_clock_of_the_database_was_set_back(file_database):
+    models.Sweep.objects.create(pk=1, date_free=timezone.now() + datetime.timedelta(hours=1))
+    assert models.Sweep.objects.claim(60)
+    assert not models.Sweep.objects.claim(60)
+
+
 def test_of_many_claims_at_one_moment_one_gets_the_turn(file_database):
     models.Sweep.objects.create(pk=1, date_free=timezone.now() - datetime.timedelta(seconds=1))
     barrier = threading.Barrier(6)

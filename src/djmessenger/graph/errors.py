@@ -305,19 +305,28 @@ def _text(value: Any) -> str:
 
 
 def _after(headers: Mapping[str, str]) -> float | None:
-    retry_after = _retry_after(find_header(headers, "Retry-After"))
+    retry_after = _retry_after(find_header(headers, "Retry-After"), find_header(headers, "Date"))
     wait = parse_usage(headers).regain_after if retry_after is None else retry_after
     return None if wait is None or wait <= 0 else min(wait, LONGEST_WAIT)
 
 
-def _retry_after(value: str) -> float | None:
+def _retry_after(value: str, date: str) -> float | None:
+    """Return the seconds of a ``Retry-After`` header. A date in it is compared with ``date``, the clock of Meta."""
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
+    when = _moment(value)
+    return (
+        None
+        if when is None
+        else (when - (_moment(date) or datetime.datetime.now(datetime.UTC))).total_seconds()
+    )
+
+
+def _moment(value: str) -> datetime.datetime | None:
+    """Return an HTTP date, or None if it is none."""
     try:
         when = email.utils.parsedate_to_datetime(value)
-        if when.tzinfo is None:
-            when = when.replace(tzinfo=datetime.UTC)
-        return (when - datetime.datetime.now(datetime.UTC)).total_seconds()
+        return when.replace(tzinfo=datetime.UTC) if when.tzinfo is None else when.astimezone(datetime.UTC)
     except (ValueError, TypeError, IndexError, OverflowError):
         return None

@@ -185,7 +185,11 @@ class SweepManager(models.Manager["Sweep"]):
         # Guard: two processes may find the turn free at the same moment. The condition is part of the UPDATE, and
         # the key is fixed, so only one of them changes or inserts the row.
         # Test: tests/test_worker.py, test_of_many_claims_at_one_moment_one_gets_the_turn.
-        if self.filter(pk=Sweep.ONLY, date_free__lte=Now()).update(date_free=seconds_from_now(seconds)):
+        # Guard: after the clock of the database was set back by an hour, no process would sweep for an hour. A turn
+        # that ends too late counts as free. Twice the time, because another statement may be slightly older.
+        # Test: tests/test_worker.py, test_the_sweep_goes_on_after_the_clock_of_the_database_was_set_back.
+        is_free = Q(date_free__lte=Now()) | Q(date_free__gt=seconds_from_now(2 * seconds))
+        if self.filter(is_free, pk=Sweep.ONLY).update(date_free=seconds_from_now(seconds)):
             return True
         return self.get_or_create(pk=Sweep.ONLY, defaults={"date_free": seconds_from_now(seconds)})[1]
 

@@ -22,7 +22,7 @@ from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.parsing import Item
-from djmessenger.sql import insert_each, update_each
+from djmessenger.sql import Now, insert_each, update_each
 
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
@@ -201,8 +201,9 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
             continue
         if ReceivingType.value_of(row.type).authored and not row.is_standby:
             newest[row.conversation_id] = max(newest.get(row.conversation_id, row.date_event), row.date_event)
-        if row.echo_token and row.page_id is not None:
-            lag = (row.date_received - row.date_event).total_seconds()
+        if row.echo_token and row.page_id is not None and row.callback is not None:
+            # The clock of the database, because that of this host may be wrong.
+            lag = (row.callback.date_received - row.date_event).total_seconds()
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
     now = timezone.now()
     # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
@@ -227,7 +228,9 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
         if page.pk in lags:
             # The maximum decays by a tenth with each echo. It stays near the 99th percentile, without a table of lags.
             lag = lags[page.pk]
-            changes = {"date_last_echo": now, "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
+            # The clock of a host that is behind by an hour would make all sends of that hour seem to have no echo, and
+            # replies of unknown fate would be parked. test_the_times_of_echoes_are_those_of_the_database
+            changes = {"date_last_echo": Now(), "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
         # All splits of a Page would wait for the lock of its one row. One write a minute is precise enough.
         # test_the_time_of_the_last_callback_is_written_once_a_minute
         if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
