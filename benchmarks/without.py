@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections
 
 from djmessenger import sql
-from djmessenger.pipeline import claims, pools, reads, split, worker
+from djmessenger.pipeline import claims, pools, reads, split, worker, worker_run
 from djmessenger.pipeline.event_transaction import EventTransaction
 from djmessenger.pipeline.notifications import QUEUES, Listener
 from djmessenger.pipeline.sending import Outbox
@@ -106,7 +106,7 @@ def _no_pauses() -> None:
 
 def _no_direct_wake() -> None:
     worker.Worker.wake_to_split = worker.Worker.wake  # type: ignore[method-assign]
-    worker.Listener = lambda wake: Listener(lambda what: wake(QUEUES))  # type: ignore[assignment,misc]
+    worker_run.Listener = lambda wake: Listener(lambda what: wake(QUEUES))  # type: ignore[assignment,misc]
 
 
 def _no_freeze() -> None:
@@ -125,7 +125,7 @@ _OLDER_IS_UNSPLIT = (
     "(SELECT waiting.callback_id FROM {events} waiting WHERE waiting.conversation_id = queue_.conversation_id "
     "AND waiting.state = 'new' ORDER BY waiting.position, waiting.id LIMIT 1))"
 )
-"""Whether a callback that is older than the first event of ``queue_`` has not been split."""
+"""Condition, as SQL, of a queue with a callback that is older than its first event and not split."""
 
 
 def _claims_wait() -> None:

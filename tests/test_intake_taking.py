@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-import types
 
 import pytest
 from django.db import DataError, transaction
@@ -11,10 +10,7 @@ from django.db import DataError, transaction
 from djmessenger import models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims, participants, split, store
-from djmessenger.pipeline.pools import PollBudget
 from djmessenger.pipeline.slow import RunHere
-from djmessenger.pipeline.threads import Threads
-from djmessenger.pipeline.worker import Worker
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -228,26 +224,3 @@ def test_a_person_who_writes_opens_the_window_for_the_answer_at_once(someone):
     (head,) = todo.next_rows.values()
     stored = models.Conversation.objects.get(pk=someone.pk)
     assert head.conversation.date_last_inbound == stored.date_last_inbound is not None
-
-
-def test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones():
-    """A worker with a backlog takes nothing that has only just come."""
-    asked = []
-
-    class Engine:
-        def split(self, claim):
-            asked.append(claim)
-            return split.Split()
-
-    worker = Worker(Engine, threads=3, slow_threads=1)
-    events = types.SimpleNamespace(waiting=lambda: 0)
-    crew = types.SimpleNamespace(handlers=Threads(3, "in"), split_budget=PollBudget(), events=events)
-    worker._split(crew)
-    worker._is_behind = True
-    worker._split(crew)
-    assert asked == [3, 0]
-    for lacking, behind in ((0, True), (1, False)):
-        worker._claim = lambda kind, limit, lacking=lacking: (Deadline(60), [None] * (limit - lacking))
-        worker._submit_leases = lambda *args: None
-        worker._poll_incoming(crew)
-        assert worker._is_behind is behind

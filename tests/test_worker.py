@@ -26,8 +26,10 @@ from djmessenger.pipeline.notifications import CHANNEL, Listener
 from djmessenger.pipeline.pools import BatchWriter
 from djmessenger.pipeline.settling import SendResult
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowThreads
+from djmessenger.pipeline.split import Split
 from djmessenger.pipeline.threads import Threads
 from djmessenger.pipeline.worker import Worker
+from djmessenger.pipeline.worker_run import WorkerRun
 from djmessenger.routing import Policy, Rule
 from tests import pipeline_tools as tools
 
@@ -59,6 +61,21 @@ def work(file_database, emulator, settings):
     yield start
     for made in started:
         assert made.stop(LONG)
+
+
+@pytest.fixture
+def run():
+    """Make runs of a worker whose poll does not run; their threads are stopped in the end."""
+    made = []
+
+    def make(engine, *, threads=1):
+        stopping, wakeup = threading.Event(), threading.Event()
+        made.append(WorkerRun(engine, stopping, wakeup, threads=threads, slow_threads=1, senders=1))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.finish()
 
 
 @pytest.fixture
@@ -301,22 +318,22 @@ def test_a_thread_survives_a_broken_freed_callback(caplog):
     assert "Wake-up of a free thread failed" in caplog.text
 
 
-def test_slots_stay_reserved_for_claimed_slow_queues(file_database):
+def test_slots_stay_reserved_for_claimed_slow_queues(file_database, run):
     leases = [
         Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1) for number in range(2)
     ]
-    worker = Worker(lambda: None, threads=1, slow_threads=2)
-    worker._claim = lambda kind, limit, **options: (None, leases[:limit])
-    worker._submit_leases = lambda *args: None
-    crew = types.SimpleNamespace(slow=slow_threads(2))
-    assert worker._poll_slow(crew)
-    assert crew.slow.free_slots() == 0
-    assert crew.slow._is_behind
-    worker._submit_leases = lambda *args: 1 / 0
-    crew.slow = slow_threads(2)
+    made = run(lambda: None)
+    made._claim = lambda kind, limit, **options: (None, leases[:limit])
+    made._submit_leases = lambda *args: None
+    made.slow = slow_threads(2)
+    assert made._poll_slow()
+    assert made.slow.free_slots() == 0
+    assert made.slow._is_behind
+    made._submit_leases = lambda *args: 1 / 0
+    made.slow = slow_threads(2)
     with pytest.raises(ZeroDivisionError):
-        worker._poll_slow(crew)
-    assert crew.slow.free_slots() == 2
+        made._poll_slow()
+    assert made.slow.free_slots() == 2
 
 
 def test_a_slow_slot_is_not_kept_for_an_event_that_is_quick(work, people):
@@ -412,16 +429,16 @@ def test_the_answer_of_a_slow_rule_that_ends_during_the_stop_is_committed(work, 
     store(people[0])
     made = work(tools.engine(ask, slow=True))
     assert begun.wait(LONG)
-    pools = made._pools
-    end_slow_threads = pools.slow.stop
+    run = made._run
+    end_slow_threads = run.slow.stop
 
     def end(timeout):
         gate.set()
         end_slow_threads(timeout)
 
-    monkeypatch.setattr(pools.slow, "stop", end)
+    monkeypatch.setattr(run.slow, "stop", end)
     # As under load, when the thread of the writer writes all results.
-    monkeypatch.setattr(pools.events, "write_here", pools.events.put)
+    monkeypatch.setattr(run.events, "write_here", run.events.put)
     assert made.stop(LONG)
     assert models.Reply.objects.filter(state="queued").count() == 1
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
@@ -438,8 +455,9 @@ def test_stopping_finishes_the_current_event_and_leaves_the_rest(work, people):
     store(people[0], times=3)
     made = work(tools.engine(handle), threads=1)
     assert begun.wait(LONG)
+    deadlines = list(made._run._deadlines)
     made.stop_soon()
-    until(lambda: all(deadline.remaining() <= 0 for deadline in made._deadlines), "the word to stop")
+    until(lambda: all(deadline.remaining() <= 0 for deadline in deadlines), "the word to stop")
     gate.set()
     assert made.stop(LONG)
     states = list(models.Messaging.objects.order_by("timestamp").values_list("state", flat=True))
@@ -449,73 +467,56 @@ def test_stopping_finishes_the_current_event_and_leaves_the_rest(work, people):
     assert row.ready_at is not None
 
 
-def test_queues_claimed_while_the_threads_end_are_released(file_database, people, settings):
+def test_queues_claimed_while_the_threads_end_are_released(file_database, people, settings, run):
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
     while engine.split():
         pass
-    worker = Worker(lambda: engine, threads=1, slow_threads=1)
-    pools = [Threads(1, name) for name in ("split", "in", "out")]
-    for pool in pools:
+    made = run(lambda: engine)
+    for pool in (made.splitter, made.handlers, made.senders):
         pool.close()
     answers: list[SendResult] = []
-    crew = types.SimpleNamespace(
-        handlers=pools[1],
-        senders=pools[2],
-        slow=slow_threads(1),
-        send_budget=types.SimpleNamespace(seconds_to_wait=lambda: 1.0),
-        events=types.SimpleNamespace(
-            write_here=lambda done: engine.inbox.commit_handled([done]), waiting=lambda: 0
-        ),
-        answers=types.SimpleNamespace(put=answers.append, waiting=lambda: len(answers)),
-    )
-    pools[1].free = pools[2].free = lambda ahead=0.0: 1  # as it was a moment ago
-    assert worker._poll_incoming(crew)
+    made.send_budget = types.SimpleNamespace(seconds_to_wait=lambda: 1.0)
+    made.events.write_here = lambda done: engine.inbox.commit_handled([done])
+    made.answers.put = answers.append
+    made.handlers.free = made.senders.free = lambda ahead=0.0: 1  # as it was a moment ago
+    assert made._poll_incoming()
     assert models.Messaging.objects.get().state == "done"
-    assert worker._poll_outgoing(crew)
+    assert made._poll_outgoing()
     engine.outbox.end(answers)
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
     assert people[0].texts == ["0"]
 
 
-def test_a_job_that_has_not_begun_releases_its_queue_at_the_stop(file_database, people, settings):
+def test_a_job_that_has_not_begun_releases_its_queue_at_the_stop(file_database, people, settings, run):
     """The job is claimed and waits for the only thread, which is busy, when the worker stops."""
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
     while engine.split():
         pass
-    worker = Worker(lambda: engine, threads=1, slow_threads=1)
+    made = run(lambda: engine)
     gate, begun = threading.Event(), threading.Event()
-    handlers = Threads(1, "in")
 
     def busy():
         begun.set()
         gate.wait(LONG)
 
-    handlers.submit(busy)
+    made.handlers.submit(busy)
     assert begun.wait(LONG)
-    silent = types.SimpleNamespace(stop=lambda timeout: None, waiting=lambda: 0)
-    pools = types.SimpleNamespace(
-        splitter=Threads(1, "split"),
-        handlers=handlers,
-        senders=Threads(1, "out"),
-        slow=slow_threads(1),
-        events=silent,
-        answers=silent,
-    )
-    assert worker._poll_incoming(pools)
-    gate_opener = threading.Timer(0, gate.set)
-    handlers.join = lambda timeout: gate_opener.start() or True
-    worker._finish(pools)
+    made.handlers.free = lambda ahead=0.0: 1  # as it was a moment ago
+    assert made._poll_incoming()
+    join = made.handlers.join
+    made.handlers.join = lambda timeout: gate.set() or join(timeout)
+    made.finish()
     assert models.Messaging.objects.get().state == "new"
     row = models.ConversationQueue.objects.get(kind=tools.IN, conversation__person=people[0].id)
     assert row.leased_until is None
     assert row.ready_at is not None
 
 
-def test_leases_are_released_if_their_next_rows_cannot_be_read(file_database, people, settings):
+def test_leases_are_released_if_their_next_rows_cannot_be_read(file_database, people, settings, run):
     settings.DJM_DISPATCHER = "worker"
     store(people[0])
     engine = tools.engine(lambda event: event.text)
@@ -526,13 +527,8 @@ def test_leases_are_released_if_their_next_rows_cannot_be_read(file_database, pe
         raise OperationalError("server closed the connection")
 
     engine.inbox.next_rows = fail
-    worker = Worker(lambda: engine, threads=1, slow_threads=1)
-    pools = types.SimpleNamespace(
-        handlers=types.SimpleNamespace(free=lambda ahead=0.0: 1),
-        events=types.SimpleNamespace(waiting=lambda: 0),
-    )
     with pytest.raises(OperationalError):
-        worker._poll_incoming(pools)
+        run(lambda: engine)._poll_incoming()
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
 
 
@@ -595,15 +591,15 @@ def test_a_slow_job_that_the_pool_refuses_releases_its_queue(file_database):
     pool.stop(LONG)
 
 
-def test_a_lease_claimed_during_the_stop_ends_at_once():
-    worker = Worker(lambda: None, threads=1, slow_threads=1)
-    worker.stop_soon()
+def test_a_lease_claimed_during_the_stop_ends_at_once(run):
+    made = run(lambda: None)
+    made._stopping.set()
     deadline = Deadline(60)
-    worker._register_deadline(deadline)
+    made._register_deadline(deadline)
     assert deadline.remaining() <= 0
 
 
-def test_a_deadline_never_ends_after_its_lease(monkeypatch, settings):
+def test_a_deadline_never_ends_after_its_lease(run, monkeypatch, settings):
     """The database takes 5 seconds for the claim; that time belongs to the lease already."""
     settings.DJM_LEASE = 60.0
     moment = [1000.0]
@@ -617,43 +613,43 @@ def test_a_deadline_never_ends_after_its_lease(monkeypatch, settings):
         return [lease]
 
     monkeypatch.setattr(claims, "claim", claim)
-    worker = Worker(lambda: None, threads=1, slow_threads=1)
-    deadline, leases = worker._claim(tools.IN, 1)
+    deadline, leases = run(lambda: None)._claim(tools.IN, 1)
     assert leases == [lease]
     assert moment[0] + deadline.remaining() <= ends[0]
 
 
-def test_a_wake_up_during_a_poll_leads_to_another_poll(work, settings):
+def test_a_wake_up_during_a_poll_leads_to_another_poll(work, settings, monkeypatch):
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
     polls = threading.Semaphore(0)
     worker = Worker(tools.engine, threads=1, slow_threads=1)
     first = []
 
-    def poll(pools):
+    def poll(run):
         if not first:
             first.append(True)
             worker.wake()
         polls.release()
         return False
 
-    worker._poll = poll
+    monkeypatch.setattr(WorkerRun, "_poll", poll)
     worker.start()
     assert polls.acquire(timeout=LONG)
     assert polls.acquire(timeout=LONG)
     assert worker.stop(LONG)
 
 
-def test_a_sender_keeps_no_connection_of_its_own(file_database, people):
+def test_a_sender_keeps_no_connection_of_its_own(file_database, people, run):
     """A call writes its rows, such as the request log of the Page, over a connection that is closed afterwards."""
     seen = []
+    made = run(lambda: None)
 
     def call(pending):
         models.Page.objects.count()
         seen.append(connection.connection is not None)
 
     def send():
-        outbox, writer = types.SimpleNamespace(call=call), types.SimpleNamespace(put=lambda answer: None)
-        Worker._call(outbox, None, writer)
+        made.answers.put = lambda answer: None
+        made._call(types.SimpleNamespace(call=call), None)
         seen.append(connection.connection is not None)
 
     thread = threading.Thread(target=send)
@@ -896,7 +892,7 @@ def test_a_forked_child_starts_threads_of_its_own(work, people):
     store(people[0])
     gate = threading.Event()
     made = work(tools.engine(lambda event: gate.wait(LONG) and "hi"))
-    until(lambda: made._deadlines, "the work")
+    until(lambda: made._run and made._run._deadlines, "the work")
     made._lock.acquire()
     pid = os.fork()
     if pid == 0:
@@ -935,18 +931,37 @@ def test_a_worker_that_outlives_the_end_of_its_process_works_again(work, people)
     assert made._thread.is_alive()
 
 
-def test_a_worker_with_full_writers_claims_nothing(file_database):
+def test_a_worker_with_full_writers_claims_nothing(file_database, run):
     """If the database is slower than rules and Graph, work waits in the database and not in memory."""
     asked = []
-    worker = Worker(lambda: None, threads=2, slow_threads=1)
-    worker._claim = lambda kind, limit, **options: asked.append(limit) or (None, [])
-    crew = types.SimpleNamespace(
-        handlers=types.SimpleNamespace(free=lambda ahead=0.0: 50),
-        senders=types.SimpleNamespace(free=lambda: 32),
-        events=types.SimpleNamespace(waiting=lambda: 50),
-        answers=types.SimpleNamespace(waiting=lambda: 200),
-    )
-    worker._poll_incoming(crew)
-    worker._poll_outgoing(crew)
+    made = run(lambda: None)
+    made._claim = lambda kind, limit, **options: asked.append(limit) or (None, [])
+    made.handlers.free = lambda ahead=0.0: 50
+    made.senders.free = lambda: 32
+    made.events.waiting = lambda: 50
+    made.answers.waiting = lambda: 200
+    made._poll_incoming()
+    made._poll_outgoing()
     assert asked == [0, 0]
-    assert worker._is_behind
+    assert made._is_behind
+
+
+def test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones(run):
+    """A worker with a backlog takes nothing that has only just come."""
+    asked = []
+
+    class Engine:
+        def split(self, claim):
+            asked.append(claim)
+            return Split()
+
+    made = run(Engine, threads=3)
+    made._split()
+    made._is_behind = True
+    made._split()
+    assert asked == [3, 0]
+    for lacking, behind in ((0, True), (1, False)):
+        made._claim = lambda kind, limit, lacking=lacking: (Deadline(60), [None] * (limit - lacking))
+        made._submit_leases = lambda *args: None
+        made._poll_incoming()
+        assert made._is_behind is behind
