@@ -160,7 +160,7 @@ def full_steps() -> list[Step]:
     extras = [lines for name, lines in project["optional-dependencies"].items() if name not in TOOLS]
     pins = [line.replace(">=", "==") for line in sum(extras, project["dependencies"])]
     steps += suite(", lowest versions", Environment(found.get(11, MAIN.base), ".venv-lowest", pins))
-    chaos = ("sqlite", "postgresql", "postgresql --dispatcher=celery")
+    chaos = ("sqlite", "postgresql", "postgresql --dispatcher=embedded", "postgresql --dispatcher=celery")
     return steps + [Step(f"chaos on {it}", ["-m", "chaos", *f"--database={it}".split()]) for it in chaos]
 
 

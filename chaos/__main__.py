@@ -1,4 +1,4 @@
-"""Run passes: ``python3 dev.py chaos``."""
+"""Run one pass: real processes are killed and frozen, and no message may be lost, doubled or reordered."""
 
 from __future__ import annotations
 
@@ -9,21 +9,62 @@ import signal
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from chaos.acts import ACTS
 from chaos.drive import run
 from chaos.plan import Plan
 
+_COURSE = """
+Course of a pass:
+  1. Persons write before a worker runs. Embedded threads run already.
+  2. A process is killed at each place in djmessenger.pipeline.failpoints.
+  3. The acts below follow each other while persons write and Graph fails: each once, then any.
+  4. Two conversations hang in a rule and one in Graph. All others must be answered meanwhile.
+  5. The commands purge and replay are killed between two rows, and run again.
+At the end the database is compared with the log of Graph. A short pass takes about a minute.
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="dev.py chaos", description=__doc__)
+Acts:
+"""
+GUARDS = {
+    "fence": "no commit checks the fencing token of its lease",
+    "key": "events have no dedup key",
+    "order": "a split leaves out callbacks that another process is splitting",
+    "state": "no commit checks that its event still waits",
+    "token": "replies have no send token",
+    "wait": "a reply of unknown fate is sent again without a wait for its echo",
+}
+
+
+def _text() -> str:
+    acts = {name: " ".join((act.__doc__ or "").split("\n\n")[0].split()) for name, act in ACTS.items()}
+    lines = [f"  {name:<29}{text}" for name, text in acts.items()]
+    return "\n".join(
+        [
+            _COURSE.strip("\n"),
+            *lines,
+            "",
+            "Guards that --without removes:",
+            *(f"  {name:<7}{text}" for name, text in GUARDS.items()),
+        ]
+    )
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="dev.py chaos",
+        description=__doc__,
+        epilog=_text(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--dispatcher", choices=["worker", "celery"], default="worker")
+    parser.add_argument("--dispatcher", choices=["worker", "celery", "embedded"], default="worker")
     parser.add_argument(
         "--without",
-        choices=["fence", "key", "order", "token", "wait"],
+        choices=list(GUARDS),
         default="",
-        help="remove this guard from the workers; the pass should fail",
+        help="remove this guard from the processes; the pass should fail",
     )
     parser.add_argument(
         "--seed", type=int, default=secrets.randbelow(10**6), help="repeat the faults of a pass"
@@ -37,7 +78,7 @@ def main() -> int:
     parser.add_argument(
         "--short", action="store_true", help="run a pass that is short enough for the test suite"
     )
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     short = {
         "workers": 3,
         "lease": 1.5, "time_out": 0.5, "echo_wait": 4.0, "pause": 0.15, "share": 0.02, "receipts": False, "timed": False

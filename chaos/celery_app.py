@@ -1,4 +1,4 @@
-"""Celery app of a pass. Its workers can also die between a request and its answer."""
+"""Celery app of a pass, with the faults inside its worker processes."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chaos.settings")
 
 from celery.signals import worker_process_init
 
-from chaos.worker import die_with_the_request_written, freeze_in_a_split
+from chaos.inside import after_models, before_models
 from tests.celery_app import make
 
+before_models()
 app = make(os.environ.get("CHAOS_BROKER", "memory://"))
-die_with_the_request_written()
-worker_process_init.connect(lambda **_: freeze_in_a_split(), weak=False)
+worker_process_init.connect(lambda **_: after_models(), weak=False)

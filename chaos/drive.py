@@ -19,13 +19,15 @@ from django.db import DatabaseError, connections
 from django.utils import timezone
 
 from chaos import processes as managed
+from chaos.acts import PATIENCE, Acts
 from chaos.courier import Courier
+from chaos.inside import sign
 from chaos.plan import SECRET, TOKEN, Plan
 from chaos.services import Broker, Database, database
 from chaos.storm import PAGE, Storm
 from chaos.wire import Graph
-from chaos.worker import FREEZE_SPLIT, FROZEN_SPLIT
 from djmessenger.graph.wire import Secret
+from messenger_emulator.world import Person
 
 TOKEN_KEY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 """Key for tokens at rest; it protects made-up tokens only."""
@@ -35,8 +37,10 @@ QUIET = 180.0
 """Seconds in which all work must be done; the wait for an echo can take two minutes of them."""
 _WELL = 20
 """End of the slice of persons who write beside stuck conversations; their delay is measured."""
-PATIENCE = 30.0
-"""Seconds for each other wait."""
+_RESERVED = 12
+"""Number of persons who write in acts only."""
+_KINDS = {"one": 12, "two": 4, "slow": 2, "fails": 2, "none": 2, "hook": 1, "long": 0.5}
+"""Kinds of texts with their weights."""
 
 
 @dataclass(kw_only=True)
@@ -70,6 +74,10 @@ def run(plan: Plan, folder: Path) -> Result:
     """Run a pass; the logs are written to the folder."""
     storm = Storm(plan.seed, share=plan.share, time_out=plan.time_out, receipts=plan.receipts)
     with graph(storm) as wire, database(plan.database, folder) as data, broker(plan) as tasks:
+        if data.disk is None:
+            print(
+                "the act 'disk full' is left out, because this user may not mount a file system", flush=True
+            )
         named = {
             **data.named,
             "CHAOS_FOLDER": str(folder),
@@ -87,7 +95,7 @@ def run(plan: Plan, folder: Path) -> Result:
         django.setup()
         call_command("migrate", verbosity=0)
         processes = managed.Processes(
-            folder, environment, plan.seed, workers=plan.workers, celery=tasks is not None
+            folder, environment, plan.seed, workers=plan.workers, dispatcher=plan.dispatcher
         )
         try:
             return Pass(plan, storm, processes, wire=wire, data=data, tasks=tasks).run()
@@ -110,8 +118,6 @@ class Pass:
         self.plan = plan
         self.storm = storm
         self.processes = processes
-        self.wire = wire
-        self.data = data
         self.tasks = tasks
         self.choose = random.Random(f"pass {plan.seed}")
         self.courier = Courier(
@@ -121,8 +127,21 @@ class Pass:
         self.people = [
             storm.add_person(page, person_id=str(70_000_000_000_000 + n)) for n in range(plan.conversations)
         ]
+        # They write in acts only, so that no other reply of theirs is under way.
+        reserved = [storm.add_person(page, person_id=str(71_000_000_000_000 + n)) for n in range(_RESERVED)]
+        self.acts = Acts(
+            plan,
+            storm,
+            processes,
+            self.courier,
+            graph=wire,
+            data=data,
+            tasks=tasks,
+            persons=reserved,
+            says=self.says,
+            report=self.report,
+        )
         self.said = 0
-        self.weathered: Counter[str] = Counter()
         self.troubles: list[str] = []
         self.over = threading.Event()
         self.tokens = 1
@@ -136,11 +155,11 @@ class Pass:
             self.troubles.append(trouble)
 
     def say_something(self) -> None:
-        kind = self.choose.choices(["one", "two", "slow", "fails", "none"], [6, 2, 1, 1, 1])[0]
+        kind = self.choose.choices(list(_KINDS), list(_KINDS.values()))[0]
         self.says(self.choose.choice(self.people), kind)
 
-    def says(self, person: object, kind: str) -> str:
-        bubble = person.says(f"{kind} canary {self.said}")  # type: ignore[attr-defined]
+    def says(self, person: Person, kind: str) -> str:
+        bubble = person.says(f"{kind} canary {self.said}")
         self.said += 1
         return str(bubble.mid)
 
@@ -156,6 +175,8 @@ class Pass:
         self._deaths()
         self._weather()
         storm.spoil = courier.spoil = False
+        # The outages have made the measured lag of echoes long, and with it each wait.
+        models.Page.objects.update(echo_lag=None)
         self.report(f"{self.said} texts; the faults end")
         self.must(lambda: courier.idle() and self._at_rest(), QUIET, "some work was not done in time")
         self.report("all work is done; some conversations get stuck")
@@ -176,12 +197,12 @@ class Pass:
         self.troubles += [
             f"{name} ended with {code}"
             for name, code in codes.items()
-            if self.tasks is None and name.startswith("worker") and code != 0
+            if self.tasks is None and code != (0 if name.startswith("worker") else -signal.SIGTERM)
         ]
         missing = [
             *storm.missing(),
             *courier.missing(),
-            *(name for name in self._kinds() if not self.weathered[name]),
+            *self.acts.missing(),
         ]
         self.troubles += [f"never struck: {name}" for name in missing]
         seconds = sorted(courier.seconds)
@@ -206,7 +227,7 @@ class Pass:
                 "attempts": dict(Counter(models.Attempt.objects.values_list("outcome", flat=True))),
                 "killed at": dict.fromkeys(processes.killed(), 1),
                 "deaths": dict(processes.deaths),
-                "weather": dict(self.weathered),
+                "acts": dict(self.acts.struck),
                 "faults of Graph": dict(storm.struck),
                 "echoes": {**courier.echoes, **{f"forged {kind}": n for kind, n in storm.forged.items()}},
                 "posts not taken": dict(courier.refused),
@@ -223,7 +244,7 @@ class Pass:
     # The acts of a pass.
 
     def _backlog(self) -> None:
-        """Write texts before a worker runs."""
+        """Write texts before a worker runs; embedded threads run already."""
         from djmessenger import bot  # noqa: PLC0415
 
         for web in self.processes.webs:
@@ -267,90 +288,25 @@ class Pass:
             self.say_something()
             time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
-    def _kinds(self) -> dict[str, Callable[[], object]]:
-        # Outages come first, because they delay echoes, and the measured lag lengthens all later waits.
-        return {
-            "database away": self._database_away,
-            **({"broker away": self._broker_away} if self.tasks is not None else {}),
-            "freeze": lambda: self.processes.freeze_one(self.plan.lease * 1.3),
-            "splitter frozen": self._splitter_frozen,
-            "kill": self.processes.kill_one,
-            "connections cut": self.data.cut,
-            "Graph refuses connections": lambda: self._graph_away(silent=False),
-            "Graph accepts no connection": lambda: self._graph_away(silent=True),
-        }
-
     def _weather(self) -> None:
-        """Cause one outage after the other while persons write, until each fault has struck."""
+        """Play one act after the other while persons write, until each fault has struck."""
         ended = threading.Event()
 
         def storm() -> None:
-            choose = random.Random(f"weather {self.plan.seed}")
             end = time.monotonic() + self.plan.seconds
             last = end + DEADLY
-            kinds = self._kinds()
             while (now := time.monotonic()) < last:
-                missing = [name for name in kinds if not self.weathered[name]]
-                if missing or now < end:
-                    name = missing[0] if missing else choose.choice(list(kinds))
-                    kinds[name]()
-                    if name in {"freeze", "kill", "connections cut"}:
-                        self.weathered[name] += 1
-                    connections.close_all()
+                if self.acts.missing() or now < end:
+                    self.acts.play_one()
                 elif not (self.storm.missing() or self.courier.missing()):
                     break
-                time.sleep(choose.uniform(0, 0.5))
+                self.acts.pause()
             ended.set()
 
         thread = threading.Thread(target=storm, daemon=True)
         thread.start()
         self._write_on(lambda: not ended.is_set(), 4 * DEADLY + self.plan.seconds)
         thread.join()
-
-    def _splitter_frozen(self) -> None:
-        """Freeze a process inside its split, longer than its lease, while later callbacks are stored."""
-        asked, frozen = self.processes.folder / FREEZE_SPLIT, self.processes.folder / FROZEN_SPLIT
-        asked.touch()
-        if managed.until(lambda: frozen.exists() and frozen.read_text(), PATIENCE):
-            stored = len(self.courier.acknowledged)
-            time.sleep(self.plan.lease * 1.3)
-            if len(self.courier.acknowledged) > stored or self.plan.database == "sqlite":
-                self.weathered["splitter frozen"] += 1
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(int(frozen.read_text()), signal.SIGCONT)
-            frozen.unlink()
-        asked.unlink(missing_ok=True)
-
-    def _database_away(self) -> None:
-        """Stop the database until a callback is answered 503 and posted again."""
-        refused = self.courier.refused
-        with self.data.away():
-            before = refused["503"]
-            if managed.until(lambda: refused["503"] > before, PATIENCE):
-                self.weathered["database away"] += 1
-            time.sleep(1)
-
-    def _graph_away(self, *, silent: bool) -> None:
-        """Stop Graph until a call of a reply has failed."""
-        from djmessenger import models  # noqa: PLC0415
-
-        words = "no connection in time" if silent else "the connection was refused"
-        name = "Graph accepts no connection" if silent else "Graph refuses connections"
-
-        def met() -> bool:
-            with contextlib.suppress(DatabaseError):
-                return models.Reply.objects.filter(error__contains=words).exists()
-            return False
-
-        with self.wire.away(silent=silent):
-            if managed.until(met, PATIENCE):
-                self.weathered[name] += 1
-
-    def _broker_away(self) -> None:
-        assert self.tasks is not None
-        with self.tasks.away():
-            time.sleep(1)
-        self.weathered["broker away"] += 1
 
     def _staff(self) -> None:
         """Replace a dead token, and end the other pauses of the Page, as staff would."""
@@ -397,7 +353,7 @@ class Pass:
 
     def _isolation(self) -> float:
         """Block two conversations in a rule and one in Graph; return the seconds of the slowest answer beside them."""
-        from chaos.messenger import STUCK, sign  # noqa: PLC0415
+        from chaos.messenger import STUCK  # noqa: PLC0415
         from djmessenger import models  # noqa: PLC0415
 
         blocked, deaf, well = self.people[:2], self.people[2], self.people[3:_WELL]
@@ -430,8 +386,6 @@ class Pass:
 
     def _commands(self) -> None:
         """Kill commands between two rows; their second run has to do the rest."""
-        from chaos.messenger import sign  # noqa: PLC0415
-
         sign("mended").touch()
         self.processes.armed = True
         self.processes.environment["CHAOS_KEEP_BODIES"] = "0"

@@ -221,7 +221,7 @@ class Check:
                 yield f"{fault!r} has the outcome {outcome}, not {expected}"
 
     def one_holder(self) -> Iterator[str]:
-        """I10: the fencing token of the work on a queue never decreases, and each token belongs to one process."""
+        """I10: tokens of the work on a queue never decrease, and only the process with the lease commits."""
         last: dict[int | None, int] = {}
         attempts = models.Attempt.objects.order_by("pk").values_list(
             "reply__conversation_id", "fencing_token"
@@ -233,8 +233,11 @@ class Check:
         claims: dict[str, int] = {}
         holders: dict[tuple[str, int], str] = {}
         effects = models.UserLocation.objects.order_by("pk").values_list("user_id", "title", "url")
-        for person, title, process in effects:
+        for person, title, processes in effects:
             fencing_token = int(title)
+            process, _, owner = processes.partition(" ")
+            if owner not in {"", process}:
+                yield f"process {process} handled an event of {person} while {owner} had the lease {title}"
             if fencing_token < claims.get(person, 0):
                 yield f"{person} had an event handled with token {fencing_token} after {claims[person]}"
             claims[person] = fencing_token
@@ -275,12 +278,15 @@ class Check:
     def in_time(self) -> Iterator[str]:
         """I14: acknowledgements are quick with any backlog; I11: stuck conversations delay no other conversation."""
         seconds = sorted(self.courier.seconds)
-        bound = 0.25 if self.plan.database == "postgresql" else 2.0
+        embedded = self.plan.dispatcher == "embedded"
+        # Embedded threads share the CPU with the requests.
+        bound = 0.25 if self.plan.database == "postgresql" and not embedded else 2.0
         if self.plan.timed and self.percentile(self.backlog, 0.99) > bound:
             yield f"with a backlog one of a hundred took over {self.percentile(self.backlog, 0.99):.2f} s"
         if self.plan.timed and self.slowest > self.plan.lease:
             yield f"beside a stuck conversation an answer took {self.slowest:.2f} s"
-        if self.percentile(seconds, 1) > 5:
+        # A web process with embedded threads is frozen during a request too.
+        if self.percentile(seconds, 1) > 5 and not embedded:
             yield f"one took {self.percentile(seconds, 1):.2f} s"
 
     @staticmethod

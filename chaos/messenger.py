@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 
+from django.conf import settings
+from django.db import transaction
+
+from chaos.inside import freeze, sign
 from djmessenger import models
 from djmessenger.rules import Messaging, rule
 
-REPLIES = {"one": 1, "two": 2, "slow": 1, "fails": 1, "none": 0, "stuck": 1}
+REPLIES = {"one": 1, "two": 2, "slow": 1, "long": 1, "fails": 1, "hook": 1, "none": 0, "stuck": 1}
 """Number of replies by first word of a text."""
+LONG = 1.5
+"""Seconds of a long rule, as a multiple of the lease."""
 STUCK = "stuck"
 """Kind of text whose rule blocks until it is released, then fails, and succeeds in the replay."""
-
-
-def sign(name: str) -> Path:
-    """Return the path of a file that signals a state to all processes of a pass."""
-    return Path(os.environ.get("CHAOS_FOLDER", ".")) / name
 
 
 def kind_of(event: Messaging) -> str:
@@ -25,11 +25,11 @@ def kind_of(event: Messaging) -> str:
 
 
 def is_quick(event: Messaging) -> bool:
-    return kind_of(event) in {"one", "two", "fails", "none"}
+    return kind_of(event) in {"one", "two", "fails", "hook", "none"}
 
 
 def is_slow(event: Messaging) -> bool:
-    return kind_of(event) == "slow"
+    return kind_of(event) in {"slow", "long"}
 
 
 def is_stuck(event: Messaging) -> bool:
@@ -37,7 +37,7 @@ def is_stuck(event: Messaging) -> bool:
 
 
 def count(event: Messaging) -> None:
-    """Insert a row with fencing token and process id, and increment the count in the state."""
+    """Insert a row with fencing token, process id and holder of the lease, and increment the count in the state."""
     queue = models.ConversationQueue.objects.get(
         conversation=event.conversation, kind=models.ConversationQueue.Kind.IN
     )
@@ -47,9 +47,14 @@ def count(event: Messaging) -> None:
         longitude=0,
         mid=event.mid,
         title=str(queue.fencing_token),
-        url=str(os.getpid()),
+        url=f"{os.getpid()} {queue.owner.rpartition(':')[2]}",
     )
     event.conversation.state["count"] = event.conversation.state.get("count", 0) + 1
+
+
+def fail_after_the_commit() -> None:
+    """Raise after the event is committed. A worker that then tries the event again would repeat its effect."""
+    raise RuntimeError("failure on purpose")
 
 
 @rule(is_quick, name="quick")
@@ -57,12 +62,18 @@ def quick(event: Messaging) -> list[str]:
     count(event)
     if kind_of(event) == "fails" and event.row.tries == 0:
         raise RuntimeError("one failure on purpose")
+    if kind_of(event) == "hook" and event.row.tries == 0:
+        transaction.on_commit(fail_after_the_commit)
     return [f"{event.mid} {number}" for number in range(REPLIES[kind_of(event)])]
 
 
 @rule(is_slow, name="slow", slow=True)
 def slow(event: Messaging) -> str:
-    time.sleep(0.2)
+    """Return the reply after a while. A process that was frozen here returns at once, while another runs the rule."""
+    if kind_of(event) == "slow":
+        time.sleep(0.2)
+    elif not freeze("handler", str(event.get_psid())):
+        time.sleep(LONG * settings.DJM_LEASE)
     return f"{event.mid} 0"
 
 

@@ -49,15 +49,21 @@ class Process:
         self._command = command
         self._points = points
         self.port = 0
-        self.log = processes.folder / f"{name}.log"
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         # The process leads a group, so that Celery's children are killed and frozen with it.
-        self.process = self._processes.run(self._command, self._points, self.log)
+        self.process = self._processes.run(self.name, self._command, self._points)
 
     def alive(self) -> bool:
         return self.process is not None and self.process.poll() is None
+
+    def frozen(self) -> bool:
+        """Return whether a signal has stopped the process. False on systems without ``/proc``."""
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{self.process.pid if self.process else 0}/stat").read_text()
+            return stat.rpartition(")")[2].split()[0] == "T"
+        return False
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its children."""
@@ -90,7 +96,7 @@ class Processes:
     """All processes of a pass, and a thread that restarts dead ones."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], seed: int, *, workers: int, celery: bool
+        self, folder: Path, environment: dict[str, str], seed: int, *, workers: int, dispatcher: str
     ) -> None:
         self.folder = folder
         self.hits = folder / "hits"
@@ -101,10 +107,12 @@ class Processes:
         self._choose = random.Random(f"crew {seed}")
         self._ended = threading.Event()
         self._lock = threading.Lock()
+        embedded, celery = dispatcher == "embedded", dispatcher == "celery"
         self.webs = []
-        for number in (1, 2):
+        for number in range(1, 1 + (workers if embedded else 2)):
             port = free_port()
-            web = Process(self, f"web{number}", [sys.executable, "-m", "chaos.web", str(port)], WEB_POINTS)
+            points = [*WEB_POINTS, *(WORKER_POINTS if embedded else [])]
+            web = Process(self, f"web{number}", [sys.executable, "-m", "chaos.web", str(port)], points)
             web.port = port
             self.webs.append(web)
         command = [*CELERY, "worker", "-P", "prefork", "-c", "2", "-l", "INFO", *_QUIET]
@@ -117,8 +125,10 @@ class Processes:
                 [*command, *(["-n", f"worker{number}"] if celery else [])],
                 WORKER_POINTS,
             )
-            for number in range(1, workers + 1)
+            for number in range(1, 1 + (0 if embedded else workers))
         ]
+        self.handling = self.webs if embedded else self.workers
+        """Processes that handle events."""
         beat = [*CELERY, "beat", "-l", "INFO", "-s", str(folder / "schedule"), "--pidfile="]
         self.others = [Process(self, "beat", beat, [])] if celery else []
         self._watch = threading.Thread(target=self._restart, daemon=True)
@@ -127,20 +137,23 @@ class Processes:
     def all(self) -> list[Process]:
         return [*self.workers, *self.others, *self.webs]
 
-    def run(self, command: list[str], points: list[str], log: Path) -> subprocess.Popen[bytes]:
+    def run(self, name: str, command: list[str], points: list[str]) -> subprocess.Popen[bytes]:
         """Start a process that dies at the first of these failpoints that has killed no process yet."""
         environment = {
             **self.environment,
+            "CHAOS_NAME": name,
             "DJM_FAILPOINT": ",".join(point for point in points if self.armed and not self.has_killed(point)),
             "DJM_FAILPOINT_HITS": str(self.hits),
         }
-        with log.open("ab") as output:
+        with (self.folder / f"{name}.log").open("ab") as output:
             return subprocess.Popen(
                 command, cwd=ROOT, env=environment, stdout=output, stderr=output, start_new_session=True
             )
 
     def urls(self) -> list[str]:
-        return [f"http://127.0.0.1:{web.port}/messenger" for web in self.webs]
+        """Return the addresses of the web processes that are not frozen, as a proxy with health checks uses them."""
+        well = [web for web in self.webs if not web.frozen()] or self.webs
+        return [f"http://127.0.0.1:{web.port}/messenger" for web in well]
 
     def has_killed(self, point: str) -> bool:
         return (self.hits / point).exists()
@@ -165,23 +178,23 @@ class Processes:
                         process.start()
 
     def freeze_one(self, seconds: float) -> str:
-        """Freeze a worker for ``seconds``, longer than its leases; then continue it."""
-        process = self._choose.choice(self.workers)
+        """Freeze a process that handles events for ``seconds``, longer than its leases; then continue it."""
+        process = self._choose.choice(self.handling)
         process.signal(signal.SIGSTOP)
         time.sleep(seconds)
         process.signal(signal.SIGCONT)
         return process.name
 
     def kill_one(self) -> str:
-        """Kill a worker at a random point."""
-        process = self._choose.choice(self.workers)
+        """Kill a process that handles events at a random point."""
+        process = self._choose.choice(self.handling)
         process.signal(signal.SIGKILL)
         return process.name
 
     def command(self, *words: str, points: list[str]) -> subprocess.Popen[bytes]:
         """Start a management command of the bot."""
         command = [sys.executable, "-m", "django", "djmessenger", *words]
-        return self.run(command, points, self.folder / f"{words[0]}.log")
+        return self.run(words[0], command, points)
 
     def stop(self, timeout: float) -> dict[str, int | None]:
         with self._lock:
@@ -209,12 +222,13 @@ def free_port() -> int:
         return port
 
 
-def until(condition: Callable[[], bool], seconds: float) -> bool:
+def until(condition: Callable[[], bool], seconds: float, *, every: float = 0.05) -> bool:
+    """Wait until the condition is true, and return False after ``seconds``."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
             return False
-        time.sleep(0.05)
+        time.sleep(every)
     return True
 
 

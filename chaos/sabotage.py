@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from djmessenger import models
 from djmessenger.pipeline import claims, reads, sending, unknown_fate
+from djmessenger.pipeline.claims import Lease
 from djmessenger.receiving import Messaging
 
 
 def no_fence() -> None:
-    claims.fence = lambda lease: models.ConversationQueue.objects.select_for_update().get(  # type: ignore[assignment]
-        pk=lease.queue_id
-    )
-    claims.fence_many = lambda leases: {lease.queue_id for lease in leases}  # type: ignore[assignment]
-    claims.lock_and_verify = lambda leases: set(  # type: ignore[assignment]
-        models.Messaging.objects.filter(pk__in=list(leases)).values_list("pk", flat=True)
-    )
+    """Lock the rows without a check of the fencing token: in commits, renewals and releases."""
+
+    def fence_many(leases: Iterable[Lease]) -> set[int]:
+        return {pk for pk, _ in reads.fenced_queues([lease.queue_id for lease in leases])}
+
+    def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
+        fence_many(leases.values())
+        return set(models.Messaging.objects.filter(pk__in=leases, state="new").values_list("pk", flat=True))
+
+    claims._queue_of = lambda lease: models.ConversationQueue.objects.filter(pk=lease.queue_id)
+    claims.fence_many = fence_many
+    claims.lock_and_verify = lock_and_verify
+
+
+def no_state() -> None:
+    """Lock the rows without a check that the event still waits."""
+
+    def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
+        valid = claims.fence_many(leases.values())
+        return {pk for pk, lease in leases.items() if lease.queue_id in valid}
+
+    claims.lock_and_verify = lock_and_verify
 
 
 def no_key() -> None:
@@ -48,6 +64,7 @@ GUARDS: dict[str, Callable[[], None]] = {
     "fence": no_fence,
     "key": no_key,
     "order": no_order,
+    "state": no_state,
     "token": no_token,
     "wait": no_wait,
 }

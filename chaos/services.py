@@ -1,9 +1,11 @@
-"""Database and broker of a pass, with outages."""
+"""Database and broker of a pass, with outages, and the disk of the database."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +17,60 @@ _DURABLE = postgresql.OPTIONS.replace("synchronous_commit=off", "synchronous_com
 """Options of the server: commits survive the end of the server, but not that of the machine."""
 
 
+_ROOM = 2**30
+"""Bytes of a disk that is not full; only used bytes take memory."""
+
+
+class Disk:
+    """File system in memory that can be full."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextlib.contextmanager
+    def full(self) -> Iterator[None]:
+        """Leave no free byte inside the block."""
+        try:
+            while True:
+                found = os.statvfs(self.folder)
+                used = (found.f_blocks - found.f_bfree) * found.f_frsize
+                # Refused if more is used by now. The size 0 stands for no limit.
+                if self._resize(max(used, found.f_frsize)):
+                    break
+            yield
+        finally:
+            self._resize(_ROOM)
+
+    def _resize(self, size: int) -> bool:
+        return _runs("mount", "-o", f"remount,size={size}", str(self.folder))
+
+
+def _runs(*command: str) -> bool:
+    with contextlib.suppress(OSError):
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+    return False
+
+
+@contextlib.contextmanager
+def disk(folder: Path, options: str = "") -> Iterator[Disk | None]:
+    """Mount a disk at a new folder inside the block; None if this user may not."""
+    folder.mkdir()
+    if not _runs("mount", "-t", "tmpfs", "-o", f"size={_ROOM}{options}", "chaos", str(folder)):
+        yield None
+        return
+    try:
+        yield Disk(folder)
+    finally:
+        # Lazy, because the database may have open files.
+        _runs("umount", "--lazy", str(folder))
+
+
 class Database(Protocol):
     """Empty database; ``named`` contains the environment variables with its address."""
 
     named: dict[str, str]
+    disk: Disk | None
+    """Disk with the tables, or None without the right to mount one."""
 
     def away(self) -> contextlib.AbstractContextManager[None]:
         """Make the database unavailable inside the block."""
@@ -28,9 +80,13 @@ class Database(Protocol):
 
 
 class PostgreSQL:
-    def __init__(self, cluster: postgresql.Cluster) -> None:
+    def __init__(self, cluster: postgresql.Cluster, disk: Disk | None) -> None:
         self._cluster = cluster
         self.named = {"CHAOS_POSTGRESQL": str(cluster.home)}
+        self.disk = disk
+        if disk is not None:
+            self._as_admin(f"CREATE TABLESPACE chaos LOCATION '{disk.folder}'")
+            self._as_admin("ALTER DATABASE postgres SET default_tablespace = chaos")
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -41,20 +97,24 @@ class PostgreSQL:
             self._cluster.start()
 
     def cut(self) -> None:
+        self._as_admin(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    def _as_admin(self, statement: str) -> None:
         import psycopg  # noqa: PLC0415 - not installed for SQLite
 
         with psycopg.connect(
             host=str(self._cluster.home), user="postgres", dbname="postgres", autocommit=True
         ) as admin:
-            admin.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
-            )
+            admin.execute(statement)
 
 
 class SQLite:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, disk: Disk | None) -> None:
         self._path = path
+        self.disk = disk
         self.named = {"CHAOS_SQLITE": str(path)}
 
     @contextlib.contextmanager
@@ -74,10 +134,13 @@ class SQLite:
 @contextlib.contextmanager
 def database(kind: str, folder: Path) -> Iterator[Database]:
     if kind == "sqlite":
-        yield SQLite(folder / "chaos.sqlite3")
+        with disk(folder / "disk") as made:
+            yield SQLite(folder / "disk" / "chaos.sqlite3", made)
         return
     with postgresql.cluster(_DURABLE) as cluster:
-        yield PostgreSQL(cluster)
+        user = "".join(f",{key[0]}id={cluster.who[key]}" for key in ("user", "group") if cluster.who)
+        with disk(cluster.home / "disk", f",mode=700{user}") as made:
+            yield PostgreSQL(cluster, made)
 
 
 class Broker:

@@ -55,6 +55,8 @@ class Storm(Emulator):
         """Ids of messages whose echo has to come before the answer."""
         self.deaf: set[str] = set()
         """Ids of persons whose sends Graph neither accepts nor answers."""
+        self.planned: dict[str, list[str]] = {}
+        """Faults of the next sends by person; no other fault strikes this person."""
 
     def missing(self) -> list[str]:
         return [fault for fault in FAULTS if not self.struck[fault]]
@@ -66,6 +68,8 @@ class Storm(Emulator):
             rare = self.missing()
             if person in self.deaf:
                 return "silent before"
+            if person in self.planned:
+                return self.planned[person].pop(0) if self.planned[person] else ""
             # Faults that have not struck yet come first, so that a short pass includes all of them.
             if not self.spoil or choose.random() >= (0.8 if rare else self._share):
                 return ""

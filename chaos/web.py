@@ -1,13 +1,14 @@
-"""Web process of a pass: serves the webhook at the port in its first argument."""
+"""Web process of a pass: serves the webhook at the port in its first argument, with the faults inside a process."""
 
 from __future__ import annotations
 
-import os
 import socketserver
 import sys
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from django.core.wsgi import get_wsgi_application
+
+from chaos.inside import set_up
 
 
 class Quiet(WSGIRequestHandler):
@@ -22,6 +23,6 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "chaos.settings")
+    set_up()
     with make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application(), Server, Quiet) as server:
         server.serve_forever()

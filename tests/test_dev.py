@@ -254,6 +254,7 @@ def test_the_full_check_adds_versions_lowest_versions_and_chaos(monkeypatch):
         "tests on PostgreSQL, lowest versions",
         "chaos on sqlite",
         "chaos on postgresql",
+        "chaos on postgresql --dispatcher=embedded",
         "chaos on postgresql --dispatcher=celery",
     ]
     newest = next(step.environment for step in steps if step.name.endswith("SQLite, Python 3.13, Django 6.1"))
