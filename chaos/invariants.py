@@ -178,7 +178,10 @@ class Check:
             yield f"{reported} duplicates were counted, the echoes of {echoed} came"
 
     def fates_true(self) -> Iterator[str]:
-        """I8: a sent reply was accepted; a failed reply was refused and not accepted."""
+        """I8: a sent reply was accepted; a failed reply was refused, and not accepted with an echo in time.
+
+        A reply whose process died in the call, and whose echo never comes, is sent again and may then be refused.
+        """
         refused = {
             sent.reply for sent in self.storm.sent if sent.fault and FAULTS[sent.fault].fate == "refused"
         }
@@ -186,7 +189,7 @@ class Check:
             times = self.acceptances[row.hex]
             if state == State.SENT and not times:
                 yield f"reply {row} is sent and was not accepted"
-            if state in {State.FAILED, State.EXPIRED} and times:
+            if state in {State.FAILED, State.EXPIRED} and times > self.late[row.hex]:
                 yield f"reply {row} is {state} and was accepted"
             if state in {State.FAILED, State.EXPIRED} and row.hex not in refused:
                 yield f"reply {row} is {state} and was never refused"
