@@ -40,6 +40,7 @@ LAYERS: dict[str, list[str]] = {
     "composition": ["bot"],
     "entry points": [
         "operations",
+        "webhook",
         "views",
         "admin",
         "checks",

@@ -369,10 +369,10 @@ class TestMeeting:
         def refuse(*args):
             raise DatabaseError("disk full")
 
-        monkeypatch.setattr(store, "store", refuse)
+        monkeypatch.setattr(store, "store_many", refuse)
         assert post().status_code == 503
 
-    @pytest.mark.parametrize(("module", "trouble"), [(store, "store"), (split, "split_many")])
+    @pytest.mark.parametrize(("module", "trouble"), [(store, "store_many"), (split, "split_many")])
     def test_no_frame_of_a_logged_traceback_holds_a_secret(self, rows, monkeypatch, caplog, module, trouble):
         def refuse(*args):
             raise DatabaseError("disk full")

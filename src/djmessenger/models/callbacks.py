@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
+from collections.abc import Sequence
 from typing import ClassVar
 
 from django.db import models
@@ -14,28 +16,35 @@ from djmessenger.sql import dialect, fetch
 
 
 class CallbackManager(models.Manager["Callback"]):
-    def put(self, body: bytes, sha256: str, app_id: str) -> int:
-        """Insert a row in one statement and return its id.
+    def put(self, rows: Sequence[tuple[str, bytes, str]]) -> list[int]:
+        """Insert rows in one statement and return the id of each. A row is ``sha256``, body and app id.
 
         If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
         no transaction is open. The time of arrival is read from the database's clock.
         """
         alias = sql.alias()
-        ((pk,),) = fetch(alias, _put_statement(alias), [sha256, body, app_id])
-        return int(pk)
+        # PostgreSQL refuses a statement that inserts one key twice.
+        copies = Counter(row[0] for row in rows)
+        values = {row[0]: (*row, copies[row[0]]) for row in rows}
+        given = [value for row in values.values() for value in row]
+        ids = dict(fetch(alias, _put_statement(alias, len(values)), given))
+        return [int(ids[row[0]]) for row in rows]
 
 
-@functools.cache
-def _put_statement(alias: str) -> str:
-    """Return the INSERT statement for a database, with the values that all new rows share as constants."""
+@functools.lru_cache(maxsize=512)
+def _put_statement(alias: str, count: int) -> str:
+    """Return the INSERT statement for ``count`` rows, with the values that all new rows share as constants."""
     dialect_parts = dialect(Callback, alias)
+    given = ", ".join(["(%s, %s, %s, %s)"] * count)
     return (
-        "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies, "  # noqa: S608 - no input
+        "INSERT INTO {table} (sha256, body, app_id, copies, date_received, state, error, "  # noqa: S608 - no input
         "after_id) "
-        f"VALUES (%s, %s, %s, {{now}}, '{Callback.State.NEW.value}', '', 1, "
-        # Every callback that was answered before this POST began is visible here, and so is not above this number.
-        "(SELECT COALESCE(MAX(id), 0) FROM {table})) "
-        "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING id"
+        "SELECT given.column1, given.column2, given.column3, given.column4, "
+        f"{{now}}, '{Callback.State.NEW.value}', '', "
+        # Every callback that was answered before these POSTs began is visible here, and so is not above this number.
+        "(SELECT COALESCE(MAX(id), 0) FROM {table}) "
+        f"FROM (VALUES {given}) AS given WHERE true "
+        "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + excluded.copies RETURNING sha256, id"
     ).format_map(dialect_parts)
 
 

@@ -1,4 +1,4 @@
-"""Store: insert the bytes of a callback as one row, before Meta gets its 200.
+"""Store: insert the bytes of callbacks, each as one row, before Meta gets its 200.
 
 States of a callback: ``new`` until its split commits, then ``split``. It is ``quarantined`` instead if it contains no
 event, or if its split raises and is not tried again.
@@ -7,25 +7,75 @@ event, or if its split raises and is not tried again.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from django.db import Error, InterfaceError, OperationalError
 
 from djmessenger import models
+from djmessenger.pipeline.connections import reusable_connections
 from djmessenger.pipeline.failpoints import failpoint
 
 
+class Signed(NamedTuple):
+    """A callback whose signature was checked.
+
+    ``app_id`` is the id of the Meta app whose secret signed it. Without a known id it is empty, or ``#`` and the number
+    of the secret.
+    """
+
+    body: bytes
+    app_id: str = ""
+
+
 def store(body: bytes, app_id: str = "") -> int:
-    """Insert the body of a callback and return the id of its row. The same bytes signed by the same app have one row.
+    """Insert a callback and return the id of its row. See ``store_many``."""
+    return store_many([Signed(body, app_id)])[0]
 
-    ``app_id`` is the id of the Meta app whose secret signed the body. Without a known id it is empty, or ``#`` and the
-    number of the secret. The caller has checked the signature. Commits, unless a transaction is open.
 
-    Raises ``DatabaseError`` if the row could not be inserted. The view must not answer 200 then.
+def store_many(callbacks: Sequence[Signed]) -> list[int]:
+    """Insert callbacks in one statement and return the id of each row.
+
+    The same bytes signed by the same app have one row. Commits, unless a transaction is open. Raises
+    ``django.db.Error`` if the rows could not be inserted; no callback may be answered 200 then.
     """
     failpoint("intake_body_read")
+    rows = [(_digest(callback), callback.body, callback.app_id) for callback in callbacks]
+    # 200 is answered after this commit. A crash before it sends no 200, and Meta posts the callbacks again.
+    # test_without_the_row_a_callback_answered_with_200_is_lost
+    callback_ids = models.Callback.objects.put(rows)
+    failpoint("intake_stored")
+    return callback_ids
+
+
+def store_each(callbacks: Sequence[Signed]) -> list[int | Error]:
+    """Insert callbacks together, or one by one if that fails. Return the id of each row, or its error.
+
+    After an ``OperationalError`` of one callback alone, the rest is not tried: the database would refuse it too, maybe
+    each time after a long wait.
+    """
+    try:
+        return [*store_many(callbacks)]
+    except Error as error:
+        if len(callbacks) == 1:
+            return [error]
+    # One row that the database refuses must not cost the others their 200. A deadlock with another group, of which the
+    # database ends one, ends here too. test_a_callback_that_the_database_refuses_does_not_spoil_the_others
+    found: list[int | Error] = []
+    for callback in callbacks:
+        try:
+            # The first failure may have been that of a connection which the server had closed.
+            with reusable_connections():
+                found += store_many([callback])
+        except (InterfaceError, OperationalError) as error:
+            return found + [error] * (len(callbacks) - len(found))
+        except Error as error:
+            found.append(error)
+    return found
+
+
+def _digest(callback: Signed) -> str:
     # Two apps of one Page may post the same bytes. App A's signature must not stand for app B's callback:
     # A's copy is ignored, and B's copy would be taken for a repeat. tests/test_pages.py TestTwoApps.
-    digest = hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
-    # The view answers 200 after this commit. A crash before it sends no 200, and Meta posts the callback again.
-    # test_without_the_row_a_callback_answered_with_200_is_lost
-    callback_id = models.Callback.objects.put(body, digest, app_id)
-    failpoint("intake_stored")
-    return callback_id
+    body, app_id = callback
+    return hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()

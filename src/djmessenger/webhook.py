@@ -1,0 +1,217 @@
+"""Internal: rules for a POST of Meta: verification, limits, the status of the answer, and the log lines.
+
+``views`` applies them in Django's handler, ``intake`` in front of it.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from django.db import Error
+from django.http import HttpRequest, RawPostDataException
+
+from djmessenger import signatures
+from djmessenger.bot import get_dispatcher
+from djmessenger.bot.pages import app_secrets
+from djmessenger.pipeline.store import Signed, store_each
+from djmessenger.settings import app_settings
+
+logger = logging.getLogger(__name__)
+
+HEADERS = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
+"""Headers of each answer."""
+_WELL_FORMED_SIGNATURE = re.compile(r"sha256=[0-9a-f]{64}", re.ASCII)
+_UNESCAPED = re.compile(rb"[^\x00-\x7f]|(?<!\\)/")
+"""Bytes that Meta escapes in its JSON: those of other letters than ASCII, and a slash."""
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
+
+
+class Refused(Exception):
+    """Refusal of a callback, already logged. ``status`` is the status of the answer."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+def receive(request: HttpRequest) -> Signed:
+    """Return the verified callback of a request. Raise ``Refused`` with 403, 411, 413 or 503.
+
+    The cheap checks come first: header, size, signature.
+    """
+    signature = request.META.get("HTTP_X_HUB_SIGNATURE_256")
+    check_header(signature)
+    if _is_chunked_and_unreadable(request):
+        logger.warning(
+            "A callback was refused with 411: its body came in chunks without a Content-Length, and this server "
+            "does not pass such bodies on; let the proxy buffer requests",
+            extra={"action": "callback_in_chunks"},
+        )
+        raise Refused(411)
+    try:
+        body = _read(request, app_settings.DJM_MAX_BODY)
+    except (RawPostDataException, OSError):
+        raise refused("its body could not be read; a middleware may have read it before") from None
+    if body is None:
+        raise too_large()
+    return verified(body, signature)
+
+
+def check_header(signature: str | None) -> None:
+    """Raise ``Refused`` if the header ``X-Hub-Signature-256`` cannot be right whatever the body is."""
+    if app_settings.DJM_VERIFY_SIGNATURE and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
+        raise refused("it has no valid X-Hub-Signature-256 header")
+
+
+def announced_size(length: str | None) -> int | None:
+    """Return the number of a header ``Content-Length``; 0 without the header, and None if it is not a number.
+
+    Django reads no body if it is not a number.
+    """
+    try:
+        return int(length or 0)
+    except ValueError:
+        return None
+
+
+def verified(body: bytes, signature: str | None) -> Signed:
+    """Return the body with the id of the app that signed it. Raise ``Refused`` if no app of the project signed it."""
+    if not app_settings.DJM_VERIFY_SIGNATURE:
+        return Signed(body, "")
+    # The secrets are no local variable here, because a traceback of this frame can show its variables in a log.
+    app_id = signatures.verify(body, signature, app_secrets())
+    if app_id is None:
+        raise refused(_why_wrong(body))
+    return Signed(body, app_id)
+
+
+def refused(why: str) -> Refused:
+    """Log that a callback is refused, and return the exception to raise: 403, or 503 without an app secret."""
+    if app_settings.DJM_VERIFY_SIGNATURE and not app_secrets():
+        logger.error(
+            "A callback was refused with 503, because DJM_APP_SECRET is empty; set it to the App Secret",
+            extra={"action": "no_app_secret"},
+        )
+        return Refused(503)
+    logger.warning("A callback was refused with 403: %s", why, extra={"action": "callback_refused"})
+    return Refused(403)
+
+
+def too_large() -> Refused:
+    """Log that a callback is too large, and return the exception to raise."""
+    logger.warning(
+        "A callback is larger than DJM_MAX_BODY and was refused with 413",
+        extra={"action": "callback_too_large"},
+    )
+    return Refused(413)
+
+
+def acknowledge(callbacks: Sequence[Signed]) -> list[int]:
+    """Store callbacks, wake the dispatcher, and return the status of each answer: 200 or 503.
+
+    200 means that the row is committed. With 503 Meta delivers the callback again. The dispatcher is called once, after
+    the commit, and its failure changes no status.
+    """
+    found = store_each(callbacks)
+    for error, count in Counter(result for result in found if isinstance(result, Error)).items():
+        logger.error(
+            "%s callbacks not stored; the answer is 503, and Meta delivers them again",
+            count,
+            exc_info=error,
+            extra={"action": "callback_not_stored"},
+        )
+    stored = [result for result in found if isinstance(result, int)]
+    if stored:
+        _wake(max(stored))
+    return [200 if isinstance(result, int) else 503 for result in found]
+
+
+def _wake(callback_id: int) -> None:
+    try:
+        get_dispatcher().callback_stored(callback_id)
+    except Exception:
+        # The row is committed, so a failure here must not become a 500: Meta would deliver the callback again.
+        logger.exception(
+            "The dispatcher failed for callback %s; the callback is stored, and the next sweep processes it",
+            callback_id,
+            extra={"action": "callback_waits"},
+        )
+
+
+def _is_without_length(request: HttpRequest) -> bool:
+    """Return whether a request of WSGI has no Content-Length. Django passes the body of such a request as empty."""
+    return "wsgi.input" in request.META and not request.META.get("CONTENT_LENGTH")
+
+
+def _is_chunked_and_unreadable(request: HttpRequest) -> bool:
+    """Return whether the body came in chunks whose end the web server does not tell. Reading could wait for ever."""
+    return (
+        _is_without_length(request)
+        and bool(request.META.get("HTTP_TRANSFER_ENCODING"))
+        and not request.META.get("wsgi.input_terminated")
+    )
+
+
+def _read(request: HttpRequest, limit: int) -> bytes | None:
+    """Return the raw body, or ``None`` if it has more than ``limit`` bytes.
+
+    The stream is read directly, because Django's own limit answers 400 and is too small for a full callback. The body
+    stays available as ``request.body`` for middlewares; it is empty there if it was too large.
+    """
+    body = _read_stream(request, limit)
+    kept = body if body is not None and len(body) <= limit else None
+    # A middleware may read `request.body` after the view. Without this, Django raises and Meta gets a 500.
+    # test_a_middleware_may_read_the_body_after_the_view
+    if not getattr(request, "_body", b""):
+        request._body = kept or b""
+        request._stream = io.BytesIO(kept or b"")
+    return kept
+
+
+def _read_stream(request: HttpRequest, limit: int) -> bytes | None:
+    """Return up to ``limit + 1`` bytes, or ``None`` if the announced length exceeds the limit."""
+    if _is_without_length(request) and request.META.get("wsgi.input_terminated"):
+        # Also if a middleware has asked for the body: Django gave it an empty one and left the stream unread.
+        return _read_terminated(request.META["wsgi.input"], limit + 1)
+    if hasattr(request, "_body"):
+        return request.body
+    size = announced_size(request.META.get("CONTENT_LENGTH"))
+    if size is None:
+        return b""
+    return None if size > limit else request.read(limit + 1)
+
+
+def _read_terminated(stream: Any, size: int) -> bytes:
+    """Read up to ``size`` bytes. One read of such a stream may return less than there is."""
+    body = b""
+    while len(body) < size and (chunk := stream.read(size - len(body))):
+        body += chunk
+    return body
+
+
+def _why_wrong(body: bytes) -> str:
+    """Return the probable reason of a wrong signature."""
+    if not body:
+        return "its body is empty; a middleware may have read it before"
+    if _is_written_again(body):
+        return (
+            "its signature is not made with DJM_APP_SECRET over these bytes, and its JSON is not written as Meta "
+            "writes it; a proxy may have parsed the body and written it again, and must pass it on unchanged"
+        )
+    return "its signature is not made with DJM_APP_SECRET"
+
+
+def _is_written_again(body: bytes) -> bool:
+    """Return whether the body is JSON, but not compact or not escaped, as that of Meta is."""
+    try:
+        # `Raw` checks the notation without making objects, which would take many times the memory of the body.
+        msgspec.json.decode(body, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return bool(_UNESCAPED.search(body)) or len(_STRING.sub(b"", body).split()) > 1
