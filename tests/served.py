@@ -1,9 +1,13 @@
-"""WSGI and ASGI application of the test project, for tests with real web servers."""
+"""WSGI and ASGI applications of the test project, for tests with real web servers."""
 
 from __future__ import annotations
 
 from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 
+from djmessenger import intake_app
+
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
+intake_wsgi = intake_app.wsgi(wsgi)
+intake_asgi = intake_app.asgi(asgi)

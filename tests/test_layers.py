@@ -42,6 +42,8 @@ LAYERS: dict[str, list[str]] = {
         "operations",
         "webhook",
         "views",
+        "intake",
+        "intake_app",
         "admin",
         "checks",
         "database_checks",
@@ -64,8 +66,11 @@ PLAIN = {"", "utils"}
 """Packages that only hold others: the version, and the closed room."""
 
 CLOSED_ROOM = {"__init__.py", "default_routing_policy.py", "serializable.py", "utils.py"}
-LOADS_BY_NAME = {"bot", "checks", "management", "pytest_plugin", "utils.utils"}
-"""Modules that load others by dotted name: the dispatcher and its check, verbs, the pytest plugin, policies."""
+LOADS_BY_NAME = {"bot", "checks", "intake_app", "management", "pytest_plugin", "utils.utils"}
+"""Modules that load others by dotted name: the dispatcher and its check, verbs, the pytest plugin, policies.
+
+A project imports ``intake_app`` before its models can be loaded.
+"""
 BUILT_FROM_SETTINGS = ("Client", "Policy", "Page", "Dispatcher", "Transport")
 BUILDERS = {"from_dict", "from_file", "policy_from_modules"}
 

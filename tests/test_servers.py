@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import importlib.util
+import itertools
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -102,8 +104,10 @@ class Server:
             return Callback(f"http://127.0.0.1:{self.port}/messenger").get({})[0] == 400
         return False
 
-    def post(self, content: bytes, *, chunked: bool = False) -> int:
+    def post(self, content: bytes, *, chunked: bool = False, signature: str = "") -> int:
         headers = {"Content-Type": "application/json", **tools.signed(content)}
+        if signature:
+            headers["X-Hub-Signature-256"] = signature
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=LONG)
         with contextlib.closing(connection):
             # The client sends an iterable in chunks.
@@ -142,7 +146,7 @@ class Gate:
 
 @pytest.fixture
 def start(file_database, emulator, tmp_path) -> Iterator[Any]:
-    """Start the server of this name."""
+    """Start the server of this name, with ``intake`` in front of the project's application."""
     emulator.enforce_window = False
     graph = serve(emulator)
     environment = {
@@ -158,10 +162,13 @@ def start(file_database, emulator, tmp_path) -> Iterator[Any]:
         environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
     servers: list[Server] = []
 
-    def start(name: str) -> Server:
+    def start(name: str, *, intake: bool = False) -> Server:
         if module := missing(SERVERS[name]):
             pytest.skip(f"{module} is not installed: NO TEST OF {name}")
-        servers.append(Server(SERVERS[name], environment, tmp_path / "server.log"))
+        arguments = [
+            re.sub("served:", "served:intake_" if intake else "served:", one) for one in SERVERS[name]
+        ]
+        servers.append(Server(arguments, environment, tmp_path / "server.log"))
         return servers[-1]
 
     yield start
@@ -257,3 +264,53 @@ def test_a_body_in_chunks_is_read_or_refused_with_the_reason(name, expected, sta
     assert models.Callback.objects.count() == (expected == 200)
     assert ("came in chunks" in server.log.read_text()) == (expected == 411)
     assert "signature" not in server.log.read_text()
+
+
+WITH_INTAKE = sorted({*SERVERS} - {"wsgiref"})
+
+
+def post_until_the_end(server: Server, name: str, answered: list[bytes]) -> None:
+    """Post one callback after another until the server ends, and add each that is answered 200."""
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        for number in itertools.count():
+            content = tools.body(tools.text(f"m_{name}_{number}"))
+            assert server.post(content) == 200
+            answered.append(content)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [
+        *((name, signal.SIGTERM) for name in WITH_INTAKE),
+        ("gunicorn-gthread", signal.SIGKILL),
+        ("uvicorn", signal.SIGKILL),
+    ],
+)
+def test_the_intake_stores_what_it_answers_until_the_server_ends(name, number, start, gate):
+    server = start(name, intake=True)
+    gate.open.set()
+    assert server.post(b"{}", signature="sha256=" + "0" * 64) == 403
+    token = {"hub.mode": "subscribe", "hub.verify_token": "made-up-verify-token", "hub.challenge": "1"}
+    assert Callback(f"http://127.0.0.1:{server.port}/messenger").get(token) == (200, b"1")
+    if not name.startswith("uwsgi"):
+        assert server.post(tools.body(tools.text("m_chunks")), chunked=True) == 200
+        assert models.Callback.objects.count() == 1
+    answered: list[bytes] = []
+    posts = [
+        threading.Thread(target=post_until_the_end, args=(server, str(one), answered)) for one in range(4)
+    ]
+    for thread in posts:
+        thread.start()
+    until(lambda: len(answered) > 20, "answers", server.log.read_text)
+    if number == signal.SIGKILL:
+        server.kill()
+    else:
+        server.process.send_signal(number)
+    server.process.wait(LONG)
+    for thread in posts:
+        thread.join(LONG)
+        assert not thread.is_alive()
+    stored = {bytes(body) for body in models.Callback.objects.values_list("body", flat=True)}
+    assert not {*answered} - stored
+    assert "Traceback" not in server.log.read_text()

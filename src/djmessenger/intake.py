@@ -1,0 +1,260 @@
+"""Internal: applications of ``intake_app``, which store callbacks in groups: one statement and one commit for many.
+
+Callbacks that arrive while a group is committed form the next group. A thread with its own connection writes them, so
+no event loop waits for the database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import queue
+import threading
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, MutableMapping, Sequence
+from http import HTTPStatus
+from typing import Any, Generic, TypeVar
+
+from django.conf import settings
+from django.core.handlers.asgi import get_script_prefix
+from django.core.handlers.wsgi import WSGIRequest, get_path_info
+from django.urls import Resolver404, resolve
+
+from djmessenger import webhook
+from djmessenger.pipeline.pools import BatchWriter
+from djmessenger.pipeline.store import Signed
+from djmessenger.settings import app_settings
+from djmessenger.views import DJMBotView
+from djmessenger.webhook import Refused
+
+logger = logging.getLogger(__name__)
+
+Reply = TypeVar("Reply")
+Message = MutableMapping[str, Any]
+
+_MOST_WAITING = 1000
+"""Callbacks that may wait for their commit. The next one is answered 503, so that memory stays bounded."""
+_MOST_BYTES = 1024 * 1024
+"""Bytes of all bodies of one statement together. One callback may be larger."""
+_RETRY_AFTER = "5"
+"""Seconds after which a callback that found too many waiting may come again."""
+_STOP_TIMEOUT = 10.0
+"""Seconds for which the end of the process waits for the commit of the waiting callbacks."""
+
+_PLAIN = {**webhook.HEADERS, "Content-Length": "0"}
+
+
+class Groups(Generic[Reply]):
+    """Waiting callbacks, and the thread that stores them in groups.
+
+    ``answer`` gets the status of each callback of a group after the commit, in that thread.
+    """
+
+    def __init__(self, answer: Callable[[list[tuple[Reply, int]]], None]) -> None:
+        self._answer = answer
+        self._reset()
+        # Guard: a child forked while a thread holds the lock would wait for it for ever, and the writer's thread exists
+        # only in the parent. Test: tests/test_intake_app.py, test_a_forked_child_stores_with_a_thread_of_its_own.
+        if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+            os.register_at_fork(after_in_child=self._reset)
+        atexit.register(self.stop)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._writer: BatchWriter[tuple[Signed, Reply]] | None = None
+
+    def put(self, callback: Signed, reply: Reply) -> None:
+        """Store a callback with the next group. Raise ``Refused`` with 503 if too many wait already."""
+        # Guard: without the lock a callback could come behind the last one that a stopping writer writes, and would
+        # never be answered. Test: tests/test_intake_app.py, test_each_callback_is_answered_while_the_writer_stops.
+        with self._lock:
+            if self._writer is None:
+                self._writer = BatchWriter("intake", self._store, lambda: None)
+            is_full = self._writer.waiting() >= _MOST_WAITING
+            if not is_full:
+                self._writer.put((callback, reply))
+        if is_full:
+            logger.warning(
+                "A callback was refused with 503, because %s wait for their commit; Meta delivers it again",
+                _MOST_WAITING,
+                extra={"action": "too_many_waiting"},
+            )
+            raise Refused(503)
+
+    def stop(self) -> None:
+        """Store and answer the callbacks that wait, and end the thread. The next callback starts another one."""
+        with self._lock:
+            writer, self._writer = self._writer, None
+        if writer is not None:
+            writer.stop(_STOP_TIMEOUT)
+
+    def _store(self, waiting: list[tuple[Signed, Reply]]) -> list[tuple[Signed, Reply]]:
+        for group in _groups(waiting):
+            try:
+                statuses = webhook.acknowledge([callback for callback, _ in group])
+            except Exception:
+                # Guard: without an answer the requests of this group would wait for ever.
+                # Test: tests/test_intake_app.py, test_an_unexpected_error_is_answered_500.
+                logger.exception(
+                    "%s callbacks not stored; the answer is 500, and Meta delivers them again",
+                    len(group),
+                    extra={"action": "callback_not_stored"},
+                )
+                statuses = [500] * len(group)
+            self._answer([(reply, status) for (_, reply), status in zip(group, statuses, strict=True)])
+        return []
+
+
+def _groups(waiting: Sequence[tuple[Signed, Reply]]) -> Iterator[list[tuple[Signed, Reply]]]:
+    """Yield the waiting callbacks in parts of up to ``_MOST_BYTES``."""
+    group: list[tuple[Signed, Reply]] = []
+    size = 0
+    for item in waiting:
+        size += len(item[0].body)
+        if group and size > _MOST_BYTES:
+            yield group
+            group, size = [], len(item[0].body)
+        group.append(item)
+    if group:
+        yield group
+
+
+class WSGIIntake:
+    """WSGI application in front of ``application``. The thread of a request waits for the commit of its group."""
+
+    def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
+        self._application = application
+        self._groups: Groups[queue.SimpleQueue[int]] = Groups(_answer_threads)
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] != "POST" or not _is_webhook(get_path_info(environ)):
+            return self._application(environ, start_response)
+        try:
+            answer: queue.SimpleQueue[int] = queue.SimpleQueue()
+            self._groups.put(webhook.receive(WSGIRequest(environ)), answer)
+            status = answer.get()
+        except Refused as refusal:
+            status = refusal.status
+        start_response(f"{status} {HTTPStatus(status).phrase}", [*_headers(status).items()])
+        return [b""]
+
+
+class ASGIIntake:
+    """ASGI application in front of ``application``. The event loop does not wait for the database."""
+
+    def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
+        self._application = application
+        self._groups: Groups[asyncio.Future[int]] = Groups(_answer_loops)
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST" or not _is_webhook(_path_info(scope)):
+            await self._application(scope, receive, send)
+            return
+        try:
+            callback = await _received(scope["headers"], receive)
+            if callback is None:
+                return
+            future = asyncio.get_running_loop().create_future()
+            self._groups.put(callback, future)
+            status = await future
+        except Refused as refusal:
+            status = refusal.status
+        headers = [(name.lower().encode(), value.encode()) for name, value in _headers(status).items()]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _received(
+    headers: Iterable[tuple[bytes, bytes]], receive: Callable[[], Awaitable[Message]]
+) -> Signed | None:
+    """Return the verified callback of a request, or None if the client went away.
+
+    Raises ``Refused`` with the statuses of ``webhook.receive``.
+    """
+    signature = length = None
+    for name, value in headers:
+        # Django joins headers of one name in this way.
+        if name == b"x-hub-signature-256":
+            signature = _joined(signature, value)
+        elif name == b"content-length":
+            length = _joined(length, value)
+    webhook.check_header(signature)
+    limit = app_settings.DJM_MAX_BODY
+    size = webhook.announced_size(length)
+    if size is None:
+        return webhook.verified(b"", signature)
+    if size > limit:
+        raise webhook.too_large()
+    parts: list[bytes] = []
+    size, is_complete = 0, False
+    while not is_complete:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise webhook.too_large()
+        is_complete = not message.get("more_body")
+    return webhook.verified(b"".join(parts), signature)
+
+
+def _joined(before: str | None, value: bytes) -> str:
+    text = value.decode("latin1")
+    return text if before is None else f"{before},{text}"
+
+
+def _is_webhook(path: str) -> bool:
+    return _leads_to_view(path, settings.ROOT_URLCONF)
+
+
+@functools.lru_cache(maxsize=256)
+def _leads_to_view(path: str, urlconf: Any) -> bool:
+    """Return whether the URLs of the project have the view of the webhook at this path."""
+    try:
+        view = resolve(path, urlconf).func
+    except Resolver404:
+        return False
+    # A subclass has rules of its own.
+    return getattr(view, "view_class", None) is DJMBotView
+
+
+def _path_info(scope: MutableMapping[str, Any]) -> str:
+    path: str = scope["path"]
+    return path.removeprefix(get_script_prefix(scope))
+
+
+def _headers(status: int) -> dict[str, str]:
+    return {**_PLAIN, "Retry-After": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else _PLAIN
+
+
+def _answer_threads(answers: list[tuple[queue.SimpleQueue[int], int]]) -> None:
+    for reply, status in answers:
+        reply.put(status)
+
+
+def _answer_loops(answers: list[tuple[asyncio.Future[int], int]]) -> None:
+    """Set the results of futures in their event loops, with one call for each loop."""
+    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[int], int]]] = defaultdict(list)
+    for future, status in answers:
+        by_loop[future.get_loop()].append((future, status))
+    for loop, results in by_loop.items():
+        # Raised if the loop is closed, and with it the connections that waited for these answers.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(_set_results, results)
+
+
+def _set_results(results: list[tuple[asyncio.Future[int], int]]) -> None:
+    for future, status in results:
+        # A server cancels the request of a client that went away.
+        if not future.done():
+            future.set_result(status)
