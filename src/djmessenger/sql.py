@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
+import msgspec
 from django.apps import apps
 from django.conf import settings
 from django.core.signals import setting_changed
@@ -253,18 +254,33 @@ def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = Fal
 def _as_one(alias: str, fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Return the values of all rows as one JSON parameter, which is faster than a parameter for each value."""
     connection = connections[alias]
+    typed = [(field, _type_of_column(field)) for field in fields]
     packed = [
-        [_plain(field, value, connection) for field, value in zip(fields, row, strict=True)] for row in rows
+        [_plain(field, kind, value, connection) for (field, kind), value in zip(typed, row, strict=True)]
+        for row in rows
     ]
-    return json.dumps(packed, default=str, ensure_ascii=False)
+    return msgspec.json.encode(packed, enc_hook=str).decode()
 
 
-def _plain(field: Any, value: Any, connection: Any) -> Any:
+@functools.cache
+def _type_of_column(field: Any) -> type | None:
+    """Return the type whose values a column stores as they are, or None if Django converts its values."""
+    kinds: list[tuple[Any, type]] = [
+        ((models.CharField, models.TextField), str),
+        (models.BooleanField, bool),
+        (models.IntegerField, int),
+    ]
+    stored = getattr(field, "target_field", field)
+    return next((kind for classes, kind in kinds if isinstance(stored, classes)), None)
+
+
+def _plain(field: Any, kind: type | None, value: Any, connection: Any) -> Any:
     if value is None:
         return None
     if isinstance(field, models.JSONField):
         return json.dumps(value, cls=field.encoder)
-    value = field.get_db_prep_save(value, connection)
+    if type(value) is not kind:
+        value = field.get_db_prep_save(value, connection)
     if isinstance(value, str) and "\0" in value:
         # PostgreSQL refuses such a text, and SQLite would cut it off at the NUL.
         raise ValueError(f"{field.name} contains a NUL character")
