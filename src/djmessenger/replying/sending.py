@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -27,26 +28,45 @@ _page_language: ContextVar[str] = ContextVar("djmessenger_page_language", defaul
 _buffered: ContextVar[tuple[Messaging, ReplyBuffer] | None] = ContextVar("djmessenger_buffered", default=None)
 
 
-@contextlib.contextmanager
-def use_language_of(person: models.FBUserProfile | None, page: models.Page | None = None) -> Iterator[None]:
+def use_language_of(
+    person: models.FBUserProfile | None, page: models.Page | None = None
+) -> contextlib.AbstractContextManager[None]:
     """Run the block, and render its texts, in the person's language and time zone, without another query.
 
     A person of unknown language has that of the Page, otherwise that of the project. Without a person only the
     language of rendered texts is set.
     """
     page_language = _language_of_page(page)
-    is_nested = _person.get() is person
-    with contextlib.ExitStack() as stack:
-        stack.callback(_person.reset, _person.set(person))
-        stack.callback(_page_language.reset, _page_language.set(page_language))
-        if person is not None:
-            language, tzinfo = language_of(locale_of(person.locale, page_language)), person.get_tzinfo()
-            # Each rule of an event is a block of its own in that of the event, because the DEFAULT rule may fetch the
-            # profile. In most of them nothing changes. The outer block restores what a rule activates itself.
-            if not is_nested or translation.get_language() != language:
-                stack.enter_context(translation.override(language))
-            if not is_nested or timezone.get_current_timezone() != tzinfo:
-                stack.enter_context(timezone.override(tzinfo))
+    is_nested = _person.get() is person and _page_language.get() == page_language
+    if person is None:
+        return contextlib.nullcontext() if is_nested else _rendering_for(None, page_language)
+    language, tzinfo = language_of(locale_of(person.locale, page_language)), person.get_tzinfo()
+    # Each rule of an event is a block of its own in that of the event, because the DEFAULT rule may fetch the profile.
+    # In most of them nothing changes. The outer block restores what a rule activates itself.
+    if is_nested and translation.get_language() == language and timezone.get_current_timezone() == tzinfo:
+        return contextlib.nullcontext()
+    return _in_language(person, page_language, language, tzinfo)
+
+
+@contextlib.contextmanager
+def _rendering_for(person: models.FBUserProfile | None, page_language: str) -> Iterator[None]:
+    tokens = _person.set(person), _page_language.set(page_language)
+    try:
+        yield
+    finally:
+        _person.reset(tokens[0])
+        _page_language.reset(tokens[1])
+
+
+@contextlib.contextmanager
+def _in_language(
+    person: models.FBUserProfile, page_language: str, language: str, tzinfo: datetime.tzinfo
+) -> Iterator[None]:
+    with (
+        _rendering_for(person, page_language),
+        translation.override(language),
+        timezone.override(tzinfo),
+    ):
         yield
 
 
