@@ -72,6 +72,7 @@ def test_idle_tasks_leave_one_task_for_later(tasks, monkeypatch):
     assert enqueued == [soon, earlier, soon]
 
 
+@pytest.mark.django_db  # since Django 6.1 each check asks the database
 @pytest.mark.parametrize(
     ("backend", "found"),
     [
