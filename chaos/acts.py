@@ -58,7 +58,12 @@ class Acts:
         self._report = report
         self._choose = random.Random(f"weather {plan.seed}")
         self.struck: Counter[str] = Counter()
-        possible = {"_disk_full": data.disk is not None, "_broker_away": tasks is not None}
+        possible = {
+            "_disk_full": data.disk is not None,
+            "_broker_away": tasks is not None,
+            # It lasts as long as all other acts of a short pass.
+            "_answer_frozen": plan.timed,
+        }
         self._acts = {name: act for name, act in ACTS.items() if possible.get(act.__name__, True)}
 
     def missing(self) -> list[str]:
@@ -128,18 +133,33 @@ class Acts:
 
         The refusal then comes while the second call runs, which Graph accepts.
         """
-        from djmessenger import models  # noqa: PLC0415 - needs the settings of the pass
-
         person = self._choose.choice(self._persons)
         self._storm.planned[person.id] = ["code 10", "echo before the answer"]
         with self._frozen("sender", person, "one") as frozen:
-            if frozen is None:
-                return False
-            # Outages have made the measured lag of echoes long, and with it the wait.
-            models.Page.objects.update(echo_lag=None)
-            first = models.Attempt.objects.filter(reply__recipient_id=person.id).latest("pk")
-            again = models.Attempt.objects.filter(reply=first.reply_id, number=first.number + 1)
-            return until(lambda: _finds(again), PATIENCE, every=0.01)
+            return frozen is not None and self._is_sent_again(person)
+
+    def _answer_frozen(self) -> bool:
+        """Freeze a process with an acceptance that it has not settled, until another process sends the reply again.
+
+        The echo is lost. The acceptance comes while the second call runs, and another reply waits behind.
+        """
+        person = self._choose.choice(self._persons)
+        self._storm.planned[person.id] = ["", "echo before the answer"]
+        self._storm.unheard.add(person.id)
+        with self._frozen("sender", person, "two") as frozen:
+            again = frozen is not None and self._is_sent_again(person)
+        self._storm.unheard.discard(person.id)
+        return again
+
+    def _is_sent_again(self, person: Person) -> bool:
+        """Wait until the last reply to a person is sent again; return False if it is not in time."""
+        from djmessenger import models  # noqa: PLC0415 - needs the settings of the pass
+
+        # Outages have made the measured lag of echoes long, and with it the wait.
+        models.Page.objects.update(echo_lag=None)
+        first = models.Attempt.objects.filter(reply__recipient_id=person.id).latest("pk")
+        again = models.Attempt.objects.filter(reply=first.reply_id, number=first.number + 1)
+        return until(lambda: _finds(again), 2 * PATIENCE, every=0.01)
 
     def _process_frozen(self) -> bool:
         """Freeze a process at any point, longer than its leases."""
@@ -222,6 +242,7 @@ ACTS: dict[str, Callable[[Acts], bool]] = {
         Acts._broker_away,
         Acts._handler_frozen,
         Acts._sender_frozen,
+        Acts._answer_frozen,
         Acts._splitter_frozen,
         Acts._process_frozen,
         Acts._process_killed,

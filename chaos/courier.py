@@ -130,6 +130,8 @@ class Courier:
             return [(at, pending)]
         if message["mid"] in self._storm.hurried:
             return [(now, pending)]
+        if pending.item["recipient"]["id"] in self._storm.unheard:
+            return []
         rare = [kind for kind in ECHOES if not self.echoes[kind]]
         if (
             message["text"] == "forged"

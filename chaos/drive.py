@@ -294,7 +294,7 @@ class Pass:
 
         def storm() -> None:
             end = time.monotonic() + self.plan.seconds
-            last = end + DEADLY
+            last = end + 3 * DEADLY
             while (now := time.monotonic()) < last:
                 if self.acts.missing() or now < end:
                     self.acts.play_one()

@@ -224,7 +224,9 @@ class Check:
                 yield f"{fault!r} has the outcome {outcome}, not {expected}"
 
     def one_holder(self) -> Iterator[str]:
-        """I10: tokens of the work on a queue never decrease, and only the process with the lease commits."""
+        """I10: tokens of the work on a queue never decrease, and only the process with the lease commits or sends."""
+        for token in self.storm.overlapping:
+            yield f"{token} was sent during another send to the same person"
         last: dict[int | None, int] = {}
         attempts = models.Attempt.objects.order_by("pk").values_list(
             "reply__conversation_id", "fencing_token"

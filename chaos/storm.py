@@ -57,6 +57,11 @@ class Storm(Emulator):
         """Ids of persons whose sends Graph neither accepts nor answers."""
         self.planned: dict[str, list[str]] = {}
         """Faults of the next sends by person; no other fault strikes this person."""
+        self.unheard: set[str] = set()
+        """Ids of persons whose echoes are lost, except hurried ones."""
+        self._calls: Counter[str] = Counter()
+        self.overlapping: list[str] = []
+        """Tokens of the sends that arrived before Graph had answered another send to the same person."""
 
     def missing(self) -> list[str]:
         return [fault for fault in FAULTS if not self.struck[fault]]
@@ -86,6 +91,19 @@ class Storm(Emulator):
         data = json.loads(body)
         token = data["message"]["metadata"].partition(" ")[0]
         person = data["recipient"]["id"]
+        with self._numbers:
+            if self._calls[person]:
+                self.overlapping.append(token)
+            self._calls[person] += 1
+        try:
+            return self._send(person, token, method, path, query, headers, body)
+        finally:
+            with self._numbers:
+                self._calls[person] -= 1
+
+    def _send(
+        self, person: str, token: str, method: str, path: str, query: Any, headers: Any, body: bytes
+    ) -> GraphResponse:
         name = self._choose_fault(person)
         if self.pages[PAGE].token_error is not None:
             name = "dead token"
@@ -111,7 +129,7 @@ class Storm(Emulator):
         if fault.slow and taken is not None:
             with self.lock:
                 self.hurried.add(str(json.loads(taken[2]).get("message_id")))
-            time.sleep(self._time_out / 2)
+            time.sleep(self._time_out * 0.7)
         return fault.answer(taken)
 
     def _forge(self, person: str, token: str) -> None:
