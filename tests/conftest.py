@@ -36,6 +36,7 @@ DATABASE_FIXTURES = {
     "empty_database",
     "file_database",
     "transactional_db",
+    "two_databases",
 }
 
 # Two busy cores are slower than a deadline of milliseconds allows for.
@@ -87,13 +88,14 @@ def pytest_configure(config: pytest.Config) -> None:
     use_database(postgresql_database(os.environ["DJM_TEST_POSTGRESQL"]))
 
 
-def use_database(database: dict[str, Any]) -> None:
-    """Point Django at another database; its settings were read before this file was."""
-    settings.DATABASES = {"default": database}
+def use_database(database: dict[str, Any], **others: dict[str, Any]) -> None:
+    """Point Django at another database, and at others by their alias; the settings were read before this file was."""
+    settings.DATABASES = {"default": database, **others}
     connections.__dict__.pop("settings", None)
     connections._settings = None
-    with contextlib.suppress(AttributeError):
-        del connections["default"]
+    for alias in settings.DATABASES:
+        with contextlib.suppress(AttributeError):
+            del connections[alias]
 
 
 def pytest_report_header(config: pytest.Config) -> str:

@@ -367,7 +367,7 @@ def test_a_query_serves_any_thread_and_keeps_none_of_its_connections(file_databa
     assert (errors, found) == ([], ["m_1"] * 6)
     kept = [
         convert.__self__
-        for _, convert, _ in reads._EVENT_ROWS._converters["default"]
+        for _, convert, _ in reads._EVENT_ROWS._converters("default")
         if hasattr(convert, "__self__")
     ]
     assert {operations.connection.connection for operations in kept if hasattr(operations, "connection")} <= {

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import msgspec
 from django.apps import apps
@@ -24,22 +24,33 @@ _BITS = 64
 """Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
 
 
-@functools.cache
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+_caches: list[Any] = []
+
+
+def cached(function: _Function) -> _Function:
+    """Keep the last 512 results of a function, until a test changes the databases or their routers."""
+    kept = functools.lru_cache(maxsize=512)(function)
+    _caches.append(kept)
+    return cast("_Function", kept)
+
+
+def _forget(*, setting: str, **kwargs: Any) -> None:
+    if setting in {"DATABASES", "DATABASE_ROUTERS"}:
+        for kept in _caches:
+            kept.cache_clear()
+
+
+setting_changed.connect(_forget, dispatch_uid="djmessenger.sql")
+
+
+@cached
 def alias() -> str:
     """Return the alias of the database of the app's models, by the project's routers.
 
     All transactions, locks, statements and notifications of the app use this database.
     """
     return router.db_for_write(apps.get_model("djmessenger", "Messaging"))
-
-
-def _forget(*, setting: str, **kwargs: Any) -> None:
-    """Clear the caches when a test changes the databases or their routers."""
-    if setting in {"DATABASES", "DATABASE_ROUTERS"}:
-        alias.cache_clear()
-
-
-setting_changed.connect(_forget, dispatch_uid="djmessenger.sql")
 
 
 def connection() -> Any:
@@ -72,7 +83,7 @@ class Now(functions.Now):
         return self.as_sql(compiler, connection, template=template, **extra_context)
 
 
-@functools.cache
+@cached
 def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     """Return the parts of a statement that differ between databases, for ``str.format_map``.
 
@@ -151,7 +162,6 @@ class Rows:
 
     def __init__(self, *parts: type[models.Model] | Combinable) -> None:
         self._parts: tuple[Any, ...] = parts
-        self._converters: dict[str, list[tuple[int, Any, Any]]] = {}
 
     def fetch(self, alias: str, text: str, values: Sequence[Any]) -> list[list[Any]]:
         """Execute a statement and return a list for each row: an instance of each model, the value of each expression.
@@ -159,9 +169,7 @@ class Rows:
         An instance is None if its primary key is NULL, as after a LEFT JOIN.
         """
         rows = fetch(alias, text, values)
-        if alias not in self._converters:
-            self._converters[alias] = list(self._converters_of(alias))
-        connection, converters = connections[alias], self._converters[alias]
+        connection, converters = connections[alias], self._converters(alias)
         built = []
         for columns_of_row in rows:
             row = list(columns_of_row)
@@ -192,8 +200,9 @@ class Rows:
             start = end
         return places
 
-    def _converters_of(self, alias: str) -> Iterator[tuple[int, Any, Any]]:
-        """Yield each converter: the place of its column, the function, and the expression of the column."""
+    @cached
+    def _converters(self, alias: str) -> list[tuple[int, Any, Any]]:
+        """Return each converter: the place of its column, the function, and the expression of the column."""
         # Guard: a connection belongs to one thread, and a converter keeps its connection. This one is never opened.
         # Test: tests/test_reads.py, test_a_query_serves_any_thread_and_keeps_none_of_its_connections.
         connection = connections.create_connection(alias)
@@ -203,9 +212,11 @@ class Rows:
                 selected.append(part)
             else:
                 selected += [field.get_col(part._meta.db_table) for field in part._meta.concrete_fields]
-        for place, column in enumerate(selected):
-            for convert in connection.ops.get_db_converters(column) + column.get_db_converters(connection):
-                yield place, convert, column
+        return [
+            (place, convert, column)
+            for place, column in enumerate(selected)
+            for convert in connection.ops.get_db_converters(column) + column.get_db_converters(connection)
+        ]
 
 
 def update_each(
@@ -290,7 +301,7 @@ def _plain(field: Any, kind: type | None, value: Any, connection: Any) -> Any:
     return value
 
 
-@functools.cache
+@cached
 def _update_statement(model: type[models.Model], alias: str, columns: tuple[str, ...], where: str) -> str:
     fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
     quote = connections[alias].ops.quote_name
@@ -313,7 +324,7 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
     )
 
 
-@functools.cache
+@cached
 def _insert_statement(
     model: type[models.Model], alias: str, by: tuple[str, ...], unless_there: bool
 ) -> tuple[str, list[Any]]:

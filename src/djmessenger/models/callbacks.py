@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
@@ -12,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger import sql
-from djmessenger.sql import dialect, fetch
+from djmessenger.sql import cached, dialect, fetch
 
 
 class CallbackManager(models.Manager["Callback"]):
@@ -31,7 +30,7 @@ class CallbackManager(models.Manager["Callback"]):
         return [int(ids[row[0]]) for row in rows]
 
 
-@functools.lru_cache(maxsize=512)
+@cached
 def _put_statement(alias: str, count: int) -> str:
     """Return the INSERT statement for ``count`` rows, with the values that all new rows share as constants."""
     dialect_parts = dialect(Callback, alias)

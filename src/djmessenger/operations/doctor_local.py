@@ -93,7 +93,10 @@ class LocalDoctor:
         mine = [migration for migration, _back in waiting if migration.app_label == "djmessenger"]
         if mine:
             return Finding(
-                FAIL, "database", "migrations of djmessenger are missing", "Run manage.py migrate."
+                FAIL,
+                "database",
+                "migrations of djmessenger are missing",
+                f"Run manage.py migrate --database={sql.alias()}.",
             )
         return Finding(OK, "database", "connected, and all migrations are applied")
 

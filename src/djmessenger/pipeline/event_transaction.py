@@ -13,6 +13,8 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from django.db import connections
+
 from djmessenger import models, sql
 from djmessenger.models.conversations import ReplyBuffer
 
@@ -74,7 +76,10 @@ class EventTransaction:
 
     @contextlib.contextmanager
     def begun_by_the_first_query(self) -> Iterator[None]:
-        """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``."""
+        """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``.
+
+        A query of any database counts. Rows of another database than the app's are not in the transaction.
+        """
         # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
         # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
         connection = sql.connection()
@@ -84,7 +89,11 @@ class EventTransaction:
             self.begin()
             return execute(*query)
 
-        with connection.execute_wrapper(query):
+        with contextlib.ExitStack() as wrapped:
+            # A rule may write to another database only. After the loss of the lease it would write a second time.
+            # test_a_rule_writes_to_no_database_after_its_lease_is_lost
+            for each in connections.all():
+                wrapped.enter_context(each.execute_wrapper(query))
             yield
         if self.is_begun or len(connection.run_on_commit) > waiting:
             self.begin()

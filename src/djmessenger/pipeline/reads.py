@@ -9,14 +9,13 @@ Related rows are joined by LEFT JOIN, so a planner cannot begin with them and sc
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from typing import Any
 
 from django.db.models import Value
 
 from djmessenger import models, sql
-from djmessenger.sql import Now, Rows, columns, dialect, fetch, many, require_transaction
+from djmessenger.sql import Now, Rows, cached, columns, dialect, fetch, many, require_transaction
 
 _MODELS = {
     "callback": models.Callback,
@@ -39,7 +38,7 @@ _TABLES = {
 }
 
 
-@functools.cache
+@cached
 def _statement(text: str, alias: str) -> str:
     """Return an SQL text of this file with its names in braces replaced for a database."""
     connection = sql.connection()
