@@ -551,6 +551,34 @@ class TestDatabase:
         assert (message.id, message.level) == ("djmessenger.E051", django_checks.ERROR)
         assert "between default, other:" in message.msg
 
+    @pytest.mark.parametrize(
+        "tenants",
+        [
+            {"TENANT_APPS": ["djmessenger"]},
+            {"TENANT_APPS": ("djmessenger.apps.DjmessengerConfig",), "SHARED_APPS": ["djmessenger"]},
+            {"TENANT_TYPES": {"public": {"APPS": []}, "shop": {"APPS": ["djmessenger"]}}},
+        ],
+    )
+    def test_tables_in_the_schemas_of_tenants_are_an_error(self, tenants, settings):
+        for name, value in tenants.items():
+            setattr(settings, name, value)
+        (message,) = database_checks.check_database()
+        assert (message.id, message.level) == ("djmessenger.E056", django_checks.ERROR)
+        assert "SHARED_APPS" in message.hint
+
+    @pytest.mark.parametrize(
+        "tenants",
+        [
+            {"SHARED_APPS": ["djmessenger"], "TENANT_APPS": ["shop"]},
+            {"TENANT_TYPES": {"public": {"APPS": ["djmessenger"]}, "shop": {"APPS": ["shop"]}}},
+            {"TENANT_TYPES": {"all": {"APPS": ["djmessenger"]}}, "PUBLIC_SCHEMA_NAME": "all"},
+        ],
+    )
+    def test_tables_in_the_public_schema_get_no_message(self, tenants, settings):
+        for name, value in tenants.items():
+            setattr(settings, name, value)
+        assert database_checks.check_database() == []
+
     @pytest.mark.sqlite("PostgreSQL stores moments, whatever Django makes of them")
     @pytest.mark.parametrize(
         ("use_tz", "zone", "expected"),

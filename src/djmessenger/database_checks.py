@@ -31,8 +31,8 @@ VENDORS = ("postgresql", "sqlite")
 
 @checks.register("djmessenger")
 def check_database(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
-    """Report a database, a router or a pool that is unfit for the engine, and local times with gaps."""
-    return [*_vendor(), *_router(), *_pool(), *_clock_changes()]
+    """Report a database, a router, schemas or a pool that are unfit for the engine, and local times with gaps."""
+    return [*_vendor(), *_router(), *_tenants(), *_pool(), *_clock_changes()]
 
 
 def _vendor() -> Iterator[CheckMessage]:
@@ -58,6 +58,27 @@ def _router() -> Iterator[CheckMessage]:
             f"A router parts the models of djmessenger between {', '.join(sorted(aliases))}: a step of the engine is "
             "one transaction, which covers one database only.",
             "Let DATABASE_ROUTERS read and write all models of this app in one database.",
+            "deployment",
+        )
+
+
+def _tenants() -> Iterator[CheckMessage]:
+    """Report tables of the app in the schemas of tenants, by the settings of django-tenants and its predecessor."""
+    config = apps.get_app_config("djmessenger")
+    names = {config.name, f"{type(config).__module__}.{type(config).__qualname__}"}
+    public = getattr(settings, "PUBLIC_SCHEMA_NAME", "public")
+    of_types = [
+        name
+        for schema, kind in getattr(settings, "TENANT_TYPES", {}).items()
+        if schema != public
+        for name in kind.get("APPS", ())
+    ]
+    if names.intersection([*getattr(settings, "TENANT_APPS", ()), *of_types]):
+        yield new_error(
+            "E056",
+            "djmessenger is an app of tenants, with tables in the schema of each. Workers and commands read the public "
+            "schema only, so no callback of a tenant would be handled.",
+            "Move djmessenger from TENANT_APPS to SHARED_APPS. All tenants then share its tables in the public schema.",
             "deployment",
         )
 
