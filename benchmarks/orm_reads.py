@@ -50,9 +50,9 @@ def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
     return list(found.order_by("pk").select_for_update())
 
 
-def waiting_events(conversation_ids: Iterable[int]) -> list[tuple[Any, ...]]:
-    waiting = models.Messaging.objects.filter(conversation__in=list(conversation_ids), state="new")
-    parts = waiting.order_by().values_list("conversation", "callback")
+def waiting_events(ids: Iterable[int], column: str = "conversation_id") -> list[tuple[Any, ...]]:
+    waiting = models.Messaging.objects.filter(**{f"{column}__in": list(ids)}, state="new")
+    parts = waiting.order_by().values_list(column, "callback")
     return list(parts.annotate(Count("id"), Max("position")))
 
 

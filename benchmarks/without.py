@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from django.db import connections
@@ -81,7 +82,12 @@ def _no_packed_writes() -> None:
 
 
 def _no_lazy_transaction() -> None:
-    EventTransaction.begun_by_the_first_query = EventTransaction.begun  # type: ignore[method-assign]
+    @contextlib.contextmanager
+    def begun(self: EventTransaction) -> Iterator[None]:
+        self.begin()
+        yield
+
+    EventTransaction.begun_by_the_first_query = begun  # type: ignore[method-assign]
 
 
 def _no_claim_at_the_split() -> None:

@@ -65,6 +65,14 @@ def text(mid: str, words: str = "hello", *, psid: str = PSID, at: int | None = N
     }
 
 
+def comment(
+    words: str, *, post: str = f"{PAGE}_1", by: str = "7700", at: int | None = None
+) -> dict[str, Any]:
+    """Return a comment on a post of the Page, for the container ``changes``."""
+    value = {"item": "comment", "verb": "add", "post_id": post, "from": {"id": by}, "message": words}
+    return {"field": "feed", "value": value, "timestamp": now_ms() if at is None else at}
+
+
 def echo(
     mid: str, metadata: str, *, psid: str = PSID, app_id: Any = APP, sender: str = PAGE, at: int | None = None
 ) -> dict[str, Any]:
@@ -135,6 +143,13 @@ def threads(*works: Callable[[], Any]) -> list[BaseException]:
     return errors
 
 
+def is_anybody_waiting() -> bool:
+    """Return whether a transaction waits for a lock of PostgreSQL."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")
+        return bool(cursor.fetchone()[0])
+
+
 def conversation(psid: str = PSID) -> models.Conversation:
     made = models.Conversation.objects.between(PAGE, psid)
     models.ConversationQueue.objects.ensure([made.pk])
@@ -157,14 +172,16 @@ class Does(BaseHandler):
 
 
 def policy(
-    *functions: Callable[[Any], Any], slow: bool = False, typing: bool = False, **options: Any
+    *functions: Callable[[Any], Any],
+    slow: bool = False,
+    typing: bool = False,
+    kind: str = "SIMPLE_TEXT",
+    **options: Any,
 ) -> Policy:
-    """A policy with a rule for texts for each function."""
+    """A policy with a rule for events of one type for each function."""
     return Policy(
         [
-            Rule(
-                "SIMPLE_TEXT", f"rule {number}", [], [Does(function)], [], slow=slow, typing=typing, **options
-            )
+            Rule(kind, f"rule {number}", [], [Does(function)], [], slow=slow, typing=typing, **options)
             for number, function in enumerate(functions, 1)
         ]
     )

@@ -333,20 +333,6 @@ def test_no_event_begins_under_a_lease_that_is_almost_over():
     assert (effects(), tools.queue_of(made).leased_until) == ([], None)
 
 
-def test_an_event_without_a_conversation_waits_until_its_pause_ends():
-    item = tools.text("m_1")
-    del item["sender"]
-    todo = tools.receive(item)
-    engine = tools.engine(lambda event: 1 / 0, tries=5)
-    for row_id in todo.events_without_conversation * 3:
-        engine.inbox.handle_event_without_conversation(row_id)
-    row = models.Messaging.objects.get()
-    assert (row.conversation, row.tries) == (None, 1)
-    assert engine.waiting_without_conversation() == []
-    tools.pass_time(600)
-    assert engine.waiting_without_conversation() == [row.pk]
-
-
 def sent_reply(made, mid: str, seconds_ago: float) -> models.Reply:
     moment = timezone.now() - datetime.timedelta(seconds=seconds_ago)
     reply = tools.queue(made)
@@ -567,7 +553,8 @@ def handled(engine):
 
 
 def say_hello(*psids):
-    return [tools.receive(tools.text(f"m_{psid}", psid=psid)).conversations[0] for psid in psids]
+    found = [tools.receive(tools.text(f"m_{psid}", psid=psid)) for psid in psids]
+    return [pk for todo in found for pk in todo.queues.values()]
 
 
 def states() -> list[str]:

@@ -47,7 +47,7 @@ def test_a_split_claims_an_idle_conversation_with_its_first_event(someone):
     todo = taken(tools.text("m_2"), tools.text("m_1", at=tools.now_ms() - 10))
     (lease,) = todo.leases
     assert todo.next_rows[lease.queue_id].mid == "m_1"
-    assert todo.conversations == []
+    assert todo.queues == {}
     assert claims.claim(tools.IN, seconds=60) == []
     heard = []
     finish(tools.engine(lambda event: heard.append(event.mid)), todo)
@@ -135,8 +135,8 @@ def test_a_person_whom_another_split_inserts_meanwhile_is_read_again(what, monke
 def test_a_split_claims_no_more_conversations_than_its_limit(someone):
     other = tools.conversation("701")
     todo = taken(tools.text("m_1"), tools.text("m_2", psid="701"), claim_limit=1)
-    assert len(todo.leases) == len(todo.conversations) == 1
-    assert {todo.leases[0].conversation_id, *todo.conversations} == {someone.pk, other.pk}
+    assert len(todo.leases) == len(todo.queues) == 1
+    assert {todo.leases[0].conversation_id, *todo.queues.values()} == {someone.pk, other.pk}
     assert len(claims.claim(tools.IN, seconds=60, limit=5)) == 1
 
 
@@ -144,7 +144,7 @@ def test_a_split_does_not_claim_a_leased_conversation(someone):
     models.ConversationQueue.objects.wake([someone.pk], tools.IN)
     lease = tools.claim(someone)
     todo = taken(tools.text("m_1"))
-    assert (todo.leases, todo.conversations) == ([], [someone.pk])
+    assert (todo.leases, list(todo.queues.values())) == ([], [someone.pk])
     with transaction.atomic():
         assert claims.fence(lease)
 
@@ -153,7 +153,7 @@ def test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one(someo
     tools.receive(tools.text("m_1", at=tools.now_ms() - 10))
     models.ConversationQueue.objects.update(ready_at=None)
     todo = taken(tools.text("m_2"))
-    assert (todo.leases, todo.conversations) == ([], [someone.pk])
+    assert (todo.leases, list(todo.queues.values())) == ([], [someone.pk])
     heard = []
     tools.handle(tools.engine(lambda event: heard.append(event.mid)), someone)
     assert heard == ["m_1", "m_2"]
@@ -216,7 +216,7 @@ def test_a_split_claims_nothing_if_the_database_refuses_a_row(someone, monkeypat
 
     monkeypatch.setattr(split, "insert_each", refuse)
     todo = taken(tools.text("m_1"), tools.text("m_2"))
-    assert (todo.leases, todo.conversations) == ([], [someone.pk])
+    assert (todo.leases, list(todo.queues.values())) == ([], [someone.pk])
 
 
 def test_a_person_who_writes_opens_the_window_for_the_answer_at_once(someone):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from djmessenger import migrations, models
 from djmessenger.checks import check_history
+from tests import pipeline_tools as tools
 
 BEFORE = {"djmessenger": "tests.migrations_before"}
 """The three migrations that ``0001_squashed_0003`` replaces."""
@@ -74,6 +76,47 @@ def test_rows_of_the_version_before_are_kept(before):
     assert (outgoing.fencing_token, outgoing.is_slow, outgoing.owner) == (9, True, "host:1")
     assert models.Reply.objects.get().observed_wait == 4.5
     assert models.Attempt.objects.get().fencing_token == 9
+
+
+def test_events_without_a_conversation_of_the_version_before_are_handled(empty_database):
+    call_command("migrate", "djmessenger", "0003_order", verbosity=0)
+    old = MigrationExecutor(connection).loader.project_state(("djmessenger", "0003_order")).apps
+    page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
+    person = old.get_model("djmessenger", "FBUserProfile").objects.create(psid=tools.PSID, page=page)
+    conversation = old.get_model("djmessenger", "Conversation").objects.create(page=page, person=person)
+    old.get_model("djmessenger", "ConversationQueue").objects.create(conversation=conversation, kind="in")
+    body = json.loads(tools.body(tools.comment("hi"), container="changes"))
+    events = old.get_model("djmessenger", "Messaging").objects
+    for number, state in enumerate(["new", "done", "new"]):
+        events.create(key=f"{number}", type="CHANGE", page=page, body=body, timestamp=number, state=state)
+    call_command("migrate", verbosity=0)
+    kept = models.ConversationQueue.objects.get()
+    assert (kept.conversation_id, kept.subject) == (conversation.pk, "")
+    seen = []
+    engine = tools.engine(lambda event: seen.append(event.row.key), kind="CHANGE")
+    engine.sweep()
+    assert list(models.Messaging.objects.order_by("key").values_list("queue__subject", flat=True)) == [
+        f"{tools.PAGE}/post/{tools.PAGE}_1",
+        None,
+        f"{tools.PAGE}/post/{tools.PAGE}_1",
+    ]
+    engine.drain()
+    assert seen == ["0", "2"]
+
+
+def test_processes_of_the_version_before_still_insert_queues_and_events(empty_database):
+    call_command("migrate", "djmessenger", "0003_order", verbosity=0)
+    old = MigrationExecutor(connection).loader.project_state(("djmessenger", "0003_order")).apps
+    call_command("migrate", verbosity=0)
+    page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
+    for number in range(2):
+        person = old.get_model("djmessenger", "FBUserProfile").objects.create(psid=f"70{number}", page=page)
+        made = old.get_model("djmessenger", "Conversation").objects.create(page=page, person=person)
+        old.get_model("djmessenger", "ConversationQueue").objects.create(conversation=made, kind="in")
+        old.get_model("djmessenger", "Messaging").objects.create(
+            key=f"{number}", type="X", page=page, conversation=made, body={}, timestamp=1
+        )
+    assert set(models.ConversationQueue.objects.values_list("subject", flat=True)) == {""}
 
 
 def test_the_squashed_migration_counts_as_applied(before):

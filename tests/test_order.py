@@ -103,7 +103,7 @@ def test_positions_keep_the_order_of_answered_callbacks_and_else_follow_the_time
         )
         for timestamp in timestamps:
             row = SimpleNamespace(
-                conversation_id=1, callback=callback, timestamp=START + timestamp, position=0, state="new"
+                waits_in=1, callback=callback, timestamp=START + timestamp, position=0, state="new"
             )
             rows.append(row)
             batch.append(row)
@@ -152,18 +152,12 @@ def is_overtaken(monkeypatch) -> bool:
     second = threading.Thread(target=split_first)
     second.start()
     try:
-        tools.until(lambda: not second.is_alive() or is_anybody_waiting(), "the second split")
+        tools.until(lambda: not second.is_alive() or tools.is_anybody_waiting(), "the second split")
         return models.Messaging.objects.filter(mid="m_2").exists()
     finally:
         resumed.set()
         first.join()
         second.join()
-
-
-def is_anybody_waiting() -> bool:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
 
 
 @pytest.mark.django_db(transaction=True)

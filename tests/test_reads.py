@@ -21,7 +21,8 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 
 from djmessenger import models
-from djmessenger.pipeline import reads
+from djmessenger.pipeline import claims, reads
+from djmessenger.pipeline.claims import Lease
 from djmessenger.sql import Now, Rows, columns, dialect
 from tests import pipeline_tools as tools
 
@@ -41,7 +42,7 @@ def queues(kind: str, conversations: Iterable[int] | None = None) -> list[int]:
     return list(found.values_list("pk", flat=True))
 
 
-def lock(conversations: Iterable[int], kind: str) -> list[int]:
+def lock(conversations: Iterable[int], kind: str) -> dict[int, int]:
     return models.ConversationQueue.objects.lock(conversations, kind)
 
 
@@ -54,7 +55,8 @@ def all_of(model: type[fields.Model]) -> list[Any]:
 
 def next_events_of_django() -> Iterable[Any]:
     waiting = models.Messaging.objects.filter(state="new").order_by(*models.Messaging.ORDER)
-    first = waiting.filter(conversation=OuterRef("conversation")).values("pk")[:1]
+    own = Q(conversation=OuterRef("conversation")) | Q(queue=OuterRef("pk"))
+    first = waiting.filter(own).values("pk")[:1]
     chosen = models.ConversationQueue.objects.filter(kind=IN).annotate(first=Subquery(first))
     return (
         models.Messaging.objects.filter(Q(not_before=None) | Q(not_before__lte=Now()))
@@ -104,7 +106,7 @@ TWINS = {
     "next_events": Twin(
         named=lambda: reads.next_events(queues(IN)),
         django=next_events_of_django,
-        large=lambda sample: reads.next_events(sample.incoming),
+        large=lambda sample: reads.next_events([*sample.incoming, *sample.of_subjects]),
         related=("page", "conversation", "conversation.person"),
     ),
     "next_replies": Twin(
@@ -135,6 +137,16 @@ TWINS = {
         ),
         large=lambda sample: reads.waiting_events(sample.conversations),
     ),
+    "waiting_events of subjects": Twin(
+        named=lambda: reads.waiting_events(queues(IN), "queue_id"),
+        django=lambda: (
+            models.Messaging.objects.exclude(queue=None)
+            .filter(state="new")
+            .values_list("queue", "callback")
+            .annotate(fields.Count("id"), fields.Max("position"))
+        ),
+        large=lambda sample: reads.waiting_events(sample.of_subjects, "queue_id"),
+    ),
     "oldest_callbacks": Twin(
         named=lambda: reads.oldest_callbacks(3),
         django=lambda: (
@@ -149,11 +161,11 @@ TWINS = {
         named=lambda: reads.fenced_queues(reversed(all_of(models.ConversationQueue)[1:])),
         django=lambda: (
             models.ConversationQueue.objects.filter(pk__in=all_of(models.ConversationQueue)[1:])
-            .order_by("conversation_id")
+            .order_by("conversation_id", "pk")
             .select_for_update()
             .values_list("pk", "fencing_token")
         ),
-        large=lambda sample: reads.fenced_queues(sample.incoming),
+        large=lambda sample: reads.fenced_queues([*sample.incoming, *sample.of_subjects]),
         locks=True,
     ),
     "conversations_of": Twin(
@@ -169,14 +181,26 @@ TWINS = {
         large=lambda sample: reads.pages_of(sample.pages),
     ),
     "lock": Twin(
-        named=lambda: [(pk,) for pk in lock(reversed(all_of(models.Conversation)), OUT)],
+        named=lambda: lock(reversed(all_of(models.Conversation)), OUT).items(),
         django=lambda: (
             models.ConversationQueue.objects.filter(kind=OUT)
             .order_by("conversation_id")
             .select_for_update()
-            .values_list("pk")
+            .values_list("conversation_id", "pk")
         ),
         large=lambda sample: lock(sample.conversations, IN),
+        is_ordered=True,
+        locks=True,
+    ),
+    "lock_subjects": Twin(
+        named=lambda: models.ConversationQueue.objects.lock_subjects(["2", "1", "'"]).items(),
+        django=lambda: (
+            models.ConversationQueue.objects.filter(subject__in=["1", "2", "'"], conversation=None)
+            .order_by("pk")
+            .select_for_update()
+            .values_list("subject", "pk")
+        ),
+        large=lambda sample: models.ConversationQueue.objects.lock_subjects(sample.subjects),
         is_ordered=True,
         locks=True,
     ),
@@ -275,6 +299,20 @@ def fill(now: datetime.datetime) -> None:
                 models.Attempt.objects.create(
                     reply=reply, number=attempt + 1, token=f"{reply.pk} {attempt}", fencing_token=2**40
                 )
+
+    models.ConversationQueue.objects.ensure_subjects(["1", "2", "'"])
+    for queue in models.ConversationQueue.objects.filter(conversation=None):
+        for place in range(3):
+            models.Messaging.objects.create(
+                type="X",
+                body={},
+                key=f"{queue.pk} {place}",
+                page=pages[0],
+                queue=queue,
+                timestamp=2**40 - place,
+                state=["new", "new", "done"][place],
+                not_before=now + 60 * second if queue.subject == "2" else None,
+            )
 
 
 def test_a_reply_has_the_time_of_the_database(now):
@@ -439,6 +477,11 @@ class Sample:
     conversations: list[int]
     incoming: list[int]
     outgoing: list[int]
+    subjects: list[str]
+    of_subjects: list[int]
+    """Queues of the subjects."""
+    leases: dict[int, Lease]
+    """Leases of the queues, by the events in them."""
     callbacks: list[int]
     mids: list[str]
 
@@ -461,6 +504,10 @@ def fill_large_tables(count: int, statistics: str) -> Sample:
         recipient=person, conversation=made, messaging=event, type="text", data={}, mid="0"
     )
     attempt = models.Attempt.objects.create(reply=reply, number=1, token="0", fencing_token=1)
+    subject = models.ConversationQueue.objects.create(subject="0", kind=IN)
+    of_subject = models.Messaging.objects.create(
+        type="X", body={}, key="s0", queue=subject, page=page, callback=callback, timestamp=1
+    )
     conversation = f"n + {made.pk}"
     is_sqlite = connection.vendor == "sqlite"
     text = "CAST(n + 1000 AS TEXT)"
@@ -484,6 +531,14 @@ def fill_large_tables(count: int, statistics: str) -> Sample:
             uuid=unique,
             state=state.format("queued", "sent"),
         )
+        copy(subject, numbers, id="-n", subject=text)
+        copy(
+            of_subject,
+            numbers,
+            key=f"'s' || {text}",
+            queue_id="-n",
+            state=state.format("new", "done"),
+        )
         copy(attempt, numbers, reply_id=f"n + {reply.pk}", token=text)
 
     if connection.vendor == "postgresql":
@@ -501,12 +556,28 @@ def fill_large_tables(count: int, statistics: str) -> Sample:
     numbers = [count // 2 - 100, count // 2, count // 2 + 1]
     texts = [str(number + 1000) for number in numbers]
     conversations = [made.pk + number for number in numbers]
+    events = models.Messaging.objects.filter(
+        Q(conversation__in=conversations) | Q(queue__in=[-number for number in numbers])
+    )
+    found = models.ConversationQueue.objects.filter(conversation__in=conversations, kind=IN)
+    queue_ids = dict(found.values_list("conversation", "pk"))
     return Sample(
         pages=texts,
         persons=texts,
         conversations=conversations,
         incoming=queues(IN, conversations),
         outgoing=queues(OUT, conversations),
+        subjects=texts,
+        of_subjects=[-number for number in numbers],
+        leases={
+            event.pk: Lease(
+                queue_id=event.queue_id or queue_ids[event.conversation_id],
+                conversation_id=event.conversation_id,
+                kind=IN,
+                fencing_token=0,
+            )
+            for event in events
+        },
         callbacks=[callback.pk + number for number in numbers],
         mids=texts,
     )
@@ -540,7 +611,8 @@ def scans_in(plan: Iterable[str]) -> list[str]:
     SQLite reads a whole table for a Bloom filter.
     """
     scan = re.compile(
-        r"^SCAN (?!given|chosen|.* INDEX djm_callback_new)|^BLOOM FILTER|Seq Scan on (?!djmessenger_page )"
+        r"^SCAN (?!given|chosen|pair|\d+ CONSTANT ROWS|.* INDEX djm_callback_new)|^BLOOM FILTER|"
+        r"Seq Scan on (?!djmessenger_page )"
     )
     return [line for line in plan if scan.search(line)]
 
@@ -549,6 +621,10 @@ def scans_in(plan: Iterable[str]) -> list[str]:
 def test_a_query_scans_no_table(statistics):
     sample = fill_large_tables(ROWS, statistics)
     plans = {name: plan_of(lambda twin=twin: list(twin.large(sample))) for name, twin in TWINS.items()}
+    incoming = [*sample.incoming, *sample.of_subjects]
+    plans["lock_and_verify"] = plan_of(lambda: claims.lock_and_verify(sample.leases))
+    plans["release_many"] = plan_of(lambda: claims.release_many(IN, incoming) or incoming)
+    plans["claim_idle"] = plan_of(lambda: claims.claim_idle(IN, sample.conversations, seconds=60))
     if statistics == "none":
         # Without any statistics PostgreSQL takes each two-hundredth conversation for one of the person, and joins all
         # persons. Autovacuum collects statistics after the first rows.

@@ -346,8 +346,8 @@ def wake(row: models.Callback | models.Messaging | models.Reply) -> None:
             get_engine().drain_conversation(row.conversation_id)
         else:
             get_dispatcher().replies_queued(row.conversation_id)
-    elif app_settings.DJM_DISPATCHER == "inline":
-        get_engine().inbox.handle_event_without_conversation(row.pk)
+    elif isinstance(row, models.Messaging) and app_settings.DJM_DISPATCHER == "inline":
+        get_engine().drain_queue(models.ConversationQueue.Kind.IN, queue_id=row.queue_id)
 
 
 def install() -> None:

@@ -127,10 +127,8 @@ def sweep() -> None:
     The beat starts it every few seconds. It ends before ``DJM_SWEEP`` seconds are over. Two at once do no harm, because
     each step claims its queue.
     """
-    engine, end = bot.get_engine(), Deadline(app_settings.DJM_SWEEP * 0.8)
-    engine.sweep()
-    for row_id in engine.waiting_without_conversation():
-        engine.inbox.handle_event_without_conversation(row_id)
+    end = Deadline(app_settings.DJM_SWEEP * 0.8)
+    bot.get_engine().sweep()
     while _work(end) or _soon(end):
         if end.remaining() <= 0:
             break

@@ -85,8 +85,6 @@ def work() -> None:
     try:
         if models.Sweep.objects.claim(app_settings.DJM_SWEEP / 2):
             engine.sweep()
-            for row_id in engine.waiting_without_conversation():
-                engine.inbox.handle_event_without_conversation(row_id)
         is_more = engine.drain(lambda: end.remaining() <= 0)
     finally:
         _this_thread.is_at_work = False

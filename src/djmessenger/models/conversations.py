@@ -306,6 +306,15 @@ class Messaging(models.Model):
         on_delete=models.CASCADE,
         related_name="messagings",
     )
+    queue = models.ForeignKey(
+        "djmessenger.ConversationQueue",
+        verbose_name=_("queue of an event without a conversation"),
+        null=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="messagings",
+        db_index=False,  # The index ``djm_messaging_subject`` is smaller.
+    )
     is_standby = models.BooleanField(
         _("standby"),
         default=False,
@@ -337,7 +346,9 @@ class Messaging(models.Model):
     date_handled = models.DateTimeField(_("handled"), null=True, blank=True)
 
     ORDER: ClassVar[tuple[str, ...]] = ("position", "timestamp", "callback_id", "id")
-    """Sort order of the waiting events of a conversation; the first in this order is handled first."""
+    """Sort order of the waiting events of a queue; the first in this order is handled first."""
+    waits_in: int | None = None
+    """Id of the queue in which the split puts the event. Only rows of a split have it."""
     is_being_handled = False
     """True on the object of a row that the pipeline handles.
 
@@ -357,6 +368,12 @@ class Messaging(models.Model):
                 fields=["conversation", "position", "timestamp", "callback", "id"],
                 name="djm_messaging_next",
                 condition=models.Q(state="new"),
+            ),
+            models.Index(
+                fields=["queue", "state", "position", "timestamp", "callback", "id"],
+                name="djm_messaging_subject",
+                # Without the state, so that the deletion of a queue finds its events by this index.
+                condition=models.Q(queue__isnull=False),
             ),
             models.Index(fields=["date_received"], name="djm_messaging_received"),
         ]
@@ -416,7 +433,7 @@ class ReplyManager(models.Manager["Reply"]):
         record_reply(reply)
         return reply
 
-    def insert(self, replies: Sequence[Reply], leased: Collection[int] = ()) -> None:
+    def insert(self, replies: Sequence[Reply], leased: Collection[int | None] = ()) -> None:
         """Insert replies in their order and make their queues due, in one transaction.
 
         The signal ``reply_queued`` is sent on commit, once for each of these queues. ``leased`` contains the ids of

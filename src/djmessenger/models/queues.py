@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection, Iterable
-from typing import ClassVar
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from django.db import models
 from django.db.models import Q
@@ -23,10 +23,19 @@ def seconds_from_now(seconds: float) -> Combinable:
 
 
 _LOCK = """
-    SELECT queue.id FROM {given} {table} queue WHERE queue.conversation_id {is_given_id} AND queue.kind = %s
-    ORDER BY queue.conversation_id {for_update}
+    SELECT queue.conversation_id, queue.id FROM {given} {table} queue
+    WHERE queue.conversation_id {is_given_id} AND queue.kind = %s
+    ORDER BY queue.conversation_id, queue.id {for_update}
 """
 """Lock of the queues of conversations, as SQL. Parameters: the conversations, the kind."""
+_LOCK_SUBJECTS = """
+    SELECT queue.subject, queue.id FROM {given} {table} queue
+    WHERE queue.subject {is_given_text} AND queue.conversation_id IS NULL
+    ORDER BY queue.id {for_update}
+"""
+"""Lock of the queues of subjects, as SQL. Parameter: the subjects."""
+
+Key = TypeVar("Key", int, str)
 
 
 # Guard: two transactions that insert the same keys in different order would deadlock; hence the ORDER BY.
@@ -53,6 +62,19 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         text = _ENSURE.format_map(dialect(ConversationQueue, alias))
         execute(alias, text, [many(alias, conversation_ids)])
 
+    def ensure_subjects(self, subjects: Iterable[str]) -> None:
+        """Insert the queues of subjects if they are missing."""
+        wanted = set(subjects)
+        known = self.filter(conversation=None, subject__in=wanted).values_list("subject", flat=True)
+        # Guard: two transactions that insert the same keys in different order would deadlock; hence the sort.
+        self.bulk_create(
+            [
+                ConversationQueue(subject=subject, kind=ConversationQueue.Kind.IN)
+                for subject in sorted(wanted.difference(known))
+            ],
+            ignore_conflicts=True,
+        )
+
     def wake(self, conversation_ids: Iterable[int], kind: str, *, after: float = 0.0) -> None:
         """Make queues due in ``after`` seconds, in the caller's transaction or in one of its own.
 
@@ -61,19 +83,18 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         """
         wanted = set(conversation_ids)
         with atomic(savepoint=False):
-            if len(wanted) > 1:
-                # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock.
-                # One queue alone cannot.
-                self.lock(wanted, kind)
-            self.wake_locked(wanted, kind, after=after)
+            # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock. One
+            # queue alone cannot, and is locked first only if it must be inserted.
+            if len(wanted) != 1 or not self._wake("kind = %s AND conversation_id", [kind], wanted, after):
+                self.wake_locked(self.lock(wanted, kind).values(), after=after)
 
-    def wake_locked(self, conversation_ids: Collection[int], kind: str, *, after: float = 0.0) -> None:
-        """Make queues due as ``wake`` does, but do not lock them first.
+    def wake_locked(self, queue_ids: Collection[int], *, after: float = 0.0) -> None:
+        """Make queues due as ``wake`` does. The caller has locked the queues."""
+        if queue_ids:
+            self._wake("id", [], queue_ids, after)
 
-        The caller has locked the queues, or passes one conversation only.
-        """
-        if not conversation_ids:
-            return
+    @staticmethod
+    def _wake(column: str, values: Sequence[Any], keys: Collection[int], after: float) -> int:
         alias = sql.alias()
         # Guard: not before the end of a lease, otherwise the wake-up would let a second worker claim the queue.
         # Test: tests/test_queues.py, test_a_wake_up_of_a_leased_queue_does_not_end_its_lease.
@@ -84,28 +105,39 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             # would then wait for a slow thread.
             # Test: tests/test_queues.py, test_a_slow_mark_of_an_older_version_is_removed_by_a_wake_up.
             "is_slow = (is_slow AND ready_at IS NOT NULL) "
-            f"WHERE kind = %s AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))})"
+            f"WHERE {column} IN ({', '.join(['%s'] * len(keys))})"
         ).format_map(dialect(ConversationQueue, alias))
-        values = [*[after] * 4, kind, *conversation_ids]
-        if execute(alias, text, values) < len(conversation_ids):
-            self.ensure(conversation_ids)
-            execute(alias, text, values)
+        return execute(alias, text, [*[after] * 4, *values, *keys])
 
-    def lock(self, conversation_ids: Iterable[int], kind: str) -> list[int]:
-        """Lock queues until the end of the caller's transaction and return their ids. Missing queues are inserted."""
+    def lock(self, conversation_ids: Iterable[int], kind: str) -> dict[int, int]:
+        """Lock queues until the end of the caller's transaction. Missing queues are inserted.
+
+        Returns a dict of conversation id to queue id.
+        """
+        return self._lock(_LOCK, set(conversation_ids), [kind], self.ensure)
+
+    def lock_subjects(self, subjects: Iterable[str]) -> dict[str, int]:
+        """Lock queues as ``lock`` does, and return a dict of subject to queue id."""
+        return self._lock(_LOCK_SUBJECTS, set(subjects), [], self.ensure_subjects)
+
+    @staticmethod
+    def _lock(
+        text: str, keys: set[Key], values: Sequence[Any], ensure: Callable[[Iterable[Key]], None]
+    ) -> dict[Key, int]:
         # Guard: two batches with the same people in different order would deadlock; hence the ORDER BY.
         # Test (PostgreSQL): tests/test_intake.py,
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
         alias = sql.alias()
         require_transaction(alias)
-        wanted = set(conversation_ids)
-        text = _LOCK.format_map(dialect(ConversationQueue, alias))
-        values = [many(alias, wanted), kind]
-        found = fetch(alias, text, values)
-        if len(found) < len(wanted):
-            self.ensure(wanted)
-            found = fetch(alias, text, values)
-        return [pk for (pk,) in found]
+        if not keys:
+            return {}
+        text = text.format_map(dialect(ConversationQueue, alias))
+        given = [many(alias, keys), *values]
+        found = fetch(alias, text, given)
+        if len(found) < len(keys):
+            ensure(keys)
+            found = fetch(alias, text, given)
+        return dict(found)
 
     def due(self, limit: int) -> list[tuple[str, int]]:
         """Return kind and conversation id of up to ``limit`` due queues, oldest first, without a claim."""
@@ -122,7 +154,10 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
 
 class ConversationQueue(models.Model):
-    """One direction of a conversation, its inbox or its outbox. One worker at a time works on it, under a lease."""
+    """One direction of a conversation, its inbox or its outbox. One worker at a time works on it, under a lease.
+
+    A queue without a conversation is the inbox of a subject: the events of one post, sender or Page in order.
+    """
 
     class Kind(models.TextChoices):
         IN = "in", _("incoming")
@@ -131,8 +166,19 @@ class ConversationQueue(models.Model):
     conversation = models.ForeignKey(
         "djmessenger.Conversation",
         verbose_name=_("conversation"),
+        null=True,
+        blank=True,
         on_delete=models.CASCADE,
         related_name="queues",
+    )
+    subject = models.CharField(
+        _("subject"),
+        max_length=128,
+        blank=True,
+        # Processes of the version before insert queues, without this column, while a site is upgraded.
+        db_default="",
+        default="",
+        help_text=_("Page and post or sender, if the events of the queue belong to no conversation."),
     )
     kind = models.CharField(_("direction"), max_length=3, choices=Kind)
     ready_at = models.DateTimeField(
@@ -160,7 +206,10 @@ class ConversationQueue(models.Model):
         verbose_name = _("conversation queue")
         verbose_name_plural = _("conversation queues")
         constraints: ClassVar[list[models.BaseConstraint]] = [
-            models.UniqueConstraint(fields=["conversation", "kind"], name="djm_queue_conversation_kind")
+            models.UniqueConstraint(fields=["conversation", "kind"], name="djm_queue_conversation_kind"),
+            models.UniqueConstraint(
+                fields=["subject"], condition=Q(conversation=None), name="djm_queue_subject"
+            ),
         ]
         indexes: ClassVar[list[models.Index]] = [
             models.Index(
@@ -171,7 +220,7 @@ class ConversationQueue(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.conversation_id} {self.get_kind_display()}"
+        return f"{self.conversation_id or self.subject} {self.get_kind_display()}"
 
 
 class SweepManager(models.Manager["Sweep"]):

@@ -10,7 +10,7 @@ from django.db.models import QuerySet, TextField
 from django.db.models.functions import Cast
 
 from djmessenger import models
-from djmessenger.pipeline import split
+from djmessenger.pipeline import reads, split
 from djmessenger.pipeline.erased_keys import PREFIX, erased_key
 from djmessenger.sql import atomic
 
@@ -49,14 +49,17 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
             split.split(callback.pk)
     with atomic():
         conversations = list(models.Conversation.objects.filter(person_id=psid).values_list("pk", flat=True))
+        events_without_conversation = _without_conversation_about(psid)
+        subject_queues = _subject_queues_about(psid)
         if not dry_run:
             # Guard: a worker that commits a reply of the person after the delete would insert new rows of the person.
             # The incoming queues are locked before the outgoing ones, as in the engine, or both could deadlock.
             models.ConversationQueue.objects.lock(conversations, Kind.IN)
+            queues = events_without_conversation.exclude(queue=None).values_list("queue_id", flat=True)
+            reads.fenced_queues([*queues, *subject_queues.values_list("pk", flat=True)])
             list(models.Conversation.objects.select_for_update().filter(pk__in=conversations))
             models.ConversationQueue.objects.lock(conversations, Kind.OUT)
         events = models.Messaging.objects.filter(conversation_id__in=conversations)
-        events_without_conversation = _without_conversation_about(psid)
         callbacks += events.exclude(callback=None).values_list("callback_id", flat=True).distinct()
         bodies = models.Callback.objects.filter(pk__in=set(callbacks)).exclude(body=b"")
         erased = Erased(
@@ -74,6 +77,7 @@ def forget(psid: str, *, dry_run: bool = False) -> Erased:
                 for row in rows.exclude(key=None).iterator()
             ]
             events_without_conversation.delete()
+            subject_queues.delete()
             # This also deletes replies and locations without a conversation, because they refer to the person.
             models.FBUserProfile.objects.filter(pk=psid).delete()
             models.Messaging.objects.bulk_create(tombstones, batch_size=_CHUNK, ignore_conflicts=True)
@@ -110,7 +114,16 @@ def _callbacks_about(psid: str) -> Iterable[int]:
 def _without_conversation_about(psid: str) -> QuerySet[models.Messaging]:
     """Return the events without a conversation whose body contains the person's id."""
     events_without_conversation = models.Messaging.objects.filter(conversation=None).exclude(body={})
-    names = rf"(^|[^0-9]){re.escape(psid)}([^0-9]|$)"
     return events_without_conversation.annotate(body_text=Cast("body", TextField())).filter(
-        body_text__contains=psid, body_text__regex=names
+        body_text__contains=psid, body_text__regex=_pattern_of(psid)
     )
+
+
+def _subject_queues_about(psid: str) -> QuerySet[models.ConversationQueue]:
+    """Return the queues without a conversation whose subject contains the person's id."""
+    queues = models.ConversationQueue.objects.filter(conversation=None)
+    return queues.filter(subject__contains=psid, subject__regex=_pattern_of(psid))
+
+
+def _pattern_of(psid: str) -> str:
+    return rf"(^|[^0-9]){re.escape(psid)}([^0-9]|$)"

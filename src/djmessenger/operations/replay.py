@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
-from djmessenger.pipeline import settling
+from djmessenger.pipeline import settling, split
 from djmessenger.sql import atomic
 
 Event = models.Messaging.State
@@ -41,6 +41,8 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
         row.save(update_fields=["state", "reason", "error", "outcome", "not_before", "date_handled", "tries"])
         if row.conversation_id is not None:
             models.ConversationQueue.objects.wake([row.conversation_id], Kind.IN)
+        else:
+            split.assign_queues([row])
         return row
 
 

@@ -185,14 +185,12 @@ def count_duplicates(since: datetime.datetime) -> int:
     return sum(row["copies"] - 1 for row in doubled)
 
 
-def _blocked(events: QuerySet[models.Messaging], replies: QuerySet[models.Reply]) -> set[int | None]:
-    blocked = [
-        events.filter(tries__gt=0),
-        replies.filter(Q(state=models.Reply.State.UNKNOWN) | Q(not_before__gt=Now())),
-    ]
-    return {
-        pk for rows in blocked for pk in rows.order_by().values_list("conversation_id", flat=True).distinct()
-    }
+def _blocked(events: QuerySet[models.Messaging], replies: QuerySet[models.Reply]) -> set[tuple[Any, ...]]:
+    """Return a pair of conversation id and queue id for each blocked conversation or subject; one of them is None."""
+    retried = events.filter(tries__gt=0).values_list("conversation_id", "queue_id")
+    blocked = replies.filter(Q(state=models.Reply.State.UNKNOWN) | Q(not_before__gt=Now()))
+    conversations = blocked.order_by().values_list("conversation_id").distinct()
+    return {*retried.order_by().distinct(), *((pk, None) for (pk,) in conversations)}
 
 
 def _page(page: models.Page, now: datetime.datetime) -> PageStatus:

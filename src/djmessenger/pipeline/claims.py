@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 
 from djmessenger import models, sql
 from djmessenger.exceptions import DJMException
@@ -35,7 +35,8 @@ class Lease:
     """The right to work on a conversation queue until a time. Every commit of its holder checks ``fencing_token``."""
 
     queue_id: int
-    conversation_id: int
+    conversation_id: int | None
+    """Id of the conversation of the queue, or None for the queue of a subject."""
     kind: str
     fencing_token: int
 
@@ -54,7 +55,7 @@ class LeaseLost(DJMException):
 # claim, so the commit finds another number and is refused.
 # Test: tests/test_queues.py, test_a_worker_whose_lease_expired_can_commit_nothing.
 _LEASE_CHOSEN = (
-    "UPDATE {table} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
+    "UPDATE {queues} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
     "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
 )
 """Last part of the SQL of each claim: it leases the queues in ``chosen`` and returns them.
@@ -81,28 +82,29 @@ def claim(
     seconds: float,
     limit: int = 1,
     conversation_id: int | None = None,
+    queue_id: int | None = None,
     is_slow: bool = False,
 ) -> list[Lease]:
     """Lease up to ``limit`` due queues, oldest first, for ``seconds``. Return the leases.
 
-    With ``conversation_id`` only the queue of that conversation is claimed, whatever its mark ``is_slow`` is. Otherwise
+    With ``conversation_id`` or ``queue_id`` only this queue is claimed, whatever its mark ``is_slow`` is. Otherwise
     only queues whose mark equals the parameter ``is_slow`` are claimed. Each claim increments the fencing token.
     Commits at once if no transaction is open.
     """
     alias = sql.alias()
-    waiting = "FROM {table} WHERE kind = %s AND ready_at <= {now}"
-    values: list[Any] = [kind]
+    waiting = "FROM {queues} WHERE kind = %s AND ready_at <= {now}"
     if conversation_id is not None:
-        waiting += " AND conversation_id = %s"
-        values.append(conversation_id)
+        column, value = "conversation_id", conversation_id
+    elif queue_id is not None:
+        column, value = "id", queue_id
     else:
-        waiting += " AND is_slow = %s"
-        values.append(is_slow)
-    dialect_parts = dialect(models.ConversationQueue, alias)
-    if not dialect_parts["skip_locked"]:
+        column, value = "is_slow", is_slow
+    waiting += f" AND {column} = %s"
+    values = [kind, value]
+    if not dialect(models.ConversationQueue, alias)["skip_locked"]:
         # SQLite has one writer at a time. A poll that finds nothing must not wait for the write lock.
         text = f"SELECT 1 {waiting} LIMIT 1"
-        if not fetch(alias, text.format_map(dialect_parts), values):
+        if not fetch(alias, reads.statement(text, alias), values):
             return []
     # `skip_locked`: a poll leaves queues to the claim of another worker instead of waiting for its commit.
     # Guard: a holder that dies never releases the queue. The claim moves `ready_at` to the end of the lease, so
@@ -111,7 +113,7 @@ def claim(
     text = (
         f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_LEASE_CHOSEN}"
     )
-    rows = fetch(alias, text.format_map(dialect_parts), [*values, limit, process_name(), seconds, seconds])
+    rows = fetch(alias, reads.statement(text, alias), [*values, limit, process_name(), seconds, seconds])
     return _leases(kind, rows)
 
 
@@ -127,17 +129,14 @@ def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) 
     # claim a queue on which another worker works.
     # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
     alias = sql.alias()
-    rows, where, _ = _work(kind)
-    dialect_parts = dialect(models.ConversationQueue, alias) | {"rows": dialect(rows, alias)["table"]}
     text = (
-        "WITH chosen AS (SELECT id FROM {table} queue_ WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
-        f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) AND NOT "
-        f"EXISTS (SELECT 1 FROM {{rows}} WHERE conversation_id = queue_.conversation_id AND {where}) "
-        "ORDER BY conversation_id {skip_locked}) "
+        "WITH chosen AS (SELECT id FROM {queues} queue WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
+        f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) "
+        f"AND {reads.first_waiting(kind, 'waiting.id')} IS NULL ORDER BY conversation_id {{skip_locked}}) "
         f"{_LEASE_CHOSEN}"
     )
     values = [kind, *conversation_ids, process_name(), seconds, seconds]
-    return _leases(kind, fetch(alias, text.format_map(dialect_parts), values))
+    return _leases(kind, fetch(alias, reads.statement(text, alias), values))
 
 
 def fence(lease: Lease) -> models.ConversationQueue:
@@ -174,21 +173,19 @@ def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
     # Guard: a worker that was frozen longer than its lease would answer an event that another worker has handled.
     # Test: tests/faults/test_guards.py, test_without_the_fence_a_worker_whose_lease_expired_answers_too.
     # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
+    # The `|| ''` keeps SQLite from reading the index of all waiting events if its statistics are stale.
+    # Test: tests/test_reads.py, test_a_query_scans_no_table.
     alias = sql.alias()
-    places = ", ".join(["%s"] * len(leases))
+    pairs = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(leases))
     text = (
-        "SELECT row_.id, queue_.id, queue_.fencing_token FROM {queues} queue_ JOIN {table} row_ "  # noqa: S608 - no input
-        f"ON row_.conversation_id = queue_.conversation_id WHERE queue_.id IN ({places}) "
-        f"AND row_.id IN ({places}) AND row_.state = 'new' ORDER BY queue_.conversation_id {{for_update}}"
-    ).format_map(
-        dialect(models.Messaging, alias) | {"queues": dialect(models.ConversationQueue, alias)["table"]}
+        f"WITH pair (event_id, queue_id) AS (VALUES {pairs}) "  # noqa: S608 - no input
+        "SELECT event.id, queue.fencing_token FROM pair CROSS JOIN {queues} queue CROSS JOIN {events} event "
+        "WHERE queue.id = pair.queue_id AND event.id = pair.event_id AND event.state || '' = 'new' "
+        "ORDER BY queue.conversation_id, queue.id {for_update}"
     )
-    found = fetch(alias, text, [*(lease.queue_id for lease in leases.values()), *leases])
-    return {
-        pk
-        for pk, queue_id, fencing_token in found
-        if (leases[pk].queue_id, leases[pk].fencing_token) == (queue_id, fencing_token)
-    }
+    values = [value for pk, lease in leases.items() for value in (pk, lease.queue_id)]
+    found = fetch(alias, reads.statement(text, alias), values) if leases else []
+    return {pk for pk, fencing_token in found if leases[pk].fencing_token == fencing_token}
 
 
 def renew(lease: Lease, seconds: float) -> None:
@@ -251,31 +248,17 @@ def release_many(kind: str, queue_ids: Collection[int]) -> None:
     if not queue_ids:
         return
     alias = sql.alias()
-    rows, where, order = _work(kind)
+    due = "{greatest}({now}, COALESCE(waiting.not_before, {now}))"
     text = (
-        "UPDATE {queues} SET leased_until = NULL, owner = '', ready_at = "  # noqa: S608 - no input
-        "(SELECT {greatest}({now}, COALESCE(not_before, {now})) FROM {table} "
-        f"WHERE conversation_id = {{queues}}.conversation_id AND {where} ORDER BY {order} LIMIT 1) "
-        f"WHERE id IN ({', '.join(['%s'] * len(queue_ids))})"
-    ).format_map(dialect(rows, alias) | {"queues": dialect(models.ConversationQueue, alias)["table"]})
-    execute(alias, text, list(queue_ids))
+        "UPDATE {queues} AS queue SET leased_until = NULL, owner = '', "  # noqa: S608 - no input
+        f"ready_at = {reads.first_waiting(kind, due)} WHERE id IN ({', '.join(['%s'] * len(queue_ids))})"
+    )
+    execute(alias, reads.statement(text, alias), list(queue_ids))
 
 
 def _queue_of(lease: Lease) -> QuerySet[models.ConversationQueue]:
     """Return a query of the queue of a lease; empty if the queue was claimed again."""
     return models.ConversationQueue.objects.filter(pk=lease.queue_id, fencing_token=lease.fencing_token)
-
-
-def _work(kind: str) -> tuple[type[Model], str, str]:
-    """Return the model of the rows that wait in a queue, the SQL condition of waiting rows, and their order."""
-    if kind == models.ConversationQueue.Kind.IN:
-        return (
-            models.Messaging,
-            f"state = '{models.Messaging.State.NEW.value}'",
-            ", ".join(models.Messaging.ORDER),
-        )
-    open_states = ", ".join(repr(state.value) for state in models.Reply.OPEN)
-    return models.Reply, f"state IN ({open_states})", "id"
 
 
 def log_lost(lost: LeaseLost) -> None:

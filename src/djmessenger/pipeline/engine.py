@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from django.db import DatabaseError, InterfaceError, OperationalError
-from django.db.models import Exists, F, OuterRef, Q
+from django.db.models import Exists, F, OuterRef
 
 from djmessenger import models, sql
 from djmessenger.clock import Deadline
@@ -27,7 +27,7 @@ from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
 from djmessenger.pipeline.split import Split
 from djmessenger.settings import app_settings
-from djmessenger.sql import Now, atomic
+from djmessenger.sql import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -44,8 +44,7 @@ class Engine:
     """Public interface of the processing, for dispatchers: each step of a message, and ``drain`` for one thread.
 
     A message passes ``store``, ``split``, ``handle`` and ``send``. ``drain`` does the last three until nothing is due.
-    A custom dispatcher calls ``drain``. To decide itself when a step runs, it calls ``split``,
-    ``handle_without_conversation`` with the result, and ``run_once``.
+    A custom dispatcher calls ``drain``. To decide itself when a step runs, it calls ``split`` and ``run_once``.
     """
 
     inbox: Inbox
@@ -105,31 +104,38 @@ class Engine:
                 with claims.released_on_error([lease]):
                     self.outbox.process_next(lease, deadline)
 
-    def run_once(self, kind: str, limit: int = 1, conversation_id: int | None = None) -> int:
+    def run_once(
+        self, kind: str, limit: int = 1, conversation_id: int | None = None, *, queue_id: int | None = None
+    ) -> int:
         """Claim up to ``limit`` due queues of a direction and process the first row of each. Return their number.
 
         For incoming events, queues that wait for a slow thread are claimed in addition: one for each free slow thread,
-        up to ``limit``. With ``conversation_id`` only the queue of this conversation is claimed. Errors are treated as
-        in ``handle``.
+        up to ``limit``. With ``conversation_id`` or ``queue_id`` only the queue of this conversation, or the queue with
+        this id, is claimed. Errors are treated as in ``handle``.
         """
-        deadline, leases = self._claim(kind, limit, conversation_id)
+        deadline, leases = self._claim(kind, limit, conversation_id, queue_id)
         self._process(kind, leases, deadline)
         return len(leases)
 
     def _claim(
-        self, kind: str, limit: int, conversation_id: int | None = None
+        self, kind: str, limit: int, conversation_id: int | None = None, queue_id: int | None = None
     ) -> tuple[Deadline, list[Lease]]:
         """Claim up to ``limit`` due queues; return the deadline of the leases, and the leases.
 
-        For incoming events without ``conversation_id``, queues that wait for a slow thread are claimed in addition.
+        For incoming events, unless one queue is named, queues that wait for a slow thread are claimed in addition.
         They are one for each free slow thread, up to ``limit``, and come first in the result.
         """
         # Guard: a deadline that is made after the claim would end after the leases.
         deadline = Deadline(app_settings.DJM_LEASE)
         leases = claims.claim(
-            kind, seconds=app_settings.DJM_LEASE, limit=limit, conversation_id=conversation_id
+            kind,
+            seconds=app_settings.DJM_LEASE,
+            limit=limit,
+            conversation_id=conversation_id,
+            queue_id=queue_id,
         )
-        slots = min(limit, self.slow.free_slots()) if kind == Kind.IN and conversation_id is None else 0
+        is_any = conversation_id is None and queue_id is None
+        slots = min(limit, self.slow.free_slots()) if kind == Kind.IN and is_any else 0
         if slots:
             # Guard: if the database goes away between the two claims, the queues of the first would stay leased.
             # Test: tests/test_dispatch.py, test_queues_are_released_if_the_claim_of_slow_ones_fails.
@@ -161,9 +167,7 @@ class Engine:
         """
         is_over = until or (lambda: False)
         while not is_over():
-            todo = self.split()
-            self.handle_without_conversation(todo)
-            is_busy = bool(todo)
+            is_busy = bool(self.split())
             for kind in (Kind.OUT, Kind.IN):
                 deadline, leases = self._claim(kind, 1)
                 is_busy |= bool(leases)
@@ -180,9 +184,14 @@ class Engine:
                 return False
         return True
 
-    def drain_queue(self, kind: str, conversation_id: int) -> None:
-        """Process one queue of a conversation until no row of it is due; do nothing if the queue is leased."""
-        while self.run_once(kind, 1, conversation_id):
+    def drain_queue(
+        self, kind: str, conversation_id: int | None = None, *, queue_id: int | None = None
+    ) -> None:
+        """Process one queue until no row of it is due; do nothing if the queue is leased.
+
+        Arguments are those of ``run_once``.
+        """
+        while self.run_once(kind, 1, conversation_id, queue_id=queue_id):
             pass
 
     def drain_conversation(self, conversation_id: int) -> None:
@@ -205,14 +214,10 @@ class Engine:
             while (batch := self._callbacks_waiting(callback_id)[0]) and batch != done:
                 todo.add(self._split_batch(batch, raises=True))
                 done = batch
-        self.handle_without_conversation(todo)
-        for conversation_id in todo.conversations:
-            self.drain_conversation(conversation_id)
-
-    def handle_without_conversation(self, todo: Split) -> None:
-        """Handle the events of a split that belong to no conversation."""
-        for row_id in todo.events_without_conversation:
-            self.inbox.handle_event_without_conversation(row_id)
+        for queue_id, conversation_id in todo.queues.items():
+            self.drain_queue(Kind.IN, queue_id=queue_id)
+            if conversation_id is not None:
+                self.drain_queue(Kind.OUT, conversation_id)
 
     def _split_batch(
         self, callback_ids: Sequence[int], claim_limit: int = 0, *, raises: bool = False
@@ -312,12 +317,6 @@ class Engine:
         except DatabaseError:
             return False
 
-    def waiting_without_conversation(self) -> list[int]:
-        """Return the ids of the oldest 1000 due events that belong to no conversation."""
-        events = models.Messaging.objects.filter(state=models.Messaging.State.NEW, conversation=None)
-        due = events.filter(Q(not_before=None) | Q(not_before__lte=Now()))
-        return list(due.order_by("id").values_list("id", flat=True)[:1000])
-
     def sweep(self) -> None:
         """Make queues due in which rows wait without a wake-up, at most 1000 queues of each direction.
 
@@ -325,7 +324,8 @@ class Engine:
         pauses that a missing or refused token caused, if the Page has another token now.
         """
         # test_the_sweep_finds_work_without_a_wake_up
-        events = models.Messaging.objects.filter(state=models.Messaging.State.NEW).exclude(conversation=None)
+        waiting = models.Messaging.objects.filter(state=models.Messaging.State.NEW)
+        events = waiting.exclude(conversation=None)
         replies = models.Reply.objects.filter(state__in=models.Reply.OPEN).exclude(conversation=None)
         for kind, rows in ((Kind.IN, events), (Kind.OUT, replies)):
             awake = models.ConversationQueue.objects.filter(
@@ -335,6 +335,13 @@ class Engine:
             if conversation_ids := [pk for pk in without_wake_up.distinct()[:1000] if pk is not None]:
                 with atomic():
                     models.ConversationQueue.objects.wake(conversation_ids, kind)
+        # Processes of the version before insert events without a conversation and without a queue.
+        # test_an_event_that_the_version_before_inserted_gets_a_queue
+        awake = models.ConversationQueue.objects.filter(pk=OuterRef("queue"), ready_at__isnull=False)
+        asleep = waiting.filter(~Exists(awake), conversation=None).order_by("pk").select_related("page")
+        if without_conversation := list(asleep[:1000]):
+            with atomic():
+                splitting.assign_queues(without_conversation)
         self.outbox.resume_pages()
 
     def notify(self, payload: str) -> None:

@@ -69,12 +69,6 @@ class EventTransaction:
             self.buffer.replies = []
 
     @contextlib.contextmanager
-    def begun(self) -> Iterator[None]:
-        """Call ``begin`` before the block, whether or not the rules make a query."""
-        self.begin()
-        yield
-
-    @contextlib.contextmanager
     def begun_by_the_first_query(self) -> Iterator[None]:
         """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``.
 

@@ -1,7 +1,7 @@
-"""Handle: apply the policy to the waiting events of a conversation, in order.
+"""Handle: apply the policy to the waiting events of a conversation queue, in order.
 
 States of an event: ``new`` while it waits. Then ``done`` if its rules ran, or ``failed`` if its last try failed.
-An event with ``not_before`` waits for its next try, and the later events of its conversation wait behind it.
+An event with ``not_before`` waits for its next try, and the later events of its queue wait behind it.
 
 Order of the steps for one event, under the lease of its incoming queue:
 
@@ -48,7 +48,7 @@ from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.event_transaction import EventTransaction, HandledAlready
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.receipts import note_receipts
-from djmessenger.pipeline.slow import NoRoom, RunHere, SlowJob, SlowPool
+from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
 from djmessenger.receiving.decoding import cleaned
 from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
@@ -77,7 +77,7 @@ class Handled:
     """Event whose rules have run, with the results to commit."""
 
     row: models.Messaging
-    lease: Lease | None
+    lease: Lease
     messaging: receiving.Messaging
     decision: Decision
     replies: Sequence[models.Reply]
@@ -94,12 +94,10 @@ def _waiting() -> QuerySet[models.Messaging]:
     return models.Messaging.objects.filter(state=State.NEW).order_by(*models.Messaging.ORDER)
 
 
-def _waiting_with_relations() -> QuerySet[models.Messaging]:
-    return _waiting().select_related("page", "conversation__person")
-
-
-def _due() -> Q:
-    return Q(not_before=None) | Q(not_before__lte=Now())
+def _in_queue_of(lease: Lease) -> Q:
+    if lease.conversation_id is None:
+        return Q(queue_id=lease.queue_id)
+    return Q(conversation_id=lease.conversation_id)
 
 
 InsertReplies = Callable[[Sequence[models.Reply]], Callable[[], None]]
@@ -154,29 +152,18 @@ class Inbox:
 
     def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
         """Return the first waiting event of each queue, by queue id, without queues whose first event is not due."""
+        queue_ids = {lease.conversation_id: lease.queue_id for lease in leases}
         rows = reads.next_events([lease.queue_id for lease in leases])
-        rows_by_conversation = {row.conversation_id: row for row in rows}
-        return {
-            lease.queue_id: rows_by_conversation[lease.conversation_id]
-            for lease in leases
-            if lease.conversation_id in rows_by_conversation
-        }
+        return {row.queue_id or queue_ids[row.conversation_id]: row for row in rows}
 
-    def handle_event_without_conversation(self, row_id: int) -> None:
-        """Handle a waiting event that belongs to no conversation, and therefore to no queue."""
-        row = _waiting_with_relations().filter(_due(), pk=row_id, conversation=None).first()
-        if row is not None:
-            self._handle(row, None, RunHere())
-
-    def release(self, lease: Lease | None) -> None:
-        """Release the queue, if there is one. It is due again if an event waits in it. Raises ``LeaseLost``."""
+    def release(self, lease: Lease) -> None:
+        """Release the queue. It is due again if an event waits in it. Raises ``LeaseLost``."""
         # A split inserts an event after this worker saw an empty queue, and before the release. The release reads the
         # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
         # for a sweep. test_an_event_that_arrives_during_the_release_of_its_queue_is_handled
-        if lease is not None:
-            with atomic():
-                claims.fence(lease)
-                self._release([lease])
+        with atomic():
+            claims.fence(lease)
+            self._release([lease])
 
     @staticmethod
     def _release(leases: Collection[Lease]) -> None:
@@ -185,12 +172,12 @@ class Inbox:
 
     def _seconds_until_due(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
-        next_row = _waiting().filter(conversation_id=lease.conversation_id).annotate(now=Now())
+        next_row = _waiting().filter(_in_queue_of(lease)).annotate(now=Now())
         for not_before, now in next_row.values_list("not_before", "now")[:1]:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
 
-    def _handle(self, row: models.Messaging, lease: Lease | None, slow: SlowPool) -> Handled | None:
+    def _handle(self, row: models.Messaging, lease: Lease, slow: SlowPool) -> Handled | None:
         """Apply the policy to one row, and release its queue. Return a ``Handled`` if the result is not committed."""
         failpoint("inbox_claimed")
         try:
@@ -206,11 +193,9 @@ class Inbox:
         if not is_slow:
             return self._act(row, lease, messaging, decision, client)
         gathered: list[models.Messaging] = []
-        if lease is None:
-            return self._run_slow(row, lease, messaging, decision, client, gathered)()
         timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
         job = SlowJob(
-            prepare=lambda: gathered.extend(self._gather(row, messaging, decision)),
+            prepare=lambda: gathered.extend(self._gather(row, lease, messaging, decision)),
             work=lambda: self._run_slow(row, lease, messaging, decision, client, gathered),
             only_calls_graph=decision.only_calls_graph(),
             timeout=min(timeouts, default=None),
@@ -253,7 +238,7 @@ class Inbox:
             claims.release(queue, after=pause)
 
     def _gather(
-        self, row: models.Messaging, messaging: receiving.Messaging, decision: Decision
+        self, row: models.Messaging, lease: Lease, messaging: receiving.Messaging, decision: Decision
     ) -> list[models.Messaging]:
         """Return the waiting rows behind this one that the same call of the rules serves, ``_MOST_GATHERED`` at most.
 
@@ -264,11 +249,8 @@ class Inbox:
             return []
         messaging.context["gathered"] = [messaging]
         followers = []
-        for follower in (
-            _waiting_with_relations()
-            .filter(conversation=row.conversation)
-            .exclude(pk=row.pk)[:_MOST_GATHERED]
-        ):
+        behind = _waiting().filter(_in_queue_of(lease)).exclude(pk=row.pk)
+        for follower in behind.select_related("page", "conversation__person")[:_MOST_GATHERED]:
             event = _read_event(follower)
             if (
                 not event.authored
@@ -282,7 +264,7 @@ class Inbox:
     def _run_slow(
         self,
         row: models.Messaging,
-        lease: Lease | None,
+        lease: Lease,
         messaging: receiving.Messaging,
         decision: Decision,
         client: Client | DJMException,
@@ -304,7 +286,7 @@ class Inbox:
     def _act(
         self,
         row: models.Messaging,
-        lease: Lease | None,
+        lease: Lease,
         messaging: receiving.Messaging,
         decision: Decision,
         client: Client | DJMException,
@@ -312,21 +294,20 @@ class Inbox:
     ) -> Handled | None:
         """Run the other handlers and the repliers. Save the results, and release the queue with them.
 
-        With a lease the transaction begins before the first query of the rules. If they made no query, it does not
-        begin, and a ``Handled`` is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
+        The transaction begins before the first query of the rules. If they made no query, it does not begin, and a
+        ``Handled`` is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
         """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         event_transaction = EventTransaction(lambda: self._lock_and_verify(row, lease))
-        begun = event_transaction.begun if lease is None else event_transaction.begun_by_the_first_query
         try:
             with use_context_of(row, client):
                 failpoint("inbox_in_handler")
                 # A crash between effects and the state ``done`` would repeat the effects at the next try.
                 # test_without_one_transaction_the_answer_is_queued_twice
                 with atomic():
-                    with begun():
+                    with event_transaction.begun_by_the_first_query():
                         decision.act(messaging, savepoints=last, buffer=event_transaction.buffer)
                     handled = Handled(
                         row=row,
@@ -380,7 +361,7 @@ class Inbox:
                 self._count_failed_commit(one)
 
     def _commit(self, handled: Sequence[Handled], insert: InsertReplies) -> None:
-        leases = {one.row.pk: one.lease for one in handled if one.lease is not None}
+        leases = {one.row.pk: one.lease for one in handled}
         afterwards = _do_nothing
         with atomic():
             # A lease ends between the rules of its event and this commit, and another worker handles the event. Its
@@ -404,8 +385,6 @@ class Inbox:
 
     def _count_failed_commit(self, one: Handled) -> None:
         """Count a failed try of an event that could not be committed. If that fails too, the lease is given back."""
-        if one.lease is None:
-            return
         try:
             self._count_failed_try(one.row, one.lease, self._tries_for(one.decision))
             self.release(one.lease)
@@ -420,15 +399,13 @@ class Inbox:
             give_back(one.lease)
 
     @staticmethod
-    def _lock_and_verify(row: models.Messaging, lease: Lease | None) -> bool:
+    def _lock_and_verify(row: models.Messaging, lease: Lease) -> bool:
         """Lock queue and row until the transaction ends, and write the profile that a handler fetched.
 
         Returns false if the event is handled already. Raises ``LeaseLost`` if another worker claimed the queue.
         """
         # A worker is frozen longer than its lease. A second worker claims the queue and answers. The first wakes up
         # and would answer too. test_without_the_fence_a_worker_whose_lease_expired_answers_too
-        if lease is None:
-            return models.Messaging.objects.select_for_update().filter(pk=row.pk, state=State.NEW).exists()
         if claims.lock_and_verify({row.pk: lease}):
             _save_profiles([row])
             return True
@@ -458,7 +435,7 @@ class Inbox:
         )
         for one in handled:
             self._finish_gathered(one)
-        self._release([one.lease for one in handled if one.lease is not None])
+        self._release([one.lease for one in handled])
         failpoint("inbox_before_commit")
 
     @staticmethod
@@ -505,7 +482,7 @@ class Inbox:
             ended.set()
 
     def _count_failed_try(
-        self, row: models.Messaging, lease: Lease | None, tries: int | None = None, error: str = ""
+        self, row: models.Messaging, lease: Lease, tries: int | None = None, error: str = ""
     ) -> None:
         """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
 
@@ -529,7 +506,7 @@ class Inbox:
             if last
             else "the last try follows, as no repetition cures this error"
             if is_final
-            else "its conversation waits for the next try",
+            else "its queue waits for the next try",
             extra={"action": "event_failed", **_log_fields(row), "last": last},
         )
         pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))

@@ -38,9 +38,30 @@ _TABLES = {
 }
 
 
+def first_waiting(kind: str, value: str) -> str:
+    """Return the SQL of a value of the first row that waits in a queue, for ``statement``; NULL if no row waits.
+
+    The text around it names the queue ``queue``. ``value`` names the row ``waiting``.
+    """
+    if kind == models.ConversationQueue.Kind.OUT:
+        return f"""(
+            SELECT {value} FROM {{replies}} waiting
+            WHERE waiting.conversation_id = queue.conversation_id AND waiting.state IN ({{open}})
+            ORDER BY waiting.id LIMIT 1
+        )"""  # noqa: S608 - no input
+    # Each side has an index of its own. With OR the rows of both would be read and sorted.
+    first = f"""(
+            SELECT {value} FROM {{events}} waiting
+            WHERE waiting.%s AND waiting.state = 'new'
+            ORDER BY {{order}} LIMIT 1
+        )"""  # noqa: S608
+    of_subject, of_conversation = "queue_id = queue.id", "conversation_id = queue.conversation_id"
+    return f"CASE WHEN queue.conversation_id IS NULL THEN {first % of_subject} ELSE {first % of_conversation} END"
+
+
 @cached
-def _statement(text: str, alias: str) -> str:
-    """Return an SQL text of this file with its names in braces replaced for a database."""
+def statement(text: str, alias: str) -> str:
+    """Return an SQL text with the names in braces of this file replaced for a database."""
     connection = sql.connection()
     known = dialect(models.Messaging, alias)
     known |= {name: connection.ops.quote_name(model._meta.db_table) for name, model in _TABLES.items()}
@@ -54,16 +75,14 @@ def _statement(text: str, alias: str) -> str:
     return text.format_map(known)
 
 
-_NEXT_EVENTS = """
+_DUE_ID = "CASE WHEN waiting.not_before IS NULL OR waiting.not_before <= {now} THEN waiting.id END"
+_NEXT_EVENTS = f"""
     WITH chosen (id) AS (
-        SELECT (
-            SELECT CASE WHEN waiting.not_before IS NULL OR waiting.not_before <= {now} THEN waiting.id END
-            FROM {events} waiting
-            WHERE waiting.conversation_id = queue.conversation_id AND waiting.state = 'new'
-            ORDER BY {order} LIMIT 1
-        )
-        FROM {given} {queues} queue WHERE queue.id {is_given_id}
+        SELECT {first_waiting(models.ConversationQueue.Kind.IN, _DUE_ID)}
+        FROM {{given}} {{queues}} queue WHERE queue.id {{is_given_id}}
     )
+"""  # noqa: S608 - no input
+_NEXT_EVENTS += """
     SELECT {event}, {page}, {conversation}, {person}
     FROM {chosen} {events} event
     LEFT JOIN {pages} page ON page.id = event.page_id
@@ -81,24 +100,23 @@ def next_events(queue_ids: Iterable[int]) -> list[models.Messaging]:
     # The first event is chosen before its due time is compared. The second event must not run while the first pauses.
     # test_a_later_event_does_not_begin_during_the_pause_of_the_first
     alias = sql.alias()
-    rows = _EVENT_ROWS.fetch(alias, _statement(_NEXT_EVENTS, alias), [many(alias, queue_ids)])
+    rows = _EVENT_ROWS.fetch(alias, statement(_NEXT_EVENTS, alias), [many(alias, queue_ids)])
     for event, page, conversation, person in rows:
         if page is not None:
             event.page = page
-        conversation.person = person
+        if conversation is not None:
+            conversation.person = person
         event.conversation = conversation
     return [event for event, *_ in rows]
 
 
-_NEXT_REPLIES = """
+_NEXT_REPLIES = f"""
     WITH chosen (id) AS (
-        SELECT (
-            SELECT waiting.id FROM {replies} waiting
-            WHERE waiting.conversation_id = queue.conversation_id AND waiting.state IN ({open})
-            ORDER BY waiting.id LIMIT 1
-        )
-        FROM {given} {queues} queue WHERE queue.id {is_given_id}
+        SELECT {first_waiting(models.ConversationQueue.Kind.OUT, "waiting.id")}
+        FROM {{given}} {{queues}} queue WHERE queue.id {{is_given_id}}
     )
+"""  # noqa: S608 - no input
+_NEXT_REPLIES += """
     SELECT {reply}, {conversation}, {page}, {now},
         (SELECT MAX(attempt.number) FROM {attempts} attempt WHERE attempt.reply_id = reply.id)
     FROM {chosen} {replies} reply
@@ -116,7 +134,7 @@ def next_replies(queue_ids: Iterable[int]) -> list[models.Reply]:
     """
     alias = sql.alias()
     replies = []
-    for row in _REPLY_ROWS.fetch(alias, _statement(_NEXT_REPLIES, alias), [many(alias, queue_ids)]):
+    for row in _REPLY_ROWS.fetch(alias, statement(_NEXT_REPLIES, alias), [many(alias, queue_ids)]):
         reply, conversation, page, reply.now, reply.last_number = row
         conversation.page = page
         reply.conversation = conversation
@@ -130,7 +148,7 @@ _REPLIES_BY_MID = "SELECT reply.mid, reply.id FROM {given} {replies} reply WHERE
 def replies_by_mid(mids: Iterable[str]) -> dict[str, int]:
     """Return a dict of message id to reply id, for those of the message ids that a reply has."""
     alias = sql.alias()
-    return dict(fetch(alias, _statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))
+    return dict(fetch(alias, statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))
 
 
 _NEW_CALLBACKS = """
@@ -151,25 +169,27 @@ def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
     # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
     alias = sql.alias()
     require_transaction(alias)
-    rows = _CALLBACK_ROWS.fetch(alias, _statement(_NEW_CALLBACKS, alias), [many(alias, callback_ids)])
+    rows = _CALLBACK_ROWS.fetch(alias, statement(_NEW_CALLBACKS, alias), [many(alias, callback_ids)])
     return [callback for (callback,) in rows]
 
 
 _WAITING_EVENTS = """
-    SELECT event.conversation_id, event.callback_id, COUNT(*), MAX(event.position)
+    SELECT event.%s, event.callback_id, COUNT(*), MAX(event.position)
     FROM {given} {events} event
-    WHERE event.conversation_id {is_given_id} AND event.state = 'new'
-    GROUP BY event.conversation_id, event.callback_id
+    WHERE event.%s {is_given_id} AND event.state = 'new'
+    GROUP BY event.%s, event.callback_id
 """
 
 
-def waiting_events(conversation_ids: Iterable[int]) -> list[tuple[Any, ...]]:
+def waiting_events(ids: Iterable[int], column: str = "conversation_id") -> list[tuple[Any, ...]]:
     """Count the waiting events of conversations, and return one tuple for each conversation and callback.
 
-    A tuple contains conversation id, callback id, number of events and highest position.
+    A tuple contains conversation id, callback id, number of events and highest position. With the ``column``
+    ``queue_id`` the ids are those of queues without a conversation.
     """
     alias = sql.alias()
-    return fetch(alias, _statement(_WAITING_EVENTS, alias), [many(alias, conversation_ids)])
+    text = statement(_WAITING_EVENTS.replace("event.%s", f"event.{column}"), alias)
+    return fetch(alias, text, [many(alias, ids)])
 
 
 _OLDEST_CALLBACKS = """
@@ -181,12 +201,12 @@ _OLDEST_CALLBACKS = """
 def oldest_callbacks(limit: int) -> list[tuple[Any, ...]]:
     """Return id, number of bytes and app id of up to ``limit`` new callbacks, oldest first."""
     alias = sql.alias()
-    return fetch(alias, _statement(_OLDEST_CALLBACKS, alias), [limit])
+    return fetch(alias, statement(_OLDEST_CALLBACKS, alias), [limit])
 
 
 _FENCED_QUEUES = """
     SELECT queue.id, queue.fencing_token FROM {given} {queues} queue WHERE queue.id {is_given_id}
-    ORDER BY queue.conversation_id {for_update}
+    ORDER BY queue.conversation_id, queue.id {for_update}
 """
 
 
@@ -194,7 +214,7 @@ def fenced_queues(queue_ids: Iterable[int]) -> list[tuple[Any, ...]]:
     """Lock queues until the end of the caller's transaction, in conversation order; return ids and fencing tokens."""
     alias = sql.alias()
     require_transaction(alias)
-    return fetch(alias, _statement(_FENCED_QUEUES, alias), [many(alias, queue_ids)])
+    return fetch(alias, statement(_FENCED_QUEUES, alias), [many(alias, queue_ids)])
 
 
 _CONVERSATIONS = """
@@ -218,7 +238,7 @@ def conversations_of(psids: Iterable[str]) -> list[models.Conversation]:
     # ``is_unchanged_since_read`` compares this token with that of a later claim.
     alias = sql.alias()
     conversations = []
-    for row in _CONVERSATION_ROWS.fetch(alias, _statement(_CONVERSATIONS, alias), [many(alias, psids)]):
+    for row in _CONVERSATION_ROWS.fetch(alias, statement(_CONVERSATIONS, alias), [many(alias, psids)]):
         conversation, conversation.page, conversation.person, conversation.unleased_token = row
         conversations.append(conversation)
     return conversations
@@ -231,4 +251,4 @@ _PAGE_ROWS = Rows(models.Page)
 def pages_of(page_ids: Iterable[str]) -> list[models.Page]:
     """Return the Pages with these ids of Meta."""
     alias = sql.alias()
-    return [page for (page,) in _PAGE_ROWS.fetch(alias, _statement(_PAGES, alias), [many(alias, page_ids)])]
+    return [page for (page,) in _PAGE_ROWS.fetch(alias, statement(_PAGES, alias), [many(alias, page_ids)])]

@@ -288,7 +288,7 @@ class Outbox:
         return self._wait_of(next_row) if next_row.state == State.QUEUED else wait
 
     @staticmethod
-    def _next_rows(leases: Sequence[Lease]) -> dict[int, NextReply]:
+    def _next_rows(leases: Sequence[Lease]) -> dict[int | None, NextReply]:
         """Return the first open reply of each queue that has one, by conversation id."""
         failpoint("outbox_claimed")
         rows = cast("list[NextReply]", reads.next_replies([lease.queue_id for lease in leases]))

@@ -264,7 +264,7 @@ def insert_replies(
     idle, the queue is claimed and the reply is inserted as ``sending``. All other replies are ``queued``, and their
     queues become due unless they are claimed here.
     """
-    firsts: dict[int, QueuedReply] = {}
+    firsts: dict[int | None, QueuedReply] = {}
     for reply in replies:
         reply.state = State.QUEUED
         if reply.conversation_id is not None:

@@ -6,8 +6,8 @@ Order of the steps of a split, all in one transaction:
 
 1. Lock the callbacks and parse their bytes.
 2. Drop events of erased persons.
-3. Read or insert Pages, persons and conversations, in sorted order.
-4. Lock the incoming queues of these conversations.
+3. Read or insert Pages, persons, conversations and queues, in sorted order.
+4. Lock the incoming queues of the events.
 5. Claim idle queues for the caller, up to its limit.
 6. Insert the events; the dedup key makes a repeated event insert nothing.
 7. Mark the callbacks as split, note the activity of persons and Pages, and wake the queues that were not claimed.
@@ -48,6 +48,7 @@ from djmessenger.pipeline.participants import (
 from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.keys import subject_of
 from djmessenger.receiving.parsing import Item
 from djmessenger.receiving.parsing import split as split_document
 from djmessenger.settings import app_settings
@@ -64,8 +65,8 @@ _ROW_ERRORS = (DataError, IntegrityError, ValueError, OverflowError)
 class Split:
     """Result of splitting a batch of callbacks; true if any callback was split or quarantined."""
 
-    conversations: list[int] = field(default_factory=list)
-    """Conversations whose incoming queue was woken."""
+    queues: dict[int, int | None] = field(default_factory=dict)
+    """Queues that were woken: the id of each, and the id of its conversation, if it has one."""
     leases: list[Lease] = field(default_factory=list)
     """Queues that were claimed for the caller, and therefore not woken."""
     next_rows: dict[int, models.Messaging] = field(default_factory=dict)
@@ -73,18 +74,15 @@ class Split:
 
     A queue has no entry if its event must be read again under the lease.
     """
-    events_without_conversation: list[int] = field(default_factory=list)
-    """Waiting events that belong to no conversation queue."""
     callbacks: int = 0
     """Number of callbacks that were split or quarantined."""
     more: bool = False
     """True if more callbacks may wait for a split. Only ``Engine.split`` sets it."""
 
     def add(self, other: Split) -> None:
-        self.conversations += other.conversations
+        self.queues |= other.queues
         self.leases += other.leases
         self.next_rows |= other.next_rows
-        self.events_without_conversation += other.events_without_conversation
         self.callbacks += other.callbacks
         self.more |= other.more
 
@@ -147,16 +145,14 @@ def _split_many(
         for callback, items in understood:
             callback_rows, errors[callback.pk] = _rows(callback, items, participants)
             rows += callback_rows
-        # Events without a conversation have no queue lock. Insert them in key order: two splits that insert the same
-        # keys in different order would deadlock. The sort is stable; events of conversations keep their order.
+        # A second split with events of the same people or subjects waits here, before it inserts an event. Without the
+        # locks, each split could wait for a dedup key that the other has inserted: a deadlock.
+        _lock_queues(rows, participants)
+        # Ignored events may have no queue lock. Insert them in key order: two splits that insert the same keys in
+        # different order would deadlock. The sort is stable; the events of a queue keep their order.
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock is red in some runs
-        # on PostgreSQL without this sort, the lock below and the order in ``ensure_participants`` together.
-        rows.sort(key=lambda row: "" if row.conversation_id else row.key or "")
-        # A second split with events of the same people waits here, before its first insert. Without the lock, each
-        # split could wait for a dedup key that the other has inserted: a deadlock.
-        models.ConversationQueue.objects.lock(
-            participants.conversation_ids(), models.ConversationQueue.Kind.IN
-        )
+        # on PostgreSQL without this sort, the locks above and the order in ``ensure_participants`` together.
+        rows.sort(key=lambda row: (not row.conversation_id, "" if row.waits_in else str(row.key)))
         leases = _claim_idle_queues(rows, claim_limit)
         waiting = _waiting_by_callback(rows, leases)
         _ignore_over_limit(rows, waiting)
@@ -175,6 +171,41 @@ def _split_many(
                 _log_ignored(row)
         todo.callbacks = len(callbacks)
         return todo
+
+
+def _lock_queues(rows: Sequence[models.Messaging], participants: Participants) -> None:
+    """Lock the incoming queue of each event until the end of the transaction, and set ``waits_in`` to its id.
+
+    Inserts the missing queues of subjects.
+    """
+    queues = models.ConversationQueue.objects
+    subjects = {
+        id(row): row.queue.subject for row in rows if row.conversation_id is None and row.queue is not None
+    }
+    # Two splits insert the same queues. All are inserted before any is locked, or each split could wait for the other.
+    queues.ensure_subjects(subjects.values())
+    ids = queues.lock(participants.conversation_ids(), models.ConversationQueue.Kind.IN)
+    subject_ids = queues.lock_subjects(subjects.values())
+    for row in rows:
+        if row.conversation_id is not None:
+            row.waits_in = ids[row.conversation_id]
+        elif id(row) in subjects:
+            row.queue_id = row.waits_in = subject_ids[subjects[id(row)]]
+
+
+def assign_queues(rows: Sequence[models.Messaging]) -> None:
+    """Put waiting events without a conversation into the queues of their subjects, and make these due.
+
+    The queues are locked until the end of the caller's transaction. Missing queues are inserted.
+    """
+    subjects = {row.pk: subject_of(receiving.Messaging.from_row(row.body, row)) for row in rows}
+    models.ConversationQueue.objects.ensure_subjects(subjects.values())
+    queue_ids = models.ConversationQueue.objects.lock_subjects(subjects.values())
+    for row in rows:
+        row.queue_id = queue_ids[subjects[row.pk]]
+    # Another process may handle the event before the lock. Its queue is then due without work, which is harmless.
+    update_each(models.Messaging, ["queue"], [(row.pk, row.queue_id) for row in rows], where="state = 'new'")
+    models.ConversationQueue.objects.wake_locked(queue_ids.values())
 
 
 def _items(callback: models.Callback) -> list[Item] | None:
@@ -270,7 +301,7 @@ def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
     row.state = models.Messaging.State.IGNORED
     row.reason = f"the signature is of another app ({callback.app_id}) than the Page's"[:255]
     row.key = f"foreign:{_digest((callback.app_id, row.key))}"
-    row.echo_token = None
+    row.echo_token = row.queue = None
     logger.warning(
         "An event of page %s is ignored because its callback was signed by another app; check the app secrets",
         row.page_id,
@@ -310,45 +341,46 @@ def _row(callback: models.Callback, item: Item, participants: Participants) -> m
     if messaging.timestamp < milliseconds(oldest):
         row.state = models.Messaging.State.IGNORED
         row.reason = f"older than {app_settings.DJM_MAX_EVENT_AGE}"
+    elif conversation is None:
+        row.queue = models.ConversationQueue(subject=subject_of(messaging))
     return row
 
 
 _WaitingByCallback = dict[int | None, list[tuple[int, int, int]]]
-"""Waiting events by conversation id: for each callback a tuple of its id, number of events and highest position."""
+"""Waiting events by queue id: for each callback a tuple of its id, number of events and highest position."""
 
 
 def _waiting_by_callback(rows: Sequence[models.Messaging], idle: Collection[int]) -> _WaitingByCallback:
-    """Count the waiting events of the conversations that get new events from ``rows``, by callback.
+    """Count the waiting events of the queues that get new events from ``rows``, by callback.
 
-    ``idle`` contains the ids of conversations with an idle queue. They are left out, because nothing waits in them.
+    ``idle`` contains the ids of idle queues. They are left out, because nothing waits in them.
     """
     waiting: _WaitingByCallback = defaultdict(list)
-    busy = {
-        row.conversation_id for row in _new_in_conversations(rows) if row.conversation_id is not None
-    } - set(idle)
-    if busy:
-        for conversation_id, callback_id, count, position in reads.waiting_events(busy):
-            waiting[conversation_id].append((callback_id or 0, count, position))
+    busy = [row for row in _new(rows) if row.waits_in not in idle]
+    for column in ("conversation_id", "queue_id"):
+        ids = {pk: row.waits_in for row in busy if (pk := getattr(row, column)) is not None}
+        for pk, callback_id, count, position in reads.waiting_events(ids, column) if ids else ():
+            waiting[ids[pk]].append((callback_id or 0, count, position))
     return waiting
 
 
-def _new_in_conversations(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
-    """Return the rows that belong to a conversation and whose state is ``new``."""
-    return [row for row in rows if row.conversation_id and row.state == models.Messaging.State.NEW]
+def _new(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
+    """Return the rows whose state is ``new``."""
+    return [row for row in rows if row.state == models.Messaging.State.NEW]
 
 
 def _ignore_over_limit(rows: Sequence[models.Messaging], waiting: _WaitingByCallback) -> None:
-    """Ignore new events of conversations in which ``DJM_MAX_PENDING`` events wait already.
+    """Ignore new events of queues in which ``DJM_MAX_PENDING`` events wait already.
 
     The queues are locked by the caller, so two splits cannot both count the same free places.
     """
     limit = app_settings.DJM_MAX_PENDING
     counts = Counter({pk: sum(count for _, count, _ in parts) for pk, parts in waiting.items()})
-    for row in _new_in_conversations(rows):
-        counts[row.conversation_id] += 1
-        if counts[row.conversation_id] > limit:
+    for row in _new(rows):
+        counts[row.waits_in] += 1
+        if counts[row.waits_in] > limit:
             row.state = models.Messaging.State.IGNORED
-            row.reason = f"over {limit} events of the conversation are waiting"
+            row.reason = f"over {limit} events of the conversation queue are waiting"
 
 
 def _set_positions(rows: Sequence[models.Messaging], waiting: _WaitingByCallback) -> None:
@@ -361,8 +393,8 @@ def _set_positions(rows: Sequence[models.Messaging], waiting: _WaitingByCallback
     # Without the floor a message with an earlier timestamp would be handled before one that was answered 200 earlier.
     # test_an_event_with_an_earlier_timestamp_does_not_overtake_a_callback_that_was_answered_before
     placed = {pk: [(callback_id, top) for callback_id, _, top in parts] for pk, parts in waiting.items()}
-    for (conversation_id, callback), events in _by_callback(_new_in_conversations(rows)):
-        earlier = placed.setdefault(conversation_id, [])
+    for (queue_id, callback), events in _by_callback(_new(rows)):
+        earlier = placed.setdefault(queue_id, [])
         floor = max((top for callback_id, top in earlier if callback_id <= callback.after_id), default=None)
         arrival = milliseconds(callback.date_received)
         for row in events:
@@ -374,15 +406,15 @@ def _set_positions(rows: Sequence[models.Messaging], waiting: _WaitingByCallback
 def _by_callback(
     rows: Iterable[models.Messaging],
 ) -> Iterator[tuple[tuple[int, models.Callback], list[models.Messaging]]]:
-    """Yield the events of each conversation and callback, in the order in which the callbacks were stored."""
+    """Yield the events of each queue and callback, in the order in which the callbacks were stored."""
     groups: dict[tuple[int, int], list[models.Messaging]] = defaultdict(list)
     callbacks: dict[int, models.Callback] = {}
     for row in rows:
-        if row.callback is not None and row.conversation_id is not None:
+        if row.callback is not None and row.waits_in is not None:
             callbacks[row.callback.pk] = row.callback
-            groups[row.callback.pk, row.conversation_id].append(row)
-    for (callback_id, conversation_id), events in sorted(groups.items(), key=itemgetter(0)):
-        yield (conversation_id, callbacks[callback_id]), events
+            groups[row.callback.pk, row.waits_in].append(row)
+    for (callback_id, queue_id), events in sorted(groups.items(), key=itemgetter(0)):
+        yield (queue_id, callbacks[callback_id]), events
 
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
@@ -429,20 +461,20 @@ def _log_ignored(row: models.Messaging) -> None:
 
 
 def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int, Lease]:
-    """Claim up to ``limit`` idle queues that are about to get an event; return the leases by conversation.
+    """Claim up to ``limit`` idle queues of conversations that are about to get an event; return the leases by queue.
 
     The caller has locked the queues, and inserts the events in the same transaction.
     """
     # A claimed queue must not contain an older event, or the new one would be handled first. ``claim_idle`` skips
     # such queues. test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one
-    fresh = (row.conversation_id for row in rows if row.state == models.Messaging.State.NEW)
+    fresh = (row.conversation_id for row in _new(rows))
     conversation_ids = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
     if not conversation_ids:
         return {}
     leases = claims.claim_idle(
         models.ConversationQueue.Kind.IN, conversation_ids, seconds=app_settings.DJM_LEASE
     )
-    return {lease.conversation_id: lease for lease in leases}
+    return {lease.queue_id: lease for lease in leases}
 
 
 def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Lease]) -> Split:
@@ -450,19 +482,16 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
 
     Claimed queues whose events all turned out to be repeats are released.
     """
-    waiting = [row for row in inserted if row.state == models.Messaging.State.NEW]
-    waiting.sort(key=attrgetter(*models.Messaging.ORDER))
-    todo = Split(events_without_conversation=[row.pk for row in waiting if row.conversation_id is None])
     firsts: dict[int, models.Messaging] = {}
-    for row in waiting:
-        if row.conversation_id is not None:
-            firsts.setdefault(row.conversation_id, row)
-    todo.conversations = [pk for pk in firsts if pk not in leases]
-    models.ConversationQueue.objects.wake_locked(todo.conversations, models.ConversationQueue.Kind.IN)
-    for conversation_id, lease in leases.items():
-        if conversation_id in firsts:
+    for row in sorted(_new(inserted), key=attrgetter(*models.Messaging.ORDER)):
+        if row.waits_in is not None:
+            firsts.setdefault(row.waits_in, row)
+    todo = Split(queues={pk: row.conversation_id for pk, row in firsts.items() if pk not in leases})
+    models.ConversationQueue.objects.wake_locked(todo.queues)
+    for queue_id, lease in leases.items():
+        if queue_id in firsts:
             todo.leases.append(lease)
-            next_row = firsts[conversation_id]
+            next_row = firsts[queue_id]
             if is_unchanged_since_read(next_row, lease):
                 # Threads handle the events of one Page at the same time: each event gets the Page object of its own
                 # conversation. The cached callback is dropped because its body would stay in memory.
@@ -472,8 +501,7 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
                 todo.next_rows[lease.queue_id] = next_row
     # A queue was claimed for events that turned out to be repeats. Without a release it would stay leased, and its
     # next event would wait for the end of the lease. test_repeats_leave_the_conversation_idle
-    unneeded = [lease.queue_id for lease in leases.values() if lease.conversation_id not in firsts]
-    claims.release_many(models.ConversationQueue.Kind.IN, unneeded)
+    claims.release_many(models.ConversationQueue.Kind.IN, leases.keys() - firsts.keys())
     return todo
 
 

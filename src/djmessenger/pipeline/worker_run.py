@@ -109,9 +109,6 @@ class WorkerRun:
                         # Test: tests/test_worker.py, test_one_of_many_processes_sweeps.
                         if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _SWEEP_TURN_SHARE):
                             self._engine().sweep()
-                            self._submit_events_without_conversation(
-                                self._engine().waiting_without_conversation()
-                            )
                     self.submit_split()
                     busy = self._poll()
             # Guard: an outage or a bug in one poll would end the poll thread, and no queue would be claimed
@@ -197,15 +194,10 @@ class WorkerRun:
                     # Guard: the deadline is made before the leases, otherwise it would end after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
                     todo = self._engine().split(claim=max(0, claim_limit))
-                    self._submit_events_without_conversation(todo.events_without_conversation)
                     if todo.leases:
                         self._register_deadline(deadline)
                         self._submit_leases(deadline, todo.leases, todo.next_rows)
-                    if (
-                        todo.conversations
-                        and self._poll_incoming() < len(todo.conversations)
-                        and self._listen
-                    ):
+                    if todo.queues and self._poll_incoming() < len(todo.queues) and self._listen:
                         # This process claims the rest when a thread is free. Another process may have one now.
                         self._engine().notify(QUEUES)
                 if not todo:
@@ -311,15 +303,6 @@ class WorkerRun:
             # worked on to its end.
             # Test: tests/test_worker.py, test_a_lease_claimed_during_the_stop_ends_at_once.
             deadline.expire()
-
-    def _submit_events_without_conversation(self, row_ids: list[int]) -> None:
-        if row_ids:
-            self.handlers.submit(lambda: self._handle_events_without_conversation(row_ids))
-
-    def _handle_events_without_conversation(self, row_ids: list[int]) -> None:
-        with reusable_connections():
-            for row_id in row_ids:
-                self._engine().inbox.handle_event_without_conversation(row_id)
 
     def _work(self, lease: Lease, handle: Callable[[], Handled | None]) -> None:
         """Call ``handle`` for a leased queue, and have its result committed."""

@@ -1,21 +1,25 @@
-"""Dedup keys: two deliveries of one event have the same key.
+"""Keys of an event: its dedup key, and the subject by which events without a conversation are ordered.
 
-Meta sends no delivery id and may deliver an event twice ("Webhooks", set-up page of the Messenger Platform, May 2026).
+Two deliveries of one event have the same dedup key. Meta sends no delivery id and may deliver an event twice
+("Webhooks", set-up page of the Messenger Platform, May 2026).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 import msgspec
 
 from djmessenger.receiving.messages import EventParts
-from djmessenger.receiving.parts import read_milliseconds
+from djmessenger.receiving.parts import read_id, read_milliseconds
 
 LONGEST = 128
 """Length of the column ``Messaging.key``."""
+
+_PLAIN_SUBJECT = re.compile(r"[\w./-]{1,128}", re.ASCII)
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -60,6 +64,35 @@ def _identity(messaging: EventParts) -> tuple[str, ...] | None:
         upto = messaging.read.mid or messaging.read.watermark
         return ("read", messaging.get_psid(), str(upto)) if upto else None
     return None
+
+
+def subject_of(messaging: EventParts) -> str:
+    """Return the subject of an event without a conversation: its Page, with the post, comment or sender if it has one.
+
+    At most 128 characters. A hash replaces a subject that is longer or contains other characters than those of ids.
+    """
+    item = messaging.raw.get("value", messaging.raw)
+    item = item if isinstance(item, dict) else {}
+    subject = messaging.get_page_id()
+    for kind, known in (
+        ("post", item.get("post_id")),
+        ("post", item.get("media_id")),
+        ("post", _id_in(item.get("media"))),
+        ("comment", item.get("parent_id")),
+        ("comment", item.get("comment_id")),
+        ("person", messaging.get_psid()),
+        ("person", _id_in(item.get("from"))),
+    ):
+        if found := read_id(known):
+            subject += f"/{kind}/{found}"
+            break
+    if _PLAIN_SUBJECT.fullmatch(subject):
+        return subject
+    return hashlib.sha256(subject.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _id_in(part: Any) -> Any:
+    return part.get("id") if isinstance(part, dict) else None
 
 
 def _canonical(raw: dict[str, Any]) -> bytes:

@@ -46,23 +46,21 @@ def depth() -> int:
 
 
 def handle(callback_id: int) -> None:
-    """Split a stored callback and handle all events of its conversations."""
-    engine = bot.get_engine()
+    """Split a stored callback and handle all events of its queues."""
     with _committing():
         todo = split.split(callback_id)
-        engine.handle_without_conversation(todo)
-    for conversation_id in todo.conversations:
-        while work(Kind.IN, conversation_id):
+    for queue_id in todo.queues:
+        while work(Kind.IN, queue_id=queue_id):
             pass
 
 
-def work(kind: str, conversation_id: int | None = None) -> bool:
+def work(kind: str, conversation_id: int | None = None, *, queue_id: int | None = None) -> bool:
     """Process the next row of each due queue of a direction; return whether a queue was due.
 
-    With ``conversation_id``, only the queue of that conversation.
+    With ``conversation_id`` or ``queue_id``, only the queue of that conversation, or the queue with that id.
     """
     with _committing():
-        return bot.get_engine().run_once(kind, _MOST_QUEUES, conversation_id) > 0
+        return bot.get_engine().run_once(kind, _MOST_QUEUES, conversation_id, queue_id=queue_id) > 0
 
 
 def drain() -> bool:
@@ -73,10 +71,8 @@ def drain() -> bool:
     engine = bot.get_engine()
     with _committing():
         todo = engine.split()
-        for row_id in (events_without_conversation := engine.waiting_without_conversation()):
-            engine.inbox.handle_event_without_conversation(row_id)
         engine.sweep()
-    return any([todo.conversations, events_without_conversation, work(Kind.IN), work(Kind.OUT)])
+    return any([todo.queues, work(Kind.IN), work(Kind.OUT)])
 
 
 def _committing() -> contextlib.AbstractContextManager[object]:
