@@ -139,19 +139,6 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             found = fetch(alias, text, given)
         return dict(found)
 
-    def due(self, limit: int) -> list[tuple[str, int]]:
-        """Return kind and conversation id of up to ``limit`` due queues, oldest first, without a claim."""
-        waiting = self.filter(ready_at__lte=Now()).order_by("ready_at", "pk")
-        return list(waiting.values_list("kind", "conversation_id")[:limit])
-
-    def seconds_until_due(self, conversation_id: int, kind: str) -> float | None:
-        """Return the seconds until a queue is due, negative if it is due already; None if nothing waits in it."""
-        queues = self.filter(conversation_id=conversation_id, kind=kind, ready_at__isnull=False)
-        found = queues.annotate(now=Now()).values_list("ready_at", "now").first()
-        if found is None or found[0] is None:
-            return None
-        return float((found[0] - found[1]).total_seconds())
-
 
 class ConversationQueue(models.Model):
     """One direction of a conversation, its inbox or its outbox. One worker at a time works on it, under a lease.
