@@ -8,8 +8,6 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from django.db import connections
-
 from djmessenger import sql
 from djmessenger.pipeline import claims, pools, reads, split, worker, worker_run
 from djmessenger.pipeline.event_transaction import EventTransaction
@@ -26,9 +24,9 @@ def _replace(function: Callable[..., Any], replacement: Callable[..., Any]) -> N
                     setattr(module, key, replacement)
 
 
-def _flat(fields: Sequence[Any], rows: Iterable[Sequence[Any]], alias: str) -> tuple[str, list[Any]]:
+def _flat(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> tuple[str, list[Any]]:
     """Return the VALUES of rows as SQL, and all parameters."""
-    connection = connections[alias]
+    connection = sql.connection()
     values = [
         field.get_db_prep_save(value, connection)
         for row in rows
@@ -46,7 +44,7 @@ def _update_each(
     if not rows:
         return set()
     fields = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
-    values, parameters = _flat(fields, rows, "default")
+    values, parameters = _flat(fields, rows)
     names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
     settings = ", ".join(f'"{field.column}" = fresh.v{number}' for number, field in enumerate(fields[1:]))
     table, key = model._meta.db_table, fields[0].column
@@ -54,7 +52,7 @@ def _update_each(
         f'UPDATE "{table}" SET {settings} FROM (VALUES {values}) AS fresh ({", ".join(names)}) '  # noqa: S608 - no input
         f'WHERE "{table}"."{key}" = fresh.row_id{f" AND {where}" if where else ""} RETURNING "{table}"."{key}"'
     )
-    return {row[0] for row in sql.fetch("default", text, parameters)}
+    return {row[0] for row in sql.fetch(text, parameters)}
 
 
 def _insert_each(rows: Sequence[Any], by: str, *, unless_there: bool = False) -> None:
@@ -63,17 +61,15 @@ def _insert_each(rows: Sequence[Any], by: str, *, unless_there: bool = False) ->
     model = type(rows[0])
     fields = [field for field in model._meta.concrete_fields if not field.primary_key]
     named = model._meta.get_field(by)
-    values, parameters = _flat(
-        fields, [[field.pre_save(row, True) for field in fields] for row in rows], "default"
-    )
+    values, parameters = _flat(fields, [[field.pre_save(row, True) for field in fields] for row in rows])
     text = (
         f'INSERT INTO "{model._meta.db_table}" ({", ".join(field.column for field in fields)}) VALUES {values} '  # noqa: S608 - no input
         f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}RETURNING id, {named.column}"
     )
-    keys = {named.to_python(value): pk for pk, value in sql.fetch("default", text, parameters)}
+    keys = {named.to_python(value): pk for pk, value in sql.fetch(text, parameters)}
     for row in rows:
         row.pk = keys.get(getattr(row, by))
-        row._state.adding, row._state.db = row.pk is None, "default"
+        row._state.adding, row._state.db = row.pk is None, sql.alias()
 
 
 def _no_packed_writes() -> None:
@@ -147,12 +143,12 @@ def _claims_wait() -> None:
         waiting = models.Callback.objects.filter(pk__in=list(callback_ids), state="new").order_by("pk")
         return list(waiting.select_for_update(skip_locked=True))
 
-    def fetch_claims(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+    def fetch_claims(text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
         """Add the wait to the claim of due queues, which is the statement that chooses by ``ready_at``."""
         if text.startswith("WITH chosen AS") and "ORDER BY ready_at" in text:
             table = f'"{models.ConversationQueue._meta.db_table}"'
             text = text.replace(f"FROM {table} WHERE", f"FROM {table} queue_ WHERE NOT {waits} AND", 1)
-        return fetch(alias, text, values)
+        return fetch(text, values)
 
     reads.new_callbacks = skipping
     claims.fetch = fetch_claims  # type: ignore[attr-defined]

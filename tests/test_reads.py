@@ -328,7 +328,7 @@ def test_the_time_of_a_statement_is_the_time_of_django():
     models.Page.objects.create(page_id="1")
     with CaptureQueriesContext(connection) as said:
         models.Page.objects.values_list(Now()).get()
-    assert dialect(models.Page, "default")["now"].replace("%%", "%") in said[0]["sql"].replace("%%", "%")
+    assert dialect(models.Page)["now"].replace("%%", "%") in said[0]["sql"].replace("%%", "%")
 
 
 @isolate_apps("djmessenger")
@@ -379,15 +379,13 @@ def test_columns_of_each_type_are_converted_as_django_converts_them(now):
         upper="x",
     ).save(force_insert=True)
     Everything(id=2).save(force_insert=True)
-    listed = ", ".join(
-        columns(model, name, "default") for model, name in ((Everything, "one"), (Kept, "other"))
-    )
+    listed = ", ".join(columns(model, name) for model, name in ((Everything, "one"), (Kept, "other")))
     text = (
-        f'SELECT {listed}, {dialect(Kept, "default")["now"]} FROM "{Everything._meta.db_table}" one '  # noqa: S608
+        f'SELECT {listed}, {dialect(Kept)["now"]} FROM "{Everything._meta.db_table}" one '  # noqa: S608
         f'LEFT JOIN "{Kept._meta.db_table}" other ON other.number = one.kept_id ORDER BY one.id'
     )
     with transaction.atomic():
-        found = Rows(Everything, Kept, Now()).fetch("default", text, [])
+        found = Rows(Everything, Kept, Now()).fetch(text, [])
         wanted = list(Everything.objects.select_related("kept").annotate(now=Now()).order_by("id"))
     twin = Twin(named=list, django=list, large=list, is_ordered=True)
     assert seen(twin, [row for row, *_ in found]) == seen(twin, wanted)
@@ -404,9 +402,7 @@ def test_a_query_serves_any_thread_and_keeps_none_of_its_connections(file_databa
     errors = tools.threads(*[lambda: found.extend(row.mid for row in reads.next_events(queues(IN)))] * 6)
     assert (errors, found) == ([], ["m_1"] * 6)
     kept = [
-        convert.__self__
-        for _, convert, _ in reads._EVENT_ROWS._converters("default")
-        if hasattr(convert, "__self__")
+        convert.__self__ for _, convert, _ in reads._EVENT_ROWS._converters() if hasattr(convert, "__self__")
     ]
     assert {operations.connection.connection for operations in kept if hasattr(operations, "connection")} <= {
         None

@@ -18,7 +18,7 @@ from django.core.signals import setting_changed
 from django.db import connections, models, router, transaction
 from django.db.models import functions
 from django.db.models.expressions import Combinable
-from django.db.transaction import TransactionManagementError, get_autocommit
+from django.db.transaction import TransactionManagementError
 
 _BITS = 64
 """Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
@@ -84,7 +84,7 @@ class Now(functions.Now):
 
 
 @cached
-def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
+def dialect(model: type[models.Model]) -> dict[str, str]:
     """Return the parts of a statement that differ between databases, for ``str.format_map``.
 
     ``now`` is the time by the database's clock. ``later`` has one parameter: the seconds after that time.
@@ -98,12 +98,12 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
     # of an array in the index. Not prevented: SQLite expects 25 values, and reads a table for a Bloom filter if its
     # statistics say that it has fewer rows.
     # Test: tests/test_reads.py, test_a_query_scans_no_table.
-    connection = connections[alias]
-    sqlite = connection.vendor == "sqlite"
+    database = connection()
+    sqlite = database.vendor == "sqlite"
     # As Now(), with the percent signs of a statement that has parameters.
     now = f"STRFTIME('%%Y-%%m-%%d %%H:%%M:%%f', 'NOW'{_local()})" if sqlite else "STATEMENT_TIMESTAMP()"
     return {
-        "table": connection.ops.quote_name(model._meta.db_table),
+        "table": database.ops.quote_name(model._meta.db_table),
         "now": now,
         "later": f"{now[:-1]}, %s || ' seconds')" if sqlite else f"({now} + %s * INTERVAL '1 second')",
         "greatest": "MAX" if sqlite else "GREATEST",
@@ -112,44 +112,44 @@ def dialect(model: type[models.Model], alias: str) -> dict[str, str]:
         "given_ids": "json_each(%s) AS given" if sqlite else "UNNEST(%s::bigint[]) AS given (value)",
         "is_given_id": "= given.value" if sqlite else "= ANY(%s::bigint[])",
         "is_given_text": "= given.value" if sqlite else "= ANY(%s::text[])",
-        "for_update": "FOR UPDATE" if connection.features.has_select_for_update else "",
+        "for_update": "FOR UPDATE" if database.features.has_select_for_update else "",
         "skip_locked": "FOR UPDATE SKIP LOCKED"
-        if connection.features.has_select_for_update_skip_locked
+        if database.features.has_select_for_update_skip_locked
         else "",
     }
 
 
-def execute(alias: str, text: str, values: Sequence[Any]) -> int:
+def execute(text: str, values: Sequence[Any]) -> int:
     """Execute a statement and return the number of rows that it changed."""
-    with connections[alias].cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(text, values)
         return int(cursor.rowcount)
 
 
-def fetch(alias: str, text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
+def fetch(text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Execute a statement and return its rows."""
-    with connections[alias].cursor() as cursor:
+    with connection().cursor() as cursor:
         cursor.execute(text, values)
         return list(cursor.fetchall())
 
 
-def require_transaction(alias: str) -> None:
+def require_transaction() -> None:
     """Raise ``TransactionManagementError`` if no transaction is open and the database locks rows."""
     # Guard: without a transaction the locks of a SELECT end with it, and another worker changes the same rows.
     # Test (PostgreSQL): tests/test_reads.py, test_a_query_that_locks_rows_needs_a_transaction.
-    if connections[alias].features.has_select_for_update and get_autocommit(using=alias):
+    if connection().features.has_select_for_update and transaction.get_autocommit(using=alias()):
         raise TransactionManagementError("this query locks rows, so it must run inside transaction.atomic()")
 
 
-def many(alias: str, values: Iterable[Any]) -> Any:
+def many(values: Iterable[Any]) -> Any:
     """Return different values as the one parameter of ``{given}`` and ``{is_given_id}`` or ``{is_given_text}``."""
     unique = list(dict.fromkeys(values))
-    return json.dumps(unique) if connections[alias].vendor == "sqlite" else unique
+    return json.dumps(unique) if connection().vendor == "sqlite" else unique
 
 
-def columns(model: type[models.Model], name: str, alias: str) -> str:
+def columns(model: type[models.Model], name: str) -> str:
     """Return the columns of a model as SQL, in the order of its fields. ``name`` is the name of its table there."""
-    quote = connections[alias].ops.quote_name
+    quote = connection().ops.quote_name
     fields: Any = model._meta.concrete_fields
     return ", ".join(f"{name}.{quote(field.column)}" for field in fields)
 
@@ -163,23 +163,23 @@ class Rows:
     def __init__(self, *parts: type[models.Model] | Combinable) -> None:
         self._parts: tuple[Any, ...] = parts
 
-    def fetch(self, alias: str, text: str, values: Sequence[Any]) -> list[list[Any]]:
+    def fetch(self, text: str, values: Sequence[Any]) -> list[list[Any]]:
         """Execute a statement and return a list for each row: an instance of each model, the value of each expression.
 
         An instance is None if its primary key is NULL, as after a LEFT JOIN.
         """
-        rows = fetch(alias, text, values)
-        connection, converters = connections[alias], self._converters(alias)
+        rows = fetch(text, values)
+        database, converters = connection(), self._converters()
         built = []
         for columns_of_row in rows:
             row = list(columns_of_row)
             for place, convert, column in converters:
-                row[place] = convert(row[place], column, connection)
+                row[place] = convert(row[place], column, database)
             built.append(
                 [
                     row[key]
                     if names is None or row[key] is None
-                    else part.from_db(alias, names, row[start:end])
+                    else part.from_db(database.alias, names, row[start:end])
                     for part, names, start, end, key in self._places
                 ]
             )
@@ -201,11 +201,11 @@ class Rows:
         return places
 
     @cached
-    def _converters(self, alias: str) -> list[tuple[int, Any, Any]]:
+    def _converters(self) -> list[tuple[int, Any, Any]]:
         """Return each converter: the place of its column, the function, and the expression of the column."""
         # Guard: a connection belongs to one thread, and a converter keeps its connection. This one is never opened.
         # Test: tests/test_reads.py, test_a_query_serves_any_thread_and_keeps_none_of_its_connections.
-        connection = connections.create_connection(alias)
+        database = connections.create_connection(alias())
         selected: list[Any] = []
         for part in self._parts:
             if isinstance(part, Combinable):
@@ -215,7 +215,7 @@ class Rows:
         return [
             (place, convert, column)
             for place, column in enumerate(selected)
-            for convert in connection.ops.get_db_converters(column) + column.get_db_converters(connection)
+            for convert in database.ops.get_db_converters(column) + column.get_db_converters(database)
         ]
 
 
@@ -229,13 +229,12 @@ def update_each(
     """
     if not rows:
         return set()
-    alias = router.db_for_write(model)
-    text = _update_statement(model, alias, tuple(columns), where)
+    text = _update_statement(model, tuple(columns), where)
     fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
-    values = [_as_one(alias, fields, rows)]
-    if connections[alias].vendor != "sqlite":
-        values.append(many(alias, (row[0] for row in rows)))
-    return {row[0] for row in fetch(alias, text, values)}
+    values = [_as_one(fields, rows)]
+    if connection().vendor != "sqlite":
+        values.append(many(row[0] for row in rows))
+    return {row[0] for row in fetch(text, values)}
 
 
 def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = False) -> None:
@@ -247,11 +246,10 @@ def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = Fal
     if not rows:
         return
     model = type(rows[0])
-    alias = router.db_for_write(model)
     named: list[Any] = [model._meta.get_field(name) for name in by]
-    text, fields = _insert_statement(model, alias, by, unless_there)
+    text, fields = _insert_statement(model, by, unless_there)
     values = [[field.pre_save(row, True) for field in fields] for row in rows]
-    found = fetch(alias, text, [_as_one(alias, fields, values)])
+    found = fetch(text, [_as_one(fields, values)])
     keys = {
         tuple(field.to_python(value) for field, value in zip(named, key, strict=True)): pk
         for pk, *key in found
@@ -259,15 +257,15 @@ def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = Fal
     for row in rows:
         row.pk = keys.get(tuple(getattr(row, field.attname) for field in named))
         if row.pk is not None:
-            row._state.adding, row._state.db = False, alias
+            row._state.adding, row._state.db = False, alias()
 
 
-def _as_one(alias: str, fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
+def _as_one(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Return the values of all rows as one JSON parameter, which is faster than a parameter for each value."""
-    connection = connections[alias]
+    database = connection()
     typed = [(field, _type_of_column(field)) for field in fields]
     packed = [
-        [_plain(field, kind, value, connection) for (field, kind), value in zip(typed, row, strict=True)]
+        [_plain(field, kind, value, database) for (field, kind), value in zip(typed, row, strict=True)]
         for row in rows
     ]
     return msgspec.json.encode(packed, enc_hook=str).decode()
@@ -285,13 +283,13 @@ def _type_of_column(field: Any) -> type | None:
     return next((kind for classes, kind in kinds if isinstance(stored, classes)), None)
 
 
-def _plain(field: Any, kind: type | None, value: Any, connection: Any) -> Any:
+def _plain(field: Any, kind: type | None, value: Any, database: Any) -> Any:
     if value is None:
         return None
     if isinstance(field, models.JSONField):
         return json.dumps(value, cls=field.encoder)
     if type(value) is not kind:
-        value = field.get_db_prep_save(value, connection)
+        value = field.get_db_prep_save(value, database)
     if isinstance(value, str) and "\0" in value:
         # PostgreSQL refuses such a text, and SQLite would cut it off at the NUL.
         raise ValueError(f"{field.name} contains a NUL character")
@@ -302,21 +300,21 @@ def _plain(field: Any, kind: type | None, value: Any, connection: Any) -> Any:
 
 
 @cached
-def _update_statement(model: type[models.Model], alias: str, columns: tuple[str, ...], where: str) -> str:
+def _update_statement(model: type[models.Model], columns: tuple[str, ...], where: str) -> str:
     fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
-    quote = connections[alias].ops.quote_name
+    quote = connection().ops.quote_name
     table, key = quote(model._meta.db_table), quote(fields[0].column)
     settings = ", ".join(
         f"{quote(field.column)} = fresh.v{number}" for number, field in enumerate(fields[1:])
     )
     names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
-    values, rows = _unpacked(alias, fields)
+    values, rows = _unpacked(fields)
     fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
     # From JSON PostgreSQL cannot estimate the number of rows and would scan the whole table. The array shows it, so
     # each row is found through the index. Test (PostgreSQL): tests/test_statements.py,
     # test_few_rows_of_a_table_are_looked_up_in_its_index.
-    is_sqlite = connections[alias].vendor == "sqlite"
-    listed = "" if is_sqlite else f" AND {table}.{key} = ANY(%s::{fields[0].db_type(connections[alias])}[])"
+    is_sqlite = connection().vendor == "sqlite"
+    listed = "" if is_sqlite else f" AND {table}.{key} = ANY(%s::{fields[0].db_type(connection())}[])"
     # Names and casts come from the model. Values are a parameter.
     return (
         f"UPDATE {table} SET {settings} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
@@ -326,14 +324,14 @@ def _update_statement(model: type[models.Model], alias: str, columns: tuple[str,
 
 @cached
 def _insert_statement(
-    model: type[models.Model], alias: str, by: tuple[str, ...], unless_there: bool
+    model: type[models.Model], by: tuple[str, ...], unless_there: bool
 ) -> tuple[str, list[Any]]:
     fields: list[Any] = [
         field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)
     ]
-    quote = connections[alias].ops.quote_name
+    quote = connection().ops.quote_name
     returned: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in by)]
-    values, rows = _unpacked(alias, fields)
+    values, rows = _unpacked(fields)
     text = (
         f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)}) "  # noqa: S608
         f"SELECT {', '.join(values)} FROM {rows} WHERE true ORDER BY item.place "
@@ -343,10 +341,10 @@ def _insert_statement(
     return text, fields
 
 
-def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
+def _unpacked(fields: Sequence[Any]) -> tuple[list[str], str]:
     """Return the SQL expression of each value in the parameter of ``_as_one``, and the FROM item of its rows."""
-    connection = connections[alias]
-    if connection.vendor == "sqlite":
+    database = connection()
+    if database.vendor == "sqlite":
         values = [f"json_extract(item.value, '$[{number}]')" for number in range(len(fields))]
         return values, "(SELECT value, key AS place FROM json_each(%s)) AS item"
     values = []
@@ -354,6 +352,6 @@ def _unpacked(alias: str, fields: Sequence[Any]) -> tuple[list[str], str]:
         value = f"item.value->>{number}"
         # A cast to varchar(n) cuts a longer text without an error. Without the cast the column refuses it.
         texts = models.CharField, models.TextField
-        kind = "" if isinstance(getattr(field, "target_field", field), texts) else field.db_type(connection)
+        kind = "" if isinstance(getattr(field, "target_field", field), texts) else field.db_type(database)
         values.append(f"({value})::{kind}" if kind else value)
     return values, "jsonb_array_elements(%s::jsonb) WITH ORDINALITY AS item (value, place)"

@@ -10,7 +10,6 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger import sql
 from djmessenger.sql import cached, dialect, fetch
 
 
@@ -21,19 +20,18 @@ class CallbackManager(models.Manager["Callback"]):
         If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
         no transaction is open. The time of arrival is read from the database's clock.
         """
-        alias = sql.alias()
         # PostgreSQL refuses a statement that inserts one key twice.
         copies = Counter(row[0] for row in rows)
         values = {row[0]: (*row, copies[row[0]]) for row in rows}
         given = [value for row in values.values() for value in row]
-        ids = dict(fetch(alias, _put_statement(alias, len(values)), given))
+        ids = dict(fetch(_put_statement(len(values)), given))
         return [int(ids[row[0]]) for row in rows]
 
 
 @cached
-def _put_statement(alias: str, count: int) -> str:
+def _put_statement(count: int) -> str:
     """Return the INSERT statement for ``count`` rows, with the values that all new rows share as constants."""
-    dialect_parts = dialect(Callback, alias)
+    dialect_parts = dialect(Callback)
     given = ", ".join(["(%s, %s, %s, %s)"] * count)
     return (
         "INSERT INTO {table} (sha256, body, app_id, copies, date_received, state, error, "  # noqa: S608 - no input

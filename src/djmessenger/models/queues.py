@@ -11,7 +11,6 @@ from django.db.models import Q
 from django.db.models.expressions import Combinable
 from django.utils.translation import gettext_lazy as _
 
-from djmessenger import sql
 from djmessenger.sql import Now, atomic, dialect, execute, fetch, many, require_transaction
 
 
@@ -58,9 +57,8 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def ensure(self, conversation_ids: Iterable[int]) -> None:
         """Insert both queues of conversations if they are missing."""
-        alias = sql.alias()
-        text = _ENSURE.format_map(dialect(ConversationQueue, alias))
-        execute(alias, text, [many(alias, conversation_ids)])
+        text = _ENSURE.format_map(dialect(ConversationQueue))
+        execute(text, [many(conversation_ids)])
 
     def ensure_subjects(self, subjects: Iterable[str]) -> None:
         """Insert the queues of subjects if they are missing."""
@@ -95,7 +93,6 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     @staticmethod
     def _wake(column: str, values: Sequence[Any], keys: Collection[int], after: float) -> int:
-        alias = sql.alias()
         # Guard: not before the end of a lease, otherwise the wake-up would let a second worker claim the queue.
         # Test: tests/test_queues.py, test_a_wake_up_of_a_leased_queue_does_not_end_its_lease.
         due = "{greatest}({later}, COALESCE(leased_until, {later}))"
@@ -106,8 +103,8 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
             # Test: tests/test_queues.py, test_a_slow_mark_of_an_older_version_is_removed_by_a_wake_up.
             "is_slow = (is_slow AND ready_at IS NOT NULL) "
             f"WHERE {column} IN ({', '.join(['%s'] * len(keys))})"
-        ).format_map(dialect(ConversationQueue, alias))
-        return execute(alias, text, [*[after] * 4, *values, *keys])
+        ).format_map(dialect(ConversationQueue))
+        return execute(text, [*[after] * 4, *values, *keys])
 
     def lock(self, conversation_ids: Iterable[int], kind: str) -> dict[int, int]:
         """Lock queues until the end of the caller's transaction. Missing queues are inserted.
@@ -127,16 +124,15 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         # Guard: two batches with the same people in different order would deadlock; hence the ORDER BY.
         # Test (PostgreSQL): tests/test_intake.py,
         # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock.
-        alias = sql.alias()
-        require_transaction(alias)
+        require_transaction()
         if not keys:
             return {}
-        text = text.format_map(dialect(ConversationQueue, alias))
-        given = [many(alias, keys), *values]
-        found = fetch(alias, text, given)
+        text = text.format_map(dialect(ConversationQueue))
+        given = [many(keys), *values]
+        found = fetch(text, given)
         if len(found) < len(keys):
             ensure(keys)
-            found = fetch(alias, text, given)
+            found = fetch(text, given)
         return dict(found)
 
 

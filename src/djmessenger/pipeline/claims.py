@@ -18,7 +18,7 @@ from typing import Any
 from django.db import DatabaseError
 from django.db.models import QuerySet
 
-from djmessenger import models, sql
+from djmessenger import models
 from djmessenger.exceptions import DJMException
 from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import reads
@@ -91,7 +91,6 @@ def claim(
     only queues whose mark equals the parameter ``is_slow`` are claimed. Each claim increments the fencing token.
     Commits at once if no transaction is open.
     """
-    alias = sql.alias()
     waiting = "FROM {queues} WHERE kind = %s AND ready_at <= {now}"
     if conversation_id is not None:
         column, value = "conversation_id", conversation_id
@@ -101,10 +100,10 @@ def claim(
         column, value = "is_slow", is_slow
     waiting += f" AND {column} = %s"
     values = [kind, value]
-    if not dialect(models.ConversationQueue, alias)["skip_locked"]:
+    if not dialect(models.ConversationQueue)["skip_locked"]:
         # SQLite has one writer at a time. A poll that finds nothing must not wait for the write lock.
         text = f"SELECT 1 {waiting} LIMIT 1"
-        if not fetch(alias, reads.statement(text, alias), values):
+        if not fetch(reads.statement(text), values):
             return []
     # `skip_locked`: a poll leaves queues to the claim of another worker instead of waiting for its commit.
     # Guard: a holder that dies never releases the queue. The claim moves `ready_at` to the end of the lease, so
@@ -113,7 +112,7 @@ def claim(
     text = (
         f"WITH chosen AS (SELECT id {waiting} ORDER BY ready_at, id LIMIT %s {{skip_locked}}) {_LEASE_CHOSEN}"
     )
-    rows = fetch(alias, reads.statement(text, alias), [*values, limit, process_name(), seconds, seconds])
+    rows = fetch(reads.statement(text), [*values, limit, process_name(), seconds, seconds])
     return _leases(kind, rows)
 
 
@@ -128,7 +127,6 @@ def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) 
     # Guard: a claim sets both `ready_at` and `leased_until`. Without a condition on either of them the split would
     # claim a queue on which another worker works.
     # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
-    alias = sql.alias()
     text = (
         "WITH chosen AS (SELECT id FROM {queues} queue WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
         f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) "
@@ -136,7 +134,7 @@ def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) 
         f"{_LEASE_CHOSEN}"
     )
     values = [kind, *conversation_ids, process_name(), seconds, seconds]
-    return _leases(kind, fetch(alias, reads.statement(text, alias), values))
+    return _leases(kind, fetch(reads.statement(text), values))
 
 
 def fence(lease: Lease) -> models.ConversationQueue:
@@ -175,7 +173,6 @@ def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
     # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
     # The `|| ''` keeps SQLite from reading the index of all waiting events if its statistics are stale.
     # Test: tests/test_reads.py, test_a_query_scans_no_table.
-    alias = sql.alias()
     pairs = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(leases))
     text = (
         f"WITH pair (event_id, queue_id) AS (VALUES {pairs}) "  # noqa: S608 - no input
@@ -184,7 +181,7 @@ def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
         "ORDER BY queue.conversation_id, queue.id {for_update}"
     )
     values = [value for pk, lease in leases.items() for value in (pk, lease.queue_id)]
-    found = fetch(alias, reads.statement(text, alias), values) if leases else []
+    found = fetch(reads.statement(text), values) if leases else []
     return {pk for pk, fencing_token in found if leases[pk].fencing_token == fencing_token}
 
 
@@ -247,13 +244,12 @@ def release_many(kind: str, queue_ids: Collection[int]) -> None:
     # Test: tests/test_worker.py, test_an_event_that_arrives_during_the_release_of_its_queue_is_handled.
     if not queue_ids:
         return
-    alias = sql.alias()
     due = "{greatest}({now}, COALESCE(waiting.not_before, {now}))"
     text = (
         "UPDATE {queues} AS queue SET leased_until = NULL, owner = '', "  # noqa: S608 - no input
         f"ready_at = {reads.first_waiting(kind, due)} WHERE id IN ({', '.join(['%s'] * len(queue_ids))})"
     )
-    execute(alias, reads.statement(text, alias), list(queue_ids))
+    execute(reads.statement(text), list(queue_ids))
 
 
 def _queue_of(lease: Lease) -> QuerySet[models.ConversationQueue]:

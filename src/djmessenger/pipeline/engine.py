@@ -351,4 +351,4 @@ class Engine:
         poll finds the work.
         """
         if sql.connection().vendor == "postgresql":
-            sql.fetch(sql.alias(), "SELECT pg_notify(%s, %s)", [CHANNEL, payload])
+            sql.fetch("SELECT pg_notify(%s, %s)", [CHANNEL, payload])

@@ -60,12 +60,12 @@ def first_waiting(kind: str, value: str) -> str:
 
 
 @cached
-def statement(text: str, alias: str) -> str:
+def statement(text: str) -> str:
     """Return an SQL text with the names in braces of this file replaced for a database."""
     connection = sql.connection()
-    known = dialect(models.Messaging, alias)
+    known = dialect(models.Messaging)
     known |= {name: connection.ops.quote_name(model._meta.db_table) for name, model in _TABLES.items()}
-    known |= {name: columns(model, name, alias) for name, model in _MODELS.items()}
+    known |= {name: columns(model, name) for name, model in _MODELS.items()}
     known["order"] = ", ".join(models.Messaging.ORDER)
     known["open"] = ", ".join(f"'{state.value}'" for state in models.Reply.OPEN)
     is_sqlite = connection.vendor == "sqlite"
@@ -99,8 +99,7 @@ def next_events(queue_ids: Iterable[int]) -> list[models.Messaging]:
     # test_without_the_order_later_events_are_handled_first
     # The first event is chosen before its due time is compared. The second event must not run while the first pauses.
     # test_a_later_event_does_not_begin_during_the_pause_of_the_first
-    alias = sql.alias()
-    rows = _EVENT_ROWS.fetch(alias, statement(_NEXT_EVENTS, alias), [many(alias, queue_ids)])
+    rows = _EVENT_ROWS.fetch(statement(_NEXT_EVENTS), [many(queue_ids)])
     for event, page, conversation, person in rows:
         if page is not None:
             event.page = page
@@ -132,9 +131,8 @@ def next_replies(queue_ids: Iterable[int]) -> list[models.Reply]:
 
     Each reply has the time of the database as ``now`` and the number of its last attempt as ``last_number``.
     """
-    alias = sql.alias()
     replies = []
-    for row in _REPLY_ROWS.fetch(alias, statement(_NEXT_REPLIES, alias), [many(alias, queue_ids)]):
+    for row in _REPLY_ROWS.fetch(statement(_NEXT_REPLIES), [many(queue_ids)]):
         reply, conversation, page, reply.now, reply.last_number = row
         conversation.page = page
         reply.conversation = conversation
@@ -147,8 +145,7 @@ _REPLIES_BY_MID = "SELECT reply.mid, reply.id FROM {given} {replies} reply WHERE
 
 def replies_by_mid(mids: Iterable[str]) -> dict[str, int]:
     """Return a dict of message id to reply id, for those of the message ids that a reply has."""
-    alias = sql.alias()
-    return dict(fetch(alias, statement(_REPLIES_BY_MID, alias), [many(alias, mids)]))
+    return dict(fetch(statement(_REPLIES_BY_MID), [many(mids)]))
 
 
 _NEW_CALLBACKS = """
@@ -167,9 +164,8 @@ def new_callbacks(callback_ids: Iterable[int]) -> list[models.Callback]:
     # The split waits for rows that another process is splitting. With SKIP LOCKED it would go on with later callbacks
     # and commit first, and their events would be handled before those of a callback that was answered 200 earlier.
     # test_without_the_wait_a_later_callback_overtakes_one_that_is_being_split
-    alias = sql.alias()
-    require_transaction(alias)
-    rows = _CALLBACK_ROWS.fetch(alias, statement(_NEW_CALLBACKS, alias), [many(alias, callback_ids)])
+    require_transaction()
+    rows = _CALLBACK_ROWS.fetch(statement(_NEW_CALLBACKS), [many(callback_ids)])
     return [callback for (callback,) in rows]
 
 
@@ -187,9 +183,8 @@ def waiting_events(ids: Iterable[int], column: str = "conversation_id") -> list[
     A tuple contains conversation id, callback id, number of events and highest position. With the ``column``
     ``queue_id`` the ids are those of queues without a conversation.
     """
-    alias = sql.alias()
-    text = statement(_WAITING_EVENTS.replace("event.%s", f"event.{column}"), alias)
-    return fetch(alias, text, [many(alias, ids)])
+    text = statement(_WAITING_EVENTS.replace("event.%s", f"event.{column}"))
+    return fetch(text, [many(ids)])
 
 
 _OLDEST_CALLBACKS = """
@@ -200,8 +195,7 @@ _OLDEST_CALLBACKS = """
 
 def oldest_callbacks(limit: int) -> list[tuple[Any, ...]]:
     """Return id, number of bytes and app id of up to ``limit`` new callbacks, oldest first."""
-    alias = sql.alias()
-    return fetch(alias, statement(_OLDEST_CALLBACKS, alias), [limit])
+    return fetch(statement(_OLDEST_CALLBACKS), [limit])
 
 
 _FENCED_QUEUES = """
@@ -212,9 +206,8 @@ _FENCED_QUEUES = """
 
 def fenced_queues(queue_ids: Iterable[int]) -> list[tuple[Any, ...]]:
     """Lock queues until the end of the caller's transaction, in conversation order; return ids and fencing tokens."""
-    alias = sql.alias()
-    require_transaction(alias)
-    return fetch(alias, statement(_FENCED_QUEUES, alias), [many(alias, queue_ids)])
+    require_transaction()
+    return fetch(statement(_FENCED_QUEUES), [many(queue_ids)])
 
 
 _CONVERSATIONS = """
@@ -236,9 +229,8 @@ def conversations_of(psids: Iterable[str]) -> list[models.Conversation]:
     ``unleased_token`` of each is the token of its incoming queue, or None while the queue is leased.
     """
     # ``is_unchanged_since_read`` compares this token with that of a later claim.
-    alias = sql.alias()
     conversations = []
-    for row in _CONVERSATION_ROWS.fetch(alias, statement(_CONVERSATIONS, alias), [many(alias, psids)]):
+    for row in _CONVERSATION_ROWS.fetch(statement(_CONVERSATIONS), [many(psids)]):
         conversation, conversation.page, conversation.person, conversation.unleased_token = row
         conversations.append(conversation)
     return conversations
@@ -250,5 +242,4 @@ _PAGE_ROWS = Rows(models.Page)
 
 def pages_of(page_ids: Iterable[str]) -> list[models.Page]:
     """Return the Pages with these ids of Meta."""
-    alias = sql.alias()
-    return [page for (page,) in _PAGE_ROWS.fetch(alias, statement(_PAGES, alias), [many(alias, page_ids)])]
+    return [page for (page,) in _PAGE_ROWS.fetch(statement(_PAGES), [many(page_ids)])]
