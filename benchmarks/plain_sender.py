@@ -38,8 +38,14 @@ def send(address: str, rows: Rows, answered: queue.SimpleQueue[int]) -> None:
         event: dict[str, Any] = json.loads(body)["entry"][0]["messaging"][0]
         text = event["message"]["text"].removeprefix("say ")
         call = {"recipient": event["sender"], "messaging_type": "RESPONSE", "message": {"text": text}}
-        graph.request("POST", f"/{settings.DJM_GRAPH_VERSION}/me/messages", json.dumps(call), HEADERS)
-        answer = graph.getresponse()
+        for _try in range(2):
+            try:
+                graph.request("POST", f"/{settings.DJM_GRAPH_VERSION}/me/messages", json.dumps(call), HEADERS)
+                answer = graph.getresponse()
+                break
+            except ConnectionError:
+                # Graph closes connections that were idle for five seconds.
+                graph.close()
         if json.loads(answer.read())["message_id"]:
             answered.put(row_id)
 
