@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3
 
 from djmessenger import clock as clock_module
 from djmessenger.graph import transports
@@ -127,11 +126,11 @@ def test_no_thread_of_a_forked_child_uses_the_pool_of_its_parent(
     """A second thread of the child sends while the first replaces the pool. It waits for the new pool."""
     with serving(repeat(answer(b"{}"))) as server:
         transport.send(request(server.url))
-        parents, moved = transport._manager, threading.Event()
+        (parents,), moved = transport._pools.values(), threading.Event()
         used: list[Any] = []
-        send_by_parents = parents.request
+        send_by_parents = parents.urlopen
         monkeypatch.setattr(
-            parents, "request", lambda *args, **options: used.append(1) or send_by_parents(*args, **options)
+            parents, "urlopen", lambda *args, **options: used.append(1) or send_by_parents(*args, **options)
         )
 
         class SeenLock:
@@ -153,15 +152,18 @@ def test_no_thread_of_a_forked_child_uses_the_pool_of_its_parent(
             moved.set()
 
         threads: list[threading.Thread] = []
-        make = urllib3.PoolManager
 
-        def make_slowly(*args: Any, **options: Any) -> Any:
-            threads.append(threading.Thread(target=second))
-            threads[0].start()
-            assert moved.wait(LONG)
-            return make(*args, **options)
+        class Slow(PooledTransport):
+            """Transport in which the second thread sends before the pool is replaced."""
 
-        monkeypatch.setattr(urllib3, "PoolManager", make_slowly)
+            def __setattr__(self, name: str, value: object) -> None:
+                if name == "_pools" and not threads:
+                    threads.append(threading.Thread(target=second))
+                    threads[0].start()
+                    assert moved.wait(LONG)
+                super().__setattr__(name, value)
+
+        transport.__class__ = Slow
         transport._lock = SeenLock()  # type: ignore[assignment]
         transport._pid = -1
         transport.send(request(server.url))

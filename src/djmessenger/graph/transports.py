@@ -19,6 +19,7 @@ import threading
 import zlib
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -200,18 +201,16 @@ class PooledTransport:
         self._open()
 
     def _open(self) -> None:
-        manager = urllib3.PoolManager(
-            num_pools=8, maxsize=self._connections, block=True, ssl_context=self._tls, retries=False
-        )
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _SecurePool}
-        self._manager = manager
-        # Guard: set before the manager, the id would let a second thread of a forked child use the parent's pool.
+        self._pools: dict[str, HTTPConnectionPool] = {}
+        # Guard: set before the pools, the id would let a second thread of a forked child use the parent's pool.
         # Test: tests/test_graph_transports.py, test_no_thread_of_a_forked_child_uses_the_pool_of_its_parent.
         self._pid = os.getpid()
 
     def close(self) -> None:
         """Close the idle connections; the transport can still be used."""
-        self._manager.clear()
+        pools, self._pools = self._pools, {}
+        for pool in pools.values():
+            pool.close()
 
     def send(self, request: Request) -> Response:
         """Send the request and return the response.
@@ -241,16 +240,33 @@ class PooledTransport:
         # Test: tests/test_graph_transports.py, test_no_frame_holds_the_token_when_nothing_left.
         raise _translated(failure, started=deadline.started)
 
+    def _pool_of(self, origin: str) -> HTTPConnectionPool:
+        """Return the connections to one host. The first call for a host makes the pool."""
+        # A manager of urllib3 would parse the address and look for the pool at each call, a sixth of its CPU.
+        pool = self._pools.get(origin)
+        if pool is None:
+            parts = urlsplit(origin)
+            options: dict[str, Any] = {"port": parts.port, "maxsize": self._connections, "block": True}
+            made = (
+                _SecurePool(parts.hostname or "", ssl_context=self._tls, **options)
+                if parts.scheme == "https"
+                else _Pool(parts.hostname or "", **options)
+            )
+            pool = self._pools.setdefault(origin, made)
+        return pool
+
     def _exchange(self, request: Request, deadline: _CallDeadline) -> Response:
-        response = self._manager.request(
+        scheme, _, host, *path = request.url.split("/", 3)
+        response = self._pool_of(f"{scheme}//{host}").urlopen(
             request.method,
-            request.url,
+            f"/{''.join(path)}",
             headers=request.headers,
             body=request.body,
             redirect=False,
+            assert_same_host=False,
             retries=False,
             timeout=urllib3.Timeout(total=deadline.seconds_left()),
-            pool_timeout=deadline.seconds_left(),
+            pool_timeout=deadline.seconds_left(),  # type: ignore[arg-type] # the pool takes parts of seconds
             preload_content=False,
             decode_content=False,
         )
