@@ -21,7 +21,7 @@ from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.handling import UserProfileHandler
 from djmessenger.outgoing import QuickReply, Text
-from djmessenger.pipeline import claims
+from djmessenger.pipeline import claims, event_results
 from djmessenger.pipeline.claims import LeaseLost
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.handling import Inbox
@@ -97,7 +97,7 @@ def test_replies_state_outcome_and_done_mark_are_one_transaction(monkeypatch):
         raise RuntimeError("the last moment")
 
     engine = tools.engine(work)
-    monkeypatch.setattr(type(engine.inbox), "_finish", staticmethod(stumble))
+    monkeypatch.setattr(event_results, "finish", stumble)
     tools.handle(engine, made)
     made.refresh_from_db()
     row = models.Messaging.objects.get()
@@ -296,8 +296,8 @@ def test_work_that_breaks_off_releases_the_queue(monkeypatch):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     engine = tools.engine(note)
-    monkeypatch.setattr(type(engine.inbox), "_count_failed_try", lambda *args: 1 / 0)
-    monkeypatch.setattr(type(engine.inbox), "_finish", lambda *args: 1 / 0)
+    monkeypatch.setattr(event_results, "count_failed_try", lambda *args: 1 / 0)
+    monkeypatch.setattr(event_results, "finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         engine.drain_conversation(made.pk)
     row = tools.queue_of(made)
@@ -520,7 +520,7 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
 def test_typing_is_shown_again_while_slow_work_goes_on(monkeypatch, emulator):
     emulator.add_person(tools.PAGE, person_id=tools.PSID).says("hello")
     emulator.waiting.clear()
-    monkeypatch.setattr("djmessenger.pipeline.handling._TYPING_INTERVAL", 0.01)
+    monkeypatch.setattr("djmessenger.pipeline.typing_mark._TYPING_INTERVAL", 0.01)
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     enough = threading.Event()

@@ -340,7 +340,7 @@ def test_annotations_are_not_evaluated(module):
         assert ast.unparse(statements[0]) == "from __future__ import annotations", module.path
 
 
-MOST_LINES = 600
+MOST_LINES, MOST_LINES_OF_A_CLASS = 600, 350
 
 
 def test_files_stay_small_enough_to_be_read():
@@ -350,3 +350,15 @@ def test_files_stay_small_enough_to_be_read():
         if "migrations" not in path.parts
     }
     assert {name: size for name, size in sizes.items() if size > MOST_LINES} == {}
+
+
+def test_classes_stay_small_enough_to_be_read():
+    sizes = {
+        f"{module.name}.{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for module in modules().values()
+        if "migrations" not in module.name.split(".")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+    }
+    assert len(sizes) > 300
+    assert {name: size for name, size in sizes.items() if size > MOST_LINES_OF_A_CLASS} == {}

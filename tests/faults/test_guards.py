@@ -19,8 +19,7 @@ from djmessenger import bot, models, signatures
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import MessageRejected, UnknownFate
-from djmessenger.pipeline import claims, reads, sending, settling, split, store, unknown_fate
-from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline import claims, event_results, reads, sending, settling, split, store, unknown_fate
 from djmessenger.pipeline.settling import PendingSend, SendResult
 from djmessenger.pipeline.slow import RunHere
 from djmessenger.receiving import Messaging
@@ -287,7 +286,7 @@ def test_a_callback_answered_with_200_has_a_row():
 
 def test_without_the_row_a_callback_answered_with_200_is_lost(without):
     content = tools.body(tools.text("m_1"))
-    without(store, "store", lambda body, app_id: models.Callback(pk=0))
+    without(store, "store_many", lambda callbacks: [0] * len(callbacks))
     assert post(content, tools.signed(content)) == 200
     assert not models.Callback.objects.exists()
 
@@ -338,7 +337,7 @@ def dies_between_effects_and_done_mark(monkeypatch) -> int:
     tools.receive(tools.text("m_1"))
     engine = tools.engine(lambda event: "answer")
     with monkeypatch.context() as patch:
-        patch.setattr(Inbox, "_finish", dies_in())
+        patch.setattr(event_results, "finish", dies_in())
         tools.handle(engine, made)
     tools.pass_time(600)
     tools.handle(engine, made)

@@ -25,7 +25,7 @@ from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.handling import Handled
+from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.slow import Finish, SlowThreads
 from djmessenger.settings import app_settings
 

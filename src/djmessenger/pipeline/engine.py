@@ -21,7 +21,8 @@ from djmessenger.pipeline import claims, reads, store
 from djmessenger.pipeline import split as splitting
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import statement_timeout
-from djmessenger.pipeline.handling import Handled, Inbox
+from djmessenger.pipeline.event_results import Handled
+from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool

@@ -24,38 +24,28 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import datetime
 import logging
-import sys
-import threading
-import traceback
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from django.db.models import F, Q, QuerySet
-from django.utils import timezone
 
 from djmessenger import models, receiving
 from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
-from djmessenger.graph.context import current as current_client
-from djmessenger.logs import hidden
-from djmessenger.pipeline import claims, reads
+from djmessenger.pipeline import claims, event_results, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
+from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.event_transaction import EventTransaction, HandledAlready
 from djmessenger.pipeline.failpoints import failpoint
-from djmessenger.pipeline.receipts import note_receipts
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
-from djmessenger.receiving.decoding import cleaned
+from djmessenger.pipeline.typing_mark import typing_mark
 from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
 from djmessenger.settings import app_settings
-from djmessenger.signals import messaging_failed
-from djmessenger.sql import Now, atomic, on_commit, update_each
+from djmessenger.sql import Now, atomic
 
 logger = logging.getLogger(__name__)
 
@@ -64,28 +54,8 @@ State = models.Messaging.State
 
 _LEAST_LEASE_SHARE = 1 / 6
 """Share of ``DJM_LEASE``. An event begins only if more than this share of its lease remains."""
-_LONGEST_PAUSE = 300.0
-"""Most seconds between two tries of an event."""
 _MOST_GATHERED = 50
 """Most waiting events that one call of a rule with ``gather`` serves, besides the first event."""
-_TYPING_INTERVAL = 15.0
-"""Seconds between two typing marks; one lasts for 20 (Messenger Platform, "Sender actions", 2026)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Handled:
-    """Event whose rules have run, with the results to commit."""
-
-    row: models.Messaging
-    lease: Lease
-    messaging: receiving.Messaging
-    decision: Decision
-    replies: Sequence[models.Reply]
-    """Replies that are not inserted yet."""
-    state_before: Any
-    """State of the conversation before the rules."""
-    gathered: Sequence[models.Messaging]
-    """Waiting events that the same call of a rule has served."""
 
 
 def _waiting() -> QuerySet[models.Messaging]:
@@ -147,7 +117,7 @@ class Inbox:
         """
         if next_row is not None and _has_time(deadline):
             return self._handle(next_row, lease, slow)
-        self.release(lease)
+        event_results.release(lease)
         return None
 
     def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
@@ -155,20 +125,6 @@ class Inbox:
         queue_ids = {lease.conversation_id: lease.queue_id for lease in leases}
         rows = reads.next_events([lease.queue_id for lease in leases])
         return {row.queue_id or queue_ids[row.conversation_id]: row for row in rows}
-
-    def release(self, lease: Lease) -> None:
-        """Release the queue. It is due again if an event waits in it. Raises ``LeaseLost``."""
-        # A split inserts an event after this worker saw an empty queue, and before the release. The release reads the
-        # waiting events again under the lock of the queue, which the split needs too. Otherwise the event would wait
-        # for a sweep. test_an_event_that_arrives_during_the_release_of_its_queue_is_handled
-        with atomic():
-            claims.fence(lease)
-            self._release([lease])
-
-    @staticmethod
-    def _release(leases: Collection[Lease]) -> None:
-        failpoint("inbox_before_release")
-        claims.release_many(Kind.IN, [lease.queue_id for lease in leases])
 
     def _seconds_until_due(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
@@ -187,8 +143,8 @@ class Inbox:
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            self._count_failed_try(row, lease)
-            self.release(lease)
+            event_results.count_failed_try(row, lease, self._tries)
+            event_results.release(lease)
             return None
         if not is_slow:
             return self._act(row, lease, messaging, decision, client)
@@ -230,7 +186,9 @@ class Inbox:
         # The slow handler returns after its timeout, and its thread still has this lease. A new fencing token makes
         # the commit of that thread fail; otherwise the event could be answered twice.
         # test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded
-        self._count_failed_try(row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds")
+        event_results.count_failed_try(
+            row, lease, tries, error=f"a slow rule took longer than its {timeout} seconds"
+        )
         with atomic():
             queue = claims.fence(lease)
             pause = self._seconds_until_due(lease)
@@ -276,11 +234,11 @@ class Inbox:
         """
         tries = self._tries_for(decision)
         try:
-            with use_context_of(row, client), self._typing(messaging, decision):
+            with use_context_of(row, client), typing_mark(messaging, decision):
                 decision.run_slow(messaging, savepoints=row.tries + 1 >= tries)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            self._count_failed_try(row, lease, tries)
-            return lambda: self.release(lease)
+            event_results.count_failed_try(row, lease, tries)
+            return lambda: event_results.release(lease)
         return lambda: self._act(row, lease, messaging, decision, client, gathered)
 
     def _act(
@@ -300,7 +258,7 @@ class Inbox:
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
-        event_transaction = EventTransaction(lambda: self._lock_and_verify(row, lease))
+        event_transaction = EventTransaction(lambda: event_results.lock_and_verify(row, lease))
         try:
             with use_context_of(row, client):
                 failpoint("inbox_in_handler")
@@ -320,20 +278,20 @@ class Inbox:
                     )
                     if event_transaction.is_begun:
                         _insert(handled.replies)
-                        self._finish([handled])
+                        event_results.finish([handled])
         except LeaseLost:
             # Another worker handles the event: this is no failed try, and none is logged.
             raise
         except HandledAlready:
-            self.release(lease)
+            event_results.release(lease)
             return None
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            self._count_failed_try(row, lease, tries)
-            self.release(lease)
+            event_results.count_failed_try(row, lease, tries)
+            event_results.release(lease)
             return None
         if not event_transaction.is_begun:
             return handled
-        decision.outcome.log(**_log_fields(row))
+        decision.outcome.log(**event_results.log_fields(row))
         return None
 
     def commit_handled(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
@@ -369,25 +327,25 @@ class Inbox:
             still_leased = claims.lock_and_verify(leases)
             valid = [one for one in handled if one.row.pk in still_leased]
             if valid:
-                _save_profiles([one.row for one in valid])
+                event_results.save_profiles([one.row for one in valid])
                 afterwards = insert([reply for one in valid for reply in one.replies])
-                self._finish(valid)
+                event_results.finish(valid)
         afterwards()
         for one in valid:
-            one.decision.outcome.log(**_log_fields(one.row))
+            one.decision.outcome.log(**event_results.log_fields(one.row))
         for pk in leases.keys() - still_leased:
             # Another worker has the queue, or had it and handled the event. In the second case this lease may still
             # be valid, and is released.
             try:
-                self.release(leases[pk])
+                event_results.release(leases[pk])
             except LeaseLost as lost:
                 log_lost(lost)
 
     def _count_failed_commit(self, one: Handled) -> None:
         """Count a failed try of an event that could not be committed. If that fails too, the lease is given back."""
         try:
-            self._count_failed_try(one.row, one.lease, self._tries_for(one.decision))
-            self.release(one.lease)
+            event_results.count_failed_try(one.row, one.lease, self._tries_for(one.decision))
+            event_results.release(one.lease)
         except LeaseLost as lost:
             log_lost(lost)
         except Exception:
@@ -397,132 +355,6 @@ class Inbox:
                 extra={"action": "event_waits"},
             )
             give_back(one.lease)
-
-    @staticmethod
-    def _lock_and_verify(row: models.Messaging, lease: Lease) -> bool:
-        """Lock queue and row until the transaction ends, and write the profile that a handler fetched.
-
-        Returns false if the event is handled already. Raises ``LeaseLost`` if another worker claimed the queue.
-        """
-        # A worker is frozen longer than its lease. A second worker claims the queue and answers. The first wakes up
-        # and would answer too. test_without_the_fence_a_worker_whose_lease_expired_answers_too
-        if claims.lock_and_verify({row.pk: lease}):
-            _save_profiles([row])
-            return True
-        claims.fence(lease)
-        return False
-
-    def _finish(self, handled: Sequence[Handled]) -> None:
-        """Save the results of events whose queues and rows the caller's transaction has locked; release the queues."""
-        for one in handled:
-            note_receipts(one.row, one.messaging)
-            row, outcome = one.row, one.decision.outcome
-            row.outcome = cleaned(outcome.json())
-            row.error = cleaned(outcome.error)
-            row.state = State.FAILED if outcome.error else State.DONE
-            row.date_handled = timezone.now()
-            if outcome.error:
-                _signal_failed(row)
-            conversation = row.conversation
-            if conversation is not None and conversation.state != one.state_before:
-                # A view or the admin changes the state while the rules run. Rules that did not change it must not
-                # overwrite it with the old value. test_state_that_no_rule_changed_is_not_written_over
-                conversation.save(update_fields=["state"])
-        names = ["outcome", "error", "state", "date_handled", "is_kept"]
-        rows = (one.row for one in handled)
-        update_each(
-            models.Messaging, names, [(row.pk, *(getattr(row, name) for name in names)) for row in rows]
-        )
-        for one in handled:
-            self._finish_gathered(one)
-        self._release([one.lease for one in handled])
-        failpoint("inbox_before_commit")
-
-    @staticmethod
-    def _finish_gathered(one: Handled) -> None:
-        if one.gathered:
-            # Only after the call for all of them succeeded, and in its transaction: a failed call leaves them waiting.
-            # test_events_gathered_for_a_call_that_failed_are_not_lost
-            models.Messaging.objects.filter(
-                pk__in=[follower.pk for follower in one.gathered], state=State.NEW
-            ).update(
-                state=State.DONE,
-                reason=f"gathered into event {one.row.pk}",
-                outcome={"gathered_into": one.row.pk},
-                date_handled=one.row.date_handled,
-            )
-
-    @contextlib.contextmanager
-    def _typing(self, messaging: receiving.Messaging, decision: Decision) -> Iterator[None]:
-        """Send the typing mark every ``_TYPING_INTERVAL`` seconds during the block, if a slow rule has ``typing``.
-
-        Meta removes a mark after 20 seconds. The first mark is sent after one interval. An error ends the repetition.
-        """
-        if not any(rule.typing and rule.slow for rule in decision.applied):
-            yield
-            return
-        try:
-            client, psid = current_client(), messaging.get_psid()
-        except DJMException:
-            yield
-            return
-        ended = threading.Event()
-
-        def refresh() -> None:
-            while not ended.wait(_TYPING_INTERVAL):
-                try:
-                    client.send({"id": psid}, {"sender_action": "typing_on"})
-                except (DJMException, OSError):
-                    return
-
-        threading.Thread(target=refresh, name="djmessenger-typing", daemon=True).start()
-        try:
-            yield
-        finally:
-            ended.set()
-
-    def _count_failed_try(
-        self, row: models.Messaging, lease: Lease, tries: int | None = None, error: str = ""
-    ) -> None:
-        """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
-
-        Must be called in an ``except`` block unless ``error`` is given.
-        """
-        tries = tries or self._tries
-        raised = None if error else sys.exception()
-        is_final = isinstance(raised, DJMException) and raised.is_final
-        # A message over a limit is refused at each try, and the person would wait for all of them. The next try is the
-        # last one, in which each rule has a savepoint, so that the other rules of the event have their effect.
-        # test_a_mistake_that_no_try_cures_fails_at_once
-        row.tries = max(row.tries + 1, tries - 1) if is_final else row.tries + 1
-        row.error = error or cleaned(traceback.format_exc())
-        last = row.tries >= tries
-        logger.exception(  # noqa: LOG004 - called while one is handled
-            "Try %s of %s to handle event %s failed; %s",
-            row.tries,
-            tries,
-            row.pk,
-            "it is not tried again"
-            if last
-            else "the last try follows, as no repetition cures this error"
-            if is_final
-            else "its queue waits for the next try",
-            extra={"action": "event_failed", **_log_fields(row), "last": last},
-        )
-        pause = datetime.timedelta(seconds=min(2.0**row.tries, _LONGEST_PAUSE))
-        with atomic():
-            if not self._lock_and_verify(row, lease):
-                return
-            models.Messaging.objects.filter(pk=row.pk).update(
-                tries=row.tries,
-                error=row.error,
-                not_before=None if last or is_final else Now() + pause,
-                state=State.FAILED if last else State.NEW,
-                date_handled=timezone.now() if last else None,
-            )
-            if last:
-                row.state = State.FAILED
-                _signal_failed(row)
 
 
 @contextlib.contextmanager
@@ -537,17 +369,6 @@ def _has_time(deadline: Deadline) -> bool:
     # An event that begins at the end of its lease would lose it before the commit, and its rules would run twice.
     # test_no_event_begins_under_a_lease_that_is_almost_over
     return deadline.remaining() > app_settings.DJM_LEASE * _LEAST_LEASE_SHARE
-
-
-def _log_fields(row: models.Messaging) -> dict[str, Any]:
-    """Return the fields of each log line about an event."""
-    return {
-        "event": row.pk,
-        "page": hidden(row.page.page_id if row.page else ""),
-        "person": hidden(row.conversation.person_id if row.conversation else ""),
-        "tries": row.tries,
-        "waited": round((timezone.now() - row.date_received).total_seconds(), 3),
-    }
 
 
 def _read_event(row: models.Messaging) -> receiving.Messaging:
@@ -565,13 +386,3 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
         person=conversation.person if conversation else None,
     )
     return messaging
-
-
-def _save_profiles(rows: Sequence[models.Messaging]) -> None:
-    """Write the profiles that the handlers of these events have fetched."""
-    models.FBUserProfile.objects.save_profiles(row.conversation.person for row in rows if row.conversation)
-
-
-def _signal_failed(row: models.Messaging) -> None:
-    # ``send_robust`` logs an exception of a receiver; the event is settled in any case.
-    on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))

@@ -16,7 +16,7 @@ from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import no_connection, reusable_connections
 from djmessenger.pipeline.engine import Engine
-from djmessenger.pipeline.handling import Handled
+from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
 from djmessenger.pipeline.pools import MOST_QUEUES, BatchWriter, PollBudget
 from djmessenger.pipeline.sending import Outbox
