@@ -45,8 +45,6 @@ _RETRY_AFTER = "5"
 _STOP_TIMEOUT = 10.0
 """Seconds for which the end of the process waits for the commit of the waiting callbacks."""
 
-_PLAIN = {**webhook.HEADERS, "Content-Length": "0"}
-
 
 class Groups(Generic[Reply]):
     """Waiting callbacks, and the thread that stores them in groups.
@@ -139,7 +137,7 @@ class WSGIIntake:
             status = answer.get()
         except Refused as refusal:
             status = refusal.status
-        start_response(f"{status} {HTTPStatus(status).phrase}", [*_headers(status).items()])
+        start_response(f"{status} {HTTPStatus(status).phrase}", list(_headers(status)))
         return [b""]
 
 
@@ -168,8 +166,9 @@ class ASGIIntake:
             status = await future
         except Refused as refusal:
             status = refusal.status
-        headers = [(name.lower().encode(), value.encode()) for name, value in _headers(status).items()]
-        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send(
+            {"type": "http.response.start", "status": status, "headers": list(_encoded_headers(status))}
+        )
         await send({"type": "http.response.body", "body": b""})
 
 
@@ -233,8 +232,15 @@ def _path_info(scope: MutableMapping[str, Any]) -> str:
     return path.removeprefix(get_script_prefix(scope))
 
 
-def _headers(status: int) -> dict[str, str]:
-    return {**_PLAIN, "Retry-After": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else _PLAIN
+@functools.cache
+def _headers(status: int) -> list[tuple[str, str]]:
+    more = {"Retry-After": _RETRY_AFTER} if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    return [*webhook.HEADERS.items(), ("Content-Length", "0"), *more.items()]
+
+
+@functools.cache
+def _encoded_headers(status: int) -> list[tuple[bytes, bytes]]:
+    return [(name.lower().encode(), value.encode()) for name, value in _headers(status)]
 
 
 def _answer_threads(answers: list[tuple[queue.SimpleQueue[int], int]]) -> None:

@@ -120,4 +120,5 @@ def _may_see_health(request: HttpRequest) -> bool:
 
 
 def _text(text: str, status: int) -> HttpResponse:
-    return HttpResponse(text, status=status, headers=webhook.HEADERS)
+    # Django looks for a charset in the headers to encode a text.
+    return HttpResponse(text.encode(), status=status, headers=webhook.HEADERS)

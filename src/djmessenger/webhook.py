@@ -119,6 +119,11 @@ def acknowledge(callbacks: Sequence[Signed]) -> list[int]:
     the commit, and its failure changes no status.
     """
     found = store_each(callbacks)
+    stored = [result for result in found if isinstance(result, int)]
+    if stored:
+        _wake(max(stored))
+    if len(stored) == len(found):
+        return [200] * len(found)
     for error, count in Counter(result for result in found if isinstance(result, Error)).items():
         logger.error(
             "%s callbacks not stored; the answer is 503, and Meta delivers them again",
@@ -126,9 +131,6 @@ def acknowledge(callbacks: Sequence[Signed]) -> list[int]:
             exc_info=error,
             extra={"action": "callback_not_stored"},
         )
-    stored = [result for result in found if isinstance(result, int)]
-    if stored:
-        _wake(max(stored))
     return [200 if isinstance(result, int) else 503 for result in found]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -18,31 +17,37 @@ class CallbackManager(models.Manager["Callback"]):
         """Insert rows in one statement and return the id of each. A row is ``sha256``, body and app id.
 
         If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
-        no transaction is open. The time of arrival is read from the database's clock.
+        no transaction is open. The time of arrival is read from the database's clock. Rows with the same ``sha256``
+        have a statement each.
         """
-        # PostgreSQL refuses a statement that inserts one key twice.
-        copies = Counter(row[0] for row in rows)
-        values = {row[0]: (*row, copies[row[0]]) for row in rows}
-        given = [value for row in values.values() for value in row]
-        ids = dict(fetch(_put_statement(len(values)), given))
-        return [int(ids[row[0]]) for row in rows]
+        ids: dict[str, int] = {}
+        repeats = list(rows)
+        while repeats:
+            # PostgreSQL refuses a statement that inserts one key twice.
+            given = {row[0]: row for row in repeats}
+            repeats = [row for row in repeats if given[row[0]] is not row]
+            text = _put_statement(len(given))
+            ids.update(fetch(text, [value for row in given.values() for value in row]))
+        return [ids[row[0]] for row in rows]
 
 
 @cached
 def _put_statement(count: int) -> str:
     """Return the INSERT statement for ``count`` rows, with the values that all new rows share as constants."""
-    dialect_parts = dialect(Callback)
-    given = ", ".join(["(%s, %s, %s, %s)"] * count)
+    # Every callback that was answered before these POSTs began is visible here, and so is not above this number.
+    after_id = "(SELECT COALESCE(MAX(id), 0) FROM {table})"
+    shared = f"{{now}}, '{Callback.State.NEW.value}', '', 1, {after_id}"
+    values = ", ".join(["(%s, %s, %s)"] * count)
     return (
-        "INSERT INTO {table} (sha256, body, app_id, copies, date_received, state, error, "  # noqa: S608 - no input
-        "after_id) "
-        "SELECT given.column1, given.column2, given.column3, given.column4, "
-        f"{{now}}, '{Callback.State.NEW.value}', '', "
-        # Every callback that was answered before these POSTs began is visible here, and so is not above this number.
-        "(SELECT COALESCE(MAX(id), 0) FROM {table}) "
-        f"FROM (VALUES {given}) AS given WHERE true "
-        "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + excluded.copies RETURNING sha256, id"
-    ).format_map(dialect_parts)
+        "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies, after_id) "  # noqa: S608
+        # The first form takes a few microseconds less, and most callbacks come alone.
+        + (
+            f"VALUES (%s, %s, %s, {shared}) "
+            if count == 1
+            else f"SELECT given.*, {shared} FROM (VALUES {values}) AS given WHERE true "  # noqa: S608
+        )
+        + "ON CONFLICT (sha256) DO UPDATE SET copies = {table}.copies + 1 RETURNING sha256, id"
+    ).format_map(dialect(Callback))
 
 
 class Callback(models.Model):
