@@ -2,11 +2,15 @@
 
 The bare views run in the same handler with the same middlewares. One verifies and decodes, as most bots do. The
 other verifies and does one raw INSERT, which is the minimum cost of a stored body.
+
+``intake_app`` answers many requests at once, so it is compared with ``benchmarks.raw_intake``, which does so too. Both
+are called without a web server, whose cost would hide the difference.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import hashlib
 import hmac
 import io
@@ -26,6 +30,8 @@ from django.conf import settings
 from benchmarks.site import database
 
 ROUNDS, REQUESTS = 90, 30
+AT_ONCE, EACH = 64, 8
+"""Requests under way at once in the intake, and requests of each of them in a round."""
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
@@ -60,12 +66,14 @@ def _run() -> None:
     settings.DJM_DISPATCHER = "benchmarks.bench_acknowledging.IdleDispatcher"
     settings.ROOT_URLCONF = "benchmarks.urls"
     django.setup()
+    from django.core.handlers.asgi import ASGIHandler  # noqa: PLC0415
     from django.core.handlers.wsgi import WSGIHandler  # noqa: PLC0415
     from django.core.management import call_command  # noqa: PLC0415
     from django.db import connection  # noqa: PLC0415
 
     from benchmarks.measure import show  # noqa: PLC0415
-    from djmessenger import models  # noqa: PLC0415
+    from benchmarks.raw_intake import RawIntake  # noqa: PLC0415
+    from djmessenger import intake_app, models  # noqa: PLC0415
 
     call_command("migrate", verbosity=0)
     with connection.cursor() as cursor:
@@ -75,17 +83,10 @@ def _run() -> None:
             else "CREATE TABLE bare (body bytea)"
         )
     handler = WSGIHandler()
-    numbers = itertools.count()
 
     def request(path: str) -> Callable[[], None]:
         def call() -> None:
-            text = f"number {next(numbers)}"
-            item = {"sender": {"id": "7215540983316204"}, "recipient": {"id": "104233987650012"}}
-            item |= {"timestamp": 1795425304000, "message": {"mid": f"m_{text}", "text": text}}
-            body = json.dumps(
-                {"object": "page", "entry": [{"id": "104233987650012", "messaging": [item]}]}
-            ).encode()
-            signature = "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+            body, signature = signed_body()
             statuses: list[str] = []
             environ = {
                 "REQUEST_METHOD": "POST",
@@ -106,6 +107,7 @@ def _run() -> None:
 
         return call
 
+    intakes = {"intake": intake_app.asgi(ASGIHandler()), "raw": RawIntake()}
     views = {name: request(f"/{name}") for name in ("messenger", "bare-decode", "bare-insert")}
     settings.CONN_MAX_AGE = None
     connection.settings_dict["CONN_MAX_AGE"] = None
@@ -119,14 +121,14 @@ def _run() -> None:
             for _ in range(REQUESTS):
                 call()
             cost[name].append((time.process_time() - started) / REQUESTS)
+        for name, application in intakes.items():
+            cost.setdefault(name, []).append(asyncio.run(_intake_cost(application)))
 
-    def against(bare: str) -> float:
-        """Return the median ratio of our cost to that of a bare view, round by round."""
-        return statistics.median(
-            ours / other for ours, other in zip(cost["messenger"], cost[bare], strict=True)
-        )
+    def against(bare: str, ours: str = "messenger") -> float:
+        """Return the median ratio of our cost to that of a bare one, round by round."""
+        return statistics.median(one / other for one, other in zip(cost[ours], cost[bare], strict=True))
 
-    expected = ROUNDS * REQUESTS + 1
+    expected = ROUNDS * (REQUESTS + AT_ONCE * EACH) + 1
     assert models.Callback.objects.count() == expected
     show("callbacks stored and answered", expected, "rows")
     show("CPU of an acknowledgement", statistics.median(cost["messenger"]) * 1e6, "us")
@@ -140,6 +142,57 @@ def _run() -> None:
         against("bare-insert"),
         "times",
     )
+    show("CPU of an acknowledgement by intake_app", statistics.median(cost["intake"]) * 1e6, "us")
+    show("CPU of the raw limit", statistics.median(cost["raw"]) * 1e6, "us")
+    show("CPU of intake_app against the raw limit", against("raw", "intake"), "times")
+    show("CPU of intake_app against the view", against("messenger", "intake"), "times")
+
+
+_numbers = itertools.count()
+
+
+def signed_body() -> tuple[bytes, str]:
+    """Return a callback with one text and its signature."""
+    text = f"number {next(_numbers)}"
+    item = {"sender": {"id": "7215540983316204"}, "recipient": {"id": "104233987650012"}}
+    item |= {"timestamp": 1795425304000, "message": {"mid": f"m_{text}", "text": text}}
+    body = json.dumps({"object": "page", "entry": [{"id": "104233987650012", "messaging": [item]}]}).encode()
+    return body, "sha256=" + hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+
+
+async def _intake_cost(application: Any) -> float:
+    """Return the CPU seconds of one request, with ``AT_ONCE`` requests under way."""
+    requests = [[signed_body() for _ in range(EACH)] for _ in range(AT_ONCE)]
+
+    async def post(body: bytes, signature: str) -> None:
+        headers = [
+            (b"host", b"bench"),
+            (b"user-agent", b"facebookexternalua"),
+            (b"accept", b"*/*"),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-hub-signature", b"sha1=" + b"0" * 40),
+            (b"x-hub-signature-256", signature.encode()),
+        ]
+        scope = {"type": "http", "method": "POST", "path": "/messenger", "headers": headers}
+        sent = []
+
+        async def receive() -> Any:
+            return {"type": "http.request", "body": body, "more_body": False}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        await application(scope, receive, send)
+        assert sent[0]["status"] == 200, sent
+
+    async def post_all(given: list[tuple[bytes, str]]) -> None:
+        for body, signature in given:
+            await post(body, signature)
+
+    started = time.process_time()
+    await asyncio.gather(*map(post_all, requests))
+    return (time.process_time() - started) / (AT_ONCE * EACH)
 
 
 if __name__ == "__main__":

@@ -45,9 +45,10 @@ def plain(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+# The webhook first, so that it costs no more matches than a bare view.
 urlpatterns = [
+    path("", include("djmessenger.urls")),
     path("plain", plain),
     path("bare-decode", bare_decode),
     path("bare-insert", bare_insert),
-    path("", include("djmessenger.urls")),
 ]
