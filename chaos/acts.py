@@ -123,9 +123,11 @@ class Acts:
         held = models.ConversationQueue.objects.filter(
             conversation__person_id=person.id, kind=models.ConversationQueue.Kind.IN
         ).exclude(owner="")
+        # The frozen process may have the only lock of SQLite.
+        seconds = self._plan.lease * 3 if self._plan.database == "sqlite" else PATIENCE
         with self._frozen("handler", person, "long") as frozen:
             return frozen is not None and until(
-                lambda: _finds(held.exclude(owner__endswith=f":{frozen}")), self._plan.lease * 3
+                lambda: _finds(held.exclude(owner__endswith=f":{frozen}")), seconds
             )
 
     def _sender_frozen(self) -> bool:

@@ -142,6 +142,7 @@ class Pass:
             report=self.report,
         )
         self.said = 0
+        self.unanswered: set[str] = set()
         self.troubles: list[str] = []
         self.over = threading.Event()
         self.tokens = 1
@@ -156,7 +157,9 @@ class Pass:
 
     def say_something(self) -> None:
         kind = self.choose.choices(list(_KINDS), list(_KINDS.values()))[0]
-        self.says(self.choose.choice(self.people), kind)
+        mid = self.says(self.choose.choice(self.people), kind)
+        if kind != "none":
+            self.unanswered.add(mid)
 
     def says(self, person: Person, kind: str) -> str:
         bubble = person.says(f"{kind} canary {self.said}")
@@ -282,10 +285,16 @@ class Pass:
         )
 
     def _write_on(self, more: Callable[[], object], seconds: float) -> None:
-        """Write texts while ``more()`` is true, for ``seconds`` at most."""
+        """Write texts while ``more()`` is true, for ``seconds`` at most.
+
+        Persons write rarely while two texts of each conversation have no answer, so a slow machine is not flooded.
+        """
         end = time.monotonic() + seconds
         while more() and time.monotonic() < end:
             self.say_something()
+            self.unanswered -= self.storm.answered
+            if len(self.unanswered) > 2 * self.plan.conversations:
+                time.sleep(0.5)
             time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
     def _weather(self) -> None:

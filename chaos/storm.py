@@ -60,6 +60,8 @@ class Storm(Emulator):
         self.unheard: set[str] = set()
         """Ids of persons whose echoes are lost, except hurried ones."""
         self._calls: Counter[str] = Counter()
+        self.answered: set[str] = set()
+        """Ids of the texts of persons to which a reply arrived here."""
         self.overlapping: list[str] = []
         """Tokens of the sends that arrived before Graph had answered another send to the same person."""
 
@@ -95,6 +97,7 @@ class Storm(Emulator):
             if self._calls[person]:
                 self.overlapping.append(token)
             self._calls[person] += 1
+            self.answered.add(data["message"].get("text", "").partition(" ")[0])
         try:
             return self._send(person, token, method, path, query, headers, body)
         finally:
