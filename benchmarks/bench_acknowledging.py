@@ -3,8 +3,8 @@
 The bare views run in the same handler with the same middlewares. One verifies and decodes, as most bots do. The
 other verifies and does one raw INSERT, which is the minimum cost of a stored body.
 
-``intake_app`` answers many requests at once, so it is compared with ``benchmarks.raw_intake``, which does so too. Both
-are called without a web server, whose cost would hide the difference.
+``intake_app`` answers many requests at once. It is compared with ``benchmarks.raw_intake``, which also does. Both are
+called without a web server, whose cost would hide the difference.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from benchmarks.site import database
 
 ROUNDS, REQUESTS = 90, 30
 AT_ONCE, EACH = 64, 8
-"""Requests under way at once in the intake, and requests of each of them in a round."""
+"""Number of clients of the intake that post at the same time, and requests of each client in a round."""
 SECRET = "0123456789abcdef0123456789abcdef"
 
 
@@ -125,7 +125,7 @@ def _run() -> None:
             cost.setdefault(name, []).append(asyncio.run(_intake_cost(application)))
 
     def against(bare: str, ours: str = "messenger") -> float:
-        """Return the median ratio of our cost to that of a bare one, round by round."""
+        """Return the median over the rounds of our cost divided by the cost of ``bare``."""
         return statistics.median(one / other for one, other in zip(cost[ours], cost[bare], strict=True))
 
     expected = ROUNDS * (REQUESTS + AT_ONCE * EACH) + 1
@@ -161,7 +161,7 @@ def signed_body() -> tuple[bytes, str]:
 
 
 async def _intake_cost(application: Any) -> float:
-    """Return the CPU seconds of one request, with ``AT_ONCE`` requests under way."""
+    """Return the CPU seconds of one request while ``AT_ONCE`` clients post."""
     requests = [[signed_body() for _ in range(EACH)] for _ in range(AT_ONCE)]
 
     async def post(body: bytes, signature: str) -> None:

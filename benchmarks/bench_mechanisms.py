@@ -1,8 +1,10 @@
-"""Gain of each mechanism that exists for speed alone: the site with it and without it, in turn, on PostgreSQL.
+"""Gain of each mechanism that exists for speed alone, on PostgreSQL.
 
-CPU is of web processes, worker and PostgreSQL, in milliseconds a message at full load, with known people and with new
-ones. The wait is from POST to Graph call on an idle site. A gain is the median of the rounds: each round has the site
-with all mechanisms first, and each of the others against it.
+Each round measures the site with all mechanisms first, and then once without each of them. A figure without a mechanism
+is divided by the figure with all of them, and the table shows the median of the rounds.
+
+CPU is that of web processes, worker and PostgreSQL together, in milliseconds for each message at full load. It is
+measured with known people and with new people. The wait is the time from POST to Graph call on an idle site.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from benchmarks.bench_end_to_end import Round, measure, wait_for_answers
 from benchmarks.site import Site, callback, database
 
 _KNOWN = 1000
-"""Known people."""
+"""Number of known people."""
 _IDLE, _IDLE_RATE = 20, 2.0
-"""Messages of the idle site, and their number a second."""
+"""Number of messages to the idle site, and messages a second."""
 _COLUMNS = ("CPU, known", "CPU, new", "rate, known", "rate, new", "idle wait")
 
 
@@ -72,7 +74,7 @@ def _show(name: str, rounds: list[list[float]], form: str) -> None:
 
 
 class _Bench:
-    """The site of all measurements. One database serves them all, so known people stay known."""
+    """Measurements of the site. All of them use one database, so known people stay known."""
 
     def __init__(self, environment: dict[str, str], messages: int, workers: int) -> None:
         self._environment, self._workers = environment, workers

@@ -13,7 +13,7 @@ from djmessenger.sql import Now
 
 
 def _first_of(rows: Any, queue_ids: Iterable[int]) -> Any:
-    """Return a query of the key of the first of ``rows`` in each queue."""
+    """Return a query of the primary keys: for each queue that of its first row in ``rows``."""
     first = rows.filter(conversation=OuterRef("conversation")).values("pk")[:1]
     queues = models.ConversationQueue.objects.filter(pk__in=list(queue_ids))
     return queues.annotate(first=Subquery(first)).values("first")

@@ -1,7 +1,7 @@
 """Raw limit of an acknowledgement: an ASGI application that verifies, commits many bodies at once and answers 200.
 
-It does the least that a durable intake does, to compare ``djmessenger.intake_app`` with. It has no limits, no dedup
-key, no other paths and no refusal with a reason. It stops at the first error of the database.
+It does only the work that each durable intake must do. ``bench_acknowledging`` compares ``djmessenger.intake_app`` with
+it. It has no limits, no dedup key, no other paths and no reasons of refusals. An error of the database ends it.
 """
 
 from __future__ import annotations

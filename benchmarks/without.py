@@ -1,4 +1,4 @@
-"""Removal of one mechanism that exists for speed alone, to measure its gain. See ``benchmarks.bench_mechanisms``."""
+"""Removal of single mechanisms that exist for speed alone. ``benchmarks.bench_mechanisms`` measures their gain."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _replace(function: Callable[..., Any], replacement: Callable[..., Any]) -> N
 
 
 def _flat(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> tuple[str, list[Any]]:
-    """Return the VALUES of rows as SQL, and all parameters."""
+    """Return the VALUES list of rows as SQL text, and its parameters."""
     connection = sql.connection()
     values = [
         field.get_db_prep_save(value, connection)
@@ -127,11 +127,11 @@ _OLDER_IS_UNSPLIT = (
     "(SELECT waiting.callback_id FROM {events} waiting WHERE waiting.conversation_id = queue_.conversation_id "
     "AND waiting.state = 'new' ORDER BY waiting.position, waiting.id LIMIT 1))"
 )
-"""Condition, as SQL, of a queue with a callback that is older than its first event and not split."""
+"""SQL condition: a callback that is older than the first event of the queue is not split yet."""
 
 
 def _claims_wait() -> None:
-    """Keep the order of callbacks by claims that wait for older ones, in place of splits that wait for each other."""
+    """Keep the order of callbacks by claims that wait for older callbacks. Splits then do not wait for each other."""
     from djmessenger import models  # noqa: PLC0415 - needs the models
 
     waits = _OLDER_IS_UNSPLIT.format(
@@ -157,7 +157,7 @@ def _claims_wait() -> None:
 
 
 ALTERNATIVES: dict[str, Callable[[], None]] = {"claims that wait": _claims_wait}
-"""Replacements of a mechanism that is not for speed, by name."""
+"""Replacements of mechanisms that keep the order of events, by name. They are measured in the same way."""
 
 MECHANISMS: dict[str, Callable[[], None]] = {
     "JSON-packed writes": _no_packed_writes,

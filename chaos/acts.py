@@ -1,4 +1,4 @@
-"""Faults that follow each other while persons write: of processes, of their clocks, of services and of the disk."""
+"""Acts of a pass: faults of processes, clocks, services and the disk, one after another while persons write."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from chaos.wire import Graph
 from messenger_emulator.world import Person
 
 PATIENCE = 30.0
-"""Seconds for each wait."""
+"""Most seconds of each wait."""
 _OVER = 1.3
 """Seconds of a freeze, as a multiple of the lease."""
 
 
 class Acts:
-    """Acts of a pass by name. ``struck`` counts those that had their effect; the others are played again."""
+    """Acts of a pass, by name. ``struck`` counts how often an act had its effect; otherwise it is played again."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Acts:
         possible = {
             "_disk_full": data.disk is not None,
             "_broker_away": tasks is not None,
-            # It lasts as long as all other acts of a short pass.
+            # This act lasts as long as all other acts of a short pass together.
             "_answer_frozen": plan.timed,
         }
         self._acts = {name: act for name, act in ACTS.items() if possible.get(act.__name__, True)}
@@ -86,9 +86,10 @@ class Acts:
 
     @contextlib.contextmanager
     def _frozen(self, place: str, person: Person | None = None, text: str = "") -> Iterator[int | None]:
-        """Freeze the next process at a place inside the block; yield its id, or None if none came there in time.
+        """Freeze the next process that comes to a place. Yield its process id, or None if no process came in time.
 
-        With a person only work for that person counts. The person writes the text after the request.
+        With a person, only a process that works for this person is frozen, and the person writes ``text`` first. The
+        process continues at the end of the block.
         """
         asked, frozen = inside.sign(f"freeze-{place}"), inside.sign(f"frozen-{place}")
         inside.write(asked, "" if person is None else person.id)
@@ -157,7 +158,7 @@ class Acts:
         """Wait until the last reply to a person is sent again; return False if it is not in time."""
         from djmessenger import models  # noqa: PLC0415 - needs the settings of the pass
 
-        # Outages have made the measured lag of echoes long, and with it the wait.
+        # Outages have made the measured lag of echoes long. The wait for an echo is as long as this lag.
         models.Page.objects.update(echo_lag=None)
         first = models.Attempt.objects.filter(reply__recipient_id=person.id).latest("pk")
         again = models.Attempt.objects.filter(reply=first.reply_id, number=first.number + 1)
@@ -176,8 +177,9 @@ class Acts:
     def _clock_wrong(self) -> bool:
         """Set the clock of a process an hour forwards, then an hour back, then right.
 
-        All processes with SQLite are on one host and have its clock, which is also the clock of the database. It is set
-        back and then right, because all that waits for a time waits longer after a clock was set back.
+        With SQLite the clock of the database is that of its process, so the clocks of all processes are set together.
+        They are set back and then right, without the hour forwards. After a jump back, each wait lasts longer, and from
+        an hour forwards the jump would be two hours.
         """
         shared = self._plan.database == "sqlite"
         processes = self._processes.all if shared else [self._choose.choice(self._processes.all)]
@@ -191,7 +193,7 @@ class Acts:
         return True
 
     def _connections_cut(self) -> bool:
-        """Break all connections to the database; with SQLite lock it for a second."""
+        """Break all connections to the database. Lock an SQLite database for a second instead."""
         self._data.cut()
         return True
 
@@ -258,7 +260,7 @@ ACTS: dict[str, Callable[[Acts], bool]] = {
 
 
 def _finds(rows: QuerySet[Any]) -> bool:
-    """Return whether the database has such a row, and False if the database fails."""
+    """Return whether the query finds a row. Return False if the database fails."""
     with contextlib.suppress(DatabaseError):
         return rows.exists()
     return False

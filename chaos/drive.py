@@ -38,9 +38,9 @@ QUIET = 180.0
 _WELL = 20
 """End of the slice of persons who write beside stuck conversations; their delay is measured."""
 _RESERVED = 12
-"""Number of persons who write in acts only."""
+"""Number of persons who write only in acts."""
 _KINDS = {"one": 12, "two": 4, "slow": 2, "fails": 2, "none": 2, "hook": 1, "long": 0.5}
-"""Kinds of texts with their weights."""
+"""Weight of each kind of text in the random choice."""
 
 
 @dataclass(kw_only=True)
@@ -127,7 +127,7 @@ class Pass:
         self.people = [
             storm.add_person(page, person_id=str(70_000_000_000_000 + n)) for n in range(plan.conversations)
         ]
-        # They write in acts only, so that no other reply of theirs is under way.
+        # These persons write only in acts, so an act meets no other reply to its person.
         reserved = [storm.add_person(page, person_id=str(71_000_000_000_000 + n)) for n in range(_RESERVED)]
         self.acts = Acts(
             plan,
@@ -178,7 +178,7 @@ class Pass:
         self._deaths()
         self._weather()
         storm.spoil = courier.spoil = False
-        # The outages have made the measured lag of echoes long, and with it each wait.
+        # The outages have made the measured lag of echoes long. Each wait for an echo is as long as this lag.
         models.Page.objects.update(echo_lag=None)
         self.report(f"{self.said} texts; the faults end")
         self.must(lambda: courier.idle() and self._at_rest(), QUIET, "some work was not done in time")

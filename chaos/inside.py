@@ -40,7 +40,7 @@ def freeze(place: str, subject: str = "") -> bool:
     try:
         if asked.read_text() not in {"", subject}:
             return False
-        asked.unlink()  # raises in all processes but one
+        asked.unlink()  # Only one process succeeds; in all others this raises.
     except FileNotFoundError:
         return False
     write(sign(f"frozen-{place}"), str(os.getpid()))
@@ -69,7 +69,6 @@ def make_the_clock_wrong() -> None:
     """Add ``ahead()`` to the wall clock of Python and Django. Must be called before Django loads the models."""
     true_time, true_now = time.time, timezone.now
     time.time = lambda: true_time() + ahead()
-
     timezone.now = lambda: true_now() + datetime.timedelta(seconds=ahead())
 
 
@@ -77,7 +76,7 @@ _true = threading.local()
 
 
 def _true_strftime(*parameters: str) -> Any:
-    """Return the result of SQLite's own function."""
+    """Return the result of SQLite's own function ``STRFTIME``."""
     if not hasattr(_true, "connection"):
         _true.connection = sqlite3.connect(":memory:")
     marks = ", ".join("?" * len(parameters))
@@ -85,7 +84,7 @@ def _true_strftime(*parameters: str) -> Any:
 
 
 def make_the_clock_of_sqlite_wrong(sender: object, connection: Any, **kwargs: object) -> None:
-    """Add ``ahead()`` to the clock of a new connection: SQLite has no clock but that of its process."""
+    """Add ``ahead()`` to the clock of a new SQLite connection. SQLite reads the time in the process that uses it."""
     if connection.vendor != "sqlite":
         return
 
@@ -94,7 +93,7 @@ def make_the_clock_of_sqlite_wrong(sender: object, connection: Any, **kwargs: ob
             changes = (f"{ahead()} seconds", *changes)
         return _true_strftime(form, moment, *changes)
 
-    # As SQLite's own, it is computed once in each statement.
+    # Deterministic, as SQLite's own function is: the time is computed once in each statement.
     connection.connection.create_function("STRFTIME", -1, strftime, deterministic=True)
 
 

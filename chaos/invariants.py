@@ -224,7 +224,7 @@ class Check:
                 yield f"{fault!r} has the outcome {outcome}, not {expected}"
 
     def one_holder(self) -> Iterator[str]:
-        """I10: tokens of the work on a queue never decrease, and only the process with the lease commits or sends."""
+        """I10: the fencing tokens of a queue never decrease, and only the process with the lease commits or sends."""
         for token in self.storm.overlapping:
             yield f"{token} was sent during another send to the same person"
         last: dict[int | None, int] = {}
@@ -290,7 +290,7 @@ class Check:
             yield f"with a backlog one of a hundred took over {self.percentile(self.backlog, 0.99):.2f} s"
         if self.plan.timed and self.slowest > self.plan.lease:
             yield f"beside a stuck conversation an answer took {self.slowest:.2f} s"
-        # A web process with embedded threads is frozen during a request too.
+        # An act may freeze a web process with embedded threads during a request.
         if self.percentile(seconds, 1) > 5 and not embedded:
             yield f"one took {self.percentile(seconds, 1):.2f} s"
 

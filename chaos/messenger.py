@@ -53,7 +53,7 @@ def count(event: Messaging) -> None:
 
 
 def fail_after_the_commit() -> None:
-    """Raise after the event is committed. A worker that then tries the event again would repeat its effect."""
+    """Raise after the commit of the event. A worker that counts this as a failed try would repeat the effect."""
     raise RuntimeError("failure on purpose")
 
 
@@ -69,7 +69,10 @@ def quick(event: Messaging) -> list[str]:
 
 @rule(is_slow, name="slow", slow=True)
 def slow(event: Messaging) -> str:
-    """Return the reply after a while. A process that was frozen here returns at once, while another runs the rule."""
+    """Return the reply after a while.
+
+    A process that an act has frozen here returns at once when it continues. Another process runs the rule then.
+    """
     if kind_of(event) == "slow":
         time.sleep(0.2)
     elif not freeze("handler", str(event.get_psid())):

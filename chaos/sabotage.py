@@ -12,7 +12,7 @@ from djmessenger.receiving import Messaging
 
 
 def no_fence() -> None:
-    """Lock the rows without a check of the fencing token: in commits, renewals and releases."""
+    """Remove the check of the fencing token from commits, renewals and releases. The rows are locked still."""
 
     def fence_many(leases: Iterable[Lease]) -> set[int]:
         return {pk for pk, _ in reads.fenced_queues([lease.queue_id for lease in leases])}
@@ -27,7 +27,7 @@ def no_fence() -> None:
 
 
 def no_state() -> None:
-    """Lock the rows without a check that the event still waits."""
+    """Remove the check that an event still waits when it is committed. The rows are locked still."""
 
     def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
         valid = claims.fence_many(leases.values())

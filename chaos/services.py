@@ -18,7 +18,7 @@ _DURABLE = postgresql.OPTIONS.replace("synchronous_commit=off", "synchronous_com
 
 
 _ROOM = 2**30
-"""Bytes of a disk that is not full; only used bytes take memory."""
+"""Size of a disk that is not full, in bytes. Only used bytes take memory."""
 
 
 class Disk:
@@ -29,12 +29,12 @@ class Disk:
 
     @contextlib.contextmanager
     def full(self) -> Iterator[None]:
-        """Leave no free byte inside the block."""
+        """Make the disk full inside the block."""
         try:
             while True:
                 found = os.statvfs(self.folder)
                 used = (found.f_blocks - found.f_bfree) * found.f_frsize
-                # Refused if more is used by now. The size 0 stands for no limit.
+                # The remount fails if more bytes are used by now. Size 0 would mean no limit, so the least is a block.
                 if self._resize(max(used, found.f_frsize)):
                     break
             yield
@@ -53,7 +53,7 @@ def _runs(*command: str) -> bool:
 
 @contextlib.contextmanager
 def disk(folder: Path, options: str = "") -> Iterator[Disk | None]:
-    """Mount a disk at a new folder inside the block; None if this user may not."""
+    """Mount a disk at a new folder inside the block. Yield None if this user may not mount."""
     folder.mkdir()
     if not _runs("mount", "-t", "tmpfs", "-o", f"size={_ROOM}{options}", "chaos", str(folder)):
         yield None
@@ -70,7 +70,7 @@ class Database(Protocol):
 
     named: dict[str, str]
     disk: Disk | None
-    """Disk with the tables, or None without the right to mount one."""
+    """Disk with the tables, or None if this user may not mount one."""
 
     def away(self) -> contextlib.AbstractContextManager[None]:
         """Make the database unavailable inside the block."""

@@ -56,9 +56,9 @@ class Storm(Emulator):
         self.deaf: set[str] = set()
         """Ids of persons whose sends Graph neither accepts nor answers."""
         self.planned: dict[str, list[str]] = {}
-        """Faults of the next sends by person; no other fault strikes this person."""
+        """Faults of the next sends to a person, by person id. Such a person meets no other fault."""
         self.unheard: set[str] = set()
-        """Ids of persons whose echoes are lost, except hurried ones."""
+        """Ids of persons whose echoes are lost, except those in ``hurried``."""
         self._calls: Counter[str] = Counter()
         self.answered: set[str] = set()
         """Ids of the texts of persons to which a reply arrived here."""

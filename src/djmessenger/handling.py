@@ -42,8 +42,10 @@ class BaseHandler(abc.ABC):
     slow: ClassVar[bool] = False
     """True if it waits for another service. It then runs outside a transaction and may run again after a crash."""
     only_calls_graph: ClassVar[bool] = False
-    """True if it is slow, waits for Graph only and makes no query for an event of the engine. It then needs no thread
-    for slow rules. A subclass does not inherit it, because its own code may wait for something else.
+    """True if a slow handler waits for Graph only, and makes no query while the engine handles the event.
+
+    The handler then runs in a free sender thread of the worker instead of a thread for slow rules. A subclass must set
+    it again, because its own code may wait for something else.
     """
 
     @abc.abstractmethod
@@ -111,9 +113,10 @@ class UserProfileHandler(BaseHandler):
 
     @staticmethod
     def _keep(messaging: Messaging, person: models.FBUserProfile, columns: dict[str, Any]) -> None:
-        """Set the columns of ``person``, and write them unless another worker stored the profile meanwhile.
+        """Set the columns of ``person``.
 
-        The engine writes them with the result of an event that it handles.
+        While the engine handles the event, it writes the columns together with the result of the event. Otherwise they
+        are written here, unless another worker stored the profile meanwhile.
         """
         for name, value in {**columns, "date_profile": timezone.now()}.items():
             setattr(person, name, value)

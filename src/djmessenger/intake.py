@@ -1,7 +1,7 @@
-"""Internal: applications of ``intake_app``, which store callbacks in groups: one statement and one commit for many.
+"""Internal: applications of ``intake_app``. They store callbacks in groups, with one statement and one commit each.
 
-Callbacks that arrive while a group is committed form the next group. A thread with its own connection writes them, so
-no event loop waits for the database.
+Callbacks that arrive while a group is committed form the next group. One thread with a connection of its own writes the
+groups, so no event loop waits for the database.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Reply = TypeVar("Reply")
 Message = MutableMapping[str, Any]
 
 _MOST_WAITING = 1000
-"""Callbacks that may wait for their commit. The next one is answered 503, so that memory stays bounded."""
+"""Number of callbacks that may wait for their commit. Further ones are answered 503, so that memory stays bounded."""
 _MOST_BYTES = 1024 * 1024
-"""Bytes of all bodies of one statement together. One callback may be larger."""
+"""Most bytes of the bodies in one statement. A single callback may be larger."""
 _RETRY_AFTER = "5"
-"""Seconds after which a callback that found too many waiting may come again."""
+"""Header ``Retry-After`` of each answer 503, in seconds."""
 _STOP_TIMEOUT = 10.0
-"""Seconds for which the end of the process waits for the commit of the waiting callbacks."""
+"""Seconds for which the process waits at its end until the waiting callbacks are committed."""
 
 
 class Groups(Generic[Reply]):
@@ -66,9 +66,9 @@ class Groups(Generic[Reply]):
         self._writer: BatchWriter[tuple[Signed, Reply]] | None = None
 
     def put(self, callback: Signed, reply: Reply) -> None:
-        """Store a callback with the next group. Raise ``Refused`` with 503 if too many wait already."""
-        # Guard: without the lock a callback could come behind the last one that a stopping writer writes, and would
-        # never be answered. Test: tests/test_intake_app.py, test_each_callback_is_answered_while_the_writer_stops.
+        """Add a callback to the next group. Raise ``Refused`` with 503 if too many callbacks wait already."""
+        # Guard: without the lock a callback could be added to a writer after ``stop`` has ended it. It would never be
+        # answered. Test: tests/test_intake_app.py, test_each_callback_is_answered_while_the_writer_stops.
         with self._lock:
             if self._writer is None:
                 self._writer = BatchWriter("intake", self._store, lambda: None)
@@ -84,7 +84,7 @@ class Groups(Generic[Reply]):
             raise Refused(503)
 
     def stop(self) -> None:
-        """Store and answer the callbacks that wait, and end the thread. The next callback starts another one."""
+        """Store and answer the callbacks that wait, and end the thread. The next callback starts a new thread."""
         with self._lock:
             writer, self._writer = self._writer, None
         if writer is not None:
@@ -108,7 +108,7 @@ class Groups(Generic[Reply]):
 
 
 def _groups(waiting: Sequence[tuple[Signed, Reply]]) -> Iterator[list[tuple[Signed, Reply]]]:
-    """Yield the waiting callbacks in parts of up to ``_MOST_BYTES``."""
+    """Yield the waiting callbacks in groups of up to ``_MOST_BYTES``."""
     group: list[tuple[Signed, Reply]] = []
     size = 0
     for item in waiting:
@@ -181,7 +181,7 @@ async def _received(
     """
     signature = length = None
     for name, value in headers:
-        # Django joins headers of one name in this way.
+        # Headers of one name are joined by a comma, as Django does.
         if name == b"x-hub-signature-256":
             signature = _joined(signature, value)
         elif name == b"content-length":
@@ -223,7 +223,7 @@ def _leads_to_view(path: str, urlconf: Any) -> bool:
         view = resolve(path, urlconf).func
     except Resolver404:
         return False
-    # A subclass has rules of its own.
+    # A subclass may have other rules for callbacks, so its requests stay in Django.
     return getattr(view, "view_class", None) is DJMBotView
 
 
@@ -254,13 +254,13 @@ def _answer_loops(answers: list[tuple[asyncio.Future[int], int]]) -> None:
     for future, status in answers:
         by_loop[future.get_loop()].append((future, status))
     for loop, results in by_loop.items():
-        # Raised if the loop is closed, and with it the connections that waited for these answers.
+        # The error means that the loop is closed, and so are the connections that waited for these answers.
         with contextlib.suppress(RuntimeError):
             loop.call_soon_threadsafe(_set_results, results)
 
 
 def _set_results(results: list[tuple[asyncio.Future[int], int]]) -> None:
     for future, status in results:
-        # A server cancels the request of a client that went away.
+        # The server has cancelled the future if the client went away.
         if not future.done():
             future.set_result(status)

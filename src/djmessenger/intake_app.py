@@ -4,8 +4,8 @@ It wraps the project's application in ``wsgi.py`` or ``asgi.py``::
 
     application = intake_app.wsgi(get_wsgi_application())
 
-A POST whose path leads to the webhook is verified as by the view. Many callbacks are then stored in one commit, and
-each is answered 200 after the commit. Any other request goes to the project's application unchanged.
+A POST whose path leads to the webhook is verified by the rules of the view. Many callbacks are then stored in one
+commit, and each is answered 200 after it. Any other request goes to the project's application unchanged.
 """
 
 from __future__ import annotations
@@ -35,6 +35,6 @@ def wsgi(application: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _made(name: str, application: Callable[..., Any]) -> Callable[..., Any]:
-    # A project imports this module before Django is set up, and models cannot be imported then.
+    # A project imports this file before Django is set up. Models cannot be imported then, so the import is here.
     made: Callable[..., Any] = import_string(f"djmessenger.intake.{name}")(application)
     return made

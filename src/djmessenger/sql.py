@@ -89,9 +89,9 @@ def dialect(model: type[models.Model]) -> dict[str, str]:
 
     ``now`` is the time by the database's clock. ``later`` has one parameter: the seconds after that time.
 
-    ``FROM {given} table WHERE column {is_given_id}`` selects the rows with one of any number of integers. ``many``
-    makes the one parameter of both parts. ``is_given_text`` is the same for texts. ``FROM {given_ids}`` selects the
-    integers themselves, as ``given.value``.
+    ``FROM {given} table WHERE column {is_given_id}`` selects the rows whose column is one of the given integers. Both
+    parts together have one parameter, which ``many`` returns. ``is_given_text`` is the same for texts. ``FROM
+    {given_ids}`` selects the integers themselves, as ``given.value``.
     """
     # Guard: with stale statistics a planner takes a large table for a small one and reads all of it. SQLite does so
     # for IN; it begins a CROSS JOIN always with the left side. PostgreSQL does so for a join; it looks up each value
@@ -202,7 +202,7 @@ class Rows:
 
     @cached
     def _converters(self) -> list[tuple[int, Any, Any]]:
-        """Return each converter: the place of its column, the function, and the expression of the column."""
+        """Return the converters of a row: for each the index of a column, the function, and the column itself."""
         # Guard: a connection belongs to one thread, and a converter keeps its connection. This one is never opened.
         # Test: tests/test_reads.py, test_a_query_serves_any_thread_and_keeps_none_of_its_connections.
         database = connections.create_connection(alias())
@@ -240,8 +240,9 @@ def update_each(
 def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = False) -> None:
     """Insert rows in their order in one statement, and set the primary keys of the instances.
 
-    ``by`` names the fields of a unique constraint, by which the keys are assigned. With ``unless_there`` rows that
-    violate a constraint are skipped; their key is None afterwards. Django's signals are not sent.
+    ``by`` names the fields of a unique constraint. By their values each returned key is assigned to its instance. With
+    ``unless_there`` rows that violate a constraint are skipped; their key is None afterwards. Django's signals are not
+    sent.
     """
     if not rows:
         return
@@ -273,7 +274,7 @@ def _as_one(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
 
 @functools.cache
 def _type_of_column(field: Any) -> type | None:
-    """Return the type whose values a column stores as they are, or None if Django converts its values."""
+    """Return the Python type whose values a column stores unchanged, or None if Django converts each value."""
     kinds: list[tuple[Any, type]] = [
         ((models.CharField, models.TextField), str),
         (models.BooleanField, bool),

@@ -120,5 +120,5 @@ def _may_see_health(request: HttpRequest) -> bool:
 
 
 def _text(text: str, status: int) -> HttpResponse:
-    # Django looks for a charset in the headers to encode a text.
+    # Encoded here, because Django would search the headers of each answer for a charset.
     return HttpResponse(text.encode(), status=status, headers=webhook.HEADERS)

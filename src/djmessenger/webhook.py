@@ -1,6 +1,6 @@
-"""Internal: rules for a POST of Meta: verification, limits, the status of the answer, and the log lines.
+"""Internal: verification, limits, answer and log lines of a POST from Meta.
 
-``views`` applies them in Django's handler, ``intake`` in front of it.
+``views`` uses this module inside Django's handler, and ``intake`` uses it in front of Django.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
 class Refused(Exception):
-    """Refusal of a callback, already logged. ``status`` is the status of the answer."""
+    """Refusal of a callback. It is logged already; ``status`` is the status of the answer."""
 
     def __init__(self, status: int) -> None:
         super().__init__(status)
@@ -64,15 +64,15 @@ def receive(request: HttpRequest) -> Signed:
 
 
 def check_header(signature: str | None) -> None:
-    """Raise ``Refused`` if the header ``X-Hub-Signature-256`` cannot be right whatever the body is."""
+    """Raise ``Refused`` if the header ``X-Hub-Signature-256`` is missing or malformed. This needs no body."""
     if app_settings.DJM_VERIFY_SIGNATURE and not (signature and _WELL_FORMED_SIGNATURE.fullmatch(signature)):
         raise refused("it has no valid X-Hub-Signature-256 header")
 
 
 def announced_size(length: str | None) -> int | None:
-    """Return the number of a header ``Content-Length``; 0 without the header, and None if it is not a number.
+    """Return the length in a header ``Content-Length``: 0 without the header, None if the header is not a number.
 
-    Django reads no body if it is not a number.
+    Django reads no body if the header is not a number.
     """
     try:
         return int(length or 0)

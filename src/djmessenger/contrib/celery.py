@@ -182,7 +182,7 @@ def _slow() -> SlowThreads:
 
 
 def _finish(lease: Lease, finish: Finish) -> None:
-    """Do the rest of the work on an event after its slow handlers, in their thread."""
+    """Run the rest of the work on an event in the thread of its slow handlers, and commit the result."""
     handled: Handled | None = finish()
     if handled is not None:
         bot.get_engine().inbox.commit_handled([handled])

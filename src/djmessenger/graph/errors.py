@@ -311,7 +311,11 @@ def _after(headers: Mapping[str, str]) -> float | None:
 
 
 def _retry_after(value: str, date: str) -> float | None:
-    """Return the seconds of a ``Retry-After`` header. A date in it is compared with ``date``, the clock of Meta."""
+    """Return the seconds of a ``Retry-After`` header, or None if it has none.
+
+    If it contains a date, the seconds count from ``date``, the ``Date`` header of the same response. The clock of this
+    host may be wrong.
+    """
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,9}", value):
         return float(value)
@@ -324,7 +328,7 @@ def _retry_after(value: str, date: str) -> float | None:
 
 
 def _moment(value: str) -> datetime.datetime | None:
-    """Return an HTTP date, or None if it is none."""
+    """Return the moment of an HTTP date, or None if the text is no date."""
     try:
         when = email.utils.parsedate_to_datetime(value)
         return when.replace(tzinfo=datetime.UTC) if when.tzinfo is None else when.astimezone(datetime.UTC)

@@ -241,8 +241,8 @@ class PooledTransport:
         raise _translated(failure, started=deadline.started)
 
     def _pool_of(self, origin: str) -> HTTPConnectionPool:
-        """Return the connections to one host. The first call for a host makes the pool."""
-        # A manager of urllib3 would parse the address and look for the pool at each call, a sixth of its CPU.
+        """Return the pool of connections to one host. The first call for a host creates it."""
+        # `urllib3.PoolManager` would parse the address at each call, which takes a sixth of the CPU of a call.
         pool = self._pools.get(origin)
         if pool is None:
             parts = urlsplit(origin)

@@ -17,8 +17,8 @@ class CallbackManager(models.Manager["Callback"]):
         """Insert rows in one statement and return the id of each. A row is ``sha256``, body and app id.
 
         If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
-        no transaction is open. The time of arrival is read from the database's clock. Rows with the same ``sha256``
-        have a statement each.
+        no transaction is open. The time of arrival is read from the database's clock. Repeats of a ``sha256`` in
+        ``rows`` need a further statement each.
         """
         ids: dict[str, int] = {}
         repeats = list(rows)
@@ -34,13 +34,13 @@ class CallbackManager(models.Manager["Callback"]):
 @cached
 def _put_statement(count: int) -> str:
     """Return the INSERT statement for ``count`` rows, with the values that all new rows share as constants."""
-    # Every callback that was answered before these POSTs began is visible here, and so is not above this number.
+    # Each callback that was answered before these POSTs began is visible to this query: its id is at most this number.
     after_id = "(SELECT COALESCE(MAX(id), 0) FROM {table})"
     shared = f"{{now}}, '{Callback.State.NEW.value}', '', 1, {after_id}"
     values = ", ".join(["(%s, %s, %s)"] * count)
     return (
         "INSERT INTO {table} (sha256, body, app_id, date_received, state, error, copies, after_id) "  # noqa: S608
-        # The first form takes a few microseconds less, and most callbacks come alone.
+        # Most callbacks come alone. For one row the form with VALUES takes a few microseconds less.
         + (
             f"VALUES (%s, %s, %s, {shared}) "
             if count == 1

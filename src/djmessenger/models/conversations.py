@@ -34,7 +34,7 @@ _PROFILE = (
     "profile_state",
     "date_profile",
 )
-"""Columns of a person that Meta's answer changes."""
+"""Columns of a person that a fetched profile changes."""
 
 
 class PersonManager(models.Manager["FBUserProfile"]):
@@ -122,9 +122,9 @@ class FBUserProfile(models.Model):
     objects: ClassVar[PersonManager] = PersonManager()
 
     has_new_profile = False
-    """True on the object of a person whose profile a handler has set. ``save_profiles`` writes it.
+    """True on the object of a person if a handler has set a new profile that is not in the database yet.
 
-    The pipeline calls ``save_profiles`` with the result of the event.
+    The pipeline calls ``save_profiles`` in the transaction that saves the result of the event.
     """
 
     class Meta:
@@ -313,7 +313,7 @@ class Messaging(models.Model):
         editable=False,
         on_delete=models.SET_NULL,
         related_name="messagings",
-        db_index=False,  # The index ``djm_messaging_subject`` is smaller.
+        db_index=False,  # Instead of it, ``djm_messaging_subject`` has only rows with a queue.
     )
     is_standby = models.BooleanField(
         _("standby"),
@@ -348,7 +348,7 @@ class Messaging(models.Model):
     ORDER: ClassVar[tuple[str, ...]] = ("position", "timestamp", "callback_id", "id")
     """Sort order of the waiting events of a queue; the first in this order is handled first."""
     waits_in: int | None = None
-    """Id of the queue in which the split puts the event. Only rows of a split have it."""
+    """Id of the queue into which a split puts the event. It is None outside of a split."""
     is_being_handled = False
     """True on the object of a row that the pipeline handles.
 
@@ -372,7 +372,7 @@ class Messaging(models.Model):
             models.Index(
                 fields=["queue", "state", "position", "timestamp", "callback", "id"],
                 name="djm_messaging_subject",
-                # Without the state, so that the deletion of a queue finds its events by this index.
+                # Not only new events: the deletion of a queue finds all its events by this index.
                 condition=models.Q(queue__isnull=False),
             ),
             models.Index(fields=["date_received"], name="djm_messaging_received"),

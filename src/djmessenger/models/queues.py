@@ -81,8 +81,8 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         """
         wanted = set(conversation_ids)
         with atomic(savepoint=False):
-            # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock. One
-            # queue alone cannot, and is locked first only if it must be inserted.
+            # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock. Hence the
+            # ordered lock before it. A single queue cannot deadlock, and is locked only if it must be inserted.
             if len(wanted) != 1 or not self._wake("kind = %s AND conversation_id", [kind], wanted, after):
                 self.wake_locked(self.lock(wanted, kind).values(), after=after)
 
@@ -139,7 +139,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 class ConversationQueue(models.Model):
     """One direction of a conversation, its inbox or its outbox. One worker at a time works on it, under a lease.
 
-    A queue without a conversation is the inbox of a subject: the events of one post, sender or Page in order.
+    A queue without a conversation is the inbox of a subject: the events of one post, comment, sender or Page in order.
     """
 
     class Kind(models.TextChoices):
@@ -217,8 +217,9 @@ class SweepManager(models.Manager["Sweep"]):
         # Guard: two processes may find the turn free at the same moment. The condition is part of the UPDATE, and
         # the key is fixed, so only one of them changes or inserts the row.
         # Test: tests/test_worker.py, test_of_many_claims_at_one_moment_one_gets_the_turn.
-        # Guard: after the clock of the database was set back by an hour, no process would sweep for an hour. A turn
-        # that ends too late counts as free. Twice the time, because another statement may be slightly older.
+        # Guard: after the clock of the database was set back by an hour, no process would sweep for an hour. So a turn
+        # that ends more than `2 * seconds` from now counts as free. A real turn ends within `seconds`; the factor 2
+        # allows for a statement that has read the clock slightly earlier.
         # Test: tests/test_worker.py, test_the_sweep_goes_on_after_the_clock_of_the_database_was_set_back.
         is_free = Q(date_free__lte=Now()) | Q(date_free__gt=seconds_from_now(2 * seconds))
         if self.filter(is_free, pk=Sweep.ONLY).update(date_free=seconds_from_now(seconds)):

@@ -186,7 +186,7 @@ def count_duplicates(since: datetime.datetime) -> int:
 
 
 def _blocked(events: QuerySet[models.Messaging], replies: QuerySet[models.Reply]) -> set[tuple[Any, ...]]:
-    """Return a pair of conversation id and queue id for each blocked conversation or subject; one of them is None."""
+    """Return one pair for each blocked conversation or subject: its id and None, or None and the id of its queue."""
     retried = events.filter(tries__gt=0).values_list("conversation_id", "queue_id")
     blocked = replies.filter(Q(state=models.Reply.State.UNKNOWN) | Q(not_before__gt=Now()))
     conversations = blocked.order_by().values_list("conversation_id").distinct()

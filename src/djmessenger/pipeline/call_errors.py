@@ -1,4 +1,4 @@
-"""Calls that Graph did not accept: settle each reply by the error of its call, or by the error in its own data.
+"""Calls that Graph did not accept. Each reply is settled by the error of its call, or by the error in its own data.
 
 ``sending.py`` makes the calls.
 """

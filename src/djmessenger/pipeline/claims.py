@@ -171,8 +171,8 @@ def lock_and_verify(leases: Mapping[int, Lease]) -> set[int]:
     # Guard: a worker that was frozen longer than its lease would answer an event that another worker has handled.
     # Test: tests/faults/test_guards.py, test_without_the_fence_a_worker_whose_lease_expired_answers_too.
     # Guard: two batches that lock the same rows in different order would deadlock; hence the ORDER BY.
-    # The state is compared here. In the statement it would lead SQLite with stale statistics to the index of all
-    # waiting events. Test: tests/test_reads.py, test_a_query_scans_no_table.
+    # The state is compared in Python. A condition in the statement could lead SQLite, with stale statistics, to scan
+    # the index of all waiting events. Test: tests/test_reads.py, test_a_query_scans_no_table.
     pairs = ", ".join(["(CAST(%s AS bigint), CAST(%s AS bigint))"] * len(leases))
     places = ", ".join(["%s"] * len(leases))
     text = (

@@ -95,7 +95,7 @@ def close_before_fork() -> None:
 
 
 def own_connection() -> Any:
-    """Return a new connection to the default database that belongs to the caller, also where Django has a pool."""
+    """Return a new connection to the database of the app's models. It belongs to the caller and never to a pool."""
     connection = connections.create_connection(sql.alias())
     options = {key: value for key, value in connection.settings_dict["OPTIONS"].items() if key != "pool"}
     connection.settings_dict = {**connection.settings_dict, "OPTIONS": options}

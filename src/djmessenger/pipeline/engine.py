@@ -63,9 +63,8 @@ class Engine:
     def split(self, *, claim: int = 0) -> Split:
         """Split one batch of the callbacks that are still ``new``; return the work that now waits.
 
-        The result is false if no callback waited.
-        Claims up to ``claim`` idle queues of those that get work, for ``DJM_LEASE`` seconds. The caller must handle or
-        release them.
+        The result is false if no callback waited. Claims up to ``claim`` idle queues of those that get work, for
+        ``DJM_LEASE`` seconds. The caller must handle or release them.
         """
         batch, more = self._callbacks_waiting()
         if not batch:
@@ -274,9 +273,9 @@ class Engine:
     def _split_one(cls, callback_id: int) -> Split | None:
         """Split one stored callback and return the work that now waits. An exception of the split is logged.
 
-        An outage of the database leaves the callback ``new``, and None is returned. So does any other
-        ``DatabaseError``, but after ``DJM_TRIES`` of them the callback is quarantined. After another exception it is
-        quarantined at once. Raises only if the quarantine fails.
+        After an outage of the database the callback stays ``new``, and None is returned. After any other
+        ``DatabaseError`` the same happens, but the callback is quarantined after ``DJM_TRIES`` of them. After another
+        exception it is quarantined at once. Raises only if the quarantine fails.
         """
         try:
             return splitting.split(callback_id)
@@ -288,8 +287,8 @@ class Engine:
                 callback_id,
                 extra={"action": "callback_waits"},
             )
-            # The disk is full, and each poll fails. The callback was answered 200 and must not be given up.
-            # test_an_outage_of_the_database_quarantines_no_callback
+            # A full disk lets the split fail at each poll. The callback was answered 200, so a count of its failures
+            # would give up a callback that is sound. test_an_outage_of_the_database_quarantines_no_callback
             is_outage = isinstance(error, (OperationalError, InterfaceError))
             if is_outage or not cls._count_failed_split(callback_id):
                 return None
@@ -319,10 +318,11 @@ class Engine:
             return False
 
     def sweep(self) -> None:
-        """Make queues due in which rows wait without a wake-up, at most 1000 queues of each direction.
+        """Make queues due in which rows wait without a wake-up.
 
-        Finds the work of a lost wake-up, of an older version, or of rows that staff changed by SQL. Also ends the
-        pauses that a missing or refused token caused, if the Page has another token now.
+        One call treats at most 1000 conversations in each direction, and 1000 events without a conversation. It finds
+        the work of a lost wake-up, of an older version, or of rows that staff changed by SQL. It also ends the pauses
+        that a missing or refused token caused, if the Page has another token now.
         """
         # test_the_sweep_finds_work_without_a_wake_up
         waiting = models.Messaging.objects.filter(state=models.Messaging.State.NEW)

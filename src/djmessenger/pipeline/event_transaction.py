@@ -72,7 +72,7 @@ class EventTransaction:
     def begun_by_the_first_query(self) -> Iterator[None]:
         """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``.
 
-        A query of any database counts. Rows of another database than the app's are not in the transaction.
+        A query on any database counts. The transaction covers only rows in the database of the app's models.
         """
         # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
         # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
@@ -84,7 +84,8 @@ class EventTransaction:
             return execute(*query)
 
         with contextlib.ExitStack() as wrapped:
-            # A rule may write to another database only. After the loss of the lease it would write a second time.
+            # A rule may make queries on another database only. Without the check before them, a worker whose lease is
+            # lost would write there too, beside the worker that has the queue.
             # test_a_rule_writes_to_no_database_after_its_lease_is_lost
             for each in connections.all():
                 wrapped.enter_context(each.execute_wrapper(query))

@@ -29,7 +29,7 @@ PLACES = {
 }
 """Each place at which a test may kill a process, with its short name.
 
-The code calls each place once: ``outbox_request_written`` in ``chaos/worker.py``, all others in the package.
+The code calls each place once: ``outbox_request_written`` in ``chaos/inside.py``, all others in the package.
 """
 
 

@@ -113,7 +113,7 @@ class Inbox:
         If ``next_row`` is None or the lease is near its end, nothing is handled and the queue is released. If the rules
         made no query, nothing is committed and the queue stays leased. The result is then a ``Handled``, which the
         caller must pass to ``commit_handled``. If a slow rule runs in a thread of its own, the queue stays leased too.
-        That thread passes on the rest of the work.
+        That thread passes the rest of the work to the pool ``slow``.
         """
         if next_row is not None and _has_time(deadline):
             return self._handle(next_row, lease, slow)
@@ -374,7 +374,7 @@ def _has_time(deadline: Deadline) -> bool:
 def _read_event(row: models.Messaging) -> receiving.Messaging:
     """Return the event of a row, bound to its row, Page, conversation and person."""
     messaging = receiving.Messaging.from_row(row.body, row)
-    # ``SaveMessagingHandler`` sets ``is_kept`` on this object only; ``_finish`` saves it with the result.
+    # ``SaveMessagingHandler`` sets ``is_kept`` on this object only; ``event_results.finish`` saves it with the result.
     row.is_being_handled = True
     conversation = row.conversation
     if conversation is not None and row.page is not None:

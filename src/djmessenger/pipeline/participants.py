@@ -115,9 +115,9 @@ def _insert_conversations(
     pages: Mapping[str, models.Page],
     people: Mapping[str, models.FBUserProfile],
 ) -> dict[tuple[str, str], models.Conversation]:
-    """Insert the conversations of pairs of page id and person id, with their persons and queues, and return them.
+    """Insert a conversation for each pair of page id and person id, with its person and queues; return them.
 
-    Rows that another split inserts at the same time are read.
+    Rows that another split has inserted meanwhile are read instead.
     """
     new_people = {
         psid: models.FBUserProfile(psid=psid, page=pages[page_id])
@@ -136,10 +136,10 @@ def _insert_conversations(
     }
     for (_, psid), conversation in conversations.items():
         conversation.person = known[psid]
-        # ``reads.conversations_of`` would return the token of the idle queue that is inserted below.
+        # The queue is inserted below with the token 0. ``reads.conversations_of`` would return the same.
         conversation.unleased_token = 0
-    # Guard: another split has committed the same person or conversation after this one has read. Its rows count: the
-    # queue may be leased already, and the person may have a profile.
+    # Guard: another split may commit the same person or conversation after this split has read. The stored rows must
+    # be read again, because the queue may be leased already, and the person may have a profile.
     # Test: tests/test_intake_taking.py, test_a_person_whom_another_split_inserts_meanwhile_is_read_again.
     others = [pair for pair in pairs if pair not in conversations]
     if others:
@@ -202,7 +202,7 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
         if ReceivingType.value_of(row.type).authored and not row.is_standby:
             newest[row.conversation_id] = max(newest.get(row.conversation_id, row.date_event), row.date_event)
         if row.echo_token and row.page_id is not None and row.callback is not None:
-            # The clock of the database, because that of this host may be wrong.
+            # ``date_received`` has the clock of the database. The clock of this host may be wrong.
             lag = (row.callback.date_received - row.date_event).total_seconds()
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
     now = timezone.now()
@@ -228,8 +228,9 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
         if page.pk in lags:
             # The maximum decays by a tenth with each echo. It stays near the 99th percentile, without a table of lags.
             lag = lags[page.pk]
-            # The clock of a host that is behind by an hour would make all sends of that hour seem to have no echo, and
-            # replies of unknown fate would be parked. test_the_times_of_echoes_are_those_of_the_database
+            # ``Now`` is the clock of the database. A host whose clock is an hour behind would store an old time of the
+            # last echo. All sends of that hour would then seem to have no echo, and replies of unknown fate would be
+            # parked. test_the_times_of_echoes_are_those_of_the_database
             changes = {"date_last_echo": Now(), "echo_lag": Greatest(Coalesce(F("echo_lag"), lag) * 0.9, lag)}
         # All splits of a Page would wait for the lock of its one row. One write a minute is precise enough.
         # test_the_time_of_the_last_callback_is_written_once_a_minute

@@ -39,9 +39,10 @@ _TABLES = {
 
 
 def first_waiting(kind: str, value: str) -> str:
-    """Return the SQL of a value of the first row that waits in a queue, for ``statement``; NULL if no row waits.
+    """Return an SQL expression of ``value`` for the first waiting row of a queue. It is NULL if no row waits.
 
-    The text around it names the queue ``queue``. ``value`` names the row ``waiting``.
+    ``value`` is SQL about that row, whose alias is ``waiting``. The expression stands in a text for ``statement``, in
+    which the queue has the alias ``queue``.
     """
     if kind == models.ConversationQueue.Kind.OUT:
         return f"""(
@@ -49,7 +50,8 @@ def first_waiting(kind: str, value: str) -> str:
             WHERE waiting.conversation_id = queue.conversation_id AND waiting.state IN ({{open}})
             ORDER BY waiting.id LIMIT 1
         )"""  # noqa: S608 - no input
-    # Each side has an index of its own. With OR the rows of both would be read and sorted.
+    # Events of a subject and events of a conversation have different indexes. With OR, all of them would be read and
+    # sorted.
     first = f"""(
             SELECT {value} FROM {{events}} waiting
             WHERE waiting.%s AND waiting.state = 'new'
@@ -61,7 +63,7 @@ def first_waiting(kind: str, value: str) -> str:
 
 @cached
 def statement(text: str) -> str:
-    """Return an SQL text with the names in braces of this file replaced for a database."""
+    """Return an SQL text in which the names in braces are replaced for the database of the app's models."""
     connection = sql.connection()
     known = dialect(models.Messaging)
     known |= {name: connection.ops.quote_name(model._meta.db_table) for name, model in _TABLES.items()}
@@ -178,10 +180,10 @@ _WAITING_EVENTS = """
 
 
 def waiting_events(ids: Iterable[int], column: str = "conversation_id") -> list[tuple[Any, ...]]:
-    """Count the waiting events of conversations, and return one tuple for each conversation and callback.
+    """Count the waiting events of conversations or subjects; return one tuple for each of them and each callback.
 
-    A tuple contains conversation id, callback id, number of events and highest position. With the ``column``
-    ``queue_id`` the ids are those of queues without a conversation.
+    ``ids`` are conversation ids. With the ``column`` ``queue_id`` they are ids of queues without a conversation. A
+    tuple contains such an id, the callback id, the number of events and the highest position.
     """
     text = statement(_WAITING_EVENTS.replace("event.%s", f"event.{column}"))
     return fetch(text, [many(ids)])

@@ -76,8 +76,9 @@ def steps(now: datetime.datetime | None = None) -> list[Step]:
                 remove=_delete,
             ),
         ]
-    # A split inserts an event and wakes the queue while the purge waits for its lock. PostgreSQL then checks only the
-    # columns of the queue again. test_a_queue_into_which_a_split_inserts_an_event_is_not_removed
+    # A split may insert an event and wake the queue while the purge waits for the lock of the queue. PostgreSQL then
+    # compares the new columns of the queue, but does not run the subquery again. So ``ready_at`` must be empty too.
+    # test_a_queue_into_which_a_split_inserts_an_event_is_not_removed
     unused = models.ConversationQueue.objects.filter(
         ~Exists(models.Messaging.objects.filter(queue=OuterRef("pk"))),
         conversation=None,

@@ -27,7 +27,7 @@ _RENEWALS = 3
 
 
 Finish = Callable[[], Any]
-"""Rest of the work after the slow handlers: it runs the other handlers, and saves the results or returns them."""
+"""Function that does the rest of the work on an event: it runs the other handlers, and saves or returns the results."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,10 +94,11 @@ class SlowThreads:
     """Pool for slow rules. It renews the leases of their queues while the rules run.
 
     A queue that finds no free thread is released with ``is_slow``, and any process may claim it for its own pool. Such
-    queues come before new slow work. ``done`` is called when a thread becomes free. ``finish`` gets the rest of the
-    work on each event, and calls it in this thread or another.
+    queues come before new slow work. ``done`` is called when a thread becomes free. ``finish`` receives the
+    rest of the work on each event, and runs it in the same thread or in another one.
 
-    A job that only calls Graph takes a free thread of ``senders``, which wait for Graph without a connection too.
+    A job with ``only_calls_graph`` runs in a thread of ``senders`` if one is free. These threads have no database
+    connection either.
     """
 
     def __init__(

@@ -66,7 +66,7 @@ class Split:
     """Result of splitting a batch of callbacks; true if any callback was split or quarantined."""
 
     queues: dict[int, int | None] = field(default_factory=dict)
-    """Queues that were woken: the id of each, and the id of its conversation, if it has one."""
+    """Conversation id of each queue that was woken, by queue id. It is None for the queue of a subject."""
     leases: list[Lease] = field(default_factory=list)
     """Queues that were claimed for the caller, and therefore not woken."""
     next_rows: dict[int, models.Messaging] = field(default_factory=dict)
@@ -150,8 +150,8 @@ def _split_many(
         _lock_queues(rows, participants)
         # Ignored events may have no queue lock. Insert them in key order: two splits that insert the same keys in
         # different order would deadlock. The sort is stable; the events of a queue keep their order.
-        # test_batches_with_the_same_people_and_events_in_any_order_never_deadlock is red in some runs
-        # on PostgreSQL without this sort, the locks above and the order in ``ensure_participants`` together.
+        # Test (PostgreSQL): test_batches_with_the_same_people_and_events_in_any_order_never_deadlock. It fails, in some
+        # runs, only if three guards are removed: this sort, the locks above, the order in ``ensure_participants``.
         rows.sort(key=lambda row: (not row.conversation_id, "" if row.waits_in else str(row.key)))
         leases = _claim_idle_queues(rows, claim_limit)
         waiting = _waiting_by_callback(rows, leases)
@@ -182,7 +182,7 @@ def _lock_queues(rows: Sequence[models.Messaging], participants: Participants) -
     subjects = {
         id(row): row.queue.subject for row in rows if row.conversation_id is None and row.queue is not None
     }
-    # Two splits insert the same queues. All are inserted before any is locked, or each split could wait for the other.
+    # Two splits may insert the same queues. All are inserted before any is locked, otherwise the splits could deadlock.
     queues.ensure_subjects(subjects.values())
     ids = queues.lock(participants.conversation_ids(), models.ConversationQueue.Kind.IN)
     subject_ids = queues.lock_subjects(subjects.values())
@@ -203,7 +203,7 @@ def assign_queues(rows: Sequence[models.Messaging]) -> None:
     queue_ids = models.ConversationQueue.objects.lock_subjects(subjects.values())
     for row in rows:
         row.queue_id = queue_ids[subjects[row.pk]]
-    # Another process may handle the event before the lock. Its queue is then due without work, which is harmless.
+    # Another process may handle the event before this lock. The queue is then due without work, which is harmless.
     update_each(models.Messaging, ["queue"], [(row.pk, row.queue_id) for row in rows], where="state = 'new'")
     models.ConversationQueue.objects.wake_locked(queue_ids.values())
 
@@ -351,9 +351,9 @@ _WaitingByCallback = dict[int | None, list[tuple[int, int, int]]]
 
 
 def _waiting_by_callback(rows: Sequence[models.Messaging], idle: Collection[int]) -> _WaitingByCallback:
-    """Count the waiting events of the queues that get new events from ``rows``, by callback.
+    """Count, by callback, the waiting events of the queues into which ``rows`` will be inserted.
 
-    ``idle`` contains the ids of idle queues. They are left out, because nothing waits in them.
+    ``idle`` contains the ids of idle queues. They are left out, because no event waits in them.
     """
     waiting: _WaitingByCallback = defaultdict(list)
     busy = [row for row in _new(rows) if row.waits_in not in idle]

@@ -1,4 +1,4 @@
-"""Store: insert the bytes of callbacks, each as one row, before Meta gets its 200.
+"""Store: insert the bytes of callbacks, each as one row, before the answer 200.
 
 States of a callback: ``new`` until its split commits, then ``split``. It is ``quarantined`` instead if it contains no
 event, or if its split raises and is not tried again.
@@ -51,20 +51,21 @@ def store_many(callbacks: Sequence[Signed]) -> list[int]:
 def store_each(callbacks: Sequence[Signed]) -> list[int | Error]:
     """Insert callbacks together, or one by one if that fails. Return the id of each row, or its error.
 
-    After an ``OperationalError`` of one callback alone, the rest is not tried: the database would refuse it too, maybe
-    each time after a long wait.
+    If a single callback fails with an ``InterfaceError`` or ``OperationalError``, the database is away. The rest then
+    has the same error and is not tried, because each try could be a long wait.
     """
     try:
         return [*store_many(callbacks)]
     except Error as error:
         if len(callbacks) == 1:
             return [error]
-    # One row that the database refuses must not cost the others their 200. A deadlock with another group, of which the
-    # database ends one, ends here too. test_a_callback_that_the_database_refuses_does_not_spoil_the_others
+    # One row that the database refuses must not make the answer of the other callbacks a 503. The database may also end
+    # this statement because of a deadlock with that of another group.
+    # test_a_callback_that_the_database_refuses_does_not_spoil_the_others
     found: list[int | Error] = []
     for callback in callbacks:
         try:
-            # The first failure may have been that of a connection which the server had closed.
+            # The server may have closed the connection, and the first statement failed for that reason.
             with reusable_connections():
                 found += store_many([callback])
         except (InterfaceError, OperationalError) as error:

@@ -1,4 +1,4 @@
-"""Typing mark of a slow rule."""
+"""Typing mark of a slow rule, sent again while the rule runs."""
 
 from __future__ import annotations
 

@@ -37,10 +37,11 @@ Below 1, because the timers of processes drift. A process whose timer ends sligh
 
 
 class WorkerRun:
-    """Pools of threads of a worker, and the poll that claims queues for them. ``poll`` runs once.
+    """Pools of threads of a worker, and the loop of polls that claims queues for them.
 
-    ``engine`` returns the engine; it is called for each job. ``stopping`` ends the poll, and ``wakeup`` begins the next
-    one. With ``listen`` the poll also receives the wake-ups that other processes send.
+    Call ``poll`` once, and then ``finish``. ``engine`` returns the engine; it is called for each job. ``stopping`` ends
+    the loop, and ``wakeup`` starts the next poll. With ``listen`` the run also receives the wake-ups that other
+    processes send.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class WorkerRun:
         return bool(getattr(self._job_state, "will_wake_poll", False))
 
     def poll(self) -> None:
-        """Poll after each wake-up, and at least every ``DJM_POLL`` seconds, until ``stopping`` is set."""
+        """Claim due work after each wake-up, and at least every ``DJM_POLL`` seconds, until ``stopping`` is set."""
 
         def on_wake_up(what: str) -> None:
             if what == CALLBACK:
@@ -299,13 +300,13 @@ class WorkerRun:
         with self._lock:
             self._deadlines.add(deadline)
         if self._stopping.is_set():
-            # Guard: `finish` may have copied the set between the claim and the add. The new lease would then be
-            # worked on to its end.
+            # Guard: `finish` may have copied the set between the claim and the add. The worker would go on with the
+            # queue until the lease ends.
             # Test: tests/test_worker.py, test_a_lease_claimed_during_the_stop_ends_at_once.
             deadline.expire()
 
     def _work(self, lease: Lease, handle: Callable[[], Handled | None]) -> None:
-        """Call ``handle`` for a leased queue, and have its result committed."""
+        """Call ``handle`` for a leased queue, and pass its result to the batch writer ``events``."""
         self._job_state.will_wake_poll = True
         try:
             with reusable_connections():

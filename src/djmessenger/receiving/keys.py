@@ -1,4 +1,4 @@
-"""Keys of an event: its dedup key, and the subject by which events without a conversation are ordered.
+"""Keys of an event: its dedup key, and the subject whose queue orders events without a conversation.
 
 Two deliveries of one event have the same dedup key. Meta sends no delivery id and may deliver an event twice
 ("Webhooks", set-up page of the Messenger Platform, May 2026).
@@ -67,9 +67,10 @@ def _identity(messaging: EventParts) -> tuple[str, ...] | None:
 
 
 def subject_of(messaging: EventParts) -> str:
-    """Return the subject of an event without a conversation: its Page, with the post, comment or sender if it has one.
+    """Return the subject of an event without a conversation: its Page, and the first of post, comment and sender in it.
 
-    At most 128 characters. A hash replaces a subject that is longer or contains other characters than those of ids.
+    The subject has at most 128 characters. A hash replaces a subject that is longer, or that contains a character which
+    no id has.
     """
     item = messaging.raw.get("value", messaging.raw)
     item = item if isinstance(item, dict) else {}

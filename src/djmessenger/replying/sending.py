@@ -31,10 +31,10 @@ _buffered: ContextVar[tuple[Messaging, ReplyBuffer] | None] = ContextVar("djmess
 def use_language_of(
     person: models.FBUserProfile | None, page: models.Page | None = None
 ) -> contextlib.AbstractContextManager[None]:
-    """Run the block, and render its texts, in the person's language and time zone, without another query.
+    """Return a context in which code runs, and texts are rendered, in the person's language and time zone.
 
-    A person of unknown language has that of the Page, otherwise that of the project. Without a person only the
-    language of rendered texts is set.
+    It makes no query. A person of unknown language has that of the Page, otherwise that of the project. Without a
+    person only the language of rendered texts is set.
     """
     page_language = _language_of_page(page)
     is_nested = _person.get() is person and _page_language.get() == page_language
@@ -151,7 +151,7 @@ def act(messaging: Messaging, body: Mapping[str, Any]) -> None:
         # The call of Graph waits for the commit, so that no transaction and no lock stays open during it.
         on_commit(send, robust=True)
     else:
-        # ``on_commit`` would open a connection of this thread, for each slow rule with ``typing``.
+        # ``on_commit`` would open a database connection in the thread of each slow rule with ``typing``.
         # test_a_slow_rule_costs_no_connection_of_its_own
         send()
 
