@@ -25,8 +25,8 @@ from messenger_emulator.world import Person
 
 PATIENCE = 30.0
 """Most seconds of each wait."""
-_OVER = 1.3
-"""Seconds of a freeze, as a multiple of the lease."""
+_FREEZE_IN_LEASES = 1.3
+"""Length of a freeze, as a multiple of the lease."""
 
 
 class Acts:
@@ -109,7 +109,7 @@ class Acts:
         with self._frozen("splitter") as frozen:
             stored = len(self._courier.acknowledged)
             if frozen is not None:
-                time.sleep(self._plan.lease * _OVER)
+                time.sleep(self._plan.lease * _FREEZE_IN_LEASES)
             later = len(self._courier.acknowledged) > stored
         return frozen is not None and (later or self._plan.database == "sqlite")
 
@@ -166,7 +166,7 @@ class Acts:
 
     def _process_frozen(self) -> bool:
         """Freeze a process at any point, longer than its leases."""
-        self._processes.freeze_one(self._plan.lease * _OVER)
+        self._processes.freeze_one(self._plan.lease * _FREEZE_IN_LEASES)
         return True
 
     def _process_killed(self) -> bool:

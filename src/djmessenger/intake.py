@@ -33,7 +33,8 @@ from djmessenger.webhook import Refused
 
 logger = logging.getLogger(__name__)
 
-Reply = TypeVar("Reply")
+Waiter = TypeVar("Waiter")
+"""Object on which a request waits for the status of its callback."""
 Message = MutableMapping[str, Any]
 
 _MOST_WAITING = 1000
@@ -46,13 +47,13 @@ _STOP_TIMEOUT = 10.0
 """Seconds for which the process waits at its end until the waiting callbacks are committed."""
 
 
-class Groups(Generic[Reply]):
+class Groups(Generic[Waiter]):
     """Waiting callbacks, and the thread that stores them in groups.
 
     ``answer`` gets the status of each callback of a group after the commit, in that thread.
     """
 
-    def __init__(self, answer: Callable[[list[tuple[Reply, int]]], None]) -> None:
+    def __init__(self, answer: Callable[[list[tuple[Waiter, int]]], None]) -> None:
         self._answer = answer
         self._reset()
         # Guard: a child forked while a thread holds the lock would wait for it for ever, and the writer's thread exists
@@ -63,9 +64,9 @@ class Groups(Generic[Reply]):
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._writer: BatchWriter[tuple[Signed, Reply]] | None = None
+        self._writer: BatchWriter[tuple[Signed, Waiter]] | None = None
 
-    def put(self, callback: Signed, reply: Reply) -> None:
+    def put(self, callback: Signed, waiter: Waiter) -> None:
         """Add a callback to the next group. Raise ``Refused`` with 503 if too many callbacks wait already."""
         # Guard: without the lock a callback could be added to a writer after ``stop`` has ended it. It would never be
         # answered. Test: tests/test_intake_app.py, test_each_callback_is_answered_while_the_writer_stops.
@@ -74,7 +75,7 @@ class Groups(Generic[Reply]):
                 self._writer = BatchWriter("intake", self._store, lambda: None)
             is_full = self._writer.waiting() >= _MOST_WAITING
             if not is_full:
-                self._writer.put((callback, reply))
+                self._writer.put((callback, waiter))
         if is_full:
             logger.warning(
                 "A callback was refused with 503, because %s wait for their commit; Meta delivers it again",
@@ -90,7 +91,7 @@ class Groups(Generic[Reply]):
         if writer is not None:
             writer.stop(_STOP_TIMEOUT)
 
-    def _store(self, waiting: list[tuple[Signed, Reply]]) -> list[tuple[Signed, Reply]]:
+    def _store(self, waiting: list[tuple[Signed, Waiter]]) -> list[tuple[Signed, Waiter]]:
         for group in _groups(waiting):
             try:
                 statuses = webhook.acknowledge([callback for callback, _ in group])
@@ -103,13 +104,13 @@ class Groups(Generic[Reply]):
                     extra={"action": "callback_not_stored"},
                 )
                 statuses = [500] * len(group)
-            self._answer([(reply, status) for (_, reply), status in zip(group, statuses, strict=True)])
+            self._answer([(waiter, status) for (_, waiter), status in zip(group, statuses, strict=True)])
         return []
 
 
-def _groups(waiting: Sequence[tuple[Signed, Reply]]) -> Iterator[list[tuple[Signed, Reply]]]:
+def _groups(waiting: Sequence[tuple[Signed, Waiter]]) -> Iterator[list[tuple[Signed, Waiter]]]:
     """Yield the waiting callbacks in groups of up to ``_MOST_BYTES``."""
-    group: list[tuple[Signed, Reply]] = []
+    group: list[tuple[Signed, Waiter]] = []
     size = 0
     for item in waiting:
         size += len(item[0].body)
@@ -244,8 +245,8 @@ def _encoded_headers(status: int) -> list[tuple[bytes, bytes]]:
 
 
 def _answer_threads(answers: list[tuple[queue.SimpleQueue[int], int]]) -> None:
-    for reply, status in answers:
-        reply.put(status)
+    for waiter, status in answers:
+        waiter.put(status)
 
 
 def _answer_loops(answers: list[tuple[asyncio.Future[int], int]]) -> None:

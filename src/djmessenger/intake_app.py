@@ -23,7 +23,7 @@ def asgi(application: Callable[..., Any]) -> Callable[..., Any]:
 
     Call it after Django is set up, as by ``get_asgi_application()``.
     """
-    return _made("ASGIIntake", application)
+    return _build("ASGIIntake", application)
 
 
 def wsgi(application: Callable[..., Any]) -> Callable[..., Any]:
@@ -31,10 +31,10 @@ def wsgi(application: Callable[..., Any]) -> Callable[..., Any]:
 
     Call it after Django is set up, as by ``get_wsgi_application()``.
     """
-    return _made("WSGIIntake", application)
+    return _build("WSGIIntake", application)
 
 
-def _made(name: str, application: Callable[..., Any]) -> Callable[..., Any]:
+def _build(name: str, application: Callable[..., Any]) -> Callable[..., Any]:
     # A project imports this file before Django is set up. Models cannot be imported then, so the import is here.
-    made: Callable[..., Any] = import_string(f"djmessenger.intake.{name}")(application)
-    return made
+    built: Callable[..., Any] = import_string(f"djmessenger.intake.{name}")(application)
+    return built
