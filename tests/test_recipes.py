@@ -46,7 +46,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
         {
             "src/djmessenger/migrations/0001_squashed_0003.py": MIGRATION,
             "src/djmessenger/pipeline/receipts.py": "writes the value",
-            "src/djmessenger/pipeline/sending.py": "writes the value",
+            "src/djmessenger/pipeline/call_errors.py": "writes the value",
         },
     ),
     "A limit": (r"coupon\.title|coupon__title", {}),
