@@ -55,7 +55,7 @@ def _router() -> Iterator[CheckMessage]:
     if len(aliases) > 1:
         yield new_error(
             "E051",
-            f"A router parts the models of djmessenger between {', '.join(sorted(aliases))}: a step of the engine is "
+            f"A router divides the models of djmessenger between {', '.join(sorted(aliases))}: a step of the engine is "
             "one transaction, which covers one database only.",
             "Let DATABASE_ROUTERS read and write all models of this app in one database.",
             "deployment",
