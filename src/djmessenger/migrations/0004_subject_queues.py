@@ -17,7 +17,7 @@ class Migration(migrations.Migration):
                 blank=True,
                 db_default="",
                 default="",
-                help_text="Page and post or sender, if the events of the queue belong to no conversation.",
+                help_text="Page and post, comment or sender, if the events of the queue belong to no conversation.",
                 max_length=128,
                 verbose_name="subject",
             ),
