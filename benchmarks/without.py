@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from django.db.models import AutoField
+
 from djmessenger import sql
 from djmessenger.pipeline import claims, pools, reads, split, worker, worker_run
 from djmessenger.pipeline.event_transaction import EventTransaction
@@ -40,7 +42,7 @@ def _flat(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> tuple[str, li
 
 def _update_each(
     model: Any, columns: Sequence[str], rows: Sequence[Sequence[Any]], *, where: str = ""
-) -> set[int]:
+) -> set[Any]:
     if not rows:
         return set()
     fields = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
@@ -55,20 +57,24 @@ def _update_each(
     return {row[0] for row in sql.fetch(text, parameters)}
 
 
-def _insert_each(rows: Sequence[Any], by: str, *, unless_there: bool = False) -> None:
+def _insert_each(rows: Sequence[Any], *by: str, unless_there: bool = False) -> None:
     if not rows:
         return
     model = type(rows[0])
-    fields = [field for field in model._meta.concrete_fields if not field.primary_key]
-    named = model._meta.get_field(by)
+    fields = [field for field in model._meta.concrete_fields if not isinstance(field, AutoField)]
+    named = [model._meta.get_field(name) for name in by]
     values, parameters = _flat(fields, [[field.pre_save(row, True) for field in fields] for row in rows])
+    returned = ", ".join(field.column for field in (model._meta.pk, *named))
     text = (
         f'INSERT INTO "{model._meta.db_table}" ({", ".join(field.column for field in fields)}) VALUES {values} '  # noqa: S608 - no input
-        f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}RETURNING id, {named.column}"
+        f"{'ON CONFLICT DO NOTHING ' if unless_there else ''}RETURNING {returned}"
     )
-    keys = {named.to_python(value): pk for pk, value in sql.fetch(text, parameters)}
+    keys = {
+        tuple(field.to_python(value) for field, value in zip(named, key, strict=True)): pk
+        for pk, *key in sql.fetch(text, parameters)
+    }
     for row in rows:
-        row.pk = keys.get(getattr(row, by))
+        row.pk = keys.get(tuple(getattr(row, field.attname) for field in named))
         row._state.adding, row._state.db = row.pk is None, sql.alias()
 
 
