@@ -161,7 +161,9 @@ class ConversationQueue(models.Model):
         # Processes of the version before insert queues, without this column, while a site is upgraded.
         db_default="",
         default="",
-        help_text=_("Page and post, comment or sender, if the events of the queue belong to no conversation."),
+        help_text=_(
+            "Page and post, comment or sender, if the events of the queue belong to no conversation."
+        ),
     )
     kind = models.CharField(_("direction"), max_length=3, choices=Kind)
     ready_at = models.DateTimeField(
