@@ -294,6 +294,25 @@ def test_a_queue_into_which_a_split_inserts_an_event_is_not_removed(file_databas
     assert models.Messaging.objects.get().queue == queue_of()
 
 
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql("SQLite locks no rows")
+def test_a_purge_and_a_split_lock_queues_in_one_order(file_database):
+    """The purge waits for the first queue, and has not locked the second one, which the split locks next."""
+    subjects = [f"{tools.PAGE}/post/{POST}", f"{tools.PAGE}/post/{OTHER_POST}"]
+    queues = models.ConversationQueue.objects
+    queues.ensure_subjects(subjects)
+    # The table now has the first queue behind the second one.
+    queues.filter(subject=subjects[0]).update(owner="x")
+    purge = threading.Thread(target=lambda: tools.threads(lambda: list(retention.purge(unused()))))
+    with atomic():
+        queues.lock_subjects(subjects[:1])
+        purge.start()
+        tools.until(tools.is_anybody_waiting, "the wait of the purge")
+        second = queues.select_for_update(nowait=True).get(subject=subjects[1])
+    purge.join()
+    assert second.subject == subjects[1]
+
+
 def test_a_queue_that_was_removed_before_the_lock_is_inserted_again(monkeypatch):
     ensure = models.ConversationQueue.objects.ensure_subjects
     calls = []
