@@ -251,6 +251,21 @@ def test_a_failed_event_without_a_queue_is_handled_again():
     assert states() == {"hi": "done"}
 
 
+def test_an_event_that_cannot_be_read_fails_and_does_not_end_the_sweep():
+    """Staff replay an item that the split did not understand, or the version before did so."""
+    body = [1]
+    event = models.Messaging.objects.create(
+        type="UNKNOWN", body=body, timestamp=tools.now_ms(), state="ignored"
+    )
+    assert replay.replay_event(event.pk, again=True) == event
+    models.Messaging.objects.update(queue=None)
+    models.ConversationQueue.objects.all().delete()
+    made = engine(lambda event: None, tries=1)
+    made.sweep()
+    made.drain()
+    assert models.Messaging.objects.get().state == "failed"
+
+
 def unused() -> retention.Step:
     return next(step for step in retention.steps() if step.what == "queues without events")
 
