@@ -657,6 +657,41 @@ def test_a_profile_is_kept_if_a_rule_fails_after_it_was_fetched():
     assert (handler.calls, states()) == (1, ["done"])
 
 
+def test_what_a_rule_sets_on_a_person_is_not_stored_with_the_profile():
+    """A rule stores a value that no column takes, or changes the object only for its answer."""
+
+    def breaks(event):
+        event.person.first_name = None
+        event.person.save()
+
+    say_hello("7001")
+    handler = Fetches()
+    engine = engine_that_fetches(handler, breaks)
+    for _ in range(5):
+        assert handled(engine) == [None]
+        tools.pass_time(600)
+    assert (handler.calls, states(), names()) == (1, ["failed"], {"Ada"})
+
+    def shouts(event):
+        event.person.first_name = event.person.first_name.upper()
+        return event.person.first_name
+
+    say_hello("7002")
+    engine = engine_that_fetches(Fetches(), shouts)
+    engine.inbox.commit_handled(handled(engine))
+    assert (texts(), names()) == (["ADA"], {"Ada"})
+
+
+def test_the_profile_of_a_person_without_a_conversation_is_stored():
+    """An id that Meta does not give today begins no conversation, and its events wait for their subject."""
+    handler = Fetches()
+    engine = engine_that_fetches(handler, lambda event: None)
+    for mid in ("m_1", "m_2"):
+        tools.receive(tools.text(mid, psid="someone"))
+        engine.drain()
+    assert (handler.calls, states(), names()) == (1, ["done", "done"], {"Ada"})
+
+
 def test_answers_stay_in_order_if_handlers_queue_some_themselves():
     def queues(event):
         models.Reply.objects.queue(event.conversation, {"message": {"text": "two"}}, type="simple_text")

@@ -42,7 +42,7 @@ class BaseHandler(abc.ABC):
     slow: ClassVar[bool] = False
     """True if it waits for another service. It then runs outside a transaction and may run again after a crash."""
     only_calls_graph: ClassVar[bool] = False
-    """True if a slow handler waits for Graph only, and makes no query while the engine handles the event.
+    """True if a slow handler waits for Graph only, and makes no query for an event of a conversation.
 
     The handler then runs in a free sender thread of the worker instead of a thread for slow rules. A subclass must set
     it again, because its own code may wait for something else.
@@ -115,15 +115,16 @@ class UserProfileHandler(BaseHandler):
     def _keep(messaging: Messaging, person: models.FBUserProfile, columns: dict[str, Any]) -> None:
         """Set the columns of ``person``.
 
-        While the engine handles the event, it writes the columns together with the result of the event. Otherwise they
-        are written here, unless another worker stored the profile meanwhile.
+        While the engine handles an event of a conversation, it writes them together with the result of the event.
+        Otherwise they are written here, unless another worker stored the profile meanwhile.
         """
-        for name, value in {**columns, "date_profile": timezone.now()}.items():
-            setattr(person, name, value)
-        person.has_new_profile = True
+        person.set_profile({**columns, "date_profile": timezone.now()})
         row: models.Messaging | None = messaging.row
-        is_being_handled = row is not None and row.is_being_handled
-        if not is_being_handled and not models.FBUserProfile.objects.save_profiles([person]):
+        # Guard: the engine reads the person from the conversation. Without one the profile would be lost, and be
+        # requested with each event.
+        # Test: tests/test_inbox.py, test_the_profile_of_a_person_without_a_conversation_is_stored.
+        is_saved_later = row is not None and row.is_being_handled and row.conversation_id is not None
+        if not is_saved_later and not models.FBUserProfile.objects.save_profiles([person]):
             person.refresh_from_db()
 
 

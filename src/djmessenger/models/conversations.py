@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar, cast
@@ -45,11 +45,7 @@ class PersonManager(models.Manager["FBUserProfile"]):
         """
         # Guard: another worker may have stored the profile after the person was read. The condition keeps its columns.
         # Test: tests/test_handling.py, test_a_profile_that_another_worker_found_meanwhile_stays.
-        rows = [
-            (person.pk, *(getattr(person, name) for name in _PROFILE))
-            for person in people
-            if person.has_new_profile
-        ]
+        rows = [(person.pk, *person.new_profile) for person in people if person.new_profile is not None]
         return update_each(FBUserProfile, _PROFILE, rows, where="profile_state <> 'fetched'")
 
 
@@ -121,11 +117,8 @@ class FBUserProfile(models.Model):
 
     objects: ClassVar[PersonManager] = PersonManager()
 
-    has_new_profile = False
-    """True on the object of a person if a handler has set a new profile that is not in the database yet.
-
-    The pipeline calls ``save_profiles`` in the transaction that saves the result of the event.
-    """
+    new_profile: tuple[Any, ...] | None = None
+    """Values of ``set_profile``, which ``save_profiles`` writes with the result of the event."""
 
     class Meta:
         verbose_name = _("person")
@@ -133,6 +126,15 @@ class FBUserProfile(models.Model):
 
     def __str__(self) -> str:
         return self.get_full_name() or self.psid
+
+    def set_profile(self, columns: Mapping[str, Any]) -> None:
+        """Set columns of the profile on this object, for ``save_profiles``."""
+        for name, value in columns.items():
+            setattr(self, name, value)
+        # Guard: a rule changes the object before the profile is saved. A value that no column takes would make each
+        # save fail, also that of the failed try, and the event would be tried for ever. So the values are copied.
+        # Test: tests/test_inbox.py, test_what_a_rule_sets_on_a_person_is_not_stored_with_the_profile.
+        self.new_profile = tuple(getattr(self, name) for name in _PROFILE)
 
     def get_full_name(self) -> str:
         return f"{self.first_name} {self.last_name}".strip()
