@@ -16,7 +16,7 @@ from django.core.handlers.wsgi import WSGIHandler, WSGIRequest
 from django.db import DatabaseError
 from django.test import Client, RequestFactory, override_settings
 
-from djmessenger import models, urls
+from djmessenger import models, urls, webhook
 from djmessenger.pipeline import split, store
 from djmessenger.views import DJMBotView
 from messenger_emulator.encoding import encode_like_meta
@@ -160,6 +160,17 @@ class TestSignature:
         data = {"object": "page", "entry": [], "url": "https://example.com/é"}
         assert post(written(data).encode(), signature=sign(encode_like_meta(data))).status_code == 403
         assert "a proxy may have parsed the body" in caplog.text
+
+    def test_a_large_body_with_a_wrong_signature_is_not_searched_for_a_reason(
+        self, rows, caplog, monkeypatch
+    ):
+        """Anybody may send it, and the search would take a second of the processor."""
+        searched = []
+        monkeypatch.setattr(webhook, "_is_written_again", searched.append)
+        body = json.dumps(["x"] * 100_000).encode()
+        assert post(body, signature=sign(body, "another")).status_code == 403
+        assert "DJM_APP_SECRET" in caplog.text
+        assert searched == []
 
     @pytest.mark.parametrize(
         "body",

@@ -32,6 +32,10 @@ _UNESCAPED = re.compile(rb"[^\x00-\x7f]|(?<!\\)/")
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"')
 
 
+_MOST_SEARCHED = 64 * 1024
+"""Largest body of a wrong signature, in bytes, that is searched for the reason."""
+
+
 class Refused(Exception):
     """Refusal of a callback. It is logged already; ``status`` is the status of the answer."""
 
@@ -201,7 +205,9 @@ def _why_wrong(body: bytes) -> str:
     """Return the probable reason of a wrong signature."""
     if not body:
         return "its body is empty; a middleware may have read it before"
-    if _is_written_again(body):
+    # Anybody can send eight megabytes. The search would take a second, in which no other thread and no event loop runs.
+    # test_a_large_body_with_a_wrong_signature_is_not_searched_for_a_reason
+    if len(body) <= _MOST_SEARCHED and _is_written_again(body):
         return (
             "its signature is not made with DJM_APP_SECRET over these bytes, and its JSON is not written as Meta "
             "writes it; a proxy may have parsed the body and written it again, and must pass it on unchanged"
