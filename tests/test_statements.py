@@ -7,6 +7,8 @@ import datetime
 import pytest
 from django.db import DataError, connection, transaction
 from django.utils import timezone
+from django.utils.safestring import mark_safe
+from django.utils.translation import gettext_lazy
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
@@ -96,6 +98,14 @@ def test_a_value_that_the_database_cannot_store_is_refused(name, value):
     with pytest.raises((ValueError, OverflowError, DataError)), transaction.atomic():
         insert_each([row], "uuid")
     assert not models.Reply.objects.exists()
+
+
+@pytest.mark.parametrize("value", [mark_safe("<b>"), models.Reply.State.SENT, gettext_lazy("Yes")])
+def test_a_text_of_a_class_of_its_own_is_stored_as_a_text(value):
+    made = tools.conversation()
+    row = models.Reply(conversation=made, recipient_id=made.person_id, type="text", data={}, error=value)
+    insert_each([row], "uuid")
+    assert models.Reply.objects.get().error == str(value)
 
 
 def test_a_row_that_is_there_is_left_as_it_is_and_has_no_key():

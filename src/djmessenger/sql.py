@@ -269,7 +269,13 @@ def _as_one(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
         [_plain(field, kind, value, database) for (field, kind), value in zip(typed, row, strict=True)]
         for row in rows
     ]
-    return msgspec.json.encode(packed, enc_hook=str).decode()
+    return msgspec.json.encode(packed, enc_hook=_text).decode()
+
+
+def _text(value: Any) -> str:
+    # ``str`` of a safe string of Django is the same object, which msgspec would pass on again without end.
+    # Test: tests/test_statements.py, test_a_text_of_a_class_of_its_own_is_stored_as_a_text.
+    return str.__str__(str(value))
 
 
 @functools.cache
