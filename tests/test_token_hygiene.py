@@ -213,7 +213,7 @@ def a_database_that_takes_nothing(seen, client, monkeypatch):
         raise DatabaseError("away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "store", refuse)
+        patch.setattr(store, "store_many", refuse)
         seen.append(post(client, "104233987650012", "m_last"))
 
 
