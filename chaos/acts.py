@@ -58,6 +58,7 @@ class Acts:
         self._report = report
         self._choose = random.Random(f"weather {plan.seed}")
         self.struck: Counter[str] = Counter()
+        self._played: Counter[str] = Counter()
         possible = {
             "_disk_full": data.disk is not None,
             "_broker_away": tasks is not None,
@@ -71,8 +72,12 @@ class Acts:
         return [name for name in self._acts if not self.struck[name]]
 
     def play_one(self) -> None:
-        """Play the first missing act, or any if none is missing."""
-        name = (self.missing() or [self._choose.choice(list(self._acts))])[0]
+        """Play the missing act that was played least, the first of several, or any act if none is missing."""
+        missing = self.missing()
+        name = (
+            min(missing, key=self._played.__getitem__) if missing else self._choose.choice(list(self._acts))
+        )
+        self._played[name] += 1
         struck = False
         with contextlib.suppress(DatabaseError):
             struck = self._acts[name](self)
@@ -96,7 +101,7 @@ class Acts:
         if person is not None:
             self._says(person, text)
         try:
-            yield int(frozen.read_text()) if until(frozen.exists, PATIENCE) else None
+            yield int(frozen.read_text()) if until(frozen.exists, 2 * PATIENCE) else None
         finally:
             asked.unlink(missing_ok=True)
             if frozen.exists():

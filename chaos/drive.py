@@ -404,7 +404,7 @@ class Pass:
                 for point, words in managed.COMMAND_POINTS.items()
             ]
             for name, process in begun:
-                if (code := process.wait(PATIENCE)) != expected:
+                if (code := process.wait(4 * PATIENCE)) != expected:
                     self.troubles.append(f"{name} ended with {code}, not {expected}")
         self.processes.armed = False
 
