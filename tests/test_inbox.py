@@ -657,6 +657,16 @@ def test_a_profile_is_kept_if_a_rule_fails_after_it_was_fetched():
     assert (handler.calls, states()) == (1, ["done"])
 
 
+def test_the_state_that_a_slow_rule_sets_is_saved_with_its_event():
+    def remembers(event):
+        event.conversation.state["name"] = event.text
+
+    say_hello("7001")
+    engine = tools.engine(remembers, slow=True)
+    engine.inbox.commit_handled(handled(engine))
+    assert (states(), models.Conversation.objects.get().state) == (["done"], {"name": "hello"})
+
+
 def test_what_a_rule_sets_on_a_person_is_not_stored_with_the_profile():
     """A rule stores a value that no column takes, or changes the object only for its answer."""
 

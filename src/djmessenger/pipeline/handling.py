@@ -26,6 +26,8 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
 
 from django.db.models import F, Q, QuerySet
 
@@ -146,13 +148,17 @@ class Inbox:
             event_results.count_failed_try(row, lease, self._tries)
             event_results.release(lease)
             return None
+        # Before the slow handlers, whose changes are saved too.
+        # test_the_state_that_a_slow_rule_sets_is_saved_with_its_event
+        state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
+        act = partial(self._act, row, lease, messaging, decision, client, state_before)
         if not is_slow:
-            return self._act(row, lease, messaging, decision, client)
+            return act()
         gathered: list[models.Messaging] = []
         timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
         job = SlowJob(
             prepare=lambda: gathered.extend(self._gather(row, lease, messaging, decision)),
-            work=lambda: self._run_slow(row, lease, messaging, decision, client, gathered),
+            work=lambda: self._run_slow(row, lease, messaging, decision, client, partial(act, gathered)),
             only_calls_graph=decision.only_calls_graph(),
             timeout=min(timeouts, default=None),
             give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
@@ -226,7 +232,7 @@ class Inbox:
         messaging: receiving.Messaging,
         decision: Decision,
         client: Client | DJMException,
-        gathered: Sequence[models.Messaging],
+        act: Callable[[], Handled | None],
     ) -> Callable[[], Handled | None]:
         """Run the slow handlers, without a transaction. Return the rest of the work on the event.
 
@@ -239,7 +245,7 @@ class Inbox:
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             event_results.count_failed_try(row, lease, tries)
             return lambda: event_results.release(lease)
-        return lambda: self._act(row, lease, messaging, decision, client, gathered)
+        return act
 
     def _act(
         self,
@@ -248,6 +254,7 @@ class Inbox:
         messaging: receiving.Messaging,
         decision: Decision,
         client: Client | DJMException,
+        state_before: Any,
         gathered: Sequence[models.Messaging] = (),
     ) -> Handled | None:
         """Run the other handlers and the repliers. Save the results, and release the queue with them.
@@ -257,7 +264,6 @@ class Inbox:
         """
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
-        state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
         event_transaction = EventTransaction(lambda: event_results.lock_and_verify(row, lease))
         try:
             with use_context_of(row, client):
