@@ -318,6 +318,25 @@ def test_a_thread_survives_a_broken_freed_callback(caplog):
     assert "Wake-up of a free thread failed" in caplog.text
 
 
+def test_profiles_leave_half_of_the_senders_to_replies(file_database):
+    gate, names = threading.Event(), []
+
+    def call():
+        names.append(threading.current_thread().name)
+        gate.wait(LONG)
+
+    senders = Threads(4, "out")
+    pool = SlowThreads(4, lambda: None, lambda lease, rest: None, senders)
+    for number in range(4):
+        lease = Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1)
+        pool.run(lease, SlowJob(work=call, only_calls_graph=True))
+    until(lambda: len(names) == 4, "the calls")
+    assert senders.free() == 2
+    gate.set()
+    senders.close()
+    pool.stop(LONG)
+
+
 def test_slots_stay_reserved_for_claimed_slow_queues(file_database, run):
     leases = [
         Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1) for number in range(2)

@@ -97,8 +97,8 @@ class SlowThreads:
     queues come before new slow work. ``done`` is called when a thread becomes free. ``finish`` receives the
     rest of the work on each event, and runs it in the same thread or in another one.
 
-    A job with ``only_calls_graph`` runs in a thread of ``senders`` if one is free. These threads have no database
-    connection either.
+    A job with ``only_calls_graph`` runs in a thread of ``senders`` while more than half of them are free. These threads
+    have no database connection either.
     """
 
     def __init__(
@@ -154,8 +154,12 @@ class SlowThreads:
             self._reserved.discard(lease)
             others_first = not reserved and self._is_behind
             pool = self._pool
-            if job.only_calls_graph and self._senders is not None and self._senders.free() > 0:
-                pool = self._senders
+            # Guard: if Graph answers no profile, the calls of many new persons would take all senders, and no reply
+            # would be sent until they time out. Half of the senders are left to replies.
+            # Test: tests/test_worker.py, test_profiles_leave_half_of_the_senders_to_replies.
+            senders = self._senders
+            if job.only_calls_graph and senders is not None and 2 * senders.free() > senders.count:
+                pool = senders
             elif others_first or pool.free(ahead=AHEAD) <= len(self._reserved):
                 self._is_behind = True
                 raise NoRoom
