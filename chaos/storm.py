@@ -6,7 +6,7 @@ import json
 import random
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,8 @@ class Storm(Emulator):
         """Faults of the next sends to a person, by person id. Such a person meets no other fault."""
         self.unheard: set[str] = set()
         """Ids of persons whose echoes are lost, except those in ``hurried``."""
-        self._calls: Counter[str] = Counter()
+        self._calls: dict[str, set[str]] = defaultdict(set)
+        """Tokens of the sends that Graph is answering, by person id."""
         self.answered: set[str] = set()
         """Ids of the texts of persons to which a reply arrived here."""
         self.overlapping: list[str] = []
@@ -96,13 +97,16 @@ class Storm(Emulator):
         with self._numbers:
             if self._calls[person]:
                 self.overlapping.append(token)
-            self._calls[person] += 1
+            self._calls[person].add(token)
             self.answered.add(data["message"].get("text", "").partition(" ")[0])
         try:
             return self._send(person, token, method, path, query, headers, body)
         finally:
-            with self._numbers:
-                self._calls[person] -= 1
+            self._answer_ended(person, token)
+
+    def _answer_ended(self, person: str, token: str) -> None:
+        with self._numbers:
+            self._calls[person].discard(token)
 
     def _send(
         self, person: str, token: str, method: str, path: str, query: Any, headers: Any, body: bytes
@@ -113,6 +117,9 @@ class Storm(Emulator):
         fault = FAULTS.get(name)
         if name == "dead token":
             self.pages[PAGE].token_error = 463
+        if fault is not None and fault.silent:
+            # The caller gives up before the answer, or has been killed or frozen. The next send may then come.
+            self._answer_ended(person, token)
         if fault is not None and fault.silent == "before":
             time.sleep(self._time_out + SILENCE)
         taken = super().handle(method, path, query, headers, body) if name in TAKEN or not name else None

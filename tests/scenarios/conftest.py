@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
+from django.contrib import admin
 from django.core.management import call_command
 
 from djmessenger.demo import settings as demo
@@ -30,3 +32,7 @@ def shop(transactional_db: None, settings: Any) -> Iterator[None]:
     call_command("migrate", "shop", verbosity=0)
     yield
     call_command("migrate", "shop", "zero", verbosity=0)
+    # The pages of the admin of later tests would look for the app of these models.
+    for model in apps.get_app_config("shop").get_models():
+        if admin.site.is_registered(model):
+            admin.site.unregister(model)
