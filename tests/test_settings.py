@@ -196,12 +196,19 @@ def test_a_value_whose_methods_raise_is_refused(name, value):
         assert SETTINGS[name].accepted in app_settings.problem(name)
 
 
+@pytest.fixture
+def reload_urls():
+    """Reload the URLs of the app under the settings of the test, and again under those of the other tests."""
+    yield lambda: importlib.reload(urls)
+    importlib.reload(urls)
+
+
 @pytest.mark.parametrize("value", ODD)
 @pytest.mark.parametrize("name", ["DJM_ENDPOINT", "DJM_DISPATCHER", "DJM_PAGES", "DJM_APP_SECRET"])
-def test_a_value_whose_methods_raise_is_an_error_of_the_checks(name, value):
+def test_a_value_whose_methods_raise_is_an_error_of_the_checks(reload_urls, name, value):
     with override_settings(**{name: ODD[value]()}):
         install()
-        importlib.reload(urls)
+        reload_urls()
         found = [message for check in CHECKS for message in check()]
     assert {message.id for message in found if name in message.msg} == {"djmessenger.E001"}
 
@@ -226,9 +233,9 @@ def test_a_value_inside_a_dict_whose_methods_raise_is_an_error(name, key, value)
 
 
 @pytest.mark.parametrize("value", [7, b"messenger", ["messenger"], None, ("a", "b"), "a\nb", "..", "a/../b"])
-def test_a_wrong_endpoint_is_an_error_and_no_traceback(settings, value):
+def test_a_wrong_endpoint_is_an_error_and_no_traceback(reload_urls, settings, value):
     settings.DJM_ENDPOINT = value
-    importlib.reload(urls)
+    reload_urls()
     assert {"djmessenger.E001", "djmessenger.E003"} & {message.id for check in CHECKS for message in check()}
 
 
