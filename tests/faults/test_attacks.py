@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +23,34 @@ from tests.faults import hostile
 SECRET = "0123456789abcdef0123456789abcdef"
 THUMB = 369239263222822
 PERSON = "24000000000000001"
+
+ROOT = Path(__file__).parent.parent.parent
+SECURITY = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+
+
+def rows_of_attacks() -> list[str]:
+    table = SECURITY.partition("## Attacks and defences")[2].partition("\n## ")[0]
+    return [line for line in table.splitlines() if line.startswith("|")][2:]
+
+
+def has_test(tree: ast.AST, names: list[str]) -> bool:
+    """Return whether classes and a function of these names are defined inside each other."""
+    found = [node for node in ast.iter_child_nodes(tree) if getattr(node, "name", None) == names[0]]
+    return bool(found) and (len(names) == 1 or has_test(found[0], names[1:]))
+
+
+@pytest.mark.parametrize("row", rows_of_attacks(), ids=lambda row: row.split("|")[1].strip())
+def test_each_row_of_the_table_of_attacks_names_tests_that_exist(row):
+    attack, defence, tests = (cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1])
+    assert attack
+    assert defence
+    named = re.findall(r"`([^`]+)`", tests)
+    assert named
+    for node in named:
+        path, *names = re.sub(r"\[.*", "", node).split("::")
+        assert names, node
+        assert names[-1].startswith("test_"), node
+        assert has_test(ast.parse((ROOT / path).read_text(encoding="utf-8")), names), node
 
 
 def post(*items: dict[str, Any]) -> int:
