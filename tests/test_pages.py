@@ -315,17 +315,17 @@ class TestTwoApps:
     def test_is_ignored_with_the_reason(self, two_apps, meta, client):
         post(client, body((B, message(B, BEN))), SECRETS[APP_A])
         row = models.Messaging.objects.get()
-        assert (row.state, row.page.page_id) == ("ignored", B)
-        assert "the signature is of another app (501)" in row.reason
+        assert (row.state, row.page) == ("ignored", None)
+        assert "the signature is of app 501" in row.reason
         assert not models.Conversation.objects.exists()
         assert not models.FBUserProfile.objects.exists()
-        assert row.page.date_last_callback is None
+        assert not models.Page.objects.exists()
         assert meta.sent == []
 
     def test_leaves_its_neighbours_alone(self, two_apps, meta, client):
         post(client, body((A, message(A, ANA)), (B, message(B, BEN))), SECRETS[APP_A])
         states = dict(models.Messaging.objects.values_list("page__page_id", "state"))
-        assert states == {A: "done", B: "ignored"}
+        assert states == {A: "done", None: "ignored"}
 
     def test_takes_nothing_from_the_true_one(self, two_apps, meta, client):
         content = body((B, message(B, BEN, mid="m_same")))
@@ -348,6 +348,9 @@ class TestTwoApps:
         two_apps.DJM_PAGES = {}
         page_with_token(B, app_id=APP_B)
         post(client, body((B, message(B, BEN))), SECRETS[APP_A])
+        row = models.Messaging.objects.get()
+        assert (row.page.page_id, row.page.date_last_callback) == (B, None)
+        assert "the signature is of another app (501)" in row.reason
         post(client, body((B, message(B, BEN, mid="m_2"))), SECRETS[APP_B])
         assert sorted(models.Messaging.objects.values_list("state", flat=True)) == ["done", "ignored"]
 

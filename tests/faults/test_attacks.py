@@ -1,4 +1,4 @@
-"""Attacks: races of the same and of different callbacks, and texts that no database stores."""
+"""Attacks: races of callbacks, texts that no database stores, apps that write to the Pages of others, secrets."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from django.test import Client
 
 from djmessenger import bot, models, signatures
 from djmessenger.handling import SaveMessagingHandler
+from djmessenger.operations.erasure import forget
+from djmessenger.operations.replay import replay_callback
 from messenger_emulator import Emulator
 from tests.faults import hostile
 
@@ -53,9 +55,9 @@ def test_each_row_of_the_table_of_attacks_names_tests_that_exist(row):
         assert has_test(ast.parse((ROOT / path).read_text(encoding="utf-8")), names), node
 
 
-def post(*items: dict[str, Any]) -> int:
-    body = hostile.dumps(hostile.callback(*items))
-    headers = {"X-Hub-Signature-256": signatures.sign(SECRET, body)}
+def post(*items: dict[str, Any], secret: str = SECRET, kind: str = "page") -> int:
+    body = hostile.dumps(hostile.callback(*items) | {"object": kind})
+    headers = {"X-Hub-Signature-256": signatures.sign(secret, body)}
     return Client().post("/messenger", body, content_type="application/json", headers=headers).status_code
 
 
@@ -218,3 +220,81 @@ def test_a_row_that_cannot_be_read_back_fails_instead_of_blocking_its_queue(emul
     drain()
     row = models.Messaging.objects.get()
     assert (row.tries, "Error" in row.error) == (1, True)
+
+
+OWN_APP, OTHER_APP = "501", "502"
+SECRETS = {OWN_APP: SECRET, OTHER_APP: "fedcba9876543210fedcba9876543210"}
+
+
+@pytest.mark.django_db
+class TestStrangeApp:
+    """An app whose secret the project knows makes no row of a Page that is not its own."""
+
+    @pytest.fixture(autouse=True)
+    def two_apps(self, emulator, settings):
+        settings.DJM_PAGE_ID = settings.DJM_APP_ID = ""
+        settings.DJM_APP_SECRET = SECRETS
+        settings.DJM_SAVE_USER_PROFILE = False
+        return settings
+
+    def page_after(self, number: int, app: str, kind: str = "page") -> str | None:
+        """Post a message signed by an app. Return the channel of the Page's row, or None if there is no row."""
+        assert post(item(number), secret=SECRETS[app], kind=kind) == 200
+        return models.Page.objects.values_list("channel", flat=True).first()
+
+    def test_makes_no_row_of_a_page_that_nothing_names(self):
+        assert self.page_after(1, OTHER_APP) is None
+        row = models.Messaging.objects.get()
+        assert (row.state, row.page, row.conversation, row.queue) == ("ignored", None, None, None)
+        assert "names the Page" in row.reason
+        assert not models.FBUserProfile.objects.exists()
+        assert not models.ConversationQueue.objects.exists()
+
+    def test_does_not_set_the_channel_of_a_named_page_of_another_app(self, settings):
+        settings.DJM_PAGES = {hostile.PAGE: {"token": "t", "app_id": OWN_APP}}
+        assert self.page_after(1, OTHER_APP, "instagram") is None
+        assert self.page_after(2, OWN_APP) == "messenger"
+
+    def test_does_not_set_the_channel_of_the_one_page(self, settings):
+        settings.DJM_APP_ID = OWN_APP
+        assert self.page_after(1, OTHER_APP, "instagram") is None
+        assert self.page_after(2, OWN_APP) == "messenger"
+
+    @pytest.mark.parametrize("place", ["DJM_PAGES", "DJM_PAGE_ID", "row"])
+    def test_a_page_that_the_project_names_is_its_own(self, settings, place):
+        if place == "row":
+            models.Page.objects.create(page_id=hostile.PAGE)
+        else:
+            setattr(settings, place, {hostile.PAGE: {}} if place == "DJM_PAGES" else hostile.PAGE)
+        assert self.page_after(1, OTHER_APP) == "messenger"
+        assert models.Messaging.objects.get().state != "ignored"
+
+    @pytest.mark.parametrize(
+        "secret", [SECRET, [SECRET], {OWN_APP: SECRET}, {OWN_APP: SECRET, OTHER_APP: ""}]
+    )
+    def test_with_one_secret_each_signed_page_is_its_own(self, settings, secret):
+        settings.DJM_APP_SECRET = secret
+        assert self.page_after(1, OWN_APP) == "messenger"
+        assert models.Messaging.objects.get().state != "ignored"
+
+    def test_the_event_is_handled_once_the_page_is_named_and_the_callback_replayed(self):
+        assert self.page_after(1, OTHER_APP) is None
+        models.Page.objects.create(page_id=hostile.PAGE)
+        callback = models.Callback.objects.get()
+        replay_callback(callback.pk)
+        bot.get_engine().split()
+        assert models.Messaging.objects.exclude(state="ignored").count() == 1
+
+
+@pytest.mark.django_db
+def test_an_event_of_a_forgotten_person_is_known_after_a_change_of_the_secret_key(emulator, settings):
+    settings.SECRET_KEY = "the-first-key"
+    assert post(item(1), item(2)) == 200
+    forget(PERSON)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the-second-key", ["the-first-key"]
+    assert post(item(1)) == 200
+    forget(PERSON)
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "the-third-key", ["the-second-key", "the-first-key"]
+    assert post(item(2), item(1)) == 200
+    assert not models.FBUserProfile.objects.exists()
+    assert not models.Messaging.objects.exclude(body={}).exists()

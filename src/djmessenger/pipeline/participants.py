@@ -22,6 +22,7 @@ from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.parsing import Item
+from djmessenger.settings import app_settings
 from djmessenger.sql import Now, insert_each, update_each
 
 _PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
@@ -40,7 +41,10 @@ class Participants:
 
     pages: dict[str, models.Page]
     foreign_pages: frozenset[str]
-    """Ids of Pages that belong to another app than the one that signed the callbacks."""
+    """Ids of Pages that belong to another app than the one that signed the callbacks, or to none of the project.
+
+    ``pages`` contains those of them that have a row.
+    """
     conversations: dict[tuple[str, str], models.Conversation]
 
     def conversation_ids(self) -> list[int]:
@@ -48,10 +52,23 @@ class Participants:
 
 
 def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
-    """Return whether the callback was signed by another app than the Page's; false if either app is unknown."""
+    """Return whether the callback was signed by another app than the Page's.
+
+    If the Page names no app, each app of ``DJM_APP_SECRET`` may write to it. A Page that neither a row nor a setting
+    names belongs to another app, unless the signer is unknown or the only app.
+    """
     # A signer without an id is stored as "#" and a number.
-    is_signer_known = callback.app_id and not callback.app_id.startswith("#")
-    return bool(is_signer_known and page.get_app_id() and page.get_app_id() != callback.app_id)
+    if not callback.app_id or callback.app_id.startswith("#"):
+        return False
+    if app_id := page.get_app_id():
+        return app_id != callback.app_id
+    is_known = (
+        page.pk is not None
+        or page.page_id in app_settings.DJM_PAGES
+        or page.page_id == app_settings.DJM_PAGE_ID
+    )
+    secrets = app_settings.DJM_APP_SECRET
+    return not is_known and isinstance(secrets, Mapping) and sum(map(bool, secrets.values())) > 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,15 +109,16 @@ def ensure_participants(
 ) -> Participants:
     """Return the Page of each page id and the conversation of each pair of page id and person id.
 
-    Inserts missing rows. Pages of another app than the signer get no conversations.
+    Inserts missing rows. Pages of another app than the signer get neither a row nor conversations.
     """
     # Two splits insert the same new people. In different order each would wait for a row of the other: a deadlock.
     # Pages, persons, conversations and queues are all inserted in sorted order.
     # See the sort in ``split_many`` of ``split.py`` for the test.
     id_pairs = sorted({(messaging.get_page_id(), messaging.get_psid()) for messaging in messagings})
     channels = {messaging.get_page_id(): messaging.channel for messaging in messagings}
-    pages = _pages(channels, {row.page.page_id: row.page for row in known_rows.conversations})
-    foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
+    pages, foreign_pages = _pages(
+        callback, channels, {row.page.page_id: row.page for row in known_rows.conversations}
+    )
     own_page_ids = pages.keys() - foreign_pages
     pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and _PERSON_ID.fullmatch(pair[1])]
     conversations = _conversations_by_ids(known_rows.conversations, pairs, pages)
@@ -160,20 +178,30 @@ def _conversations_by_ids(
     return {pair: rows[key] for pair, key in keys.items() if key in rows}
 
 
-def _pages(channels: Mapping[str, str], known_pages: Mapping[str, models.Page]) -> dict[str, models.Page]:
-    """Return the row of each Page by page id. Inserts missing Pages with the channel of the callback."""
+def _pages(
+    callback: models.Callback, channels: Mapping[str, str], known_pages: Mapping[str, models.Page]
+) -> tuple[dict[str, models.Page], set[str]]:
+    """Return the row of each Page by page id, and the ids of those that belong to another app than the signer.
+
+    Inserts the missing rows of the other Pages, with the channel of the callback.
+    """
     page_ids = sorted(page_id for page_id in channels if _PAGE_ID.fullmatch(page_id))
     pages = {page_id: known_pages[page_id] for page_id in page_ids if page_id in known_pages}
     if len(pages) < len(page_ids):
         pages |= {page.page_id: page for page in reads.pages_of(page_ids)}
-    missing = [page_id for page_id in page_ids if page_id not in pages]
+    unsaved = [
+        models.Page(page_id=page_id, channel=channels[page_id])
+        for page_id in page_ids
+        if page_id not in pages
+    ]
+    # The row of a strange Page would stay, with the channel that a strange app names.
+    # tests/faults/test_attacks.py, TestStrangeApp
+    missing = [page for page in unsaved if not _is_of_another_app(callback, page)]
     if missing:
-        models.Page.objects.bulk_create(
-            [models.Page(page_id=page_id, channel=channels[page_id]) for page_id in missing],
-            ignore_conflicts=True,
-        )
-        pages |= {page.page_id: page for page in reads.pages_of(missing)}
-    return pages
+        models.Page.objects.bulk_create(missing, ignore_conflicts=True)
+        pages |= {page.page_id: page for page in reads.pages_of(page.page_id for page in missing)}
+    foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
+    return pages, foreign_pages | (set(page_ids) - pages.keys())
 
 
 def is_unchanged_since_read(row: models.Messaging, lease: Lease) -> bool:

@@ -286,7 +286,7 @@ def _rows(
         try:
             row = _row(callback, item, participants)
             if item.messaging is not None and item.messaging.get_page_id() in participants.foreign_pages:
-                _ignore_foreign(callback, row)
+                _ignore_foreign(callback, item.messaging, row)
             rows.append(row)
         except Exception as error:
             # One item that breaks its parser would leave the whole callback unsplit, and its persons unanswered.
@@ -301,7 +301,7 @@ def _rows(
     return rows, errors
 
 
-def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
+def _ignore_foreign(callback: models.Callback, messaging: receiving.Messaging, row: models.Messaging) -> None:
     """Set the state of a row to ignored, because another app than the Page's signed the callback.
 
     The row loses its send token. It gets a dedup key of its own, so that the genuine event is no repeat of it.
@@ -310,12 +310,21 @@ def _ignore_foreign(callback: models.Callback, row: models.Messaging) -> None:
     # TestTwoApps.test_takes_nothing_from_the_true_one; for the token: test_its_echo_settles_nothing.
     row.state = models.Messaging.State.IGNORED
     row.reason = f"the signature is of another app ({callback.app_id}) than the Page's"[:255]
+    remedy = "check the app secrets"
+    if row.page is None:
+        row.reason = f"the signature is of app {callback.app_id}, and no setting or row names the Page"[:255]
+        remedy = "if the Page is yours, name it in DJM_PAGES or in the admin and replay the callback"
     row.key = f"foreign:{_digest((callback.app_id, row.key))}"
     row.echo_token = row.queue = None
     logger.warning(
-        "An event of page %s is ignored because its callback was signed by another app; check the app secrets",
-        row.page_id,
-        extra={"action": "foreign_signature", "callback": callback.pk, "page": row.page_id},
+        "An event of page %s is ignored because its callback was signed by another app; %s",
+        hidden(messaging.get_page_id()),
+        remedy,
+        extra={
+            "action": "foreign_signature",
+            "callback": callback.pk,
+            "page": hidden(messaging.get_page_id()),
+        },
     )
 
 
