@@ -30,6 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=8001, help="port for the calls to Graph; 0 takes a free one"
     )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument(
+        "--allowed-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="a host name that clients use, beside localhost and the address above; may be repeated",
+    )
     parser.add_argument("--callback", default="", help="address of the bot's webhook")
     parser.add_argument("--verify-token", default="", help="verify the webhook with this token first")
     parser.add_argument("--app-secret", default="", help="the secret that signs callbacks")
@@ -57,7 +64,7 @@ def run(
 ) -> int:
     """Serve until the input ends, or for ever without a terminal; return the exit code."""
     emulator, person = build(options)
-    server = serve(emulator, options.port, options.host)
+    server = serve(emulator, options.port, options.host, options.allowed_host)
     server.control = Control(emulator)
     courier = Courier(emulator, Callback(options.callback)) if options.callback else None
     say(f"Graph is at {server.url}; Page {options.page}; {person.name} is {person.id}")

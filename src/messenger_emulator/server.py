@@ -6,7 +6,7 @@ import http.client
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -19,6 +19,9 @@ logger = logging.getLogger(__name__)
 MAX_BODY = 32 * 1024 * 1024
 """Maximum bytes of a request; attachments may have 25 MB."""
 
+LOCAL_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+"""Names by which the clients of this machine reach a server."""
+
 Control = Callable[[str, str, bytes], tuple[int, bytes]]
 
 
@@ -29,8 +32,16 @@ class GraphServer(ThreadingHTTPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, emulator: Emulator, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self,
+        emulator: Emulator,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        names: Collection[str] = (),
+    ) -> None:
         self.emulator = emulator
+        self.names = LOCAL_NAMES | {host.lower(), *(name.lower() for name in names)}
+        """Names that the Host header of a request may have."""
         self.control: Control | None = None
         """Function that answers the paths under ``/_emulator/``: acts of persons, clock, switches."""
         super().__init__((host, port), _Handler)
@@ -62,6 +73,10 @@ class _Handler(BaseHTTPRequestHandler):
     wbufsize = -1
 
     def _answer(self) -> None:
+        if not self._is_named():
+            self._write(421, {"Content-Type": "text/plain"}, b"Start the emulator with --allowed-host NAME.")
+            self.close_connection = True
+            return
         body = self._body()
         if body is None:
             return
@@ -83,6 +98,16 @@ class _Handler(BaseHTTPRequestHandler):
             self._hang_up()
             return
         self._write(*answer)
+
+    def _is_named(self) -> bool:
+        """Return whether the Host header has a name of this server.
+
+        A web page that lets its own name point to 127.0.0.1 could otherwise read from and write to the emulator.
+        """
+        try:
+            return urlsplit(f"//{self.headers.get('Host', '')}").hostname in self.server.names
+        except ValueError:
+            return False
 
     def _body(self) -> bytes | None:
         if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
@@ -137,9 +162,14 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing, because the request line may contain a token."""
 
 
-def serve(emulator: Emulator, port: int = 0, host: str = "127.0.0.1") -> GraphServer:
-    """Start a server in the background and return it; port 0 takes a free port. Its ``stop()`` ends it."""
-    server = GraphServer(emulator, port, host)
+def serve(
+    emulator: Emulator, port: int = 0, host: str = "127.0.0.1", names: Collection[str] = ()
+) -> GraphServer:
+    """Start a server in the background and return it; port 0 takes a free port. Its ``stop()`` ends it.
+
+    ``names`` are host names that clients use beside those of this machine and ``host``.
+    """
+    server = GraphServer(emulator, port, host, names)
     server.start()
     return server
 

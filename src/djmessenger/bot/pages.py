@@ -62,6 +62,14 @@ def app_secrets() -> dict[str, str]:
 
     In DEBUG without a secret, one derived from ``SECRET_KEY`` is returned. The simulator signs with it.
     """
+    found = configured_app_secrets()
+    if not found and settings.DEBUG:
+        return {app_settings.DJM_APP_ID: _made_up("app secret")}
+    return found
+
+
+def configured_app_secrets() -> dict[str, str]:
+    """Return the app secrets of the settings, as ``app_secrets`` does, without a made-up one."""
     configured = app_settings.DJM_APP_SECRET
     if isinstance(configured, Mapping):
         found = {str(app_id): secret for app_id, secret in configured.items()}
@@ -69,10 +77,7 @@ def app_secrets() -> dict[str, str]:
         found = {f"#{number}": secret for number, secret in enumerate(configured, 1)}
     else:
         found = {app_settings.DJM_APP_ID: configured}
-    found = {app_id: secret for app_id, secret in found.items() if secret}
-    if not found and settings.DEBUG:
-        return {app_settings.DJM_APP_ID: _made_up("app secret")}
-    return found
+    return {app_id: secret for app_id, secret in found.items() if secret}
 
 
 def page_access_token() -> str:

@@ -279,8 +279,8 @@ class AppSettings:
     )
     DJM_SIMULATOR_CALLBACK: Setting[str] = Setting(
         "",
-        "Address to which the simulator posts callbacks, if the server cannot reach the bot at the address that "
-        "browsers use.",
+        "Address to which the simulator posts callbacks, if the server cannot reach the bot on its own port of "
+        "127.0.0.1.",
         form=ADDRESS,
     )
 

@@ -21,6 +21,9 @@ POLICY = (
 )
 """Content-Security-Policy of the page and of its assets."""
 
+_ROWS = ("callback", "messaging", "reply", "attempt", "conversation", "fbuserprofile")
+"""Models whose rows the page shows."""
+
 View = Callable[..., HttpResponseBase]
 
 
@@ -35,6 +38,17 @@ def is_open_to(request: HttpRequest) -> bool:
         return True
     user = getattr(request, "user", None)
     return bool(app_settings.DJM_SIMULATOR and user is not None and user.is_active and user.is_staff)
+
+
+def may_see_persons(request: HttpRequest) -> bool:
+    """Return whether the visitor may see the rows of real persons, by the permissions of the admin."""
+    user = getattr(request, "user", None)
+    return (
+        user is not None
+        and user.is_active
+        and user.is_staff
+        and all(user.has_perm(f"djmessenger.view_{model}") for model in _ROWS)
+    )
 
 
 def for_visitors(view: View) -> View:

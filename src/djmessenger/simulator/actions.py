@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+from djmessenger.simulator.identity import is_of_simulated_persons, is_real_secret
 from djmessenger.simulator.session import Entry, Session
 from messenger_emulator import NotOnScreen, Person
 from messenger_emulator.control import Control
@@ -39,8 +40,10 @@ _FAULT_OPTIONS: Mapping[str, Any] = {
 class Actions:
     """Callable that performs the actions of the page on one session."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, linking_page: str = "") -> None:
         self.session = session
+        self.linking_page = linking_page
+        """Address to which a log-in page redirects the browser of this visitor."""
         self.control = Control(session.emulator)
         self._actions: Mapping[str, Callable[[Values], Any]] = {
             "act": self.act,
@@ -62,6 +65,8 @@ class Actions:
         try:
             # Two threads that took these locks in opposite order would deadlock: the lock of the session comes first.
             with self.session.lock, self.session.emulator.lock:
+                if self.linking_page:
+                    self.session.emulator.linking_page = self.linking_page
                 result = self._actions[name](values)
         except (NotOnScreen, ValueError, TypeError, KeyError, LookupError, OverflowError) as error:
             return 400, {"error": str(error.args[0] if error.args else error)}
@@ -141,7 +146,13 @@ class Actions:
     def raw(self, values: Values) -> Any:
         """Sign a text and post it unchanged, even if it is no JSON: ``{"page", "body"}``."""
         page = self.session.emulator.pages.get(str(values.get("page"))) or self.session.first_page
-        self.session.emulator.emit_raw(page, str(values.get("body", "")).encode("utf-8", "surrogatepass"))
+        body = str(values.get("body", "")).encode("utf-8", "surrogatepass")
+        if is_real_secret(page.app_secret) and not is_of_simulated_persons(body):
+            raise ValueError(
+                "DJM_APP_SECRET is a real secret, so only events of simulated persons are signed. Empty the setting "
+                "for development: in DEBUG a made-up secret takes its place."
+            )
+        self.session.emulator.emit_raw(page, body)
         return {}
 
     def profile(self, values: Values) -> Any:

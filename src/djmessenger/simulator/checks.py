@@ -21,7 +21,10 @@ def check_simulator(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage
             Warning(
                 "DJM_SIMULATOR is on while DEBUG is off: every member of staff can write to the bot as a made-up "
                 "person, and the rows of these conversations are stored among those of customers.",
-                hint=f"Remove the setting when your trial is over. See {DOCS}simulator.md",
+                hint=(
+                    "Remove the setting when your trial is over. Until then the simulator posts callbacks only to "
+                    f"DJM_SIMULATOR_CALLBACK. See {DOCS}simulator.md"
+                ),
                 id="djmessenger.W050",
             )
         )

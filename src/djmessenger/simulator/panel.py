@@ -13,7 +13,8 @@ from django.urls import NoReverseMatch, reverse
 from djmessenger import models
 from djmessenger.admin.outcome import Node, as_tree
 from djmessenger.bot.pages import app_secrets
-from djmessenger.simulator.session import PREFIX, Session, digest, mid_of
+from djmessenger.simulator.identity import is_simulated_id, without_signatures
+from djmessenger.simulator.session import Session, digest, mid_of
 from messenger_emulator.calls import LoggedCall
 from messenger_emulator.webhook import Delivery
 
@@ -21,20 +22,27 @@ _AUTHORED = ("message", "postback", "referral", "optin", "reaction")
 _MOST = 40
 
 
-def of_message(session: Session, person_id: str, mid: str) -> dict[str, Any]:
-    """Return the details of a message. For a message of the Page, include those of the event that it answers."""
+def of_message(session: Session, person_id: str, mid: str, *, sees_all: bool) -> dict[str, Any]:
+    """Return the details of a message. For a message of the Page, include those of the event that it answers.
+
+    Rows of persons who are not simulated are included only if the visitor ``sees_all``.
+    """
     reply = models.Reply.objects.filter(mid=mid).select_related("messaging__callback").first()
-    event = reply.messaging if reply is not None else _event(mid)
+    event = _shown(reply.messaging if reply is not None else _event(mid), sees_all=sees_all)
     body = bytes(event.callback.body) if event is not None and event.callback is not None else None
     deliveries = [one for one in session.emulator.deliveries if _contains(one, body, mid)]
     return _details(session, person_id, mid, event, deliveries)
 
 
-def of_delivery(session: Session, number: int) -> dict[str, Any]:
-    """Return the details of one POST to the bot; ``number`` counts from the oldest stored one."""
+def of_delivery(session: Session, number: int, *, sees_all: bool) -> dict[str, Any]:
+    """Return the details of one POST to the bot; ``number`` counts from the oldest stored one.
+
+    Rows are included as in ``of_message``.
+    """
     delivery = session.emulator.deliveries[number]
     callback = models.Callback.objects.filter(sha256__in=_digests(delivery.body)).first()
     event = callback.messagings.order_by("id").first() if callback is not None else None
+    event = _shown(event, sees_all=sees_all)
     person = next((one for item in delivery.items for one in _persons(item)), "")
     details = _details(session, person, "", event, [delivery])
     if callback is not None:
@@ -118,6 +126,14 @@ def _event(mid: str) -> models.Messaging | None:
     return events.order_by("id").first()
 
 
+def _shown(event: models.Messaging | None, *, sees_all: bool) -> models.Messaging | None:
+    """Return the event if the visitor may see its rows, otherwise None."""
+    if event is None or sees_all:
+        return event
+    conversation = event.conversation
+    return event if conversation is not None and is_simulated_id(conversation.person_id) else None
+
+
 def _contains(delivery: Delivery, body: bytes | None, mid: str) -> bool:
     if body is not None:
         return delivery.body == body
@@ -127,7 +143,7 @@ def _contains(delivery: Delivery, body: bytes | None, mid: str) -> bool:
 def _persons(item: Any) -> Iterable[str]:
     for side in ("sender", "recipient"):
         part = item.get(side) if isinstance(item, dict) else None
-        if isinstance(part, dict) and str(part.get("id", "")).startswith(PREFIX):
+        if isinstance(part, dict) and is_simulated_id(str(part.get("id", ""))):
             yield str(part["id"])
 
 
@@ -183,17 +199,16 @@ def _message_id_of(call: LoggedCall) -> str:
 
 def _delivery(session: Session, delivery: Delivery) -> dict[str, Any]:
     text = delivery.body.decode("utf-8", "replace")
+    shown = without_signatures(delivery.headers) if session.has_real_secret else delivery.headers
     try:
         pretty = json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except (ValueError, RecursionError):
         pretty = text
-    headers = " ".join(
-        f"-H {shlex.quote(f'{name}: {value}')}" for name, value in sorted(delivery.headers.items())
-    )
+    headers = " ".join(f"-H {shlex.quote(f'{name}: {value}')}" for name, value in sorted(shown.items()))
     return {
         "time": delivery.time,
         "body": pretty,
-        "headers": delivery.headers,
+        "headers": shown,
         "attempt": delivery.attempt,
         "status": delivery.status,
         "error": delivery.error,

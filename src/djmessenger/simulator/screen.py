@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
+
 from djmessenger.simulator.session import Session
 from messenger_emulator import Person, VirtualClock
 from messenger_emulator.control import screen_of
@@ -36,6 +38,7 @@ def state(session: Session, chosen: str) -> dict[str, Any]:
             "faults": list(emulator.faults.names()),
             "waiting": len(emulator.waiting),
             "problem": session.problem,
+            "offers_secret": bool(settings.DEBUG and session.has_real_secret),
             "clock": isinstance(emulator.clock, VirtualClock),
         }
 

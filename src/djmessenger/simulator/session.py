@@ -21,7 +21,8 @@ from djmessenger import models
 from djmessenger.bot.pages import app_secrets, find_page, is_default, token_of
 from djmessenger.exceptions import DJMException
 from djmessenger.settings import app_settings
-from messenger_emulator import Emulator, Page, Person, VirtualClock
+from djmessenger.simulator.identity import DIGITS, PREFIX, SimulatorEmulator, is_real_secret
+from messenger_emulator import Page, Person, VirtualClock
 from messenger_emulator.server import Callback
 from messenger_emulator.webhook import Delivery
 
@@ -31,9 +32,6 @@ PAGE_ID = "104233987650012"
 """Id of the Page if the settings name none."""
 APP_ID = "883041772661055"
 """Id of the app if the settings name none."""
-PREFIX = "900000000"
-"""First digits of ids of simulated persons and Pages. These ids have 19 digits, more than any real id."""
-_DIGITS = 10
 _MOST_CALLBACKS = 1_000
 """Number of callbacks, and of Graph calls, that the side panel can show."""
 _MOST_FATES = 5_000
@@ -83,9 +81,9 @@ class Session:
     # Setting up
 
     @staticmethod
-    def _new_emulator() -> Emulator:
+    def _new_emulator() -> SimulatorEmulator:
         """Build an emulator with each Page that has a token; without any, build it with one made-up Page."""
-        emulator = Emulator(VirtualClock(running=True))
+        emulator = SimulatorEmulator(VirtualClock(running=True))
         for row in _pages():
             app_id, secret = _app_of(row)
             with contextlib.suppress(DJMException, ValueError):
@@ -107,6 +105,11 @@ class Session:
     def first_page(self) -> Page:
         """Page that the settings name, or the made-up one."""
         return next(iter(self.emulator.pages.values()))
+
+    @property
+    def has_real_secret(self) -> bool:
+        """Return whether a Page of the session signs with an app secret of the settings."""
+        return any(is_real_secret(page.app_secret) for page in self.emulator.pages.values())
 
     def add_page(self, name: str, channel: str = "messenger") -> Page:
         """Add a Page of the same app with a copy of the first Page's Messenger Profile.
@@ -141,7 +144,7 @@ class Session:
             )
 
     def _new_id(self, kind: str) -> str:
-        return f"{PREFIX}{self.emulator.ids.number(kind, _DIGITS)}"
+        return f"{PREFIX}{self.emulator.ids.number(kind, DIGITS)}"
 
     def person(self, person_id: str) -> Person:
         """Return the person with this id; raise ``LookupError`` if there is none."""

@@ -36,6 +36,7 @@ _CONNECTION_HEADERS = frozenset(
 )
 """Headers that belong to one connection and are not forwarded."""
 _NONCE, _PASS, _SCHEME, _ROOT = "X-Djm-Nonce", "X-Djm-Pass", "X-Djm-Scheme", "X-Djm-Root"
+_PORT = "X-Djm-Port"
 
 SharedAnswer = tuple[int, list[tuple[str, str]], bytes]
 
@@ -57,6 +58,7 @@ def forward(request: HttpRequest) -> HttpResponse | None:
         name: value for name, value in request.headers.items() if name.lower() not in _CONNECTION_HEADERS
     }
     headers["Host"] = request.META.get("HTTP_HOST", "")
+    headers[_PORT] = request.META["SERVER_PORT"]
     headers[_SCHEME], headers[_ROOT] = request.scheme or "http", request.META.get("SCRIPT_NAME", "")
     query = request.META.get("QUERY_STRING", "")
     target = quote(request.path_info) + (f"?{query}" if query else "")
@@ -119,6 +121,7 @@ def _application(site: WSGIHandler) -> Any:
         has_password = constant_time_compare(environ.get("HTTP_X_DJM_PASS", ""), _sign("pass"))
         if nonce is None and has_password:
             environ["wsgi.url_scheme"] = environ.get("HTTP_X_DJM_SCHEME", "http")
+            environ["SERVER_PORT"] = environ.get("HTTP_X_DJM_PORT", environ["SERVER_PORT"])
             environ["SCRIPT_NAME"] = environ.get("HTTP_X_DJM_ROOT", "")
             return site(environ, start_response)
         content = b"" if nonce is None else _sign(f"nonce {nonce}").encode()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -15,12 +15,15 @@ from djmessenger.graph.transports import default_transport
 from djmessenger.graph.wire import Request, Response
 from djmessenger.settings.declared import SETTINGS, app_settings
 from djmessenger.simulator.access import is_enabled
-from djmessenger.simulator.session import PREFIX, get_session, is_configuring
+from djmessenger.simulator.identity import SIMULATED
+from djmessenger.simulator.session import get_session, is_configuring
 from djmessenger.simulator.shared_process import call_shared_process
 from messenger_emulator import NoAnswer
 from messenger_emulator.core import GraphResponse
+from messenger_emulator.encoding import read_parameters
 
-_SIMULATED = re.compile(rf"(?<![0-9]){PREFIX}[0-9]{{10}}(?![0-9])")
+_PERSONS = frozenset({"psid", "recipient", "user", "user_id", "user_ids"})
+"""Parameters of Graph that name a person."""
 
 
 class SimulatorTransport:
@@ -78,9 +81,17 @@ def _is_made_up(request: Request) -> bool:
 
 
 def is_simulated(request: Request) -> bool:
-    """Return whether a call names a simulated person, or a Page that exists in the simulator only."""
-    body = (request.body or b"").decode("latin-1")
-    return bool(_SIMULATED.search(request.url) or _SIMULATED.search(body))
+    """Return whether a call names a simulated person, or a Page that exists in the simulator only.
+
+    The path and the persons whom the call names decide. A number in a text of the message is no id.
+    """
+    parts = urlsplit(request.url)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    parameters = read_parameters(parts.query, headers, request.body or b"")
+    if parameters.malformed:
+        return SIMULATED.search((request.body or b"").decode("latin-1")) is not None
+    named = [value for key, value in parameters.values.items() if key in _PERSONS]
+    return SIMULATED.search(f"{parts.path} {json.dumps(named, default=str)}") is not None
 
 
 def answer(method: str, path: str, query: str, headers: Mapping[str, str], body: bytes) -> GraphResponse:

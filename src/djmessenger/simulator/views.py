@@ -9,6 +9,7 @@ from importlib import resources
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import render
@@ -18,7 +19,7 @@ from django.views.decorators.http import require_GET, require_POST
 
 from djmessenger.facebook_locales import FacebookLocale
 from djmessenger.settings import app_settings
-from djmessenger.simulator.access import for_machines, for_visitors
+from djmessenger.simulator.access import for_machines, for_visitors, may_see_persons
 from djmessenger.simulator.actions import Actions
 from djmessenger.simulator.export import as_test
 from djmessenger.simulator.files import FILES
@@ -50,22 +51,29 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _started_session(request: HttpRequest) -> Session:
-    """Return the session, started with the addresses of the site in the request."""
+    """Return the session, started with the address of the bot if it is known."""
     session = get_session()
-    session.start(callback_url(request))
-    session.emulator.linking_page = request.build_absolute_uri(reverse("djmessenger-simulator:linked"))
+    address = callback_url(request)
+    session.start(address)
+    if not address:
+        session.problem = "set DJM_SIMULATOR_CALLBACK to the address of the webhook, because DEBUG is off"
     return session
 
 
 def callback_url(request: HttpRequest) -> str:
-    """Return the address of the bot's webhook: ``DJM_SIMULATOR_CALLBACK``, or on the site of the request."""
+    """Return ``DJM_SIMULATOR_CALLBACK``; in DEBUG without it, the webhook on this server's port of the loopback.
+
+    The Host header is not used. With it, a visitor would choose the receiver of signed callbacks.
+    """
     if app_settings.DJM_SIMULATOR_CALLBACK:
         return str(app_settings.DJM_SIMULATOR_CALLBACK)
+    if not settings.DEBUG:
+        return ""
     try:
         path = reverse("djmessenger-webhook")
     except NoReverseMatch:
         path = f"/{app_settings.DJM_ENDPOINT.strip('/')}"
-    return request.build_absolute_uri(path)
+    return f"http://127.0.0.1:{request.META['SERVER_PORT']}{path}"
 
 
 @for_visitors
@@ -140,15 +148,18 @@ def sample(request: HttpRequest) -> JsonResponse:
 def details(request: HttpRequest) -> JsonResponse:
     """Return the details of a message, a callback or a Graph call."""
     session = get_session()
+    sees_all = may_see_persons(request)
     try:
         if "delivery" in request.GET:
-            return JsonResponse(of_delivery(session, _number(request, "delivery")))
+            return JsonResponse(of_delivery(session, _number(request, "delivery"), sees_all=sees_all))
         if "call" in request.GET:
             return JsonResponse(of_call(session, _number(request, "call")))
     except (IndexError, ValueError) as error:
         raise Http404 from error
     return JsonResponse(
-        of_message(session, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255])
+        of_message(
+            session, request.GET.get("person", "")[:64], request.GET.get("mid", "")[:255], sees_all=sees_all
+        )
     )
 
 
@@ -188,7 +199,8 @@ def action(request: HttpRequest, name: str) -> JsonResponse:
         values = None
     if not isinstance(values, dict):
         return JsonResponse({"error": "An action is a JSON object."}, status=400)
-    status, answer = Actions(session)(name, values)
+    linking_page = request.build_absolute_uri(reverse("djmessenger-simulator:linked"))
+    status, answer = Actions(session, linking_page)(name, values)
     return JsonResponse(answer, status=status)
 
 
@@ -221,10 +233,8 @@ def upload(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"error": str(error)}, status=400)
     session = _started_session(request)
     path = reverse("djmessenger-simulator:file", args=[key, stored.name])
-    url = request.build_absolute_uri(path)
-    if app_settings.DJM_SIMULATOR_CALLBACK:
-        parts = urlsplit(app_settings.DJM_SIMULATOR_CALLBACK)
-        url = f"{parts.scheme}://{parts.netloc}{path}"
+    parts = urlsplit(session.callback_url)
+    url = f"{parts.scheme}://{parts.netloc}{path}"
     values = {
         "person": request.POST.get("person", ""),
         "act": "sends_attachment",

@@ -1,6 +1,6 @@
 // Drawing of one message as in Messenger: texts, files, and templates as cards.
 
-import { avatar, fileName, h, icon, loadable, picture, tool, words } from "./elements.js";
+import { avatar, fileName, h, here, icon, loadable, picture, tool, words } from "./elements.js";
 
 const FACES = { love: "❤️", smile: "😆", wow: "😮", sad: "😢", angry: "😠", like: "👍", dislike: "👎" };
 
@@ -26,7 +26,7 @@ export function content(bubble, acts) {
   if (bubble.kind === "images") return h("div", { class: "grid" }, parts.map((part) => picture((part.payload || {}).url, "Picture")));
   if (["text", "postback", "utility"].includes(bubble.kind)) return text(bubble.text || " ", bubble);
   const part = parts[0] || {};
-  const address = bubble.message.url || (part.payload || {}).url || part.url || "";
+  const address = here(bubble.message.url || (part.payload || {}).url || part.url || "");
   const drawn = attached(bubble.kind, part, address);
   return bubble.text && !bubble.by_page ? h("div", {}, drawn, text(bubble.text, bubble)) : drawn;
 }

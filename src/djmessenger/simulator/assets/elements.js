@@ -101,6 +101,13 @@ function lastPart(address) {
 
 export { lastPart as fileName };
 
+/** The address of a file that a person sent, on the site as this browser reaches it; another address unchanged. */
+export function here(address) {
+  const base = document.querySelector("djm-simulator").dataset.base;
+  const path = URL.canParse(address, location.href) ? new URL(address, location.href).pathname : "";
+  return path.startsWith(`${base}files/`) ? path : address;
+}
+
 /** A picture, or a drawn placeholder if it cannot be loaded. */
 export function picture(address, alt, kind = "image") {
   const standIn = () =>

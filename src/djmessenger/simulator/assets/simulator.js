@@ -1,7 +1,7 @@
 // The page: conversations at the left, the chat in the middle, the side panel at the right.
 
 import { STICKERS, content, face, inShort, reactions } from "./bubbles.js";
-import { Server, avatar, dayAndTime, clockTime, h, icon, put, refill, span, tool } from "./elements.js";
+import { Server, avatar, dayAndTime, clockTime, copy, h, icon, put, refill, span, tool } from "./elements.js";
 import { Panel } from "./panel.js";
 import { addPage, addPerson, ask, sendLocation } from "./tools.js";
 
@@ -49,13 +49,22 @@ class Simulator extends HTMLElement {
     this.thread.addEventListener("keydown", (event) => this.walk(event));
     this.chips = h("div", { class: "chips", role: "group", "aria-label": "Quick answers" });
     this.notice = h("div", { class: "notice", role: "status" });
+    this.secret = this.offer();
     this.chat = h("main", { class: "chat" },
       h("header", { class: "bar" }, tool("back", "All conversations", () => this.view("people"), { class: "tool to-people" }), this.who, this.window_, this.toggle),
-      this.thread, this.notice, this.chips, this.composer());
+      this.secret, this.thread, this.notice, this.chips, this.composer());
     this.behind = h("aside", { class: "panel", "aria-label": "Behind the messages" });
     this.app = h("div", { class: "app", "data-view": "chat" }, this.people, this.chat, this.behind);
     this.append(this.app);
     if (matchMedia("(min-width: 1100px)").matches) this.open(undefined, true);
+  }
+
+  /** A note about a real app secret, with the line of settings that makes one up instead. */
+  offer() {
+    const line = 'DJM_APP_SECRET = ""';
+    return h("div", { class: "offer", role: "note", hidden: true },
+      h("p", {}, "These settings hold a real app secret. Only events of simulated persons are signed with it, and no signature is shown. For development, empty the setting: DEBUG then makes up a secret."),
+      h("button", { type: "button", onclick: async () => this.say((await copy(line)) ? `Copied: ${line}` : `Write ${line} into the settings.`) }, icon("copy"), "Use a made-up secret"));
   }
 
   composer() {
@@ -213,6 +222,7 @@ class Simulator extends HTMLElement {
     this.drawThread(screen);
     this.drawChips(screen);
     this.menu.hidden = !screen.menu.length;
+    this.secret.hidden = !this.state.offers_secret;
     this.typing.hidden = !screen.typing;
     if (this.toBottom) this.thread.scrollTop = this.thread.scrollHeight;
     this.toBottom = false;
