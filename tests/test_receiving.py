@@ -356,7 +356,7 @@ def test_thread_control_keeps_its_type_where_the_sample_mixes_up_the_ids():
         ({"attachments": [{"type": "fallback", "payload": None}]}, "LINK"),
         ({"attachments": [{"type": "fallback", "url": "u", "title": "t", "payload": None}]}, "LINK"),
         ({"attachments": [{"type": "like_heart"}]}, "LIKE_HEART"),
-        ({"attachments": [{"type": "brand_new", "payload": {"a": 1}}]}, "UNKNOWN"),
+        ({"attachments": [{"type": "brand_new", "payload": {"a": 1}}]}, "UNSUPPORTED"),
         ({"attachments": [{"type": "brand_new"}], "text": "hi"}, "SIMPLE_TEXT"),
         ({"attachments": [{"type": "brand_new"}, {"type": "audio"}]}, "AUDIO"),
         ({"attachments": [{"type": "image", "payload": {"url": "u"}}], "text": "hi"}, "IMAGE"),

@@ -21,6 +21,8 @@ class Channel:
     text_encoding: str
     """Encoding in whose units the limit of a text is counted."""
     has_personas: bool
+    website: str
+    """Scheme and host of the addresses that a shared reel or post leaves out."""
     upload_platform: str | None
     """``platform`` of an upload, ``None`` if the call has no such parameter."""
 
@@ -28,13 +30,22 @@ class Channel:
 CHANNELS = {
     channel.name: channel
     for channel in (
-        Channel(MESSENGER, "page", "text.length", "utf-16-le", has_personas=True, upload_platform=None),
+        Channel(
+            MESSENGER,
+            "page",
+            "text.length",
+            "utf-16-le",
+            has_personas=True,
+            website="https://www.facebook.com",
+            upload_platform=None,
+        ),
         Channel(
             INSTAGRAM,
             "instagram",
             "text.bytes.instagram",
             "utf-8",
             has_personas=False,
+            website="https://www.instagram.com",
             upload_platform="INSTAGRAM",
         ),
     )

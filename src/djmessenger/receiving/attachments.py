@@ -57,12 +57,14 @@ class Attachment(Part):
     """One attachment; its type decides whether the payload is a location or a multimedia payload.
 
     ``type`` is the spelling of Meta; ``kind`` is the member, if there is one. ``url`` is the url outside of the
-    payload (locations, and links in echoes). ``best_url`` prefers the url inside the payload.
+    payload (locations, and links in echoes); some callbacks spell it ``URL``. ``best_url`` prefers the url inside
+    the payload.
     """
 
     type: str = wire(read_text, "")
     payload: LocationAttachmentPayload | MultimediaAttachmentPayload | None = wire(_read_multimedia)
     url: str | None = wire(read_optional_text)
+    URL: str | None = wire(read_optional_text)
     title: str = wire(read_text, "")
 
     def __init__(
@@ -95,7 +97,7 @@ class Attachment(Part):
     def best_url(self) -> str:
         """Url in the payload, otherwise the url outside of it, otherwise ``""``."""
         inside = self.payload.url if isinstance(self.payload, MultimediaAttachmentPayload) else ""
-        return inside or self.url or ""
+        return inside or self.url or self.URL or ""
 
     @property
     def sticker_id(self) -> str | None:

@@ -103,7 +103,12 @@ class MessageReceivedChecker(MessagingChecker):
         reply_to = message.reply_to if message is not None else None
         if isinstance(reply_to, dict) and "story" in reply_to:
             return ReceivingType.STORY_REPLY
-        return shared or ReceivingType.UNKNOWN
+        if shared is not None:
+            return shared
+        # A person who sent something waits for an answer, also if this version cannot read it.
+        if attachments:
+            return ReceivingType.UNSUPPORTED
+        return ReceivingType.REFERRAL if self.messaging.referral is not None else ReceivingType.UNKNOWN
 
 
 _BY_PAYLOAD: tuple[tuple[type[payload.Payload], ReceivingType], ...] = (
@@ -224,7 +229,7 @@ class EventKeyChecker(MessagingChecker):
                 return receiving_type
         if raw.get("field") == "group_feed":
             return ReceivingType.GROUP_FEED
-        if "field" in raw and "value" in raw:
+        if "field" in raw and ("value" in raw or self.messaging.container == "changes"):
             return ReceivingType.CHANGE
         event = raw.get("event")
         if self.messaging.container == "calls" or (isinstance(event, str) and event in _CALL_EVENTS):
@@ -247,7 +252,7 @@ def find_type(messaging: EventParts) -> ReceivingType:
     """Return the type of an event; echoes and standby come before the checkers. Never raise."""
     if messaging.is_echo:
         return ReceivingType.ECHO
-    if messaging.is_standby:
+    if messaging.is_standby and not EVENT_KEYS.isdisjoint(messaging.raw):
         return ReceivingType.STANDBY
     return find_inner_type(messaging)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from djmessenger.channels import MESSENGER
+from djmessenger.channels import MESSENGER, channel_of
 from djmessenger.receiving.attachments import Attachment, Coordinates
 from djmessenger.receiving.parts import (
     Part,
@@ -27,6 +27,9 @@ from djmessenger.receiving.parts import (
     wire_parts,
 )
 from djmessenger.receiving.types import KEYS_OF_META
+
+DASHBOARD_TEST_PAGE = "0"
+"""Id of the entry in the samples of the App Dashboard's test button; their sender is 12334, their time is of 2018."""
 
 
 class Sender(Part):
@@ -276,6 +279,11 @@ class EventParts(Part):
         return self._container
 
     @property
+    def is_dashboard_test(self) -> bool:
+        """True for the sample that the test button of the App Dashboard sends; it belongs to no Page."""
+        return self._entry_id == DASHBOARD_TEST_PAGE
+
+    @property
     def is_standby(self) -> bool:
         """True if another app has the conversation."""
         return self._is_standby
@@ -400,8 +408,14 @@ class EventParts(Part):
         return next((item.coordinates for item in self.attachments if item.coordinates is not None), None)
 
     def get_url(self) -> str:
-        """Return the url of the first attachment that has one, otherwise ``""``."""
-        return next((item.best_url for item in self.attachments if item.best_url), "")
+        """Return the url of the first attachment that has one, otherwise ``""``.
+
+        A url that begins with one slash gets the website of the channel. Shared reels were seen with such urls.
+        """
+        url = next((item.best_url for item in self.attachments if item.best_url), "")
+        if url.startswith("/") and not url.startswith("//"):
+            return channel_of(self._channel).website + url
+        return url
 
     def get_watermark(self) -> int | None:
         """Return the watermark of a delivery or read receipt in milliseconds; ``None`` for other events."""

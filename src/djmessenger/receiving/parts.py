@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -17,6 +18,7 @@ LAST_MILLISECOND = 253_402_300_799_999
 LONGEST_ID = 255
 LARGEST_BITS = 64
 MOST_DIGITS = 19
+LONGEST_ISO_TIME = 40
 
 
 class Field(NamedTuple):
@@ -209,18 +211,31 @@ def read_milliseconds(value: Any) -> int | None:
     """Return a time in milliseconds, or ``None`` if the value is no time.
 
     A number or text from 10**12 on is taken as milliseconds, a smaller one as seconds. Meta sends seconds for "Lead
-    Ads" (Messenger Platform, May 2026).
+    Ads" (Messenger Platform, May 2026). A text may also be an ISO 8601 time with a zone.
     """
     if isinstance(value, str):
         value = value.strip()
         if not (value.isascii() and value.isdigit() and len(value) <= MOST_DIGITS):
-            return None
+            return _read_iso_milliseconds(value)
         value = int(value)
     elif isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     if not 0 < value <= LAST_MILLISECOND:
         return None
     return int(value if value >= MILLISECONDS_FROM else value * 1000) or None
+
+
+def _read_iso_milliseconds(text: str) -> int | None:
+    if not (text.isascii() and len(text) <= LONGEST_ISO_TIME):
+        return None
+    try:
+        time = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    if time.tzinfo is None:
+        return None
+    milliseconds = int(time.timestamp() * 1000)
+    return milliseconds if 0 < milliseconds <= LAST_MILLISECOND else None
 
 
 def read_int(value: Any) -> int | None:
