@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy
 from djmessenger import checks, database_checks, models, page_checks, rulebook
 from djmessenger.outgoing import ImageGrid, Text
 from djmessenger.routing.problems import Problem
+from djmessenger.rulebook.facts import NEWS_READ
 from djmessenger.settings.declared import RENAMED, SETTINGS
 
 ROOT = Path(__file__).parent.parent
@@ -254,6 +255,12 @@ def test_the_end_of_a_version_is_a_warning_in_good_time(days, expected):
     ] == expected
 
 
+@pytest.mark.parametrize(("days", "expected"), [(120, []), (121, ["djmessenger.W070"])])
+def test_an_old_rulebook_is_a_warning(monkeypatch, days, expected):
+    monkeypatch.setattr(checks, "_today", lambda: NEWS_READ + datetime.timedelta(days=days))
+    assert [message.id for message in checks.check_age_of_rulebook()] == expected
+
+
 def test_a_date_never_makes_an_error(settings):
     for key in rulebook.table:
         if key.startswith("graph."):
@@ -387,6 +394,14 @@ class TestEndings:
             assert "The rule tell uses in Text: message tag ACCOUNT_UPDATE" in message.msg
             assert ("THIS HAS ENDED" in message.msg) == (days <= 0)
             assert "2027-03-31" in message.msg
+
+    def test_an_end_on_instagram_is_reported_for_pages_of_instagram(self, settings):
+        self.policy(settings, repliers=self.message_rule(quick_replies=[{"content_type": "user_email"}]))
+        assert self.check(0) == []
+        settings.DJM_PAGES = {"17": {"channel": "instagram"}}
+        (found,) = self.check(0)
+        assert found.id == "djmessenger.W017"
+        assert "e-mail address on Instagram" in found.msg
 
     def test_an_override_moves_the_day_or_lifts_it(self, settings):
         self.policy(settings, repliers=self.message_rule(tag="ACCOUNT_UPDATE"))

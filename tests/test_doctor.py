@@ -6,6 +6,7 @@ import datetime
 import functools
 import inspect
 import io
+import sys
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -15,11 +16,12 @@ from django.db.migrations.exceptions import NodeNotFoundError
 from django.test import Client
 from django.utils import timezone
 
-from djmessenger import bot, models
+from djmessenger import bot, models, rulebook
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
 from djmessenger.management.verbs import doctor as verb
 from djmessenger.operations import doctor_local, doctor_remote
+from djmessenger.rulebook.facts import NEWS_READ
 from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db
@@ -59,6 +61,8 @@ def bot_(settings, monkeypatch):
     settings.DJM_APP_ID = "883041772661055"
     settings.DJM_PAGE_ID = PAGE
     settings.DJM_DISPATCHER = "embedded"
+    # The age of the table depends on the day; it has tests of its own.
+    monkeypatch.setattr(rulebook, "STALE_DAYS", sys.maxsize)
     settings.SILENCED_SYSTEM_CHECKS = ["djmessenger.W012"]
     healthy = Healthy(settings)
     models.Page.objects.create(page_id=PAGE, name="Shop", date_last_callback=timezone.now())
@@ -94,8 +98,8 @@ def test_nothing_is_wrong(bot_):
     assert code == 0, printed
     assert {text.split()[0] for text in printed.splitlines()} == {"ok"}, printed
     for link in (
-        "settings", "version", "database", "dispatcher", "queue", "callbacks", "token", "page", "secret", "scopes",
-        "mode", "fields", "callback", "clock",
+        "settings", "version", "rulebook", "database", "dispatcher", "queue", "callbacks", "token", "page", "secret",
+        "scopes", "mode", "fields", "callback", "clock",
     ):  # fmt: skip
         assert f"ok    {link:<10}" in printed
 
@@ -131,6 +135,15 @@ class TestWithoutTheNetwork:
     def test_the_age_of_the_version(self, bot_, version, status):
         bot_.settings.DJM_GRAPH_VERSION = version
         assert line(run("--offline")[1], "version  ", version)[0] == status
+
+    @pytest.mark.parametrize(("days", "status"), [(0, "ok"), (120, "ok"), (121, "warn")])
+    @pytest.mark.django_db
+    def test_a_rulebook_that_nobody_has_read_for_long(self, days, status):
+        newest = datetime.datetime.combine(NEWS_READ, datetime.time(), datetime.UTC)
+        doctor = doctor_local.LocalDoctor(now=lambda: newest + datetime.timedelta(days=days))
+        (finding,) = [each for each in doctor.findings() if each.link == "rulebook"]
+        assert finding.status.lower().startswith(status)
+        assert f"{days} days" in finding.what
 
     def test_a_version_that_ends_soon(self, bot_):
         bot_.settings.DJM_GRAPH_VERSION = "v22.0"

@@ -16,6 +16,7 @@ from djmessenger import outgoing as o
 from djmessenger.exceptions import (
     DJMInvalidConfigException,
     DJMInvalidValueException,
+    HasEnded,
     InvalidField,
     LimitExceeded,
 )
@@ -93,6 +94,11 @@ def test_instagram() -> None:
         o.Sticker(1).requests(channel="instagram")
     with pytest.raises(InvalidField, match="instagram only"):
         o.Sticker("like_heart").requests()
+    for asks in (o.PhoneQuickReply(), o.EmailQuickReply()):
+        message = o.Text("Where do you live?", quick_replies=[asks])
+        assert message.requests()
+        with pytest.raises(HasEnded, match=r"quick_replies\[0\].*2026-10-05"):
+            message.requests(channel="instagram")
     with pytest.raises(InvalidField, match="heart"):
         o.Reaction("m_1", "\U0001f44d").requests(channel="instagram")
     with pytest.raises(InvalidField, match=r"elements\[0\]\.buttons"):

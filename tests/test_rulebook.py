@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from djmessenger import rulebook
-from djmessenger.rulebook.facts import TABLE
+from djmessenger.rulebook.facts import NEWS_READ, TABLE
 
 DAY = datetime.date(2026, 11, 25)
 
@@ -64,7 +64,7 @@ def test_every_row_says_what_it_is_and_where_it_stands() -> None:
         assert row.key == key
         assert row.what
         assert row.source
-        assert row.date <= DAY
+        assert row.date <= NEWS_READ
         assert row.since is None or row.until is None or row.since < row.until
     assert len(rulebook.table) == len(rulebook.rows())
 
@@ -156,3 +156,8 @@ def test_an_override_that_cannot_be_used_is_reported_and_ignored(
     assert fragment in problem.message
     assert rulebook.limit("buttons.count") == 3
     assert rulebook.retirement("graph.v21.0", datetime.date(2027, 1, 21)) is not None
+
+
+def test_the_age_counts_from_the_newest_row() -> None:
+    assert rulebook.days_since_reading(NEWS_READ) == 0
+    assert rulebook.days_since_reading(NEWS_READ + datetime.timedelta(days=121)) == 121

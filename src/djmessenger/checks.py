@@ -25,6 +25,7 @@ from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
 from djmessenger import bot, models, rulebook, sql
+from djmessenger.channels import MESSENGER
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations import profile_properties as profile
@@ -219,6 +220,18 @@ def check_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
     ]
 
 
+@register("DJM_RULEBOOK")
+def check_age_of_rulebook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """Report that the table of Meta's limits is older than ``STALE_DAYS``."""
+    days = rulebook.days_since_reading(_today())
+    if days <= rulebook.STALE_DAYS:
+        return []
+    hint = "Update djmessenger. Until then, read Meta's changelogs and set what changed in DJM_RULEBOOK."
+    return [
+        new_warning("W070", f"The newest row of the rulebook was read {days} days ago.", hint, "rulebook")
+    ]
+
+
 @register("DJM_RULEBOOK", "DJM_PAGES")
 def check_endings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report each feature of the platform that the rules use and that ends soon or has ended."""
@@ -255,7 +268,8 @@ def policy_uses() -> list[dated.Use]:
     for page in (None, *named):
         # An exception of a policy is reported by the check of the policy.
         with contextlib.suppress(Exception):
-            uses |= dict.fromkeys(dated.dated_uses(bot.get_policy(page)))
+            channel = MESSENGER if page is None else page.configured("channel")
+            uses |= dict.fromkeys(dated.dated_uses(bot.get_policy(page), channel))
     return list(uses)
 
 

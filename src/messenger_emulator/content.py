@@ -123,12 +123,15 @@ def _check_media(attachment: Mapping[str, Any], path: str, page: Page, *, has_fi
 
 
 def check_quick_replies(replies: Any, page: Page) -> None:
-    """Check quick replies. Instagram truncates long titles and does not refuse them."""
+    """Check quick replies. Instagram truncates long titles and does not refuse them.
+
+    Instagram refuses the kinds for phone and e-mail since 2026-10-05 (Instagram Platform, "Changelog").
+    """
     path = "message[quick_replies]"
     for number, reply in enumerate(as_list(replies, path, least=1, most=page.limits["quick_replies.count"])):
         at = f"{path}[{number}]"
         as_object(reply, at)
-        kinds = {"text", "user_phone_number", "user_email"}
+        kinds = {"text"} if page.is_instagram else {"text", "user_phone_number", "user_email"}
         kind = one_of(required(reply, "content_type", at), kinds, f"{at}[content_type]")
         if kind != "text":
             only_keys(reply, {"content_type"}, at)

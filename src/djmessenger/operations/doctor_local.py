@@ -36,6 +36,7 @@ class LocalDoctor:
         """Examine the links one after the other and yield the findings."""
         yield from self._settings()
         yield self._version()
+        yield self._rulebook()
         database = self._database()
         yield database
         if database.status != FAIL:
@@ -75,6 +76,15 @@ class LocalDoctor:
             return Finding(FAIL, "version", f"{version} ended on {row.until}", cure)
         return Finding(
             WARN if days <= 90 else OK, "version", f"{version} ends on {row.until}, in {days} days", cure
+        )
+
+    def _rulebook(self) -> Finding:
+        days = rulebook.days_since_reading(self.now().date())
+        detail = f"the newest row of the rulebook was read {max(days, 0)} days ago"
+        if days <= rulebook.STALE_DAYS:
+            return Finding(OK, "rulebook", detail)
+        return Finding(
+            WARN, "rulebook", detail, "Update djmessenger, or set what Meta changed in DJM_RULEBOOK."
         )
 
     def _database(self) -> Finding:

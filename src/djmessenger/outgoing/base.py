@@ -125,7 +125,7 @@ class Writer:
         """
         if self.making:
             return
-        row = rulebook.retirement(key, datetime.datetime.now(datetime.UTC).date())
+        row = rulebook.retirement(self.row_key(key), datetime.datetime.now(datetime.UTC).date())
         if row is not None:
             instead = f"; use {row.instead}" if row.instead else ""
             self.over(name, f"{value} ended on {row.until}{instead}", row, HasEnded)
@@ -136,8 +136,12 @@ class Writer:
 
     def row(self, key: str) -> Row:
         """Return the row of the channel if there is one, otherwise the row of Messenger."""
+        return rulebook.row(self.row_key(key))
+
+    def row_key(self, key: str) -> str:
+        """Return the key of the row that counts on the channel: its own, otherwise that of Messenger."""
         channel_key = f"{key}.{self.channel}"
-        return rulebook.row(channel_key if channel_key in rulebook.table else key)
+        return channel_key if channel_key in rulebook.table else key
 
     # Values
 

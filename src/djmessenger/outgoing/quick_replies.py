@@ -1,6 +1,7 @@
 """Quick replies: buttons below a message that a person can tap instead of typing.
 
-Source: Messenger Platform, "Quick replies", read November 2026. Meta retired the kind that asked for a place.
+Source: Messenger Platform, "Quick replies", read November 2026. Meta retired the kind that asked for a place,
+and on Instagram those for phone and e-mail on 2026-10-05 (Instagram Platform, "Changelog").
 """
 
 from __future__ import annotations
@@ -39,15 +40,17 @@ class QuickReply(AnyQuickReply):
 
 @dataclass(frozen=True)
 class PhoneQuickReply(AnyQuickReply):
-    """Quick reply with the person's own phone number; hidden from a person without one."""
+    """Quick reply with the person's own phone number, on Messenger only; hidden from a person without one."""
 
     def write(self, out: Writer) -> dict[str, Any]:
+        out.ended("", "quick_reply.user_phone_number", "a quick reply with the phone number")
         return {"content_type": "user_phone_number"}
 
 
 @dataclass(frozen=True)
 class EmailQuickReply(AnyQuickReply):
-    """Quick reply with the person's own e-mail address; hidden from a person without one."""
+    """Quick reply with the person's own e-mail address, on Messenger only; hidden from a person without one."""
 
     def write(self, out: Writer) -> dict[str, Any]:
+        out.ended("", "quick_reply.user_email", "a quick reply with the e-mail address")
         return {"content_type": "user_email"}

@@ -9,7 +9,7 @@ from types import CodeType, FunctionType
 from typing import Any, NamedTuple
 
 from djmessenger import rulebook
-from djmessenger.outgoing import OutgoingMessage
+from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.outgoing.attachments import Sticker
 from djmessenger.outgoing.base import Part
 from djmessenger.outgoing.data import BUTTONS, QUICK_REPLIES
@@ -19,6 +19,7 @@ from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.policy import Policy
 
 _TAG = "tag."
+_INSTAGRAM_ONLY = f".{INSTAGRAM}"
 
 _OF_PARTS: dict[type, str] = {
     **{kind: f"button.{name}" for name, kind in BUTTONS.items()},
@@ -35,8 +36,8 @@ class Use(NamedTuple):
     key: str
 
 
-def dated_uses(policy: Policy) -> list[Use]:
-    """Return the uses of dated rulebook rows by the rules of a policy.
+def dated_uses(policy: Policy, channel: str = MESSENGER) -> list[Use]:
+    """Return the uses of dated rulebook rows by the rules of a policy of a Page of that channel.
 
     Messages that a rule holds are read completely. The code of a function is searched for messages, classes of messages
     and names of tags. Functions of the same package that it calls are searched too.
@@ -46,7 +47,8 @@ def dated_uses(policy: Policy) -> list[Use]:
         built = rule.build()
         for item in (*built.handlers, *built.repliers):
             for what, key in _of_item(item):
-                uses[Use(rule.label, what, key)] = None
+                if channel == INSTAGRAM or not key.endswith(_INSTAGRAM_ONLY):
+                    uses[Use(rule.label, what, key)] = None
     return list(uses)
 
 
@@ -84,9 +86,7 @@ def _of_code(function: FunctionType) -> tuple[set[str], list[FunctionType]]:
     called: list[FunctionType] = []
     for name in sorted(names):
         value = function.__globals__.get(name)
-        if isinstance(value, OutgoingMessage) or (
-            isinstance(value, type) and issubclass(value, OutgoingMessage)
-        ):
+        if isinstance(value, Part) or (isinstance(value, type) and issubclass(value, Part)):
             keys |= dated_keys(value)
         elif isinstance(value, FunctionType):
             called.append(value)
@@ -122,6 +122,7 @@ def _keys_of(value: Any) -> Iterator[str]:
         yield "sticker"
     if kind in _OF_PARTS:
         yield _OF_PARTS[kind]
+        yield _OF_PARTS[kind] + _INSTAGRAM_ONLY
     if isinstance(value, Part):
         if tag := getattr(value, "tag", ""):
             yield f"tag.{tag}"

@@ -4,7 +4,7 @@ Messages, checks and docs read one table; the emulator has a table of its own. A
 ``DJM_RULEBOOK`` without waiting for a release. The override of a limit is a number. The override of a retirement
 is a date, or ``None`` if it does not end::
 
-    DJM_RULEBOOK = {"buttons.count": 4, "tag.ACCOUNT_UPDATE": None, "graph.v21.0": "2027-03-01"}
+    DJM_RULEBOOK = {"buttons.count": 4, "tag.ACCOUNT_UPDATE": None, "graph.v22.0": "2027-08-01"}
 """
 
 from __future__ import annotations
@@ -68,6 +68,15 @@ def ending_within(days: int, on: datetime.date) -> list[Row]:
     last = on + datetime.timedelta(days=days)
     ending = [each for each in rows().values() if each.until is not None and on < each.until <= last]
     return sorted(ending, key=lambda each: (each.until or last, each.key))
+
+
+STALE_DAYS = 120
+"""Days after the newest reading of Meta's pages from which the check and doctor warn."""
+
+
+def days_since_reading(on: datetime.date) -> int:
+    """Return the days from the reading of the newest row of the table to that day."""
+    return (on - max(each.date for each in TABLE)).days
 
 
 def problems() -> list[Problem]:

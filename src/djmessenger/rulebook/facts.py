@@ -9,7 +9,9 @@ import datetime
 from dataclasses import dataclass
 
 READ = datetime.date(2026, 11, 23)
-"""Day of the last reading of the pages."""
+"""Day of the last reading of all pages."""
+NEWS_READ = datetime.date(2026, 11, 30)
+"""Day of the last reading of Meta's changelogs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ LINKS = f"{_ROOT}/discovery/m-me-links"
 PRIVATE_REPLIES = f"{_ROOT}/discovery/private-replies"
 CONVERSATIONS = f"{_ROOT}/conversations"
 MARKETING = f"{_ROOT}/marketing-messages-on-messenger"
+IG_CHANGES = "https://developers.facebook.com/docs/instagram-platform/changelog"
 VERSIONS = "https://developers.facebook.com/docs/graph-api/changelog"
 BATCH = "https://developers.facebook.com/docs/graph-api/batch-requests"
 INSTAGRAM = "https://developers.facebook.com/documentation/business-messaging/instagram-messaging/features/send-message"
@@ -65,10 +68,19 @@ def _limits(source: str, *rows: tuple[str, int, str]) -> list[Row]:
     return [Row(key, value, what, source, READ) for key, value, what in rows]
 
 
-def _ends(key: str, until: str, what: str, source: str, instead: str = "", *, since: str = "") -> Row:
+def _ends(
+    key: str,
+    until: str,
+    what: str,
+    source: str,
+    instead: str = "",
+    *,
+    since: str = "",
+    read: datetime.date = READ,
+) -> Row:
     start = datetime.date.fromisoformat(since) if since else None
     end = datetime.date.fromisoformat(until) if until else None
-    return Row(key, None, what, source, READ, start, end, instead)
+    return Row(key, None, what, source, read, start, end, instead)
 
 
 TABLE: tuple[Row, ...] = (
@@ -246,6 +258,17 @@ TABLE: tuple[Row, ...] = (
     _ends("template.image_grid", "", "image grid template", f"{TEMPLATE}/image-grid", since="2026-06-30"),
     _ends("sticker", "", "stickers sent by id", STICKERS, since="2026-06-01"),
     _ends("quick_reply.location", "2019-10-29", "quick reply that asks for a place", OBSERVED, "a text"),
+    *(
+        _ends(
+            f"quick_reply.{kind}.instagram",
+            "2026-10-05",
+            f"quick reply with the person's own {what} on Instagram, in all versions of Graph",
+            IG_CHANGES,
+            "a text that asks for it",
+            read=NEWS_READ,
+        )
+        for kind, what in (("user_phone_number", "phone number"), ("user_email", "e-mail address"))
+    ),
     _ends("button.element_share", "2019-10-01", "share button", OBSERVED, "a url button"),
     _ends("profile.home_url", "2020-05-05", "home url of the Messenger profile (Graph v7.0)", VERSIONS),
     _ends("graph.v20.0", "2026-09-24", "Graph API v20.0", VERSIONS, "v26.0", since="2024-05-21"),
@@ -255,4 +278,5 @@ TABLE: tuple[Row, ...] = (
     _ends("graph.v24.0", "2028-02-18", "Graph API v24.0", VERSIONS, "v26.0", since="2025-10-08"),
     _ends("graph.v25.0", "2028-07-29", "Graph API v25.0", VERSIONS, "v26.0", since="2026-02-18"),
     _ends("graph.v26.0", "", "Graph API v26.0", VERSIONS, since="2026-07-29"),
+    _ends("graph.v27.0", "", "Graph API v27.0", VERSIONS, since="2026-11-04", read=NEWS_READ),
 )
