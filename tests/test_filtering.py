@@ -110,6 +110,14 @@ class TestKinds:
         assert Large().should_pass(sticker("369239263222822"))
         assert not Large().should_pass(sticker("369239383222810"))
 
+    def test_a_subclass_may_name_the_last_three_digits(self) -> None:
+        class Cats(StickerFilter):
+            STICKER_IDS = ("084",)
+
+        assert Cats().should_pass(sticker("126361874215084"))
+        assert not Cats().should_pass(sticker("126361874215085"))
+        assert not StickerFilter("084").should_pass(sticker("126361874215084"))
+
     def test_stickers_by_id(self) -> None:
         assert StickerFilter(1234).should_pass(sticker("1234"))
         assert StickerFilter.deserialize({"sticker_ids": ["1234"]}) == StickerFilter("1234")
@@ -189,6 +197,23 @@ class TestKinds:
 
 
 class TestTexts:
+    @pytest.mark.parametrize(
+        "typed",
+        [
+            "What\u2019s new?",
+            "WHAT\u2018S NEW?",
+            "what\u02bcs new?",
+            "\u200ewhat's\u200b new?\ufe0f",
+            "what\u00b4s new?",
+        ],
+    )
+    def test_text_as_phones_write_it(self, typed: str) -> None:
+        assert TextFilter("what's new?").should_pass(text(typed))
+        assert TextFilter(typed).should_pass(text("what's new?"))
+
+    def test_an_emoji_with_and_without_its_variation(self) -> None:
+        assert TextFilter("\u2764").should_pass(text("\u2764\ufe0f"))
+
     @pytest.mark.parametrize("typed", ["hi", "HI", "  Hi\n", "ｈｉ"])
     def test_text_is_compared_as_a_person_would(self, typed: str) -> None:
         assert TextFilter("hi", "good  morning").should_pass(text(typed))

@@ -857,6 +857,12 @@ class TestProblems:
             (a_rule(repliers=[a_message(buttons=[A_BUTTON], txt="")]), "E037", ".repliers[0]", "txt"),
             (a_rule(handlers=[]), "W030", "", "neither handlers nor repliers"),
             (a_rule(filters=[{"name": f"{THIS}.PayloadOnly"}]), "W031", ".filters[0]", "never applies"),
+            (
+                a_rule(filters=[{"name": "djmessenger.filtering.SimpleTextRegexFilter"}]),
+                "W031",
+                ".filters[0]",
+                "no regular expression",
+            ),
             ("rule", "E031", "", "dict"),
         ],
     )

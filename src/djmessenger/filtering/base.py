@@ -264,10 +264,22 @@ def as_filter(value: BaseFilter | EventFunction) -> BaseFilter:
     raise TypeError(f"{value!r} is neither a filter nor a function that takes the event")
 
 
+_LOOKS_ALIKE = {
+    **dict.fromkeys(map(ord, "\u2018\u2019\u201a\u201b\u02bc\u2032\u00b4"), "'"),
+    **dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f\u2033"), '"'),
+    **dict.fromkeys(map(ord, "\ufe0e\ufe0f\u200b\u200c\u200d\u200e\u200f\u2060\ufeff\u00ad"), None),
+}
+
+
 def literal_key(text: str) -> str:
-    """Return a text with case, width, and outer and repeated spaces folded, to compare texts as a person does."""
+    """Return a text folded for a comparison as a person makes it.
+
+    Case, width, outer and repeated spaces, the shape of quotation marks, and characters without a width are folded.
+    The keyboard of an iPhone types curly quotation marks, and keyboards of emoji add U+FE0F.
+    """
     if text.isascii():
         return " ".join(text.casefold().split())
+    text = text.translate(_LOOKS_ALIKE)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     # A pattern that ignores case treats all four spellings of i (i, I, dotted I, dotless i) as one letter.
     return " ".join(folded.replace("i\u0307", "i").replace("\u0131", "i").split())

@@ -91,8 +91,15 @@ class TypeFilter(BaseFilter):
         return f"on({', '.join(repr(str(item)) for item in self.receiving_types)})"
 
 
+LONGEST_ENDING = 3
+"""Characters of an entry of ``STICKER_IDS`` up to which it is an ending; ids of Meta are longer."""
+
+
 class StickerFilter(BaseFilter):
-    """A filter that passes stickers with one of the given ids, by default those in ``STICKER_IDS``."""
+    """A filter that passes stickers with one of the given ids, by default those in ``STICKER_IDS``.
+
+    A subclass may name the last digits of ids in ``STICKER_IDS``, at most ``LONGEST_ENDING``, as ``ThumbUpFilter``.
+    """
 
     STICKER_IDS: tuple[str, ...] = ()
 
@@ -109,7 +116,12 @@ class StickerFilter(BaseFilter):
         )
 
     def _accepts(self, sticker_id: str, accepted: set[str]) -> bool:
-        return sticker_id in accepted
+        if sticker_id in accepted:
+            return True
+        # Ids that were given to the constructor are complete.
+        is_of_class = "STICKER_IDS" not in vars(self)
+        endings = tuple(item for item in accepted if 0 < len(item) <= LONGEST_ENDING)
+        return is_of_class and sticker_id.endswith(endings)
 
     def types(self) -> frozenset[ReceivingType] | None:
         return frozenset({ReceivingType.STICKER})

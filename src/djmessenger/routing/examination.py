@@ -365,7 +365,15 @@ class _RuleExamination:
                     yield self.problem(id_, message, place, hint)
 
     def check_reach(self, filters: Sequence[Any]) -> Iterator[Problem]:
-        """Yield a warning for each filter that passes none of the rule's types."""
+        """Yield a warning for each filter that never passes, or passes none of the rule's types."""
+        for number, item in enumerate(filters):
+            if any(isinstance(leaf, SimpleTextRegexFilter) and leaf.regex is None for leaf in _leaves(item)):
+                yield self.problem(
+                    "W031",
+                    f"The filter {item.describe()} has no regular expression, so it never passes.",
+                    f".filters[{number}]",
+                    'Give it one: {"regex": "..."}.',
+                )
         surrounding = {ReceivingType.DEFAULT, ReceivingType.FALLBACK, ReceivingType.ANY}
         if not self.types or surrounding.intersection(self.types):
             return
