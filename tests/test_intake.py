@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import random
 import threading
+from pathlib import Path
 
 import pytest
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError, transaction
@@ -351,3 +352,18 @@ def test_an_event_for_a_known_person_wakes_the_queue_in_the_same_transaction():
     assert tools.queue_of(made).ready_at is None
     tools.receive(tools.text("m_1"))
     assert tools.queue_of(made).ready_at is not None
+
+
+@pytest.mark.parametrize(
+    "name", ["dashboard_test_as_messaging", "dashboard_test_as_change", "dashboard_test_without_event"]
+)
+def test_the_test_button_of_the_app_dashboard_is_explained_and_makes_no_page(name, caplog):
+    sample = Path(__file__).parent / "wire" / "others" / f"{name}.json"
+    with caplog.at_level("INFO", "djmessenger"):
+        split.split(store.store(sample.read_bytes()))
+    assert not models.Page.objects.exists()
+    assert not models.Conversation.objects.exists()
+    row = models.Messaging.objects.get()
+    assert (row.state, row.reason) == ("ignored", "a test of the App Dashboard; it belongs to no Page")
+    (line,) = [record for record in caplog.records if getattr(record, "action", "") == "dashboard_test"]
+    assert "valid signature" in line.getMessage()

@@ -210,3 +210,15 @@ class TestCommand:
         with pytest.raises(CommandError, match="pages_manage_metadata") as caught:
             run()
         assert caught.value.returncode == 2
+
+
+def test_a_page_that_meta_refuses_does_not_stop_the_others(emulator, page, settings, capsys):
+    bad, good = "104233987650098", "104233987650099"
+    emulator.add_page(good, "another-token", app_secret=settings.DJM_APP_SECRET, require_proof=True)
+    settings.DJM_PAGES = {bad: {"token": "dead-token"}, good: {"token": "another-token"}}
+    with pytest.raises(CommandError, match=rf"1 of 3 Pages failed: {bad}\. The others are done") as caught:
+        call_command("djmessenger", "subscribe", "--all", no_color=True)
+    assert caught.value.returncode == 2
+    assert f"Page {bad}: " in capsys.readouterr().err
+    assert set(emulator.pages[good].subscribed_fields) >= BASE
+    assert set(emulator.pages[PAGE].subscribed_fields) >= BASE

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import Error
 
 from djmessenger.bot.pages import all_pages
@@ -39,6 +39,31 @@ def chosen(options: Mapping[str, Any], *, more: Iterable[str] = ()) -> list[str]
         return list(dict.fromkeys(options["pages"])) or [""]
     page_ids = [page.page_id for page in all_pages()]
     return list(dict.fromkeys(filter(None, [*page_ids, *more]))) or [""]
+
+
+def each_page(command: BaseCommand, page_ids: Sequence[str], act: Callable[[str], bool]) -> bool:
+    """Call ``act`` with each id, and return whether any call returned True.
+
+    With several Pages an error of one is printed with its Page, and the others are done. Raises ``CommandError`` at the
+    end if a Page failed.
+    """
+    if len(page_ids) == 1:
+        return act(page_ids[0])
+    differs = False
+    failed: list[str] = []
+    for page_id in page_ids:
+        try:
+            differs |= act(page_id)
+        except (GraphError, DJMException) as error:
+            failed.append(page_id)
+            text = explained(error) if isinstance(error, GraphError) else str(error)
+            command.stderr.write(f"Page {page_id}: {text}")
+    if failed:
+        raise CommandError(
+            f"{len(failed)} of {len(page_ids)} Pages failed: {', '.join(failed)}. The others are done.",
+            returncode=NO_RESULT,
+        )
+    return differs
 
 
 @contextmanager

@@ -137,7 +137,12 @@ def _split_many(
             ]
         participants = ensure_participants(
             understood[0][0],
-            [item.messaging for _, items in understood for item in items if item.messaging is not None],
+            [
+                item.messaging
+                for _, items in understood
+                for item in items
+                if item.messaging is not None and not item.messaging.is_dashboard_test
+            ],
             known_rows,
         )
         rows: list[models.Messaging] = []
@@ -285,7 +290,9 @@ def _rows(
     for number, item in enumerate(items):
         try:
             row = _row(callback, item, participants)
-            if item.messaging is not None and item.messaging.get_page_id() in participants.foreign_pages:
+            if item.messaging is not None and item.messaging.is_dashboard_test:
+                _ignore_dashboard_test(callback, row)
+            elif item.messaging is not None and item.messaging.get_page_id() in participants.foreign_pages:
                 _ignore_foreign(callback, item.messaging, row)
             rows.append(row)
         except Exception as error:
@@ -299,6 +306,19 @@ def _rows(
             )
             errors.append(f"item {number}: {type(error).__name__}: {error}")
     return rows, errors
+
+
+def _ignore_dashboard_test(callback: models.Callback, row: models.Messaging) -> None:
+    """Set the state of a row to ignored, because the App Dashboard's test button sent it."""
+    row.state = models.Messaging.State.IGNORED
+    row.reason = "a test of the App Dashboard; it belongs to no Page"
+    row.queue = None
+    logger.info(
+        "The test button of the App Dashboard was pressed: callback %s arrived with a valid signature. Its sample is "
+        "not answered, because it names no Page. Write to the Page to see an answer.",
+        callback.pk,
+        extra={"action": "dashboard_test", "callback": callback.pk},
+    )
 
 
 def _ignore_foreign(callback: models.Callback, messaging: receiving.Messaging, row: models.Messaging) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from djmessenger.management.targets import add_page_arguments, chosen, command_errors
+from djmessenger.management.targets import add_page_arguments, chosen, command_errors, each_page
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import profile_declaration as declaration
 from djmessenger.operations.profile_plan import PageProfile, Plan
@@ -49,11 +49,12 @@ def handle(command: BaseCommand, **options: Any) -> int:
         page_ids = chosen(options, more=map(str, profile.declared()[declaration.PAGES]))
         if options["action"] == "pull" and len(page_ids) > 1:
             raise CommandError("pull prints one Page; select it with --page")
-        differs = False
-        for page_id in page_ids:
+
+        def act_on(page_id: str) -> bool:
             page = profile.page_profile(page_id, profile.make_budget(say=command.stderr.write))
-            differs |= act(_Run(command, page, options))
-        return int(differs)
+            return act(_Run(command, page, options))
+
+        return int(each_page(command, page_ids, act_on))
 
 
 class _Run:

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger import bot, models
 from djmessenger.exceptions import DJMInvalidConfigException
-from djmessenger.management.targets import add_page_arguments, chosen, command_errors
+from djmessenger.management.targets import add_page_arguments, chosen, command_errors, each_page
 from djmessenger.operations import profile_apply as profile
 from djmessenger.operations import subscriptions
 
@@ -31,15 +31,16 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def handle(command: BaseCommand, **options: Any) -> int:
+    def act(page_id: str) -> bool:
+        page = profile.page_of(page_id)
+        if not options["list"]:
+            return _one(command, page, check=options["check"])
+        for name in sorted(subscriptions.wanted_fields(page)):
+            command.stdout.write(name)
+        return False
+
     with command_errors():
-        differs = False
-        for page in map(profile.page_of, chosen(options)):
-            if options["list"]:
-                for name in sorted(subscriptions.wanted_fields(page)):
-                    command.stdout.write(name)
-                continue
-            differs |= _one(command, page, check=options["check"])
-        return int(differs)
+        return int(each_page(command, chosen(options), act))
 
 
 def _one(command: BaseCommand, page: models.Page, *, check: bool) -> bool:
