@@ -246,6 +246,26 @@ def test_a_failing_service_stays_of_unknown_fate_whatever_the_subcode(code: int)
     assert type(error_from(500, {}, envelope(code, 2018278))) is UnknownFate
 
 
+@pytest.mark.parametrize(
+    ("status", "error", "expected"),
+    [
+        (400, {"code": 7654321, "is_transient": False}, MessageRejected),
+        (403, {"code": 7654321, "error_subcode": 9, "is_transient": False}, MessageRejected),
+        (400, {"code": 7654321}, UnknownFate),
+        (400, {"code": 7654321, "is_transient": "false"}, UnknownFate),
+        (400, {"code": 7654321, "is_transient": True}, UnknownFate),
+        (500, {"code": 7654321, "is_transient": False}, UnknownFate),
+        (400, {"is_transient": False}, UnknownFate),
+        (400, {"code": 1, "is_transient": False}, UnknownFate),
+        (429, {"code": 7654321, "is_transient": False}, Throttled),
+    ],
+)
+def test_an_undocumented_code_that_meta_calls_lasting_is_refused(
+    status: int, error: dict[str, Any], expected: type[GraphError]
+) -> None:
+    assert type(error_from(status, {}, {"error": error})) is expected
+
+
 def test_too_many_requests_without_an_error_is_throttling() -> None:
     error = error_from(429, {"retry-after": "120"}, b"slow down")
     assert type(error) is Throttled

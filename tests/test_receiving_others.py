@@ -153,3 +153,13 @@ def test_the_test_button_of_the_app_dashboard_is_recognised(name):
 @pytest.mark.parametrize("name", [name for name in TYPES if not name.startswith("dashboard_test")])
 def test_no_other_callback_is_taken_for_the_test_button(name):
     assert not any(messaging.is_dashboard_test for messaging in messagings(name))
+
+
+@pytest.mark.parametrize(
+    ("mark", "kind"), [({"delivery": {"watermark": 5}}, "DELIVERED"), ({"read": {"watermark": 5}}, "READ")]
+)
+def test_a_receipt_with_the_page_as_sender_is_a_receipt_of_the_person(mark, kind):
+    item = {"sender": {"id": "1"}, "recipient": {"id": "7"}, "timestamp": 1795425304000, **mark}
+    messaging = Messaging.from_item(item, entry_id="1")
+    assert messaging.type.name == kind
+    assert messaging.get_psid() == "7"

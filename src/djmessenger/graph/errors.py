@@ -239,7 +239,8 @@ def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str 
     """Return the ``GraphError`` for an answer that is no success; never raise, whatever the answer is.
 
     ``body`` is the body of the answer: bytes, text, or decoded JSON. An undocumented code is ``UnknownFate``,
-    because that class neither loses nor doubles a message.
+    because that class neither loses nor doubles a message. With a status of 400 to 499 and ``is_transient: false`` it
+    is ``MessageRejected``: Meta then says that the call was refused and will be refused again.
     """
     envelope = _envelope(body)
     code, subcode = _number(envelope.get("code")), _number(envelope.get("error_subcode"))
@@ -250,6 +251,8 @@ def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str 
         row, cls = None, UnknownFate
     if row is None and status == TOO_MANY_REQUESTS:
         cls = Throttled
+    elif row is None and 400 <= status < 500 and code is not None and envelope.get("is_transient") is False:
+        cls = MessageRejected
     return cls(
         _text(envelope.get("message")),
         code=code,

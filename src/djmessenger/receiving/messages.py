@@ -224,6 +224,8 @@ class ThreadControl(Part):
         self.metadata = metadata
 
 
+_RECEIPTS = frozenset({"delivery", "read"})
+
 _read_referral = part(Referral)
 
 
@@ -300,7 +302,8 @@ class EventParts(Part):
         """True if the Page itself is the sender; an answer to such an event would cause an endless exchange."""
         if not self._entry_id or self.sender is None or self.sender.id != self._entry_id:
             return False
-        return KEYS_OF_META.isdisjoint(self.raw)
+        # Some receipts name the Page as sender. A receipt is an act of the person, whoever is named.
+        return KEYS_OF_META.isdisjoint(self.raw) and _RECEIPTS.isdisjoint(self.raw)
 
     def get_psid(self) -> str:
         """Return the page-scoped id of the person, also if the Page is the sender; ``""`` if there is none."""
