@@ -302,7 +302,7 @@ class EventParts(Part):
         """True if the Page itself is the sender; an answer to such an event would cause an endless exchange."""
         if not self._entry_id or self.sender is None or self.sender.id != self._entry_id:
             return False
-        # Some receipts name the Page as sender. A receipt is an act of the person, whoever is named.
+        # Some receipts name the Page as sender, although the person received or read the message.
         return KEYS_OF_META.isdisjoint(self.raw) and _RECEIPTS.isdisjoint(self.raw)
 
     def get_psid(self) -> str:
