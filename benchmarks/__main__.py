@@ -16,7 +16,10 @@ BENCHES: dict[str, list[list[str]]] = {
     "waiting": [["--database", "sqlite"], ["--database", "postgresql"]],
     "reads": [["--database", "sqlite"], ["--database", "postgresql"]],
     "end_to_end": [
-        [*people, "--policy", policy] for people in ([], ["--new-people"]) for policy in ("rules", "data")
+        [*intake, *people, "--policy", policy]
+        for intake in ([], ["--intake"])
+        for people in ([], ["--new-people"])
+        for policy in ("rules", "data")
     ],
     "mechanisms": [[]],
 }

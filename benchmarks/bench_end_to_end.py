@@ -3,6 +3,7 @@
 The site has PostgreSQL with durable commits, two web processes and one worker. 64 connections post as fast as they are
 acknowledged. Sender and Graph run on the same cores, so their CPU is counted apart from the bot's. In the same run the
 view ``plain`` and ``benchmarks.plain_sender`` get the same callbacks: the ratio to them depends less on the machine.
+With ``--intake`` the callbacks are stored by ``djmessenger.intake_app``. The view ``plain`` stays in Django.
 """
 
 from __future__ import annotations
@@ -59,6 +60,11 @@ def main() -> None:
         default="rules",
         help="rule functions, or a policy as data with a documented replier",
     )
+    parser.add_argument(
+        "--intake",
+        action="store_true",
+        help="mount djmessenger.intake_app in front of Django, with 32 threads in each web process instead of 2",
+    )
     parser.add_argument("--connections", type=int, default=64, help="connections that post")
     parser.add_argument("--rate", type=float, default=0.0, help="callbacks a second in one more round")
     parser.add_argument(
@@ -92,7 +98,7 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
         _fill(before_run, chosen.people)
     # The numbers of persons below `people` are known, those above are new.
     new_people = itertools.count(chosen.people)
-    with Site(environment) as site:
+    with Site(environment, intake=chosen.intake) as site:
         # A first round opens the connections and inserts the rows of the people.
         warm = min(chosen.people, 1000)
         site.post([callback(f"first-{person}", person) for person in range(warm)], connections=4)
@@ -113,7 +119,8 @@ def _run(chosen: argparse.Namespace, environment: dict[str, str]) -> None:
         memory = site.memory("web")
     _assert_rows(answered, before_run)
     people = "new people" if chosen.new_people else "known people"
-    print(f"-- {people}, policy as {chosen.policy}, against the plain durable bot")
+    receiver = "intake" if chosen.intake else "view"
+    print(f"-- {people}, policy as {chosen.policy}, {receiver}, against the plain durable bot")
     show("memory of two web processes", memory, "MB")
     show("answers, this bot", statistics.median(one.rate for one in rounds), "messages a second")
     show("answers, plain bot", statistics.median(one.rate for one in plain_rounds), "messages a second")

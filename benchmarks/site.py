@@ -58,17 +58,29 @@ def batch(events: Sequence[tuple[int | str, int]], *, say: str = "") -> str:
 
 
 class Site:
-    """Processes of a site during a ``with`` block."""
+    """Processes of a site during a ``with`` block.
+
+    With ``intake`` the application of ``djmessenger.intake_app`` answers the callbacks, in front of Django.
+    """
 
     def __init__(
-        self, environment: dict[str, str], *, delay: int = 150, web: int = 2, workers: int = 1
+        self,
+        environment: dict[str, str],
+        *,
+        delay: int = 150,
+        web: int = 2,
+        workers: int = 1,
+        intake: bool = False,
     ) -> None:
         self._stack = contextlib.ExitStack()
         self._counts = web, workers
+        # A request of the intake waits in its thread for the commit of its group. Two threads would make groups of two.
+        self._web_threads = 32 if intake else 2
         self.environment = os.environ | environment
         self.environment |= {
             "DJANGO_SETTINGS_MODULE": "benchmarks.settings",
             "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
+            "BENCH_INTAKE": "1" if intake else "",
         }
         self._delay = delay
         self.processes: dict[str, list[subprocess.Popen[Any]]] = {}
@@ -85,8 +97,9 @@ class Site:
             if web:
                 with socket.create_server(("127.0.0.1", 0)) as probe:
                     self.port = probe.getsockname()[1]
-                command = ["-m", "gunicorn", "--workers", str(web), "--threads", "2", "--log-level", "error"]
-                self._start("web", [*command, "--bind", f"127.0.0.1:{self.port}", "benchmarks.wsgi"])
+                command = ["-m", "gunicorn", "--workers", str(web), "--threads", str(self._web_threads)]
+                command += ["--log-level", "error", "--bind", f"127.0.0.1:{self.port}"]
+                self._start("web", [*command, "benchmarks.wsgi"])
                 self._wait_for_web()
             for _ in range(workers):
                 self.start_worker()
