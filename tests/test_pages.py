@@ -787,3 +787,22 @@ class TestChecks:
         assert self.ids() == ["E005"]
         settings.DJM_TOKEN_KEYS = KEYS
         assert self.ids() == []
+
+
+@pytest.mark.django_db(transaction=True)
+def test_coverage_counts_the_rules_of_each_page_with_its_own_policy(messenger, settings, tmp_path):
+    other = "104233987650013"
+    own = tmp_path / "own.json"
+    rule = {"type": "SIMPLE_TEXT", "name": "of the other Page", "filters": [], "repliers": []}
+    replier = {"name": "djmessenger.replying.SimpleMessageReplier", "args": {"localized_string": "Hi"}}
+    never = {"type": "IMAGE", "name": "never", "filters": [], "repliers": [replier]}
+    own.write_text(json.dumps({"rules": [rule | {"repliers": [replier]}, never]}))
+    settings.DJM_PAGES = {
+        messenger.page.id: {"token": messenger.page.token},
+        other: {"token": messenger.page.token, "policy": str(own)},
+    }
+    page = messenger.add_page(other)
+    missing = messenger.coverage()
+    assert "of the other Page" in missing
+    messenger.person(page=page).says("anything")
+    assert set(missing) - set(messenger.coverage()) == {"of the other Page"}

@@ -325,18 +325,31 @@ class Messenger:
         return LastOutcome(row.type, row.state, row.outcome or {})
 
     def coverage(self) -> list[str]:
-        """Return the names of the rules that never applied in this test, in the order of the policy."""
+        """Return the names of the rules that never applied in this test, in the order of their policies.
+
+        The policies are those of the Pages of the emulator, each once.
+        """
         self.run()
-        outcomes: Iterable[Any] = models.Messaging.objects.filter(outcome__isnull=False).values_list(
-            "outcome", flat=True
-        )
-        fired = {
-            trace["position"]
-            for outcome in outcomes
+        rows = {page.page_id: page for page in models.Page.objects.all()}
+        policies = {
+            page.account_id: bot.get_policy(rows.get(page.account_id) or models.Page(page_id=page.account_id))
+            for page in self.pages.values()
+        }
+        outcomes: Iterable[Any] = models.Messaging.objects.filter(
+            outcome__isnull=False, page__page_id__in=policies
+        ).values_list("page__page_id", "outcome")
+        applied = {
+            (id(policies[page_id]), trace["position"])
+            for page_id, outcome in outcomes
             for trace in filter(None, [outcome.get("default"), *outcome.get("rules", ())])
             if trace["applied"]
         }
-        return [rule.label for place, rule in enumerate(bot.get_policy().rules) if place not in fired]
+        return [
+            rule.label
+            for policy in {id(policy): policy for policy in policies.values()}.values()
+            for place, rule in enumerate(policy.rules)
+            if (id(policy), place) not in applied
+        ]
 
     def waiting(self, person: Person) -> list[str]:
         """Return one line for each unsent reply to a person, with its state."""
