@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import threading
 
 import pytest
 from django.db import connection, transaction
@@ -831,3 +832,119 @@ def test_a_reply_that_was_rolled_back_is_not_sent_and_can_start_again(conversati
     (pending,) = start(reply)
     bot.get_engine().outbox.end([bot.get_engine().outbox.call(pending)])
     assert (fates(), person.texts) == (["sent"], ["hi"])
+
+
+# A reply does not end as unsent while Meta may have it.
+
+
+def refused_after_a_lost_answer(conversation, emulator, settings) -> models.Reply:
+    """Queue a reply whose first call is accepted without an answer, and whose second call is refused."""
+    settings.DJM_ECHO_WAIT = 1.0
+    emulator.faults.on("timeout_after", times=1)
+    reply = tools.queue(conversation)
+    tools.send(bot.get_engine(), conversation)
+    emulator.faults.on("blocked", times=1)
+    while outcomes() == ["unknown"]:
+        check_again(conversation)
+    return reply
+
+
+def test_a_refusal_after_an_attempt_of_unknown_fate_parks_the_reply(
+    conversation, person, emulator, settings, signals
+):
+    reply = refused_after_a_lost_answer(conversation, emulator, settings)
+    reply.refresh_from_db()
+    assert (outcomes(), reply.state, len(person.received)) == (["unknown", "refused"], "parked", 1)
+    assert reply.error.startswith("Meta may have the message of attempt 1. The reply ended with: ")
+    echoes_arrive(emulator)
+    tools.handle(bot.get_engine(), conversation)
+    tools.send(bot.get_engine(), conversation)
+    reply.refresh_from_db()
+    assert (reply.state, reply.mid, reply.error) == ("sent", person.received[0].mid, "")
+
+
+def test_a_refusal_whose_earlier_attempt_has_an_echo_by_now_is_sent(conversation, person, emulator, settings):
+    class EchoMeanwhile(EmulatorTransport):
+        def send(self, request, /):
+            try:
+                return super().send(request)
+            finally:
+                if len(outcomes()) == 2:
+                    echoes_arrive(emulator)
+
+    bot.use_transport(EchoMeanwhile(emulator))
+    reply = refused_after_a_lost_answer(conversation, emulator, settings)
+    reply.refresh_from_db()
+    assert (reply.state, reply.mid, reply.error) == ("sent", person.received[0].mid, "")
+
+
+@pytest.mark.parametrize("end", ["window closed", "body broken"])
+def test_a_reply_that_ends_after_an_attempt_of_unknown_fate_is_parked(end, conversation, emulator):
+    reply = tools.queue(conversation)
+    models.Attempt.objects.create(reply=reply, number=1, token="t", fencing_token=1, outcome="unknown")
+    if end == "window closed":
+        models.Conversation.objects.update(date_last_inbound=timezone.now() - datetime.timedelta(hours=25))
+    else:
+        models.Reply.objects.update(data={"message": "no object"})
+    tools.send(bot.get_engine(), conversation)
+    assert fates() == ["parked"]
+
+
+def test_a_late_acceptance_settles_a_parked_reply(conversation, person, emulator, settings):
+    """A worker is frozen with an acceptance; another one sends the reply again, is refused and parks it."""
+    settings.DJM_ECHO_WAIT = 1.0
+    reply, outbox = tools.queue(conversation), bot.get_engine().outbox
+    (frozen,), _ = outbox.begin([tools.claim(conversation, tools.OUT)], Deadline(60))
+    answer = outbox.call(frozen)
+    emulator.faults.on("blocked", times=1)
+    tools.pass_time(3600)
+    while len(outcomes()) == 1:
+        check_again(conversation)
+    assert fates() == ["parked"]
+    outbox.end([answer])
+    assert fates() == ["unknown"]
+    tools.send(bot.get_engine(), conversation)
+    reply.refresh_from_db()
+    assert (reply.state, reply.mid) == ("sent", person.received[0].mid)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.postgresql("SQLite has one writer at a time")
+def test_an_echo_that_is_handled_while_its_reply_is_parked_reopens_it(conversation):
+    tools.queue(conversation)
+    models.Reply.objects.update(state="unknown", mid=None)
+    models.Attempt.objects.update(token="t", outcome="unknown", mid="")
+    models.ConversationQueue.objects.wake([conversation.pk], tools.OUT)
+    lease, handled = tools.claim(conversation, tools.OUT), threading.Event()
+    echo = models.Messaging(conversation=conversation, echo_token="t", mid="m_1", key="k")
+
+    def park() -> None:
+        with transaction.atomic():
+            claims.fence(lease)
+            handled.set()
+            tools.until(tools.is_anybody_waiting)
+            models.Reply.objects.update(state="parked")
+
+    def handle() -> None:
+        handled.wait(10)
+        with transaction.atomic():
+            settling.reopen_parked([echo])
+
+    assert tools.threads(park, handle) == []
+    assert fates() == ["unknown"]
+
+
+@pytest.mark.parametrize("fault", ["unreachable", "blocked"])
+def test_a_late_result_without_an_acceptance_ends_the_wait_for_an_echo(fault, conversation, person, emulator):
+    """A worker is frozen with its result; another one makes the fate unknown before the result is committed."""
+    emulator.faults.on(fault, times=1)
+    tools.queue(conversation)
+    outbox = bot.get_engine().outbox
+    (frozen,), _ = outbox.begin([tools.claim(conversation, tools.OUT)], Deadline(60))
+    answer = outbox.call(frozen)
+    tools.pass_time(3600)
+    tools.send(bot.get_engine(), conversation)
+    assert fates() == ["unknown"]
+    outbox.end([answer])
+    check_again(conversation)
+    assert (fates(), len(person.received)) == (["sent"], 1)

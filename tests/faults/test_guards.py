@@ -106,7 +106,7 @@ def test_the_fence_refuses_a_result_that_comes_after_the_lease(person):
 
 def test_without_the_fence_a_late_result_settles_the_reply_of_another_worker(person, without):
     without(claims, "fence", lambda lease: models.ConversationQueue.objects.get(pk=lease.queue_id))
-    assert a_refusal_that_comes_after_the_lease(person) == (1, ["failed"])
+    assert a_refusal_that_comes_after_the_lease(person) == (1, ["parked"])
 
 
 # The unique key: the same event twice is one event (invariant 2).

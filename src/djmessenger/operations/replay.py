@@ -9,6 +9,7 @@ from __future__ import annotations
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.pipeline import settling, split
+from djmessenger.pipeline.evidence import evidence_of
 from djmessenger.sql import atomic
 
 Event = models.Messaging.State
@@ -83,14 +84,5 @@ def resend(pk: int) -> models.Reply | None:
         reply = rows.select_for_update().first()
         if reply is None or not reply.data:
             return None
-        settling.queue_again(reply, reply.mid or _proof_of(reply))
+        settling.queue_again(reply, reply.mid or evidence_of([reply])[reply.pk].mid)
         return reply
-
-
-def _proof_of(reply: models.Reply) -> str:
-    """Return the message id of a reply from a late answer or a late echo, or an empty text."""
-    attempts = list(reply.attempts.all())
-    echo = models.Messaging.objects.filter(
-        echo_token__in=[attempt.token for attempt in attempts], conversation=reply.conversation
-    ).first()
-    return next((attempt.mid for attempt in attempts if attempt.mid), echo.mid if echo else "")

@@ -15,7 +15,7 @@ from django.utils import timezone
 from djmessenger import models, receiving
 from djmessenger.exceptions import DJMException
 from djmessenger.logs import hidden
-from djmessenger.pipeline import claims
+from djmessenger.pipeline import claims, settling
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.receipts import note_receipts
@@ -65,6 +65,7 @@ def lock_and_verify(row: models.Messaging, lease: Lease) -> bool:
 
 def finish(handled: Sequence[Handled]) -> None:
     """Save the results of events whose queues and rows the caller's transaction has locked; release the queues."""
+    settling.reopen_parked(one.row for one in handled)
     for one in handled:
         note_receipts(one.row, one.messaging)
         row, outcome = one.row, one.decision.outcome

@@ -1,4 +1,4 @@
-"""Receipts: times of delivery and reading on replies, and the change of a parked reply whose echo comes."""
+"""Receipts: times of delivery and reading on replies, and the reachability of persons."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from djmessenger import models, receiving
 from djmessenger.clock import as_stored
-from djmessenger.pipeline import settling
 from djmessenger.receiving import ReceivingType
 
 
 def note_receipts(row: models.Messaging, messaging: receiving.Messaging) -> None:
-    """Save the effects of an event on sent or parked replies and on its person.
+    """Save the effects of an event on sent replies and on its person.
 
-    A receipt sets when replies were delivered or read. The echo of a parked reply makes it ``unknown`` again. An
-    authored event marks the person as reachable.
+    A receipt sets when replies were delivered or read. An authored event marks the person as reachable.
     """
-    if row.echo_token:
-        settling.reopen_parked(row)
     if messaging.type is ReceivingType.DELIVERED and messaging.delivery is not None:
         mids, until = messaging.delivery.mids or [], _time_of_watermark(messaging.delivery.watermark)
         _sent_replies(row).filter(Q(mid__in=mids) | _started_until(until), date_delivered=None).update(

@@ -5,23 +5,23 @@
 * ``queued``: waits in its outbox. A paused Page, ``not_before`` or an earlier reply may delay it.
 * ``sending``: an attempt is committed, and the call may be under way.
 * ``sent``: Meta accepted it.
-* ``failed``: Graph refused it for good, or its data cannot become a call.
+* ``failed``: Graph refused it for good, or its data cannot become a call. No attempt can have reached Meta.
 * ``unknown``: the call ended without an answer, or its process ended. Meta may have the message.
 * ``parked``: its fate stays unknown, and it is not sent again by itself.
-* ``expired``: Meta's window closed before the call.
+* ``expired``: Meta's window closed before the call. No attempt can have reached Meta.
 """
 
 from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, Q
 from django.dispatch import Signal
 from django.utils import timezone
 
@@ -32,6 +32,7 @@ from djmessenger.graph.results import Sent
 from djmessenger.logs import hidden
 from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost
+from djmessenger.pipeline.evidence import evidence_of
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import token_of
 from djmessenger.settings import app_settings
@@ -45,8 +46,8 @@ State = models.Reply.State
 Outcome = models.Attempt.Outcome
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
-    State.QUEUED: frozenset({State.SENDING, State.FAILED, State.EXPIRED}),
-    State.SENDING: frozenset({State.SENT, State.QUEUED, State.FAILED, State.UNKNOWN}),
+    State.QUEUED: frozenset({State.SENDING, State.SENT, State.FAILED, State.PARKED, State.EXPIRED}),
+    State.SENDING: frozenset({State.SENT, State.QUEUED, State.FAILED, State.PARKED, State.UNKNOWN}),
     State.UNKNOWN: frozenset({State.SENT, State.QUEUED, State.PARKED}),
     State.PARKED: frozenset({State.UNKNOWN, State.SENT, State.QUEUED}),
     State.FAILED: frozenset({State.SENT, State.QUEUED}),
@@ -58,6 +59,9 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
 A ``parked``, ``failed`` or ``expired`` reply is changed only by an echo or by staff (``queue_again``). A ``sent`` reply
 keeps its state.
 """
+
+_UNSENT_ENDS = frozenset({State.FAILED, State.PARKED, State.EXPIRED})
+"""States of replies that end without being sent."""
 
 _SIGNALS: Mapping[str, Signal] = {
     State.SENT: reply_sent,
@@ -131,7 +135,8 @@ def settle(
 ) -> None:
     """Change the state of a reply under its lease and send the signal after the commit. Raises ``LeaseLost``.
 
-    Does nothing if the reply no longer has the state that was read. Raises ``ValueError`` for a change that
+    A reply that would end without being sent becomes ``sent`` if Meta is proved to have it, and ``parked`` if Meta may
+    have it. Does nothing if the reply no longer has the state that was read. Raises ``ValueError`` for a change that
     ``TRANSITIONS`` does not have.
     """
     if state not in TRANSITIONS[State(reply.state)]:
@@ -141,6 +146,16 @@ def settle(
         # reply again, which must not become ``failed`` meanwhile.
         # test_without_the_fence_a_late_result_settles_the_reply_of_another_worker
         claims.fence(lease)
+        if state in _UNSENT_ENDS:
+            # The answer to the first attempt is lost and its echo comes late. The second attempt is refused. The person
+            # has the message, so the reply must not become ``failed``.
+            # test_a_refusal_after_an_attempt_of_unknown_fate_parks_the_reply
+            evidence = evidence_of([reply])[reply.pk]
+            if evidence.mid:
+                state, error, why, facts = State.SENT, "", "", {"mid": evidence.mid}
+            elif evidence.unsure and state != State.PARKED:
+                state = State.PARKED
+                error = f"Meta may have the message of attempt {evidence.unsure[0]}. The reply ended with: {error}"
         if state == State.SENT:
             facts["date_sent"] = timezone.now()
         mid = facts.get("mid")
@@ -213,6 +228,15 @@ def settle_accepted(answers: Sequence[SendResult]) -> list[Lease]:
                     setattr(reply, name, value)
                 on_commit(partial(_signal, reply))
         release_queues(still_leased)
+        # A worker is frozen with an acceptance that it has not settled. Another worker sends the reply again, is
+        # refused and parks it. test_a_late_acceptance_settles_a_parked_reply
+        _reopen(
+            {
+                answer.pending.reply.pk: answer.pending.lease.queue_id
+                for answer in answers
+                if answer.pending.lease.queue_id not in still_leased
+            }
+        )
     for reply in replies:
         if reply.pk in settled:
             _log(reply)
@@ -301,14 +325,40 @@ def insert_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadli
     return pending_sends
 
 
-def reopen_parked(row: models.Messaging) -> None:
-    """Change a parked reply to unknown and wake its queue, because the echo of one of its attempts came."""
+def reopen_parked(events: Iterable[models.Messaging]) -> None:
+    """Change parked replies to unknown and wake their queues, for those of the events that are echoes of an attempt.
+
+    Must run in a transaction.
+    """
     # The echo of an accepted message may come after its reply was parked. Staff would then send it a second time.
     # test_an_echo_settles_a_parked_reply
-    attempt = Exists(models.Attempt.objects.filter(reply=OuterRef("pk"), token=row.echo_token))
-    parked = models.Reply.objects.filter(attempt, conversation=row.conversation, state=State.PARKED)
-    if row.conversation_id is not None and parked.update(state=State.UNKNOWN):
-        models.ConversationQueue.objects.wake([row.conversation_id], Kind.OUT)
+    echoes = {row.echo_token: row.conversation_id for row in events if row.echo_token and row.conversation_id}
+    if not echoes:
+        return
+    # A worker parks a reply that had no echo when the worker looked, and its echo is handled before the commit. The
+    # lock of the queue waits for that commit. A reply in the call of its only attempt cannot be parked, so the usual
+    # early echo locks nothing. test_an_echo_that_is_handled_while_its_reply_is_parked_reopens_it
+    later = models.Attempt.objects.filter(reply=OuterRef("reply"), number__gt=OuterRef("number"))
+    may_be_parked = Q(reply__state__in=[State.QUEUED, State.UNKNOWN, State.PARKED]) | (
+        Q(reply__state=State.SENDING) & Exists(later)
+    )
+    attempts = models.Attempt.objects.filter(may_be_parked, token__in=list(echoes))
+    found = attempts.values_list("token", "reply_id", "reply__conversation_id")
+    conversations = {reply: made for token, reply, made in found if echoes[token] == made}
+    queues = models.ConversationQueue.objects.lock(conversations.values(), Kind.OUT)
+    _reopen({reply: queues[made] for reply, made in conversations.items()})
+
+
+def _reopen(queues: Mapping[int, int]) -> None:
+    """Change those of the replies that are parked to unknown, and wake their queues, which the caller has locked.
+
+    ``queues`` maps reply id to queue id.
+    """
+    parked = models.Reply.objects.filter(pk__in=list(queues), state=State.PARKED)
+    reopened = list(parked.values_list("pk", flat=True)) if queues else []
+    if reopened:
+        parked.update(state=State.UNKNOWN)
+        models.ConversationQueue.objects.wake_locked([queues[pk] for pk in reopened])
 
 
 def queue_again(reply: models.Reply, mid: str) -> None:

@@ -3,9 +3,10 @@
 A reply of unknown fate is resolved by the first of these that happens (``UnknownFate.resolve``):
 
 1. An answer or an echo proves that Meta has the message: ``sent``.
-2. The time in which an echo would have been noticed, the *observed wait*, reaches its limit. If
+2. The process that made the last call commits its result late, and no attempt can be at Meta: ``queued`` again.
+3. The time in which an echo would have been noticed, the *observed wait*, reaches its limit. If
    ``DJM_LOOK_UP_UNSURE`` is set, Meta's list of recent messages is read. If it contains the message: ``sent``.
-3. Otherwise the reply is ``queued`` again or ``parked``. The field ``is_parked_when_unsure`` of the reply decides. If
+4. Otherwise the reply is ``queued`` again or ``parked``. The field ``is_parked_when_unsure`` of the reply decides. If
    the field is None, ``DJM_WHEN_UNSURE`` decides, but a reply is always parked if the Page receives no echoes and the
    look-up had no result. After three attempts of unknown fate a reply is parked in any case.
 
@@ -28,6 +29,7 @@ from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import claims, settling
 from djmessenger.pipeline.claims import Lease, LeaseLost, log_lost
 from djmessenger.pipeline.delivery_lookup import look_up_delivery
+from djmessenger.pipeline.evidence import evidence_of
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.page_pauses import ClientFor
 from djmessenger.pipeline.settling import Outcome, State, Wait
@@ -66,9 +68,13 @@ class UnknownFate:
 
         The docstring of the module has the rules. Raises ``LeaseLost``.
         """
-        if mid := _proofs([reply]).get(reply.pk):
+        evidence = evidence_of([reply])[reply.pk]
+        if evidence.mid:
             failpoint("outbox_resolving")
-            settling.settle(lease, reply, State.SENT, mid=mid)
+            settling.settle(lease, reply, State.SENT, mid=evidence.mid)
+            return None
+        if evidence.is_not_at_meta:
+            settling.settle(lease, reply, State.QUEUED, not_before=None)
             return None
         page = reply.conversation.page
         limit = observed_wait_limit(page)
@@ -136,13 +142,14 @@ class UnknownFate:
 
         Adds one interval to the observed wait of each reply whose check is due. Lost leases are logged.
         """
-        proofs = _proofs([reply for _, reply in pairs])
+        evidence = evidence_of([reply for _, reply in pairs])
         pages = {reply.conversation.page_id: reply.conversation.page for _, reply in pairs}
         limits = {pk: observed_wait_limit(page) for pk, page in pages.items()}
         waiting = {
             lease.queue_id: (lease, reply)
             for lease, reply in pairs
-            if reply.pk not in proofs and reply.observed_wait < limits[reply.conversation.page_id]
+            if not (evidence[reply.pk].mid or evidence[reply.pk].is_not_at_meta)
+            and reply.observed_wait < limits[reply.conversation.page_id]
         }
         if not waiting:
             return set()
@@ -183,26 +190,6 @@ def _count_observed_time(replies: Sequence[NextReply]) -> None:
     # Staff may have changed a reply since it was read, and their change counts.
     # test_a_change_by_staff_wakes_a_queue_that_waits_for_an_echo
     update_each(models.Reply, ["observed_wait", "not_before"], rows, where="state = 'unknown'")
-
-
-def _proofs(replies: Sequence[NextReply]) -> dict[int, str]:
-    """Return a dict of reply id to message id, for each reply that an answer or an echo proves to be at Meta."""
-    conversations = {reply.pk: reply.conversation_id for reply in replies}
-    attempts = models.Attempt.objects.filter(reply__in=list(conversations))
-    proofs: dict[int, str] = {}
-    tokens: dict[str, int] = {}
-    for reply_id, token, mid in attempts.values_list("reply_id", "token", "mid"):
-        tokens[token] = reply_id
-        if mid:
-            proofs[reply_id] = mid
-    echoes = models.Messaging.objects.filter(echo_token__in=list(tokens))
-    for echoed, conversation_id, mid in echoes.values_list("echo_token", "conversation_id", "mid"):
-        reply_id = tokens[echoed or ""]
-        # The token is no secret: an echo with this token in another conversation proves nothing about this reply.
-        # test_an_echo_for_another_person_settles_nothing
-        if conversations[reply_id] == conversation_id and mid:
-            proofs.setdefault(reply_id, mid)
-    return proofs
 
 
 def observed_wait_limit(page: models.Page) -> float:
