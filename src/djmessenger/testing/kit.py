@@ -33,15 +33,12 @@ from djmessenger.testing.failures import (
     rule_failed,
     sender,
 )
+from djmessenger.testing.pages import add_page, made_up, main_page_id
 from djmessenger.testing.person import Person
 from djmessenger.testing.travel import Clock, age, next_due
 from messenger_emulator import Emulator, Page
 from messenger_emulator.faults import Fault
 
-PAGE_ID = "104233987650012"
-APP_ID = "883041772661055"
-TOKEN = "made-up-token-of-the-page"  # noqa: S105 - taken by the emulator alone
-SECRET = "made-up-secret-of-the-app"  # noqa: S105 - likewise
 NAMES = ("Ana Torres", "Ben Okafor", "Chen Wei", "Dora Lang", "Emil Novak", "Fatima Haddad")
 ACCEPTED = 200
 REPORTS = {
@@ -50,14 +47,6 @@ REPORTS = {
     "reads": ReceivingType.READ,
 }
 """Reports that Meta can send without an act of a person, and the type of their event."""
-
-SETTINGS: dict[str, Any] = {
-    "DJM_DISPATCHER": "djmessenger.testing.driver.WaitingDispatcher",
-    "DJM_PAGE_ACCESS_TOKEN": TOKEN,
-    "DJM_APP_SECRET": SECRET,
-    "DJM_TRIES": 1,
-}
-"""Settings that the kit overrides during a test."""
 
 
 class Messenger:
@@ -95,14 +84,11 @@ class Messenger:
 
     def start(self) -> None:
         """Connect the bot to the emulator and send the Messenger Profile. Requires access to the database."""
-        if self._overrides is None:
-            self._stack.enter_context(override_settings(**SETTINGS))
-        else:
-            for name, value in SETTINGS.items():
-                setattr(self._overrides, name, value)
+        for name, value in made_up().items():
+            self._override(name, value)
         self.clock = Clock()
         self.emulator = Emulator(self.clock)
-        self.page = self.add_page(app_settings.DJM_PAGE_ID or PAGE_ID, name="Page")
+        self.page = self.add_page(main_page_id(), name="Page")
         bot.use_transport(EmulatorTransport(self.emulator))
         self._stack.callback(bot.use_transport, None)
         messaging_failed.connect(self._messaging_failed)
@@ -119,14 +105,21 @@ class Messenger:
         self.report(**{name: self._has_rules_for(kind) for name, kind in REPORTS.items()})
         self._configure()
 
+    def _override(self, name: str, value: Any) -> None:
+        if self._overrides is None:
+            self._stack.enter_context(override_settings(**{name: value}))
+        else:
+            setattr(self._overrides, name, value)
+
     def stop(self) -> None:
         """Disconnect the emulator and restore the settings."""
         self._stack.close()
 
     def _configure(self) -> None:
         """Run the commands that set greeting, Get Started and menu."""
-        if app_settings.DJM_PROFILE:
-            call_command("djmessenger", "profile", "apply", stdout=io.StringIO(), stderr=io.StringIO())
+        if app_settings.DJM_PROFILE or app_settings.DJM_PAGES:
+            words = ("djmessenger", "profile", "apply", "--page", self.page.account_id)
+            call_command(*words, stdout=io.StringIO(), stderr=io.StringIO())
             return
         commands = {
             "configure_greetings": app_settings.DJM_THREAD_GREETINGS_TEXT,
@@ -141,24 +134,20 @@ class Messenger:
 
     @property
     def pages(self) -> dict[str, Page]:
-        """Pages of the emulator by id; ``messenger.page`` is the first."""
+        """Pages of the emulator by their ids at Graph; ``messenger.page`` is the first."""
         return self.emulator.pages
 
-    def add_page(self, page_id: str, *, name: str = "", channel: str = "messenger", **options: Any) -> Page:
-        """Add another Page of the same app; ``options`` are those of ``Emulator.add_page``."""
-        page = self.emulator.add_page(
-            page_id,
-            f"{TOKEN}-{page_id}",
-            app_id=app_settings.DJM_APP_ID or APP_ID,
-            app_secret=SECRET,
-            name=name or f"Page {page_id}",
-            channel=channel,
-            require_proof=True,
-            **options,
+    def add_page(
+        self, page_id: str, *, name: str = "", channel: str = "", login: str = "", **options: Any
+    ) -> Page:
+        """Add another Page or Instagram account; ``page_id`` is its id in callbacks.
+
+        ``channel="instagram"`` adds an account behind a Facebook Page, and with ``login="instagram"`` one with
+        Instagram Login. By default both are as in ``DJM_PAGES``. ``options`` are those of ``Emulator.add_page``.
+        """
+        return add_page(
+            self.emulator, self._override, page_id, name=name, channel=channel, login=login, **options
         )
-        # The bot has one token for all these Pages; the emulator finds the Page by the id in the call.
-        page.token = TOKEN
-        return page
 
     def person(
         self,
