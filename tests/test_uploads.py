@@ -13,6 +13,7 @@ from djmessenger import bot, models
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.outgoing import File, Image
+from djmessenger.outgoing.local_files import LocalPath
 from djmessenger.pipeline import uploads
 from tests import pipeline_tools as tools
 
@@ -237,7 +238,10 @@ def test_on_instagram_the_platform_is_named(emulator, picture, settings):
 
 
 def test_a_body_that_is_no_body_fails_the_reply(emulator, talk):
-    for data in ({"message": None}, {"message": {"attachment": {"payload": {"djmessenger_path": "x"}}}}):
+    for data in (
+        {"message": None},
+        {"message": {"attachment": {"payload": {"djmessenger_path": LocalPath("x")}}}},
+    ):
         reply = models.Reply.objects.queue(talk.conversation, data, type="image")
         bot.get_engine().drain_queue("out", talk.conversation.pk)
         reply.refresh_from_db()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.outgoing.local_files import read_file
 
 
 class Secret:
@@ -65,7 +66,7 @@ class Upload:
 
     def read(self) -> bytes:
         """Return the bytes; raise ``OSError`` if the file cannot be read."""
-        return self.content.read_bytes() if isinstance(self.content, Path) else self.content
+        return read_file(self.content) if isinstance(self.content, Path) else self.content
 
     @property
     def media_type(self) -> str:

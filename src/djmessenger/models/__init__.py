@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from djmessenger.models.callbacks import Callback
-from djmessenger.models.conversations import (
-    Attempt,
-    Conversation,
-    FBUserProfile,
-    Messaging,
-    Reply,
-)
+from djmessenger.models.conversations import Conversation, FBUserProfile, Messaging
 from djmessenger.models.locations import UserLocation
 from djmessenger.models.pages import GraphCall, Page, ProfileSnapshot, UploadedFile
 from djmessenger.models.queues import ConversationQueue, Sweep
+from djmessenger.models.replies import Attempt, Reply
 
 # The documented names of the signals; ``djmessenger.signals`` defines them.
 from djmessenger.signals import messaging_failed as messaging_failed

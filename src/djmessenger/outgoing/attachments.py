@@ -11,16 +11,16 @@ from __future__ import annotations
 import copy
 import mimetypes
 import os
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from djmessenger.channels import INSTAGRAM, MESSENGER
+from djmessenger.exceptions import InvalidField
 from djmessenger.outgoing.base import Writer, has_value, limit_of, present
+from djmessenger.outgoing.local_files import LocalPath, size_of
 from djmessenger.outgoing.message import ContentMessage
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 PATH_KEY = "djmessenger_path"
 """Key in the payload for the path of a file to upload; never sent to Meta."""
@@ -74,15 +74,13 @@ class MediaMessage(ContentMessage):
         if out.making:
             return str(path)
         try:
-            size = path.stat().st_size
+            size = size_of(path)
         except (OSError, ValueError) as error:
-            out.refuse("path", f"{str(path)!r} cannot be read: {error}")
-        if not path.is_file() or not size:
-            out.refuse("path", f"{str(path)!r} is not a file or is empty")
+            out.refuse("path", f"cannot be read: {error}")
         row = out.row("attachment.bytes.image" if self.kind == "image" else "attachment.bytes")
         if size > limit_of(row):
             out.over("path", f"{size} bytes, at most {row.value}", row)
-        return str(path.absolute())
+        return LocalPath(path.absolute())
 
 
 @dataclass(frozen=True)
@@ -168,6 +166,18 @@ def pending_file(body: Mapping[str, Any]) -> LocalFile | None:
             media_type.replace("video/", "audio/") if media_type.startswith("video/") else "audio/mpeg"
         )
     return LocalFile(Path(path), kind, media_type)
+
+
+def refuse_strange_file(body: Mapping[str, Any]) -> None:
+    """Raise ``InvalidField`` if a body names a file that no ``MediaMessage`` named.
+
+    Such a body may be data that arrived at run time.
+    """
+    path: Any = body
+    for key in ("message", "attachment", "payload", PATH_KEY):
+        path = path.get(key) if isinstance(path, Mapping) else None
+    if path is not None and not isinstance(path, LocalPath):
+        raise InvalidField(PATH_KEY, "names a file that only code may name: send File(path=...) instead")
 
 
 def with_attachment_id(body: Mapping[str, Any], attachment_id: str) -> dict[str, Any]:

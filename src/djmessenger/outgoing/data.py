@@ -52,12 +52,16 @@ _EVERYWHERE: dict[str, Inside] = {
 """Classes of the parts in a field of any class, by name of the field."""
 _WITHHELD = frozenset({"by_staff"})
 """Fields that code may set, but not a policy."""
+_PATH = "path"
 _LOCALIZED = frozenset({"base_string", "translations"})
 _AS_THEY_ARE = frozenset({"address_overrides", "contact_overrides"})
 
 
-def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
+def from_data(data: Mapping[str, Any], *, with_files: bool = False) -> OutgoingMessage:
     """Build a message from plain data.
+
+    ``path`` is refused unless ``with_files`` is set. Data that arrives at run time, such as the answer of a language
+    model, could otherwise name any file of this machine.
 
     Raise ``InvalidField`` (a ``DJMInvalidConfigException``) with the name of the key. Raise ``LimitExceeded`` for a
     value over a limit, and ``TypeError`` for a value of a wrong type.
@@ -66,14 +70,20 @@ def from_data(data: Mapping[str, Any]) -> OutgoingMessage:
         return data
     if not isinstance(data, Mapping):
         raise WrongType(f"a message as plain data is a dict, not {type(data).__name__}")
+    if _PATH in data and not with_files:
+        raise InvalidField(
+            _PATH, "names a file only in a policy; a rule returns File(path=...) instead of data"
+        )
     message = read_chosen(data, "type", "", MESSAGES, "")
     if not isinstance(message, OutgoingMessage):
         raise WrongType(f"{data.get('type')!r} is no message")
     return message
 
 
-def as_messages(value: Any) -> list[OutgoingMessage]:
+def as_messages(value: Any, *, with_files: bool = False) -> list[OutgoingMessage]:
     """Return the answer of a rule as messages; it is ``None``, a text, a message, plain data, or several of these.
+
+    Plain data is read by ``from_data``.
 
     Raise ``TypeError`` for any other answer, and the errors of ``from_data``.
     """
@@ -84,9 +94,9 @@ def as_messages(value: Any) -> list[OutgoingMessage]:
     if isinstance(value, (str, Promise, Localized)):
         return [Text(value)]
     if isinstance(value, Mapping):
-        return [from_data(value)]
+        return [from_data(value, with_files=with_files)]
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
-        return [message for item in value for message in as_messages(item)]
+        return [message for item in value for message in as_messages(item, with_files=with_files)]
     raise WrongType(
         f"a rule answers nothing, a string, a message of djmessenger.outgoing, or several; not {value!r:.200}"
     )

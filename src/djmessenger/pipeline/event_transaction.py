@@ -16,7 +16,7 @@ from typing import Any
 from django.db import connections
 
 from djmessenger import models, sql
-from djmessenger.models.conversations import ReplyBuffer
+from djmessenger.models.replies import ReplyBuffer
 
 
 class HandledAlready(Exception):

@@ -10,12 +10,14 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from djmessenger import models
+from djmessenger import models, rulebook
 from djmessenger.channels import channel_of
 from djmessenger.graph import errors
 from djmessenger.graph.client import Client
 from djmessenger.graph.wire import Upload
 from djmessenger.outgoing.attachments import pending_file, with_attachment_id
+from djmessenger.outgoing.base import limit_of
+from djmessenger.outgoing.local_files import read_file
 from djmessenger.settings import app_settings
 
 UNKNOWN_ATTACHMENT = (100, 2018074)
@@ -45,7 +47,7 @@ def with_file(client: Client, page: models.Page, data: dict[str, Any]) -> dict[s
     file = pending_file(data)
     if file is None:
         return data
-    content = file.path.read_bytes()
+    content = read_file(file.path, most=_most_bytes(file.kind), seconds=app_settings.DJM_GRAPH_TIMEOUT)
     digest = hashlib.sha256(content).hexdigest()
     with _locks[int(digest[:2], 16) % len(_locks)]:
         row = models.UploadedFile.objects.find(page, digest, file.kind)
@@ -64,6 +66,10 @@ def with_file(client: Client, page: models.Page, data: dict[str, Any]) -> dict[s
                 raise _repeatable(error) from None
             row = models.UploadedFile.objects.keep(page, digest, file.kind, attachment_id)
     return with_attachment_id(data, row.attachment_id)
+
+
+def _most_bytes(kind: str) -> int:
+    return limit_of(rulebook.row("attachment.bytes.image" if kind == "image" else "attachment.bytes"))
 
 
 def _repeatable(error: errors.UnknownFate) -> errors.RetryLater:

@@ -19,7 +19,7 @@ class KindReplier(MessageReplier):
     kind: ClassVar[str]
 
     def __init__(self, **fields: Any) -> None:
-        super().__init__(from_data({"type": self.kind, **fields}))
+        super().__init__(from_data({"type": self.kind, **fields}, with_files=True))
         self.fields = fields
 
     def json_unordered(self) -> dict[str, Any]:

@@ -210,7 +210,7 @@ class MessageReplier(CommonReplier):
 
     def __init__(self, message: Any) -> None:
         self.message = message
-        self._messages: list[OutgoingMessage] = as_messages(message)
+        self._messages: list[OutgoingMessage] = as_messages(message, with_files=True)
         if not self._messages:
             raise DJMInvalidConfigException("MessageReplier needs a message")
 

@@ -15,7 +15,7 @@ from djmessenger import models
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
 from djmessenger.graph.context import current as current_client
 from djmessenger.logs import error_label, hidden
-from djmessenger.models.conversations import ReplyBuffer
+from djmessenger.models.replies import ReplyBuffer
 from djmessenger.outgoing.rendering import Words, bodies, language_of, locale_of, prefix_for, renderer
 from djmessenger.receiving import Messaging
 from djmessenger.settings import app_settings

@@ -10,8 +10,8 @@ from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from djmessenger.models.conversations import ReplyBuffer
 from djmessenger.models.recording import answering
+from djmessenger.models.replies import ReplyBuffer
 from djmessenger.outgoing.data import as_messages
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier
