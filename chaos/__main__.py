@@ -32,7 +32,7 @@ GUARDS = {
     "key": "events have no dedup key",
     "order": "a split leaves out callbacks that another process is splitting",
     "state": "no commit checks that its event still waits",
-    "token": "replies have no send token",
+    "token": "no send token is read from an echo",
     "wait": "a reply of unknown fate is sent again without a wait for its echo",
 }
 

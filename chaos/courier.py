@@ -1,4 +1,4 @@
-"""Sender of callbacks: late, in any order, in batches of any size, some twice; and forged posts of strangers."""
+"""Sender of callbacks: late, in any order, in batches of any size, some twice or together; and posts of strangers."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,7 +28,10 @@ REFUSALS = {"unsigned": 403, "wrong": 403, "sha1": 403, "put": 405, "too large":
 
 
 class Courier:
-    """Thread that posts waiting callbacks one after the other, each until it is answered 200."""
+    """Thread that posts waiting callbacks in waves, each callback until it is answered 200.
+
+    The callbacks of a wave are posted at the same time. A wave begins when all of the wave before are answered 200.
+    """
 
     def __init__(
         self,
@@ -38,6 +42,7 @@ class Courier:
         *,
         late: float,
         share: float,
+        together: int,
     ) -> None:
         self._storm = storm
         self._urls = urls
@@ -47,13 +52,24 @@ class Courier:
         self._choose = random.Random(f"courier {seed}")
         self._ended = threading.Event()
         self._busy = threading.Lock()
+        self._together = together
+        """Most callbacks of a wave."""
+        self._pool = ThreadPoolExecutor(together)
         self._open: list[bytes] = []
+        self._wave: list[bytes] = []
+        """Callbacks of the present wave that are not answered 200 yet. They are also in ``_open``."""
+        self._number = 0
+        """Number of the present wave."""
         self._delayed_items: list[tuple[float, Pending]] = []
         self.signed: dict[bytes, list[dict[str, Any]]] = {}
         """Items by body, for all bodies with a valid signature."""
         self.spoil = True
         """True while echoes are spoilt and strangers post."""
         self.acknowledged: list[bytes] = []
+        self.waves: list[int] = []
+        """Number of the wave of each acknowledged callback."""
+        self.grouped = 0
+        """Number of waves of several callbacks."""
         self.echoes: Counter[str] = Counter()
         self.echoed: dict[str, float] = {}
         """Time at which the echo of a message was first answered 200, by message id; echoes of our app only."""
@@ -73,28 +89,26 @@ class Courier:
     def stop(self) -> None:
         self._ended.set()
         self._thread.join(10)
+        self._pool.shutdown(cancel_futures=True)
 
     def idle(self) -> bool:
         with self._busy:
             return not (self._open or self._delayed_items or self._storm.waiting)
 
     def missing(self) -> list[str]:
-        """Return the kinds of echoes and forged posts that have not occurred yet."""
+        """Return the kinds of echoes, of forged posts and of waves that have not occurred yet."""
         return [
             *(f"echo {kind}" for kind in ECHOES if not self.echoes[kind]),
             *(kind for kind, status in REFUSALS.items() if not self.turned_away[f"{kind}: {status}"]),
+            *(["callbacks at the same time"] if self._together > 1 and not self.grouped else []),
         ]
 
     def _run(self) -> None:
         while not self._ended.wait(0.05):
             with self._busy:
                 self._take()
-                for content in list(self._open):
-                    if not self._post(content):
-                        break
-                    self._open.remove(content)
-                    self.acknowledged.append(content)
-                    self._note_echoes(self.signed[content])
+                while self._open and self._post_wave():
+                    pass
             if self.spoil and self._choose.random() < 0.2:
                 self._post_as_a_stranger()
 
@@ -161,22 +175,47 @@ class Courier:
                 self.proofs.append((token, message["mid"]))
                 self.echoed.setdefault(message["mid"], time.time())
 
-    def _post(self, content: bytes) -> bool:
+    def _post_wave(self) -> bool:
+        """Post the callbacks of the present wave, or of the next one. Return whether all are answered 200."""
+        if not self._wave:
+            self._wave = self._open[: self._choose.randint(1, self._together)]
+            self._number += 1
+            self.grouped += len(self._wave) > 1
+        posts = []
+        for content in self._wave:
+            urls = self._urls()
+            self._choose.shuffle(urls)
+            posts.append(self._pool.submit(self._post, content, urls))
+        for content, post in zip(list(self._wave), posts, strict=True):
+            seconds, refusals = post.result()
+            self.refused.update(refusals)
+            if seconds is not None:
+                self.seconds.append(seconds)
+                self._wave.remove(content)
+                self._open.remove(content)
+                self.acknowledged.append(content)
+                self.waves.append(self._number)
+                self._note_echoes(self.signed[content])
+        return not self._wave
+
+    def _post(self, content: bytes, urls: list[str]) -> tuple[float | None, list[str]]:
+        """Post a callback to one address after the other, until one answers 200.
+
+        Returns the seconds until that answer, or None without one, and the statuses and exceptions of failed posts.
+        """
         headers = {"Content-Type": "application/json", "X-Hub-Signature-256": sign(self._secret, content)}
-        urls = self._urls()
-        self._choose.shuffle(urls)
+        refusals = []
         for url in urls:
             began = time.monotonic()
             try:
                 status = Callback(url).post(content, headers)
             except Exception as error:  # noqa: BLE001 - a server that dies can cause any exception
-                self.refused[type(error).__name__] += 1
+                refusals.append(type(error).__name__)
                 continue
             if status == 200:
-                self.seconds.append(time.monotonic() - began)
-                return True
-            self.refused[str(status)] += 1
-        return False
+                return time.monotonic() - began, refusals
+            refusals.append(str(status))
+        return None, refusals
 
     def _post_as_a_stranger(self) -> None:
         """Send a forged post, which the bot must refuse and not store."""

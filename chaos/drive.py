@@ -37,6 +37,8 @@ QUIET = 180.0
 """Seconds in which all work must be done; the wait for an echo can take two minutes of them."""
 _WELL = 20
 """End of the slice of persons who write beside stuck conversations; their delay is measured."""
+_TOGETHER = 8
+"""Most callbacks that are posted at the same time, so that the intake commits groups."""
 _RESERVED = 12
 """Number of persons who write only in acts."""
 _KINDS = {"one": 12, "two": 4, "slow": 2, "fails": 2, "none": 2, "hook": 1, "long": 0.5}
@@ -95,7 +97,12 @@ def run(plan: Plan, folder: Path) -> Result:
         django.setup()
         call_command("migrate", verbosity=0)
         processes = managed.Processes(
-            folder, environment, plan.seed, workers=plan.workers, dispatcher=plan.dispatcher
+            folder,
+            environment,
+            plan.seed,
+            workers=plan.workers,
+            dispatcher=plan.dispatcher,
+            intakes=plan.intakes,
         )
         try:
             return Pass(plan, storm, processes, wire=wire, data=data, tasks=tasks).run()
@@ -121,7 +128,13 @@ class Pass:
         self.tasks = tasks
         self.choose = random.Random(f"pass {plan.seed}")
         self.courier = Courier(
-            storm, processes.urls, SECRET, plan.seed, late=1.5 * plan.echo_wait, share=plan.share / 4
+            storm,
+            processes.urls,
+            SECRET,
+            plan.seed,
+            late=1.5 * plan.echo_wait,
+            share=plan.share / 4,
+            together=_TOGETHER if any(plan.intakes) else 1,
         )
         page = storm.add_page(PAGE, TOKEN, app_secret=SECRET)
         self.people = [
@@ -234,6 +247,7 @@ class Pass:
                 "faults of Graph": dict(storm.struck),
                 "echoes": {**courier.echoes, **{f"forged {kind}": n for kind, n in storm.forged.items()}},
                 "posts not taken": dict(courier.refused),
+                "waves of several callbacks": courier.grouped,
                 "strangers": dict(courier.turned_away),
                 "seconds to acknowledge, median, 99 %, most, with a backlog": [
                     round(check.percentile(self.backlog_seconds, share), 3) for share in (0.5, 0.99, 1)
@@ -287,13 +301,14 @@ class Pass:
     def _write_on(self, more: Callable[[], object], seconds: float) -> None:
         """Write texts while ``more()`` is true, for ``seconds`` at most.
 
-        Persons write rarely while two texts of each conversation have no answer, so a slow machine is not flooded.
+        In a pass without bounds of time, persons write rarely while two texts of each conversation have no answer. A
+        busy machine would have more texts at the end than it can answer in ``QUIET`` seconds.
         """
         end = time.monotonic() + seconds
         while more() and time.monotonic() < end:
             self.say_something()
             self.unanswered -= self.storm.answered
-            if len(self.unanswered) > 2 * self.plan.conversations:
+            if not self.plan.timed and len(self.unanswered) > 2 * self.plan.conversations:
                 time.sleep(0.5)
             time.sleep(self.choose.uniform(0.02, self.plan.pause))
 
@@ -404,7 +419,7 @@ class Pass:
                 for point, words in managed.COMMAND_POINTS.items()
             ]
             for name, process in begun:
-                if (code := process.wait(4 * PATIENCE)) != expected:
+                if (code := managed.wait_while_it_works(process, PATIENCE)) != expected:
                     self.troubles.append(f"{name} ended with {code}, not {expected}")
         self.processes.armed = False
 

@@ -112,6 +112,18 @@ def die_with_the_request_written() -> None:
     connection.getresponse = getresponse  # type: ignore[method-assign]
 
 
+def name_the_process_in_each_request() -> None:
+    """Add a header with the process id to each call, so that the judge can see whether its caller is frozen."""
+    connection = transports._Timed
+    end_headers = connection.endheaders
+
+    def endheaders(self: Any, *args: Any, **options: Any) -> None:
+        self.putheader("Chaos-Process", str(os.getpid()))
+        end_headers(self, *args, **options)
+
+    connection.endheaders = endheaders  # type: ignore[method-assign]
+
+
 def freeze_in_a_split() -> None:
     """Freeze this process inside its next split, after it has locked its callbacks, if the pass requests it."""
     split: Any = importlib.import_module("djmessenger.pipeline.split")
@@ -147,6 +159,7 @@ def before_models() -> None:
     if "CHAOS_NAME" in os.environ:
         make_the_clock_wrong()
         die_with_the_request_written()
+        name_the_process_in_each_request()
 
 
 def after_models() -> None:

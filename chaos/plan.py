@@ -33,3 +33,8 @@ class Plan:
     """Maximum seconds between two texts."""
     timed: bool = True
     """True if the bounds of time are checked. A busy machine can break them without a fault of the bot."""
+
+    @property
+    def intakes(self) -> tuple[bool, ...]:
+        """True for each web process, in turn, with ``intake_app`` in front: none, all or every second one."""
+        return [(False,), (True,), (True, False)][self.seed % 3]

@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -59,11 +59,7 @@ class Process:
         return self.process is not None and self.process.poll() is None
 
     def frozen(self) -> bool:
-        """Return whether a signal has stopped the process. False on systems without ``/proc``."""
-        with contextlib.suppress(OSError):
-            stat = Path(f"/proc/{self.process.pid if self.process else 0}/stat").read_text()
-            return stat.rpartition(")")[2].split()[0] == "T"
-        return False
+        return is_frozen(self.process.pid if self.process else 0)
 
     def signal(self, number: int) -> None:
         """Send a signal to the process and its children."""
@@ -96,7 +92,14 @@ class Processes:
     """All processes of a pass, and a thread that restarts dead ones."""
 
     def __init__(
-        self, folder: Path, environment: dict[str, str], seed: int, *, workers: int, dispatcher: str
+        self,
+        folder: Path,
+        environment: dict[str, str],
+        seed: int,
+        *,
+        workers: int,
+        dispatcher: str,
+        intakes: Sequence[bool],
     ) -> None:
         self.folder = folder
         self.hits = folder / "hits"
@@ -112,7 +115,8 @@ class Processes:
         for number in range(1, 1 + (workers if embedded else 2)):
             port = free_port()
             points = [*WEB_POINTS, *(WORKER_POINTS if embedded else [])]
-            web = Process(self, f"web{number}", [sys.executable, "-m", "chaos.web", str(port)], points)
+            words = [str(port), *(["intake"] if intakes[number % len(intakes)] else [])]
+            web = Process(self, f"web{number}", [sys.executable, "-m", "chaos.web", *words], points)
             web.port = port
             self.webs.append(web)
         command = [*CELERY, "worker", "-P", "prefork", "-c", "2", "-l", "INFO", *_QUIET]
@@ -220,6 +224,40 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _stat(process_id: int) -> list[str]:
+    """Return the fields of a process that follow its name in ``/proc``; empty without the process or ``/proc``."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{process_id}/stat").read_text().rpartition(")")[2].split()
+    return []
+
+
+def is_frozen(process_id: int) -> bool:
+    """Return whether a signal has stopped a process. False on systems without ``/proc``."""
+    return _stat(process_id)[:1] == ["T"]
+
+
+def cpu_seconds(process_id: int) -> float:
+    """Return the seconds of CPU time that a process has used. Zero on systems without ``/proc``."""
+    return sum(map(int, _stat(process_id)[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
+def wait_while_it_works(process: subprocess.Popen[bytes], seconds: float) -> int | None:
+    """Wait for the end of a process and return its exit status, whatever time a busy machine needs.
+
+    Return None, and kill the process, if it uses no CPU time for ``seconds``, or more than ``seconds`` in all.
+    """
+    used, last = 0.0, time.monotonic()
+    while (code := process.poll()) is None:
+        if (now_used := cpu_seconds(process.pid)) > used:
+            used, last = now_used, time.monotonic()
+        if used > seconds or time.monotonic() - last > seconds:
+            process.kill()
+            process.wait()
+            return None
+        time.sleep(0.05)
+    return code
 
 
 def until(condition: Callable[[], bool], seconds: float, *, every: float = 0.05) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import select
+import socket
 import threading
 import time
 from collections import Counter, defaultdict
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chaos.faults import FAULTS, FORGED, SILENCE, TAKEN
+from chaos.processes import is_frozen
 from messenger_emulator import Emulator
 from messenger_emulator.core import GraphResponse
 from messenger_emulator.world import Pending
@@ -31,6 +34,42 @@ class Sent:
     @property
     def reply(self) -> str:
         return self.token.split(".")[1]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One send that Graph has not answered completely, seen from its caller."""
+
+    person: str
+    token: str
+    connection: socket.socket | None
+    process: int
+    """Id of the calling process, or 0 if the request does not name it."""
+
+    def is_under_way(self) -> bool:
+        """Return whether the caller still waits for the answer.
+
+        A caller that gave up or was killed has closed its connection. A frozen process does nothing, and
+        its successor may send when the lease has ended.
+        """
+        if is_frozen(self.process):
+            return False
+        if self.connection is None:
+            return True
+        try:
+            poll = select.poll()
+            poll.register(self.connection, select.POLLIN)
+            # A caller writes nothing behind its request, so the connection is readable only at its end.
+            return not poll.poll(0)
+        except (OSError, ValueError):
+            return False
+
+
+class Caller(threading.local):
+    """Connection of the request that this thread answers, and the call that it makes."""
+
+    connection: socket.socket | None = None
+    call: Call | None = None
 
 
 class Storm(Emulator):
@@ -59,12 +98,13 @@ class Storm(Emulator):
         """Faults of the next sends to a person, by person id. Such a person meets no other fault."""
         self.unheard: set[str] = set()
         """Ids of persons whose echoes are lost, except those in ``hurried``."""
-        self._calls: dict[str, set[str]] = defaultdict(set)
-        """Tokens of the sends that Graph is answering, by person id."""
+        self.caller = Caller()
+        self._calls: dict[str, list[Call]] = defaultdict(list)
+        """Sends that Graph has not answered completely, by person id."""
         self.answered: set[str] = set()
         """Ids of the texts of persons to which a reply arrived here."""
-        self.overlapping: list[str] = []
-        """Tokens of the sends that arrived before Graph had answered another send to the same person."""
+        self.overlapping: list[tuple[str, str]] = []
+        """Tokens of two sends to one person: the second arrived while the caller of the first waited for its answer."""
 
     def missing(self) -> list[str]:
         return [fault for fault in FAULTS if not self.struck[fault]]
@@ -94,19 +134,23 @@ class Storm(Emulator):
         data = json.loads(body)
         token = data["message"]["metadata"].partition(" ")[0]
         person = data["recipient"]["id"]
+        process = int((headers or {}).get("chaos-process", 0))
+        call = Call(person=person, token=token, connection=self.caller.connection, process=process)
         with self._numbers:
-            if self._calls[person]:
-                self.overlapping.append(token)
-            self._calls[person].add(token)
+            self.overlapping += [
+                (other.token, token) for other in self._calls[person] if other.is_under_way()
+            ]
+            self._calls[person].append(call)
             self.answered.add(data["message"].get("text", "").partition(" ")[0])
-        try:
-            return self._send(person, token, method, path, query, headers, body)
-        finally:
-            self._answer_ended(person, token)
+        self.caller.call = call
+        return self._send(person, token, method, path, query, headers, body)
 
-    def _answer_ended(self, person: str, token: str) -> None:
-        with self._numbers:
-            self._calls[person].discard(token)
+    def end_call(self) -> None:
+        """Note that the call of this thread is answered. Must run before the caller can read the end of the answer."""
+        call, self.caller.call = self.caller.call, None
+        if call is not None:
+            with self._numbers:
+                self._calls[call.person].remove(call)
 
     def _send(
         self, person: str, token: str, method: str, path: str, query: Any, headers: Any, body: bytes
@@ -117,9 +161,6 @@ class Storm(Emulator):
         fault = FAULTS.get(name)
         if name == "dead token":
             self.pages[PAGE].token_error = 463
-        if fault is not None and fault.silent:
-            # The caller gives up before the answer, or has been killed or frozen. The next send may then come.
-            self._answer_ended(person, token)
         if fault is not None and fault.silent == "before":
             time.sleep(self._time_out + SILENCE)
         taken = super().handle(method, path, query, headers, body) if name in TAKEN or not name else None

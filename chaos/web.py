@@ -1,4 +1,7 @@
-"""Web process of a pass: serves the webhook at the port in its first argument, with the faults inside a process."""
+"""Web process of a pass: serves the webhook with the faults inside a process.
+
+The first argument is the port. A second argument ``intake`` puts ``djmessenger.intake_app`` in front of Django.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from django.core.wsgi import get_wsgi_application
 
 from chaos.inside import set_up
+from djmessenger import intake_app
 
 
 class Quiet(WSGIRequestHandler):
@@ -24,5 +28,8 @@ class Server(socketserver.ThreadingMixIn, WSGIServer):
 
 if __name__ == "__main__":
     set_up()
-    with make_server("127.0.0.1", int(sys.argv[1]), get_wsgi_application(), Server, Quiet) as server:
+    application = get_wsgi_application()
+    if "intake" in sys.argv[2:]:
+        application = intake_app.wsgi(application)
+    with make_server("127.0.0.1", int(sys.argv[1]), application, Server, Quiet) as server:
         server.serve_forever()

@@ -8,7 +8,7 @@ import struct
 import time
 from typing import Any
 
-from messenger_emulator import Emulator
+from chaos.storm import Storm
 from messenger_emulator.server import GraphServer, _Handler
 
 _DROP = 0.05
@@ -16,8 +16,16 @@ _DROP = 0.05
 
 
 class _Wire(_Handler):
+    server: StormyServer
+
+    def setup(self) -> None:
+        super().setup()
+        self.server.emulator.caller.connection = self.connection
+
     def _write(self, status: int, headers: dict[str, str], body: bytes) -> None:
         way = headers.pop("Storm", "")
+        if way not in {"drip", "break off"}:
+            self.server.emulator.end_call()
         if not way:
             super()._write(status, headers, body)
         elif way == "reset":
@@ -36,11 +44,14 @@ class _Wire(_Handler):
                     self.wfile.flush()
                     time.sleep(_DROP)
             self.wfile.flush()
+            self.server.emulator.end_call()
             self._hang_up()
 
 
 class StormyServer(GraphServer):
-    def __init__(self, emulator: Emulator, port: int = 0) -> None:
+    emulator: Storm
+
+    def __init__(self, emulator: Storm, port: int = 0) -> None:
         super().__init__(emulator, port)
         self.RequestHandlerClass = _Wire
         self._open: set[socket.socket] = set()
@@ -63,7 +74,7 @@ class StormyServer(GraphServer):
 class Graph:
     """Server of a pass, at one address for the whole pass."""
 
-    def __init__(self, emulator: Emulator) -> None:
+    def __init__(self, emulator: Storm) -> None:
         self._emulator = emulator
         self._server = StormyServer(emulator)
         self.url = self._server.url

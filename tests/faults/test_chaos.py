@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +20,17 @@ from django.utils import timezone
 from chaos import inside, sabotage
 from chaos.__main__ import GUARDS, main
 from chaos.acts import ACTS
-from chaos.processes import COMMAND_POINTS, WEB_POINTS, WORKER_POINTS
+from chaos.plan import TOKEN
+from chaos.processes import (
+    COMMAND_POINTS,
+    WEB_POINTS,
+    WORKER_POINTS,
+    is_frozen,
+    until,
+    wait_while_it_works,
+)
+from chaos.storm import PAGE, Storm
+from chaos.wire import Graph
 from djmessenger.pipeline.failpoints import PLACES
 
 ROOT = Path(__file__).parent.parent.parent
@@ -101,3 +115,85 @@ def test_the_clock_of_a_process_and_its_database_jumps_with_a_file(tmp_path, mon
 
 def test_a_pass_kills_at_every_place():
     assert {*WEB_POINTS, *WORKER_POINTS, *COMMAND_POINTS} == set(PLACES)
+
+
+# The judge of overlapping sends looks at the callers, not at the answers of Graph.
+
+
+@pytest.fixture
+def graph():
+    storm = Storm(1, share=0.0, time_out=0.5)
+    page = storm.add_page(PAGE, TOKEN)
+    person = storm.add_person(page, person_id="70000000000000")
+    person.says("hello")
+    server = Graph(storm)
+    yield storm, server.url.removeprefix("http://"), person.id
+    server.stop()
+
+
+def begin_send(address: str, person: str, number: int, process: int = 0) -> http.client.HTTPConnection:
+    """Write the request of a send, and do not read its answer."""
+    body = {
+        "recipient": {"id": person},
+        "messaging_type": "RESPONSE",
+        "message": {"text": "hi", "metadata": f"djm1.{'0' * 32}.{number}"},
+    }
+    headers = {"Authorization": f"Bearer {TOKEN}", "Chaos-Process": str(process)}
+    connection = http.client.HTTPConnection(address, timeout=10)
+    connection.request(
+        "POST", f"/v26.0/{PAGE}/messages", json.dumps(body), {"Content-Type": "application/json", **headers}
+    )
+    return connection
+
+
+@pytest.mark.parametrize("fault", ["silent before", "silent after", "taken late", "drops"])
+def test_a_send_during_an_unanswered_send_of_a_waiting_caller_is_a_breach(fault, graph):
+    storm, address, person = graph
+    storm.planned[person] = [fault]
+    with contextlib.closing(begin_send(address, person, 1)):
+        until(lambda: storm._calls[person] and not storm.planned[person], 10)
+        with contextlib.closing(begin_send(address, person, 2)) as second:
+            assert second.getresponse().status == 200
+    assert [number.rpartition(".")[2] for pair in storm.overlapping for number in pair] == ["1", "2"]
+
+
+@pytest.mark.parametrize("fault", ["silent before", "silent after", "taken late", "drops"])
+def test_a_send_after_the_caller_of_an_unanswered_send_gave_up_is_no_breach(fault, graph):
+    storm, address, person = graph
+    storm.planned[person] = [fault]
+    first = begin_send(address, person, 1)
+    until(lambda: storm._calls[person] and not storm.planned[person], 10)
+    first.close()
+    with contextlib.closing(begin_send(address, person, 2)) as second:
+        assert second.getresponse().status == 200
+    assert storm.overlapping == []
+
+
+def test_a_send_during_the_call_of_a_frozen_process_is_no_breach(graph):
+    storm, address, person = graph
+    storm.planned[person] = ["silent before"]
+    with subprocess.Popen(["sleep", "60"]) as frozen:
+        frozen.send_signal(signal.SIGSTOP)
+        until(lambda: is_frozen(frozen.pid), 10)
+        with contextlib.closing(begin_send(address, person, 1, frozen.pid)):
+            until(lambda: storm._calls[person] and not storm.planned[person], 10)
+            with contextlib.closing(begin_send(address, person, 2)) as second:
+                assert second.getresponse().status == 200
+        frozen.kill()
+    assert storm.overlapping == []
+
+
+# The wait for a command ends by what the command does, not by the clock of a busy machine.
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("raise SystemExit(3)", 3),
+        ("import time; time.sleep(60)", None),
+        ("while True: pass", None),
+    ],
+)
+def test_a_command_is_waited_for_while_it_works(words, status):
+    with subprocess.Popen([sys.executable, "-c", words]) as process:
+        assert wait_while_it_works(process, 1.0) == status
