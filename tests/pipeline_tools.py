@@ -44,7 +44,11 @@ def until(condition: Callable[[], object], what: str = "it", say: Callable[[], s
 
 def post(*items: dict[str, Any]) -> int:
     """Post a callback of items as Meta would; gives the status."""
-    content = body(*items)
+    return post_body(body(*items))
+
+
+def post_body(content: bytes) -> int:
+    """Post these signed bytes as Meta would; gives the status."""
     return (
         Client()
         .post("/messenger", content, content_type="application/json", headers=signed(content))

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from djmessenger import bot, models
 from djmessenger.pipeline import split, store
+from djmessenger.pipeline.connections import statement_timeout
 from djmessenger.pipeline.engine import MOST_CALLBACKS
 from tests import pipeline_tools as tools
 from tests.faults import hostile
@@ -367,3 +368,23 @@ def test_the_test_button_of_the_app_dashboard_is_explained_and_makes_no_page(nam
     assert (row.state, row.reason) == ("ignored", "a test of the App Dashboard; it belongs to no Page")
     (line,) = [record for record in caplog.records if getattr(record, "action", "") == "dashboard_test"]
     assert "valid signature" in line.getMessage()
+
+
+@pytest.mark.postgresql("SQLite has no locks of rows")
+def test_a_repeat_of_a_locked_callback_delays_no_answer(file_database):
+    """A process that freezes in a split holds the lock of its callback."""
+    repeat, other = tools.body(tools.text("m_1")), tools.body(tools.text("m_2"))
+    callback_id = store.store(repeat)
+
+    def post_all():
+        with statement_timeout(1.0):
+            assert tools.post_body(repeat) == 200
+        with statement_timeout(1.0):
+            assert store.store_each([store.Signed(repeat), store.Signed(other)])[0] == callback_id
+
+    with transaction.atomic():
+        models.Callback.objects.select_for_update().get()
+        assert tools.threads(post_all) == []
+    assert models.Callback.objects.count() == 2
+    store.store_many([store.Signed(repeat), store.Signed(other), store.Signed(repeat)])
+    assert models.Callback.objects.get(pk=callback_id).copies == 3
