@@ -7,8 +7,12 @@ import random
 import threading
 from pathlib import Path
 
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import pytest
-from django.db import DatabaseError, DataError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection, transaction
 from django.test import Client
 from django.utils import timezone
 from hypothesis import given
@@ -388,3 +392,92 @@ def test_a_repeat_of_a_locked_callback_delays_no_answer(file_database):
     assert models.Callback.objects.count() == 2
     store.store_many([store.Signed(repeat), store.Signed(other), store.Signed(repeat)])
     assert models.Callback.objects.get(pk=callback_id).copies == 3
+
+
+@contextmanager
+def refused(error: str) -> Iterator[None]:
+    """Make the database refuse each event whose text is ``bad`` with an error, which is a SQLSTATE on PostgreSQL."""
+    table = models.Messaging._meta.db_table
+    is_postgresql = connection.vendor == "postgresql"
+    with connection.cursor() as cursor:
+        if is_postgresql:
+            cursor.execute(
+                "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                "IF new.body::text LIKE '%%\"bad\"%%' THEN RAISE EXCEPTION 'refused' USING ERRCODE = %s; END IF; "
+                f"RETURN new; END $$; CREATE TRIGGER refuse BEFORE INSERT ON {table} "
+                "FOR EACH ROW EXECUTE FUNCTION refuse()",
+                [error],
+            )
+        else:
+            # Malformed JSON is an ``OperationalError`` of SQLite.
+            cursor.execute(
+                f"CREATE TRIGGER refuse BEFORE INSERT ON {table} WHEN new.body LIKE '%%\"bad\"%%' "
+                "BEGIN SELECT json('refused'); END",
+                [],
+            )
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("DROP FUNCTION refuse() CASCADE" if is_postgresql else "DROP TRIGGER refuse")
+
+
+def split_often(times: int) -> list[tuple[str, int]]:
+    """Split that many times; give the state and the failed splits of each callback."""
+    for _ in range(times):
+        bot.get_engine().split()
+    return list(models.Callback.objects.order_by("id").values_list("state", "tries"))
+
+
+@pytest.mark.parametrize("error", ["54000", "57014"])
+def test_a_callback_that_a_limit_of_the_database_refuses_is_quarantined(error, file_database, settings):
+    """Program limits and timeouts are of the same class of Django as a lost connection."""
+    settings.DJM_TRIES = 2
+    for words in ("bad", "good"):
+        store.store(tools.body(tools.text(f"m_{words}", words)))
+    with refused(error):
+        assert split_often(1) == [("new", 1), ("new", 0)]
+        assert split_often(2) == [("quarantined", 2), ("split", 0)]
+    assert "OperationalError" in models.Callback.objects.get(state="quarantined").error
+    assert models.Messaging.objects.get().mid == "m_good"
+
+
+@pytest.mark.postgresql("the errors of a trigger of SQLite have no code of their own")
+@pytest.mark.parametrize("error", ["53100", "40001", "57P01", "08006", "58030"])
+def test_an_error_of_the_whole_database_does_not_count(error, file_database, settings):
+    settings.DJM_TRIES = 2
+    store.store(tools.body(tools.text("m_1", "bad")))
+    with refused(error):
+        assert split_often(3) == [("new", 0)]
+    assert split_often(1) == [("split", 0)]
+
+
+@pytest.mark.sqlite("PostgreSQL has no limit for the size of a database")
+def test_a_full_disk_does_not_count(file_database, settings):
+    settings.DJM_TRIES = 2
+    store.store(tools.body(*[tools.text(f"m_{number}", "x" * 2000) for number in range(20)]))
+    with connection.cursor() as cursor:
+        (pages,) = cursor.execute("PRAGMA page_count").fetchone()
+        cursor.execute(f"PRAGMA max_page_count = {pages}")
+        assert split_often(3) == [("new", 0)]
+        cursor.execute(f"PRAGMA max_page_count = {pages + 1000}")
+    assert split_often(1) == [("split", 0)]
+
+
+@pytest.mark.postgresql("SQLite has no locks of rows")
+def test_a_callback_that_waits_for_a_lock_is_not_quarantined(file_database, settings):
+    """A rule that works for a minute holds the queue, and the project limits the time of each statement."""
+    settings.DJM_TRIES = 1
+    made = tools.conversation()
+    store.store(tools.body(tools.text("m_1")))
+    states = []
+
+    def split_with_a_limit():
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 300")
+        states.append(split_often(2))
+
+    with transaction.atomic():
+        models.ConversationQueue.objects.lock([made.pk], tools.IN)
+        assert tools.threads(split_with_a_limit) == []
+    assert states == [[("new", 0)]]

@@ -32,7 +32,7 @@ LAYERS: dict[str, list[str]] = {
         "utils.utils",
     ],
     "messages in and out": ["payload", "receiving", "outgoing"],
-    "storage": ["signals", "sql", "models"],
+    "storage": ["signals", "sql", "database_errors", "models"],
     "Graph client": ["graph"],
     "rule parts": ["filtering", "handling", "replying"],
     "routing": ["routing", "rules"],

@@ -12,15 +12,16 @@ import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from django.db import DatabaseError, InterfaceError, OperationalError
+from django.db import DatabaseError, Error
 from django.db.models import Exists, F, OuterRef
 
 from djmessenger import models, sql
 from djmessenger.clock import Deadline
+from djmessenger.database_errors import is_outage
 from djmessenger.pipeline import claims, reads, store
 from djmessenger.pipeline import split as splitting
 from djmessenger.pipeline.claims import Lease
-from djmessenger.pipeline.connections import statement_timeout
+from djmessenger.pipeline.connections import lock_timeout_first, statement_timeout
 from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.notifications import CHANNEL
@@ -278,8 +279,9 @@ class Engine:
         exception it is quarantined at once. Raises only if the quarantine fails.
         """
         try:
-            return splitting.split(callback_id)
-        except (DatabaseError, InterfaceError) as error:
+            with lock_timeout_first():
+                return splitting.split(callback_id)
+        except Error as error:
             # A deadlock or an outage is no fault of the callback.
             # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
             logger.exception(
@@ -289,8 +291,7 @@ class Engine:
             )
             # A full disk lets the split fail at each poll. The callback was answered 200, so a count of its failures
             # would give up a callback that is sound. test_an_outage_of_the_database_quarantines_no_callback
-            is_outage = isinstance(error, (OperationalError, InterfaceError))
-            if is_outage or not cls._count_failed_split(callback_id):
+            if is_outage(error) or not cls._count_failed_split(callback_id):
                 return None
             splitting.quarantine(callback_id, traceback.format_exc())
         except Exception:
@@ -313,8 +314,9 @@ class Engine:
             callbacks.update(tries=F("tries") + 1)
             # Later callbacks wait for this one. A callback that fails each time would stop the bot.
             # test_a_callback_whose_split_always_fails_in_the_database_is_quarantined
+            # test_a_callback_that_a_limit_of_the_database_refuses_is_quarantined
             return callbacks.filter(tries__gte=app_settings.DJM_TRIES).exists()
-        except DatabaseError:
+        except Error:
             return False
 
     def sweep(self) -> None:

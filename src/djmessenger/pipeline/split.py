@@ -276,7 +276,7 @@ def _quarantine(callback: models.Callback, error: str) -> None:
     callback.error = error.replace("\0", "")[:_LONGEST_ERROR]
     callback.save(update_fields=["state", "error"])
     logger.warning(
-        "Callback %s is quarantined: no event in it could be read; its bytes are kept for replay",
+        "Callback %s is quarantined: it cannot be split; its error is in the admin, and its bytes are kept for replay",
         callback.pk,
         extra={"action": "callback_quarantined", "callback": callback.pk},
     )

@@ -1,0 +1,33 @@
+"""Internal: which exceptions concern the database as a whole, and so tell nothing about a row or a rule."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import Error, InterfaceError, OperationalError
+
+_STATES: Final = ("08", "40", "53", "57P", "58", "55P03")
+"""First characters of SQLSTATE (PostgreSQL, "Error Codes").
+
+Lost connection; deadlock or serialization failure; full disk, memory or connections; shutdown; failed input or output;
+a lock that another transaction holds.
+"""
+_LIMIT_OF_STATEMENT: Final = "53400"
+"""SQLSTATE of a statement over a configured limit, such as ``temp_file_limit``. The same statement fails each time."""
+_SQLITE_CODES: Final = frozenset({5, 6, 7, 10, 13, 14, 15})
+"""Primary result codes of SQLite: BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN and PROTOCOL."""
+
+
+def is_outage(error: BaseException | None) -> bool:
+    """Return whether an exception concerns a database of the project as a whole, so the same work may succeed later."""
+    if not isinstance(error, Error):
+        return False
+    driver = error.__cause__
+    state: str | None = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
+    if state is not None:
+        return state.startswith(_STATES) and state != _LIMIT_OF_STATEMENT
+    code: int | None = getattr(driver, "sqlite_errorcode", None)
+    if code is not None:
+        return code & 0xFF in _SQLITE_CODES
+    # The drivers give no code to a connection that is lost or cannot be opened.
+    return isinstance(error, (InterfaceError, OperationalError))
