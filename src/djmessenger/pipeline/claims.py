@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError
+from django.db import Error
 from django.db.models import QuerySet
 
 from djmessenger import models
@@ -200,7 +200,7 @@ def renew(lease: Lease, seconds: float) -> None:
 
 
 def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = False) -> None:
-    """Release a queue whose work was interrupted; it is due in ``after`` seconds. Never raises ``DatabaseError``.
+    """Release a queue whose work was interrupted; it is due in ``after`` seconds. Never raises ``django.db.Error``.
 
     Does nothing if the lease is lost. With ``is_slow`` the queue is due at once, for a free slow thread of any process.
     """
@@ -208,7 +208,7 @@ def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = Fals
     ready_at = seconds_from_now(0.0 if is_slow else after)
     try:
         mine.update(ready_at=ready_at, leased_until=None, owner="", is_slow=is_slow)
-    except DatabaseError:
+    except Error:
         logger.warning(
             "Queue %s could not be released; it is due again when its lease ends",
             lease.queue_id,

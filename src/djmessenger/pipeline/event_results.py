@@ -13,6 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from djmessenger import models, receiving
+from djmessenger.database_errors import is_outage
 from djmessenger.exceptions import DJMException
 from djmessenger.logs import hidden
 from djmessenger.pipeline import claims, settling
@@ -31,6 +32,8 @@ State = models.Messaging.State
 
 _LONGEST_PAUSE = 300.0
 """Most seconds between two tries of an event."""
+_PAUSE_AFTER_OUTAGE = datetime.timedelta(seconds=1)
+"""Time after which an event is handled again if its handling ended with an outage of the database."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,9 +109,13 @@ def _finish_gathered(one: Handled) -> None:
 def count_failed_try(row: models.Messaging, lease: Lease, tries: int, error: str = "") -> None:
     """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
 
-    Must be called in an ``except`` block unless ``error`` is given.
+    After an outage of the database the event waits too, but no try is counted. Must be called in an ``except`` block
+    unless ``error`` is given.
     """
     raised = None if error else sys.exception()
+    if is_outage(raised):
+        _wait_after_outage(row, lease)
+        return
     is_final = isinstance(raised, DJMException) and raised.is_final
     # A message over a limit is refused at each try, and the person would wait for all of them. The next try is the
     # last one, in which each rule has a savepoint, so that the other rules of the event have their effect.
@@ -142,6 +149,19 @@ def count_failed_try(row: models.Messaging, lease: Lease, tries: int, error: str
         if last:
             row.state = State.FAILED
             _signal_failed(row)
+
+
+def _wait_after_outage(row: models.Messaging, lease: Lease) -> None:
+    # Each event that is handled while the database restarts would lose a try, and some would fail.
+    # test_an_outage_of_the_database_is_no_try_of_a_rule
+    logger.exception(  # noqa: LOG004 - called while one is handled
+        "Event %s could not be handled because the database failed; it is handled again, and no try is counted",
+        row.pk,
+        extra={"action": "event_waits", **log_fields(row)},
+    )
+    with atomic():
+        if lock_and_verify(row, lease):
+            models.Messaging.objects.filter(pk=row.pk).update(not_before=Now() + _PAUSE_AFTER_OUTAGE)
 
 
 def release(lease: Lease) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-from django.db import DatabaseError
+from django.db import Error
 
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims
@@ -239,7 +239,7 @@ class SlowThreads:
                 give_up()
             except LeaseLost as lost:
                 _log_lost(lost)
-            except DatabaseError:
+            except Error:
                 logger.exception(
                     "Time limit of a slow rule for queue %s not recorded: database error; the queue is due again "
                     "when its lease ends",
@@ -265,7 +265,7 @@ class SlowThreads:
                     extra={"action": "lease_lost"},
                 )
                 self._forget(lease)
-            except DatabaseError:
+            except Error:
                 logger.exception(
                     "Lease of queue %s not renewed: database error; it is tried again before the lease ends",
                     lease.queue_id,

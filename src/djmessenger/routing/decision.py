@@ -10,6 +10,7 @@ from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
+from djmessenger.database_errors import is_outage
 from djmessenger.models.recording import answering
 from djmessenger.models.replies import ReplyBuffer
 from djmessenger.outgoing.data import as_messages
@@ -165,7 +166,8 @@ class Decision:
     ) -> None:
         """Run a part of a rule with the values that the rule captured.
 
-        An exception is recorded in the outcome. It is raised again unless ``swallow`` is set.
+        An exception is recorded in the outcome. It is raised again unless ``swallow`` is set. One that tells of an
+        outage of the database is always raised again, because no rule can be committed after it.
         """
         if entry is None or id(entry) in self._broken:
             return
@@ -184,7 +186,8 @@ class Decision:
         except Exception as error:
             entry.trace.error = f"{type(error).__name__}: {error}"
             self.outcome.error = f"{self.outcome.error}\n{traceback.format_exc()}".strip()
-            if not swallow:
+            # test_an_outage_of_the_database_is_no_try_of_a_rule
+            if not swallow or is_outage(error):
                 raise
             self._broken.add(id(entry))
             if state is not None:
