@@ -858,3 +858,45 @@ def test_post_save_is_sent_for_each_reply_of_a_batch():
     finally:
         post_save.disconnect(hear, models.Reply)
     assert heard == [(True, True)] * 2
+
+
+def test_a_callback_of_a_rule_that_fails_after_the_commit_is_no_failed_try(file_database, caplog):
+    called = []
+
+    def work(event):
+        transaction.on_commit(lambda: 1 / 0)
+        transaction.on_commit(lambda: called.append(states()))
+        return "answer"
+
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.engine(work), made)
+    row = models.Messaging.objects.get()
+    assert (row.state, row.tries, called, texts()) == ("done", 0, [["done"]], ["answer"])
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert (record.action, record.event) == ("commit_callback_failed", row.pk)
+    assert f"{__file__}:{work.__code__.co_firstlineno + 1}" in record.message
+
+
+def test_a_callback_of_a_receiver_that_fails_after_the_commit_leaves_the_reply_to_be_sent(
+    file_database, caplog
+):
+    inserted = []
+
+    def insert(replies):
+        models.Reply.objects.insert(replies)
+        return lambda: inserted.append(len(replies))
+
+    def hear(**kwargs):
+        transaction.on_commit(lambda: 1 / 0)
+
+    say_hello("7001")
+    engine = tools.engine(lambda event: event.conversation.state.update(step=1) or "answer")
+    done = handled(engine)
+    post_save.connect(hear, models.Conversation)
+    try:
+        engine.inbox.commit_handled(done, insert)
+    finally:
+        post_save.disconnect(hear, models.Conversation)
+    assert (states(), texts(), inserted) == (["done"], ["answer"], [1])
+    assert "commit_callback_failed" in {getattr(record, "action", "") for record in caplog.records}

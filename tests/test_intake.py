@@ -5,11 +5,9 @@ from __future__ import annotations
 import datetime
 import random
 import threading
-from pathlib import Path
-
-
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from django.db import DatabaseError, DataError, InterfaceError, OperationalError, connection, transaction

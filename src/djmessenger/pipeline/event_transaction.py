@@ -10,13 +10,18 @@ State diagram::
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import functools
+import logging
+import traceback
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from django.db import connections
 
 from djmessenger import models, sql
 from djmessenger.models.replies import ReplyBuffer
+
+logger = logging.getLogger(__name__)
 
 
 class HandledAlready(Exception):
@@ -92,3 +97,41 @@ class EventTransaction:
             yield
         if self.is_begun or len(connection.run_on_commit) > waiting:
             self.begin()
+
+
+@contextlib.contextmanager
+def commit_callbacks_logged(events: Sequence[int]) -> Iterator[None]:
+    """Log exceptions of the ``on_commit`` callbacks that the block registers, instead of raising them.
+
+    ``events`` contains the ids of the events that the transaction commits.
+
+    The commit is done then. An exception would look like a failed commit, and later callbacks would not run.
+    """
+    # test_a_callback_of_a_rule_that_fails_after_the_commit_is_no_failed_try
+    # test_a_callback_of_a_receiver_that_fails_after_the_commit_leaves_the_reply_to_be_sent
+    connection = sql.connection()
+    before = len(connection.run_on_commit)
+    yield
+    connection.run_on_commit[before:] = [
+        (savepoints, function if is_robust else _logged(function, events), is_robust)
+        for savepoints, function, is_robust in connection.run_on_commit[before:]
+    ]
+
+
+def _logged(function: Callable[[], object], events: Sequence[int]) -> Callable[[], None]:
+    @functools.wraps(function)
+    def run() -> None:
+        try:
+            function()
+        except Exception as error:
+            # The first frame is this one; a function in C has none.
+            frame = traceback.extract_tb(error.__traceback__, limit=2)[-1]
+            logger.exception(
+                "A callback of on_commit failed at %s:%s, after the commit of event %s, which stays done",
+                frame.filename,
+                frame.lineno,
+                ", ".join(map(str, events)),
+                extra={"action": "commit_callback_failed", "event": events[0] if len(events) == 1 else None},
+            )
+
+    return run

@@ -39,7 +39,11 @@ from djmessenger.graph.context import bound as bound_client
 from djmessenger.pipeline import claims, event_results, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.event_results import Handled
-from djmessenger.pipeline.event_transaction import EventTransaction, HandledAlready
+from djmessenger.pipeline.event_transaction import (
+    EventTransaction,
+    HandledAlready,
+    commit_callbacks_logged,
+)
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
 from djmessenger.pipeline.typing_mark import typing_mark
@@ -270,7 +274,7 @@ class Inbox:
                 failpoint("inbox_in_handler")
                 # A crash between effects and the state ``done`` would repeat the effects at the next try.
                 # test_without_one_transaction_the_answer_is_queued_twice
-                with atomic():
+                with atomic(), commit_callbacks_logged([row.pk]):
                     with event_transaction.begun_by_the_first_query():
                         decision.act(messaging, savepoints=last, buffer=event_transaction.buffer)
                     handled = Handled(
@@ -327,7 +331,7 @@ class Inbox:
     def _commit(self, handled: Sequence[Handled], insert: InsertReplies) -> None:
         leases = {one.row.pk: one.lease for one in handled}
         afterwards = _do_nothing
-        with atomic():
+        with atomic(), commit_callbacks_logged([one.row.pk for one in handled]):
             # A lease ends between the rules of its event and this commit, and another worker handles the event. Its
             # replies and state are dropped here. test_a_batch_commits_nothing_for_a_queue_whose_lease_is_lost
             still_leased = claims.lock_and_verify(leases)
