@@ -9,6 +9,7 @@ With ``--intake`` the callbacks are stored by ``djmessenger.intake_app``. The vi
 from __future__ import annotations
 
 import argparse
+import io
 import itertools
 import os
 import statistics
@@ -71,6 +72,11 @@ def main() -> None:
         "--long",
         action="store_true",
         help="one round of 100,000 messages, with a million stored messages and 100,000 people",
+    )
+    parser.add_argument(
+        "--backlog",
+        action="store_true",
+        help="start the worker after all messages of a round are acknowledged",
     )
     chosen = parser.parse_args()
     if chosen.long:
@@ -152,7 +158,16 @@ def _round(
     def wait(done: int) -> None:
         wait_for_answers(answered + done)
 
-    found = measure(site, environment, path, bodies, wait, rate=rate, connections=chosen.connections)
+    found = measure(
+        site,
+        environment,
+        path,
+        bodies,
+        wait,
+        rate=rate,
+        connections=chosen.connections,
+        is_backlog=chosen.backlog,
+    )
     assert found.report["profiles"] == (count if chosen.new_people else 0), found.report["profiles"]
     return found
 
@@ -193,13 +208,23 @@ def measure(
     *,
     rate: float = 0.0,
     connections: int,
+    is_backlog: bool = False,
 ) -> Round:
-    """Post the bodies, wait for all answers and return the figures. Raises if one message is answered twice."""
+    """Post the bodies, wait for all answers and return the figures. Raises if one message is answered twice.
+
+    With ``is_backlog`` the worker starts after all bodies are acknowledged, and ``rate`` counts from its start.
+    """
     count = len(bodies)
     site.graph("/forget")
+    if is_backlog:
+        site.stop(["worker"])
     before = _cpu(site, environment)
-    memory = [site.memory("worker")]
     sender = site.sender(bodies, path=path, rate=rate, connections=connections)
+    if is_backlog:
+        sender.stdout = io.StringIO(sender.stdout.read())  # type: ignore[union-attr]
+        site.start_worker()
+    began = time.time()
+    memory = [site.memory("worker")]
     for tenth in range(1, 11):
         wait(count * tenth // 10)
         memory.append(site.memory("worker"))
@@ -209,8 +234,8 @@ def measure(
     assert posted["statuses"] == {"200": count}, posted["statuses"]
     assert sorted(report["texts"], key=int) == [str(number) for number in range(count)]
     return Round(
-        rate=count / (max(report["times"]) - min(posted["posted"])),
-        cpu={name: (after[name] - before[name]) / count * 1000 for name in after},
+        rate=count / (max(report["times"]) - (began if is_backlog else min(posted["posted"]))),
+        cpu={name: (after[name] - before.get(name, 0.0)) / count * 1000 for name in after},
         report=report,
         posted=posted,
         memory=memory,

@@ -56,7 +56,8 @@ _COUNT = """
 def _put_statement(count: int) -> str:
     """Return the INSERT statement for ``count`` rows, with the values that all new rows share as constants."""
     # Each callback that was answered before these POSTs began is visible to this query: its id is at most this number.
-    after_id = "(SELECT COALESCE(MAX(id), 0) FROM {table})"
+    # PostgreSQL plans this form in a fraction of the time that it needs for ``MAX(id)``.
+    after_id = "COALESCE((SELECT id FROM {table} ORDER BY id DESC LIMIT 1), 0)"
     shared = f"{{now}}, '{Callback.State.NEW.value}', '', 1, {after_id}"
     values = ", ".join(["(%s, %s, %s)"] * count)
     return (
