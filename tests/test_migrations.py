@@ -174,3 +174,25 @@ def test_the_demo_depends_on_a_file_that_exists():
     demo = importlib.import_module("djmessenger.demo.migrations.0001_initial").Migration
     files = {path.stem for path in Path(str(migrations.__file__)).parent.glob("0*.py")}
     assert {name for app, name in demo.dependencies if app == "djmessenger"} <= files
+
+
+def test_no_index_repeats_another(db):
+    """Each index costs time at each insert, and at each update that is not limited to columns without an index."""
+    repeats = []
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            if not table.startswith("djmessenger_"):
+                continue
+            found = connection.introspection.get_constraints(cursor, table)
+            for name, index in found.items():
+                # The names of indexes that a model declares begin with ``djm_``; the others belong to one field.
+                if not index["index"] or index["unique"] or name.startswith("djm_"):
+                    continue
+                others = [other for key, other in found.items() if key != name]
+                if any(
+                    other["columns"][:1] == index["columns"]
+                    for other in others
+                    if other["index"] or other["unique"]
+                ):
+                    repeats.append(name)
+    assert repeats == []

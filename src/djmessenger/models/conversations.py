@@ -184,7 +184,11 @@ class Conversation(models.Model):
     """
 
     page = models.ForeignKey(
-        "djmessenger.Page", verbose_name=_("page"), on_delete=models.PROTECT, related_name="conversations"
+        "djmessenger.Page",
+        verbose_name=_("page"),
+        on_delete=models.PROTECT,
+        related_name="conversations",
+        db_index=False,  # ``djm_conversation_page_person`` begins with it.
     )
     person = models.ForeignKey(
         "djmessenger.FBUserProfile",
@@ -301,6 +305,7 @@ class Messaging(models.Model):
         blank=True,
         on_delete=models.CASCADE,
         related_name="messagings",
+        db_index=False,  # ``djm_messaging_dialogue`` begins with it.
     )
     queue = models.ForeignKey(
         "djmessenger.ConversationQueue",

@@ -166,7 +166,11 @@ class UploadedFile(models.Model):
     """A file at Meta. Its Page, and no other, can send it by its id until the id expires."""
 
     page = models.ForeignKey(
-        "djmessenger.Page", verbose_name=_("page"), on_delete=models.CASCADE, related_name="uploaded_files"
+        "djmessenger.Page",
+        verbose_name=_("page"),
+        on_delete=models.CASCADE,
+        related_name="uploaded_files",
+        db_index=False,  # ``djm_uploaded_page_hash_kind`` begins with it.
     )
     sha256 = models.CharField(_("hash of the content"), max_length=64)
     kind = models.CharField(
@@ -217,7 +221,11 @@ class GraphCall(models.Model):
     """One line of a Page's request log: no secret, no text, ids as short hashes."""
 
     page = models.ForeignKey(
-        "djmessenger.Page", verbose_name=_("page"), on_delete=models.CASCADE, related_name="graph_calls"
+        "djmessenger.Page",
+        verbose_name=_("page"),
+        on_delete=models.CASCADE,
+        related_name="graph_calls",
+        db_index=False,  # ``djm_graphcall_page`` begins with it.
     )
     date = models.DateTimeField(_("time"), default=timezone.now)
     method = models.CharField(_("method"), max_length=8)

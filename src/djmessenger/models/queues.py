@@ -153,6 +153,7 @@ class ConversationQueue(models.Model):
         blank=True,
         on_delete=models.CASCADE,
         related_name="queues",
+        db_index=False,  # ``djm_queue_conversation_kind`` begins with it.
     )
     subject = models.CharField(
         _("subject"),

@@ -132,6 +132,7 @@ class Reply(models.Model):
         blank=True,
         on_delete=models.CASCADE,
         related_name="replies",
+        db_index=False,  # ``djm_reply_dialogue`` begins with it.
     )
     messaging = models.ForeignKey(
         "djmessenger.Messaging",
@@ -198,7 +199,11 @@ class Attempt(models.Model):
         UNKNOWN = "unknown", _("fate unknown")
 
     reply = models.ForeignKey(
-        "djmessenger.Reply", verbose_name=_("reply"), on_delete=models.CASCADE, related_name="attempts"
+        "djmessenger.Reply",
+        verbose_name=_("reply"),
+        on_delete=models.CASCADE,
+        related_name="attempts",
+        db_index=False,  # ``djm_attempt_reply_number`` begins with it.
     )
     number = models.PositiveSmallIntegerField(_("number"))
     token = models.CharField(
