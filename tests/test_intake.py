@@ -372,6 +372,37 @@ def test_the_test_button_of_the_app_dashboard_is_explained_and_makes_no_page(nam
     assert "valid signature" in line.getMessage()
 
 
+def level_of_flush() -> object:
+    """Return the setting of this connection that decides whether a commit waits for the disk."""
+    name = "SHOW synchronous_commit" if connection.vendor == "postgresql" else "PRAGMA synchronous"
+    with connection.cursor() as cursor:
+        cursor.execute(name)
+        return cursor.fetchone()[0]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_commit_of_a_split_does_not_wait_for_the_disk(file_database):
+    """Only the commit of the callback and that of the attempt must be on the disk before Meta learns of them."""
+    levels = []
+
+    def note(execute, sql, params, many, context):
+        if sql.startswith('INSERT INTO "djmessenger_messaging"'):
+            levels.append(level_of_flush())
+        return execute(sql, params, many, context)
+
+    callback_id = store.store(tools.body(tools.text("m_1", "Hello")))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            # The server of the tests has it off.
+            cursor.execute("SET synchronous_commit = on")
+    before = level_of_flush()
+    with connection.execute_wrapper(note):
+        split.split(callback_id)
+    assert levels == (["off"] if connection.vendor == "postgresql" else [1])
+    assert level_of_flush() == before
+    connection.close()
+
+
 @pytest.mark.postgresql("SQLite has no locks of rows")
 def test_a_repeat_of_a_locked_callback_delays_no_answer(file_database):
     """A process that freezes in a split holds the lock of its callback."""

@@ -18,6 +18,9 @@ from djmessenger.sql import atomic
 _IDLE = 5.0
 """Seconds after which an idle connection is tested before it is used again. A test costs one round trip."""
 
+_SQLITE_NORMAL = 1
+"""Level of ``PRAGMA synchronous`` at which SQLite, with a WAL, waits for the disk at checkpoints only."""
+
 _IDLE_LIMIT = "idle_in_transaction_session_timeout"
 
 _POOLER_TRIES = 20
@@ -212,6 +215,39 @@ def lock_timeout_first() -> Iterator[None]:
             [],
         )
         yield
+
+
+@contextmanager
+def atomic_without_flush() -> Iterator[None]:
+    """Open a transaction whose commit does not wait until the disk has it. Inside a transaction, open a savepoint.
+
+    A crash of the database server, or of the host of SQLite, can undo the commit. It is never undone alone: all later
+    commits are undone too, and a later commit that waits for the disk makes this one durable.
+    """
+    connection = sql.connection()
+    if connection.in_atomic_block:
+        with atomic():
+            yield
+    elif connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT synchronous, journal_mode FROM pragma_synchronous, pragma_journal_mode")
+            before, journal = cursor.fetchone()
+            # With another journal than WAL a lower level could damage the file.
+            if journal == "wal" and before > _SQLITE_NORMAL:
+                # SQLite ignores a change of this level inside a transaction.
+                cursor.execute(f"PRAGMA synchronous = {_SQLITE_NORMAL}")
+        try:
+            with atomic():
+                yield
+        finally:
+            with connection.cursor() as cursor:
+                cursor.execute(f"PRAGMA synchronous = {int(before)}")
+    else:
+        with atomic():
+            if connection.vendor == "postgresql":
+                with connection.cursor() as cursor:
+                    cursor.execute("SET LOCAL synchronous_commit = off")
+            yield
 
 
 @contextmanager

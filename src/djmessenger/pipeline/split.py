@@ -35,6 +35,7 @@ from djmessenger import models, receiving
 from djmessenger.logs import hidden
 from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease
+from djmessenger.pipeline.connections import atomic_without_flush
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.participants import (
     Participants,
@@ -120,7 +121,10 @@ def _split_many(
     insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
     claim_limit: int,
 ) -> Split:
-    with atomic():
+    # The callbacks are on the disk already. If this commit is lost with the database server, the next split repeats it.
+    # No reply of these events is sent before a later commit, which also makes this one durable.
+    # tests/test_intake.py, test_the_commit_of_a_split_does_not_wait_for_the_disk
+    with atomic_without_flush():
         callbacks = reads.new_callbacks(callback_ids)
         # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
         # other signers stay ``new`` for the next call.
