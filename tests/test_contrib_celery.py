@@ -61,11 +61,22 @@ def tasks(chosen):
     return importlib.import_module("djmessenger.contrib.celery")
 
 
+class Sent:
+    """Tasks that were sent. ``count`` waits for those that the thread of the dispatcher still has to send."""
+
+    def __init__(self) -> None:
+        self.options: list[dict[str, Any]] = []
+
+    def count(self) -> int:
+        bot.get_dispatcher()._publisher.stop(LONG)
+        return len(self.options)
+
+
 @pytest.fixture
 def sent(tasks, monkeypatch):
     """Count the tasks instead of sending them."""
-    found = []
-    monkeypatch.setattr(tasks.work, "apply_async", lambda **options: found.append(options))
+    found = Sent()
+    monkeypatch.setattr(tasks.work, "apply_async", lambda **options: found.options.append(options))
     return found
 
 
@@ -80,14 +91,14 @@ def person(emulator, settings):
 class TestTasks:
     def test_a_stored_callback_sends_one_task_and_nothing_is_done_in_the_request(self, sent, person):
         assert post(tools.text("m_1")) == 200
-        assert len(sent) == 1
+        assert sent.count() == 1
         assert models.Callback.objects.get().state == "new"
 
     def test_a_task_does_all_that_waits(self, tasks, sent, person):
         post(tools.text("m_1"), tools.text("m_2"))
         tasks.work()
         assert fates() == ["sent", "sent"]
-        assert len(sent) == 1, "what the task queued itself needs no other"
+        assert sent.count() == 1, "what the task queued itself needs no other"
 
     def test_slow_work_is_done_beside_all_other_work(self, tasks, sent, person, emulator):
         other = emulator.add_person(tools.PAGE, person_id="7012345678901299")
@@ -113,11 +124,12 @@ class TestTasks:
         self, tasks, sent, person, django_capture_on_commit_callbacks
     ):
         post(tools.text("m_1"))
+        assert sent.count() == 1
         tasks.work()
         row = models.Messaging.objects.get()
         with django_capture_on_commit_callbacks(execute=True):
             models.Reply.objects.queue(row.conversation, {"message": {"text": "x"}}, type="simple_text")
-        assert len(sent) == 2
+        assert sent.count() == 2
 
     def test_a_lost_task_costs_the_time_until_the_sweep(self, tasks, sent, person):
         post(tools.text("m_1"))
@@ -127,9 +139,10 @@ class TestTasks:
 
     def test_a_slice_that_is_over_sends_another_task(self, tasks, sent, person, monkeypatch):
         post(tools.text("m_1"))
+        assert sent.count() == 1
         monkeypatch.setattr(tasks, "SLICE", 0.0)
         tasks.work()
-        assert len(sent) == 2
+        assert sent.count() == 2
         assert fates() == []
 
     def test_the_sweep_stays_for_what_is_due_soon(self, tasks, sent, person, monkeypatch):
@@ -169,7 +182,7 @@ class TestTasks:
 
 
 class TestBroker:
-    def test_one_that_is_away_costs_the_request_one_try_a_sweep(self, tasks, person, monkeypatch, caplog):
+    def test_one_that_is_away_is_tried_once_a_sweep(self, tasks, person, monkeypatch, caplog):
         tries = []
 
         def away(**options):
@@ -177,13 +190,48 @@ class TestBroker:
             raise ConnectionRefusedError("redis://:canary-password@broker")
 
         monkeypatch.setattr(tasks.work, "apply_async", away)
-        for number in range(5):
+        assert post(tools.text("m_0")) == 200
+        until(lambda: "Wake-up not sent" in caplog.text, "the failure")
+        for number in range(1, 5):
             assert post(tools.text(f"m_{number}")) == 200
+        bot.get_dispatcher().stop()
         assert len(tries) == 1
         assert tries[0]["retry"] is False
         assert "canary" not in caplog.text
         tasks.sweep()
         assert len(fates()) == 5
+
+    def test_one_that_dropped_the_connection_gets_the_task_over_a_new_one(
+        self, tasks, person, monkeypatch, caplog
+    ):
+        connections = []
+        send = tasks.work.apply_async
+
+        def dropped(*, connection, **options):
+            connections.append(connection)
+            if len(connections) == 2:
+                raise ConnectionResetError
+            return send(connection=connection, **options)
+
+        monkeypatch.setattr(tasks.work, "apply_async", dropped)
+        for number in (1, 2):
+            assert post(tools.text(f"m_{number}")) == 200
+            until(lambda number=number: len(connections) >= number, "the task")
+        bot.get_dispatcher()._publisher.stop(LONG)
+        first, second, third = connections
+        assert first is second is not third
+        assert "not sent" not in caplog.text
+
+    @pytest.mark.parametrize("url", ["redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//"])
+    def test_each_wait_for_it_has_a_limit_unless_the_project_set_one(self, url, make, tasks):
+        pytest.importorskip("redis")
+        project = make(url)
+        project.conf.broker_transport_options = {"socket_timeout": 7.0, "write_timeout": 7.0}
+        options = tasks._connection().transport_options
+        if url.startswith("redis"):
+            assert (options["socket_connect_timeout"], options["socket_timeout"]) == (tasks._TIMEOUT, 7.0)
+        else:
+            assert (options["read_timeout"], options["write_timeout"]) == (tasks._TIMEOUT, 7.0)
 
 
 class TestChecks:
@@ -306,6 +354,7 @@ def test_when_all_tasks_are_lost_and_a_worker_is_killed_the_beat_finds_what_wait
     app, environment, log = world
     emulator.add_person(tools.PAGE, person_id=tools.PSID)
     assert post(tools.text("m_1"), tools.text("m_2")) == 200
+    bot.get_dispatcher()._publisher.stop(LONG)
     assert app.control.purge() == 1
     with process(worker("threads"), environment, log):
         pass

@@ -105,9 +105,9 @@ def test_worker_announces_on_commit(file_database, person, settings, monkeypatch
     with transaction.atomic():
         tools.queue(made)
         assert told == []
-    assert told == ["queues"]
+    until(lambda: told == ["queues"], "the notification")
     assert post(tools.text("m_1")) == 200
-    assert told == ["queues", "callback"]
+    until(lambda: told == ["queues", "callback"], "the notification")
 
 
 @pytest.mark.django_db(transaction=True)

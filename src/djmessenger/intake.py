@@ -50,11 +50,13 @@ _STOP_TIMEOUT = 10.0
 class Groups(Generic[Waiter]):
     """Waiting callbacks, and the thread that stores them in groups.
 
-    ``answer`` gets the status of each callback of a group after the commit, in that thread.
+    ``answer`` gets the status of each callback of a group after the commit, in that thread. With ``may_block`` the
+    caller's thread stores its callback itself if the system refuses a thread.
     """
 
-    def __init__(self, answer: Callable[[list[tuple[Waiter, int]]], None]) -> None:
+    def __init__(self, answer: Callable[[list[tuple[Waiter, int]]], None], *, may_block: bool) -> None:
         self._answer = answer
+        self._may_block = may_block
         self._reset()
         # Guard: a child forked while a thread holds the lock would wait for it for ever, and the writer's thread exists
         # only in the parent. Test: tests/test_intake_app.py, test_a_forked_child_stores_with_a_thread_of_its_own.
@@ -67,15 +69,22 @@ class Groups(Generic[Waiter]):
         self._writer: BatchWriter[tuple[Signed, Waiter]] | None = None
 
     def put(self, callback: Signed, waiter: Waiter) -> None:
-        """Add a callback to the next group. Raise ``Refused`` with 503 if too many callbacks wait already."""
+        """Add a callback to the next group.
+
+        Raise ``Refused`` with 503 if too many callbacks wait already, or if the system refuses the thread and the
+        caller must not block.
+        """
         # Guard: without the lock a callback could be added to a writer after ``stop`` has ended it. It would never be
         # answered. Test: tests/test_intake_app.py, test_each_callback_is_answered_while_the_writer_stops.
         with self._lock:
-            if self._writer is None:
-                self._writer = BatchWriter("intake", self._store, lambda: None)
-            is_full = self._writer.waiting() >= _MOST_WAITING
-            if not is_full:
-                self._writer.put((callback, waiter))
+            writer = self._writer = self._writer or self._new_writer()
+            is_full = writer is not None and writer.waiting() >= _MOST_WAITING
+            if writer is not None and not is_full:
+                writer.put((callback, waiter))
+        if writer is None:
+            if not self._may_block:
+                raise Refused(503)
+            self._store([(callback, waiter)])
         if is_full:
             logger.warning(
                 "A callback was refused with 503, because %s wait for their commit; Meta delivers it again",
@@ -83,6 +92,20 @@ class Groups(Generic[Waiter]):
                 extra={"action": "too_many_waiting"},
             )
             raise Refused(503)
+
+    def _new_writer(self) -> BatchWriter[tuple[Signed, Waiter]] | None:
+        """Return a new writer, or None if the system refuses its thread. The next callback tries again."""
+        try:
+            return BatchWriter("intake", self._store, lambda: None)
+        except RuntimeError:
+            logger.error(
+                "The system refused the thread that stores callbacks; %s",
+                "each request stores its own"
+                if self._may_block
+                else "the answer is 503, and Meta delivers again",
+                extra={"action": "no_thread"},
+            )
+            return None
 
     def stop(self) -> None:
         """Store and answer the callbacks that wait, and end the thread. The next callback starts a new thread."""
@@ -127,7 +150,7 @@ class WSGIIntake:
 
     def __init__(self, application: Callable[..., Iterable[bytes]]) -> None:
         self._application = application
-        self._groups: Groups[queue.SimpleQueue[int]] = Groups(_answer_threads)
+        self._groups: Groups[queue.SimpleQueue[int]] = Groups(_answer_threads, may_block=True)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         if environ["REQUEST_METHOD"] != "POST" or not _is_webhook(get_path_info(environ)):
@@ -147,7 +170,7 @@ class ASGIIntake:
 
     def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
         self._application = application
-        self._groups: Groups[asyncio.Future[int]] = Groups(_answer_loops)
+        self._groups: Groups[asyncio.Future[int]] = Groups(_answer_loops, may_block=False)
 
     async def __call__(
         self,

@@ -26,6 +26,7 @@ from djmessenger.clock import Deadline
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.event_results import Handled
+from djmessenger.pipeline.publisher import Publisher
 from djmessenger.pipeline.slow import Finish, SlowThreads
 from djmessenger.settings import app_settings
 
@@ -42,13 +43,26 @@ SLOW_THREADS = 16
 """Slow rules that run at once in each process of a Celery worker. They wait for services, so threads are cheap."""
 _EXPIRES = 60
 """Seconds after which the broker drops a task that no worker took; a sweep has found the work by then."""
+_TIMEOUT = 3.0
+"""Seconds for a connection to the broker, and for each read and write, unless the project has limits of its own."""
+_LIMITS = {
+    "redis": {"socket_connect_timeout": _TIMEOUT, "socket_timeout": _TIMEOUT},
+    "py-amqp": {"read_timeout": _TIMEOUT, "write_timeout": _TIMEOUT},
+}
+"""Options with these limits, by the driver of the transport."""
 
 
 class CeleryDispatcher:
-    """Dispatcher that sends a task after each commit. If the broker fails, it sends none for ``DJM_SWEEP`` seconds."""
+    """Dispatcher that sends a task after each commit. A thread sends it, so that no request waits for the broker.
+
+    Work that is announced meanwhile is covered by one task. If the broker fails, no task is sent for ``DJM_SWEEP``
+    seconds.
+    """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._again = Deadline(0)
+        self._publisher = Publisher(self._send)
+        self._connection: Any = None
+        self._pid = 0
 
     def callback_stored(self, callback_id: int) -> None:
         self.wake()
@@ -59,24 +73,23 @@ class CeleryDispatcher:
             self.wake()
 
     def wake(self) -> None:
-        if self._again.remaining() > 0:
-            return
+        self._publisher.request()
+
+    def _send(self, payload: str) -> None:
+        # A connection of its own, because the pool of the project may have no limits, and may be used up.
+        # A socket of the parent belongs to the parent, so a forked child connects again.
+        if self._connection is None or self._pid != os.getpid():
+            self._connection, self._pid = _connection(), os.getpid()
         try:
-            work.apply_async(retry=False, expires=_EXPIRES, ignore_result=True)
-        except Exception as error:  # noqa: BLE001 - each broker has errors of its own, and none may reach the request
-            # Guard: an unreachable broker takes seconds to fail. With a try for each callback Meta's requests would
-            # time out. Test: tests/test_contrib_celery.py,
-            # test_one_that_is_away_costs_the_request_one_try_a_sweep.
-            self._again = Deadline(app_settings.DJM_SWEEP)
-            logger.error(
-                "Wake-up task not sent: the broker failed (%s); the sweep finds the work, next task in %s s",
-                type(error).__name__,
-                app_settings.DJM_SWEEP,
-                extra={"action": "broker_away", "error": type(error).__name__},
-            )
+            work.apply_async(connection=self._connection, retry=False, expires=_EXPIRES, ignore_result=True)
+        except BaseException:
+            connection, self._connection = self._connection, None
+            connection.release()
+            raise
 
     def stop(self) -> None:
-        """Do nothing, because Celery stops its own workers."""
+        """Send the task that is pending. Celery stops its own workers."""
+        self._publisher.stop()
 
     @classmethod
     def check(cls) -> list[CheckMessage]:
@@ -111,6 +124,14 @@ class CeleryDispatcher:
                 )
             )
         return found
+
+
+def _connection() -> Any:
+    """Return a new connection to the broker, with limits for the connect, for reads and for writes."""
+    connection = current_app.connection_for_write(connect_timeout=_TIMEOUT)
+    limits = _LIMITS.get(connection.transport.driver_name, {})
+    connection.transport_options = {**limits, **connection.transport_options}
+    return connection
 
 
 @shared_task(name=WORK, ignore_result=True)
@@ -200,6 +221,10 @@ def _stop(**kwargs: Any) -> None:
         pool = _pools.pop(os.getpid(), None)
     if pool is not None:
         pool.stop(app_settings.DJM_GRAPH_TIMEOUT)
+    dispatcher = bot.get_dispatcher()
+    if isinstance(dispatcher, CeleryDispatcher):
+        # A child of Celery ends without the exit functions of Python.
+        dispatcher.stop()
 
 
 worker_process_shutdown.connect(_stop, dispatch_uid="djmessenger.contrib.celery")

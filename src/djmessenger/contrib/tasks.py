@@ -23,6 +23,7 @@ from django.utils import timezone
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.pipeline.engine import Engine
+from djmessenger.pipeline.publisher import Publisher
 from djmessenger.settings import app_settings
 
 try:
@@ -44,21 +45,25 @@ _next_at: datetime.datetime | None = None
 
 
 class TasksDispatcher:
-    """Dispatcher that enqueues a task after each commit."""
+    """Dispatcher that enqueues a task after each commit. A thread enqueues it, because the backend may be away.
+
+    Work that is announced meanwhile is covered by one task.
+    """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        """Accept the engine, as each dispatcher must; the task gets it from ``bot``."""
+        self._publisher = Publisher(lambda payload: work.enqueue())
 
     def callback_stored(self, callback_id: int) -> None:
-        work.enqueue()
+        self._publisher.request()
 
     def replies_queued(self, conversation_id: int) -> None:
         # A task that queues replies sends them itself before it ends.
         if not getattr(_this_thread, "is_at_work", False):
-            work.enqueue()
+            self._publisher.request()
 
     def stop(self) -> None:
-        """Do nothing, because the backend stops its own workers."""
+        """Enqueue the task that is pending. The backend stops its own workers."""
+        self._publisher.stop()
 
     @classmethod
     def check(cls) -> list[CheckMessage]:

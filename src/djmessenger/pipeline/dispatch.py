@@ -10,6 +10,7 @@ from djmessenger import models, sql
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES
 from djmessenger.pipeline.process_end import ProcessEnd
+from djmessenger.pipeline.publisher import Publisher
 from djmessenger.pipeline.worker import Worker
 
 logger = logging.getLogger(__name__)
@@ -84,19 +85,28 @@ class EmbeddedDispatcher:
 
 
 class WorkerDispatcher:
-    """Dispatcher that notifies the processes of ``manage.py djmessenger worker`` and does no work itself."""
+    """Dispatcher that notifies the processes of ``manage.py djmessenger worker`` and does no work itself.
+
+    A thread with a connection of its own sends the notifications, because the server of the database may be away.
+    Without PostgreSQL there are no notifications.
+    """
 
     def __init__(self, engine: Callable[[], Engine]) -> None:
-        self._engine = engine
+        self._publisher = Publisher(lambda payload: engine().notify(payload))
 
     def callback_stored(self, callback_id: int) -> None:
-        self._engine().notify(CALLBACK)
+        self._notify(CALLBACK)
 
     def replies_queued(self, conversation_id: int) -> None:
-        self._engine().notify(QUEUES)
+        self._notify(QUEUES)
+
+    def _notify(self, payload: str) -> None:
+        if sql.connection().vendor == "postgresql":
+            self._publisher.request(payload)
 
     def stop(self) -> None:
-        """Do nothing, because the workers are processes of their own."""
+        """Send the notification that is pending. The workers are processes of their own."""
+        self._publisher.stop()
 
 
 class OwnWorkerDispatcher:

@@ -109,8 +109,11 @@ class Worker:
         self._ended = threading.Event()
         self._wakeup = threading.Event()
         self._run = None
-        self._thread = threading.Thread(target=self._work, name=THREAD_NAME_PREFIX, daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name=THREAD_NAME_PREFIX, daemon=True)
+        # Guard: the system may refuse a thread. One that was never started cannot be joined by ``stop``.
+        # Test: tests/faults/test_hints.py, test_a_system_without_threads_fails_no_post.
+        thread.start()
+        self._thread = thread
         self._on_start()
 
     def stop_soon(self) -> None:
