@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from django.db import models
@@ -22,20 +22,36 @@ class CallbackManager(models.Manager["Callback"]):
         The copies of a row that another transaction has locked are not counted.
         """
         given = {row[0]: row for row in rows}
-        ids: dict[str, int] = {}
-        repeats = Counter(row[0] for row in rows)
-        # A row can be purged after the INSERT found it and before it is read. It is then inserted again.
-        while missing := [row for sha256, row in given.items() if sha256 not in ids]:
-            text = _put_statement(len(missing))
-            inserted = dict(fetch(text, [value for row in missing for value in row]))
+        ids = _insert([*given.values()])
+        if len(ids) < len(rows):
+            _count_repeats(rows, given, ids)
+        return [ids[row[0]] for row in rows]
+
+
+def _insert(rows: Sequence[tuple[str, bytes, str]]) -> dict[str, int]:
+    """Insert the rows whose ``sha256`` is new, and return the id of each of them by ``sha256``."""
+    return dict(fetch(_put_statement(len(rows)), [value for row in rows for value in row]))
+
+
+def _count_repeats(
+    rows: Sequence[tuple[str, bytes, str]], given: Mapping[str, tuple[str, bytes, str]], ids: dict[str, int]
+) -> None:
+    """Add the id of each repeated ``sha256`` to ``ids``, and count the copies.
+
+    ``given`` has one row for each ``sha256`` of ``rows``. ``ids`` has the inserted ones.
+    """
+    repeats = Counter(row[0] for row in rows)
+    repeats.subtract(ids.keys())
+    # A row can be purged after the INSERT found it and before it is read. It is then inserted again.
+    while missing := given.keys() - ids.keys():
+        ids |= fetch(_FIND.format_map(dialect(Callback)), [many(missing)])
+        if missing := given.keys() - ids.keys():
+            inserted = _insert([given[sha256] for sha256 in missing])
             repeats.subtract(inserted.keys())
             ids |= inserted
-            if len(ids) < len(given):
-                ids |= fetch(_FIND.format_map(dialect(Callback)), [many(given.keys() - ids.keys())])
-        for count in set((+repeats).values()):
-            repeated = [ids[sha256] for sha256, repeat in repeats.items() if repeat == count]
-            execute(_COUNT.format_map(dialect(Callback)), [many(repeated), count])
-        return [ids[row[0]] for row in rows]
+    for count in set((+repeats).values()):
+        repeated = [ids[sha256] for sha256, repeat in repeats.items() if repeat == count]
+        execute(_COUNT.format_map(dialect(Callback)), [many(repeated), count])
 
 
 _FIND = (
