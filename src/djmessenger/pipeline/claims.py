@@ -119,17 +119,16 @@ def claim(
 def claim_idle(kind: str, conversation_ids: Collection[int], *, seconds: float) -> list[Lease]:
     """Lease, in the caller's transaction, those of the given queues that are idle. Return the leases.
 
-    An idle queue has no lease, no due time and no waiting row. Queues that another transaction has locked are skipped.
+    An idle queue has no lease and no waiting row. Queues that another transaction has locked are skipped.
     """
-    # Guard: a row can wait although `ready_at` is empty, when its wake-up was lost. The claimed new event would
-    # be handled before the older one, so such a queue is not idle.
+    # Guard: a row can wait in a queue that is not leased. The claimed new event would be handled before the older one,
+    # so such a queue is not idle. `ready_at` does not show it, because the wake-up of the row can be lost.
     # Test: tests/test_intake_taking.py, test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one.
-    # Guard: a claim sets both `ready_at` and `leased_until`. Without a condition on either of them the split would
-    # claim a queue on which another worker works.
+    # Guard: without the condition on the lease the split would claim a queue on which another worker works.
     # Test: tests/test_intake_taking.py, test_a_split_does_not_claim_a_leased_conversation.
     text = (
-        "WITH chosen AS (SELECT id FROM {queues} queue WHERE kind = %s AND ready_at IS NULL "  # noqa: S608 - no input
-        f"AND leased_until IS NULL AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) "
+        "WITH chosen AS (SELECT id FROM {queues} queue WHERE kind = %s AND leased_until IS NULL "  # noqa: S608 - no input
+        f"AND conversation_id IN ({', '.join(['%s'] * len(conversation_ids))}) "
         f"AND {reads.first_waiting(kind, 'waiting.id')} IS NULL ORDER BY conversation_id {{skip_locked}}) "
         f"{_LEASE_CHOSEN}"
     )
