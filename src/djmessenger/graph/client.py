@@ -193,6 +193,9 @@ class Client(Calls):
         return urllib3.encode_multipart_formdata(fields)
 
     def _note(self, call: Call, status: int | None, error: GraphError | None, trace: str, ms: float) -> None:
+        level = logging.WARNING if error else logging.INFO
+        if not (self.log.maxlen or self._on_call or logger.isEnabledFor(level)):
+            return
         line = LoggedCall(
             at=time.time(),
             method=call.method,
@@ -208,7 +211,7 @@ class Client(Calls):
         if self._on_call is not None:
             self._on_call(line)
         logger.log(
-            logging.WARNING if error else logging.INFO,
+            level,
             "graph_call %s %s: %s, status %s, code %s/%s, %s ms",
             line.method,
             line.path,

@@ -301,7 +301,7 @@ class Inbox:
             return None
         if not event_transaction.is_begun:
             return handled
-        decision.outcome.log(**event_results.log_fields(row))
+        decision.outcome.log(partial(event_results.log_fields, row))
         return None
 
     def commit_handled(self, handled: Sequence[Handled], insert: InsertReplies = _insert) -> None:
@@ -342,7 +342,7 @@ class Inbox:
                 event_results.finish(valid)
         afterwards()
         for one in valid:
-            one.decision.outcome.log(**event_results.log_fields(one.row))
+            one.decision.outcome.log(partial(event_results.log_fields, one.row))
         for pk in leases.keys() - still_leased:
             # Another worker has the queue, or had it and handled the event. In the second case this lease may still
             # be valid, and is released.

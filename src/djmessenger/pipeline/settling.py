@@ -383,8 +383,11 @@ def release_queues(queue_ids: Collection[int]) -> None:
 
 def _log(reply: QueuedReply, why: str = "") -> None:
     """Log the state of a reply, as a warning if there is a reason."""
+    level = logging.WARNING if why else logging.INFO
+    if not logger.isEnabledFor(level):
+        return
     logger.log(
-        logging.WARNING if why else logging.INFO,
+        level,
         "Reply %s is %s%s",
         reply.pk,
         reply.state,

@@ -7,7 +7,7 @@ import json
 import keyword
 import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from djmessenger.filtering.base import Verdict
@@ -31,7 +31,14 @@ class Step:
     """Type and text of the exception."""
 
     def json(self) -> dict[str, Any]:
-        return _without_empty(dataclasses.asdict(self), keep=("kind", "name", "seconds"))
+        data = {
+            "kind": self.kind,
+            "name": self.name,
+            "seconds": self.seconds,
+            "messages": self.messages,
+            "error": self.error,
+        }
+        return _without_empty(data, keep=("kind", "name", "seconds"))
 
 
 @dataclasses.dataclass(slots=True)
@@ -162,10 +169,12 @@ class Outcome:
             f"{self.messages} messages{failed}, {self.seconds * 1000:.1f} ms"
         )
 
-    def log(self, **facts: Any) -> None:
-        """Log the summary, with ``facts`` as further fields. For an unhandled event, log a rule to paste."""
+    def log(self, facts: Callable[[], Mapping[str, Any]] = dict) -> None:
+        """Log the summary; for an unhandled event, log a rule to paste. ``facts`` returns further fields."""
+        if not logger.isEnabledFor(logging.WARNING if self.unhandled else logging.INFO):
+            return
         fields = {
-            **facts,
+            **facts(),
             "type": self.type,
             "rules": self.applied,
             "messages": self.messages,
