@@ -145,17 +145,20 @@ class Inbox:
         try:
             messaging = _read_event(row)
             client = self._client_or_reason(row.page)
-            with use_context_of(row, client):
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(use_context_of(row, client))
                 decision = self._policy_for(row.page).decide(messaging)
                 is_slow = decision.is_slow(messaging)
+                # Before the slow handlers, whose changes are saved too.
+                # test_the_state_that_a_slow_rule_sets_is_saved_with_its_event
+                state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
+                # The rules go on in the same context. Behind slow handlers they may run in another thread.
+                context = use_context_of(row, client) if is_slow else stack.pop_all()
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             event_results.count_failed_try(row, lease, self._tries)
             event_results.release(lease)
             return None
-        # Before the slow handlers, whose changes are saved too.
-        # test_the_state_that_a_slow_rule_sets_is_saved_with_its_event
-        state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
-        act = partial(self._act, row, lease, messaging, decision, client, state_before)
+        act = partial(self._act, row, lease, messaging, decision, context, state_before)
         if not is_slow:
             return act()
         gathered: list[models.Messaging] = []
@@ -257,11 +260,11 @@ class Inbox:
         lease: Lease,
         messaging: receiving.Messaging,
         decision: Decision,
-        client: Client | DJMException,
+        context: contextlib.AbstractContextManager[object],
         state_before: Any,
         gathered: Sequence[models.Messaging] = (),
     ) -> Handled | None:
-        """Run the other handlers and the repliers. Save the results, and release the queue with them.
+        """Run the other handlers and the repliers in ``context``. Save the results, and release the queue with them.
 
         The transaction begins before the first query of the rules. If they made no query, it does not begin, and a
         ``Handled`` is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
@@ -270,7 +273,7 @@ class Inbox:
         last = row.tries + 1 >= tries
         event_transaction = EventTransaction(lambda: event_results.lock_and_verify(row, lease))
         try:
-            with use_context_of(row, client):
+            with context:
                 failpoint("inbox_in_handler")
                 # A crash between effects and the state ``done`` would repeat the effects at the next try.
                 # test_without_one_transaction_the_answer_is_queued_twice
