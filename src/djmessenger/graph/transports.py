@@ -106,6 +106,13 @@ class _Timed(HTTPConnection):
 
     response_class = staticmethod(_timed_response)  # type: ignore[assignment]
     last_used = 0.0
+    _head: bytes | None = None
+    """Head of a request, until its body is there too."""
+    _has_body = False
+
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **options: Any) -> None:
+        self._head, self._has_body = None, bool(body)
+        super().request(method, url, body, *args, **options)
 
     @property
     def is_connected(self) -> bool:
@@ -137,6 +144,12 @@ class _Timed(HTTPConnection):
         raise failure
 
     def send(self, data: Any) -> None:
+        # ``http.client`` sends head and body of a request apart: two packets, and two records of TLS.
+        if self._has_body:
+            self._head, self._has_body = data, False
+            return
+        if self._head is not None:
+            data, self._head = self._head + data, None
         if self.sock is None:
             self.connect()
         deadline = _call_deadline.get()
