@@ -219,35 +219,32 @@ def lock_timeout_first() -> Iterator[None]:
 
 @contextmanager
 def atomic_without_flush() -> Iterator[None]:
-    """Open a transaction whose commit does not wait until the disk has it. Inside a transaction, open a savepoint.
+    """Open a transaction whose commit does not wait until the disk has it, on SQLite with a WAL; elsewhere ``atomic``.
 
-    A crash of the database server, or of the host of SQLite, can undo the commit. It is never undone alone: all later
-    commits are undone too, and a later commit that waits for the disk makes this one durable.
+    A crash of the host can undo the commit. It is never undone alone: all later commits are undone too, and a later
+    commit that waits for the disk makes this one durable.
     """
     connection = sql.connection()
-    if connection.in_atomic_block:
+    # Guard: a server of PostgreSQL can crash while workers live. It would undo the claim of a split and later issue the
+    # same fencing token and the same row ids again, while the first holder still has them in memory. A crash of the
+    # host of SQLite ends all holders.
+    if connection.in_atomic_block or connection.vendor != "sqlite":
         with atomic():
             yield
-    elif connection.vendor == "sqlite":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT synchronous, journal_mode FROM pragma_synchronous, pragma_journal_mode")
+        before, journal = cursor.fetchone()
+        # With another journal than WAL a lower level could damage the file.
+        if journal == "wal" and before > _SQLITE_NORMAL:
+            # SQLite ignores a change of this level inside a transaction.
+            cursor.execute(f"PRAGMA synchronous = {_SQLITE_NORMAL}")
+    try:
+        with atomic():
+            yield
+    finally:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT synchronous, journal_mode FROM pragma_synchronous, pragma_journal_mode")
-            before, journal = cursor.fetchone()
-            # With another journal than WAL a lower level could damage the file.
-            if journal == "wal" and before > _SQLITE_NORMAL:
-                # SQLite ignores a change of this level inside a transaction.
-                cursor.execute(f"PRAGMA synchronous = {_SQLITE_NORMAL}")
-        try:
-            with atomic():
-                yield
-        finally:
-            with connection.cursor() as cursor:
-                cursor.execute(f"PRAGMA synchronous = {int(before)}")
-    else:
-        with atomic():
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute("SET LOCAL synchronous_commit = off")
-            yield
+            cursor.execute(f"PRAGMA synchronous = {int(before)}")
 
 
 @contextmanager

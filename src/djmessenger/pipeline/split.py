@@ -121,9 +121,9 @@ def _split_many(
     insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
     claim_limit: int,
 ) -> Split:
-    # The callbacks are on the disk already. If this commit is lost with the database server, the next split repeats it.
+    # The callbacks are on the disk already. If this commit is lost with the host of SQLite, the next split repeats it.
     # No reply of these events is sent before a later commit, which also makes this one durable.
-    # tests/test_intake.py, test_the_commit_of_a_split_does_not_wait_for_the_disk
+    # tests/test_intake.py, test_only_sqlite_splits_without_waiting_for_the_disk
     with atomic_without_flush():
         callbacks = reads.new_callbacks(callback_ids)
         # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
