@@ -608,8 +608,8 @@ class Fetches(UserProfileHandler):
         self._keep(messaging, person, {"first_name": "Ada", "profile_state": "fetched"})
 
 
-def engine_that_fetches(handler, *functions):
-    engine = tools.engine(*functions, tries=5)
+def engine_that_fetches(handler, *functions, **options):
+    engine = tools.engine(*functions, tries=5, **options)
     made = Policy([Rule("DEFAULT", "default", handlers=[handler]), *engine.inbox._policy_for(None).rules])
     engine.inbox._policy_for = lambda page: made
     return engine
@@ -690,6 +690,17 @@ def test_what_a_rule_sets_on_a_person_is_not_stored_with_the_profile():
     engine = engine_that_fetches(Fetches(), shouts)
     engine.inbox.commit_handled(handled(engine))
     assert (texts(), names()) == (["ADA"], {"Ada"})
+
+
+def test_what_a_slow_rule_stores_about_a_person_is_not_lost_to_the_profile():
+    def chooses(event):
+        models.FBUserProfile.objects.filter(pk=event.person.pk).update(first_name="Grace", locale="de_DE")
+
+    say_hello("7001")
+    engine = engine_that_fetches(Fetches(), chooses, slow=True)
+    engine.inbox.commit_handled(handled(engine))
+    person = models.FBUserProfile.objects.get()
+    assert (person.first_name, person.locale, person.profile_state) == ("Grace", "de_DE", "fetched")
 
 
 def test_the_profile_of_a_person_without_a_conversation_is_stored():

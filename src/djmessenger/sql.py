@@ -220,17 +220,27 @@ class Rows:
 
 
 def update_each(
-    model: type[models.Model], columns: Sequence[str], rows: Sequence[Sequence[Any]], *, where: str = ""
+    model: type[models.Model],
+    columns: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    *,
+    unless_changed: Sequence[str] = (),
+    where: str = "",
 ) -> set[Any]:
     """Update ``columns`` of many rows in one statement, and return the keys of the rows that it changed.
 
     Each of ``rows`` is a primary key, followed by the values of the columns. Rows that do not exist are skipped.
-    ``where`` is a further SQL condition on the stored rows; it must be a constant of the caller.
+    ``unless_changed`` names some of the columns, and their expected values follow in each row. Such a column keeps its
+    stored value if it is another one. ``where`` is a further SQL condition on the stored rows; it must be a constant of
+    the caller.
     """
     if not rows:
         return set()
-    text = _update_statement(model, tuple(columns), where)
-    fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
+    text = _update_statement(model, tuple(columns), tuple(unless_changed), where)
+    fields: list[Any] = [
+        model._meta.pk,
+        *(model._meta.get_field(name) for name in (*columns, *unless_changed)),
+    ]
     values = [_as_one(fields, rows)]
     if connection().vendor != "sqlite":
         values.append(many(row[0] for row in rows))
@@ -307,24 +317,32 @@ def _plain(field: Any, kind: type | None, value: Any, database: Any) -> Any:
 
 
 @cached
-def _update_statement(model: type[models.Model], columns: tuple[str, ...], where: str) -> str:
-    fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in columns)]
+def _update_statement(
+    model: type[models.Model], columns: tuple[str, ...], unless_changed: tuple[str, ...], where: str
+) -> str:
+    is_sqlite = connection().vendor == "sqlite"
+    given = (*columns, *unless_changed)
+    fields: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in given)]
     quote = connection().ops.quote_name
     table, key = quote(model._meta.db_table), quote(fields[0].column)
-    settings = ", ".join(
-        f"{quote(field.column)} = fresh.v{number}" for number, field in enumerate(fields[1:])
-    )
-    names = ["row_id", *(f"v{number}" for number in range(len(columns)))]
+    is_same = "IS" if is_sqlite else "IS NOT DISTINCT FROM"
+    settings = []
+    for number, (name, field) in enumerate(zip(columns, fields[1:], strict=False)):
+        column, value = quote(field.column), f"fresh.v{number}"
+        if name in unless_changed:
+            expected = f"fresh.v{len(columns) + unless_changed.index(name)}"
+            value = f"CASE WHEN {table}.{column} {is_same} {expected} THEN {value} ELSE {table}.{column} END"
+        settings.append(f"{column} = {value}")
+    names = ["row_id", *(f"v{number}" for number in range(len(given)))]
     values, rows = _unpacked(fields)
     fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
     # From JSON PostgreSQL cannot estimate the number of rows and would scan the whole table. The array shows it, so
     # each row is found through the index. Test (PostgreSQL): tests/test_statements.py,
     # test_few_rows_of_a_table_are_looked_up_in_its_index.
-    is_sqlite = connection().vendor == "sqlite"
     listed = "" if is_sqlite else f" AND {table}.{key} = ANY(%s::{fields[0].db_type(connection())}[])"
     # Names and casts come from the model. Values are a parameter.
     return (
-        f"UPDATE {table} SET {settings} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
+        f"UPDATE {table} SET {', '.join(settings)} FROM (SELECT {fresh} FROM {rows}) AS fresh "  # noqa: S608
         f"WHERE {table}.{key} = fresh.row_id{listed}{f' AND {where}' if where else ''} RETURNING {table}.{key}"
     )
 

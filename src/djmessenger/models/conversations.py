@@ -18,16 +18,9 @@ from djmessenger.models.replies import Reply
 from djmessenger.outgoing.rendering import bodies, locale_of
 from djmessenger.sql import atomic, update_each
 
-_PROFILE = (
-    "first_name",
-    "last_name",
-    "profile_pic",
-    "locale",
-    "timezone",
-    "gender",
-    "profile_state",
-    "date_profile",
-)
+_FROM_GRAPH = ("first_name", "last_name", "profile_pic", "locale", "timezone", "gender")
+"""Columns of a person that have a value of Graph."""
+_PROFILE = (*_FROM_GRAPH, "profile_state", "date_profile")
 """Columns of a person that a fetched profile changes."""
 
 
@@ -35,12 +28,17 @@ class PersonManager(models.Manager["FBUserProfile"]):
     def save_profiles(self, people: Iterable[FBUserProfile]) -> set[str]:
         """Write the new profiles of persons in one statement, and return the ids of those whose row was changed.
 
-        A person whose profile another worker stored meanwhile is not changed.
+        A person whose profile another worker stored meanwhile is not changed. A column that was changed since the
+        person was read keeps its value.
         """
+        # Guard: a slow rule, or a view, stores what the person said while the profile is on its way from Graph.
+        # Test: tests/test_inbox.py, test_what_a_slow_rule_stores_about_a_person_is_not_lost_to_the_profile.
         # Guard: another worker may have stored the profile after the person was read. The condition keeps its columns.
         # Test: tests/test_handling.py, test_a_profile_that_another_worker_found_meanwhile_stays.
         rows = [(person.pk, *person.new_profile) for person in people if person.new_profile is not None]
-        return update_each(FBUserProfile, _PROFILE, rows, where="profile_state <> 'fetched'")
+        return update_each(
+            FBUserProfile, _PROFILE, rows, unless_changed=_FROM_GRAPH, where="profile_state <> 'fetched'"
+        )
 
 
 class FBUserProfile(models.Model):
@@ -112,7 +110,10 @@ class FBUserProfile(models.Model):
     objects: ClassVar[PersonManager] = PersonManager()
 
     new_profile: tuple[Any, ...] | None = None
-    """Values of ``set_profile``, which ``save_profiles`` writes with the result of the event."""
+    """Values of ``set_profile``, which ``save_profiles`` writes with the result of the event.
+
+    The values of ``_FROM_GRAPH`` before ``set_profile`` follow them.
+    """
 
     class Meta:
         verbose_name = _("person")
@@ -123,12 +124,13 @@ class FBUserProfile(models.Model):
 
     def set_profile(self, columns: Mapping[str, Any]) -> None:
         """Set columns of the profile on this object, for ``save_profiles``."""
+        expected = [getattr(self, name) for name in _FROM_GRAPH]
         for name, value in columns.items():
             setattr(self, name, value)
         # Guard: a rule changes the object before the profile is saved. A value that no column takes would make each
         # save fail, also that of the failed try, and the event would be tried for ever. So the values are copied.
         # Test: tests/test_inbox.py, test_what_a_rule_sets_on_a_person_is_not_stored_with_the_profile.
-        self.new_profile = tuple(getattr(self, name) for name in _PROFILE)
+        self.new_profile = (*(getattr(self, name) for name in _PROFILE), *expected)
 
     def get_full_name(self) -> str:
         return f"{self.first_name} {self.last_name}".strip()
