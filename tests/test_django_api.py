@@ -100,9 +100,13 @@ WITH_ALIAS = {
     ("database_checks.py", "router"): "the check compares the alias of each model",
     ("operations/profile_apply.py", "connections[using]"): "Django gives the alias that was migrated",
     (
+        "operations/replay.py",
+        "transaction.set_rollback",
+    ): "a rollback without an exception; it names the alias",
+    (
         "pipeline/settling.py",
         "transaction.set_rollback",
-    ): "the only rollback without an exception; it names the alias",
+    ): "a rollback without an exception; it names the alias",
     ("views.py", "transaction.non_atomic_requests"): "the views run outside of transactions of each database",
 }
 """Uses of a database that is not that of ``sql.py``, each with its reason."""

@@ -378,3 +378,43 @@ def test_several_queues_are_locked_in_one_order(file_database):
     conversation = models.ConversationQueue.objects.exclude(conversation=None).order_by("pk")
     subjects = models.ConversationQueue.objects.filter(conversation=None).order_by("pk")
     assert kinds == [row.pk for row in (*conversation, *subjects)]
+
+
+def message_of_the_page(by: str = "7700") -> models.Messaging:
+    """Store a handled event whose subject is its author."""
+    tools.receive(
+        {"field": "feed", "value": {"from": {"id": by}, "message": "hi"}, "timestamp": tools.now_ms()},
+        container="changes",
+    )
+    models.Messaging.objects.update(state="failed")
+    return models.Messaging.objects.get()
+
+
+def test_a_person_who_is_forgotten_before_the_lock_of_a_subject_leaves_no_queue():
+    row = message_of_the_page()
+    assert "7700" in row.queue.subject
+    forget("7700")
+    split.assign_queues([row])
+    assert not models.ConversationQueue.objects.exists()
+
+
+@pytest.mark.postgresql("SQLite has one lock for all")
+def test_a_replay_and_an_erasure_of_an_event_without_a_conversation_never_deadlock(file_database):
+    row = message_of_the_page()
+    replayed = []
+
+    def erase():
+        with atomic():
+            models.ConversationQueue.objects.lock_subjects([row.queue.subject])
+            locked.set()
+            tools.until(tools.is_anybody_waiting, "the wait of the replay")
+            forget("7700")
+
+    def replay_it():
+        locked.wait(tools.LONG)
+        replayed.append(replay.replay_event(row.pk))
+
+    locked = threading.Event()
+    assert tools.threads(erase, replay_it) == []
+    assert replayed == [None]
+    assert not models.ConversationQueue.objects.exists()

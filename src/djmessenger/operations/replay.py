@@ -6,11 +6,13 @@ does the work.
 
 from __future__ import annotations
 
+from django.db import transaction
+
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.pipeline import settling, split
 from djmessenger.pipeline.evidence import evidence_of
-from djmessenger.sql import atomic
+from djmessenger.sql import alias, atomic
 
 Event = models.Messaging.State
 Kind = models.ConversationQueue.Kind
@@ -29,12 +31,20 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
     """
     states = REPLAYABLE if again else (Event.FAILED,)
     rows = models.Messaging.objects.filter(pk=pk, state__in=states)
-    conversation_id = rows.values_list("conversation_id", flat=True).first()
+    found = rows.first()
+    if found is None or not found.body:
+        return None
     with atomic():
-        if conversation_id is not None:
-            models.ConversationQueue.objects.lock([conversation_id], Kind.IN)
+        # ``forget`` and the sweep lock a queue before its events. In the other order both would wait for each other.
+        # test_a_replay_and_an_erasure_of_an_event_without_a_conversation_never_deadlock
+        if found.conversation_id is not None:
+            models.ConversationQueue.objects.lock([found.conversation_id], Kind.IN)
+        else:
+            split.lock_queues_of_subjects([found])
         row = rows.select_for_update().first()
         if row is None or not row.body:
+            # The person was forgotten before the lock, which may have inserted the queue again.
+            transaction.set_rollback(True, using=alias())
             return None
         row.state, row.reason, row.error = Event.NEW, "", ""
         row.outcome, row.not_before, row.date_handled = None, None, None

@@ -205,16 +205,32 @@ def _lock_queues(rows: Sequence[models.Messaging], participants: Participants) -
 def assign_queues(rows: Sequence[models.Messaging]) -> None:
     """Put waiting events without a conversation into the queues of their subjects, and make these due.
 
-    The queues are locked until the end of the caller's transaction. Missing queues are inserted.
+    The queues are locked until the end of the caller's transaction. Missing queues are inserted. Events that another
+    process has handled or erased meanwhile are skipped.
+    """
+    queue_ids = lock_queues_of_subjects(rows)
+    assigned = update_each(
+        models.Messaging, ["queue"], [(row.pk, row.queue_id) for row in rows], where="state = 'new'"
+    )
+    used = {queue_ids[pk] for pk in assigned}
+    models.ConversationQueue.objects.wake_locked(used)
+    # A person was forgotten between the read of the event and the lock. The subject may contain the id of the person.
+    # test_a_person_who_is_forgotten_before_the_lock_of_a_subject_leaves_no_queue
+    unused = models.ConversationQueue.objects.filter(pk__in=set(queue_ids.values()) - used)
+    unused.filter(messagings=None).delete()
+
+
+def lock_queues_of_subjects(rows: Sequence[models.Messaging]) -> dict[int, int]:
+    """Lock the queues of the subjects of stored events, and set ``queue_id`` on the objects. Missing ones are inserted.
+
+    Returns a dict of event id to queue id. The locks last until the end of the caller's transaction.
     """
     subjects = {row.pk: _stored_subject(row) for row in rows}
     models.ConversationQueue.objects.ensure_subjects(subjects.values())
     queue_ids = models.ConversationQueue.objects.lock_subjects(subjects.values())
     for row in rows:
         row.queue_id = queue_ids[subjects[row.pk]]
-    # Another process may handle the event before this lock. The queue is then due without work, which is harmless.
-    update_each(models.Messaging, ["queue"], [(row.pk, row.queue_id) for row in rows], where="state = 'new'")
-    models.ConversationQueue.objects.wake_locked(queue_ids.values())
+    return {pk: queue_ids[subject] for pk, subject in subjects.items()}
 
 
 def _stored_subject(row: models.Messaging) -> str:
