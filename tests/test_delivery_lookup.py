@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
 
 import pytest
+from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.graph.client import Client
@@ -162,3 +164,35 @@ def test_unasked_for_nothing_is_read(conversation, emulator, settings):
     tools.queue(conversation)
     assert settled(conversation) == ["sent"]
     assert not [call for call in emulator.calls if "conversations" in call.path]
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_lookup_finds_a_message_if_the_clock_of_the_sender_is_wrong(
+    hours, page, conversation, person, emulator, monkeypatch
+):
+    """Another host, or the same one after its clock was set, reads the messages at Meta."""
+    now, shift = timezone.now, datetime.timedelta(hours=hours)
+    emulator.faults.on("timeout_after", times=1)
+    tools.queue(conversation)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(timezone, "now", lambda: now() + shift)
+        wrong.setattr(models.Attempt._meta.get_field("date_started"), "default", lambda: now() + shift)
+        tools.send(bot.get_engine(), conversation)
+    assert settled(conversation) == ["sent"]
+    assert len(person.received) == 1
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_the_times_of_an_attempt_are_those_of_the_database(
+    hours, conversation, person, emulator, monkeypatch
+):
+    now, shift = timezone.now, datetime.timedelta(hours=hours)
+    tools.queue(conversation)
+    with monkeypatch.context() as wrong:
+        wrong.setattr(timezone, "now", lambda: now() + shift)
+        wrong.setattr(models.Attempt._meta.get_field("date_started"), "default", lambda: now() + shift)
+        tools.send(bot.get_engine(), conversation)
+    attempt = models.Attempt.objects.get()
+    assert attempt.outcome == "accepted"
+    for moment in (attempt.date_started, attempt.date_ended):
+        assert abs(moment - now()) < abs(shift) / 2

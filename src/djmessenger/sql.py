@@ -225,18 +225,19 @@ def update_each(
     rows: Sequence[Sequence[Any]],
     *,
     unless_changed: Sequence[str] = (),
+    at_now: str = "",
     where: str = "",
 ) -> set[Any]:
     """Update ``columns`` of many rows in one statement, and return the keys of the rows that it changed.
 
     Each of ``rows`` is a primary key, followed by the values of the columns. Rows that do not exist are skipped.
     ``unless_changed`` names some of the columns, and their expected values follow in each row. Such a column keeps its
-    stored value if it is another one. ``where`` is a further SQL condition on the stored rows; it must be a constant of
-    the caller.
+    stored value if it is another one. ``at_now`` names a further column, which gets the time of the database. ``where``
+    is a further SQL condition on the stored rows; it must be a constant of the caller.
     """
     if not rows:
         return set()
-    text = _update_statement(model, tuple(columns), tuple(unless_changed), where)
+    text = _update_statement(model, tuple(columns), tuple(unless_changed), at_now, where)
     fields: list[Any] = [
         model._meta.pk,
         *(model._meta.get_field(name) for name in (*columns, *unless_changed)),
@@ -247,18 +248,18 @@ def update_each(
     return {row[0] for row in fetch(text, values)}
 
 
-def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = False) -> None:
+def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = False, at_now: str = "") -> None:
     """Insert rows in their order in one statement, and set the primary keys of the instances.
 
     ``by`` names the fields of a unique constraint. By their values each returned key is assigned to its instance. With
-    ``unless_there`` rows that violate a constraint are skipped; their key is None afterwards. Django's signals are not
-    sent.
+    ``unless_there`` rows that violate a constraint are skipped; their key is None afterwards. ``at_now`` names a column
+    that gets the time of the database; the instances keep their own. Django's signals are not sent.
     """
     if not rows:
         return
     model = type(rows[0])
     named: list[Any] = [model._meta.get_field(name) for name in by]
-    text, fields = _insert_statement(model, by, unless_there)
+    text, fields = _insert_statement(model, by, unless_there, at_now)
     values = [[field.pre_save(row, True) for field in fields] for row in rows]
     found = fetch(text, [_as_one(fields, values)])
     keys = {
@@ -318,7 +319,11 @@ def _plain(field: Any, kind: type | None, value: Any, database: Any) -> Any:
 
 @cached
 def _update_statement(
-    model: type[models.Model], columns: tuple[str, ...], unless_changed: tuple[str, ...], where: str
+    model: type[models.Model],
+    columns: tuple[str, ...],
+    unless_changed: tuple[str, ...],
+    at_now: str,
+    where: str,
 ) -> str:
     is_sqlite = connection().vendor == "sqlite"
     given = (*columns, *unless_changed)
@@ -333,6 +338,9 @@ def _update_statement(
             expected = f"fresh.v{len(columns) + unless_changed.index(name)}"
             value = f"CASE WHEN {table}.{column} {is_same} {expected} THEN {value} ELSE {table}.{column} END"
         settings.append(f"{column} = {value}")
+    if at_now:
+        time_column: Any = model._meta.get_field(at_now)
+        settings.append(f"{quote(time_column.column)} = {dialect(model)['now']}")
     names = ["row_id", *(f"v{number}" for number in range(len(given)))]
     values, rows = _unpacked(fields)
     fresh = ", ".join(f"{value} AS {name}" for value, name in zip(values, names, strict=True))
@@ -349,7 +357,7 @@ def _update_statement(
 
 @cached
 def _insert_statement(
-    model: type[models.Model], by: tuple[str, ...], unless_there: bool
+    model: type[models.Model], by: tuple[str, ...], unless_there: bool, at_now: str
 ) -> tuple[str, list[Any]]:
     fields: list[Any] = [
         field for field in model._meta.concrete_fields if not isinstance(field, models.AutoField)
@@ -357,6 +365,10 @@ def _insert_statement(
     quote = connection().ops.quote_name
     returned: list[Any] = [model._meta.pk, *(model._meta.get_field(name) for name in by)]
     values, rows = _unpacked(fields)
+    values = [
+        dialect(model)["now"] if field.name == at_now else value
+        for field, value in zip(fields, values, strict=True)
+    ]
     text = (
         f"INSERT INTO {quote(model._meta.db_table)} ({', '.join(quote(field.column) for field in fields)}) "  # noqa: S608
         f"SELECT {', '.join(values)} FROM {rows} WHERE true ORDER BY item.place "

@@ -13,12 +13,15 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils import timezone
+
 from djmessenger import models
 from djmessenger.clock import as_stored
 from djmessenger.graph.client import Client
 from djmessenger.graph.errors import GraphError, NotSent, RetryLater, UnknownFate
 from djmessenger.graph.results import MessageInfo
 from djmessenger.logs import error_label
+from djmessenger.sql import Now
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +29,7 @@ _NEWEST = 20
 """Messages that one look-up reads."""
 _FILES = {"image", "video", "audio", "file"}
 _SLACK = 5.0
-"""Seconds by which Meta's clock may be behind, in addition to the measured difference."""
+"""Seconds by which the measured difference to Meta's clock may be wrong."""
 
 
 def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str | None:
@@ -37,9 +40,10 @@ def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str 
     Raises ``RetryLater``, ``NotSent`` or ``UnknownFate`` if a later look-up may succeed.
     """
     begun = reply.attempts.filter(outcome__in=[models.Attempt.Outcome.OPEN, models.Attempt.Outcome.UNKNOWN])
-    first = begun.order_by("number").values_list("date_started", flat=True).first()
+    first = begun.order_by("number").annotate(now=Now()).values_list("date_started", "now").first()
     if first is None:
         return None
+    asked_at = timezone.now()
     try:
         messages = client.recent_messages(reply.recipient_id, limit=_NEWEST, platform=platform)
     except (RetryLater, NotSent, UnknownFate):
@@ -52,7 +56,11 @@ def look_up_delivery(client: Client, reply: models.Reply, platform: str) -> str 
             extra={"action": "second_opinion_refused", "reply": reply.pk},
         )
         return None
-    since = first - datetime.timedelta(seconds=_SLACK + max(0.0, client.clock_skew or 0.0))
+    # The clocks of the database, this host and Meta may differ by hours. So only the time since the attempt is of the
+    # database, and that of this host is corrected by the difference to Meta's clock.
+    # test_the_lookup_finds_a_message_if_the_clock_of_the_sender_is_wrong
+    date_started, now = first
+    since = asked_at - (now - date_started) - datetime.timedelta(seconds=_SLACK + (client.clock_skew or 0.0))
     recent = [
         message
         for message in messages

@@ -54,6 +54,7 @@ def _started_until(moment: datetime.datetime | None) -> Q:
 
 def _time_of_watermark(milliseconds: Any) -> datetime.datetime | None:
     try:
-        return as_stored(datetime.datetime.fromtimestamp(milliseconds / 1000, tz=datetime.UTC))
+        # The end of the millisecond: an attempt that began in it began before the person read its message.
+        return as_stored(datetime.datetime.fromtimestamp((milliseconds + 0.999) / 1000, tz=datetime.UTC))
     except (TypeError, ValueError, OverflowError, OSError):
         return None

@@ -37,7 +37,7 @@ from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import token_of
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_failed, reply_sent
-from djmessenger.sql import alias, atomic, insert_each, on_commit, update_each
+from djmessenger.sql import Now, alias, atomic, insert_each, on_commit, update_each
 
 logger = logging.getLogger(__name__)
 
@@ -127,7 +127,7 @@ def close_attempt(attempt: models.Attempt, outcome: str, **facts: Any) -> None:
 
     Only the process that began the attempt knows the outcome.
     """
-    models.Attempt.objects.filter(pk=attempt.pk).update(outcome=outcome, date_ended=timezone.now(), **facts)
+    models.Attempt.objects.filter(pk=attempt.pk).update(outcome=outcome, date_ended=Now(), **facts)
 
 
 def settle(
@@ -194,17 +194,19 @@ def settle_accepted(answers: Sequence[SendResult]) -> list[Lease]:
         # test_a_worker_that_loses_its_lease_in_the_call_commits_the_message_id
         update_each(
             models.Attempt,
-            ["outcome", "date_ended", "mid", "status_code"],
+            ["outcome", "mid", "status_code"],
             [
                 (
                     pending.attempt.pk,
                     Outcome.ACCEPTED,
-                    now,
                     facts[pending.reply.pk][0],
                     facts[pending.reply.pk][2],
                 )
                 for pending in (answer.pending for answer in answers)
             ],
+            # Compared with the time of the last echo, which is one of the database.
+            # test_the_times_of_an_attempt_are_those_of_the_database
+            at_now="date_ended",
         )
         replies = [
             answer.pending.reply for answer in answers if answer.pending.lease.queue_id in still_leased
@@ -321,7 +323,9 @@ def insert_attempts(pairs: Sequence[tuple[Lease, QueuedReply]], deadline: Deadli
         )
         for lease, reply in pairs
     ]
-    insert_each([pending.attempt for pending in pending_sends], "token")
+    # The look-up at Meta and the watermarks of a person compare this time, also on other hosts.
+    # test_the_lookup_finds_a_message_if_the_clock_of_the_sender_is_wrong
+    insert_each([pending.attempt for pending in pending_sends], "token", at_now="date_started")
     return pending_sends
 
 
