@@ -23,6 +23,7 @@ LAYERS: dict[str, list[str]] = {
         "facebook_locales",
         "signatures",
         "clock",
+        "files",
         "channels",
         "logs",
         "utils.default_routing_policy",

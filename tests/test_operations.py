@@ -167,6 +167,14 @@ def test_rows_that_are_not_chosen_stay(failed, chosen):
     assert failed.state == "failed"
 
 
+@pytest.mark.parametrize(
+    ("chosen", "name"), [(["--type", "SIMPLE_TXT"], "SIMPLE_TEXT"), (["--replies", "--type", "txt"], "text")]
+)
+def test_a_type_that_does_not_exist_is_refused_with_those_that_do(failed, chosen, name):
+    with pytest.raises(CommandError, match=f"There is no type .* {name}"):
+        run("replay", *chosen)
+
+
 def test_something_must_be_chosen(failed):
     with pytest.raises(CommandError, match="Select the rows to replay"):
         run("replay")

@@ -6,6 +6,7 @@ import concurrent.futures
 import copy
 import json
 import logging
+import os
 import types
 
 import pytest
@@ -15,17 +16,20 @@ from hypothesis import strategies as st
 from testapp import handling
 
 from djmessenger import models, routing
+from djmessenger.admin.outcome import as_tree
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.filtering import BaseFilter
 from djmessenger.filtering.base import literal_key, literal_keys
 from djmessenger.handling import BaseHandler
+from djmessenger.operations.profile_declaration import read_declaration
 from djmessenger.payload import PersistentMenuOnePayload
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.replying import BaseButtonReplier, BaseQuickReplyReplier, CommonReplier, ReplyActionReplier
 from djmessenger.routing import InvalidPolicy, Policy, Rule, TargetFilterClass, TargetHandlerClass
 from djmessenger.routing.functions import FunctionHandler
-from djmessenger.routing.outcome import Outcome
+from djmessenger.routing.outcome import Outcome, Step
 from djmessenger.rules import registry
+from djmessenger.testing.explanation import explained
 from djmessenger.utils.default_routing_policy import DJM_DEFAULT_ROUTING_POLICY, RUNNABLE_ROUTING_POLICY
 
 THIS = __name__
@@ -1121,3 +1125,22 @@ class TestSamplePolicyRunsWhole:
         )
         assert handling.handled == ["qr payload 1"]
         assert [message for _, _, message in replies] == [{"text": "Thanks for the quick reply"}]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_refused(tmp_path):
+    path = tmp_path / "policy.json"
+    os.mkfifo(path)
+    with pytest.raises(InvalidPolicy, match="no regular file"):
+        Policy.load(str(path))
+    with pytest.raises(DJMInvalidConfigException, match="no regular file"):
+        read_declaration(path)
+
+
+def test_one_message_and_one_rule_are_singular():
+    assert "1 more rule needs" in explained({"skipped": 1})
+    assert as_tree({"skipped": 1}).notes == [
+        "1 more rule of this type was not checked: it needs another text or payload."
+    ]
+    outcome = Policy([Rule("SIMPLE_TEXT", "greet")]).decide(said("hi")).outcome
+    outcome.rules[0].steps.append(Step("handler", "greet", messages=1))
+    assert " 1 message," in outcome.summary()

@@ -64,9 +64,14 @@ def as_tree(outcome: object) -> Tree:
     tree = Tree(summary=str(data.get("summary", "")), suggestion=str(data.get("suggestion", "")))
     rules = [rule for rule in (data.get("default"), *_list(data.get("rules"))) if isinstance(rule, Mapping)]
     tree.nodes = [_rule(rule) for rule in rules[:_MOST]]
-    if skipped := data.get("skipped"):
+    if isinstance(skipped := data.get("skipped"), int) and skipped:
         tree.notes.append(
-            _("%s more rules of this type were not checked: they need another text or payload.") % skipped
+            ngettext(
+                "%d more rule of this type was not checked: it needs another text or payload.",
+                "%d more rules of this type were not checked: they need another text or payload.",
+                skipped,
+            )
+            % skipped
         )
     if stopped_by := data.get("stopped_by"):
         tree.notes.append(_("Rule %s has stop set, so the rules after it were not checked.") % stopped_by)

@@ -22,6 +22,7 @@ from django.utils.translation import gettext_lazy
 
 from djmessenger.exceptions import DJMInvalidConfigException, InvalidField
 from djmessenger.facebook_locales import language_code
+from djmessenger.files import read_file
 from djmessenger.operations.profile_properties import (
     DEFAULT,
     ORDER,
@@ -59,7 +60,7 @@ def read_declaration(
     else:
         path = Path(folder, source)
         try:
-            declaration = _translatable(tomllib.loads(path.read_text(encoding="utf-8")))
+            declaration = _translatable(tomllib.loads(read_file(path)))
         except (OSError, ValueError) as error:
             raise DJMInvalidConfigException(f"{SETTING}: {path} cannot be read: {error}") from error
     _check_keys(declaration, SETTING, (*ORDER, PAGES))

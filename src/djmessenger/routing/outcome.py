@@ -164,9 +164,10 @@ class Outcome:
         else:
             result = "no rule handled it" if self.unhandled else "no rule applied"
         failed = f", {len(self.errors)} failed" if self.errors else ""
+        noun = "message" if self.messages == 1 else "messages"
         return (
             f"{self.type}: {result}; {len(self.rules)} checked, {self.skipped} skipped, "
-            f"{self.messages} messages{failed}, {self.seconds * 1000:.1f} ms"
+            f"{self.messages} {noun}{failed}, {self.seconds * 1000:.1f} ms"
         )
 
     def log(self, facts: Callable[[], Mapping[str, Any]] = dict) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.files import read_file
 
 ANCHORS: Mapping[str, str] = {
     "E030": "not-a-policy",
@@ -79,7 +80,7 @@ def read_policy(source: Any, *, path: bool = False) -> Any:
         try:
             if not os.fspath(source):
                 raise ValueError("it is empty")
-            source = Path(source).read_text(encoding="utf-8")
+            source = read_file(Path(source))
         except (OSError, ValueError) as error:
             raise InvalidPolicy([_unreadable(where, error)]) from error
     if isinstance(source, (str, bytes, bytearray)):

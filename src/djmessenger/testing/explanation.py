@@ -52,7 +52,8 @@ def explained(outcome: Mapping[str, Any]) -> str:
             if step.get("error")
         ]
     if outcome.get("skipped"):
-        lines.append(f"      {outcome['skipped']} more rules need another text or payload")
+        noun = "rule needs" if outcome["skipped"] == 1 else "rules need"
+        lines.append(f"      {outcome['skipped']} more {noun} another text or payload")
     if outcome.get("unhandled"):
         lines.append("      no rule handled it")
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from django.utils.functional import Promise
 
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.files import read_file
 
 
 class _Plan(NamedTuple):
@@ -226,7 +227,7 @@ class Serializable:
         """Build an instance from a UTF-8 file; the ``OSError`` or ``ValueError`` of a failure names the file."""
         path = Path(json_file)
         try:
-            return cls.deserialize(path.read_text(encoding="utf-8"))
+            return cls.deserialize(read_file(path))
         except ValueError as error:
             raise ValueError(f"{path} contains no {cls.__name__}: {error}") from error
 

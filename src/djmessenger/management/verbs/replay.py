@@ -14,7 +14,9 @@ from djmessenger import bot, models
 from djmessenger.management.audit import add_user_argument, find_user, note
 from djmessenger.management.options import above_zero, at_least_one, moment
 from djmessenger.operations import replay
+from djmessenger.outgoing.base import MESSAGES
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.receiving import ReceivingType
 
 help = (  # noqa: A001 - what the command asks a verb for
     "Handle failed events again, after the cause is repaired. Select them by id, or by time, state and type. They "
@@ -144,6 +146,11 @@ def _chosen(kind: Kind, options: dict[str, Any]) -> QuerySet[Any]:
     if options["type"]:
         if options["callbacks"]:
             raise CommandError("Callbacks have no --type.")
+        known = sorted(MESSAGES if options["replies"] else ReceivingType.members)
+        is_known = options["type"].casefold() in map(str.casefold, known)
+        # Rows of a version before, or of a class that the project has removed, may have another type.
+        if not is_known and not kind.rows.filter(type__iexact=options["type"]).exists():
+            raise CommandError(f"There is no type {options['type']}. The types are {', '.join(known)}.")
         rows = rows.filter(type__iexact=options["type"])
     if options["since"]:
         rows = rows.filter(**{f"{kind.received}__gte": options["since"]})

@@ -10,10 +10,14 @@ import sys
 import time
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import Error
+from django.db.migrations.executor import MigrationExecutor
 
 from djmessenger import bot, sql
+from djmessenger.database_errors import is_outage
 from djmessenger.management.options import at_least_one
+from djmessenger.management.targets import NO_RESULT
 from djmessenger.pipeline.connections import close_before_fork, pool_size
 from djmessenger.pipeline.dispatch import WORKER_THREADS, OwnWorkerDispatcher
 from djmessenger.pipeline.worker import Worker, connections_needed
@@ -55,10 +59,31 @@ def add_arguments(parser: CommandParser) -> None:
 
 
 def handle(command: BaseCommand, **options: Any) -> None:
+    _check_migrations()
     counts = options["threads"], options["slow_threads"], options["senders"]
     if options["processes"] <= 1:
         sys.exit(_work(*counts))
     sys.exit(_supervise(options["processes"], *counts))
+
+
+def _check_migrations() -> None:
+    """Raise ``CommandError`` with exit code 2 if a migration of the app is not applied.
+
+    Does nothing if the database is away, because a worker waits for it.
+    """
+    try:
+        executor = MigrationExecutor(sql.connection())
+        targets = executor.loader.graph.leaf_nodes("djmessenger")
+        waiting = [migration.name for migration, _ in executor.migration_plan(targets)]
+    except Error as error:
+        if is_outage(error):
+            return
+        raise
+    if waiting:
+        raise CommandError(
+            f"Migrations of djmessenger are not applied: {', '.join(waiting)}. Run manage.py migrate.",
+            returncode=NO_RESULT,
+        )
 
 
 def _work(threads: int, slow_threads: int, senders: int) -> int:
