@@ -16,6 +16,8 @@ DJM_PAGE_ID = "104233987650012"
 DJM_GRAPH_URL = os.environ.get("BENCH_GRAPH_URL", "http://127.0.0.1:1")
 DJM_DISPATCHER = os.environ.get("BENCH_DISPATCHER", "worker")
 DJM_GRAPH_VERSION = "v26.0"
+# The persons of a benchmark answer as fast as bots.
+DJM_FAST_EXCHANGES = 0
 if os.environ.get("BENCH_POLICY") == "data":
     DJM_ROUTING_POLICY = POLICY
     # The rules in messenger.py are not used then, as intended.

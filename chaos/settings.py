@@ -27,6 +27,8 @@ DJM_ECHO_WAIT = float(os.environ.get("CHAOS_ECHO_WAIT", "9"))
 DJM_POLL = 0.1
 DJM_SWEEP = 1.0
 DJM_TRIES = 12
+# The persons of chaos answer as fast as bots.
+DJM_FAST_EXCHANGES = 0
 DJM_MAX_BODY = 100_000
 DJM_SAVE_USER_PROFILE = False
 if "CHAOS_KEEP_BODIES" in os.environ:

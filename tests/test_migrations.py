@@ -116,6 +116,11 @@ def test_processes_of_the_version_before_still_insert_queues_and_events(empty_da
         old.get_model("djmessenger", "Messaging").objects.create(
             key=f"{number}", type="X", page=page, conversation=made, body={}, timestamp=1
         )
+        old.get_model("djmessenger", "Reply").objects.create(
+            conversation=made, recipient=person, type="simple_text", data={}
+        )
+    assert set(models.Conversation.objects.values_list("fast_exchanges", flat=True)) == {0}
+    assert set(models.Reply.objects.values_list("is_over_limit", flat=True)) == {False}
     assert set(models.ConversationQueue.objects.values_list("subject", flat=True)) == {""}
 
 

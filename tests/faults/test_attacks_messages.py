@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import threading
@@ -9,12 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 from django.utils.safestring import SafeString
 
 from djmessenger import bot, models
 from djmessenger.exceptions import InvalidField
+from djmessenger.operations import replay
+from djmessenger.operations.status import read_status
 from djmessenger.outgoing import File, local_files
+from djmessenger.pipeline import split, store
 from djmessenger.replying import DefaultMessageReplier
+from djmessenger.routing import Policy, Rule
+from djmessenger.routing.functions import FunctionHandler
+from messenger_emulator import Emulator, Person
 from tests import pipeline_tools as tools
 
 
@@ -150,3 +158,180 @@ class TestFilesOfThisMachine:
             assert threading.active_count() - before <= 8
         finally:
             is_back.set()
+
+
+@pytest.mark.django_db
+class TestConversationsWithoutAnEnd:
+    """Rules that answer what their own answers cause, and two bots that answer each other."""
+
+    @pytest.fixture
+    def ana(self, emulator: Emulator) -> Person:
+        return tools.someone(emulator)
+
+    def states(self) -> list[str]:
+        return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
+
+    def run(self, emulator: Emulator, kind: str, answer: Any) -> None:
+        """Handle, send and report with an engine for each step, as different processes do, until nothing is left."""
+        made = tools.conversation()
+        for _ in range(100):
+            tools.handle(tools.engine(answer, kind=kind), made)
+            tools.send(tools.engine(answer, kind=kind), made)
+            if not emulator.deliver(lambda body, headers: 200 if split.split(store.store(body)) else 500):
+                return
+        raise AssertionError(f"{len(self.states())} replies, and no end")
+
+    @pytest.mark.parametrize("kind", ["DELIVERED", "READ"])
+    @pytest.mark.parametrize("way", ["answer", "send"])
+    def test_a_rule_that_answers_receipts_is_ended(self, kind, way, emulator, ana):
+        def answer(event: Any) -> Any:
+            return "again" if way == "answer" else event.person.send("again") and None
+
+        ana.says("hello")
+        tools.conversation().send("first, from outside of a rule")
+        self.run(emulator, kind, answer)
+        assert self.states() == ["sent"] * 21 + ["failed"] * (len(self.states()) - 21)
+        assert "failed" in self.states()
+        error = models.Reply.objects.filter(state="failed").first().error
+        assert "DJM_MAX_UNASKED" in error
+        assert "authored" in error
+        ana.says("hello")
+        tools.conversation().send("second, from outside of a rule")
+        self.run(emulator, kind, answer)
+        assert self.states().count("sent") == 42
+
+    def test_an_echo_of_an_own_message_reaches_no_rule(self, emulator, ana):
+        seen = []
+        tools.conversation().send("hi")
+        self.run(emulator, "ECHO", seen.append)
+        row = models.Messaging.objects.get(type="ECHO")
+        assert (row.state, seen) == ("done", [])
+        assert "reaches no rule" in row.outcome["summary"]
+
+    @pytest.mark.parametrize("app_id", [None, "263902037430900", tools.APP])
+    def test_any_other_echo_reaches_the_rules_for_echoes(self, app_id, emulator, ana):
+        seen: list[Any] = []
+        tools.receive(tools.echo("m_staff", "", app_id=app_id))
+        tools.handle(tools.engine(seen.append, kind="ECHO"), tools.conversation())
+        assert [event.text for event in seen] == ["x"]
+
+    def test_answers_to_the_echoes_of_another_app_are_ended(self, emulator, ana):
+        made = tools.conversation()
+        for number in range(25):
+            tools.receive(tools.echo(f"m_{number}", "", app_id="263902037430900"))
+            tools.handle(tools.engine(lambda event: "me too", kind="ECHO"), made)
+            tools.send(tools.engine(), made)
+        assert self.states() == ["sent"] * 20 + ["failed"] * 5
+
+    @pytest.mark.parametrize(("most", "sent"), [(20, 20), (2, 2), (0, 25)])
+    def test_one_event_has_a_limited_number_of_answers(self, most, sent, emulator, ana, settings):
+        settings.DJM_MAX_UNASKED = most
+        settings.DJM_FAST_EXCHANGES = 0
+        made = tools.conversation()
+        for number in range(2):
+            tools.receive(tools.text(f"m_{number}"))
+            tools.handle(tools.engine(lambda event: ["hi"] * 25), made)
+        for _ in range(3):
+            tools.send(tools.engine(), made)
+        assert self.states() == (["sent"] * sent + ["failed"] * (25 - sent)) * 2
+
+    def test_messages_from_outside_of_rules_are_not_limited(self, emulator, ana):
+        made = tools.conversation()
+        for _ in range(30):
+            made.person.send("news")
+        tools.send(tools.engine(), made)
+        assert self.states() == ["sent"] * 30
+
+    def test_what_one_person_writes_may_be_told_to_another(self, emulator, ana):
+        ben = emulator.add_person(tools.PAGE, person_id="7012345678909999")
+        ben.says("hello")
+        emulator.waiting.clear()
+        made, other = tools.conversation(), tools.conversation(ben.id)
+        for number in range(25):
+            tools.receive(tools.text(f"m_{number}"))
+            tools.handle(tools.engine(lambda event: other.send(event.text) and None), made)
+        tools.send(tools.engine(), other)
+        assert self.states() == ["sent"] * 25
+
+    def test_staff_may_send_a_reply_over_the_limit(self, emulator, ana, settings):
+        settings.DJM_MAX_UNASKED = 1
+        made = tools.conversation()
+        tools.receive(tools.text("m_1"))
+        tools.handle(tools.engine(lambda event: ["one", "two"]), made)
+        for _ in range(2):
+            tools.send(tools.engine(), made)
+        assert self.states() == ["sent", "failed"]
+        assert read_status().replies_over_limit == 1
+        replay.resend(models.Reply.objects.get(state="failed").pk)
+        tools.send(tools.engine(), made)
+        assert self.states() == ["sent", "sent"]
+
+    def exchange(self, numbers: range, *, gap: float = 0.5, send: bool = True) -> list[float]:
+        """Receive events in turn, each ``gap`` seconds after the answer before; return the wait of each answer."""
+        made = tools.conversation()
+        waits = []
+        for number in numbers:
+            # The answer was sent some time ago, and so was the event before.
+            ago = datetime.timedelta(seconds=gap)
+            models.Reply.objects.update(date_sent=timezone.now() - ago)
+            models.Conversation.objects.exclude(date_last_inbound=None).update(
+                date_last_inbound=timezone.now() - ago
+            )
+            tools.receive(tools.text(f"m_{number}"))
+            tools.handle(tools.engine(lambda event: ["ping", "pong"]), made)
+            first = models.Reply.objects.order_by("-id")[1]
+            until = first.not_before
+            waits.append(0.0 if until is None else round((until - timezone.now()).total_seconds()))
+            if send:
+                for _ in range(3):
+                    tools.pass_time(3600)
+                    tools.send(tools.engine(), made)
+                assert set(self.states()) == {"sent"}
+        return waits
+
+    def test_two_bots_that_answer_each_other_become_slow(self, emulator, ana, settings):
+        settings.DJM_FAST_EXCHANGES = 3
+        emulator.enforce_window = False
+        assert self.exchange(range(8)) == [0, 0, 0, 0, 1, 2, 4, 8]
+        assert read_status().fast_exchanges == 1
+        models.Conversation.objects.update(fast_exchanges=500)
+        assert self.exchange(range(8, 9)) == [300]
+        # The person took more time than a bot.
+        assert self.exchange(range(9, 10), gap=20) == [0]
+        assert read_status().fast_exchanges == 0
+        assert self.exchange(range(10, 14)) == [0, 0, 0, 1]
+
+    def test_several_messages_before_an_answer_are_no_exchange(self, emulator, ana, settings):
+        settings.DJM_FAST_EXCHANGES = 3
+        assert self.exchange(range(12), send=False) == [0] * 12
+
+    def test_the_wait_can_be_switched_off(self, emulator, ana, settings):
+        settings.DJM_FAST_EXCHANGES = 0
+        emulator.enforce_window = False
+        assert self.exchange(range(6)) == [0] * 6
+
+    @pytest.mark.parametrize(
+        ("kind", "warns"), [("ECHO", 1), ("READ", 1), ("DELIVERED", 1), ("SIMPLE_TEXT", 0)]
+    )
+    def test_the_check_warns_of_answers_to_receipts(self, kind, warns):
+        def answers(event: Any) -> Any:
+            return "hi"
+
+        def sometimes(event: Any) -> Any:
+            if event.text:
+                return
+            yield "hi"
+
+        def notes(event: Any) -> Any:
+            def inner() -> int:
+                return 1
+
+            event.context["seen"] = inner()
+
+        for function, expected in ((answers, warns), (sometimes, warns), (notes, 0)):
+            rule = Rule(kind, "rule", [], [FunctionHandler(function)], [])
+            found = [problem.id for problem in Policy([rule]).problems()]
+            assert found.count("W033") == expected, function
+        assert [
+            one.id for one in Policy([Rule(kind, "r", [], [], [DefaultMessageReplier()])]).problems()
+        ].count("W033") == warns

@@ -29,7 +29,8 @@ class ConversationAdmin(RecordAdmin):
     search_fields = ("person",)
     search_help_text = _("A page-scoped id, or the start of a first or last name.")
     fieldsets = (
-        (None, {"fields": ("its_person", "page", "state_json", "date_last_inbound", "date_last_activity")}),
+        (None, {"fields": ("its_person", "page", "state_json")}),
+        (_("Activity"), {"fields": ("date_last_inbound", "date_last_activity", "fast_exchanges")}),
     )
 
     def search(self, term: str) -> Q:

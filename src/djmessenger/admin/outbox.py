@@ -37,7 +37,7 @@ class ReplyAdmin(RecordAdmin):
 
     exact = ("mid",)
     list_display = ("__str__", "text", "dialogue", "rule", "state", "status_code", "date_sent")
-    list_filter = ("state", KindFilter)
+    list_filter = ("state", "is_over_limit", KindFilter)
     list_select_related = ("conversation__person", "conversation__page")
     ordering = ("-id",)
     search_fields = ("mid",)

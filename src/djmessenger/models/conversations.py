@@ -214,6 +214,16 @@ class Conversation(models.Model):
         editable=False,
         help_text=_("Meta accepts responses until 24 hours after this time."),
     )
+    fast_exchanges = models.PositiveIntegerField(
+        _("fast exchanges"),
+        default=0,
+        # During a rolling update processes of the previous version insert conversations without this column.
+        db_default=0,
+        editable=False,
+        help_text=_(
+            "Events of the person in a row, each soon after the one before. Over DJM_FAST_EXCHANGES answers wait."
+        ),
+    )
     date_last_activity = models.DateTimeField(_("last activity"), default=now, editable=False, db_index=True)
 
     objects: ClassVar[ConversationManager] = ConversationManager()

@@ -14,7 +14,7 @@ from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.models.queues import ConversationQueue
-from djmessenger.models.recording import record_reply, rule_that_runs
+from djmessenger.models.recording import limit_reply, record_reply, rule_that_runs
 from djmessenger.outgoing.attachments import refuse_strange_file
 from djmessenger.signals import reply_queued
 from djmessenger.sql import alias, atomic, insert_each, on_commit
@@ -58,6 +58,8 @@ class ReplyManager(models.Manager["Reply"]):
             type=type,
             data=data,
         )
+        # A limit may make a query, which closes the buffer. So it comes first.
+        limit_reply(reply)
         if buffer is not None and buffer.is_open and not _has_save_receivers():
             buffer.replies.append(reply)
         else:
@@ -151,6 +153,16 @@ class Reply(models.Model):
         null=True,
         help_text=_(
             "If unknown whether Meta has the reply: park it (yes) or resend it (no). Unset: DJM_WHEN_UNSURE."
+        ),
+    )
+    is_over_limit = models.BooleanField(
+        _("over the limit"),
+        default=False,
+        # During a rolling update processes of the previous version insert replies without this column.
+        db_default=False,
+        editable=False,
+        help_text=_(
+            "Rules sent DJM_MAX_UNASKED messages since the last event of the person, so it is not sent."
         ),
     )
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)

@@ -11,6 +11,7 @@ from django.db.models.functions import Substr
 from django.utils import timezone
 
 from djmessenger import models
+from djmessenger.settings import app_settings
 from djmessenger.sql import Now
 
 _REPLY_IN_TOKEN = len("djm1.") + 32
@@ -58,6 +59,10 @@ class Status:
     replies_failed: int
     replies_parked: int
     replies_expired: int
+    replies_over_limit: int
+    """Failed replies of rules that had sent ``DJM_MAX_UNASKED`` messages."""
+    fast_exchanges: int
+    """Conversations, active in the last hour, whose answers wait because the person writes as fast as a bot."""
     duplicates: int
     """Messages that persons got in addition to the first, counted by different echoes of one reply."""
     hours: float
@@ -129,6 +134,10 @@ def read_status(hours: float = 24.0) -> Status:
         replies_failed=ended.get(states.FAILED, 0),
         replies_parked=ended.get(states.PARKED, 0),
         replies_expired=ended.get(states.EXPIRED, 0),
+        replies_over_limit=models.Reply.objects.filter(
+            state=states.FAILED, is_over_limit=True, date_sent__gte=since
+        ).count(),
+        fast_exchanges=_count_fast_exchanges(now),
         duplicates=count_duplicates(since),
         hours=hours,
         pages=tuple(_page(page, now) for page in models.Page.objects.order_by("page_id")),
@@ -183,6 +192,12 @@ def count_duplicates(since: datetime.datetime) -> int:
         .filter(copies__gt=1)
     )
     return sum(row["copies"] - 1 for row in doubled)
+
+
+def _count_fast_exchanges(now: datetime.datetime) -> int:
+    most = app_settings.DJM_FAST_EXCHANGES
+    active = models.Conversation.objects.filter(date_last_activity__gte=now - datetime.timedelta(hours=1))
+    return active.filter(fast_exchanges__gt=most).count() if most else 0
 
 
 def _blocked(events: QuerySet[models.Messaging], replies: QuerySet[models.Reply]) -> set[tuple[Any, ...]]:

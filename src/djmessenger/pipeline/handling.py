@@ -36,6 +36,7 @@ from djmessenger.clock import Deadline
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
+from djmessenger.models.recording import limiting
 from djmessenger.pipeline import claims, event_results, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.event_results import Handled
@@ -45,11 +46,13 @@ from djmessenger.pipeline.event_transaction import (
     commit_callbacks_logged,
 )
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.reply_limits import ReplyLimits
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
 from djmessenger.pipeline.typing_mark import typing_mark
 from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
+from djmessenger.routing.outcome import Outcome
 from djmessenger.settings import app_settings
 from djmessenger.sql import Now, atomic
 
@@ -147,7 +150,7 @@ class Inbox:
             client = self._client_or_reason(row.page)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(use_context_of(row, client))
-                decision = self._policy_for(row.page).decide(messaging)
+                decision = self._decide(row, messaging)
                 is_slow = decision.is_slow(messaging)
                 # Before the slow handlers, whose changes are saved too.
                 # test_the_state_that_a_slow_rule_sets_is_saved_with_its_event
@@ -179,6 +182,14 @@ class Inbox:
             give_back(lease, is_slow=True)
             return None
         return None if finish is None else finish()
+
+    def _decide(self, row: models.Messaging, messaging: receiving.Messaging) -> Decision:
+        """Return the decision of the Page's policy; an echo of a message of this bot reaches no rule."""
+        # A rule that answers echoes would otherwise answer itself without an end.
+        # tests/faults/test_attacks_messages.py, test_an_echo_of_an_own_message_reaches_no_rule
+        if row.echo_token:
+            return Decision(Outcome(type=messaging.type.name, authored=False, is_own_echo=True), None, [])
+        return self._policy_for(row.page).decide(messaging)
 
     def _client_or_reason(self, page: models.Page | None) -> Client | DJMInvalidConfigException:
         """Return the Graph client of a Page, or the exception if it has none, for example without a token.
@@ -372,9 +383,9 @@ class Inbox:
 
 @contextlib.contextmanager
 def use_context_of(row: models.Messaging, client: Client | DJMException) -> Iterator[None]:
-    """Activate the Page's client and the person's language and time zone for the rules of an event."""
+    """Activate Page, language, time zone and the limits of replies for the rules of an event."""
     person = row.conversation.person if row.conversation is not None else None
-    with bound_client(client), use_language_of(person, row.page):
+    with bound_client(client), use_language_of(person, row.page), limiting(ReplyLimits(row)):
         yield
 
 

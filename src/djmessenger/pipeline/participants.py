@@ -20,6 +20,7 @@ from djmessenger import models, receiving
 from djmessenger.pipeline import reads
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.erased_keys import erased_among
+from djmessenger.pipeline.reply_limits import exchanges_after
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.parsing import Item
 from djmessenger.settings import app_settings
@@ -237,17 +238,20 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
     # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
     # keeps an event that was delayed at Meta from moving the window back.
     # test_an_older_event_does_not_move_the_window_back
-    update_each(
-        models.Conversation,
-        ["date_last_inbound", "date_last_activity"],
-        [(conversation_id, moment, now) for conversation_id, moment in sorted(newest.items())],
-        where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
-    )
-    for conversation in participants.conversations.values():
+    rows_of_conversations = []
+    for conversation in sorted(participants.conversations.values(), key=lambda one: one.pk):
         moment = newest.get(conversation.pk)
         last = conversation.date_last_inbound
         if moment is not None and (last is None or last < moment):
+            conversation.fast_exchanges = exchanges_after(conversation, moment)
             conversation.date_last_inbound, conversation.date_last_activity = moment, now
+            rows_of_conversations.append((conversation.pk, moment, now, conversation.fast_exchanges))
+    update_each(
+        models.Conversation,
+        ["date_last_inbound", "date_last_activity", "fast_exchanges"],
+        rows_of_conversations,
+        where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
+    )
     own_pages = (
         page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages
     )

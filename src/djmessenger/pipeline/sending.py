@@ -53,6 +53,8 @@ logger = logging.getLogger(__name__)
 
 _WINDOW = datetime.timedelta(hours=24, seconds=-60)
 """Meta's window after the last message of a person, minus a minute for the call."""
+OVER_LIMIT = "DJM_MAX_UNASKED messages of rules followed the last event that the person authored"
+"""Error of a reply that is over the limit."""
 _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
 """Exceptions of data that cannot become the body of a call."""
 
@@ -94,10 +96,15 @@ class Outbox:
         elif reply is not None and reply.state == State.UNKNOWN:
             wait = self._unknown_fate.resolve(lease, reply, deadline)
         elif reply is not None and (wait := self._wait_of(reply)) is None:
-            if not self._is_too_late(reply):
+            if self._is_too_late(reply):
+                settling.settle(
+                    lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed"
+                )
+            elif reply.is_over_limit:
+                settling.settle(lease, reply, State.FAILED, error=OVER_LIMIT, why=OVER_LIMIT)
+            else:
                 self._upload_and_send(lease, reply, deadline)
                 return
-            settling.settle(lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed")
         self._release_after(lease, wait)
 
     def begin(self, leases: Sequence[Lease], deadline: Deadline) -> tuple[list[PendingSend], list[Lease]]:
@@ -118,6 +125,7 @@ class Outbox:
             if reply.state == State.QUEUED
             and self._wait_of(reply) is None
             and not self._is_too_late(reply)
+            and not reply.is_over_limit
             and not self._needs_upload(reply)
         ]
         pending_sends = settling.commit_attempts(ready, deadline) if ready else []
@@ -151,7 +159,8 @@ class Outbox:
     def _can_be_sent_at_once(self, reply: QueuedReply) -> bool:
         """Return whether a new reply can be sent at once. Makes no query.
 
-        False if the Page has ``paused_until`` set, or if a file must be uploaded first. Also False if the person has
+        False if the Page has ``paused_until`` set, if the reply has to wait or is over the limit, or if a file must be
+        uploaded first. Also False if the person has
         never written, and in the second half of the window. The clock of this host may be wrong, so late replies are
         queued and ``_is_too_late`` decides by the time of the database.
         """
@@ -161,6 +170,8 @@ class Outbox:
             conversation.page.paused_until is None
             and opened is not None
             and timezone.now() < opened + _WINDOW / 2
+            and not reply.is_over_limit
+            and reply.not_before is None
             and not self._needs_upload(reply)
         )
 

@@ -371,10 +371,10 @@ def queue_again(reply: models.Reply, mid: str) -> None:
     ``mid`` is the message id from a late proof, or empty. If it is given or the reply has a message id already, the
     reply is settled as ``sent`` instead.
     """
-    reply.error, reply.not_before = "", None
+    reply.error, reply.not_before, reply.is_over_limit = "", None, False
     reply.mid = reply.mid or mid or None
     reply.state = State.SENT if reply.mid else State.QUEUED
-    reply.save(update_fields=["state", "error", "not_before", "mid"])
+    reply.save(update_fields=["state", "error", "not_before", "is_over_limit", "mid"])
     if reply.state == State.QUEUED and reply.conversation_id is not None:
         models.ConversationQueue.objects.wake([reply.conversation_id], Kind.OUT)
 

@@ -25,7 +25,12 @@ from djmessenger.filtering import (
 from djmessenger.receiving import Messaging, ReceivingType, Recipient, Sender
 from djmessenger.replying import CommonReplier
 from djmessenger.replying.sending import use_language_of
-from djmessenger.routing.functions import FunctionHandler, filter_problems, signature_problems
+from djmessenger.routing.functions import (
+    FunctionHandler,
+    filter_problems,
+    returns_something,
+    signature_problems,
+)
 from djmessenger.routing.problems import Problem
 from djmessenger.routing.rule import Rule
 from djmessenger.routing.targets import (
@@ -181,7 +186,11 @@ class _RuleExamination:
                 hint="If its filters pass, the FALLBACK rules still do not apply.",
             )
         try:
-            yield from [*self.check_functions(filters, runs), *self.check_reach(filters)]
+            yield from [
+                *self.check_functions(filters, runs),
+                *self.check_receipts(runs),
+                *self.check_reach(filters),
+            ]
         except Exception as error:  # noqa: BLE001 - a filter of the project may raise anything
             yield self.problem(
                 "E037", f"A filter raises an exception when it is examined: {type(error).__name__}: {error}."
@@ -364,6 +373,20 @@ class _RuleExamination:
                 for id_, message, hint in signature_problems(instance.function, captured, is_open=is_open):
                     yield self.problem(id_, message, place, hint)
 
+    def check_receipts(self, runs: Sequence[tuple[str, Any]]) -> Iterator[Problem]:
+        """Yield a warning for each part that answers an echo or a receipt."""
+        if not _RECEIPTS.intersection(self.types):
+            return
+        for place, instance in runs:
+            is_function = isinstance(instance, FunctionHandler)
+            if returns_something(instance.function) if is_function else place.startswith(".repliers"):
+                yield self.problem(
+                    "W033",
+                    "The rule answers an echo or a receipt. Each answer causes the next one.",
+                    place,
+                    "Answer an event that the person authored. DJM_MAX_UNASKED ends the repetition.",
+                )
+
     def check_reach(self, filters: Sequence[Any]) -> Iterator[Problem]:
         """Yield a warning for each filter that never passes, or passes none of the rule's types."""
         for number, item in enumerate(filters):
@@ -388,6 +411,8 @@ class _RuleExamination:
                 )
 
 
+_RECEIPTS = frozenset({ReceivingType.ECHO, ReceivingType.DELIVERED, ReceivingType.READ})
+"""Types of the events that each message of the bot causes."""
 _WRAPPERS: Mapping[str, type[TargetClass]] = {
     "filters": TargetFilterClass,
     "handlers": TargetHandlerClass,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import inspect
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -71,6 +73,27 @@ class FunctionHandler(BaseHandler):
 
     def __repr__(self) -> str:
         return f"<FunctionHandler {function_name(self.function)}>"
+
+
+def returns_something(function: Function) -> bool:
+    """Return whether a function has a ``return`` with a value, or a ``yield``. False if its source cannot be read."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, TypeError, ValueError, SyntaxError, RecursionError):
+        return False
+    # The first node is the function itself. Functions inside of it return to themselves.
+    waiting: list[ast.AST] = list(ast.iter_child_nodes(tree.body[0]))
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, (ast.Yield, ast.YieldFrom)):
+            return True
+        if isinstance(node, ast.Return) and not (
+            node.value is None or (isinstance(node.value, ast.Constant) and node.value.value is None)
+        ):
+            return True
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)):
+            waiting += ast.iter_child_nodes(node)
+    return False
 
 
 class FunctionReplier(FunctionHandler):

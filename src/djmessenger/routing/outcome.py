@@ -98,6 +98,8 @@ class Outcome:
     """True if a filter of the DEFAULT rule refused the event, so that no other rule was checked."""
     stopped_by: str = ""
     """Name of the rule with ``stop`` after which no rule was checked."""
+    is_own_echo: bool = False
+    """True if the event is the echo of a message of this bot, which reaches no rule."""
     fell_back: bool = False
     """True if no rule applied and the FALLBACK rules were checked."""
     unhandled: bool = False
@@ -144,6 +146,7 @@ class Outcome:
             "rules": [trace.json() for trace in self.rules],
             "refused": self.refused,
             "stopped_by": self.stopped_by,
+            "is_own_echo": self.is_own_echo,
             "fell_back": self.fell_back,
             "unhandled": self.unhandled,
             "suggestion": self.suggestion,
@@ -161,6 +164,8 @@ class Outcome:
             result = ("fallback " if self.fell_back else "") + ", ".join(map(repr, self.applied))
             if self.stopped_by:
                 result += ", which stops"
+        elif self.is_own_echo:
+            result = "the echo of a message of this bot, which reaches no rule"
         else:
             result = "no rule handled it" if self.unhandled else "no rule applied"
         failed = f", {len(self.errors)} failed" if self.errors else ""

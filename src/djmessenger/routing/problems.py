@@ -30,6 +30,7 @@ ANCHORS: Mapping[str, str] = {
     "W030": "rule-without-effect",
     "W031": "rule-that-never-applies",
     "W032": "rules-left-out",
+    "W033": "rule-that-answers-receipts",
 }
 """Id of a mistake to its section on the page ``policy`` of the documentation."""
 

@@ -33,7 +33,70 @@ ADDRESS = Form(
 FIELD = Form(r"[a-z][a-z0-9_]*", "names of fields such as standby")
 
 
-class AppSettings:
+class _UpkeepSettings:
+    """The settings of retention, health and patterns, a part of ``AppSettings``."""
+
+    # Retention: manage.py djmessenger purge removes older rows.
+    DJM_KEEP_BODIES: Setting[timedelta] = Setting(
+        timedelta(days=7),
+        "Time for which raw callbacks are kept after they are split into events.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_KEYS: Setting[timedelta] = Setting(
+        timedelta(days=8),
+        "Time for which the key of a handled event is kept, so that a second delivery has no effect. Keys are always "
+        "kept for at least a day more than DJM_MAX_EVENT_AGE.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_TEXTS: Setting[timedelta | None] = Setting(
+        timedelta(days=30),
+        "Time for which handled events and finished replies are kept with their texts; None keeps them for ever. "
+        "Events that SaveMessagingHandler keeps are not removed.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_ATTEMPTS: Setting[timedelta] = Setting(
+        timedelta(days=30),
+        "Time for which the attempts of finished replies are kept.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+    DJM_KEEP_FAILED: Setting[timedelta] = Setting(
+        timedelta(days=90),
+        "Time for which failed events, failed and parked replies and callbacks that were not understood are kept.",
+        minimum=timedelta(0),
+        maximum=CENTURY,
+    )
+
+    # Monitoring and patterns.
+    DJM_HEALTH_TOKEN: Setting[str] = Setting(
+        "",
+        "Token that a monitor sends to read the health page. Without it only signed-in staff can read the page.",
+        secret=True,
+        form=TOKEN,
+    )
+    DJM_HEALTH_MAX_WAIT: Setting[float] = Setting(
+        60.0,
+        "Seconds that the oldest event or reply may wait before the health page answers 503.",
+        above=0,
+        maximum=30 * DAY,
+    )
+    DJM_REGEX_ENGINE: Setting[str] = Setting(
+        "regex",
+        "Engine for patterns over texts of persons. re2 needs the extra djmessenger[re2].",
+        choices=("regex", "re2"),
+    )
+    DJM_REGEX_TIMEOUT: Setting[float] = Setting(
+        0.05,
+        "Seconds for one pattern on one text. A pattern that takes longer does not match.",
+        above=0,
+        maximum=60,
+    )
+
+
+class AppSettings(_UpkeepSettings):
     """The settings of the project, with their defaults.
 
     Each setting is read from Django's settings once, and again after the signal ``setting_changed``, which
@@ -225,6 +288,20 @@ class AppSettings:
         minimum=1,
         maximum=1_000_000,
     )
+    DJM_MAX_UNASKED: Setting[int] = Setting(
+        20,
+        "Number of messages that rules may send to a person without an event between that the person authored. Further "
+        "ones fail. 0: without limit.",
+        minimum=0,
+        maximum=1_000_000,
+    )
+    DJM_FAST_EXCHANGES: Setting[int] = Setting(
+        20,
+        "Number of events of a person in a row, each within 5 seconds of the answer before, after which answers wait. "
+        "The wait doubles with each event, up to 5 minutes. 0: answers never wait.",
+        minimum=0,
+        maximum=1_000_000,
+    )
     DJM_DISPATCHER: Setting[str] = Setting(
         "embedded",
         "Runner of the work on stored callbacks: inline, embedded, worker, celery, tasks, or a dotted path of a class.",
@@ -282,65 +359,6 @@ class AppSettings:
         "Address to which the simulator posts callbacks, if the server cannot reach the bot on its own port of "
         "127.0.0.1.",
         form=ADDRESS,
-    )
-
-    # Retention: manage.py djmessenger purge removes older rows.
-    DJM_KEEP_BODIES: Setting[timedelta] = Setting(
-        timedelta(days=7),
-        "Time for which raw callbacks are kept after they are split into events.",
-        minimum=timedelta(0),
-        maximum=CENTURY,
-    )
-    DJM_KEEP_KEYS: Setting[timedelta] = Setting(
-        timedelta(days=8),
-        "Time for which the key of a handled event is kept, so that a second delivery has no effect. Keys are always "
-        "kept for at least a day more than DJM_MAX_EVENT_AGE.",
-        minimum=timedelta(0),
-        maximum=CENTURY,
-    )
-    DJM_KEEP_TEXTS: Setting[timedelta | None] = Setting(
-        timedelta(days=30),
-        "Time for which handled events and finished replies are kept with their texts; None keeps them for ever. "
-        "Events that SaveMessagingHandler keeps are not removed.",
-        minimum=timedelta(0),
-        maximum=CENTURY,
-    )
-    DJM_KEEP_ATTEMPTS: Setting[timedelta] = Setting(
-        timedelta(days=30),
-        "Time for which the attempts of finished replies are kept.",
-        minimum=timedelta(0),
-        maximum=CENTURY,
-    )
-    DJM_KEEP_FAILED: Setting[timedelta] = Setting(
-        timedelta(days=90),
-        "Time for which failed events, failed and parked replies and callbacks that were not understood are kept.",
-        minimum=timedelta(0),
-        maximum=CENTURY,
-    )
-
-    # Monitoring and patterns.
-    DJM_HEALTH_TOKEN: Setting[str] = Setting(
-        "",
-        "Token that a monitor sends to read the health page. Without it only signed-in staff can read the page.",
-        secret=True,
-        form=TOKEN,
-    )
-    DJM_HEALTH_MAX_WAIT: Setting[float] = Setting(
-        60.0,
-        "Seconds that the oldest event or reply may wait before the health page answers 503.",
-        above=0,
-        maximum=30 * DAY,
-    )
-    DJM_REGEX_ENGINE: Setting[str] = Setting(
-        "regex",
-        "Engine for patterns over texts of persons. re2 needs the extra djmessenger[re2].",
-        choices=("regex", "re2"),
-    )
-    DJM_REGEX_TIMEOUT: Setting[float] = Setting(
-        0.05,
-        "Seconds for one pattern on one text. A pattern that takes longer does not match.",
-        above=0,
-        maximum=60,
     )
 
     def read(self, name: str) -> Any:

@@ -138,9 +138,9 @@ class Setting(Generic[T]):
 
 
 def declared_in(owner: type) -> Mapping[str, Setting[Any]]:
-    """Return the settings that a class declares, by name, in the order of the source."""
+    """Return the settings of a class by name, in the order of the source; those of its parents come last."""
     return types.MappingProxyType(
-        {name: row for name, row in vars(owner).items() if isinstance(row, Setting)}
+        {name: row for each in owner.__mro__ for name, row in vars(each).items() if isinstance(row, Setting)}
     )
 
 

@@ -18,6 +18,8 @@ SECRET = "made-up-secret-of-the-app"  # noqa: S105 - likewise
 
 SETTINGS: dict[str, Any] = {
     "DJM_DISPATCHER": "djmessenger.testing.driver.WaitingDispatcher",
+    # The persons of a test answer at once.
+    "DJM_FAST_EXCHANGES": 0,
     "DJM_PAGE_ACCESS_TOKEN": TOKEN,
     "DJM_TRIES": 1,
 }

@@ -76,13 +76,15 @@ def _lines(status: Status) -> list[str]:
     backlog = f"{status.callbacks_waiting} callbacks, {status.events_waiting} events, {status.replies_waiting} replies"
     ended = (
         f"{status.events_failed} events and {status.replies_failed} replies failed, "
-        f"{status.replies_parked} parked, {status.replies_expired} expired, {status.duplicates} sent twice"
+        f"{status.replies_parked} parked, {status.replies_expired} expired, {status.duplicates} sent twice, "
+        f"{status.replies_over_limit} over DJM_MAX_UNASKED"
     )
     return [
         f"backlog       {status.backlog} ({backlog})",
         f"oldest wait   {_span(status.oldest_wait)}",
         f"blocked       {status.blocked} conversations; {status.overdue_queues} queues whose lease expired",
         f"slow          {status.slow_waiting} conversations wait for a thread for slow rules",
+        f"fast          {status.fast_exchanges} conversations whose answers wait, because two bots may talk",
         f"unknown       {status.unknown} replies of unknown fate, which Meta may have",
         f"quarantined   {status.quarantined} callbacks",
         f"last {_plain(status.hours)} h: {ended}",
