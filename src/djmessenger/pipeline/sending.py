@@ -161,7 +161,8 @@ class Outbox:
 
         False if the Page has ``paused_until`` set, or if a file must be uploaded first. Also False if the reply has to
         wait or is over the limit, and if the person has never written. Also False in the second half of the window. The
-        clock of this host may be wrong, so late replies are queued and ``_is_too_late`` decides by the time of the database.
+        clock of this host may be wrong, so late replies are queued and ``_is_too_late`` decides by the time of the
+        database.
         """
         conversation = reply.conversation
         opened = conversation.date_last_inbound
