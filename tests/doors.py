@@ -26,6 +26,10 @@ class Request(NamedTuple):
     """The server marks the end of a body in chunks. Only WSGI servers differ in that."""
     pieces: int = 1
 
+    def announced(self) -> int:
+        """Return the size in the header ``Content-Length`` that was given, or 0."""
+        return int(self.length) if self.length and self.length.isdigit() else 0
+
     def headers(self) -> list[tuple[str, str]]:
         found = [(sign(FIRST, self.body),) if self.signatures is None else self.signatures][0]
         length = str(len(self.body)) if self.length == "true" else self.length

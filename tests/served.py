@@ -6,8 +6,10 @@ from django.core.asgi import get_asgi_application
 from django.core.wsgi import get_wsgi_application
 
 from djmessenger import intake_app
+from djmessenger.asgi import limit
 
 wsgi = get_wsgi_application()
 asgi = get_asgi_application()
+limited_asgi = limit(asgi)
 intake_wsgi = intake_app.wsgi(wsgi)
 intake_asgi = intake_app.asgi(asgi)

@@ -19,7 +19,7 @@ from django.core.handlers.wsgi import WSGIHandler
 from django.db import connection, transaction
 from django.test import override_settings
 from django.urls import path
-from hypothesis import HealthCheck, example, given
+from hypothesis import HealthCheck, assume, example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -181,6 +181,8 @@ SECRETS = st.sampled_from([FIRST, "", {"1001": FIRST, "1002": SECOND}, [SECOND, 
 @example(Request(b"x" * LIMIT, pieces=3), {"1001": SECOND, "1002": FIRST}, True)
 @hypothesis_settings(suppress_health_check=[*HealthCheck])
 def test_the_intake_answers_and_stores_as_the_view(doors, dispatcher, request, secret, must_verify):
+    # Under ASGI the intake limits requests of all methods, and the view alone does not.
+    assume(request.method == "POST" or max(len(request.body), request.announced()) <= LIMIT)
     found = []
     with override_settings(DJM_MAX_BODY=LIMIT, DJM_APP_SECRET=secret, DJM_VERIFY_SIGNATURE=must_verify):
         for door in doors.values():

@@ -45,6 +45,7 @@ LAYERS: dict[str, list[str]] = {
         "views",
         "intake",
         "intake_app",
+        "asgi",
         "admin",
         "checks",
         "database_checks",
@@ -67,10 +68,10 @@ PLAIN = {"", "utils"}
 """Packages that only hold others: the version, and the closed room."""
 
 CLOSED_ROOM = {"__init__.py", "default_routing_policy.py", "serializable.py", "utils.py"}
-LOADS_BY_NAME = {"bot", "checks", "intake_app", "management", "pytest_plugin", "utils.utils"}
+LOADS_BY_NAME = {"asgi", "bot", "checks", "intake_app", "management", "pytest_plugin", "utils.utils"}
 """Modules that load others by dotted name: the dispatcher and its check, verbs, the pytest plugin, policies.
 
-A project imports ``intake_app`` before its models can be loaded.
+A project imports ``asgi`` and ``intake_app`` before its models can be loaded.
 """
 BUILT_FROM_SETTINGS = ("Client", "Policy", "Page", "Dispatcher", "Transport")
 BUILDERS = {"from_dict", "from_file", "policy_from_modules"}

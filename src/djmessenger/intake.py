@@ -27,16 +27,13 @@ from django.urls import Resolver404, resolve
 from djmessenger import webhook
 from djmessenger.pipeline.pools import BatchWriter
 from djmessenger.pipeline.store import Signed
-from djmessenger.settings import app_settings
 from djmessenger.views import DJMBotView
-from djmessenger.webhook import Refused
+from djmessenger.webhook import Message, Refused
 
 logger = logging.getLogger(__name__)
 
 Waiter = TypeVar("Waiter")
 """Object on which a request waits for the status of its callback."""
-Message = MutableMapping[str, Any]
-
 _MOST_WAITING = 1000
 """Number of callbacks that may wait for their commit. Further ones are answered 503, so that memory stays bounded."""
 _MOST_BYTES = 1024 * 1024
@@ -165,11 +162,45 @@ class WSGIIntake:
         return [b""]
 
 
+class ASGILimit:
+    """ASGI application in front of ``application`` that answers 413 to bodies of the webhook over ``DJM_MAX_BODY``.
+
+    A smaller body reaches ``application`` whole. Other paths and other protocols pass through unchanged.
+    """
+
+    def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
+        self._application = application
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[Message]],
+        send: Callable[[Message], Awaitable[None]],
+    ) -> None:
+        # All methods: Django reads the body of any request before it looks at the method.
+        if scope["type"] != "http" or _view_at(_path_info(scope), settings.ROOT_URLCONF) is None:
+            await self._application(scope, receive, send)
+            return
+        try:
+            body = await webhook.receive_asgi(_header(scope["headers"], b"content-length"), receive)
+        except Refused as refusal:
+            await _answer(send, refusal.status)
+            return
+        if body is None:
+            return
+        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        await self._application(scope, replay, send)
+
+
 class ASGIIntake:
     """ASGI application in front of ``application``. The event loop does not wait for the database."""
 
     def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
-        self._application = application
+        self._application: Callable[..., Awaitable[None]] = ASGILimit(application)
         self._groups: Groups[asyncio.Future[int]] = Groups(_answer_loops, may_block=False)
 
     async def __call__(
@@ -190,10 +221,7 @@ class ASGIIntake:
             status = await future
         except Refused as refusal:
             status = refusal.status
-        await send(
-            {"type": "http.response.start", "status": status, "headers": list(_encoded_headers(status))}
-        )
-        await send({"type": "http.response.body", "body": b""})
+        await _answer(send, status)
 
 
 async def _received(
@@ -203,52 +231,40 @@ async def _received(
 
     Raises ``Refused`` with the statuses of ``webhook.receive``.
     """
-    signature = length = None
-    for name, value in headers:
-        # Headers of one name are joined by a comma, as Django does.
-        if name == b"x-hub-signature-256":
-            signature = _joined(signature, value)
-        elif name == b"content-length":
-            length = _joined(length, value)
+    signature = _header(headers, b"x-hub-signature-256")
+    length = _header(headers, b"content-length")
     webhook.check_header(signature)
-    limit = app_settings.DJM_MAX_BODY
-    size = webhook.announced_size(length)
-    if size is None:
+    if webhook.announced_size(length) is None:
         return webhook.verified(b"", signature)
-    if size > limit:
-        raise webhook.too_large()
-    parts: list[bytes] = []
-    size, is_complete = 0, False
-    while not is_complete:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return None
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
-            raise webhook.too_large()
-        is_complete = not message.get("more_body")
-    return webhook.verified(b"".join(parts), signature)
+    body = await webhook.receive_asgi(length, receive)
+    return None if body is None else webhook.verified(body, signature)
 
 
-def _joined(before: str | None, value: bytes) -> str:
-    text = value.decode("latin1")
-    return text if before is None else f"{before},{text}"
+def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:
+    """Return a header of ASGI. Several of one name are joined by a comma, as Django does."""
+    values = [value for found, value in headers if found == name]
+    return b",".join(values).decode("latin1") if values else None
+
+
+async def _answer(send: Callable[[Message], Awaitable[None]], status: int) -> None:
+    headers = list(_encoded_headers(status))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _is_webhook(path: str) -> bool:
-    return _leads_to_view(path, settings.ROOT_URLCONF)
+    # A subclass may have other rules for callbacks, so its requests stay in Django.
+    return _view_at(path, settings.ROOT_URLCONF) is DJMBotView
 
 
 @functools.lru_cache(maxsize=256)
-def _leads_to_view(path: str, urlconf: Any) -> bool:
-    """Return whether the URLs of the project have the view of the webhook at this path."""
+def _view_at(path: str, urlconf: Any) -> type[DJMBotView] | None:
+    """Return the view of the webhook that the URLs of the project have at this path, which may be a subclass."""
     try:
-        view = resolve(path, urlconf).func
+        view = getattr(resolve(path, urlconf).func, "view_class", None)
     except Resolver404:
-        return False
-    # A subclass may have other rules for callbacks, so its requests stay in Django.
-    return getattr(view, "view_class", None) is DJMBotView
+        return None
+    return view if isinstance(view, type) and issubclass(view, DJMBotView) else None
 
 
 def _path_info(scope: MutableMapping[str, Any]) -> str:

@@ -9,7 +9,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -23,6 +23,9 @@ from djmessenger.pipeline.store import Signed, store_each
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
+
+Message = MutableMapping[str, Any]
+"""Message of ASGI."""
 
 HEADERS = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 """Headers of each answer."""
@@ -44,6 +47,46 @@ class Refused(Exception):
         self.status = status
 
 
+class BodyReader:
+    """Bytes of a body as they arrive, up to ``DJM_MAX_BODY``. The view, the intake and ``asgi.limit`` read with it."""
+
+    def __init__(self, length: str | None) -> None:
+        """Raise ``Refused`` with 413 if the header ``Content-Length`` announces too much."""
+        self._limit = app_settings.DJM_MAX_BODY
+        self._bytes = io.BytesIO()
+        if (announced_size(length) or 0) > self._limit:
+            raise too_large()
+
+    def room(self) -> int:
+        """Return how many bytes to read next: one more than may be added, so that the surplus is noticed."""
+        return self._limit + 1 - self._bytes.tell()
+
+    def add(self, part: bytes) -> None:
+        """Append a part. Raise ``Refused`` with 413 if the body is too large with it."""
+        if len(part) >= self.room():
+            raise too_large()
+        self._bytes.write(part)
+
+    def get(self) -> bytes:
+        """Return the bytes so far."""
+        return self._bytes.getvalue()
+
+
+async def receive_asgi(length: str | None, receive: Callable[[], Awaitable[Message]]) -> bytes | None:
+    """Return the body of a request of ASGI, or None if the client went away. Raise ``Refused`` with 413.
+
+    No more than ``DJM_MAX_BODY`` bytes are kept, and nothing is received after them.
+    """
+    body = BodyReader(length)
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body.add(message.get("body", b""))
+        if not message.get("more_body"):
+            return body.get()
+
+
 def receive(request: HttpRequest) -> Signed:
     """Return the verified callback of a request. Raise ``Refused`` with 403, 411, 413 or 503.
 
@@ -59,11 +102,9 @@ def receive(request: HttpRequest) -> Signed:
         )
         raise Refused(411)
     try:
-        body = _read(request, app_settings.DJM_MAX_BODY)
+        body = _read(request)
     except (RawPostDataException, OSError):
         raise refused("its body could not be read; a middleware may have read it before") from None
-    if body is None:
-        raise too_large()
     return verified(body, signature)
 
 
@@ -164,41 +205,42 @@ def _is_chunked_and_unreadable(request: HttpRequest) -> bool:
     )
 
 
-def _read(request: HttpRequest, limit: int) -> bytes | None:
-    """Return the raw body, or ``None`` if it has more than ``limit`` bytes.
+def _read(request: HttpRequest) -> bytes:
+    """Return the raw body. Raise ``Refused`` with 413 if it is too large.
 
     The stream is read directly, because Django's own limit answers 400 and is too small for a full callback. The body
     stays available as ``request.body`` for middlewares; it is empty there if it was too large.
     """
-    body = _read_stream(request, limit)
-    kept = body if body is not None and len(body) <= limit else None
-    # A middleware may read `request.body` after the view. Without this, Django raises and Meta gets a 500.
-    # test_a_middleware_may_read_the_body_after_the_view
-    if not getattr(request, "_body", b""):
-        request._body = kept or b""
-        request._stream = io.BytesIO(kept or b"")
+    kept = b""
+    try:
+        kept = _read_stream(request)
+    finally:
+        # A middleware may read `request.body` after the view. Without this, Django raises and Meta gets a 500.
+        # test_a_middleware_may_read_the_body_after_the_view
+        if not getattr(request, "_body", b""):
+            request._body = kept
+            request._stream = io.BytesIO(kept)
     return kept
 
 
-def _read_stream(request: HttpRequest, limit: int) -> bytes | None:
-    """Return up to ``limit + 1`` bytes, or ``None`` if the announced length exceeds the limit."""
+def _read_stream(request: HttpRequest) -> bytes:
+    length = request.META.get("CONTENT_LENGTH")
     if _is_without_length(request) and request.META.get("wsgi.input_terminated"):
         # Also if a middleware has asked for the body: Django gave it an empty one and left the stream unread.
-        return _read_terminated(request.META["wsgi.input"], limit + 1)
+        body, stream = BodyReader(None), request.META["wsgi.input"]
+        # One read of such a stream may return less than there is.
+        while part := stream.read(body.room()):
+            body.add(part)
+        return body.get()
     if hasattr(request, "_body"):
-        return request.body
-    size = announced_size(request.META.get("CONTENT_LENGTH"))
-    if size is None:
+        body = BodyReader(None)
+        body.add(request.body)
+        return body.get()
+    if announced_size(length) is None:
         return b""
-    return None if size > limit else request.read(limit + 1)
-
-
-def _read_terminated(stream: Any, size: int) -> bytes:
-    """Read up to ``size`` bytes. One read of such a stream may return less than there is."""
-    body = b""
-    while len(body) < size and (chunk := stream.read(size - len(body))):
-        body += chunk
-    return body
+    body = BodyReader(length)
+    body.add(request.read(body.room()))
+    return body.get()
 
 
 def _why_wrong(body: bytes) -> str:

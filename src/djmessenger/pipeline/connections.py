@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from django.db import connections
+from django.db import InterfaceError, OperationalError, connections
 
 from djmessenger import sql
 from djmessenger.clock import seconds
@@ -76,6 +76,38 @@ def reusable_connections() -> Iterator[None]:
         for connection in connections.all(initialized_only=True):
             if uses_pool(connection) and not connection.in_atomic_block:
                 connection.close()
+
+
+_Result = TypeVar("_Result")
+
+
+def over_live_connection(function: Callable[[], _Result]) -> _Result:
+    """Call a function, and again over a new connection if the server had ended the old one.
+
+    A restart of the database ends the connections that were kept, and the first statement of each fails. The function
+    must be harmless if it runs twice. Inside a transaction it is called once. A connection that cannot be made is no
+    reason to try again, because each try may be a long wait.
+    """
+    connection = sql.connection()
+    # After a restart each connection in a pool is dead.
+    tries = 1 + (pool_size(connection.settings_dict["OPTIONS"]) or 1)
+    for left in reversed(range(tries)):
+        was_kept = connection.connection is not None or uses_pool(connection)
+        connection.ensure_connection()
+        try:
+            return function()
+        except (InterfaceError, OperationalError):
+            if not (left and was_kept and _close_if_dead(connection)):
+                raise
+    raise AssertionError("not reached: the last try returns or raises")
+
+
+def _close_if_dead(connection: Any) -> bool:
+    """Close a connection that the server has ended, unless a transaction is open. Return whether it was dead."""
+    if connection.in_atomic_block or (connection.connection is not None and connection.is_usable()):
+        return False
+    connection.close()
+    return True
 
 
 @contextmanager
