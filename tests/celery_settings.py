@@ -29,3 +29,4 @@ DJM_ROUTING_POLICY = {
         },
     ]
 }
+globals().update(json.loads(os.environ.get("DJM_TEST_SETTINGS", "{}")))

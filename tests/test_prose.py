@@ -124,7 +124,7 @@ PLAIN = {
     "already", "budget", "buffer", "call", "embedded", "end", "fb", "file", "graph", "handled", "handler", "here",
     "inline", "kind", "known", "limits", "line", "listener", "location", "login", "lost", "manager", "meta",
     "next", "no", "own", "pool", "pools", "process", "profile", "publisher", "queued", "result", "room", "rows", "run",
-    "signal", "signed", "snapshot", "state", "step", "threads", "transaction", "uploaded", "user", "wait",
+    "signal", "signed", "snapshot", "state", "step", "threads", "transaction", "turn", "uploaded", "user", "wait",
 }  # fmt: skip
 
 

@@ -14,13 +14,14 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 from django.db import models as fields
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Case, OuterRef, Q, Subquery, When
 from django.db.models.functions import Length
 from django.db.transaction import TransactionManagementError
 from django.test.utils import CaptureQueriesContext, isolate_apps
 from django.utils import timezone
 
 from djmessenger import models
+from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease
 from djmessenger.sql import Now, Rows, columns, dialect
@@ -148,13 +149,19 @@ TWINS = {
         large=lambda sample: reads.waiting_events(sample.of_subjects, "queue_id"),
     ),
     "oldest_callbacks": Twin(
-        named=lambda: reads.oldest_callbacks(3),
+        named=lambda: reads.oldest_callbacks(3, 60.0),
         django=lambda: (
             models.Callback.objects.filter(state="new")
             .order_by("id")
-            .values_list("id", Length("body"), "app_id")[:3]
+            .values_list(
+                "id",
+                Length("body"),
+                "app_id",
+                "crashes",
+                Case(When(date_received__lt=seconds_from_now(-60.0), then=True), default=False),
+            )[:3]
         ),
-        large=lambda sample: reads.oldest_callbacks(100),
+        large=lambda sample: reads.oldest_callbacks(100, 60.0),
         is_ordered=True,
     ),
     "fenced_queues": Twin(

@@ -68,6 +68,7 @@ class MessagingAdmin(RecordAdmin):
                     "mid",
                     "key",
                     "from_callback",
+                    "crashes",
                     "is_kept",
                     "timestamp",
                     "date_received",

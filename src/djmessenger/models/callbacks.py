@@ -130,6 +130,13 @@ class Callback(models.Model):
         help_text=_("How often the database failed in the split of this callback alone."),
     )
 
+    crashes = models.PositiveSmallIntegerField(
+        _("crashes"),
+        default=0,
+        db_default=0,
+        help_text=_("How often a process died while it split the callback."),
+    )
+
     objects: ClassVar[CallbackManager] = CallbackManager()
 
     class Meta:

@@ -351,6 +351,13 @@ class Messaging(models.Model):
     outcome = models.JSONField(_("outcome"), null=True, blank=True)
     error = models.TextField(_("traceback"), blank=True)
     tries = models.PositiveSmallIntegerField(_("failed tries"), default=0)
+    crashes = models.PositiveSmallIntegerField(
+        _("crashes"),
+        default=0,
+        # During a rolling update processes of the previous version insert events without this column.
+        db_default=0,
+        help_text=_("How often a process died while it handled the event."),
+    )
     not_before = models.DateTimeField(_("not before"), null=True, blank=True)
     is_kept = models.BooleanField(
         _("kept"), default=False, help_text=_("Not removed together with old rows.")

@@ -185,6 +185,19 @@ class ConversationQueue(models.Model):
         db_default=False,
         help_text=_("The queue waits for a free thread for slow rules."),
     )
+    is_taken_over = models.BooleanField(
+        _("taken over"),
+        default=False,
+        db_default=False,
+        editable=False,
+        help_text=_("The holder before the last one did not release its lease."),
+    )
+    alone_under = models.BigIntegerField(
+        _("alone under"),
+        null=True,
+        editable=False,
+        help_text=_("Fencing token of the last lease under which an event was handled alone after a crash."),
+    )
 
     objects: ClassVar[ConversationQueueManager] = ConversationQueueManager()
 

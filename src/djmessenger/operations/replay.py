@@ -48,8 +48,9 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
             return None
         row.state, row.reason, row.error = Event.NEW, "", ""
         row.outcome, row.not_before, row.date_handled = None, None, None
-        row.tries = 0
-        row.save(update_fields=["state", "reason", "error", "outcome", "not_before", "date_handled", "tries"])
+        row.tries = row.crashes = 0
+        names = ["state", "reason", "error", "outcome", "not_before", "date_handled", "tries", "crashes"]
+        row.save(update_fields=names)
         if row.conversation_id is not None:
             models.ConversationQueue.objects.wake([row.conversation_id], Kind.IN)
         else:
@@ -68,8 +69,8 @@ def replay_callback(pk: int) -> models.Callback | None:
         callback = rows.filter(pk=pk, state__in=[states.QUARANTINED, states.SPLIT]).first()
         if callback is None or not callback.body:
             return None
-        callback.state, callback.error = states.NEW, ""
-        callback.save(update_fields=["state", "error"])
+        callback.state, callback.error, callback.crashes = states.NEW, "", 0
+        callback.save(update_fields=["state", "error", "crashes"])
         return callback
 
 

@@ -11,12 +11,12 @@ import logging
 import os
 import socket
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from django.db import Error
-from django.db.models import QuerySet
+from django.db.models import F, QuerySet
 
 from djmessenger import models
 from djmessenger.exceptions import DJMException
@@ -39,6 +39,12 @@ class Lease:
     """Id of the conversation of the queue, or None for the queue of a subject."""
     kind: str
     fencing_token: int
+    is_taken_over: bool = field(default=False, compare=False)
+    """True if the holder before did not release the queue: it died, was frozen, or had no database."""
+    was_alone: bool = field(default=False, compare=False)
+    """True if the holder before handled an event alone after a crash."""
+    event_id: int | None = field(default=None, compare=False)
+    """Id of the event that the holder handles. A claim that takes over this lease counts a crash of this event."""
 
 
 class LeaseLost(DJMException):
@@ -56,7 +62,9 @@ class LeaseLost(DJMException):
 # Test: tests/test_queues.py, test_a_worker_whose_lease_expired_can_commit_nothing.
 _LEASE_CHOSEN = (
     "UPDATE {queues} SET fencing_token = fencing_token + 1, owner = %s, leased_until = {later}, ready_at = {later}, "
-    "is_slow = false WHERE id IN (SELECT id FROM chosen) RETURNING id, conversation_id, fencing_token"
+    "is_slow = false, is_taken_over = (leased_until IS NOT NULL) "
+    "WHERE id IN (SELECT id FROM chosen) "
+    "RETURNING id, conversation_id, fencing_token, is_taken_over, COALESCE(alone_under = fencing_token - 1, false)"
 )
 """Last part of the SQL of each claim: it leases the queues in ``chosen`` and returns them.
 
@@ -66,8 +74,15 @@ Parameters: the name of the process, the duration of the lease in seconds, and t
 
 def _leases(kind: str, rows: Iterable[tuple[Any, ...]]) -> list[Lease]:
     return [
-        Lease(queue_id=pk, conversation_id=conversation_id, kind=kind, fencing_token=fencing_token)
-        for pk, conversation_id, fencing_token in rows
+        Lease(
+            queue_id=pk,
+            conversation_id=conversation_id,
+            kind=kind,
+            fencing_token=fencing_token,
+            is_taken_over=bool(is_taken_over),
+            was_alone=bool(was_alone),
+        )
+        for pk, conversation_id, fencing_token, is_taken_over, was_alone in rows
     ]
 
 
@@ -260,10 +275,21 @@ def _queue_of(lease: Lease) -> QuerySet[models.ConversationQueue]:
 
 
 def log_lost(lost: LeaseLost) -> None:
-    """Log that another worker has the queue. Uncommitted results have no effect."""
+    """Log that another worker has the queue, and take back the crash that it has counted. Never raises.
+
+    Uncommitted results have no effect.
+    """
     logger.warning(
         "Uncommitted results for queue %s are discarded: %s",
         lost.lease.queue_id,
         lost,
         extra={"action": "lease_lost", "queue": lost.lease.queue_id},
     )
+    # The database cannot tell a frozen process from a dead one. This one is alive.
+    # Test: tests/faults/test_crashes.py, test_a_frozen_holder_takes_its_crash_back.
+    if lost.lease.event_id is not None:
+        crashed = models.Messaging.objects.filter(
+            pk=lost.lease.event_id, state=models.Messaging.State.NEW, crashes__gt=0
+        )
+        with suppress(Error):
+            crashed.update(crashes=F("crashes") - 1)

@@ -18,10 +18,11 @@ from django.db.models import Exists, F, OuterRef
 from djmessenger import models, sql
 from djmessenger.clock import Deadline
 from djmessenger.database_errors import is_outage
-from djmessenger.pipeline import claims, reads, store
+from djmessenger.pipeline import claims, crashes, reads, store
 from djmessenger.pipeline import split as splitting
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import lock_timeout_first, statement_timeout
+from djmessenger.pipeline.crashes import LATE, Batch
 from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.notifications import CHANNEL
@@ -68,10 +69,12 @@ class Engine:
         ``DJM_LEASE`` seconds. The caller must handle or release them.
         """
         batch, more = self._callbacks_waiting()
-        if not batch:
+        if not batch.callback_ids:
             return Split()
-        todo = self._split_batch(batch, claim)
-        todo.more = more
+        with crashes.counted_split(batch) as callback_ids:
+            todo = self._split_batch(callback_ids, claim)
+        todo.callbacks += len(batch.callback_ids) - len(callback_ids)
+        todo.more |= more
         return todo
 
     def handle(self, leases: Sequence[Lease], deadline: Deadline) -> None:
@@ -209,12 +212,15 @@ class Engine:
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
         todo = Split()
-        with statement_timeout(_STATEMENT_TIMEOUT):
-            # Callbacks that were stored before come first, even if the process that was to split them is gone.
-            done: list[int] = []
-            while (batch := self._callbacks_waiting(callback_id)[0]) and batch != done:
-                todo.add(self._split_batch(batch, raises=True))
-                done = batch
+        # Callbacks that were stored before come first, even if the process that was to split them is gone.
+        done: list[int] = []
+        while (ids := (batch := self._callbacks_waiting(callback_id)[0]).callback_ids) and ids != done:
+            with (
+                crashes.counted_split(batch) as callback_ids,
+                statement_timeout(_STATEMENT_TIMEOUT),
+            ):
+                todo.add(self._split_batch(callback_ids, raises=True))
+            done = ids
         for queue_id, conversation_id in todo.queues.items():
             self.drain_queue(Kind.IN, queue_id=queue_id)
             if conversation_id is not None:
@@ -251,24 +257,27 @@ class Engine:
         return todo
 
     @staticmethod
-    def _callbacks_waiting(until: int | None = None) -> tuple[list[int], bool]:
-        """Return the ids of the oldest callbacks that are still ``new``, and whether more of them may wait.
+    def _callbacks_waiting(until: int | None = None) -> tuple[Batch, bool]:
+        """Return the oldest callbacks that are still ``new``, and whether more of them may wait.
 
         All have the same ``app_id`` and are within the limits ``MOST_CALLBACKS`` and ``_MOST_BYTES``. ``until`` is the
-        id of the last callback to return.
+        id of the last callback to return. A callback that had a crash is returned alone.
         """
-        batch: list[int] = []
+        batch = Batch()
+        ids = batch.callback_ids
         total = 0
         signer = None
-        for callback_id, size, app_id in reads.oldest_callbacks(MOST_CALLBACKS):
+        for callback_id, size, app_id, crashed, is_late in reads.oldest_callbacks(MOST_CALLBACKS, LATE):
             if until is not None and callback_id > until:
                 return batch, False
             total += size
-            if batch and (total > _MOST_BYTES or app_id != signer):
+            if ids and (total > _MOST_BYTES or app_id != signer or crashed or batch.crashes):
                 return batch, True
             signer = app_id
-            batch.append(callback_id)
-        return batch, len(batch) == MOST_CALLBACKS
+            batch.crashes = crashed
+            batch.is_late |= bool(is_late)
+            ids.append(callback_id)
+        return batch, len(ids) == MOST_CALLBACKS
 
     @classmethod
     def _split_one(cls, callback_id: int) -> Split | None:

@@ -77,7 +77,7 @@ def finish(handled: Sequence[Handled]) -> None:
         row.state = State.FAILED if outcome.error else State.DONE
         row.date_handled = timezone.now()
         if outcome.error:
-            _signal_failed(row)
+            signal_failed(row)
         conversation = row.conversation
         if conversation is not None and conversation.state != one.state_before:
             # A view or the admin changes the state while the rules run. Rules that did not change it must not
@@ -148,7 +148,7 @@ def count_failed_try(row: models.Messaging, lease: Lease, tries: int, error: str
         )
         if last:
             row.state = State.FAILED
-            _signal_failed(row)
+            signal_failed(row)
 
 
 def _wait_after_outage(row: models.Messaging, lease: Lease) -> None:
@@ -184,7 +184,8 @@ def save_profiles(rows: Sequence[models.Messaging]) -> None:
     models.FBUserProfile.objects.save_profiles(row.conversation.person for row in rows if row.conversation)
 
 
-def _signal_failed(row: models.Messaging) -> None:
+def signal_failed(row: models.Messaging) -> None:
+    """Send ``messaging_failed`` after the commit of the caller's transaction."""
     # ``send_robust`` logs an exception of a receiver; the event is settled in any case.
     on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
 

@@ -26,6 +26,7 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ from djmessenger.exceptions import DJMException, DJMInvalidConfigException
 from djmessenger.graph.client import Client
 from djmessenger.graph.context import bound as bound_client
 from djmessenger.models.recording import limiting
-from djmessenger.pipeline import claims, event_results, reads
+from djmessenger.pipeline import claims, crashes, event_results, reads
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.event_transaction import (
@@ -124,16 +125,25 @@ class Inbox:
         caller must pass to ``commit_handled``. If a slow rule runs in a thread of its own, the queue stays leased too.
         That thread passes the rest of the work to the pool ``slow``.
         """
-        if next_row is not None and _has_time(deadline):
-            return self._handle(next_row, lease, slow)
-        event_results.release(lease)
-        return None
+        if next_row is None or not _has_time(deadline):
+            event_results.release(lease)
+            return None
+        if next_row.crashes and not crashes.begin_alone(next_row, lease):
+            give_back(lease)
+            return None
+        return self._handle(next_row, replace(lease, event_id=next_row.pk), slow)
 
     def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
-        """Return the first waiting event of each queue, by queue id, without queues whose first event is not due."""
+        """Return the first waiting event of each queue, by queue id, without queues whose first event is not due.
+
+        Counts the crashes of events whose lease was taken over. Those over the limit fail, and are not returned.
+        """
         queue_ids = {lease.conversation_id: lease.queue_id for lease in leases}
         rows = reads.next_events([lease.queue_id for lease in leases])
-        return {row.queue_id or queue_ids[row.conversation_id]: row for row in rows}
+        firsts = {row.queue_id or queue_ids[row.conversation_id]: row for row in rows}
+        for queue_id in crashes.count(leases, firsts):
+            del firsts[queue_id]
+        return firsts
 
     def _seconds_until_due(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
@@ -160,6 +170,7 @@ class Inbox:
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             event_results.count_failed_try(row, lease, self._tries)
             event_results.release(lease)
+            crashes.end_alone(lease)
             return None
         act = partial(self._act, row, lease, messaging, decision, context, state_before)
         if not is_slow:
@@ -180,6 +191,7 @@ class Inbox:
             # could take them. The queue waits in the database instead, marked for slow threads.
             # test_a_queue_that_waits_for_a_slow_thread_has_no_lease_and_any_worker_may_claim_it
             give_back(lease, is_slow=True)
+            crashes.end_alone(lease)
             return None
         return None if finish is None else finish()
 
@@ -230,6 +242,9 @@ class Inbox:
         if not any(rule.gather for rule in decision.applied):
             return []
         messaging.context["gathered"] = [messaging]
+        if row.crashes:
+            # Only one event at a time shows which of them ends the process.
+            return []
         followers = []
         behind = _waiting().filter(_in_queue_of(lease)).exclude(pk=row.pk)
         for follower in behind.select_related("page", "conversation__person")[:_MOST_GATHERED]:
@@ -262,6 +277,7 @@ class Inbox:
                 decision.run_slow(messaging, savepoints=row.tries + 1 >= tries)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             event_results.count_failed_try(row, lease, tries)
+            crashes.end_alone(lease)
             return lambda: event_results.release(lease)
         return act
 
@@ -280,6 +296,27 @@ class Inbox:
         The transaction begins before the first query of the rules. If they made no query, it does not begin, and a
         ``Handled`` is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
         """
+        try:
+            handled = self._run_rules(row, lease, messaging, decision, context, state_before, gathered)
+            if handled is None or not row.crashes:
+                return handled
+            # Its replies must not die with a neighbour.
+            self.commit_handled([handled])
+            return None
+        finally:
+            crashes.end_alone(lease)
+
+    def _run_rules(
+        self,
+        row: models.Messaging,
+        lease: Lease,
+        messaging: receiving.Messaging,
+        decision: Decision,
+        context: contextlib.AbstractContextManager[object],
+        state_before: Any,
+        gathered: Sequence[models.Messaging],
+    ) -> Handled | None:
+        """Do the work of ``_act``, but commit nothing if the rules made no query."""
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
         event_transaction = EventTransaction(lambda: event_results.lock_and_verify(row, lease))

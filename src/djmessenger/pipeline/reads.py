@@ -190,14 +190,18 @@ def waiting_events(ids: Iterable[int], column: str = "conversation_id") -> list[
 
 
 _OLDEST_CALLBACKS = """
-    SELECT callback.id, LENGTH(callback.body), callback.app_id FROM {callbacks} callback
+    SELECT callback.id, LENGTH(callback.body), callback.app_id, callback.crashes, callback.date_received < {later}
+    FROM {callbacks} callback
     WHERE callback.state = 'new' ORDER BY callback.id LIMIT %s
 """
 
 
-def oldest_callbacks(limit: int) -> list[tuple[Any, ...]]:
-    """Return id, number of bytes and app id of up to ``limit`` new callbacks, oldest first."""
-    return fetch(statement(_OLDEST_CALLBACKS), [limit])
+def oldest_callbacks(limit: int, late: float) -> list[tuple[Any, ...]]:
+    """Return up to ``limit`` new callbacks, oldest first.
+
+    A tuple contains id, number of bytes, app id, crashes, and whether the callback is older than ``late`` seconds.
+    """
+    return fetch(statement(_OLDEST_CALLBACKS), [-late, limit])
 
 
 _FENCED_QUEUES = """

@@ -13,7 +13,7 @@ from django.db import Error
 
 from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims
-from djmessenger.pipeline.claims import Lease, LeaseLost, give_back
+from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.connections import no_connection
 from djmessenger.pipeline.threads import AHEAD, THREAD_NAME_PREFIX, Threads
 from djmessenger.settings import app_settings
@@ -190,7 +190,7 @@ class SlowThreads:
             with no_connection():
                 self._finish(lease, job.work())
         except LeaseLost as lost:
-            _log_lost(lost)
+            log_lost(lost)
         except Exception:
             logger.exception(
                 "Slow rule for queue %s failed; the queue is due again when released or when its lease ends",
@@ -238,7 +238,7 @@ class SlowThreads:
             try:
                 give_up()
             except LeaseLost as lost:
-                _log_lost(lost)
+                log_lost(lost)
             except Error:
                 logger.exception(
                     "Time limit of a slow rule for queue %s not recorded: database error; the queue is due again "
@@ -286,11 +286,3 @@ class SlowThreads:
             left = list(self._leases)
         for lease in left:
             give_back(lease)
-
-
-def _log_lost(lost: LeaseLost) -> None:
-    logger.warning(
-        "Slow rule finished after its lease was lost (%s); its result was discarded",
-        lost,
-        extra={"action": "lease_lost"},
-    )

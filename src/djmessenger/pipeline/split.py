@@ -25,6 +25,7 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from operator import attrgetter, itemgetter
 from typing import Any
 
@@ -48,7 +49,7 @@ from djmessenger.pipeline.participants import (
 )
 from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import ReceivingType
-from djmessenger.receiving.decoding import decode
+from djmessenger.receiving.decoding import decode, has_more_values
 from djmessenger.receiving.keys import subject_of
 from djmessenger.receiving.parsing import Item
 from djmessenger.receiving.parsing import split as split_document
@@ -58,6 +59,8 @@ from djmessenger.sql import atomic, insert_each, update_each
 logger = logging.getLogger(__name__)
 
 _LONGEST_ERROR = 4000
+_VALUES_PER_ITEM = 100
+"""Values of JSON in one item, on average of a body. Items of Meta have about 20."""
 _ROW_ERRORS = (DataError, IntegrityError, ValueError, OverflowError)
 """Exceptions that a single row can cause. Other database errors concern the whole transaction and propagate."""
 
@@ -78,7 +81,7 @@ class Split:
     callbacks: int = 0
     """Number of callbacks that were split or quarantined."""
     more: bool = False
-    """True if more callbacks may wait for a split. Only ``Engine.split`` sets it."""
+    """True if more callbacks may wait for a split."""
 
     def add(self, other: Split) -> None:
         self.queues |= other.queues
@@ -129,10 +132,10 @@ def _split_many(
         # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
         # other signers stay ``new`` for the next call.
         callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
-        parsed = [(callback, _items(callback)) for callback in callbacks]
-        understood = [(callback, items) for callback, items in parsed if items is not None]
+        understood, rest = _parsed(callbacks)
+        callbacks = callbacks[: len(callbacks) - rest]
         if not understood:
-            return Split(callbacks=len(callbacks))
+            return Split(callbacks=len(callbacks), more=rest > 0)
         all_items = [item for _, items in understood for item in items]
         known_rows = known_rows_of(all_items)
         if erased := keys_of_erased(all_items, known_rows.people):
@@ -178,8 +181,27 @@ def _split_many(
         for row in inserted:
             if row.state == models.Messaging.State.IGNORED:
                 _log_ignored(row)
-        todo.callbacks = len(callbacks)
+        todo.callbacks, todo.more = len(callbacks), rest > 0
         return todo
+
+
+def _parsed(callbacks: Sequence[models.Callback]) -> tuple[list[tuple[models.Callback, list[Item]]], int]:
+    """Return callbacks with their items, and the number of callbacks behind ``DJM_MAX_ITEMS`` items that stay ``new``.
+
+    Callbacks without any event are quarantined.
+    """
+    # A hundred small callbacks have up to a hundred thousand items. All at once would take all memory.
+    # test_items_of_many_callbacks_are_taken_in_portions
+    understood: list[tuple[models.Callback, list[Item]]] = []
+    total = 0
+    for number, callback in enumerate(callbacks):
+        if total >= app_settings.DJM_MAX_ITEMS:
+            return understood, len(callbacks) - number
+        items = _items(callback)
+        if items is not None:
+            understood.append((callback, items))
+            total += len(items)
+    return understood, 0
 
 
 def _lock_queues(rows: Sequence[models.Messaging], participants: Participants) -> None:
@@ -245,10 +267,23 @@ def _stored_subject(row: models.Messaging) -> str:
 
 def _items(callback: models.Callback) -> list[Item] | None:
     """Return the items of a callback, or None after quarantining a callback without any event."""
+    limit = app_settings.DJM_MAX_ITEMS
+    body = bytes(callback.body)
+    # Guard: 8 MiB of empty objects are 2.8 million items, which took gigabytes and minutes. The values are counted
+    # before the body is decoded, and the items before each becomes an event.
+    # Test: tests/faults/test_crashes.py, test_a_body_takes_time_and_memory_in_proportion_to_its_size.
+    if has_more_values(body, limit * _VALUES_PER_ITEM):
+        _quarantine(
+            callback, f"over {limit * _VALUES_PER_ITEM} values, {_VALUES_PER_ITEM} times DJM_MAX_ITEMS"
+        )
+        return None
     try:
-        items = list(split_document(decode(bytes(callback.body))))
+        items = list(islice(split_document(decode(body)), limit + 1))
     except ValueError as error:
         _quarantine(callback, f"no JSON: {error}")
+        return None
+    if len(items) > limit:
+        _quarantine(callback, f"over {limit} items (DJM_MAX_ITEMS)")
         return None
     if all(item.messaging is None for item in items):
         _quarantine(callback, "; ".join(item.error for item in items) or "no event in it")

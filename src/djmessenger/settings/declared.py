@@ -275,6 +275,14 @@ class AppSettings(_UpkeepSettings):
         minimum=32 * 1024,
         maximum=1024 * 1024 * 1024,
     )
+    DJM_MAX_ITEMS: Setting[int] = Setting(
+        1_000,
+        "Number of items in one callback. A callback with more of them, or with more than a hundred times as many "
+        "values, is quarantined.",
+        # Meta documents batches of up to 1,000 updates.
+        minimum=1,
+        maximum=1_000_000,
+    )
     DJM_MAX_EVENT_AGE: Setting[timedelta] = Setting(
         timedelta(days=7),
         "Age over which an event is stored and ignored.",
@@ -310,6 +318,14 @@ class AppSettings(_UpkeepSettings):
         8,
         "Number of attempts to handle a failing event, with growing pauses, before its state is failed.",
         minimum=1,
+        maximum=1_000,
+    )
+    DJM_CRASHES: Setting[int] = Setting(
+        3,
+        "Number of processes that may die while they handle an event, before its state is failed, or while they split "
+        "a callback, before it is quarantined.",
+        # The first crash may be that of another event of the process.
+        minimum=2,
         maximum=1_000,
     )
     DJM_WHEN_UNSURE: Setting[str] = Setting(
