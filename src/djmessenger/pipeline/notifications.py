@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from djmessenger import sql
 from djmessenger.pipeline.connections import own_connection, sessions_are_shared
-from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
+from djmessenger.pipeline.threads import THREAD_NAME_PREFIX, started
 
 logger = logging.getLogger(__name__)
 
@@ -35,10 +35,8 @@ class Listener:
         self._ended = threading.Event()
         self._thread: threading.Thread | None = None
         if sql.connection().vendor == "postgresql":
-            self._thread = threading.Thread(
-                target=self._run, name=f"{THREAD_NAME_PREFIX}-listener", daemon=True
-            )
-            self._thread.start()
+            thread = threading.Thread(target=self._run, name=f"{THREAD_NAME_PREFIX}-listener", daemon=True)
+            self._thread = thread if started(thread) else None
 
     def stop(self) -> None:
         self._ended.set()

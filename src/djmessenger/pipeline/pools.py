@@ -14,7 +14,7 @@ from django.db import connections
 
 from djmessenger import clock
 from djmessenger.pipeline.connections import reusable_connections
-from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
+from djmessenger.pipeline.threads import THREAD_NAME_PREFIX, started
 
 logger = logging.getLogger(__name__)
 
@@ -83,11 +83,25 @@ class BatchWriter(Generic[T]):
         self._done = done
         self._work: queue.SimpleQueue[T | None] = queue.SimpleQueue()
         self._budget = PollBudget()
-        self._thread = threading.Thread(target=self._run, name=f"{THREAD_NAME_PREFIX}-{name}", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"{THREAD_NAME_PREFIX}-{name}", daemon=True)
+        self._thread = thread if started(thread) else None
 
     def put(self, work: T) -> None:
+        """Append an item for the next batch. Without a thread, the caller writes all items that wait."""
         self._work.put(work)
+        if self._thread is None:
+            self._write_waiting()
+
+    def _write_waiting(self) -> None:
+        """Write one batch in the caller's thread. Items to write again wait for the next call."""
+        found: list[T] = []
+        with contextlib.suppress(queue.Empty):
+            while len(found) < MOST_QUEUES:
+                work = self._work.get_nowait()
+                found += [] if work is None else [work]
+        with reusable_connections():
+            for item in self._write(found) if found else ():
+                self._work.put(item)
 
     def waiting(self) -> int:
         """Return the number of items that are not in a batch yet."""
@@ -106,6 +120,9 @@ class BatchWriter(Generic[T]):
 
         Items that a write returns are written again until none is left.
         """
+        if self._thread is None:
+            self._write_waiting()
+            return
         self._work.put(None)
         self._thread.join(timeout)
 

@@ -24,7 +24,7 @@ from typing import Any
 
 from asgiref.sync import SyncToAsync
 
-from djmessenger.pipeline.threads import THREAD_NAME_PREFIX
+from djmessenger.pipeline.threads import THREAD_NAME_PREFIX, started
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _WITH_HANDLERS_IN_C = ("uwsgi", "mod_wsgi")
@@ -59,8 +59,8 @@ class ProcessEnd:
         """
         global _watching  # noqa: PLW0603 - one process, one end
         self._reset()
-        self._thread = threading.Thread(target=self._run, name=f"{THREAD_NAME_PREFIX}-end", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name=f"{THREAD_NAME_PREFIX}-end", daemon=True)
+        self._thread = thread if started(thread) else None
         if self._pid != os.getpid():
             self._pid = os.getpid()
             Finalize(None, self._stop, exitpriority=1)

@@ -15,7 +15,7 @@ from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import Lease, LeaseLost, give_back, log_lost
 from djmessenger.pipeline.connections import no_connection
-from djmessenger.pipeline.threads import AHEAD, THREAD_NAME_PREFIX, Threads
+from djmessenger.pipeline.threads import AHEAD, THREAD_NAME_PREFIX, Threads, started
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -165,12 +165,14 @@ class SlowThreads:
                 raise NoRoom
             self._leases.add(lease)
             if self._renewer is None:
-                self._renewer = threading.Thread(
+                renewer = threading.Thread(
                     target=self._renew, name=f"{THREAD_NAME_PREFIX}-renewals", daemon=True
                 )
-                self._renewer.start()
+                self._renewer = renewer if started(renewer) else None
             begun = pool.submit(partial(self._run, lease, job))
-        if not begun:
+        if not begun and not pool.closed:
+            self._run(lease, job)
+        elif not begun:
             # Guard: the pool may close between the check and the submit. The lease would be renewed until the end
             # of the process, and no thread would have the job.
             # Test: tests/test_worker.py, test_a_slow_job_that_the_pool_refuses_releases_its_queue.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from django.db import connections
 
-from djmessenger.clock import seconds
+from djmessenger.clock import Deadline, seconds
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,28 @@ _MOST_AHEAD = 25
 Without this limit, very short jobs would give a huge number.
 """
 
+_REFUSED = 10.0
+"""Seconds for which no further thread is started after the system has refused one."""
+
 Job = Callable[[], None]
+
+
+def started(thread: threading.Thread) -> bool:
+    """Start a thread. Log and return False if the system refuses it, for example at its limit of processes."""
+    # Python raises an error of one text only. A thread that is listed before its start would be waited for.
+    # Test: tests/faults/test_small_hosts.py, test_a_worker_runs_with_the_threads_that_the_system_allows.
+    try:
+        thread.start()
+    except RuntimeError as error:
+        logger.warning(
+            "The system refuses the thread %s (%s); the work goes on with the threads that run. Raise the limit of "
+            "processes, or lower the numbers of threads",
+            thread.name,
+            error,
+            extra={"action": "thread_refused"},
+        )
+        return False
+    return True
 
 
 class Threads:
@@ -53,6 +74,15 @@ class Threads:
         self._begun: dict[int, float] = {}
         self._changed = threading.Condition()
         self._threads: list[threading.Thread] = []
+        self._refusal = Deadline(0)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def _room(self) -> int:
+        """Return the number of threads that the pool has or may start now, at least 1."""
+        return max(1, len(self._threads)) if self._refusal.remaining() > 0 else self.count
 
     def free(self, *, ahead: float = 0.0) -> int:
         """Return the number of free slots, negative if more jobs wait than threads are free; 0 if the pool is closed.
@@ -65,12 +95,12 @@ class Threads:
             if self._closed:
                 return 0
             more = min(int(ahead / self._usual), _MOST_AHEAD) * self._count_not_stuck(ahead) if ahead else 0
-            return self.count + more - self._busy - len(self._jobs)
+            return self._room() + more - self._busy - len(self._jobs)
 
     def _count_not_stuck(self, within: float) -> int:
         """Return the number of threads that are idle or whose job has run for at most ``within`` seconds."""
         late = seconds() - within
-        return self.count - sum(began < late for began in self._begun.values())
+        return self._room() - sum(began < late for began in self._begun.values())
 
     def withdraw(self, after: float) -> list[Job]:
         """Remove and return the jobs that have not started, if each thread's job has run longer than ``after`` seconds.
@@ -85,16 +115,25 @@ class Threads:
             return left
 
     def submit(self, job: Job) -> bool:
-        """Append a job for the next free thread. Return False, without effect, if the pool is closed."""
+        """Append a job for the next free thread.
+
+        Return False, without effect, if the pool is closed, or if it has no thread and the system refuses one. The
+        caller may run the job itself.
+        """
         with self._changed:
             if self._closed:
                 return False
-            self._jobs.append(job)
-            if len(self._threads) < self.count and self._busy + len(self._jobs) > len(self._threads):
+            is_short = len(self._threads) < self.count and self._busy + len(self._jobs) >= len(self._threads)
+            if is_short and self._refusal.remaining() <= 0:
                 name = f"{THREAD_NAME_PREFIX}-{self._name}-{len(self._threads) + 1}"
                 thread = threading.Thread(target=self._run, name=name, daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                if started(thread):
+                    self._threads.append(thread)
+                else:
+                    self._refusal = Deadline(_REFUSED)
+            if not self._threads:
+                return False
+            self._jobs.append(job)
             self._changed.notify()
             return True
 

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from djmessenger import receiving
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.context import current as current_client
+from djmessenger.pipeline.threads import started
 from djmessenger.routing.decision import Decision
 
 _TYPING_INTERVAL = 15.0
@@ -38,7 +39,7 @@ def typing_mark(messaging: receiving.Messaging, decision: Decision) -> Iterator[
             except (DJMException, OSError):
                 return
 
-    threading.Thread(target=refresh, name="djmessenger-typing", daemon=True).start()
+    started(threading.Thread(target=refresh, name="djmessenger-typing", daemon=True))
     try:
         yield
     finally:

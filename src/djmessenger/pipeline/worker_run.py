@@ -110,7 +110,8 @@ class WorkerRun:
                         # Test: tests/test_worker.py, test_one_of_many_processes_sweeps.
                         if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _SWEEP_TURN_SHARE):
                             self._engine().sweep()
-                    self.submit_split()
+                    if not self.submit_split():
+                        self._split()
                     busy = self._poll()
             # Guard: an outage or a bug in one poll would end the poll thread, and no queue would be claimed
             # again.
@@ -172,13 +173,18 @@ class WorkerRun:
         """Claim as many due queues of each kind as there are free threads for it. Return whether any was due."""
         return self._poll_outgoing() | bool(self._poll_incoming()) | self._poll_slow()
 
-    def submit_split(self) -> None:
-        """Wake the splitter thread. Does nothing if a split runs and another one waits behind it."""
+    def submit_split(self) -> bool:
+        """Wake the splitter thread. Does nothing if a split runs and another one waits behind it.
+
+        Returns False after waking the poll instead, if there is no splitter thread.
+        """
         # Guard: a callback can be committed after the running split has read the table. One more split may wait
         # behind it (`free() >= 0`), otherwise that callback would wait for the next poll.
         # Test: tests/test_worker.py, test_a_callback_stored_after_the_read_of_a_running_split_is_split_next.
-        if self.splitter.free() >= 0:
-            self.splitter.submit(self._split)
+        if self.splitter.free() < 0 or self.splitter.submit(self._split):
+            return True
+        self._wakeup.set()
+        return False
 
     def _split(self) -> None:
         """Split callbacks until none is left that is still ``new``.
@@ -365,7 +371,7 @@ class WorkerRun:
 
 
 def _submit(pool: Threads, job: Callable[[], None]) -> None:
-    """Submit a job that holds a lease. If the pool is closed, run the job in this thread."""
+    """Submit a job that holds a lease. If the pool is closed or has no thread, run the job in this thread."""
     # Guard: the pool may close between the claim and the submit. A dropped job would keep its queue leased.
     # Test: tests/test_worker.py, test_queues_claimed_while_the_threads_end_are_released.
     if not pool.submit(job):

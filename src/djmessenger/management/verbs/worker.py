@@ -143,7 +143,9 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
         # for that child without an end. So signals are blocked during the fork.
         signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
         while not stopping and len(children) < processes:
-            children.add(_fork(threads, slow_threads, senders))
+            if not (child := _fork(threads, slow_threads, senders)):
+                break
+            children.add(child)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _STOPPING)
         try:
             pid, _status = os.waitpid(-1, os.WNOHANG)
@@ -156,7 +158,18 @@ def _supervise(processes: int, threads: int, slow_threads: int, senders: int) ->
 
 
 def _fork(threads: int, slow_threads: int, senders: int) -> int:
-    pid = os.fork()
+    """Start a worker process and return its id, or 0 if the system refuses one now."""
+    try:
+        pid = os.fork()
+    except OSError as error:
+        # Without this process its children would go on, and no signal would reach them.
+        # Test: tests/faults/test_small_hosts.py, test_processes_that_the_system_refuses_are_started_later.
+        logger.warning(
+            "The system refuses a worker process (%s); it is started when it can be",
+            error,
+            extra={"action": "thread_refused"},
+        )
+        return 0
     if pid:
         return pid
     status = 1
