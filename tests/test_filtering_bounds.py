@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from djmessenger.filtering import (
 )
 from djmessenger.filtering.patterns import timeouts
 from djmessenger.receiving import Messaging
+from djmessenger.routing import Policy, Rule
 from tests.events import (
     PERSON,
     SENT,
@@ -342,3 +344,42 @@ def test_a_thread_that_waited_its_turn_has_not_run_out_of_time(monkeypatch):
     monkeypatch.setattr(patterns.regex, "compile", lambda *args, **kwargs: Busy())
     monkeypatch.setattr(patterns.time, "thread_time", lambda: 0.0)
     assert patterns._for_regex("(a)*b")("axb") == "found"
+
+
+class TestPatternsThatTakeTooLong:
+    @pytest.fixture(autouse=True)
+    def fresh(self) -> Iterator[None]:
+        for kept in (patterns._switched_off, patterns._ended_in_time, patterns.timeouts):
+            kept.clear()
+        yield
+        patterns._switched_off.clear()
+
+    @override_settings(DJM_REGEX_TIMEOUT=0.001)
+    def test_a_pattern_that_never_ends_in_time_is_switched_off_with_one_line(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        item, messaging = SimpleTextRegexFilter(EVIL), text("a" * 1500 + "b")
+        for _ in range(30):
+            assert not item.check(messaging).passed
+        actions = [record.__dict__["action"] for record in caplog.records]
+        assert actions.count("pattern_off") == 1
+        assert len(actions) == timeouts[EVIL] == patterns._MOST_TIMEOUTS
+        assert "switched off" in item.check(messaging).error
+
+    @override_settings(DJM_REGEX_TIMEOUT=0.001)
+    def test_a_pattern_that_ended_in_time_once_is_not_switched_off(self) -> None:
+        """A person could otherwise switch it off for all others."""
+        item, messaging = SimpleTextRegexFilter(EVIL), text("a" * 1500 + "b")
+        assert item.check(text("aaa")).passed
+        for _ in range(30):
+            assert not item.check(messaging).passed
+        assert item.check(text("aaa")).passed
+
+    @override_settings(DJM_REGEX_TIMEOUT=0.01)
+    def test_the_patterns_of_an_event_share_their_time(self) -> None:
+        evil = [f"{EVIL}{number}" for number in range(40)]
+        policy = Policy(
+            [Rule("SIMPLE_TEXT", pattern, [SimpleTextRegexFilter(pattern)], [], []) for pattern in evil]
+        )
+        policy.decide(text("a" * 1500 + "b"))
+        assert sum(timeouts[pattern] for pattern in evil) <= 2 * patterns._SHARES

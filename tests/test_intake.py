@@ -144,7 +144,10 @@ def test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone(monkeypat
     monkeypatch.setattr(split, "insert_each", refuse)
     items = [tools.text("m_1"), tools.text("m_1"), tools.text("m_2"), tools.text("m_3")]
     todo = split.split(store.store(tools.body(*items)))
-    assert sorted(models.Messaging.objects.values_list("mid", flat=True)) == ["m_1", "m_3"]
+    refused, *kept = models.Messaging.objects.order_by("mid")
+    assert [row.mid for row in kept] == ["m_1", "m_3"]
+    assert (refused.state, refused.body) == (models.Messaging.State.IGNORED, {})
+    assert refused.reason == "not understood: the database refused it (DataError)"
     assert len(todo.queues) == 1
     assert "it does not fit" in models.Callback.objects.get().error
 

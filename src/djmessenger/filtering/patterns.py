@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import collections
+import contextlib
+import dataclasses
 import functools
 import logging
 import re
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, Final
 
 import regex
@@ -37,6 +40,35 @@ _STEPS_PER_SECOND: Final = 10_000_000
 timeouts: collections.Counter[str] = collections.Counter()
 """Number of searches of each pattern that exceeded the time limit in this process."""
 _counting = threading.Lock()
+_MOST_TIMEOUTS: Final = 10
+"""Time-outs after which a pattern that has never ended in time is switched off."""
+_ended_in_time: set[str] = set()
+_switched_off: set[str] = set()
+
+_SHARES: Final = 4
+"""Time of all patterns of one event, in units of ``DJM_REGEX_TIMEOUT``."""
+
+
+@dataclasses.dataclass
+class _TimeLeft:
+    seconds: float
+
+
+_time_left: ContextVar[_TimeLeft | None] = ContextVar("djmessenger_patterns_time_left", default=None)
+
+
+@contextlib.contextmanager
+def shared_time() -> Iterator[None]:
+    """Limit the time of all patterns of the block to ``_SHARES`` times ``DJM_REGEX_TIMEOUT``.
+
+    A search that begins later raises ``PatternTimeout``. The time is that of this thread.
+    """
+    token = _time_left.set(_TimeLeft(_SHARES * app_settings.DJM_REGEX_TIMEOUT))
+    try:
+        yield
+    finally:
+        _time_left.reset(token)
+
 
 Groups = dict[str, Any]
 
@@ -84,21 +116,45 @@ def _for_regex(pattern: str) -> Callable[[str], Any]:
 
     def find(text: str) -> Any:
         limit = app_settings.DJM_REGEX_TIMEOUT
+        if pattern in _switched_off:
+            raise PatternTimeout("over the time limit each time, so it is switched off in this process")
         # The engine's clock adds the time of all threads, so it is slow, and busy threads end a search too early. A
         # search that ends in time in any case needs no clock.
         if count_steps is not None and count_steps(len(text)) <= limit * _STEPS_PER_SECOND:
             return expression.search(text)
+        left = _time_left.get()
+        if left is not None and left.seconds <= 0:
+            raise PatternTimeout("the patterns of this event have used their time")
         began = time.thread_time()
-        for _ in range(_GOES):
-            try:
-                return expression.search(text, timeout=limit)
-            except TimeoutError:
-                # The engine's clock also runs while other threads run. If this thread used less than half of the
-                # limit, the search is repeated.
-                if time.thread_time() - began >= limit / 2:
-                    break
+        try:
+            for _ in range(_GOES):
+                try:
+                    found = expression.search(text, timeout=limit)
+                except TimeoutError:
+                    # The engine's clock also runs while other threads run. If this thread used less than half of the
+                    # limit, the search is repeated.
+                    if time.thread_time() - began >= limit / 2:
+                        break
+                else:
+                    _ended_in_time.add(pattern)
+                    return found
+        finally:
+            if left is not None:
+                left.seconds -= time.thread_time() - began
         with _counting:
             timeouts[pattern] += 1
+            is_last = timeouts[pattern] == _MOST_TIMEOUTS and pattern not in _ended_in_time
+        if is_last:
+            # A pattern that has ended in time once stays: a person could otherwise switch it off for all others.
+            # Test: tests/test_filtering_bounds.py, test_a_pattern_that_ended_in_time_once_is_not_switched_off.
+            _switched_off.add(pattern)
+            logger.error(
+                "Pattern %r took more than %s s each time; it is switched off until this process ends",
+                pattern,
+                limit,
+                extra={"action": "pattern_off", "pattern": pattern},
+            )
+            raise PatternTimeout(f"over the time limit of {limit} s")
         # The log must not contain texts of persons.
         logger.warning(
             "Pattern %r took more than %s s on %s characters; it counts as no match",

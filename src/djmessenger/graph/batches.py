@@ -11,6 +11,7 @@ from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.graph.errors import UnknownFate, error_from
 from djmessenger.graph.results import BatchAnswer
 from djmessenger.graph.wire import Call
+from djmessenger.receiving.decoding import cleaned
 
 BATCH_SIZE = 50
 """Largest number of calls in one batch."""
@@ -50,7 +51,7 @@ def batch_answer(call: Call, slot: Any) -> BatchAnswer:
     if not isinstance(status, int) or not isinstance(body, str):
         return BatchAnswer(error=UnknownFate(meaning="no answer to this call of the batch", call=name))
     try:
-        data = json.loads(body)
+        data = cleaned(json.loads(body))
     except (ValueError, RecursionError):
         return BatchAnswer(error=UnknownFate(meaning="the answer is not JSON", status=status, call=name))
     if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):

@@ -11,6 +11,7 @@ from typing import Any, Protocol, Self
 
 from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.outgoing.local_files import read_file
+from djmessenger.receiving.decoding import cleaned
 
 
 class Secret:
@@ -146,9 +147,9 @@ class Transport(Protocol):
 
 
 def find_header(headers: Mapping[str, str], name: str) -> str:
-    """Return a header regardless of the case of its name, or an empty text."""
+    """Return a header regardless of the case of its name, or an empty text. What no database stores is replaced."""
     value = headers.get(name)
     if value is None:
         lower = name.lower()
         value = next((value for key, value in headers.items() if key.lower() == lower), "")
-    return value
+    return str(cleaned(value))

@@ -403,8 +403,13 @@ class Messaging(models.Model):
 
     @property
     def date_event(self) -> datetime.datetime:
-        """Time of the event, or the time of arrival if Meta's timestamp is out of range."""
+        """Time of the event, or the time of arrival if Meta's timestamp is out of range or far in the future."""
+        # A time in the year 9998 would keep the window of 24 hours open for ever. The timestamp itself stays, so that
+        # the key is kept as long as a repetition could be handled. An hour is left to the clocks.
+        # Test: tests/faults/test_odd_databases.py, test_an_event_far_in_the_future_opens_no_window_without_an_end.
         try:
-            return as_stored(datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC))
+            moment = as_stored(datetime.datetime.fromtimestamp(self.timestamp / 1000, tz=datetime.UTC))
         except (OverflowError, OSError, ValueError):
             return self.date_received
+        is_late = moment > self.date_received + datetime.timedelta(hours=1)
+        return self.date_received if is_late else moment

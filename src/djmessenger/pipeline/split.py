@@ -308,9 +308,16 @@ def _mark_split(errors: Mapping[int, list[str]]) -> None:
     ``errors`` maps the id of each callback to a list of error texts, which is usually empty.
     """
     state = models.Callback.State.SPLIT
-    texts = {pk: "\n".join(messages).replace("\0", "")[:_LONGEST_ERROR] for pk, messages in errors.items()}
+    texts = {pk: _storable_error("\n".join(messages)) for pk, messages in errors.items()}
     rows = [(pk, state, text) for pk, text in texts.items()]
     update_each(models.Callback, ["state", "error"], rows)
+
+
+def _storable_error(text: str) -> str:
+    """Return the text of an error, cut, and in ASCII. The error may quote what the database has just refused."""
+    return (
+        text[:_LONGEST_ERROR].replace("\0", "").encode("ascii", "backslashreplace").decode()[:_LONGEST_ERROR]
+    )
 
 
 def quarantine(callback_id: int, error: str) -> None:
@@ -328,7 +335,7 @@ def quarantine(callback_id: int, error: str) -> None:
 
 def _quarantine(callback: models.Callback, error: str) -> None:
     callback.state = models.Callback.State.QUARANTINED
-    callback.error = error.replace("\0", "")[:_LONGEST_ERROR]
+    callback.error = _storable_error(error)
     callback.save(update_fields=["state", "error"])
     logger.warning(
         "Callback %s is quarantined: it cannot be split; its error is in the admin, and its bytes are kept for replay",
@@ -520,8 +527,12 @@ def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
 
 
 def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
-    """Insert rows one by one, each in a savepoint; return callback and error of each row that was refused."""
+    """Insert rows one by one, each in a savepoint; return callback and error of each row that was refused.
+
+    An ignored row without content is inserted in place of each refused one, so that it is counted.
+    """
     errors: list[tuple[int, str]] = []
+    refused: list[models.Messaging] = []
     for number, row in enumerate(rows):
         try:
             with atomic():
@@ -534,7 +545,23 @@ def _insert_singly(rows: list[models.Messaging]) -> list[tuple[int, str]]:
                 extra={"action": "event_refused", "callback": row.callback_id, "item": number},
             )
             errors.append((row.callback_id or 0, f"event {number}: {type(error).__name__}: {error}"))
+            if row.callback is not None:
+                refused.append(_refused(row.callback, number, error))
+    insert_each(refused, "key", unless_there=True)
     return errors
+
+
+def _refused(callback: models.Callback, number: int, error: Exception) -> models.Messaging:
+    """Return an ignored row in place of one that the database refuses. Its content is in the callback alone."""
+    return models.Messaging(
+        type="UNKNOWN",
+        body={},
+        key=f"refused:{callback.sha256}:{number}",
+        callback=callback,
+        timestamp=milliseconds(callback.date_received),
+        state=models.Messaging.State.IGNORED,
+        reason=f"not understood: the database refused it ({type(error).__name__})",
+    )
 
 
 def _log_ignored(row: models.Messaging) -> None:

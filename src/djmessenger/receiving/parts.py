@@ -13,8 +13,8 @@ Reader = Callable[[Any], Any]
 """Function that turns the JSON value into the value of the attribute; it never raises."""
 
 MILLISECONDS_FROM = 10**12
-LAST_MILLISECOND = 253_402_300_799_999
-"""End of the year 9999, the last time of ``datetime``."""
+LAST_MILLISECOND = 253_370_764_799_999
+"""End of the year 9998. In the last year of ``datetime`` a change of the time zone may overflow."""
 LONGEST_ID = 255
 LARGEST_BITS = 64
 MOST_DIGITS = 19

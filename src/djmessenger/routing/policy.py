@@ -10,6 +10,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from django.conf import settings
 
 from djmessenger.filtering.base import literal_keys
+from djmessenger.filtering.patterns import shared_time
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.routing.decision import Applied, Decision
 from djmessenger.routing.examination import examine, examine_rules, numbered
@@ -156,7 +157,14 @@ class Policy(Serializable):
         return decision.outcome
 
     def decide(self, messaging: Messaging) -> Decision:
-        """Check the filters and return the decision. Has no effect, and leaves the event's context as it was."""
+        """Check the filters and return the decision. Has no effect, and leaves the event's context as it was.
+
+        All patterns of the event share their time.
+        """
+        with shared_time():
+            return self._decide(messaging)
+
+    def _decide(self, messaging: Messaging) -> Decision:
         started = perf_counter()
         built = self._table()
         kind = messaging.type

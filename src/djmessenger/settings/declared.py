@@ -90,7 +90,8 @@ class _UpkeepSettings:
     )
     DJM_REGEX_TIMEOUT: Setting[float] = Setting(
         0.05,
-        "Seconds for one pattern on one text. A pattern that takes longer does not match.",
+        "Seconds for one pattern on one text. A pattern that takes longer does not match. All patterns of one event "
+        "have four times as long.",
         above=0,
         maximum=60,
     )
