@@ -147,7 +147,10 @@ class Transport(Protocol):
 
 
 def find_header(headers: Mapping[str, str], name: str) -> str:
-    """Return a header regardless of the case of its name, or an empty text. What no database stores is replaced."""
+    """Return a header regardless of the case of its name, or an empty text.
+
+    Characters that no database stores are replaced.
+    """
     value = headers.get(name)
     if value is None:
         lower = name.lower()
