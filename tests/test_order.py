@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from djmessenger import bot, models
-from djmessenger.pipeline import reads, split
+from djmessenger.pipeline import positions, reads, split
 from djmessenger.pipeline import store as storing
 from tests import pipeline_tools as tools
 
@@ -88,7 +88,7 @@ def test_positions_keep_the_order_of_answered_callbacks_and_else_follow_the_time
     rows, batch, waiting = [], [], {}
 
     def place():
-        split._set_positions(batch, waiting)
+        positions.set_positions(batch, waiting)
         for row in batch:
             waiting.setdefault(1, []).append((row.callback.pk, 1, row.position))
         batch.clear()

@@ -394,31 +394,6 @@ def check_history(
     return messages
 
 
-@checks.register(checks.Tags.database, "djmessenger")
-def check_encoding(
-    app_configs: Any = None, databases: Iterable[str] | None = None, **kwargs: Any
-) -> list[CheckMessage]:
-    """Report a database of PostgreSQL that cannot store each text. ``migrate`` runs this check."""
-    alias = sql.alias()
-    connection = connections[alias]
-    if alias not in (databases or ()) or connection.vendor != "postgresql":
-        return []
-    with connection.cursor() as cursor:
-        cursor.execute("SHOW server_encoding")
-        (encoding,) = cursor.fetchone()
-    if encoding == "UTF8":
-        return []
-    return [
-        new_error(
-            "E080",
-            f"The database {alias!r} has the encoding {encoding}: it refuses messages of persons or counts their "
-            "characters wrongly.",
-            "Make a database with: createdb --encoding UTF8 --template template0. Copy the data by pg_dump.",
-            "deployment",
-        )
-    ]
-
-
 @register("DJM_THREAD_GREETINGS_TEXT", "DJM_THREAD_PERSISTENT_MENUS")
 def check_thread(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report a greeting or a menu that cannot be sent."""

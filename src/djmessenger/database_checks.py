@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
-from django.db import router
+from django.db import connections, router
 from django.utils import timezone
 
 from djmessenger import bot, sql
@@ -145,6 +145,31 @@ def check_pooler(
             "outside of transactions, and a worker is not notified of work but looks for it every DJM_POLL seconds.",
             f'Set DATABASES["{sql.alias()}"]["DISABLE_SERVER_SIDE_CURSORS"] = True, or connect the worker to '
             "PostgreSQL itself.",
+            "deployment",
+        )
+    ]
+
+
+@checks.register(checks.Tags.database, "djmessenger")
+def check_encoding(
+    app_configs: Any = None, databases: Iterable[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    """Report a database of PostgreSQL that cannot store each text. ``migrate`` runs this check."""
+    alias = sql.alias()
+    connection = connections[alias]
+    if alias not in (databases or ()) or connection.vendor != "postgresql":
+        return []
+    with connection.cursor() as cursor:
+        cursor.execute("SHOW server_encoding")
+        (encoding,) = cursor.fetchone()
+    if encoding == "UTF8":
+        return []
+    return [
+        new_error(
+            "E080",
+            f"The database {alias!r} has the encoding {encoding}: it refuses messages of persons or counts their "
+            "characters wrongly.",
+            "Make a database with: createdb --encoding UTF8 --template template0. Copy the data by pg_dump.",
             "deployment",
         )
     ]

@@ -12,7 +12,7 @@ from django.db import connections
 from django.utils import timezone
 
 from djmessenger import bot, models
-from djmessenger.checks import check_encoding
+from djmessenger.database_checks import check_encoding
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.wire import Response
 from djmessenger.pipeline import retention

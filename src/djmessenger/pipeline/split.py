@@ -22,11 +22,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
 from django.db import DataError, IntegrityError
@@ -47,6 +47,7 @@ from djmessenger.pipeline.participants import (
     milliseconds,
     note_activity,
 )
+from djmessenger.pipeline.positions import WaitingByCallback, new_rows, set_positions, waiting_by_callback
 from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.decoding import decode, has_more_values
@@ -166,9 +167,9 @@ def _split_many(
         # runs, only if three guards are removed: this sort, the locks above, the order in ``ensure_participants``.
         rows.sort(key=lambda row: (not row.conversation_id, "" if row.waits_in else str(row.key)))
         leases = _claim_idle_queues(rows, claim_limit)
-        waiting = _waiting_by_callback(rows, leases)
+        waiting = waiting_by_callback(rows, leases)
         _ignore_over_limit(rows, waiting)
-        _set_positions(rows, waiting)
+        set_positions(rows, waiting)
         for callback_id, error in insert(rows):
             errors[callback_id].append(error)
         failpoint("intake_splitting")
@@ -447,75 +448,18 @@ def _row(callback: models.Callback, item: Item, participants: Participants) -> m
     return row
 
 
-_WaitingByCallback = dict[int | None, list[tuple[int, int, int]]]
-"""Waiting events by queue id: for each callback a tuple of its id, number of events and highest position."""
-
-
-def _waiting_by_callback(rows: Sequence[models.Messaging], idle: Collection[int]) -> _WaitingByCallback:
-    """Count, by callback, the waiting events of the queues into which ``rows`` will be inserted.
-
-    ``idle`` contains the ids of idle queues. They are left out, because no event waits in them.
-    """
-    waiting: _WaitingByCallback = defaultdict(list)
-    busy = [row for row in _new(rows) if row.waits_in not in idle]
-    for column in ("conversation_id", "queue_id"):
-        ids = {pk: row.waits_in for row in busy if (pk := getattr(row, column)) is not None}
-        for pk, callback_id, count, position in reads.waiting_events(ids, column) if ids else ():
-            waiting[ids[pk]].append((callback_id or 0, count, position))
-    return waiting
-
-
-def _new(rows: Iterable[models.Messaging]) -> list[models.Messaging]:
-    """Return the rows whose state is ``new``."""
-    return [row for row in rows if row.state == models.Messaging.State.NEW]
-
-
-def _ignore_over_limit(rows: Sequence[models.Messaging], waiting: _WaitingByCallback) -> None:
+def _ignore_over_limit(rows: Sequence[models.Messaging], waiting: WaitingByCallback) -> None:
     """Ignore new events of queues in which ``DJM_MAX_PENDING`` events wait already.
 
     The queues are locked by the caller, so two splits cannot both count the same free places.
     """
     limit = app_settings.DJM_MAX_PENDING
     counts = Counter({pk: sum(count for _, count, _ in parts) for pk, parts in waiting.items()})
-    for row in _new(rows):
+    for row in new_rows(rows):
         counts[row.waits_in] += 1
         if counts[row.waits_in] > limit:
             row.state = models.Messaging.State.IGNORED
             row.reason = f"over {limit} events of the conversation queue are waiting"
-
-
-def _set_positions(rows: Sequence[models.Messaging], waiting: _WaitingByCallback) -> None:
-    """Set the position of each new event in its conversation queue, in milliseconds.
-
-    The position is Meta's timestamp, but not later than the arrival of the callback. It is raised above the positions
-    of waiting events whose callback was stored before this one arrived (``Callback.after_id``). So these events are
-    handled first, whatever their timestamps.
-    """
-    # Without the floor a message with an earlier timestamp would be handled before one that was answered 200 earlier.
-    # test_an_event_with_an_earlier_timestamp_does_not_overtake_a_callback_that_was_answered_before
-    placed = {pk: [(callback_id, top) for callback_id, _, top in parts] for pk, parts in waiting.items()}
-    for (queue_id, callback), events in _by_callback(_new(rows)):
-        earlier = placed.setdefault(queue_id, [])
-        floor = max((top for callback_id, top in earlier if callback_id <= callback.after_id), default=None)
-        arrival = milliseconds(callback.date_received)
-        for row in events:
-            position = min(row.timestamp, arrival)
-            row.position = position if floor is None else max(position, floor + 1)
-        earlier.append((callback.pk, max(row.position for row in events)))
-
-
-def _by_callback(
-    rows: Iterable[models.Messaging],
-) -> Iterator[tuple[tuple[int, models.Callback], list[models.Messaging]]]:
-    """Yield the events of each queue and callback, in the order in which the callbacks were stored."""
-    groups: dict[tuple[int, int], list[models.Messaging]] = defaultdict(list)
-    callbacks: dict[int, models.Callback] = {}
-    for row in rows:
-        if row.callback is not None and row.waits_in is not None:
-            callbacks[row.callback.pk] = row.callback
-            groups[row.callback.pk, row.waits_in].append(row)
-    for (callback_id, queue_id), events in sorted(groups.items(), key=itemgetter(0)):
-        yield (queue_id, callbacks[callback_id]), events
 
 
 def _insert(rows: list[models.Messaging]) -> list[tuple[int, str]]:
@@ -588,7 +532,7 @@ def _claim_idle_queues(rows: Iterable[models.Messaging], limit: int) -> dict[int
     """
     # A claimed queue must not contain an older event, or the new one would be handled first. ``claim_idle`` skips
     # such queues. test_an_event_that_waits_without_a_wake_up_is_handled_before_a_new_one
-    fresh = (row.conversation_id for row in _new(rows))
+    fresh = (row.conversation_id for row in new_rows(rows))
     conversation_ids = [pk for pk in dict.fromkeys(fresh) if pk is not None][:limit]
     if not conversation_ids:
         return {}
@@ -604,7 +548,7 @@ def _wake_queues(inserted: Iterable[models.Messaging], leases: Mapping[int, Leas
     Claimed queues whose events all turned out to be repeats are released.
     """
     firsts: dict[int, models.Messaging] = {}
-    for row in sorted(_new(inserted), key=attrgetter(*models.Messaging.ORDER)):
+    for row in sorted(new_rows(inserted), key=attrgetter(*models.Messaging.ORDER)):
         if row.waits_in is not None:
             firsts.setdefault(row.waits_in, row)
     todo = Split(queues={pk: row.conversation_id for pk, row in firsts.items() if pk not in leases})
