@@ -23,6 +23,7 @@ BUDGET = 220
 """Largest number of names in all ``__all__`` together."""
 
 AUTHORS = [
+    "djmessenger.asgi",
     "djmessenger.intake_app",
     "djmessenger.models",
     "djmessenger.outgoing",
