@@ -24,6 +24,7 @@ from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import SlowPool
 from djmessenger.routing import Policy, Rule
+from djmessenger.sql import atomic
 from messenger_emulator import Emulator, Person
 
 PAGE = "104233987650012"
@@ -147,11 +148,49 @@ def threads(*works: Callable[[], Any]) -> list[BaseException]:
     return errors
 
 
+def waiting_sessions() -> int:
+    """Return how many sessions of PostgreSQL wait for a lock."""
+    with connections["default"].cursor() as cursor:
+        cursor.execute("SELECT COUNT(DISTINCT pid) FROM pg_locks WHERE NOT granted")
+        return int(cursor.fetchone()[0])
+
+
 def is_anybody_waiting() -> bool:
     """Return whether a transaction waits for a lock of PostgreSQL."""
-    with connections["default"].cursor() as cursor:
-        cursor.execute("SELECT COUNT(*) FROM pg_locks WHERE NOT granted")
-        return bool(cursor.fetchone()[0])
+    return waiting_sessions() > 0
+
+
+class Session(threading.Thread):
+    """A function that runs in a transaction of its own connection, until ``finish`` if it holds locks for a test."""
+
+    def __init__(self, work: Callable[[], Any], *, holds: bool = False) -> None:
+        super().__init__()
+        self._work = work
+        self._end = threading.Event()
+        self._began = threading.Event()
+        self.errors: list[BaseException] = []
+        if not holds:
+            self._end.set()
+        self.start()
+        if holds:
+            assert self._began.wait(LONG)
+
+    def run(self) -> None:
+        try:
+            with atomic():
+                self._work()
+                self._began.set()
+                self._end.wait(LONG)
+        except BaseException as error:  # noqa: BLE001
+            self.errors.append(error)
+        finally:
+            connections.close_all()
+
+    def finish(self) -> list[BaseException]:
+        """Commit, wait for the end, and return what the function raised."""
+        self._end.set()
+        self.join(LONG)
+        return self.errors
 
 
 def conversation(psid: str = PSID) -> models.Conversation:

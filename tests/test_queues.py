@@ -5,13 +5,14 @@ from __future__ import annotations
 import datetime
 
 import pytest
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from djmessenger.models import Conversation, ConversationQueue, FBUserProfile, Page
 from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import LeaseLost
+from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
 
@@ -173,3 +174,36 @@ def test_a_slow_mark_of_an_older_version_is_removed_by_a_wake_up(conversations):
     ConversationQueue.objects.update(is_slow=True)
     ConversationQueue.objects.wake(conversations[:1], IN)
     assert len(claim()) == 1
+
+
+@pytest.mark.postgresql("SQLite has one lock for all")
+def test_subjects_that_are_inserted_in_any_order_never_deadlock(file_database):
+    ensure = ConversationQueue.objects.ensure_subjects
+    middle = tools.Session(lambda: ensure(["m"]), holds=True)
+    sessions = [
+        tools.Session(lambda: ensure(["a", "m", "z"])),
+        tools.Session(lambda: ensure(["z", "m", "a"])),
+    ]
+    tools.until(lambda: tools.waiting_sessions() == 2, "two waits")
+    assert [middle.finish(), *(session.finish() for session in sessions)] == [[], [], []]
+    assert ConversationQueue.objects.count() == 3
+
+
+@pytest.mark.postgresql("SQLite has one lock for all")
+def test_wake_ups_of_the_same_queues_never_deadlock(file_database):
+    """One session finds the queues by the index, the other one in the order in which they were inserted."""
+    pks = [Conversation.objects.between(tools.PAGE, f"70{number}").pk for number in range(3)]
+    for pk in reversed(pks):
+        ConversationQueue.objects.ensure([pk])
+
+    def wake(*ways: str) -> None:
+        with connection.cursor() as cursor:
+            for way in ("bitmapscan", *ways):
+                cursor.execute(f"SET LOCAL enable_{way} = off")
+        ConversationQueue.objects.wake(pks, IN)
+
+    middle = tools.Session(lambda: ConversationQueue.objects.lock([pks[1]], IN), holds=True)
+    sessions = [tools.Session(lambda: wake("seqscan")), tools.Session(lambda: wake("indexscan"))]
+    tools.until(lambda: tools.waiting_sessions() == 2, "two waits")
+    assert [middle.finish(), *(session.finish() for session in sessions)] == [[], [], []]
+    assert ConversationQueue.objects.filter(ready_at__isnull=False).count() == 3

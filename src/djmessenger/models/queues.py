@@ -62,13 +62,14 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
 
     def ensure_subjects(self, subjects: Iterable[str]) -> None:
         """Insert the queues of subjects if they are missing."""
-        wanted = set(subjects)
+        wanted = dict.fromkeys(subjects)
         known = self.filter(conversation=None, subject__in=wanted).values_list("subject", flat=True)
         # Guard: two transactions that insert the same keys in different order would deadlock; hence the sort.
+        # Test (PostgreSQL): tests/test_queues.py, test_subjects_that_are_inserted_in_any_order_never_deadlock.
         self.bulk_create(
             [
                 ConversationQueue(subject=subject, kind=ConversationQueue.Kind.IN)
-                for subject in sorted(wanted.difference(known))
+                for subject in sorted(wanted.keys() - set(known))
             ],
             ignore_conflicts=True,
         )
@@ -83,6 +84,7 @@ class ConversationQueueManager(models.Manager["ConversationQueue"]):
         with atomic(savepoint=False):
             # Guard: an UPDATE locks rows in any order, so two wake-ups of the same two queues could deadlock. Hence the
             # ordered lock before it. A single queue cannot deadlock, and is locked only if it must be inserted.
+            # Test (PostgreSQL): tests/test_queues.py, test_wake_ups_of_the_same_queues_never_deadlock.
             if len(wanted) != 1 or not self._wake("kind = %s AND conversation_id", [kind], wanted, after):
                 self.wake_locked(self.lock(wanted, kind).values(), after=after)
 

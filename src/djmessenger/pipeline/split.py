@@ -214,7 +214,9 @@ def _lock_queues(rows: Sequence[models.Messaging], participants: Participants) -
     subjects = {
         id(row): row.queue.subject for row in rows if row.conversation_id is None and row.queue is not None
     }
-    # Two splits may insert the same queues. All are inserted before any is locked, otherwise the splits could deadlock.
+    # One split locks a queue and waits for the insertion of another queue by a second split, which waits for the lock.
+    # Hence all are inserted before any is locked.
+    # Test (PostgreSQL): tests/test_subjects.py, test_a_queue_that_is_inserted_during_the_locks_of_two_splits.
     queues.ensure_subjects(subjects.values())
     ids = queues.lock(participants.conversation_ids(), models.ConversationQueue.Kind.IN)
     subject_ids = queues.lock_subjects(subjects.values())
