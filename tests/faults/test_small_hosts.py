@@ -58,9 +58,7 @@ def answers_everyone(
     processes: int = 100,
 ) -> str:
     """Run a worker under limits until it has answered everyone once. Return its log."""
-    people = [
-        emulator.add_person(tools.PAGE, person_id=f"{tools.PSID}{number:02}") for number in range(PEOPLE)
-    ]
+    people = post_everyone(emulator)
     process = command(*map(str, (threads, 0, processes)), *options, program=("-c", LIMITED))
     log = command.log.read_text  # type: ignore[attr-defined]
     try:
