@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 PAGE = "104233987650012"
 PERSON = "7215540983316204"
-NOW = int(time.time()) * 1000
-"""Milliseconds. A fixed time would become older than ``DJM_MAX_EVENT_AGE``, and its events would be ignored."""
+NOW = int(os.environ.get("DJM_TEST_NOW", "0")) or int(time.time()) * 1000
+"""Milliseconds. A fixed time would become older than ``DJM_MAX_EVENT_AGE``, and its events would be ignored.
+
+A test sets the variable for its process, so that both make the same bodies.
+"""
+
+
+FIRST_WORDS = "a first message loads all modules"
+"""Text of a body before the corpus."""
 
 
 def callback(*items: Any, page: Any = PAGE, container: str = "messaging", **entry: Any) -> dict[str, Any]:
@@ -264,3 +272,35 @@ def corpus() -> Iterator[tuple[str, bytes]]:
     for group, cases, make in groups:
         for name, case in cases.items():
             yield f"{group}/{name}", make(case)
+
+
+def most_cpu(size: int) -> float:
+    """Return the seconds of CPU that a body of this size may take, from the request to the last answer."""
+    return 3.0 + 60.0 * size / 2**20
+
+
+def most_memory(size: int) -> float:
+    """Return the bytes of memory that a body of this size may take beyond an idle process."""
+    return 64 * 2**20 + 80 * size
+
+
+_LARGE = 8 * 2**20 - 1024
+"""Bytes of a large body: just under the default of ``DJM_MAX_BODY``."""
+
+
+def _filled(before: bytes, piece: bytes, after: bytes) -> bytes:
+    return before + piece * ((_LARGE - len(before) - len(after)) // len(piece)) + after
+
+
+def large() -> Iterator[tuple[str, bytes]]:
+    """Yield bodies of the largest size with their names: too many of everything."""
+    messaging = b'{"object":"page","entry":[{"id":"%s","time":1,"messaging":[' % PAGE.encode()
+    first, _, rest = dumps(text("words")).partition(b"words")
+    yield "large/empty-items", _filled(messaging, b"{},", b"{}]}]}")
+    yield "large/null-items", _filled(messaging, b"0,", b"0]}]}")
+    yield "large/entries", _filled(b'{"object":"page","entry":[', b"{},", b"{}]}")
+    yield "large/text", _filled(first, b"x", rest)
+    yield "large/escaped-text", _filled(first, b"\\ud83d\\ude00", rest)
+    yield "large/deep", _filled(messaging + b'{"a":', b"[", b"")
+    yield "large/keys", _filled(messaging + b"{", b'"a":1,', b'"a":1}]}]}')
+    yield "large/no-json", b"x" * _LARGE

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 import time
 
@@ -36,6 +38,44 @@ def test_every_body_is_kept_and_answered_200(name, body, emulator, caplog):
     assert not failed, failed[0].error
     assert "antigravity" not in set(sys.modules) - modules
     assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("entrance", ["view", "limit", "intake-wsgi", "intake-asgi"])
+def test_each_entrance_keeps_every_body_within_cpu_and_memory_that_grow_with_its_size(
+    entrance, file_database
+):
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(["src", ".", "tests/project"]),
+        "DJANGO_SETTINGS_MODULE": "tests.celery_settings",
+        "DJM_TEST_DISPATCHER": "inline",
+        "DJM_TEST_NOW": str(hostile.NOW),
+        "DJM_TEST_DATABASE_NAME": str(file_database["NAME"]),
+    }
+    if "sqlite" in file_database["ENGINE"]:
+        environment["DJM_TEST_SQLITE"] = str(file_database["NAME"])
+    ended = subprocess.run(
+        [sys.executable, "-m", "tests.faults.hostile_process", entrance],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr[-5000:]
+    rows = [json.loads(line) for line in ended.stdout.splitlines()]
+    names = dict([*hostile.corpus(), *hostile.large()])
+    assert {row["name"] for row in rows} == {*names}
+    assert [row for row in rows if row["status"] != 200] == []
+    assert [row for row in rows if row["cpu"] > hostile.most_cpu(row["size"])] == []
+    assert [row for row in rows if row["memory"] > hostile.most_memory(row["size"])] == []
+    stored = [bytes(body) for body in models.Callback.objects.values_list("body", flat=True)]
+    assert {*names.values()} == {*stored} - {hostile.dumps(hostile.text(hostile.FIRST_WORDS))}
+    assert not models.Callback.objects.filter(state=models.Callback.State.NEW).exists()
+    old = models.Messaging.objects.filter(reason__startswith="older than")
+    assert old.count() <= sum("timestamp" in name for name in names)
+    assert not models.Messaging.objects.filter(state=models.Messaging.State.NEW).exists()
+    failed = models.Messaging.objects.filter(state=models.Messaging.State.FAILED)
+    assert [row.error for row in failed if "the event has no person" not in row.error] == []
 
 
 def test_a_broken_third_item_of_five_leaves_four_answers(emulator, settings):
