@@ -26,7 +26,7 @@ from chaos.plan import SECRET, TOKEN, Plan
 from chaos.services import Broker, Database, database
 from chaos.storm import PAGE, Storm
 from chaos.wire import Graph
-from djmessenger.graph.wire import Secret
+from djmessenger.secret import Secret
 from messenger_emulator.world import Person
 
 TOKEN_KEY = b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="

@@ -13,7 +13,7 @@ from django.core import checks as django_checks
 from django.db import connection
 from django.utils.translation import gettext_lazy
 
-from djmessenger import checks, database_checks, models, page_checks, rulebook
+from djmessenger import checks, database_checks, models, page_checks, rulebook, secret_checks
 from djmessenger.outgoing import ImageGrid, Text
 from djmessenger.routing.problems import Problem
 from djmessenger.rulebook.facts import NEWS_READ
@@ -30,6 +30,7 @@ CHECKS = [
     checks.check_profile,
     checks.check_dispatcher,
     page_checks.check_pages,
+    secret_checks.check_form_of_secrets,
     checks.check_thread,
     checks.check_policy,
     database_checks.check_database,
@@ -78,11 +79,17 @@ def test_all_are_registered():
         ("DJM_APP_SECRET", [], "E004"),
         ("DJM_APP_SECRET", {"1": ""}, "E004"),
         ("DJM_APP_SECRET", {"1": None, "2": "two"}, "E001"),
-        ("DJM_APP_SECRET", "secret\n", "E001"),
+        ("DJM_APP_SECRET", "secret", "W062"),
+        ("DJM_APP_SECRET", ["0123456789abcdef0123456789abcdef", "secret"], "W062"),
+        ("DJM_APP_SECRET", b"0123456789abcdef0123456789abcdef", "E001"),
+        ("DJM_APP_SECRET", "0123456789abcdef\ud800", "E001"),
+        ("DJM_APP_SECRET", {"1": "0123456789abcdef0123456789abcdef", "2": " "}, "E061"),
+        ("DJM_TOKEN_KEYS", " ", "E061"),
+        ("DJM_HEALTH_TOKEN", "\n", "E061"),
         ("DJM_APP_SECRET", ["one", "\ud800"], "E001"),
         ("DJM_APP_SECRET", {"secret": "1001"}, "E001"),
         ("DJM_PAGE_ACCESS_TOKEN", "to ken", "E001"),
-        ("DJM_ENDPOINT_VERIFY_TOKEN", "token\n", "E001"),
+        ("DJM_ENDPOINT_VERIFY_TOKEN", "to\nken", "E001"),
         ("DJM_HEALTH_TOKEN", "tok en", "E001"),
         ("DJM_PAGE_ID", "my-page", "E001"),
         ("DJM_APP_ID", "1001\n", "E001"),
@@ -161,8 +168,8 @@ def test_each_mistake_has_its_id_and_says_what_to_do(settings, name, value, expe
     [
         ("DJM_ENDPOINT", "bots/shop-1/"),
         ("DJM_ENDPOINT", "a.c~x_y"),
-        ("DJM_APP_SECRET", ["one", "two"]),
-        ("DJM_APP_SECRET", {"1001": "one"}),
+        ("DJM_APP_SECRET", ["0" * 32, "1" * 32]),
+        ("DJM_APP_SECRET", {"1001": f" {'0' * 32}\n"}),
         ("DJM_GRAPH_URL", "http://127.0.0.1:8000"),
         ("DJM_GRAPH_VERSION", "v26.0"),
         ("DJM_GRAPH_VERSION", "v99.0"),
@@ -332,7 +339,8 @@ def test_every_setting_of_the_table_can_be_checked_at_its_default(settings):
 def test_every_id_is_in_the_documentation():
     printed = (ROOT / "docs" / "checks.md").read_text(encoding="utf-8")
     source = "".join(
-        Path(module.__file__).read_text(encoding="utf-8") for module in (checks, database_checks, page_checks)
+        Path(module.__file__).read_text(encoding="utf-8")
+        for module in (checks, database_checks, page_checks, secret_checks)
     )
     for number in set(re.findall(r'"([EW]0\d\d)"', source)):
         assert f"`djmessenger.{number}`" in printed

@@ -25,8 +25,9 @@ from djmessenger.graph.errors import (
     UnknownFate,
     WindowClosed,
 )
-from djmessenger.graph.wire import Call, Response, Secret, Upload
+from djmessenger.graph.wire import Call, Response, Upload
 from djmessenger.logs import hidden
+from djmessenger.secret import Secret
 from tests.graph_tools import (
     APP_SECRET,
     PROOF,

@@ -30,7 +30,7 @@ from djmessenger.views import DJMBotView
 from tests.doors import FIRST, URL, Answer, Request, ask_asgi, ask_wsgi, scope_of
 from tests.pipeline_tools import LONG, threads, until
 
-SECOND = "another secret"
+SECOND = "another-secret"
 LIMIT = 200
 
 

@@ -21,6 +21,7 @@ LAYERS: dict[str, list[str]] = {
     "foundation": [
         "exceptions",
         "facebook_locales",
+        "secret",
         "signatures",
         "clock",
         "files",
@@ -50,6 +51,7 @@ LAYERS: dict[str, list[str]] = {
         "checks",
         "database_checks",
         "page_checks",
+        "secret_checks",
         "emulator",
         "simulator",
         "urls",

@@ -16,7 +16,7 @@ from django.urls import include, path, reverse
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
-from djmessenger import bot, checks, models, page_checks, signatures
+from djmessenger import bot, checks, models, page_checks, secret_checks, signatures
 from djmessenger.admin.pages import PageAdmin
 from djmessenger.bot import tokens
 from djmessenger.bot.pages import all_pages, client_columns, client_config_for, page_of, token_of
@@ -24,7 +24,7 @@ from djmessenger.bot.tokens import key_problems
 from djmessenger.exceptions import DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph.context import current as current_client
 from djmessenger.graph.errors import TokenError
-from djmessenger.graph.wire import Secret
+from djmessenger.secret import Secret
 from tests.graph_tools import Recorder, frames_of, refusal
 from tests.pipeline_tools import now_ms, pass_time, policy
 
@@ -35,7 +35,7 @@ pytestmark = [pytest.mark.urls("tests.test_pages"), pytest.mark.django_db]
 A, B, INSTA = "1000001", "1000002", "17840000000001"
 ANA, BEN = "7012345678901234", "7099345678901234"
 APP_A, APP_B = "501", "502"
-SECRETS = {APP_A: "secret-of-app-a", APP_B: "secret-of-app-b"}
+SECRETS = {APP_A: "a" * 32, APP_B: "b" * 32}
 KEYS = [tokens.new_key() for _ in range(3)]
 
 
@@ -729,7 +729,7 @@ class TestRequestLog:
 
 class TestChecks:
     def ids(self):
-        found = page_checks.check_pages() + checks.check_secrets()
+        found = page_checks.check_pages() + checks.check_secrets() + secret_checks.check_form_of_secrets()
         text = " ".join(f"{message.msg} {message.hint}" for message in found)
         assert "canary" not in text
         return [message.id.removeprefix("djmessenger.") for message in found]
@@ -741,6 +741,8 @@ class TestChecks:
             ({"token": "canary", "channel": "instagram", "login": "instagram", "log": True}, []),
             ({"tokn": "canary"}, ["E020"]),
             ({"token": b"canary"}, ["E020"]),
+            ({"token": " \n"}, ["E061"]),
+            ({"token": "canary\n"}, []),
             ({"channel": "whatsapp"}, ["E020"]),
             ({"login": "password"}, ["E020"]),
             ("canary", ["E020"]),

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from djmessenger.exceptions import DJMInvalidValueException
 from djmessenger.signatures import appsecret_proof, sign, verify
 
 VECTORS = json.loads((Path(__file__).parent / "wire" / "signature_vectors.json").read_text())
@@ -64,8 +65,24 @@ def test_the_app_whose_secret_signed_is_named():
     assert verify(BODY, sign("three", BODY), secrets) is None
 
 
+def test_blanks_at_the_ends_of_a_secret_do_not_count():
+    assert sign(f" {SECRET}\n", BODY) == GOOD
+    assert verify(BODY, GOOD, {"1": f"{SECRET}\r\n"}) == "1"
+
+
+@pytest.mark.parametrize("secret", [SECRET.encode(), 7, None, f"{SECRET}\ud800", "two words", "é"])
+def test_a_secret_of_another_form_is_refused_without_showing_it(secret):
+    for attempt in (lambda: sign(secret, BODY), lambda: verify(BODY, GOOD, {"": secret})):
+        with pytest.raises(DJMInvalidValueException) as raised:
+            attempt()
+        assert "secret" in str(raised.value)
+        assert SECRET not in str(raised.value)
+
+
 def test_empty_secret_never_verifies():
-    assert verify(BODY, sign("", BODY), {"": ""}) is None
+    for blank in ("", " ", "\n\t"):
+        assert verify(BODY, sign(blank, BODY), {"": blank}) is None
+        assert verify(BODY, sign("", BODY), {"": blank}) is None
     assert verify(BODY, GOOD, {}) is None
 
 
@@ -74,9 +91,11 @@ def test_no_header_raises(body, header):
     assert verify(body, header, {"": SECRET}) is None
 
 
-@given(st.binary(max_size=200), st.text(min_size=1, max_size=40), st.integers(0, 199))
+VISIBLE = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=40)
+
+
+@given(st.binary(max_size=200), VISIBLE, st.integers(0, 199))
 def test_any_changed_byte_is_found(body, secret, at):
-    secret = secret.encode("utf-8", "replace").decode()
     header = sign(secret, body)
     assert verify(body, header, {"a": secret}) == "a"
     changed = bytearray(body or b"\0")

@@ -20,11 +20,12 @@ from djmessenger.bot import tokens
 from djmessenger.bot.pages import client_config_for
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent, UnknownFate
-from djmessenger.graph.wire import Response, Secret
+from djmessenger.graph.wire import Response
 from djmessenger.outgoing import Image
 from djmessenger.pipeline import store
 from djmessenger.rules import rule, text
 from djmessenger.rules.registry import policy_from_modules
+from djmessenger.secret import Secret
 from messenger_emulator import Emulator
 from tests.graph_tools import Recorder, frames_of, refusal
 from tests.pipeline_tools import PSID, body, now_ms, pass_time

@@ -19,7 +19,8 @@ class DjmessengerConfig(AppConfig):
     def ready(self) -> None:
         # These modules import models, which are not loaded yet when Django imports this file.
         import djmessenger.database_checks  # noqa: PLC0415
-        import djmessenger.page_checks  # noqa: F401, PLC0415
+        import djmessenger.page_checks  # noqa: PLC0415
+        import djmessenger.secret_checks  # noqa: F401, PLC0415
         from djmessenger.bot import install  # noqa: PLC0415
         from djmessenger.operations.profile_apply import auto_configure  # noqa: PLC0415
         from djmessenger.pipeline.connections import begin_as_writer  # noqa: PLC0415

@@ -142,9 +142,9 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
 )
 def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
     """Report missing secrets and callbacks that are not verified, except in DEBUG."""
-    debug = _is_debug()
+    debug = is_debug()
     messages: list[CheckMessage] = []
-    if not debug and are_right("DJM_APP_SECRET") and not _has_app_secret():
+    if not debug and are_right("DJM_APP_SECRET") and not app_settings.DJM_APP_SECRET:
         messages.append(
             new_error(
                 "E004",
@@ -176,9 +176,9 @@ def check_secrets(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
                 "going-live",
             )
         )
-    public = {SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default, ""}
+    public = (SETTINGS["DJM_ENDPOINT_VERIFY_TOKEN"].default, "")
     is_text = are_right("DJM_ENDPOINT_VERIFY_TOKEN")
-    if not debug and is_text and app_settings.DJM_ENDPOINT_VERIFY_TOKEN in public:
+    if not debug and is_text and app_settings.DJM_ENDPOINT_VERIFY_TOKEN.reveal() in public:
         messages.append(
             new_warning(
                 "W007",
@@ -341,7 +341,7 @@ def _check_work(kind: type | None, database: Mapping[str, Any]) -> list[CheckMes
     """Report rules that run inside Meta's request, and a database that no worker can read."""
     messages: list[CheckMessage] = []
     is_inline = kind is not None and issubclass(kind, bot.DISPATCHERS["inline"])
-    if is_inline and not _is_debug() and not _is_test():
+    if is_inline and not is_debug() and not _is_test():
         messages.append(
             new_warning(
                 "W028",
@@ -526,13 +526,7 @@ def _relations() -> Iterator[CheckMessage]:
             )
 
 
-def _has_app_secret() -> bool:
-    configured = app_settings.DJM_APP_SECRET
-    secrets = configured.values() if isinstance(configured, Mapping) else configured
-    return any(secrets) if isinstance(configured, (Mapping, list, tuple)) else bool(configured)
-
-
-def _is_debug() -> bool:
+def is_debug() -> bool:
     """Return whether the project sets DEBUG. A test runner turns DEBUG off before the checks and saves the value."""
     test_utils = sys.modules.get("django.test.utils")
     saved = getattr(getattr(test_utils, "_TestState", None), "saved_data", None)

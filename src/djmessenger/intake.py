@@ -27,6 +27,7 @@ from django.urls import Resolver404, resolve
 from djmessenger import webhook
 from djmessenger.pipeline.pools import BatchWriter
 from djmessenger.pipeline.store import Signed
+from djmessenger.secret import Body
 from djmessenger.views import DJMBotView
 from djmessenger.webhook import Message, Refused
 
@@ -188,10 +189,12 @@ class ASGILimit:
             return
         if body is None:
             return
-        messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+        bodies = [body]
 
         async def replay() -> Message:
-            return messages.pop() if messages else await receive()
+            if not bodies:
+                return await receive()
+            return {"type": "http.request", "body": bodies.pop().reveal(), "more_body": False}
 
         await self._application(scope, replay, send)
 
@@ -235,7 +238,7 @@ async def _received(
     length = _header(headers, b"content-length")
     webhook.check_header(signature)
     if webhook.announced_size(length) is None:
-        return webhook.verified(b"", signature)
+        return webhook.verified(Body(), signature)
     body = await webhook.receive_asgi(length, receive)
     return None if body is None else webhook.verified(body, signature)
 

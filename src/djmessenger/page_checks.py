@@ -60,9 +60,8 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
         )
     if policy := app_settings.page_setting(page_id, "policy"):
         yield from (message_of_problem(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
-    apps = (
-        set(map(str, app_settings.DJM_APP_SECRET)) if isinstance(app_settings.DJM_APP_SECRET, dict) else set()
-    )
+    names = app_settings.DJM_APP_SECRET if are_right("DJM_APP_SECRET") else ()
+    apps = {name for name in names if name and not name.startswith("#")}
     app_id = app_settings.page_setting(page_id, "app_id") or app_settings.DJM_APP_ID
     if app_id and apps and app_id not in apps:
         yield new_warning(
@@ -96,7 +95,7 @@ def _complaint_of_page(page_id: Any) -> str:
             if close:
                 return f"has the key {name!r}, which does not exist; did you mean {close[0]!r}?"
             return f"has a key that does not exist; the keys are {', '.join(PAGE_KEYS)}"
-        if problem := PAGE_KEYS[name].problem(app_settings.page_setting(page_id, name)):
+        if problem := PAGE_KEYS[name].problem(app_settings.page_value(page_id, name)):
             return f"has the key {name!r}, whose value {problem}"
     return ""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar, cast
 
@@ -19,6 +19,8 @@ from django.db import connections, models, router, transaction
 from django.db.models import functions
 from django.db.models.expressions import Combinable
 from django.db.transaction import TransactionManagementError
+
+from djmessenger.secret import Body, without_frames
 
 _BITS = 64
 """Bits of an integer from which SQLite stores it as an inexact float; it has signed integers of 64 bits."""
@@ -119,17 +121,38 @@ def dialect(model: type[models.Model]) -> dict[str, str]:
     }
 
 
+class _HiddenText(str):
+    """Text of a parameter. An error tracker shows the parameters of a failed statement by their representation."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"<text of {len(self)} characters>"
+
+
+def _hidden(values: Sequence[Any]) -> list[Any]:
+    """Return the parameters of a statement in forms whose representation shows no text of a person."""
+    return [
+        _HiddenText(value)
+        if type(value) is str
+        else memoryview(value.reveal())
+        if isinstance(value, Body)
+        else value
+        for value in values
+    ]
+
+
 def execute(text: str, values: Sequence[Any]) -> int:
     """Execute a statement and return the number of rows that it changed."""
     with connection().cursor() as cursor:
-        cursor.execute(text, values)
+        cursor.execute(text, _hidden(values))
         return int(cursor.rowcount)
 
 
 def fetch(text: str, values: Sequence[Any]) -> list[tuple[Any, ...]]:
     """Execute a statement and return its rows."""
     with connection().cursor() as cursor:
-        cursor.execute(text, values)
+        cursor.execute(text, _hidden(values))
         return list(cursor.fetchall())
 
 
@@ -242,7 +265,7 @@ def update_each(
         model._meta.pk,
         *(model._meta.get_field(name) for name in (*columns, *unless_changed)),
     ]
-    values = [_as_one(fields, rows)]
+    values: list[Any] = [_HiddenText(_as_one(fields, rows))]
     if connection().vendor != "sqlite":
         values.append(many(row[0] for row in rows))
     return {row[0] for row in fetch(text, values)}
@@ -260,8 +283,8 @@ def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = Fal
     model = type(rows[0])
     named: list[Any] = [model._meta.get_field(name) for name in by]
     text, fields = _insert_statement(model, by, unless_there, at_now)
-    values = [[field.pre_save(row, True) for field in fields] for row in rows]
-    found = fetch(text, [_as_one(fields, values)])
+    # No variable holds the values, because a traceback would show the texts of persons in them.
+    found = fetch(text, [_HiddenText(_as_one(fields, _values(fields, rows)))])
     keys = {
         tuple(field.to_python(value) for field, value in zip(named, key, strict=True)): pk
         for pk, *key in found
@@ -272,15 +295,26 @@ def insert_each(rows: Sequence[models.Model], *by: str, unless_there: bool = Fal
             row._state.adding, row._state.db = False, alias()
 
 
+def _values(fields: Sequence[Any], rows: Iterable[models.Model]) -> Iterator[list[Any]]:
+    return ([field.pre_save(row, True) for field in fields] for row in rows)
+
+
 def _as_one(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> str:
     """Return the values of all rows as one JSON parameter, which is faster than a parameter for each value."""
+    try:
+        return msgspec.json.encode(_packed(fields, rows), enc_hook=_text).decode()
+    except Exception as error:  # noqa: BLE001 - raised again below, without the frames that hold values
+        problem = without_frames(error)
+    raise problem
+
+
+def _packed(fields: Sequence[Any], rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
     database = connection()
     typed = [(field, _type_of_column(field)) for field in fields]
-    packed = [
+    return [
         [_plain(field, kind, value, database) for (field, kind), value in zip(typed, row, strict=True)]
         for row in rows
     ]
-    return msgspec.json.encode(packed, enc_hook=_text).decode()
 
 
 def _text(value: Any) -> str:

@@ -11,18 +11,20 @@ from django.contrib.auth.decorators import login_not_required
 from django.db import DatabaseError, connections, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
-from django.utils.crypto import constant_time_compare
 from django.views import View
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_safe
 
 from djmessenger import webhook
+from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.operations.status import read_health
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
+_BEARER = "bearer "
 _CHALLENGE = re.compile(r"[A-Za-z0-9_-]{1,256}", re.ASCII)
 
 
@@ -55,11 +57,9 @@ class DJMBotView(View):
                 "This is the webhook of a Messenger bot; Meta verifies it with hub.mode=subscribe.", 400
             )
         challenge = request.GET.get("hub.challenge", "")
-        token = request.GET.get("hub.verify_token", "")
         if (
             request.GET["hub.mode"] == "subscribe"
-            and app_settings.DJM_ENDPOINT_VERIFY_TOKEN
-            and constant_time_compare(token, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
+            and _token("DJM_ENDPOINT_VERIFY_TOKEN").matches(request.GET.get("hub.verify_token", ""))
             and _CHALLENGE.fullmatch(challenge)
         ):
             return _text(challenge, 200)
@@ -73,7 +73,8 @@ class DJMBotView(View):
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         """Store a callback and answer 200; refuse a wrong one with 403, 411 or 413.
 
-        Answer 503 if ``DJM_APP_SECRET`` is empty or the database fails, so that Meta delivers the callback again.
+        Answer 503 if ``DJM_APP_SECRET`` is empty or cannot be used, or the database fails, so that Meta delivers the
+        callback again.
         The cheap checks come first: header, size, signature. The row is committed before the dispatcher runs.
         """
         try:
@@ -111,12 +112,24 @@ def health(request: HttpRequest) -> JsonResponse:
 
 
 def _may_see_health(request: HttpRequest) -> bool:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    health_token = app_settings.DJM_HEALTH_TOKEN
-    if health_token and scheme.lower() == "bearer" and constant_time_compare(token.strip(), health_token):
+    # No variable holds what was sent, because it may be the token, and a traceback would show it.
+    is_bearer = request.headers.get("Authorization", "").lower().startswith(_BEARER)
+    if is_bearer and _token("DJM_HEALTH_TOKEN").matches(
+        request.headers["Authorization"][len(_BEARER) :].strip()
+    ):
         return True
     user = getattr(request, "user", None)
     return bool(user is not None and user.is_active and user.is_staff)
+
+
+def _token(name: str) -> Secret:
+    """Return the secret of a setting. If it cannot be used, log that and return an empty one, which matches nothing."""
+    try:
+        token: Secret = getattr(app_settings, name)
+    except DJMInvalidConfigException as error:
+        logger.error("%s", error, extra={"action": "unusable_secret"})
+        return Secret()
+    return token
 
 
 def _text(text: str, status: int) -> HttpResponse:

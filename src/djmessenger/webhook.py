@@ -9,7 +9,7 @@ import io
 import logging
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 import msgspec
@@ -19,7 +19,9 @@ from django.http import HttpRequest, RawPostDataException
 from djmessenger import signatures
 from djmessenger.bot import get_dispatcher
 from djmessenger.bot.pages import app_secrets
+from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.pipeline.store import Signed, store_each
+from djmessenger.secret import Body, Secret
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -61,30 +63,39 @@ class BodyReader:
         """Return how many bytes to read next: one more than may be added, so that the surplus is noticed."""
         return self._limit + 1 - self._bytes.tell()
 
-    def add(self, part: bytes) -> None:
+    def add(self, part: Body) -> None:
         """Append a part. Raise ``Refused`` with 413 if the body is too large with it."""
         if len(part) >= self.room():
             raise too_large()
-        self._bytes.write(part)
+        self._bytes.write(part.reveal())
 
-    def get(self) -> bytes:
+    def get(self) -> Body:
         """Return the bytes so far."""
-        return self._bytes.getvalue()
+        return Body(self._bytes.getvalue())
 
 
-async def receive_asgi(length: str | None, receive: Callable[[], Awaitable[Message]]) -> bytes | None:
+async def receive_asgi(length: str | None, receive: Callable[[], Awaitable[Message]]) -> Body | None:
     """Return the body of a request of ASGI, or None if the client went away. Raise ``Refused`` with 413.
 
     No more than ``DJM_MAX_BODY`` bytes are kept, and nothing is received after them.
     """
     body = BodyReader(length)
     while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
+        part, is_last = await _next_part(receive)
+        if part is None:
             return None
-        body.add(message.get("body", b""))
-        if not message.get("more_body"):
+        body.add(part)
+        if is_last:
             return body.get()
+
+
+async def _next_part(receive: Callable[[], Awaitable[Message]]) -> tuple[Body | None, bool]:
+    """Return the next part of a body, or None if the client went away, and whether it is the last one."""
+    # A variable of the caller would hold the part while it waits for the next one, and a traceback would show it.
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        return None, True
+    return Body(message.get("body", b"")), not message.get("more_body")
 
 
 def receive(request: HttpRequest) -> Signed:
@@ -125,12 +136,11 @@ def announced_size(length: str | None) -> int | None:
         return None
 
 
-def verified(body: bytes, signature: str | None) -> Signed:
+def verified(body: Body, signature: str | None) -> Signed:
     """Return the body with the id of the app that signed it. Raise ``Refused`` if no app of the project signed it."""
     if not app_settings.DJM_VERIFY_SIGNATURE:
         return Signed(body, "")
-    # The secrets are no local variable here, because a traceback of this frame can show its variables in a log.
-    app_id = signatures.verify(body, signature, app_secrets())
+    app_id = signatures.verify(body, signature, _secrets())
     if app_id is None:
         raise refused(_why_wrong(body))
     return Signed(body, app_id)
@@ -138,7 +148,7 @@ def verified(body: bytes, signature: str | None) -> Signed:
 
 def refused(why: str) -> Refused:
     """Log that a callback is refused, and return the exception to raise: 403, or 503 without an app secret."""
-    if app_settings.DJM_VERIFY_SIGNATURE and not app_secrets():
+    if app_settings.DJM_VERIFY_SIGNATURE and not _secrets():
         logger.error(
             "A callback was refused with 503, because DJM_APP_SECRET is empty; set it to the App Secret",
             extra={"action": "no_app_secret"},
@@ -146,6 +156,19 @@ def refused(why: str) -> Refused:
         return Refused(503)
     logger.warning("A callback was refused with 403: %s", why, extra={"action": "callback_refused"})
     return Refused(403)
+
+
+def _secrets() -> Mapping[str, Secret]:
+    """Return the app secrets by app id. If one cannot be used, log that and raise ``Refused`` with 503."""
+    try:
+        return app_secrets()
+    except DJMInvalidConfigException as error:
+        logger.error(
+            "A callback was refused with 503, because a secret cannot be used: %s",
+            error,
+            extra={"action": "no_app_secret"},
+        )
+    raise Refused(503)
 
 
 def too_large() -> Refused:
@@ -205,45 +228,45 @@ def _is_chunked_and_unreadable(request: HttpRequest) -> bool:
     )
 
 
-def _read(request: HttpRequest) -> bytes:
+def _read(request: HttpRequest) -> Body:
     """Return the raw body. Raise ``Refused`` with 413 if it is too large.
 
     The stream is read directly, because Django's own limit answers 400 and is too small for a full callback. The body
     stays available as ``request.body`` for middlewares; it is empty there if it was too large.
     """
-    kept = b""
+    kept = Body()
     try:
         kept = _read_stream(request)
     finally:
         # A middleware may read `request.body` after the view. Without this, Django raises and Meta gets a 500.
         # test_a_middleware_may_read_the_body_after_the_view
         if not getattr(request, "_body", b""):
-            request._body = kept
-            request._stream = io.BytesIO(kept)
+            request._body = kept.reveal()
+            request._stream = io.BytesIO(request._body)
     return kept
 
 
-def _read_stream(request: HttpRequest) -> bytes:
+def _read_stream(request: HttpRequest) -> Body:
     length = request.META.get("CONTENT_LENGTH")
     if _is_without_length(request) and request.META.get("wsgi.input_terminated"):
         # Also if a middleware has asked for the body: Django gave it an empty one and left the stream unread.
         body, stream = BodyReader(None), request.META["wsgi.input"]
         # One read of such a stream may return less than there is.
-        while part := stream.read(body.room()):
+        while part := Body(stream.read(body.room())):
             body.add(part)
         return body.get()
     if hasattr(request, "_body"):
         body = BodyReader(None)
-        body.add(request.body)
+        body.add(Body(request.body))
         return body.get()
     if announced_size(length) is None:
-        return b""
+        return Body()
     body = BodyReader(length)
-    body.add(request.read(body.room()))
+    body.add(Body(request.read(body.room())))
     return body.get()
 
 
-def _why_wrong(body: bytes) -> str:
+def _why_wrong(body: Body) -> str:
     """Return the probable reason of a wrong signature."""
     if not body:
         return "its body is empty; a middleware may have read it before"
@@ -257,11 +280,11 @@ def _why_wrong(body: bytes) -> str:
     return "its signature is not made with DJM_APP_SECRET"
 
 
-def _is_written_again(body: bytes) -> bool:
+def _is_written_again(body: Body) -> bool:
     """Return whether the body is JSON, but not compact or not escaped, as that of Meta is."""
     try:
         # `Raw` checks the notation without making objects, which would take many times the memory of the body.
-        msgspec.json.decode(body, type=msgspec.Raw)
+        msgspec.json.decode(body.reveal(), type=msgspec.Raw)
     except (msgspec.DecodeError, RecursionError):
         return False
-    return bool(_UNESCAPED.search(body)) or len(_STRING.sub(b"", body).split()) > 1
+    return bool(_UNESCAPED.search(body.reveal())) or len(_STRING.sub(b"", body.reveal()).split()) > 1

@@ -22,8 +22,8 @@ from djmessenger import bot
 from djmessenger.admin.base import RecordAdmin
 from djmessenger.bot.pages import is_default, page_access_token
 from djmessenger.exceptions import DJMException, TokenKeyError
-from djmessenger.graph.wire import Secret
 from djmessenger.models import GraphCall, Page, UploadedFile
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 
 if TYPE_CHECKING:

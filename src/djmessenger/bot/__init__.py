@@ -34,7 +34,7 @@ from djmessenger.clock import as_stored
 from djmessenger.exceptions import DJMException, DJMInvalidConfigException, TokenKeyError
 from djmessenger.graph.client import Client, LoggedCall
 from djmessenger.graph.context import set_default as set_default_client
-from djmessenger.graph.wire import Secret, Transport
+from djmessenger.graph.wire import Transport
 from djmessenger.pipeline.dispatch import (
     Dispatcher,
     EmbeddedDispatcher,
@@ -47,6 +47,7 @@ from djmessenger.pipeline.process_end import handle_signals
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.routing.problems import Problem
 from djmessenger.rules import registry
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_queued
 from djmessenger.sql import atomic
@@ -207,7 +208,7 @@ def get_app_client(page: models.Page | None = None) -> Client:
     Raises ``DJMInvalidConfigException`` if the settings lack the id or the secret of the app.
     """
     app_id = (default_page() if page is None else page).get_app_id()
-    secret = Secret(app_secrets().get(app_id, ""))
+    secret = app_secrets().get(app_id, Secret())
     if not (app_id and secret):
         raise DJMInvalidConfigException(
             "DJM_APP_ID and DJM_APP_SECRET are needed for calls about the app: copy both from the App Dashboard "

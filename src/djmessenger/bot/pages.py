@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import hmac
 import operator
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +12,8 @@ from django.conf import settings
 
 from djmessenger import models
 from djmessenger.bot.tokens import decrypt
-from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
-from djmessenger.graph.wire import Secret
+from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 
 
@@ -57,10 +56,11 @@ def page_of(columns: ClientColumns) -> models.Page:
     return models.Page(**columns._asdict())
 
 
-def app_secrets() -> dict[str, str]:
+def app_secrets() -> dict[str, Secret]:
     """Return the app secrets that may sign a callback, by app id. A secret without an app id gets ``#1``, ``#2``.
 
-    In DEBUG without a secret, one derived from ``SECRET_KEY`` is returned. The simulator signs with it.
+    In DEBUG without a secret, one derived from ``SECRET_KEY`` is returned. The simulator signs with it. Raises
+    ``DJMInvalidConfigException`` if ``DJM_APP_SECRET`` has a value that cannot be a secret.
     """
     found = configured_app_secrets()
     if not found and settings.DEBUG:
@@ -68,19 +68,13 @@ def app_secrets() -> dict[str, str]:
     return found
 
 
-def configured_app_secrets() -> dict[str, str]:
+def configured_app_secrets() -> dict[str, Secret]:
     """Return the app secrets of the settings, as ``app_secrets`` does, without a made-up one."""
-    configured = app_settings.DJM_APP_SECRET
-    if isinstance(configured, Mapping):
-        found = {str(app_id): secret for app_id, secret in configured.items()}
-    elif isinstance(configured, (list, tuple)):
-        found = {f"#{number}": secret for number, secret in enumerate(configured, 1)}
-    else:
-        found = {app_settings.DJM_APP_ID: configured}
-    return {app_id: secret for app_id, secret in found.items() if secret}
+    # The name of a single secret is empty.
+    return {name or app_settings.DJM_APP_ID: secret for name, secret in app_settings.DJM_APP_SECRET.items()}
 
 
-def page_access_token() -> str:
+def page_access_token() -> Secret:
     """Return ``DJM_PAGE_ACCESS_TOKEN``. In DEBUG, if it is empty, return a made-up token for the emulator."""
     token = app_settings.DJM_PAGE_ACCESS_TOKEN
     if token or not settings.DEBUG:
@@ -88,9 +82,9 @@ def page_access_token() -> str:
     return _made_up("page access token")
 
 
-def _made_up(purpose: str) -> str:
-    key = settings.SECRET_KEY.encode()
-    return hmac.new(key, f"djmessenger {purpose}".encode(), hashlib.sha256).hexdigest()[:32]
+def _made_up(purpose: str) -> Secret:
+    purpose = f"djmessenger {purpose}"
+    return Secret(hmac.new(settings.SECRET_KEY.encode(), purpose.encode(), hashlib.sha256).hexdigest()[:32])
 
 
 def default_page() -> models.Page:
@@ -157,11 +151,12 @@ def token_of(page: models.Page) -> Secret:
     Raises ``DJMInvalidConfigException`` if it has none, and ``TokenKeyError`` if it cannot be decrypted.
     """
     if app_settings.page_setting(page.page_id, "token"):
-        return _secret(page, app_settings.page_setting(page.page_id, "token"))
+        token: Secret = app_settings.page_setting(page.page_id, "token")
+        return token
     if page.token_ciphertext:
         return decrypt(page.page_id, page.token_ciphertext)
     if is_default(page) and page_access_token():
-        return _secret(page, page_access_token())
+        return page_access_token()
     if is_default(page) and not page.page_id:
         raise DJMInvalidConfigException(
             "DJM_PAGE_ACCESS_TOKEN is empty: copy the Page's token from the App Dashboard "
@@ -190,7 +185,7 @@ def _app_secret_of(page: models.Page) -> Secret:
     # With Instagram Login the app has a second secret. Meta refuses a proof made with the secret of another app.
     if page.has_instagram_login() and not app_id:
         return Secret()
-    return Secret(app_secrets().get(app_id, ""))
+    return app_secrets().get(app_id, Secret())
 
 
 def _page_id_in_calls(page: models.Page) -> str:
@@ -209,17 +204,3 @@ def _host_of(page: models.Page) -> str:
         if page.has_instagram_login() and own
         else app_settings.DJM_GRAPH_URL
     )
-
-
-def _secret(page: models.Page, value: object) -> Secret:
-    """Wrap a token of the settings. Raises ``DJMInvalidConfigException`` that shows no part of the token."""
-    if not isinstance(value, str):
-        value = "***"
-        raise DJMInvalidConfigException(
-            f"The token of Page {page.page_id or 'DJM_PAGE_ACCESS_TOKEN'} is no text"
-        )
-    try:
-        return Secret(value)
-    except DJMInvalidValueException as error:
-        value, problem = "***", str(error)
-    raise DJMInvalidConfigException(f"Page {page.page_id or 'of the settings'}: {problem}")

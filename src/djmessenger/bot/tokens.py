@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from djmessenger.exceptions import DJMInvalidValueException, TokenKeyError
-from djmessenger.graph.wire import Secret
+from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException, TokenKeyError
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 
 try:
@@ -58,43 +58,39 @@ def is_under_newest_key(ciphertext: str) -> bool:
 
 def key_problems() -> list[str]:
     """Return the problems of ``DJM_TOKEN_KEYS`` as texts that show no part of a key. An empty setting has none."""
-    if not _count():
+    if not _keys():
         return []
     if not HAS_CRYPTOGRAPHY:
         return [INSTALL]
     return [
         f"DJM_TOKEN_KEYS[{number}] is no key. {MAKE_ONE}"
-        for number in range(_count())
-        if _fernet(number) is None
+        for number, key in enumerate(_keys())
+        if _fernet(key) is None
     ]
 
 
-def _count() -> int:
-    configured = app_settings.DJM_TOKEN_KEYS
-    return (1 if configured else 0) if isinstance(configured, str) else len(configured)
-
-
-def _key(number: int) -> Secret:
-    # No variable holds the key, because error reports contain the variables of each frame.
-    if isinstance(app_settings.DJM_TOKEN_KEYS, str):
-        return Secret(app_settings.DJM_TOKEN_KEYS)
-    return Secret(app_settings.DJM_TOKEN_KEYS[number])
-
-
-def _fernet(number: int) -> Fernet | None:
+def _keys() -> list[Secret]:
     try:
-        return Fernet(_key(number).reveal())
-    except (ValueError, TypeError, AttributeError, DJMInvalidValueException):
+        return list(app_settings.DJM_TOKEN_KEYS.values())
+    except DJMInvalidConfigException as error:
+        problem = str(error)
+    raise TokenKeyError(problem)
+
+
+def _fernet(key: Secret) -> Fernet | None:
+    try:
+        return Fernet(key.reveal())
+    except (ValueError, TypeError):
         return None
 
 
 def _ring(*, newest_only: bool = False) -> MultiFernet:
-    if not _count():
+    if not _keys():
         raise TokenKeyError(f"DJM_TOKEN_KEYS is empty, and tokens are never stored unencrypted. {MAKE_ONE}")
     problems = key_problems()
     if problems:
         raise TokenKeyError(problems[0])
-    found = [_fernet(number) for number in range(1 if newest_only else _count())]
+    found = [_fernet(key) for key in _keys()[: 1 if newest_only else None]]
     return MultiFernet([key for key in found if key is not None])
 
 

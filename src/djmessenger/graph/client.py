@@ -24,9 +24,10 @@ from djmessenger.graph.errors import GraphError, UnknownFate, error_from
 from djmessenger.graph.results import TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
-from djmessenger.graph.wire import Call, Request, Response, Secret, Transport
+from djmessenger.graph.wire import Call, Request, Response, Transport
 from djmessenger.logs import hidden
 from djmessenger.receiving.decoding import cleaned
+from djmessenger.secret import Body, Secret
 from djmessenger.signatures import appsecret_proof
 
 logger = logging.getLogger("djmessenger.graph")
@@ -154,14 +155,14 @@ class Client(Calls):
             content, headers["Content-Type"] = self._multipart(call)
         elif call.json is not None:
             headers["Content-Type"] = "application/json"
-            content = self._body(call.json)
+            content = Body(self._body(call.json))
         else:
             return Request(
                 call.method, self._with_proof(url, query), self._signed(headers), None, self._time(call)
             )
         if query:
             url = f"{url}?{urlencode(query, errors='replace')}"
-        return Request(call.method, url, self._signed(headers), content, self._time(call))
+        return Request(call.method, url, self._signed(headers), content.reveal(), self._time(call))
 
     def _time(self, call: Call) -> float:
         return self.timeout if call.timeout is None else call.timeout
@@ -170,27 +171,32 @@ class Client(Calls):
         return {**headers, "Authorization": f"Bearer {self._token.reveal()}"}
 
     def _with_proof(self, url: str, query: Mapping[str, str]) -> str:
-        pairs = {**query, **({"appsecret_proof": self._proof.reveal()} if self._proof else {})}
-        return f"{url}?{urlencode(pairs, errors='replace')}" if pairs else url
+        # The proof is added after the encoding, as in ``_body``.
+        encoded = urlencode(query, errors="replace")
+        if self._proof:
+            return f"{url}?{encoded}{'&' if encoded else ''}appsecret_proof={self._proof.reveal()}"
+        return f"{url}?{encoded}" if encoded else url
 
     def _body(self, data: Mapping[str, Any]) -> bytes:
         # The proof is added after the encoding: a failing encoder would show it in a traceback.
         text = json.dumps(data, ensure_ascii=False, allow_nan=False, default=_revealed)
-        if self._proof:
-            comma = ", " if data else ""
-            text = f'{text[:-1]}{comma}"appsecret_proof": "{self._proof.reveal()}"}}'
-        return text.encode("utf-8", "replace")
+        if not self._proof:
+            return text.encode("utf-8", "replace")
+        start = text[:-1].encode("utf-8", "replace") + (b", " if data else b"")
+        return start + f'"appsecret_proof": "{self._proof.reveal()}"}}'.encode()
 
-    def _multipart(self, call: Call) -> tuple[bytes, str]:
+    def _multipart(self, call: Call) -> tuple[Body, str]:
         fields: dict[str, Any] = {
             key: _parameter(value).encode("utf-8", "replace") for key, value in (call.json or {}).items()
         }
         for key, upload in (call.files or {}).items():
             name = upload.name.encode("utf-8", "replace").decode()
             fields[key] = (name, upload.read(), upload.media_type)
-        if self._proof:
-            fields["appsecret_proof"] = self._proof.reveal()
-        return urllib3.encode_multipart_formdata(fields)
+        # No variable holds the proof, as in ``_body``.
+        content, kind = urllib3.encode_multipart_formdata(
+            {**fields, **({"appsecret_proof": self._proof.reveal()} if self._proof else {})}
+        )
+        return Body(content), kind
 
     def _note(self, call: Call, status: int | None, error: GraphError | None, trace: str, ms: float) -> None:
         level = logging.WARNING if error else logging.INFO
@@ -292,7 +298,7 @@ def _parameter(value: Any) -> str:
 def _proof(token: Secret, secret: Secret) -> Secret:
     if not (token and secret):
         return Secret()
-    return Secret(appsecret_proof(token.reveal(), secret.reveal()))
+    return Secret(appsecret_proof(token, secret))
 
 
 def _checked_version(version: str) -> str:

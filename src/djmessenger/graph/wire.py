@@ -14,43 +14,6 @@ from djmessenger.outgoing.local_files import read_file
 from djmessenger.receiving.decoding import cleaned
 
 
-class Secret:
-    """A token or secret that no repr, log line or pickle shows; ``reveal()`` returns the text."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str | Secret = "") -> None:
-        value = value.reveal() if isinstance(value, Secret) else value.strip()
-        if not value.isascii() or any(char.isspace() or not char.isprintable() for char in value):
-            value = "***"
-            raise DJMInvalidValueException(
-                "A token or secret contains a space, a line break or a character outside ASCII"
-            )
-        self._value = value
-
-    def reveal(self) -> str:
-        return self._value
-
-    def hide_in(self, body: bytes) -> bytes:
-        """Return ``body`` with ``***`` in place of the secret."""
-        return body.replace(self._value.encode(), b"***") if self._value else body
-
-    def __bool__(self) -> bool:
-        return bool(self._value)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self._value == other._value
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "***"
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError("A Secret cannot be pickled; pass the text of it and build a new Secret")
-
-
 @dataclass(frozen=True)
 class Upload:
     """A local file for one call: bytes, or a path that is read when the call is made."""

@@ -10,11 +10,12 @@ from django.db import models
 from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
+from djmessenger.secret import Body
 from djmessenger.sql import cached, dialect, execute, fetch, many
 
 
 class CallbackManager(models.Manager["Callback"]):
-    def put(self, rows: Sequence[tuple[str, bytes, str]]) -> list[int]:
+    def put(self, rows: Sequence[tuple[str, Body, str]]) -> list[int]:
         """Insert rows in one statement and return the id of each. A row is ``sha256``, body and app id.
 
         If a row with this ``sha256`` exists, its ``copies`` are incremented and its id is returned. Commits at once if
@@ -28,13 +29,13 @@ class CallbackManager(models.Manager["Callback"]):
         return [ids[row[0]] for row in rows]
 
 
-def _insert(rows: Sequence[tuple[str, bytes, str]]) -> dict[str, int]:
+def _insert(rows: Sequence[tuple[str, Body, str]]) -> dict[str, int]:
     """Insert the rows whose ``sha256`` is new, and return the id of each of them by ``sha256``."""
     return dict(fetch(_put_statement(len(rows)), [value for row in rows for value in row]))
 
 
 def _count_repeats(
-    rows: Sequence[tuple[str, bytes, str]], given: Mapping[str, tuple[str, bytes, str]], ids: dict[str, int]
+    rows: Sequence[tuple[str, Body, str]], given: Mapping[str, tuple[str, Body, str]], ids: dict[str, int]
 ) -> None:
     """Add the id of each repeated ``sha256`` to ``ids``, and count the copies.
 

@@ -6,7 +6,7 @@ import datetime
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from urllib.parse import urlencode, urlsplit, urlunsplit
+from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
 
 import urllib3
 from django.utils import timezone
@@ -252,14 +252,9 @@ class RemoteDoctor:
                 FAIL, "callback", f"{url} is not https", "Use an https address; Meta posts to no other."
             )
         challenge = str(secrets.randbelow(9 * 10**9) + 10**9)
-        query = {
-            "hub.mode": "subscribe",
-            "hub.challenge": challenge,
-            "hub.verify_token": app_settings.DJM_ENDPOINT_VERIFY_TOKEN,
-        }
         shown = urlunsplit(parts._replace(query=""))
         try:
-            status, text = self.fetch(urlunsplit(parts._replace(query=urlencode(query))))
+            status, text = self.fetch(_verification(url, challenge))
         except (OSError, urllib3.exceptions.HTTPError) as error:
             yield Finding(
                 FAIL, "callback", f"{shown} cannot be reached: {type(error).__name__}",
@@ -289,3 +284,12 @@ class RemoteDoctor:
         what = "agrees with Meta's" if status == OK else f"is {span(off)} {direction} Meta's"
         cure = "Synchronise the clock by NTP: windows, echo waits and expiry times are computed from it."
         yield Finding(status, "clock", f"this machine's {what}", "" if status == OK else cure)
+
+
+def _verification(url: str, challenge: str) -> str:
+    """Return the address of a verification as Meta sends it. It contains the verify token."""
+    query = {"hub.mode": "subscribe", "hub.challenge": challenge}
+    token = app_settings.DJM_ENDPOINT_VERIFY_TOKEN
+    return urlunsplit(
+        urlsplit(url)._replace(query=f"{urlencode(query)}&hub.verify_token={quote_plus(token.reveal())}")
+    )

@@ -54,6 +54,7 @@ from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
 from djmessenger.routing.outcome import Outcome
+from djmessenger.secret import without_frames
 from djmessenger.settings import app_settings
 from djmessenger.sql import Now, atomic
 
@@ -434,7 +435,13 @@ def _has_time(deadline: Deadline) -> bool:
 
 def _read_event(row: models.Messaging) -> receiving.Messaging:
     """Return the event of a row, bound to its row, Page, conversation and person."""
-    messaging = receiving.Messaging.from_row(row.body, row)
+    problem: Exception | None = None
+    try:
+        messaging = receiving.Messaging.from_row(row.body, row)
+    except Exception as error:  # noqa: BLE001 - raised again below, without the frames that hold the body
+        problem = without_frames(error)
+    if problem is not None:
+        raise problem
     # ``SaveMessagingHandler`` sets ``is_kept`` on this object only; ``event_results.finish`` saves it with the result.
     row.is_being_handled = True
     conversation = row.conversation

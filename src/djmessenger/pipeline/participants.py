@@ -68,8 +68,7 @@ def _is_of_another_app(callback: models.Callback, page: models.Page) -> bool:
         or page.page_id in app_settings.DJM_PAGES
         or page.page_id == app_settings.DJM_PAGE_ID
     )
-    secrets = app_settings.DJM_APP_SECRET
-    return not is_known and isinstance(secrets, Mapping) and sum(map(bool, secrets.values())) > 1
+    return not is_known and len(app_settings.DJM_APP_SECRET) > 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,7 @@ from djmessenger.receiving.decoding import decode, has_more_values
 from djmessenger.receiving.keys import subject_of
 from djmessenger.receiving.parsing import Item
 from djmessenger.receiving.parsing import split as split_document
+from djmessenger.secret import without_frames
 from djmessenger.settings import app_settings
 from djmessenger.sql import atomic, insert_each, update_each
 
@@ -271,20 +272,25 @@ def _stored_subject(row: models.Messaging) -> str:
 def _items(callback: models.Callback) -> list[Item] | None:
     """Return the items of a callback, or None after quarantining a callback without any event."""
     limit = app_settings.DJM_MAX_ITEMS
-    body = bytes(callback.body)
     # Guard: 8 MiB of empty objects are 2.8 million items, which took gigabytes and minutes. The values are counted
     # before the body is decoded, and the items before each becomes an event.
     # Test: tests/faults/test_crashes.py, test_a_body_takes_time_and_memory_in_proportion_to_its_size.
-    if has_more_values(body, limit * _VALUES_PER_ITEM):
+    if has_more_values(bytes(callback.body), limit * _VALUES_PER_ITEM):
         _quarantine(
             callback, f"over {limit * _VALUES_PER_ITEM} values, {_VALUES_PER_ITEM} times DJM_MAX_ITEMS"
         )
         return None
+    problem: Exception | None = None
+    items: list[Item] = []
     try:
-        items = list(islice(split_document(decode(body)), limit + 1))
-    except ValueError as error:
-        _quarantine(callback, f"no JSON: {error}")
+        items = list(islice(split_document(decode(bytes(callback.body))), limit + 1))
+    except Exception as error:  # noqa: BLE001 - raised again below, without the frames that hold the body
+        problem = without_frames(error)
+    if isinstance(problem, ValueError):
+        _quarantine(callback, f"no JSON: {problem}")
         return None
+    if problem is not None:
+        raise problem
     if len(items) > limit:
         _quarantine(callback, f"over {limit} items (DJM_MAX_ITEMS)")
         return None
@@ -416,11 +422,10 @@ def _ignore_foreign(callback: models.Callback, messaging: receiving.Messaging, r
 def _row(callback: models.Callback, item: Item, participants: Participants) -> models.Messaging:
     messaging = item.messaging
     if messaging is None:
-        raw = item.raw if isinstance(item.raw, (dict, list)) else {"value": item.raw}
         return models.Messaging(
             type="UNKNOWN",
-            body=raw,
-            key=f"broken:{callback.sha256}:{_digest(raw)}",
+            body=item.body,
+            key=f"broken:{callback.sha256}:{_digest(item.body)}",
             callback=callback,
             timestamp=milliseconds(callback.date_received),
             state=models.Messaging.State.IGNORED,

@@ -8,28 +8,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from django.db import Error, InterfaceError, OperationalError
 
 from djmessenger import models
 from djmessenger.pipeline.connections import over_live_connection, reusable_connections
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.secret import Body
 
 
-class Signed(NamedTuple):
+@dataclass(frozen=True)
+class Signed:
     """A callback whose signature was checked.
 
     ``app_id`` is the id of the Meta app whose secret signed it. Without a known id it is empty, or ``#`` and the number
     of the secret.
     """
 
-    body: bytes
-    app_id: str = ""
+    body: Body
+    app_id: str
+
+    def __init__(self, body: bytes | Body, app_id: str = "") -> None:
+        object.__setattr__(self, "body", Body(body))
+        object.__setattr__(self, "app_id", app_id)
 
 
-def store(body: bytes, app_id: str = "") -> int:
+def store(body: bytes | Body, app_id: str = "") -> int:
     """Insert a callback and return the id of its row. See ``store_many``."""
+    # No other variable holds the body, because a traceback would show it.
+    body = Body(body)
     return store_many([Signed(body, app_id)])[0]
 
 
@@ -81,5 +89,5 @@ def store_each(callbacks: Sequence[Signed]) -> list[int | Error]:
 def _digest(callback: Signed) -> str:
     # Two apps of one Page may post the same bytes. App A's signature must not stand for app B's callback:
     # A's copy is ignored, and B's copy would be taken for a repeat. tests/test_pages.py TestTwoApps.
-    body, app_id = callback
-    return hashlib.sha256(f"{app_id}\n".encode() + body if app_id else body).hexdigest()
+    signer = f"{callback.app_id}\n".encode() if callback.app_id else b""
+    return hashlib.sha256(signer + callback.body.reveal()).hexdigest()

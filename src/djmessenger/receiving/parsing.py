@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import Any
 
 from djmessenger.channels import CHANNELS_BY_OBJECT, MESSENGER
 from djmessenger.receiving.classify import CONTAINERS, ENTRY, EVENT_KEYS, unwrap
@@ -17,12 +18,18 @@ CHANNELS: dict[str | None, str] = {
 """Channel by ``object`` of the callback."""
 
 
-class Item(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Item:
     """One item of a callback: an event, or raw data with the reason why it is none."""
 
     messaging: Messaging | None
-    raw: Any
+    raw: Any = field(repr=False)
     error: str = ""
+
+    @property
+    def body(self) -> Any:
+        """The raw data for a JSON column."""
+        return self.raw if isinstance(self.raw, (dict, list)) else {"value": self.raw}
 
 
 def split(document: Any) -> Iterator[Item]:

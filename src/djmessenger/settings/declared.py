@@ -5,6 +5,7 @@ The bounds refuse values with which the bot does not work. A comment gives the r
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,7 +15,15 @@ from django.conf import settings
 from django.core.signals import setting_changed
 from django.utils.functional import Promise
 
-from djmessenger.settings.setting import Form, Setting, declared_in, type_name
+from djmessenger.secret import TypedSecret
+from djmessenger.settings.setting import (
+    Form,
+    SecretSetting,
+    SecretsSetting,
+    Setting,
+    declared_in,
+    type_name,
+)
 from djmessenger.utils.default_routing_policy import RUNNABLE_ROUTING_POLICY
 
 DAY = 24 * 60 * 60
@@ -71,10 +80,9 @@ class _UpkeepSettings:
     )
 
     # Monitoring and patterns.
-    DJM_HEALTH_TOKEN: Setting[str] = Setting(
+    DJM_HEALTH_TOKEN: SecretSetting[str] = SecretSetting(
         "",
         "Token that a monitor sends to read the health page. Without it only signed-in staff can read the page.",
-        secret=True,
         form=TOKEN,
     )
     DJM_HEALTH_MAX_WAIT: Setting[float] = Setting(
@@ -111,26 +119,24 @@ class AppSettings(_UpkeepSettings):
         "Path at which Meta posts callbacks, without the leading slash. Required.",
         documented=True,
     )
-    DJM_PAGE_ACCESS_TOKEN: Setting[str] = Setting(
+    DJM_PAGE_ACCESS_TOKEN: SecretSetting[str] = SecretSetting(
         "",
         "Access token of the Page. Required outside DEBUG.",
         documented=True,
-        secret=True,
         form=TOKEN,
     )
-    DJM_APP_SECRET: Setting[str | list[str] | tuple[str, ...] | dict[str, str]] = Setting(
+    DJM_APP_SECRET: SecretsSetting[str | list[str] | tuple[str, ...] | dict[str, str]] = SecretsSetting(
         "",
-        "Secret of the Meta app, several secrets, or a dict of secrets by app id. It verifies callbacks and signs "
-        "calls. Required outside DEBUG.",
-        secret=True,
+        "Secret of the Meta app, several secrets of one app, or a dict of secrets by app id. It verifies callbacks "
+        "and signs calls. Required outside DEBUG.",
         form=TOKEN,
         form_of_keys=ID,
     )
-    DJM_ENDPOINT_VERIFY_TOKEN: Setting[str] = Setting(
+    DJM_ENDPOINT_VERIFY_TOKEN: SecretSetting[str] = SecretSetting(
         "djmessenger_verify_token",
         "Verify token of the webhook. The same text is typed in the App Dashboard.",
         documented=True,
-        secret=True,
+        wrapper=TypedSecret,
         form=TYPED,
     )
 
@@ -215,10 +221,9 @@ class AppSettings(_UpkeepSettings):
         "row in the database, then from the settings of the one Page.",
         secret=True,
     )
-    DJM_TOKEN_KEYS: Setting[str | list[str] | tuple[str, ...]] = Setting(
+    DJM_TOKEN_KEYS: SecretsSetting[str | list[str] | tuple[str, ...]] = SecretsSetting(
         (),
         "Keys that encrypt tokens in the database, newest first. manage.py djmessenger tokens --new-key makes one.",
-        secret=True,
     )
     DJM_GRAPH_URL: Setting[str] = Setting(
         "https://graph.facebook.com",
@@ -380,16 +385,15 @@ class AppSettings(_UpkeepSettings):
 
     def read(self, name: str) -> Any:
         """Return the value of the project, otherwise the default, and keep it as an attribute of this object."""
-        default = SETTINGS[name].default
+        value = functools.partial(value_as_set, name)
         if not _is_configured():
-            return default
+            return SETTINGS[name].normalised(value)
         # Guard: a thread reads a value, another thread changes the setting and calls `forget`, and then the first
-        # thread keeps its old value. It keeps it in the dict of before, which is read no more.
+        # thread keeps its old value. It keeps it in the dict of before, which is read no more, and which no variable
+        # holds.
         # Test: tests/test_settings.py, test_a_value_that_was_read_before_a_change_is_not_kept.
-        kept = self.__dict__
-        value = getattr(settings, name, default)
-        kept[name] = value
-        return value
+        keep = self.__dict__.setdefault
+        return keep(name, SETTINGS[name].normalised(value))
 
     def forget(self) -> None:
         """Read each setting again at its next use."""
@@ -405,7 +409,7 @@ class AppSettings(_UpkeepSettings):
     def problem(self, name: str) -> str:
         """Return the reason why the value of a setting is refused, or an empty text; never raises."""
         try:
-            value = self.read(name)
+            value = value_as_set(name)
         except Exception as error:  # noqa: BLE001 - Django looks at attributes of the value, which may raise anything
             return (
                 f"cannot be read, because it raises {type_name(error)}; it must be {SETTINGS[name].accepted}"
@@ -413,15 +417,22 @@ class AppSettings(_UpkeepSettings):
         return SETTINGS[name].problem(value)
 
     def page_setting(self, page_id: str, name: str) -> Any:
-        """Return one value of the Page's entry in ``DJM_PAGES``, or an empty text."""
-        # One expression: no frame holds the entry, and with it the token.
+        """Return one value of the Page's entry in ``DJM_PAGES``, or an empty text. The token is a ``Secret``.
+
+        Raises ``DJMInvalidConfigException``, which shows no part of the token, if it cannot be used.
+        """
+        value = functools.partial(self.page_value, page_id, name)
+        return PAGE_KEYS[name].normalised(value, f"DJM_PAGES[{page_id!r}][{name!r}]")
+
+    def page_value(self, page_id: str, name: str) -> Any:
+        """Return one value of the Page's entry in ``DJM_PAGES`` as it is set. No frame holds the entry."""
         return (self.DJM_PAGES.get(page_id) or {}).get(name, "")
 
 
 class PageEntry:
     """The keys of one entry of ``DJM_PAGES``."""
 
-    token: Setting[str] = Setting("", "Access token of the Page.", form=TOKEN, secret=True)
+    token: SecretSetting[str] = SecretSetting("", "Access token of the Page.", form=TOKEN)
     app_id: Setting[str] = Setting("", "Id of the Meta app to which the Page belongs.", form=ID)
     channel: Setting[str] = Setting(
         "",
@@ -460,6 +471,11 @@ GONE: Mapping[str, str] = {
 """Settings of the package of 2016 that have no successor, each with the reason."""
 
 app_settings = AppSettings()
+
+
+def value_as_set(name: str) -> Any:
+    """Return the value of the project as it is set, otherwise the default."""
+    return getattr(settings, name, SETTINGS[name].default) if _is_configured() else SETTINGS[name].default
 
 
 def _forget(setting: str, **kwargs: Any) -> None:

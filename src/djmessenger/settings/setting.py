@@ -9,10 +9,13 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar, overload
 
 from django.utils.functional import Promise
+
+from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
+from djmessenger.secret import Secret
 
 T = TypeVar("T")
 
@@ -109,6 +112,10 @@ class Setting(Generic[T]):
         """Types and bounds in words, such as ``number above 0``."""
         return self.bounds_text if self.choices else f"{self.type_text} {self.bounds_text}".strip()
 
+    def normalised(self, read: Callable[[], Any], place: str = "") -> Any:
+        """Return the value for the code of this package: the value that ``read`` returns, as it is."""
+        return read()
+
     def problem(self, value: Any) -> str:
         """Return the reason why the value is refused, or an empty text; never raises, never shows a secret."""
         try:
@@ -126,7 +133,8 @@ class Setting(Generic[T]):
             return value in self.choices
         if value is None:
             return True
-        if self.form and not all(re.fullmatch(self.form.pattern, text) for text in _texts(value)):
+        texts = (text.strip() if self.secret else text for text in texts_in(value))
+        if self.form and not all(re.fullmatch(self.form.pattern, text) for text in texts):
             return False
         if self.form_of_keys and isinstance(value, dict):
             return all(re.fullmatch(self.form_of_keys.pattern, key) for key in value)
@@ -135,6 +143,74 @@ class Setting(Generic[T]):
             or (self.minimum is not None and value < self.minimum)
             or (self.maximum is not None and value > self.maximum)
         )
+
+
+class SecretSetting(Setting[T]):
+    """Setting of one secret. The project sets a ``str``; code of this package reads it as a ``Secret``."""
+
+    def __init__(self, *args: Any, wrapper: type[Secret] = Secret, **options: Any) -> None:
+        super().__init__(*args, secret=True, **options)
+        self.wrapper = wrapper
+
+    if typing.TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: Reader, owner: type) -> Secret: ...
+        def __get__(self, instance: Reader | None, owner: type) -> Self | Secret: ...
+
+    def normalised(self, read: Callable[[], Any], place: str = "") -> Any:
+        """Return the secret. Raises ``DJMInvalidConfigException``, which shows no part of it, if it cannot be used.
+
+        ``place`` is the place of the value in the settings, for that error.
+        """
+        return self._wrapped(place or self.name, read)
+
+    def _wrapped(self, place: str, read: Callable[[], Any]) -> Secret:
+        # Raised outside of ``except``: a tracker would find the value in the frames of the first exception.
+        try:
+            return self.wrapper(read())
+        except DJMInvalidValueException as error:
+            problem = str(error)
+        raise DJMInvalidConfigException(f"{place}: {problem}. manage.py check lists all mistakes.")
+
+
+class SecretsSetting(SecretSetting[T]):
+    """Setting of one secret or several. Code of this package reads a dict of ``Secret`` by name.
+
+    The name of a secret is its key in a dict. In a list it is ``#1``, ``#2``. The name of a single ``str`` is empty.
+    Secrets that are empty are left out.
+    """
+
+    if typing.TYPE_CHECKING:
+
+        @overload  # type: ignore[override]
+        def __get__(self, instance: None, owner: type) -> Self: ...
+        @overload
+        def __get__(self, instance: Reader, owner: type) -> dict[str, Secret]: ...
+        def __get__(self, instance: Reader | None, owner: type) -> Self | dict[str, Secret]: ...
+
+    def normalised(self, read: Callable[[], Any], place: str = "") -> Any:
+        """Return the secrets by name. Raises as ``SecretSetting`` does."""
+        found = {
+            name: self._wrapped(f"{place or self.name}, secret {number}", functools.partial(_part, read, key))
+            for number, (name, key) in enumerate(_parts(read), 1)
+        }
+        return {name: secret for name, secret in found.items() if secret}
+
+
+def _parts(read: Callable[[], Any]) -> list[tuple[str, Any]]:
+    """Return name and key of each secret in the value of a setting. The key of a value that is one secret is None."""
+    if isinstance(read(), dict):
+        return [(str(key), key) for key in read()]
+    if isinstance(read(), (list, tuple)):
+        return [(f"#{number}", number - 1) for number in range(1, len(read()) + 1)]
+    return [("", None)]
+
+
+def _part(read: Callable[[], Any], key: Any) -> Any:
+    return read() if key is None else read()[key]
 
 
 def declared_in(owner: type) -> Mapping[str, Setting[Any]]:
@@ -149,7 +225,8 @@ def type_name(value: Any) -> str:
     return str(type.__dict__["__name__"].__get__(type(value)))
 
 
-def _texts(value: Any) -> Iterator[str]:
+def texts_in(value: Any) -> Iterator[str]:
+    """Yield each text of the value of a setting, which is one text, a list or a dict."""
     items = (
         value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else [value]
     )

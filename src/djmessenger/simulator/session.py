@@ -20,6 +20,7 @@ from django.db import connections
 from djmessenger import models
 from djmessenger.bot.pages import app_secrets, find_page, is_default, token_of
 from djmessenger.exceptions import DJMException
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 from djmessenger.simulator.identity import DIGITS, PREFIX, SimulatorEmulator, is_real_secret
 from messenger_emulator import Page, Person, VirtualClock
@@ -91,7 +92,7 @@ class Session:
                     row.page_id,
                     token_of(row).reveal(),
                     app_id=app_id or APP_ID,
-                    app_secret=secret,
+                    app_secret=secret.reveal(),
                     name=row.name or ("Your Page" if not emulator.pages else f"Page {row.page_id}"),
                     channel=row.configured("channel") or "messenger",
                     require_proof=bool(secret and secret == app_secrets().get(row.get_app_id())),
@@ -300,13 +301,13 @@ def _pages() -> list[models.Page]:
     return [find_page(page_id) for page_id in ids if page_id] or [models.Page(page_id=PAGE_ID)]
 
 
-def _app_of(page: models.Page) -> tuple[str, str]:
+def _app_of(page: models.Page) -> tuple[str, Secret]:
     """Return id and secret of the app of a Page; if the Page names no known app, of the first app."""
     secrets_by_app = app_secrets()
     app_id = page.get_app_id()
     if app_id not in secrets_by_app:
         app_id = next(iter(secrets_by_app), "")
-    return (app_id if app_id.isdecimal() else ""), secrets_by_app.get(app_id, "")
+    return (app_id if app_id.isdecimal() else ""), secrets_by_app.get(app_id, Secret())
 
 
 _session_lock = threading.Lock()

@@ -77,7 +77,7 @@ def _is_made_up(request: Request) -> bool:
     values = [] if app_settings.DJM_PAGE_ACCESS_TOKEN else [page_access_token()]
     values += [] if app_settings.DJM_APP_SECRET else app_secrets().values()
     header = request.headers.get("Authorization", "")
-    return not header or any(value and value in header for value in values)
+    return not header or any(value and value.reveal() in header for value in values)
 
 
 def is_simulated(request: Request) -> bool:

@@ -12,7 +12,7 @@ from djmessenger import bot, models
 from djmessenger.bot.pages import all_pages, find_page, token_of
 from djmessenger.bot.tokens import new_key
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
-from djmessenger.graph.wire import Secret
+from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 
 help = (  # noqa: A001 - the name that every verb has

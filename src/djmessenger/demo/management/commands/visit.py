@@ -93,7 +93,9 @@ class Command(BaseCommand):
         """Verify the webhook as the App Dashboard does; then run a session of the simulator with one Page."""
         session = get_session()
         session.first_page.name = "Coffee shop"
-        verified = session.emulator.verify(Callback(endpoint).get, app_settings.DJM_ENDPOINT_VERIFY_TOKEN)
+        verified = session.emulator.verify(
+            Callback(endpoint).get, app_settings.DJM_ENDPOINT_VERIFY_TOKEN.reveal()
+        )
         if not verified.accepted:
             raise CommandError(f"The webhook did not answer the challenge: {verified.reason}")
         session.configure()
