@@ -9,6 +9,7 @@ from djmessenger import models
 from djmessenger.bot.pages import client_config_for, is_default
 from djmessenger.channels import INSTAGRAM, MESSENGER
 from djmessenger.settings import app_settings
+from djmessenger.settings.declared import value_as_set
 from messenger_emulator import Emulator, Page
 
 PAGE_ID = "104233987650012"
@@ -28,22 +29,25 @@ SETTINGS: dict[str, Any] = {
 
 def made_up() -> dict[str, Any]:
     """Return the settings that the kit overrides. Apps and Pages keep their ids and get made-up secrets and tokens."""
-    secrets = app_settings.DJM_APP_SECRET
     pages = {
         str(page_id): {**entry, "token": f"{TOKEN}-{page_id}"}
         for page_id, entry in app_settings.DJM_PAGES.items()
     }
     return {
         **SETTINGS,
-        "DJM_APP_SECRET": {app_id: secret_of(app_id) for app_id in secrets}
-        if isinstance(secrets, Mapping)
-        else SECRET,
+        "DJM_APP_SECRET": {app_id: secret_of(app_id) for app_id in _app_ids()} or SECRET,
         **({"DJM_PAGES": pages} if pages else {}),
     }
 
 
 def secret_of(app_id: str) -> str:
     return f"{SECRET}-{app_id}"
+
+
+def _app_ids() -> list[str]:
+    """Return the app ids of ``DJM_APP_SECRET``, also of those without a secret, as in an environment of tests."""
+    configured = value_as_set("DJM_APP_SECRET")
+    return [*map(str, configured)] if isinstance(configured, Mapping) else []
 
 
 def main_page_id() -> str:
@@ -76,15 +80,15 @@ def add_page(
         entry = {"token": f"{TOKEN}-{page_id}", "channel": channel, **({"login": login} if login else {})}
         override("DJM_PAGES", {**others, **known, page_id: entry})
     app_id = row.get_app_id()
-    secrets = app_settings.DJM_APP_SECRET
-    signer = app_id if app_id in secrets else next(iter(secrets), "") if isinstance(secrets, Mapping) else ""
+    app_ids = _app_ids()
+    signer = app_id if app_id in app_ids else next(iter(app_ids), "")
     is_behind_page = channel == INSTAGRAM and not row.has_instagram_login()
     page = emulator.add_page(
         # Behind a Facebook Page, Graph knows the id of the Page, and callbacks have the id of the account.
         f"1{page_id}" if is_behind_page else page_id,
         f"{TOKEN}-{page_id}",
         app_id=app_id or APP_ID,
-        app_secret=secret_of(signer) if isinstance(secrets, Mapping) else SECRET,
+        app_secret=secret_of(signer) if app_ids else SECRET,
         name=name or f"Page {page_id}",
         channel=channel,
         account_id=page_id,
@@ -92,5 +96,5 @@ def add_page(
         **options,
     )
     # The bot has one token for all Pages that it does not name; the emulator finds the Page by the id in the call.
-    page.token = app_settings.page_setting(page_id, "token") or TOKEN
+    page.token = app_settings.page_value(page_id, "token") or TOKEN
     return page
