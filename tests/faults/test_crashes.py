@@ -16,7 +16,7 @@ from django.db import OperationalError
 
 from djmessenger import models
 from djmessenger.operations import replay
-from djmessenger.pipeline import claims
+from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline import crashes as crashes_of
 from djmessenger.sql import atomic
 from tests import pipeline_tools as tools
@@ -226,7 +226,24 @@ class TestTheCallbackThatEndsItsProcess:
             assert models.Callback.objects.get().crashes == 0
         assert engine.split().callbacks == 1
         callback = models.Callback.objects.get()
-        assert (callback.state, callback.crashes) == ("split", 1)
+        assert (callback.state, callback.crashes) == ("split", 0)
+
+    def test_a_process_that_dies_after_it_has_read_a_callback_counts_no_crash(
+        self, emulator, settings, monkeypatch
+    ):
+        settings.DJM_DISPATCHER = "worker"
+        tools.post(tools.text("m_1"))
+        tools.pass_time(60)
+        seen = []
+
+        def note(ids):
+            seen.append(models.Callback.objects.get().crashes)
+            return read(ids)
+
+        read = reads.new_callbacks
+        monkeypatch.setattr(reads, "new_callbacks", note)
+        assert tools.engine().split().callbacks == 1
+        assert seen == [0]
 
     def test_a_callback_that_had_crashes_is_split_alone(self, emulator, settings):
         settings.DJM_DISPATCHER = "worker"

@@ -11,8 +11,8 @@ process reaches ``DJM_CRASHES``, and its neighbours do not.
 A lease that was released or renewed counts nothing. A holder that was frozen takes its crash back (``log_lost`` in
 ``claims.py``).
 
-A callback has no lease. One that has waited for ``LATE`` seconds gets a crash before its split, which the split takes
-back.
+A callback has no lease. One that has waited for ``LATE`` seconds is read once before its split, as the split reads it.
+It gets a crash before that, which is taken back directly after. A process that dies later in the split counts nothing.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 
 from django.db import Error
 from django.db.models import F
@@ -32,7 +33,10 @@ from djmessenger.clock import Deadline
 from djmessenger.pipeline import claims, event_results
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import statement_timeout
-from djmessenger.pipeline.split import quarantine
+from djmessenger.pipeline.split import VALUES_PER_ITEM, quarantine
+from djmessenger.receiving.decoding import decode, has_more_values
+from djmessenger.receiving.keys import dedup_key
+from djmessenger.receiving.parsing import split as split_document
 from djmessenger.settings import app_settings
 from djmessenger.sql import atomic
 
@@ -153,10 +157,10 @@ class Batch:
 
 @contextmanager
 def counted_split(batch: Batch) -> Iterator[list[int]]:
-    """Count a crash of late callbacks, run the block, which splits them, and take the crash back.
+    """Read late callbacks once, with a crash counted that is taken back directly after; then run the block.
 
-    If the process dies in the block, the crash stays. Gives the callbacks to split: none after ``DJM_CRASHES`` crashes,
-    because the callback is quarantined then. Callbacks that are not late cost no statement.
+    If the process dies while it reads, the crash stays. Gives the callbacks to split: none after ``DJM_CRASHES``
+    crashes, because the callback is quarantined then. Callbacks that are not late cost no statement.
     """
     callback_ids = batch.callback_ids
     if not batch.is_late:
@@ -175,9 +179,30 @@ def counted_split(batch: Batch) -> Iterator[list[int]]:
         models.Callback.objects.filter(pk__in=counted).update(crashes=F("crashes") + 1)
     _counted.update(counted)
     try:
-        yield callback_ids
+        _read_once(callback_ids)
     finally:
+        # Guard: only what reads a body can end the process by that body. A process that is killed later in the split
+        # would count a crash of an innocent callback, and three deploys in an outage would quarantine it.
+        # Test: tests/faults/test_crashes.py, test_a_process_that_dies_after_it_has_read_a_callback_counts_no_crash.
         # After an outage the crash stays until the next split of this process, which counts none then.
         with suppress(Error):
             waiting.filter(pk__in=_counted.intersection(callback_ids)).update(crashes=F("crashes") - 1)
             _counted.difference_update(callback_ids)
+    yield callback_ids
+
+
+def _read_once(callback_ids: Sequence[int]) -> None:
+    """Read the bodies of waiting callbacks as their split does, with the types and keys of their events. Store nothing.
+
+    An exception is ignored, because the split meets it again.
+    """
+    limit = app_settings.DJM_MAX_ITEMS
+    callbacks = models.Callback.objects.filter(pk__in=callback_ids, state=models.Callback.State.NEW)
+    for body in callbacks.order_by("pk").values_list("body", flat=True):
+        with suppress(Exception):
+            if has_more_values(bytes(body), limit * VALUES_PER_ITEM):
+                continue
+            for item in islice(split_document(decode(bytes(body))), limit + 1):
+                if item.messaging is not None:
+                    dedup_key(item.messaging)
+                    item.messaging.get_receiving_type()

@@ -61,7 +61,7 @@ from djmessenger.sql import atomic, insert_each, update_each
 logger = logging.getLogger(__name__)
 
 _LONGEST_ERROR = 4000
-_VALUES_PER_ITEM = 100
+VALUES_PER_ITEM = 100
 """Values of JSON in one item, on average of a body. Items of Meta have about 20."""
 _ROW_ERRORS = (DataError, IntegrityError, ValueError, OverflowError)
 """Exceptions that a single row can cause. Other database errors concern the whole transaction and propagate."""
@@ -275,10 +275,8 @@ def _items(callback: models.Callback) -> list[Item] | None:
     # Guard: 8 MiB of empty objects are 2.8 million items, which took gigabytes and minutes. The values are counted
     # before the body is decoded, and the items before each becomes an event.
     # Test: tests/faults/test_crashes.py, test_a_body_takes_time_and_memory_in_proportion_to_its_size.
-    if has_more_values(bytes(callback.body), limit * _VALUES_PER_ITEM):
-        _quarantine(
-            callback, f"over {limit * _VALUES_PER_ITEM} values, {_VALUES_PER_ITEM} times DJM_MAX_ITEMS"
-        )
+    if has_more_values(bytes(callback.body), limit * VALUES_PER_ITEM):
+        _quarantine(callback, f"over {limit * VALUES_PER_ITEM} values, {VALUES_PER_ITEM} times DJM_MAX_ITEMS")
         return None
     problem: Exception | None = None
     items: list[Item] = []
