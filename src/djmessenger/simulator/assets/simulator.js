@@ -63,8 +63,8 @@ class Simulator extends HTMLElement {
   offer() {
     const line = 'DJM_APP_SECRET = ""';
     return h("div", { class: "offer", role: "note", hidden: true },
-      h("p", {}, "These settings hold a real app secret. Only events of simulated persons are signed with it, and no signature is shown. For development, empty the setting: DEBUG then makes up a secret."),
-      h("button", { type: "button", onclick: async () => this.say((await copy(line)) ? `Copied: ${line}` : `Write ${line} into the settings.`) }, icon("copy"), "Use a made-up secret"));
+      h("p", {}, "These settings hold a real app secret. It signs only events of simulated persons, and no signature is shown. For development, empty it: DEBUG then makes one up."),
+      h("button", { type: "button", onclick: async () => this.say((await copy(line)) ? `Copied: ${line}` : `Write ${line} into the settings.`) }, "Use a made-up secret"));
   }
 
   composer() {
