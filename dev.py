@@ -8,12 +8,15 @@ bench    run the benchmarks; minutes
 chaos    kill and freeze real processes under a failing Graph; minutes
 docs     build the documentation into docs/_build/html
 format   format the code and repair what the linter can repair
+lock     write constraints.txt, the versions and hashes that check installs; --upgrade takes newer ones
+sbom     write sbom.json, the parts that users of the package get, as CycloneDX
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import subprocess
@@ -30,6 +33,7 @@ ROOT = Path(__file__).resolve().parent
 PROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 TOOLS = ("dev", "docs")
 NOT_LONG = ["--ignore=tests/faults/test_chaos.py"]
+LOCK = "constraints.txt"
 RUFF = ["-m", "ruff"]
 SPHINX = ["-m", "sphinx", "--fail-on-warning", "--keep-going", "--quiet", "docs", "docs/_build/html"]
 # The pairs of `check --full`, by the minor version of Python: each Python and each supported Django.
@@ -50,6 +54,15 @@ def interpreters() -> dict[int, str]:
     return {minor: python for minor, python in found.items() if python}
 
 
+def locked() -> str:
+    """Return the locked versions with their hashes, or an empty text if there are none."""
+    return (ROOT / LOCK).read_text(encoding="utf-8") if (ROOT / LOCK).exists() else ""
+
+
+def extras_of_users() -> list[str]:
+    return [name for name in tomllib.loads(PROJECT)["project"]["optional-dependencies"] if name not in TOOLS]
+
+
 class Environment:
     """A virtual environment in the checkout, with the project installed editable."""
 
@@ -60,7 +73,8 @@ class Environment:
     def ready(self, extras: Sequence[str]) -> str:
         """Return the interpreter. Make the environment anew when pyproject changed or an extra is missing."""
         stamp = self.folder / ".djmessenger"
-        fingerprint = hashlib.sha256(repr([PROJECT, str(ROOT), self.pins]).encode()).hexdigest()
+        made_of = [PROJECT, str(ROOT), self.pins, locked()]
+        fingerprint = hashlib.sha256(repr(made_of).encode()).hexdigest()
         made_from, *installed = stamp.read_text().split() if stamp.exists() else [""]
         wanted = sorted({*extras, *installed})
         if made_from != fingerprint or wanted != installed or not os.access(self.python, os.X_OK):
@@ -86,7 +100,15 @@ class Environment:
             fill = [uv, "pip", "install", "--python", self.python]
         else:
             raise Trouble(f"dev.py: {self.base} has no venv, and uv is missing; apt install python3-venv")
-        return [[*create, str(self.folder)], [*fill, "--quiet", *packages]]
+        if self.pins or set(extras) != set(TOOLS) or not locked():
+            return [[*create, str(self.folder)], [*fill, "--quiet", *packages]]
+        # An editable project has no hash, so it is installed after the packages, with the build backend among them.
+        own = ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)]
+        return [
+            [*create, str(self.folder)],
+            [*fill, "--quiet", "--require-hashes", "--requirement", str(ROOT / LOCK)],
+            [*fill, "--quiet", *own],
+        ]
 
 
 # The base is outside of .venv even when the Python of .venv runs this script, because .venv may be removed.
@@ -157,8 +179,8 @@ def full_steps() -> list[Step]:
         label = f", Python 3.{minor}, Django {django}"
         other = Environment(found.get(minor, ""), f".venv-3.{minor}", [f"Django=={django}.*"])
         steps += suite(label, other) if other.base else [Step(f"SKIPPED, not found{label}", ["-c", ""])]
-    extras = [lines for name, lines in project["optional-dependencies"].items() if name not in TOOLS]
-    pins = [line.replace(">=", "==") for line in sum(extras, project["dependencies"])]
+    extras = [project["optional-dependencies"][name] for name in extras_of_users()]
+    pins = [line.partition(",")[0].replace(">=", "==") for line in sum(extras, project["dependencies"])]
     steps += suite(", lowest versions", Environment(found.get(11, MAIN.base), ".venv-lowest", pins))
     chaos = ("sqlite", "postgresql", "postgresql --dispatcher=embedded", "postgresql --dispatcher=celery")
     return steps + [Step(f"chaos on {it}", ["-m", "chaos", *f"--database={it}".split()]) for it in chaos]
@@ -173,6 +195,30 @@ def check(arguments: Sequence[str]) -> int:
     return run_steps(steps)
 
 
+def lock(arguments: Sequence[str]) -> int:
+    """Write the newest versions within the bounds, for each supported Python, without the address of an index."""
+    extras = [word for name in TOOLS for word in ("--extra", name)]
+    options = [
+        "--universal",
+        "--python-version",
+        "3.11",
+        "--generate-hashes",
+        "--no-annotate",
+        "--no-emit-index-url",
+    ]
+    command = ["--custom-compile-command", "python3 dev.py lock", "--quiet", "--output-file", LOCK]
+    return run(["-m", "uv", "pip", "compile", "pyproject.toml", *extras, *options, *command, *arguments])
+
+
+def sbom(arguments: Sequence[str]) -> int:
+    """Describe an environment of the package with all extras of users, in the locked versions."""
+    constraints = ROOT / ".venv-sbom.txt"
+    constraints.write_text(re.sub(r" \\\n    --hash=\S+", "", locked()), encoding="utf-8")
+    users = Environment(MAIN.base, ".venv-sbom", ["--constraint", str(constraints)])
+    options = ["--pyproject", "pyproject.toml", "--output-reproducible", "--output-file", "sbom.json"]
+    return run(["-m", "cyclonedx_py", "environment", *options, *arguments, users.ready(extras_of_users())])
+
+
 COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "demo": lambda more: run(["-m", "djmessenger", "demo", *more], extras=()),
     "test": lambda more: run(["-m", "pytest", *more]) if more else run_steps(suite()),
@@ -181,6 +227,8 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "chaos": lambda more: run(["-m", "chaos", *more]),
     "docs": lambda more: run([*SPHINX, *more]),
     "format": lambda more: run([*RUFF, "check", "--fix", *more]) or run([*RUFF, "format", *more]),
+    "lock": lock,
+    "sbom": sbom,
 }
 
 

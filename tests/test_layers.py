@@ -21,6 +21,7 @@ LAYERS: dict[str, list[str]] = {
     "foundation": [
         "exceptions",
         "facebook_locales",
+        "requirements",
         "secret",
         "signatures",
         "clock",

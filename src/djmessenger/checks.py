@@ -24,7 +24,7 @@ from django.core.checks import CheckMessage, Error, Warning  # noqa: A004
 from django.db import connections
 from django.db.migrations.recorder import MigrationRecorder
 
-from djmessenger import bot, models, rulebook, sql
+from djmessenger import bot, models, requirements, rulebook, sql
 from djmessenger.channels import MESSENGER
 from djmessenger.exceptions import DJMException
 from djmessenger.operations import profile_declaration as declaration
@@ -306,16 +306,16 @@ def check_dispatcher(app_configs: Any = None, **kwargs: Any) -> list[CheckMessag
             close = difflib.get_close_matches(name, [*bot.DISPATCHERS, *bot.OTHER_DISPATCHERS], 1)
             hint = f"Did you mean {close[0]!r}?" if close else SETTINGS["DJM_DISPATCHER"].meaning
             if name in bot.OTHER_DISPATCHERS:
-                hint = f"Install {name}: it is the extra of the same name of this package."
+                hint = f"Install it: {requirements.install(name)}"
             messages.append(new_error("E008", f"{error}.", hint, "settings"))
     engine = app_settings.DJM_REGEX_ENGINE
     if are_right("DJM_REGEX_ENGINE") and importlib.util.find_spec(ENGINES[engine]) is None:
-        extra = ' Install the extra: python -m pip install "google-re2".' if engine == "re2" else ""
+        command = f" {requirements.install(engine)}" if engine in requirements.REQUIREMENTS else ""
         messages.append(
             new_error(
                 "E009",
                 f"DJM_REGEX_ENGINE is {engine!r}, but the module {ENGINES[engine]} is not installed.",
-                f"Install it, or set another engine.{extra}",
+                f"Install it, or set another engine.{command}",
                 "settings",
             )
         )

@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException, TokenKeyError
+from djmessenger.requirements import install
 from djmessenger.secret import Secret
 from djmessenger.settings import app_settings
 
@@ -20,7 +21,7 @@ else:
     HAS_CRYPTOGRAPHY = True
 
 MAKE_ONE = "Make one with manage.py djmessenger tokens --new-key and read it into DJM_TOKEN_KEYS from a secret store."
-INSTALL = 'Tokens in the database need the extra: python -m pip install "cryptography".'
+INSTALL = f"Tokens in the database need a package: {install('cryptography')}."
 
 
 def new_key() -> str:

@@ -17,6 +17,7 @@ from typing import Any, Final
 import regex
 
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.requirements import install
 from djmessenger.settings import app_settings
 
 try:
@@ -210,7 +211,7 @@ def step_count(pattern: str) -> Callable[[int], int] | None:
 def _for_re2(pattern: str) -> Callable[[str], Any]:
     if re2 is None:
         raise DJMInvalidConfigException(
-            "DJM_REGEX_ENGINE is 're2', which is not installed: install the extra djmessenger[re2]"
+            f"DJM_REGEX_ENGINE is 're2', which is not installed: {install('re2')}"
         )
     options = re2.Options()
     options.log_errors = False

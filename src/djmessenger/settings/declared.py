@@ -93,7 +93,7 @@ class _UpkeepSettings:
     )
     DJM_REGEX_ENGINE: Setting[str] = Setting(
         "regex",
-        "Engine for patterns over texts of persons. re2 needs the extra djmessenger[re2].",
+        "Engine for patterns over texts of persons. re2 needs the package google-re2.",
         choices=("regex", "re2"),
     )
     DJM_REGEX_TIMEOUT: Setting[float] = Setting(
