@@ -27,6 +27,9 @@ DJM_ECHO_WAIT = float(os.environ.get("CHAOS_ECHO_WAIT", "9"))
 DJM_POLL = 0.1
 DJM_SWEEP = 1.0
 DJM_TRIES = 12
+# A pass has a kill for each lease, so a slow rule is killed as often as it begins. With the default of 3 such an event
+# would fail although it ends no process. tests/faults/test_crashes.py shows the limit.
+DJM_CRASHES = 30
 # The persons of chaos answer as fast as bots.
 DJM_FAST_EXCHANGES = 0
 DJM_MAX_BODY = 100_000
