@@ -206,7 +206,7 @@ def test_an_act_takes_the_whole_pipeline(ana, client):
 
 def test_tokens_and_secrets_stand_nowhere_in_the_answers(ana, client):
     does(ana, "says", "hi")
-    secrets = [page_access_token(), *app_secrets().values()]
+    secrets = [secret.reveal() for secret in (page_access_token(), *app_secrets().values())]
     names = ["", "state", "traffic", "export", f"details?person={ana.id}&mid={ana.thread[0].mid}"]
     names += ["details?call=0", "details?delivery=0"]
     for name in names:
@@ -536,7 +536,7 @@ def test_a_project_that_names_another_graph_keeps_it(simulator, settings):
 def test_another_process_reaches_the_emulator_over_http(ana, client):
     does(ana, "says", "hi")
     body = json.dumps({"recipient": {"id": ana.id}, "message": {"text": "from the worker"}})
-    proof = {"Authorization": f"Bearer {page_access_token()}"}
+    proof = {"Authorization": f"Bearer {page_access_token().reveal()}"}
     session_module.get_session().first_page.require_proof = False
     strict = Client(enforce_csrf_checks=True)
 

@@ -140,7 +140,7 @@ def test_the_licence_of_each_package_of_users_is_listed():
 
 def test_the_policy_names_versions_an_address_and_what_counts():
     policy = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-    for heading in ("## Reporting", "## Supported versions", "## What counts", "## Your part"):
+    for heading in ("## Reporting", "## Supported versions", "## Weaknesses", "## Your part"):
         assert heading in policy
     assert re.search(r"[\w.-]+@[\w.-]+", policy)
     assert "2.0" in policy
