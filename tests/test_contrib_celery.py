@@ -262,7 +262,7 @@ class TestChecks:
         monkeypatch.delitem(sys.modules, "djmessenger.contrib.celery", raising=False)
         settings.DJM_DISPATCHER = "celery"
         (found,) = [error for error in run_checks(tags=["djmessenger"]) if error.id == "djmessenger.E008"]
-        assert "extra" in found.hint
+        assert 'pip install "celery[redis]>=5.6' in found.hint
 
 
 # With a real broker and real workers
