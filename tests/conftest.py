@@ -26,7 +26,7 @@ from djmessenger import bot
 from djmessenger.emulator import EmulatorTransport
 from messenger_emulator import Emulator
 from messenger_emulator.server import serve
-from tests import postgresql
+from tests import pipeline_tools, postgresql
 from tests.settings import LOCAL_TIMES, postgresql_database, sqlite_file_database
 
 DATABASE_FIXTURES = {
@@ -156,6 +156,13 @@ def file_database(
             connections["default"].close()
             use_database(before)
             connections["default"] = in_memory
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None) -> Iterator[None]:
+    """PostgreSQL cannot drop the test database while the thread that sends wake-ups is connected to it."""
+    yield
+    pipeline_tools.wait_for_publishers()
 
 
 @pytest.fixture

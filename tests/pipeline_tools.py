@@ -43,6 +43,13 @@ def until(condition: Callable[[], object], what: str = "it", say: Callable[[], s
         time.sleep(0.02)
 
 
+def wait_for_publishers() -> None:
+    """Wait until the threads that send wake-ups have ended, and with them their connections to the database."""
+    for thread in threading.enumerate():
+        if thread.name.endswith("-publisher"):
+            thread.join(LONG)
+
+
 def post(*items: dict[str, Any]) -> int:
     """Post a callback of items as Meta would; gives the status."""
     return post_body(body(*items))

@@ -102,6 +102,7 @@ def migrated(tmp_path_factory, django_db_setup, django_db_blocker):
         return databases
 
     yield make
+    tools.wait_for_publishers()
     with django_db_blocker.unblock(), connections["default"].cursor() as cursor:
         for name in made:
             cursor.execute(f'DROP DATABASE "{name}"')

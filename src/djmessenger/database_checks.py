@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core import checks
 from django.core.checks import CheckMessage
-from django.db import connections, router
+from django.db import router
 from django.utils import timezone
 
 from djmessenger import bot, sql
@@ -155,8 +155,7 @@ def check_encoding(
     app_configs: Any = None, databases: Iterable[str] | None = None, **kwargs: Any
 ) -> list[CheckMessage]:
     """Report a database of PostgreSQL that cannot store each text. ``migrate`` runs this check."""
-    alias = sql.alias()
-    connection = connections[alias]
+    alias, connection = sql.alias(), sql.connection()
     if alias not in (databases or ()) or connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:

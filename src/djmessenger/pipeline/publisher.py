@@ -18,8 +18,11 @@ from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
 
-_IDLE = 60.0
-"""Seconds without a request after which the thread ends. The next request starts it again."""
+_IDLE = 1.0
+"""Seconds without a request after which the thread ends and closes its connections. The next request starts it again.
+
+It is short, because a test runner cannot drop its database while a connection to it is open.
+"""
 _LAST = 0.5
 """Seconds for which the end of the process waits for a wake-up that is being sent."""
 
