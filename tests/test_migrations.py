@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
@@ -201,3 +201,9 @@ def test_no_index_repeats_another(db):
                 ):
                     repeats.append(name)
     assert repeats == []
+
+
+def test_a_worker_refuses_a_database_that_is_not_migrated(empty_database):
+    with pytest.raises(CommandError, match=r"0001_squashed_0003, .* Run manage.py migrate") as refused:
+        call_command("djmessenger", "worker", skip_checks=True)
+    assert refused.value.returncode == 2

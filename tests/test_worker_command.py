@@ -88,9 +88,3 @@ def test_a_process_that_dies_is_started_again(command, emulator):
 def test_a_count_below_one_is_refused(option, number):
     with pytest.raises(CommandError, match="whole number of 1 or more"):
         call_command("djmessenger", "worker", option, number)
-
-
-def test_the_command_refuses_a_database_that_is_not_migrated(empty_database):
-    with pytest.raises(CommandError, match=r"0001_squashed_0003, .* Run manage.py migrate") as refused:
-        call_command("djmessenger", "worker", skip_checks=True)
-    assert refused.value.returncode == 2
