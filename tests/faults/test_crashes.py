@@ -324,6 +324,7 @@ KINDS = {
 }
 
 
+@pytest.mark.sqlite("a body is read before a database is asked")
 @pytest.mark.parametrize("name", KINDS)
 def test_a_body_takes_time_and_memory_in_proportion_to_its_size(name, tmp_path):
     body, expected = KINDS[name]
