@@ -31,6 +31,7 @@ from djmessenger.handling import (
     ThumbUpHandler,
     UserProfileHandler,
 )
+from djmessenger.outgoing.data import as_messages
 from djmessenger.payload import Payload
 from djmessenger.receiving import Messaging
 
@@ -419,3 +420,19 @@ def test_profiles_and_messages_stay_out_of_the_log(
     UserProfileHandler().handle(text("my secret"))
     for word in ("Ada", "Byron", "my secret", "37.48", "made-up"):
         assert word not in caplog.text.replace("Ada is secret", "")
+
+
+def test_a_generator_is_exhausted_before_its_items_are_examined():
+    """Its rule may have opened a transaction around its items."""
+    ended = []
+
+    def answers():
+        try:
+            yield "one"
+            yield object()
+        finally:
+            ended.append(True)
+
+    with pytest.raises(TypeError) as refused:
+        as_messages(answers())
+    assert ended == [True], refused.value

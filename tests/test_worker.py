@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import os
 import threading
@@ -302,6 +303,22 @@ def test_no_lease_is_kept_for_a_slow_thread_with_a_long_job(file_database, monke
         pool.run(leases[2], SlowJob(work=lambda: None))
     gate.set()
     pool.stop(LONG)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError])
+def test_a_thread_survives_an_exit_of_its_job(error, caplog):
+    pool, done = Threads(1, "x"), threading.Event()
+
+    def exit_():
+        raise error
+
+    assert pool.submit(exit_)
+    tools.until(lambda: pool.free() == 1, "the end of the job")
+    assert pool.submit(done.set)
+    assert done.wait(LONG)
+    pool.close()
+    assert pool.join(LONG)
+    assert [record.action for record in caplog.records if hasattr(record, "action")] == ["work_interrupted"]
 
 
 def test_a_thread_survives_a_broken_freed_callback(caplog):

@@ -96,7 +96,11 @@ def as_messages(value: Any, *, with_files: bool = False) -> list[OutgoingMessage
     if isinstance(value, Mapping):
         return [from_data(value, with_files=with_files)]
     if isinstance(value, Iterable) and not isinstance(value, (bytes, bytearray)):
-        return [message for item in value for message in as_messages(item, with_files=with_files)]
+        # Guard: an item that is refused would leave a generator suspended, perhaps inside a transaction of its rule.
+        # Its end would then close the transaction of the event, and no later event of the thread would be committed.
+        # Test: tests/test_handling.py, test_a_generator_is_exhausted_before_its_items_are_examined.
+        items = list(value)
+        return [message for item in items for message in as_messages(item, with_files=with_files)]
     raise WrongType(
         f"a rule answers nothing, a string, a message of djmessenger.outgoing, or several; not {value!r:.200}"
     )

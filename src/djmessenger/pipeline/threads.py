@@ -166,8 +166,11 @@ class Threads:
                     began = self._begun[threading.get_ident()] = seconds()
                 try:
                     job()
-                except Exception:
+                except BaseException:
                     # A job releases its own lease when it fails; the thread goes on with the next job.
+                    # Guard: SystemExit or CancelledError of a rule would end the thread without a line in the log. The
+                    # pool would count it as free for ever, and its process would claim queues without handling them.
+                    # Test: tests/test_worker.py, test_a_thread_survives_an_exit_of_its_job.
                     logger.exception(
                         "Job failed in thread %s; its queue is due again when released or when its lease ends",
                         threading.current_thread().name,
