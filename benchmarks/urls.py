@@ -12,11 +12,11 @@ from django.urls import include, path
 from django.views.decorators.csrf import csrf_exempt
 
 from benchmarks.plain_sender import INSERT
-from djmessenger.settings import app_settings
+from djmessenger import bot
 
 
 def _is_signed(request: HttpRequest) -> bool:
-    secret = str(app_settings.DJM_APP_SECRET).encode()
+    secret = next(iter(bot.app_secrets().values())).reveal().encode()
     expected = "sha256=" + hmac.new(secret, request.body, hashlib.sha256).hexdigest()
     return hmac.compare_digest(expected, request.headers["X-Hub-Signature-256"])
 
