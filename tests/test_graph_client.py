@@ -21,6 +21,7 @@ from djmessenger.graph.errors import (
     MessageRejected,
     NotSent,
     PersonUnreachable,
+    ProfileRefused,
     TokenError,
     UnknownFate,
     WindowClosed,
@@ -254,6 +255,17 @@ def test_the_request_log_is_bounded_and_holds_neither_ids_nor_texts() -> None:
     assert lines[1].path == lines[2].path
     for told in (PSID, "hello", "Ana", TOKEN):
         assert told not in repr(lines)
+
+
+def test_a_trace_id_of_a_header_brings_no_control_characters_into_an_error() -> None:
+    client, _ = client_of(
+        Response(400, {"x-fb-trace-id": "T\r\n\x1b[31m"}, b'{"error": {"code": 551}}'), log_size=1
+    )
+    with pytest.raises(ProfileRefused) as raised:
+        client.profile(PSID)
+    assert str(raised.value).isprintable()
+    assert raised.value.fbtrace_id.isprintable()
+    assert next(iter(client.log)).fbtrace_id.startswith("T")
 
 
 def test_without_a_size_nothing_is_logged_in_memory() -> None:

@@ -146,3 +146,16 @@ def test_classes_of_the_engine_are_named_in_words_of_the_glossary(package):
         if word.lower() not in words
     }
     assert not unknown
+
+
+REFERENCE = re.compile(r"(tests/[a-z_/]+\.py), (test_[a-z0-9_]+|Test[A-Za-z]+)")
+
+
+def test_each_test_that_a_comment_names_is_in_the_file_that_it_names():
+    missing = [
+        f"{path.relative_to(ROOT)}: {file}, {name}"
+        for path in sorted((ROOT / "src").rglob("*.py"))
+        for file, name in REFERENCE.findall(path.read_text(encoding="utf-8"))
+        if not re.search(rf"(def|class) {name}\b", (ROOT / file).read_text(encoding="utf-8"))
+    ]
+    assert missing == []

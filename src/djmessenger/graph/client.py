@@ -20,7 +20,7 @@ import urllib3
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph.batches import batch_answer
 from djmessenger.graph.calls import Calls
-from djmessenger.graph.errors import GraphError, UnknownFate, error_from
+from djmessenger.graph.errors import GraphError, UnknownFate, error_from, printable
 from djmessenger.graph.results import TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
@@ -128,7 +128,7 @@ class Client(Calls):
         data: Any = None
         try:
             response = self.transport.send(self._request(call))
-            status, trace = response.status, response.header("x-fb-trace-id")
+            status, trace = response.status, printable(response.header("x-fb-trace-id"))
             self.usage = self.usage.updated(parse_usage(response.headers))
             self.clock_skew = _clock_skew(response, self.clock_skew)
             self.served_version = response.header("facebook-api-version") or self.served_version

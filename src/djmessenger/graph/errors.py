@@ -254,18 +254,18 @@ def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str 
     elif row is None and 400 <= status < 500 and code is not None and envelope.get("is_transient") is False:
         cls = MessageRejected
     return cls(
-        _text(envelope.get("message")),
+        printable(envelope.get("message")),
         code=code,
         subcode=subcode,
-        type=_text(envelope.get("type")),
-        fbtrace_id=_text(envelope.get("fbtrace_id")),
+        type=printable(envelope.get("type")),
+        fbtrace_id=printable(envelope.get("fbtrace_id")),
         status=status,
         meaning=row.meaning if row else _meaning(envelope, status, transient),
         action=row.action if row else "",
         after=(_after(headers) or cls.usual_wait) if issubclass(cls, RetryLater) else None,
         is_transient=transient,
-        user_title=_text(envelope.get("error_user_title")),
-        user_message=_text(envelope.get("error_user_msg")),
+        user_title=printable(envelope.get("error_user_title")),
+        user_message=printable(envelope.get("error_user_msg")),
         call=call,
     )
 
@@ -299,7 +299,8 @@ _TOKEN_LIKE = re.compile(r"[A-Za-z0-9|_-]{32,}")
 """Texts that may be a token; Meta's messages quote a malformed token in full."""
 
 
-def _text(value: Any) -> str:
+def printable(value: Any) -> str:
+    """Return a text of Graph without tokens and control characters, cut to 2,000 characters; ``""`` for no text."""
     if not isinstance(value, str):
         return ""
     return "".join(

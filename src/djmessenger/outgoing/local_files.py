@@ -45,7 +45,8 @@ def read_file(path: Path, *, most: int = sys.maxsize, seconds: float = SECONDS) 
 
 def _read(path: Path, most: int) -> bytes:
     # Guard: to open some devices has an effect, so the path is looked at first. It may lead to something else when it
-    # is opened, so the descriptor is looked at too. Test: tests/faults/test_attacks.py, TestFilesOfThisMachine.
+    # is opened, so the descriptor is looked at too.
+    # Test: tests/faults/test_attacks_messages.py, TestFilesOfThisMachine.
     _size(path.stat(), path)
     with open(path, "rb", opener=_open) as file:
         size = _size(os.fstat(file.fileno()), path)

@@ -237,7 +237,7 @@ def released_on_error(leases: Iterable[Lease]) -> Iterator[None]:
     A ``LeaseLost`` is logged and not raised again, and the queues are not released.
     """
     # Guard: without this, queues whose work raised would stay leased, without a worker, until the end of the lease.
-    # Test: tests/test_dispatch.py, test_work_that_breaks_off_releases_the_queue.
+    # Test: tests/test_inbox.py, test_work_that_breaks_off_releases_the_queue.
     try:
         yield
     except LeaseLost as lost:
