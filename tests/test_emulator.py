@@ -566,6 +566,50 @@ def test_profiles_of_persons(bench):
     assert error_of(bench.call("GET", "404")) == (100, 33)
 
 
+@pytest.mark.parametrize("login", ["facebook", "instagram"])
+def test_a_person_of_instagram_has_the_fields_of_instagram(bench, login):
+    page = bench.emulator.add_page("17", "other-token", channel="instagram", login=login, account_id="178")
+    ana = bench.emulator.add_person(page, "Ana Torres", username="ana.t")
+    fields = "id,name,username,profile_pic,follower_count,is_verified_user,is_user_follow_business"
+
+    def get(fields=""):
+        return bench.call("GET", ana.id, access_token="other-token", **({"fields": fields} if fields else {}))
+
+    assert error_of(get(fields)) == (230, None)
+    ana.says("hi")
+    assert get(f"{fields},is_business_follow_user")[1] == {
+        "id": ana.id,
+        "name": "Ana Torres",
+        "username": "ana.t",
+        "profile_pic": ana.picture,
+        "follower_count": 0,
+        "is_verified_user": False,
+        "is_user_follow_business": False,
+        "is_business_follow_user": False,
+    }
+    assert list(get()[1]) == ["name", "profile_pic", "id"]
+    for name in ("first_name", "last_name", "locale", "timezone", "gender"):
+        answer = get(f"id,{name}")
+        assert error_of(answer) == (100, None)
+        assert "node type (IGBusinessScopedID)" in answer[1]["error"]["message"]
+    ana.name = ""
+    assert get("name,username")[1] == {"username": "ana.t", "id": ana.id}
+    page.permissions.clear()
+    assert error_of(get()) == (200, None)
+
+
+def test_an_account_with_instagram_login_has_two_ids(bench):
+    bench.emulator.add_page("17", "other-token", channel="instagram", login="instagram", account_id="178")
+    node = bench.call("GET", "me", access_token="other-token", fields="id,user_id,username,name")[1]
+    assert node == {"id": "17", "user_id": "178", "username": "page", "name": "Page"}
+    assert error_of(
+        bench.call("GET", "me", access_token="other-token", fields="instagram_business_account")
+    ) == (
+        100,
+        None,
+    )
+
+
 def test_personas(bench):
     body = {"name": "Kim", "profile_picture_url": "https://x.example/kim.png"}
     persona = bench.call("POST", "me/personas", body)[1]["id"]

@@ -368,6 +368,17 @@ def test_a_field_that_may_not_be_seen_does_not_cost_the_name(refused: Response) 
     assert len(recorder.requests) == 2
 
 
+def test_the_fields_of_a_person_are_those_of_the_channel() -> None:
+    client, recorder = client_of({"id": PSID, "username": "ana"}, channel="instagram")
+    profile = client.profile(PSID)
+    assert (profile.username, profile.name) == ("ana", "")
+    assert query_of(recorder.last.url)["fields"] == "id,name,username,profile_pic"
+    assert "ana" not in repr(profile)
+    client, recorder = client_of(refusal(100), {"id": PSID, "name": "Ana"}, channel="instagram")
+    assert client.profile(PSID).name == "Ana"
+    assert query_of(recorder.last.url)["fields"] == "id,name,profile_pic"
+
+
 @pytest.mark.parametrize(
     ("answered", "expected"), [(refusal(190), TokenError), (refusal(4), Throttled), (refusal(2), UnknownFate)]
 )

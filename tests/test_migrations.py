@@ -124,6 +124,29 @@ def test_processes_of_the_version_before_still_insert_queues_and_events(empty_da
     assert set(models.ConversationQueue.objects.values_list("subject", flat=True)) == {""}
 
 
+def test_nameless_persons_of_instagram_are_asked_for_again(empty_database, monkeypatch):
+    module = importlib.import_module("djmessenger.migrations.0009_ask_for_instagram_names")
+    monkeypatch.setattr(module, "PORTION", 2)
+    call_command("migrate", "djmessenger", "0007_crashes", verbosity=0)
+    old = MigrationExecutor(connection).loader.project_state(("djmessenger", "0007_crashes")).apps
+    pages = old.get_model("djmessenger", "Page").objects
+    people = old.get_model("djmessenger", "FBUserProfile").objects
+    for channel in ("instagram", "messenger"):
+        page = pages.create(page_id=f"17{len(people.all())}", channel=channel)
+        for number, state in enumerate(["refused"] * 5 + ["fetched"]):
+            people.create(psid=f"{channel}{number}", page=page, profile_state=state, date_profile=RECEIVED)
+    call_command("migrate", verbosity=0)
+    rows = models.FBUserProfile.objects
+    assert set(rows.filter(profile_state="new").values_list("page__channel", "date_profile", "username")) == {
+        ("instagram", None, "")
+    }
+    assert rows.filter(profile_state="new").count() == 5
+    assert rows.filter(profile_state="refused", page__channel="messenger").count() == 5
+    assert rows.filter(profile_state="fetched", date_profile=RECEIVED).count() == 2
+    people.create(psid="70001")
+    assert rows.get(pk="70001").username == ""
+
+
 def test_the_squashed_migration_counts_as_applied(before):
     call_command("migrate", verbosity=0)
     assert ("djmessenger", "0001_squashed_0003") in MigrationRecorder(connection).applied_migrations()

@@ -57,6 +57,7 @@ SAMPLES: dict[str, tuple[str, dict[str, str]]] = {
         {
             "src/djmessenger/migrations/0001_squashed_0003.py": MIGRATION,
             "src/djmessenger/migrations/0002_words.py": MIGRATION,
+            "src/djmessenger/migrations/0009_ask_for_instagram_names.py": MIGRATION,
             "src/djmessenger/simulator/samples.json": SAMPLE,
         },
     ),

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 MESSENGER = "messenger"
 INSTAGRAM = "instagram"
 
+_NAMES = ("id", "name", "first_name", "last_name", "profile_pic")
+
 
 @dataclass(frozen=True, slots=True)
 class Channel:
@@ -25,6 +27,10 @@ class Channel:
     """Scheme and host of the addresses that a shared reel or post leaves out."""
     upload_platform: str | None
     """``platform`` of an upload, ``None`` if the call has no such parameter."""
+    profile_fields: tuple[str, ...]
+    """Fields of a person that are requested. One field that the node does not have fails the whole call."""
+    name_fields: tuple[str, ...]
+    """Those of them that every app and every version of Graph may read."""
 
 
 CHANNELS = {
@@ -38,6 +44,9 @@ CHANNELS = {
             has_personas=True,
             website="https://www.facebook.com",
             upload_platform=None,
+            # Messenger Platform, "User Profile API" (2026).
+            profile_fields=(*_NAMES, "locale", "timezone", "gender"),
+            name_fields=_NAMES,
         ),
         Channel(
             INSTAGRAM,
@@ -47,6 +56,9 @@ CHANNELS = {
             has_personas=False,
             website="https://www.instagram.com",
             upload_platform="INSTAGRAM",
+            # Instagram Messaging, "User Profile API" (1 Apr 2026). ``username`` exists since Graph v14.0.
+            profile_fields=("id", "name", "username", "profile_pic"),
+            name_fields=("id", "name", "profile_pic"),
         ),
     )
 }

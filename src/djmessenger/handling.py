@@ -132,11 +132,10 @@ def _columns(profile: Profile) -> dict[str, Any]:
     """Return the columns for which Graph returned a value, cut to the length of the column."""
     values = {field.name: getattr(profile, field.name) for field in dataclasses.fields(profile)}
     if not values["first_name"] and not values["last_name"]:
-        # Instagram returns the whole name only.
-        values["first_name"] = values["name"]
-    names = ("first_name", "last_name", "profile_pic", "locale", "timezone", "gender")
+        # Instagram returns the whole name only, and none if the person set none.
+        values["first_name"] = values["name"] or values["username"]
     columns: dict[str, Any] = {}
-    for name in names:
+    for name in models.FBUserProfile.FROM_GRAPH:
         value = values[name]
         if isinstance(value, str):
             value = value[: getattr(models.FBUserProfile._meta.get_field(name), "max_length", None)]

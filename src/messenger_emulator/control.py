@@ -52,7 +52,7 @@ ACTS = frozenset(
 )
 """Methods of a person that may be called by name."""
 _PERSON_SWITCHES = frozenset(
-    {"blocked", "online", "consented", "profile_error", "locale", "timezone", "name"}
+    {"blocked", "online", "consented", "profile_error", "locale", "timezone", "name", "username"}
 )
 _PAGE_SWITCHES = frozenset({"token_error", "restricted", "require_proof", "default_app"})
 

@@ -81,6 +81,11 @@ class Screen:
     opened: list[str] = field(default_factory=list)
     """Addresses and numbers that the person opened with buttons."""
     linked: str = ""
+    username: str = ""
+    """Unique name on Instagram."""
+    followers: int = 0
+    follows_page: bool = False
+    followed_by_page: bool = False
 
     @property
     def first_name(self) -> str:

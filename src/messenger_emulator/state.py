@@ -250,6 +250,8 @@ class Page:
     app_secret: str = field(repr=False)
     name: str = "Page"
     channel: str = "messenger"
+    login: str = "facebook"
+    """Login of an Instagram account: ``facebook`` for one behind a Facebook Page, or ``instagram``."""
     account_id: str = ""
     """Id in callbacks: that of the Instagram account, or of the Page."""
     subscribed_fields: set[str] = field(default_factory=set)
@@ -286,6 +288,18 @@ class Page:
     def is_instagram(self) -> bool:
         return self.channel == "instagram"
 
+    @property
+    def has_instagram_login(self) -> bool:
+        return self.is_instagram and self.login == "instagram"
+
+    def scope(self, name: str) -> str:
+        """Return the permission that stands for one of a Facebook Page on the Page's channel and login."""
+        if not self.is_instagram:
+            return name
+        return (_SCOPES_OF_INSTAGRAM_LOGIN if self.has_instagram_login else _SCOPES_OF_INSTAGRAM).get(
+            name, name
+        )
+
     def has_template(self, name: str) -> bool:
         """Return whether there is an approved utility template of that name."""
         return any(
@@ -308,6 +322,17 @@ class Page:
         )
 
 
+_SCOPES_OF_INSTAGRAM = {
+    "pages_messaging": "instagram_manage_messages",
+    "business_asset_user_profile_access": "instagram_manage_messages",
+}
+_SCOPES_OF_INSTAGRAM_LOGIN = {
+    **dict.fromkeys(_SCOPES_OF_INSTAGRAM, "instagram_business_manage_messages"),
+    "pages_manage_metadata": "instagram_business_manage_messages",
+    "pages_read_engagement": "instagram_business_basic",
+}
+"""Permission by the one of a Facebook Page (Instagram Platform, "Overview" and "User Profile API", 2026)."""
+
 PERMISSIONS: Iterable[str] = (
     "pages_messaging",
     "pages_manage_metadata",
@@ -320,3 +345,17 @@ PERMISSIONS: Iterable[str] = (
     "human_agent",
 )
 """Permissions of a token by default."""
+
+INSTAGRAM_PERMISSIONS = ("instagram_basic", "instagram_manage_messages")
+INSTAGRAM_LOGIN_PERMISSIONS = (
+    "instagram_business_basic",
+    "instagram_business_manage_messages",
+    "human_agent",
+)
+
+
+def usual_permissions(channel: str, login: str) -> Iterable[str]:
+    """Return the permissions of a token by default."""
+    if channel != "instagram":
+        return PERMISSIONS
+    return INSTAGRAM_LOGIN_PERMISSIONS if login == "instagram" else (*PERMISSIONS, *INSTAGRAM_PERMISSIONS)

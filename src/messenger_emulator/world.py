@@ -20,7 +20,6 @@ from messenger_emulator.state import (
     INSTAGRAM_FIELDS,
     INSTAGRAM_INBOX,
     PAGE_INBOX,
-    PERMISSIONS,
     USUAL_FIELDS,
     USUAL_INSTAGRAM_FIELDS,
     App,
@@ -28,6 +27,7 @@ from messenger_emulator.state import (
     Comment,
     Ids,
     Page,
+    usual_permissions,
 )
 
 
@@ -115,14 +115,16 @@ class World:
         *,
         name: str = "Page",
         channel: str = "messenger",
+        login: str = "facebook",
         account_id: str = "",
-        permissions: Iterable[str] = PERMISSIONS,
+        permissions: Iterable[str] | None = None,
         require_proof: bool = False,
     ) -> Page:
         """Add a Page with the app that is connected to it.
 
-        For Instagram (``channel="instagram"``) ``account_id`` is the id in callbacks. Raise ``ValueError`` for
-        fields that Meta does not have, and for a token or id that another Page has.
+        For Instagram (``channel="instagram"``) ``account_id`` is the id in callbacks. ``page_id`` is that of the
+        Facebook Page, or with ``login="instagram"`` the account's id for this app. Raise ``ValueError`` for fields
+        that Meta does not have, and for a token or id that another Page has.
         """
         instagram = channel == "instagram"
         usual = USUAL_INSTAGRAM_FIELDS if instagram else USUAL_FIELDS
@@ -139,9 +141,10 @@ class World:
             app_secret,
             name=name,
             channel=channel,
+            login=login,
             account_id=account_id or str(page_id),
             subscribed_fields=fields,
-            permissions=set(permissions),
+            permissions=set(usual_permissions(channel, login) if permissions is None else permissions),
             require_proof=require_proof,
             limits=self.limits,
         )
@@ -159,14 +162,19 @@ class World:
         *,
         person_id: str = "",
         gender: str = "",
+        username: str = "",
     ) -> Person:
-        """Add a person who can write to a Page; without ``person_id`` the person gets a generated id."""
+        """Add a person who can write to a Page; without ``person_id`` the person gets a generated id.
+
+        ``username`` is the unique name on Instagram, by default made from the name.
+        """
         page = page if isinstance(page, Page) else self.pages[page]
         psid = person_id or self.ids.number("person")
         if psid in self.persons:
             raise ValueError(f"there is a person {psid} already")
         picture = picture or f"https://cdn.example.com/people/{psid}.jpg"
-        person = Person(self, page, psid, name, locale, timezone, gender, picture)
+        username = username or ".".join(name.lower().split()) or f"user{psid}"
+        person = Person(self, page, psid, name, locale, timezone, gender, picture, username=username)
         self.persons[psid] = person
         return person
 

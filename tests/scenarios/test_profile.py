@@ -6,6 +6,8 @@ import pytest
 
 from djmessenger.rules import rule, text
 
+ACCOUNT = "17841400000000001"
+
 
 @rule(text("hi"))
 def greet(event):
@@ -58,3 +60,34 @@ def test_a_graph_that_does_not_answer_is_harmless_too(messenger):
         ana.sees("Hello, friend!")
     ana.says("hi")
     ana.sees("Hello, Ana!")
+
+
+@pytest.mark.parametrize("login", ["", "instagram"])
+def test_instagram_gives_a_whole_name_by_one_call(messenger, login):
+    account = messenger.add_page(ACCOUNT, channel="instagram", login=login)
+    ana = messenger.person("Ana Torres", page=account, username="ana.t")
+    ana.says("hi")
+    ana.sees("Hello, Ana Torres!")
+    assert len(asked(messenger, ana)) == 1
+    row = ana.row
+    assert (row.name, row.username, row.profile_state) == ("Ana Torres", "ana.t", "fetched")
+    assert str(row) == "Ana Torres"
+    assert row.profile_pic
+
+
+@pytest.mark.parametrize("login", ["", "instagram"])
+def test_a_person_of_instagram_without_a_name_is_called_by_the_username(messenger, login):
+    ana = messenger.person(
+        page=messenger.add_page(ACCOUNT, channel="instagram", login=login), username="ana.t"
+    )
+    ana.screen.name = ""
+    ana.says("hi")
+    ana.sees("Hello, ana.t!")
+    assert ana.row.name == "ana.t"
+
+
+def test_messenger_gives_no_username(messenger):
+    ana = messenger.person("Ana Torres")
+    ana.says("hi")
+    ana.sees("Hello, Ana!")
+    assert (ana.row.name, ana.row.username) == ("Ana Torres", "")

@@ -27,7 +27,7 @@ class ConversationAdmin(RecordAdmin):
     list_select_related = ("person", "page")
     ordering = ("-date_last_activity",)
     search_fields = ("person",)
-    search_help_text = _("A page-scoped id, or the start of a first or last name.")
+    search_help_text = _("A page-scoped id, or the start of a first name, last name or username.")
     fieldsets = (
         (None, {"fields": ("its_person", "page", "state_json")}),
         (_("Activity"), {"fields": ("date_last_inbound", "date_last_activity", "fast_exchanges")}),
@@ -36,7 +36,8 @@ class ConversationAdmin(RecordAdmin):
     def search(self, term: str) -> Q:
         if term.isdecimal():
             return Q(person=term)
-        return Q(person__first_name__istartswith=term) | Q(person__last_name__istartswith=term)
+        names = Q(person__first_name__istartswith=term) | Q(person__last_name__istartswith=term)
+        return names | Q(person__username__istartswith=term)
 
     def change_view(
         self,

@@ -29,7 +29,7 @@ class FBUserProfileAdmin(RecordAdmin):
     list_select_related = ("page",)
     ordering = ("-date_joined",)
     search_fields = ("psid",)
-    search_help_text = _("A page-scoped id, or the start of a first or last name.")
+    search_help_text = _("A page-scoped id, or the start of a first name, last name or username.")
     fieldsets = (
         (None, {"fields": ("psid", "page", "is_active", "their_conversations")}),
         (
@@ -38,6 +38,7 @@ class FBUserProfileAdmin(RecordAdmin):
                 "fields": (
                     "first_name",
                     "last_name",
+                    "username",
                     "locale",
                     "timezone",
                     "gender",
@@ -54,7 +55,8 @@ class FBUserProfileAdmin(RecordAdmin):
         condition = super().search(term)
         if term.isdecimal():
             return condition
-        return condition | Q(first_name__istartswith=term) | Q(last_name__istartswith=term)
+        names = Q(first_name__istartswith=term) | Q(last_name__istartswith=term)
+        return condition | names | Q(username__istartswith=term)
 
     @admin.display(description=_("profile picture"))
     def picture(self, person: FBUserProfile) -> str | SafeString:

@@ -180,6 +180,7 @@ def _client(config: ClientConfig) -> Client:
         config.token,
         app_secret=config.app_secret,
         page_id=config.page_id,
+        channel=config.channel,
         base_url=config.base_url,
         version=config.version,
         transport=_transport,

@@ -23,6 +23,7 @@ class ClientConfig:
 
     page_id: str
     """Id in the path of calls, or ``me`` if the token decides the Page."""
+    channel: str
     token: Secret
     app_secret: Secret
     base_url: str
@@ -172,6 +173,7 @@ def client_config_for(page: models.Page) -> ClientConfig:
     """Return the values for a client of this Page. Raises as ``token_of`` does."""
     return ClientConfig(
         page_id=_page_id_in_calls(page),
+        channel=page.configured("channel"),
         token=token_of(page),
         app_secret=_app_secret_of(page),
         base_url=_host_of(page),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
 
+from djmessenger.channels import Channel
 from djmessenger.exceptions import DJMInvalidValueException, LimitExceeded
 from djmessenger.graph.batches import BATCH_SIZE, batch_answer, batch_entry
 from djmessenger.graph.errors import (
@@ -55,10 +56,6 @@ MESSENGER_PROFILE_FIELDS = (
     "account_linking_url",
 )
 
-NAME_FIELDS = ("id", "name", "first_name", "last_name", "profile_pic")
-
-PROFILE_FIELDS = (*NAME_FIELDS, "locale", "timezone", "gender")
-
 NO_FIELD_PERMISSION, BAD_PARAMETER = 2018247, 100
 
 
@@ -89,6 +86,7 @@ class _Requests:
     """Requests and paths that all calls have in common."""
 
     page_id: str
+    channel: Channel
 
     def execute(self, call: Call) -> Any:
         raise NotImplementedError
@@ -158,17 +156,17 @@ class _PersonCalls(_Requests):
 
     # People.
 
-    def profile(self, psid: str, fields: Iterable[str] = PROFILE_FIELDS) -> Profile:
+    def profile(self, psid: str, fields: Iterable[str] = ()) -> Profile:
         """Return the profile of a person; raise ``ProfileRefused`` if Graph returns none.
 
-        Graph answers with an empty object, 100/33 or 100/2018218 if the app has no access. One field that is
-        retired, or that the app may not see, fails the whole call. A second call then requests the names alone
-        ("User Profile API", 2026).
+        ``fields`` default to those of the channel. Graph answers with an empty object, 100/33 or 100/2018218 if the
+        app has no access. One field that is retired, or that the app may not see, fails the whole call. A second call
+        then requests the names alone ("User Profile API", 2026).
         """
-        fields = tuple(fields)
+        fields, names = tuple(fields) or self.channel.profile_fields, self.channel.name_fields
         data, refused = self._profile(psid, fields)
-        if refused is not None and _for_its_fields(refused) and set(fields) - set(NAME_FIELDS):
-            data, refused = self._profile(psid, NAME_FIELDS)
+        if refused is not None and _for_its_fields(refused) and set(fields) - set(names):
+            data, refused = self._profile(psid, names)
         if refused is not None:
             raise ProfileRefused(
                 refused.message,

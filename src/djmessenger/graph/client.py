@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import urllib3
 
+from djmessenger.channels import MESSENGER, channel_of
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph.batches import batch_answer
 from djmessenger.graph.calls import Calls
@@ -71,6 +72,7 @@ class Client(Calls):
         *,
         app_secret: str | Secret = "",
         page_id: str = "me",
+        channel: str = MESSENGER,
         base_url: str = GRAPH_URL,
         version: str = GRAPH_VERSION,
         transport: Transport | None = None,
@@ -83,6 +85,7 @@ class Client(Calls):
         self._proof = _proof(token, app_secret)
         self._key = hashlib.sha256(token.reveal().encode()).digest()
         self.page_id = page_id
+        self.channel = channel_of(channel)
         self.base_url = _checked_url(base_url)
         self.version = _checked_version(version)
         self.transport: Transport = transport or default_transport()

@@ -117,7 +117,9 @@ CODES: dict[tuple[int, int | None], Row] = {
         "Instagram: the owner switched access to messages off",
         "The owner of the account allows access to messages in its settings.",
     ),
-    (230, None): Row(PERMISSION, "the token lacks pages_messaging (seen)"),
+    (230, None): Row(
+        PERMISSION, "the token lacks pages_messaging, or on Instagram the person has not written yet (seen)"
+    ),
     (341, None): Row(THROTTLED, "limit of the app reached"),
     (368, None): Row(RESTRICTED, "blocked for a while for breaking a policy"),
     (551, None): Row(PERSON, "the person does not receive messages from the Page"),

@@ -77,6 +77,9 @@ class Done:
         return cls(success, data)
 
 
+_TEXTS_OF_A_PROFILE = {"name", "first_name", "last_name", "username", "profile_pic", "locale", "gender"}
+
+
 @dataclass(frozen=True)
 class Profile(_Known):
     """Profile of a person; a field that Graph does not return is empty ("User Profile API", 2026)."""
@@ -85,6 +88,8 @@ class Profile(_Known):
     name: str = field(default="", repr=False)
     first_name: str = field(default="", repr=False)
     last_name: str = field(default="", repr=False)
+    username: str = field(default="", repr=False)
+    """Unique name on Instagram."""
     profile_pic: str = field(default="", repr=False)
     """URL of the picture; it expires."""
     locale: str = ""
@@ -102,7 +107,7 @@ class Profile(_Known):
                 data[key] = text_of(value)
             elif key == "timezone":
                 data[key] = _hours(value)
-            elif key in {"name", "first_name", "last_name", "profile_pic", "locale", "gender"}:
+            elif key in _TEXTS_OF_A_PROFILE:
                 data[key] = value if isinstance(value, str) else None
         return super().read(data)
 

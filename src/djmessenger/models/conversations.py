@@ -18,7 +18,7 @@ from djmessenger.models.replies import Reply
 from djmessenger.outgoing.rendering import bodies, locale_of
 from djmessenger.sql import atomic, update_each
 
-_FROM_GRAPH = ("first_name", "last_name", "profile_pic", "locale", "timezone", "gender")
+_FROM_GRAPH = ("first_name", "last_name", "username", "profile_pic", "locale", "timezone", "gender")
 """Columns of a person that have a value of Graph."""
 _PROFILE = (*_FROM_GRAPH, "profile_state", "date_profile")
 """Columns of a person that a fetched profile changes."""
@@ -43,6 +43,8 @@ class PersonManager(models.Manager["FBUserProfile"]):
 
 class FBUserProfile(models.Model):
     """A person known by a page-scoped id, with the profile that Meta returned."""
+
+    FROM_GRAPH: ClassVar[tuple[str, ...]] = _FROM_GRAPH
 
     class ProfileState(models.TextChoices):
         NEW = "new", _("not requested yet")
@@ -69,6 +71,18 @@ class FBUserProfile(models.Model):
     )
     first_name: str = cast("Any", models.CharField(_("first name"), max_length=255, blank=True))
     last_name: str = cast("Any", models.CharField(_("last name"), max_length=255, blank=True))
+    username: str = cast(
+        "Any",
+        models.CharField(
+            _("username"),
+            max_length=64,
+            blank=True,
+            # During a rolling update processes of the previous version insert persons without this column.
+            db_default="",
+            default="",
+            help_text=_("Unique name on Instagram."),
+        ),
+    )
     profile_pic: str = cast(
         "Any",
         models.TextField(
@@ -133,7 +147,12 @@ class FBUserProfile(models.Model):
         self.new_profile = (*(getattr(self, name) for name in _PROFILE), *expected)
 
     def get_full_name(self) -> str:
-        return f"{self.first_name} {self.last_name}".strip()
+        """Return first and last name, or the username if both are empty."""
+        return f"{self.first_name} {self.last_name}".strip() or self.username
+
+    @property
+    def name(self) -> str:
+        return self.get_full_name()
 
     def get_tzinfo(self) -> datetime.tzinfo:
         """Return the person's offset from UTC, or the project's time zone if the offset is unknown or impossible."""

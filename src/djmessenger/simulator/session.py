@@ -95,6 +95,7 @@ class Session:
                     app_secret=secret.reveal(),
                     name=row.name or ("Your Page" if not emulator.pages else f"Page {row.page_id}"),
                     channel=row.configured("channel") or "messenger",
+                    login=row.configured("login") or "facebook",
                     require_proof=bool(secret and secret == app_secrets().get(row.get_app_id())),
                 )
                 page.account_id = row.page_id

@@ -82,15 +82,15 @@ def add_page(
     app_id = row.get_app_id()
     app_ids = _app_ids()
     signer = app_id if app_id in app_ids else next(iter(app_ids), "")
-    is_behind_page = channel == INSTAGRAM and not row.has_instagram_login()
     page = emulator.add_page(
-        # Behind a Facebook Page, Graph knows the id of the Page, and callbacks have the id of the account.
-        f"1{page_id}" if is_behind_page else page_id,
+        # Graph knows an Instagram account by another id than callbacks: by that of the Facebook Page, or by `id`.
+        f"1{page_id}" if channel == INSTAGRAM else page_id,
         f"{TOKEN}-{page_id}",
         app_id=app_id or APP_ID,
         app_secret=secret_of(signer) if app_ids else SECRET,
         name=name or f"Page {page_id}",
         channel=channel,
+        login="instagram" if row.has_instagram_login() else "facebook",
         account_id=page_id,
         require_proof=bool(client_config_for(row).app_secret),
         **options,

@@ -34,7 +34,8 @@ class Context:
         return self.world.limits
 
     def need(self, permission: str) -> None:
-        """Raise the refusal 200 if the token lacks a permission."""
+        """Raise the refusal 200 if the token lacks a permission, or what stands for it on Instagram."""
+        permission = self.page.scope(permission)
         if permission not in self.page.permissions:
             raise permission_missing(permission)
 

@@ -21,6 +21,8 @@ from messenger_emulator.validation import as_number, as_url, required, required_
 def page_node(context: Context) -> dict[str, Any]:
     """Answer ``GET /{page}``."""
     page = context.page
+    if page.has_instagram_login:
+        return _instagram_account(context)
     values = {
         "id": page.id,
         "name": page.name,
@@ -34,6 +36,24 @@ def page_node(context: Context) -> dict[str, Any]:
         if name not in values and name != "instagram_business_account":
             raise bad(f"Tried accessing nonexisting field ({name}) on node type (Page)")
     return {**{name: values[name] for name in names if name in values}, "id": page.id}
+
+
+def _instagram_account(context: Context) -> dict[str, Any]:
+    """Return the node of an account with Instagram Login (Instagram Platform, "Get Started" and "IG User", 2026)."""
+    page = context.page
+    values = {
+        "id": page.id,
+        "user_id": page.account_id,
+        "username": "".join(page.name.lower().split()),
+        "name": page.name,
+        "account_type": "BUSINESS",
+    }
+    fields = context.params.get("fields")
+    names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else ["id"]
+    for name in names:
+        if name not in values:
+            raise bad(f"Tried accessing nonexisting field ({name}) on node type (IGUser)")
+    return {**{name: values[name] for name in names}, "id": page.id}
 
 
 def personas(context: Context) -> dict[str, Any]:
