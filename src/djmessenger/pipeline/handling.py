@@ -48,6 +48,7 @@ from djmessenger.pipeline.event_transaction import (
 )
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.reply_limits import ReplyLimits
+from djmessenger.pipeline.rule_event import RuleEvent
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
 from djmessenger.pipeline.typing_mark import typing_mark
 from djmessenger.replying.sending import use_language_of
@@ -157,30 +158,32 @@ class Inbox:
         """Apply the policy to one row, and release its queue. Return a ``Handled`` if the result is not committed."""
         failpoint("inbox_claimed")
         try:
-            messaging = _read_event(row)
+            event = _read_event(row)
+            messaging = event.messaging
             client = self._client_or_reason(row.page)
             with contextlib.ExitStack() as stack:
-                stack.enter_context(use_context_of(row, client))
-                decision = self._decide(row, messaging)
-                is_slow = decision.is_slow(messaging)
+                stack.enter_context(use_context_of(event, client))
+                with event.used_by_rules():
+                    decision = self._decide(row, messaging)
+                    is_slow = decision.is_slow(messaging)
                 # Before the slow handlers, whose changes are saved too.
                 # test_the_state_that_a_slow_rule_sets_is_saved_with_its_event
                 state_before = copy.deepcopy(row.conversation.state) if row.conversation else None
                 # The rules go on in the same context. Behind slow handlers they may run in another thread.
-                context = use_context_of(row, client) if is_slow else stack.pop_all()
+                context = use_context_of(event, client) if is_slow else stack.pop_all()
         except Exception:  # noqa: BLE001 - what authors write may raise anything
             event_results.count_failed_try(row, lease, self._tries)
             event_results.release(lease)
             crashes.end_alone(lease)
             return None
-        act = partial(self._act, row, lease, messaging, decision, context, state_before)
+        act = partial(self._act, event, lease, decision, context, state_before)
         if not is_slow:
             return act()
         gathered: list[models.Messaging] = []
         timeouts = [rule.timeout for rule in decision.applied if rule.slow and rule.timeout]
         job = SlowJob(
-            prepare=lambda: gathered.extend(self._gather(row, lease, messaging, decision)),
-            work=lambda: self._run_slow(row, lease, messaging, decision, client, partial(act, gathered)),
+            prepare=lambda: gathered.extend(self._gather(event, lease, decision)),
+            work=lambda: self._run_slow(event, lease, decision, client, partial(act, gathered)),
             only_calls_graph=decision.only_calls_graph(),
             timeout=min(timeouts, default=None),
             give_up=lambda: self._give_up(row, lease, min(timeouts), self._tries_for(decision)),
@@ -232,9 +235,7 @@ class Inbox:
             models.ConversationQueue.objects.filter(pk=queue.pk).update(fencing_token=F("fencing_token") + 1)
             claims.release(queue, after=pause)
 
-    def _gather(
-        self, row: models.Messaging, lease: Lease, messaging: receiving.Messaging, decision: Decision
-    ) -> list[models.Messaging]:
+    def _gather(self, event: RuleEvent, lease: Lease, decision: Decision) -> list[models.Messaging]:
         """Return the waiting rows behind this one that the same call of the rules serves, ``_MOST_GATHERED`` at most.
 
         The list ends before the first event that is not authored or to which other rules apply. It is empty if no rule
@@ -242,28 +243,27 @@ class Inbox:
         """
         if not any(rule.gather for rule in decision.applied):
             return []
-        messaging.context["gathered"] = [messaging]
-        if row.crashes:
+        gathered = event.messaging.context["gathered"] = [event.messaging]
+        if event.row.crashes:
             # Only one event at a time shows which of them ends the process.
             return []
         followers = []
-        behind = _waiting().filter(_in_queue_of(lease)).exclude(pk=row.pk)
+        behind = _waiting().filter(_in_queue_of(lease)).exclude(pk=event.row.pk)
         for follower in behind.select_related("page", "conversation__person")[:_MOST_GATHERED]:
-            event = _read_event(follower)
+            messaging = _read_event(follower).messaging
             if (
-                not event.authored
-                or self._policy_for(follower.page).decide(event).applied != decision.applied
+                not messaging.authored
+                or self._policy_for(follower.page).decide(messaging).applied != decision.applied
             ):
                 break
             followers.append(follower)
-            messaging.context["gathered"].append(event)
+            gathered.append(messaging)
         return followers
 
     def _run_slow(
         self,
-        row: models.Messaging,
+        event: RuleEvent,
         lease: Lease,
-        messaging: receiving.Messaging,
         decision: Decision,
         client: Client | DJMException,
         act: Callable[[], Handled | None],
@@ -274,19 +274,22 @@ class Inbox:
         """
         tries = self._tries_for(decision)
         try:
-            with use_context_of(row, client), typing_mark(messaging, decision):
-                decision.run_slow(messaging, savepoints=row.tries + 1 >= tries)
+            with (
+                use_context_of(event, client),
+                typing_mark(event.messaging, decision),
+                event.used_by_rules(),
+            ):
+                decision.run_slow(event.messaging, savepoints=event.row.tries + 1 >= tries)
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            event_results.count_failed_try(row, lease, tries)
+            event_results.count_failed_try(event.row, lease, tries)
             crashes.end_alone(lease)
             return lambda: event_results.release(lease)
         return act
 
     def _act(
         self,
-        row: models.Messaging,
+        event: RuleEvent,
         lease: Lease,
-        messaging: receiving.Messaging,
         decision: Decision,
         context: contextlib.AbstractContextManager[object],
         state_before: Any,
@@ -298,8 +301,8 @@ class Inbox:
         ``Handled`` is returned. An exception of a rule counts as a failed try. Raises ``LeaseLost``.
         """
         try:
-            handled = self._run_rules(row, lease, messaging, decision, context, state_before, gathered)
-            if handled is None or not row.crashes:
+            handled = self._run_rules(event, lease, decision, context, state_before, gathered)
+            if handled is None or not event.row.crashes:
                 return handled
             # Its replies must not die with a neighbour.
             self.commit_handled([handled])
@@ -309,25 +312,31 @@ class Inbox:
 
     def _run_rules(
         self,
-        row: models.Messaging,
+        event: RuleEvent,
         lease: Lease,
-        messaging: receiving.Messaging,
         decision: Decision,
         context: contextlib.AbstractContextManager[object],
         state_before: Any,
         gathered: Sequence[models.Messaging],
     ) -> Handled | None:
         """Do the work of ``_act``, but commit nothing if the rules made no query."""
+        row, messaging = event.row, event.messaging
         tries = self._tries_for(decision)
         last = row.tries + 1 >= tries
-        event_transaction = EventTransaction(lambda: event_results.lock_and_verify(row, lease))
+
+        def lock_and_verify() -> bool:
+            # It saves the profile that a handler has fetched.
+            event.take_back()
+            return event_results.lock_and_verify(row, lease)
+
+        event_transaction = EventTransaction(lock_and_verify)
         try:
             with context:
                 failpoint("inbox_in_handler")
                 # A crash between effects and the state ``done`` would repeat the effects at the next try.
                 # test_without_one_transaction_the_answer_is_queued_twice
                 with atomic(), commit_callbacks_logged([row.pk]):
-                    with event_transaction.begun_by_the_first_query():
+                    with event.used_by_rules(), event_transaction.begun_by_the_first_query():
                         decision.act(messaging, savepoints=last, buffer=event_transaction.buffer)
                     handled = Handled(
                         row=row,
@@ -420,10 +429,9 @@ class Inbox:
 
 
 @contextlib.contextmanager
-def use_context_of(row: models.Messaging, client: Client | DJMException) -> Iterator[None]:
+def use_context_of(event: RuleEvent, client: Client | DJMException) -> Iterator[None]:
     """Activate Page, language, time zone and the limits of replies for the rules of an event."""
-    person = row.conversation.person if row.conversation is not None else None
-    with bound_client(client), use_language_of(person, row.page), limiting(ReplyLimits(row)):
+    with bound_client(client), use_language_of(event.person, event.page), limiting(ReplyLimits(event.row)):
         yield
 
 
@@ -433,8 +441,8 @@ def _has_time(deadline: Deadline) -> bool:
     return deadline.remaining() > app_settings.DJM_LEASE * _LEAST_LEASE_SHARE
 
 
-def _read_event(row: models.Messaging) -> receiving.Messaging:
-    """Return the event of a row, bound to its row, Page, conversation and person."""
+def _read_event(row: models.Messaging) -> RuleEvent:
+    """Return the event of a row, bound to copies of its row, Page, conversation and person."""
     problem: Exception | None = None
     try:
         messaging = receiving.Messaging.from_row(row.body, row)
@@ -442,15 +450,4 @@ def _read_event(row: models.Messaging) -> receiving.Messaging:
         problem = without_frames(error)
     if problem is not None:
         raise problem
-    # ``SaveMessagingHandler`` sets ``is_kept`` on this object only; ``event_results.finish`` saves it with the result.
-    row.is_being_handled = True
-    conversation = row.conversation
-    if conversation is not None and row.page is not None:
-        conversation.page = row.page
-    messaging.bind(
-        row=row,
-        page=row.page,
-        conversation=conversation,
-        person=conversation.person if conversation else None,
-    )
-    return messaging
+    return RuleEvent(row, messaging)

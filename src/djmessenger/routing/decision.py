@@ -24,8 +24,6 @@ from djmessenger.sql import atomic
 
 logger = logging.getLogger("djmessenger.routing")
 
-SLOW_ANSWERS = "djmessenger.slow_answers"
-"""Key in the event's context: messages that slow handlers returned, by position of the rule and of the handler."""
 RULE = "rule"
 """Key in the event's context: name of the rule that runs now."""
 _ABSENT = object()
@@ -53,6 +51,9 @@ class Decision:
         self.outcome = outcome
         self._default = default
         self._applied = applied
+        # Not in the event's context, which rules may clear: the slow handlers would run again, in the transaction.
+        # test_a_slow_rule_runs_once_although_a_rule_clears_the_context
+        self._slow_answers: dict[tuple[int, int], list[Any]] = {}
         self._broken: set[int] = set()
         self._broken_while_slow: frozenset[int] = frozenset()
         self._error_while_slow = ""
@@ -93,13 +94,13 @@ class Decision:
         """Run the slow handlers, after the typing indicator is sent if a rule has ``typing``.
 
         Call it outside a transaction, because a slow handler may wait for another service. It may be called again.
-        ``messaging.context`` keeps the messages that the handlers return; ``act`` queues them. An exception propagates.
+        The messages that the handlers return are kept, and ``act`` queues them. An exception propagates.
         With ``savepoints`` the exception is recorded instead, and ``act`` skips that rule.
         """
         started = perf_counter()
         self._broken.clear()
         self.outcome.error = ""
-        messaging.context[SLOW_ANSWERS] = {}
+        self._slow_answers.clear()
         entries = self._entries()
         for entry in entries:
             entry.trace.error = ""
@@ -207,16 +208,15 @@ class Decision:
         with _timed(entry.trace, "slow handler", handler, []) as step:
             answers = as_messages(handler.handle(messaging))
             step.messages = len(answers)
-            messaging.context[SLOW_ANSWERS][entry.trace.position, place] = answers
+            self._slow_answers[entry.trace.position, place] = answers
 
     def _run_handlers(self, entry: Applied, messaging: Messaging, rows: Sized) -> None:
         for place, handler in enumerate(entry.rule.build().handlers):
             if _is_slow(entry.rule, handler):
                 key = (entry.trace.position, place)
-                if key not in messaging.context.get(SLOW_ANSWERS, {}):
-                    messaging.context.setdefault(SLOW_ANSWERS, {})
+                if key not in self._slow_answers:
                     self._run_slow_handler(entry, place, handler, messaging)
-                self._queue(messaging, messaging.context[SLOW_ANSWERS][key], entry.rule)
+                self._queue(messaging, self._slow_answers[key], entry.rule)
             else:
                 with _timed(entry.trace, "handler", handler, rows):
                     self._queue(messaging, as_messages(handler.handle(messaging)), entry.rule)
