@@ -39,11 +39,12 @@ SERVERS: dict[str, list[str]] = {
     "gunicorn-uvicorn-preload": [*GUNICORN, "-k", "uvicorn_worker.UvicornWorker", "--preload", ASGI],
     "uvicorn": [*UVICORN, ASGI],
     "uvicorn-workers": [*UVICORN, "--workers", "2", ASGI],
-    # One worker: granian loses a SIGTERM that comes while a second one still loads the app, and waits for it for ever.
+    # One process each for granian and uWSGI: they lose a SIGTERM that comes while a second one still loads the app, and
+    # wait for it for ever.
     "granian-wsgi": [*GRANIAN, "wsgi", "--workers", "1", "--blocking-threads", "4", WSGI],
     "granian-asgi": [*GRANIAN, "asginl", "--workers", "1", ASGI],
     "daphne": ["-m", "daphne", "--port", "{port}", ASGI],
-    "uwsgi": ["uwsgi", *UWSGI, "--processes", "2", "--lazy-apps"],
+    "uwsgi": ["uwsgi", *UWSGI, "--processes", "1", "--lazy-apps"],
     "uwsgi-threads": ["uwsgi", *UWSGI, "--threads", "4", "--lazy-apps"],
     "wsgiref": ["-m", "chaos.web", "{port}"],
 }
