@@ -17,17 +17,20 @@ from django.test import Client
 from django.utils import timezone
 
 from djmessenger import bot, models, rulebook
+from djmessenger.bot.tokens import new_key
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import GraphError, NotSent, UnknownFate
 from djmessenger.management.verbs import doctor as verb
 from djmessenger.operations import doctor_local, doctor_remote
 from djmessenger.rulebook.facts import NEWS_READ
+from djmessenger.secret import Secret
 from messenger_emulator import Emulator, VirtualClock
 
 pytestmark = pytest.mark.django_db
 
 PAGE = "104233987650012"
 URL = "https://shop.example/messenger"
+ACCOUNT, IN_GRAPH = "17841400000000001", "27841400000000001"
 
 
 class Healthy:
@@ -376,6 +379,67 @@ def test_an_instagram_account_behind_a_page(bot_):
     assert code == 0, printed
     assert line(printed, "page  ", "is the configured Page")[0] == "ok"
     assert line(printed, "the Page has the 3 fields")[0] == "ok"
+
+
+def instagram_login(bot_, configured):
+    """Configure an account with Instagram Login, whose token is stored in the database, under one of its ids."""
+    bot_.settings.DJM_TOKEN_KEYS = [new_key()]
+    bot_.settings.DJM_APP_SECRET = {"883041772661066": "ab" * 16}
+    page = bot_.world.add_page(
+        IN_GRAPH, "made-up-token-of-the-account", "883041772661066", "ab" * 16, login="instagram",
+        channel="instagram", account_id=ACCOUNT, require_proof=True,
+    )  # fmt: skip
+    bot_.world.apps[page.app_id].callback_url = URL
+    bot_.settings.DJM_PAGE_ID = configured
+    row = models.Page(page_id=configured, channel="instagram", login="instagram", app_id=page.app_id)
+    bot.set_token(row, Secret(page.token))
+    row.date_last_callback = timezone.now()
+    row.save()
+    return row
+
+
+def test_an_account_with_instagram_login(bot_):
+    instagram_login(bot_, ACCOUNT)
+    code, printed = run()
+    assert code == 0, printed
+    assert line(printed, "page  ", "is the configured Page")[0] == "ok"
+    assert line(printed, "scopes", "instagram_business_manage_messages")[0] == "ok"
+    assert line(printed, "mode", "granted instagram_business_manage_messages")[0] == "ok"
+
+
+def test_of_the_two_ids_of_an_account_the_one_of_callbacks_is_named(bot_):
+    instagram_login(bot_, IN_GRAPH)
+    code, printed = run()
+    status, cure = line(printed, "page  ", f"have the id {ACCOUNT}")
+    assert (code, status) == (1, "fail")
+    assert f"Name the account {ACCOUNT}" in cure
+    assert "user_id" in cure
+
+
+def test_of_a_page_and_its_account_the_id_of_callbacks_is_named(bot_):
+    models.Page.objects.update(channel="instagram")
+    bot_.page.channel, bot_.page.account_id = "instagram", ACCOUNT
+    status, cure = line(run()[1], "page  ", f"{PAGE} is configured", ACCOUNT)
+    assert status == "fail"
+    assert "instagram_business_account" in cure
+
+
+@pytest.mark.parametrize(("days", "status"), [(40, "ok"), (13, "warn"), (-1, "warn")])
+def test_the_end_of_a_token_of_instagram_login(bot_, days, status):
+    row = instagram_login(bot_, ACCOUNT)
+    row.date_token_expires = timezone.now() + datetime.timedelta(days=days)
+    row.save()
+    found, cure = line(run()[1], "token", "ends on")
+    assert found == status
+    assert ("tokens --refresh" in cure) == (status == "warn")
+
+
+def test_a_token_of_instagram_login_in_the_settings_is_a_warning(bot_):
+    instagram_login(bot_, ACCOUNT)
+    bot_.settings.DJM_PAGES = {ACCOUNT: {"token": "made-up-token-of-the-account"}}
+    status, cure = line(run()[1], "token", "is in the settings")
+    assert status == "warn"
+    assert f"tokens --set {ACCOUNT}" in cure
 
 
 def test_the_answer_of_metas_token_debugger_is_read(bot_):

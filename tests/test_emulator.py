@@ -610,6 +610,34 @@ def test_an_account_with_instagram_login_has_two_ids(bench):
     )
 
 
+def test_a_token_of_instagram_login_is_renewed_by_the_rules_of_meta(bench):
+    clock = bench.emulator.clock
+    page = bench.emulator.add_page("17", "first-token", channel="instagram", login="instagram")
+    path, grant = "/refresh_access_token", {"grant_type": "ig_refresh_token"}
+
+    def renew(token, method="GET", **query):
+        status, _, answer = bench.emulator.handle(method, path, {**grant, "access_token": token, **query})
+        return status, json.loads(answer)
+
+    assert error_of(renew("first-token")) == (100, None)
+    clock.advance(hours=24)
+    assert error_of(renew("first-token", "POST")) == (100, None)
+    assert error_of(renew("first-token", grant_type="fb_exchange_token")) == (100, None)
+    assert error_of(renew(TOKEN)) == (100, None)
+    status, _, answer = bench.emulator.handle("GET", path, grant, {"Authorization": "Bearer first-token"})
+    assert "access_token is required" in json.loads(answer)["error"]["message"]
+    status, renewed = renew("first-token")
+    assert (status, renewed["token_type"], renewed["expires_in"]) == (200, "bearer", 60 * 24 * 3600)
+    second = renewed["access_token"]
+    assert second == page.token != "first-token"
+    assert second not in repr(bench.emulator.calls)
+    for token, days in (("first-token", 59), (second, 1)):
+        assert bench.call("GET", "me", access_token=token)[0] == 200
+        clock.advance(days=days)
+        assert error_of(bench.call("GET", "me", access_token=token)) == (190, 463)
+        assert error_of(renew(token)) == (190, 463)
+
+
 def test_personas(bench):
     body = {"name": "Kim", "profile_picture_url": "https://x.example/kim.png"}
     persona = bench.call("POST", "me/personas", body)[1]["id"]

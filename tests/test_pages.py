@@ -738,7 +738,8 @@ class TestChecks:
         ("entry", "expected"),
         [
             ({}, []),
-            ({"token": "canary", "channel": "instagram", "login": "instagram", "log": True}, []),
+            ({"token": "canary", "channel": "instagram", "login": "instagram", "log": True}, ["W064"]),
+            ({"channel": "instagram", "login": "instagram"}, []),
             ({"tokn": "canary"}, ["E020"]),
             ({"token": b"canary"}, ["E020"]),
             ({"token": " \n"}, ["E061"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import datetime
 import os
 import threading
@@ -480,6 +481,23 @@ def test_the_answer_of_a_slow_rule_that_ends_during_the_stop_is_committed(work, 
     assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
 
 
+def test_a_renewal_that_hangs_delays_no_reply(work, people):
+    gate, begun = threading.Event(), threading.Event()
+
+    def hang():
+        begun.set()
+        gate.wait(2 * LONG)
+
+    engine = dataclasses.replace(
+        tools.engine(lambda event: event.text), renew_tokens=lambda submit: submit(hang)
+    )
+    work(engine, threads=1)
+    assert begun.wait(LONG)
+    store(people[0])
+    until(models.Reply.objects.filter(state="sent").exists, "the answer")
+    gate.set()
+
+
 def test_stopping_finishes_the_current_event_and_leaves_the_rest(work, people):
     gate, begun = threading.Event(), threading.Event()
 
@@ -749,7 +767,7 @@ def test_one_of_many_processes_sweeps(work, people, settings, monkeypatch):
         turns.append(claim(manager, seconds))
         return turns[-1]
 
-    def sweep(engine):
+    def sweep(engine, submit):
         swept.append(engine)
 
     monkeypatch.setattr(models.queues.SweepManager, "claim", noted)

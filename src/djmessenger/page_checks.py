@@ -60,6 +60,16 @@ def _check_page(page_id: str, name: str) -> Iterator[CheckMessage]:
         )
     if policy := app_settings.page_setting(page_id, "policy"):
         yield from (message_of_problem(problem, f"{name}: ") for problem in bot.get_problems_at(str(policy)))
+    if app_settings.page_setting(page_id, "login") == "instagram" and app_settings.page_setting(
+        page_id, "token"
+    ):
+        yield new_warning(
+            "W064",
+            f"{name} has the token of an account with Instagram Login, which Meta ends after 60 days. A token in the "
+            "settings cannot be renewed.",
+            f"Store it in the database: manage.py djmessenger tokens --set {page_id}. Then remove it from the setting.",
+            "pages",
+        )
     names = app_settings.DJM_APP_SECRET if are_right("DJM_APP_SECRET") else ()
     apps = {name for name in names if name and not name.startswith("#")}
     app_id = app_settings.page_setting(page_id, "app_id") or app_settings.DJM_APP_ID

@@ -13,13 +13,14 @@ from urllib.parse import unquote
 
 from messenger_emulator.calls import LoggedCall, redact
 from messenger_emulator.encoding import Parameters, read_parameters
-from messenger_emulator.endpoints import apps, messages, pages, people, profile
+from messenger_emulator.endpoints import apps, messages, pages, people, profile, tokens
 from messenger_emulator.endpoints.context import Context
 from messenger_emulator.refusals import (
     METHOD_EXCEPTION,
     Refusal,
     business_throttled,
     malformed_body,
+    missing,
     no_such_object,
     not_a,
     proof_missing,
@@ -119,7 +120,8 @@ class Emulator(Webhook):
                 return 500, {}, b""
             status, content, extra = self._answer(call, path, parameters, lowered)
             text = json.dumps(content, separators=(",", ":")).encode("ascii")
-            call.status, call.answer = status, content
+            call.status = status
+            call.answer = redact(content) if _has_token(content) else content
             call.headers = {
                 "Content-Type": "application/json; charset=UTF-8",
                 "Date": email.utils.formatdate(self.clock(), usegmt=True),
@@ -148,6 +150,7 @@ class Emulator(Webhook):
     ) -> Any:
         params = parameters.values
         method = str(params.pop("method", None) or call.method).upper()
+        has_token = "access_token" in params
         token = str(params.pop("access_token", None) or _bearer(headers))
         proof = params.pop("appsecret_proof", None)
         parts = [unquote(part) for part in path.strip("/").split("/") if part]
@@ -177,6 +180,10 @@ class Emulator(Webhook):
         context = Context(
             self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
         )
+        if parts == ["refresh_access_token"]:
+            if not has_token:
+                raise missing("access_token")
+            return tokens.renew(context)
         return self._route(context, parts)
 
     def _served(self, version: str) -> str:
@@ -208,6 +215,9 @@ class Emulator(Webhook):
         fault = self.faults.strike("token_dead", path)
         if fault is not None:
             raise token_dead(int(fault.options.get("subcode", 463)))
+        end = page.token_end(token)
+        if end is not None and self.clock() >= end:
+            raise token_dead()
         if page.token_error is not None:
             raise token_dead(page.token_error)
         if proof is None and page.require_proof:
@@ -217,7 +227,11 @@ class Emulator(Webhook):
 
     def _page_of(self, token: str, path: str) -> Page | None:
         """Return the Page of a token. If several Pages share the token, return the Page that the path names."""
-        pages = [page for page in self.pages.values() if hmac.compare_digest(_b(page.token), _b(token))]
+        pages = [
+            page
+            for page in self.pages.values()
+            if any(hmac.compare_digest(_b(known), _b(token)) for known in (page.token, *page.former_tokens))
+        ]
         named = set(path.split("/"))
         named |= {person.page.id for person in map(self.persons.get, named) if person is not None}
         return next(
@@ -328,6 +342,10 @@ class Emulator(Webhook):
 
 def _b(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
+
+
+def _has_token(content: Any) -> bool:
+    return isinstance(content, dict) and "access_token" in content
 
 
 def _check_proof(proof: Any, token: str, secret: str) -> None:

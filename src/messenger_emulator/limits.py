@@ -113,6 +113,12 @@ LIMITS: Mapping[str, Row] = MappingProxyType(
         **_rows("Conversations", "2026", conversation__messages=20),
         **_rows("Instagram: moderate conversations", "2026-07-02", moderation__ids=10, moderation__actions=2),
         **_rows("Batch requests", "2026-11", batch__count=50),
+        **_rows(
+            "Instagram: refresh access token",
+            "2025-07-17",
+            instagram_token__days=60,
+            instagram_token__least_hours=24,
+        ),
         # Rates: calls in 24 hours for each engaged person, calls in a second, calls in 10 minutes.
         **_rows(
             "Rate limits", "2026-03-23", rate__calls_per_engaged_user=200, rate__text=300, rate__media=10

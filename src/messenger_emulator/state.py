@@ -228,6 +228,9 @@ class Comment:
     answered: bool = False
 
 
+_REVIEWED = ("pages_messaging", "instagram_manage_messages", "instagram_business_manage_messages")
+
+
 @dataclass(eq=False)
 class App:
     """App that Pages are connected to, with its values in the App Dashboard."""
@@ -236,7 +239,7 @@ class App:
     name: str = "The bot"
     callback_url: str = ""
     """Address of the webhook in the dashboard."""
-    reviewed: dict[str, str] = field(default_factory=lambda: {"pages_messaging": "live"})
+    reviewed: dict[str, str] = field(default_factory=lambda: dict.fromkeys(_REVIEWED, "live"))
     """Status by permission after App Review; empty while the app is in development."""
 
 
@@ -261,6 +264,10 @@ class Page:
     permissions: set[str] = field(default_factory=set)
     token_error: int | None = None
     """Subcode with which Graph refuses the token; None while the token works."""
+    token_made: float | None = None
+    """Time at which the token was made or renewed; None for a token that does not end by time."""
+    former_tokens: dict[str, float] = field(default_factory=dict, repr=False)
+    """Tokens before the last renewals, and the times at which they were made."""
     restricted: bool = False
     limits: Limits = field(default_factory=Limits, repr=False)
     """Limits of the emulator, shared by its Pages."""
@@ -291,6 +298,25 @@ class Page:
     @property
     def has_instagram_login(self) -> bool:
         return self.is_instagram and self.login == "instagram"
+
+    def token_end(self, token: str) -> float | None:
+        """Return the time at which a token of the Page ends; None if it does not end."""
+        made = self.former_tokens.get(token, self.token_made)
+        return None if made is None else made + self.limits["instagram_token.days"] * DAY
+
+    def age(self, seconds: float) -> None:
+        """Move the stored times of the Page back by ``seconds``."""
+        if self.failing_since is not None:
+            self.failing_since -= seconds
+        if self.token_made is not None:
+            self.token_made -= seconds
+        self.former_tokens = {token: made - seconds for token, made in self.former_tokens.items()}
+        for comment in self.comments.values():
+            comment.time -= seconds
+        for attachment in self.attachments.values():
+            attachment["time"] -= seconds
+        for tokens in (self.one_time_tokens, self.linking_tokens):
+            tokens |= {token: (psid, issued - seconds) for token, (psid, issued) in tokens.items()}
 
     def scope(self, name: str) -> str:
         """Return the permission that stands for one of a Facebook Page on the Page's channel and login."""

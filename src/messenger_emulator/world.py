@@ -148,6 +148,8 @@ class World:
             require_proof=require_proof,
             limits=self.limits,
         )
+        if page.has_instagram_login:
+            page.token_made = self.clock()
         self.pages[page.id] = page
         self.apps.setdefault(page.app_id, App(page.app_id))
         return page
@@ -320,14 +322,7 @@ class World:
                 for bubble in person.thread:
                     bubble.time -= seconds
             for page in self.pages.values():
-                if page.failing_since is not None:
-                    page.failing_since -= seconds
-                for comment in page.comments.values():
-                    comment.time -= seconds
-                for attachment in page.attachments.values():
-                    attachment["time"] -= seconds
-                for tokens in (page.one_time_tokens, page.linking_tokens):
-                    tokens |= {token: (psid, issued - seconds) for token, (psid, issued) in tokens.items()}
+                page.age(seconds)
             for times in self._calls_at.values():
                 times.extend([times.popleft() - seconds for _ in range(len(times))])
 

@@ -12,6 +12,7 @@ from django.db.models import Model, Q
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
+from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.translation import gettext
@@ -35,6 +36,9 @@ else:
 
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 _VERSION = re.compile(r"v[1-9][0-9]?\.[0-9]", re.ASCII)
+
+
+_RENEWAL = ("date_token_expires", "date_token_renewal")
 
 
 class SecretField(forms.CharField):
@@ -107,7 +111,8 @@ class PageForm(_PageForm):
         except TokenKeyError as error:
             self.add_error("new_token", str(error))
         else:
-            self.instance.token_ciphertext = target.token_ciphertext
+            for name in Page.TOKEN_COLUMNS:
+                setattr(self.instance, name, getattr(target, name))
         return cleaned
 
 
@@ -129,7 +134,7 @@ class PageAdmin(RecordAdmin):
     search_help_text = _("A page id or the start of a name.")
     fieldsets = (
         (None, {"fields": ("page_id", "name", "channel", "login", "language", "policy")}),
-        (_("Graph"), {"fields": ("token", "new_token", "remove_token", "app_id", "version")}),
+        (_("Graph"), {"fields": ("token", "new_token", "remove_token", *_RENEWAL, "app_id", "version")}),
         (_("Record"), {"fields": ("is_logged", "calls", "date_created", "date_last_callback")}),
         (_("Sending"), {"fields": ("paused_until", "pause_reason", "date_last_echo", "echo_lag")}),
     )
@@ -153,7 +158,7 @@ class PageAdmin(RecordAdmin):
             return
         changed = [name for name in form.changed_data if name not in {"new_token", "remove_token"}]
         if len(changed) < len(form.changed_data):
-            changed.append("token_ciphertext")
+            changed += Page.TOKEN_COLUMNS
         if changed:
             obj.save(update_fields=changed)
 
@@ -174,9 +179,16 @@ class PageAdmin(RecordAdmin):
         if not page.token_ciphertext:
             return gettext("set in the settings") if _uses_the_default_token(page) else gettext("not set")
         try:
-            return gettext("set, ends in …%s") % bot.token_hint(page)
+            shown = gettext("set, ends in …%s") % bot.token_hint(page)
         except TokenKeyError as error:
             return str(error)
+        if page.date_token_expires is None or not page.is_token_ending():
+            return shown
+        end = date_format(page.date_token_expires, "SHORT_DATE_FORMAT")
+        return gettext("%(token)s; it is not renewed, and no reply can be sent from %(end)s on") % {
+            "token": shown,
+            "end": end,
+        }
 
     @admin.display(description=_("request log"))
     def calls(self, page: Page) -> str | SafeString:

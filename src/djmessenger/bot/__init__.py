@@ -16,9 +16,11 @@ from typing import Any
 from django.apps import apps
 from django.core.signals import setting_changed
 from django.db import DatabaseError
+from django.utils import timezone
 from django.utils.module_loading import autodiscover_modules, import_string
 
-from djmessenger import models, routing
+from djmessenger import models, routing, rulebook
+from djmessenger.bot import renewal
 from djmessenger.bot.pages import (
     ClientColumns,
     ClientConfig,
@@ -243,9 +245,27 @@ def _log_call(page_pk: int, call: LoggedCall) -> None:
         )
 
 
+def _client_for_renewal(page: models.Page) -> Client:
+    # Meta names the address of the renewal without a version of Graph.
+    return _client(dataclasses.replace(client_config_for(page), version=""))
+
+
+def renew_token(page: models.Page) -> bool:
+    """Renew the stored token of a Page with Instagram Login now, as ``renewal.renew`` does."""
+    return renewal.renew(page, _client_for_renewal)
+
+
 def set_token(page: models.Page, token: Secret) -> None:
-    """Set the encrypted token of a Page's row without saving the row. An empty token removes the stored one."""
+    """Set the encrypted token of a Page's row without saving the row. An empty token removes the stored one.
+
+    Save the columns ``Page.TOKEN_COLUMNS``.
+    """
     page.token_ciphertext = encrypt(page.page_id, token) if token else ""
+    # The age of the token is unknown. Meta renews none that is younger than a day.
+    page.date_token_renewal = timezone.now() + datetime.timedelta(
+        hours=rulebook.limit("instagram_token.least_hours")
+    )
+    page.date_token_expires = page.token_claimed_until = None
 
 
 def token_hint(page: models.Page) -> str:
@@ -295,7 +315,11 @@ def get_engine() -> Engine:
     """Return the engine of this process, made from the settings."""
     # With `inline` the caller sees a failure at once. After a pause no worker would try the event again.
     tries = 1 if app_settings.DJM_DISPATCHER == "inline" else app_settings.DJM_TRIES
-    return Engine(inbox=Inbox(get_policy, get_client, tries=tries), outbox=Outbox(get_client))
+    return Engine(
+        inbox=Inbox(get_policy, get_client, tries=tries),
+        outbox=Outbox(get_client),
+        renew_tokens=functools.partial(renewal.renew_due, _client_for_renewal),
+    )
 
 
 def get_dispatcher_class() -> type[Dispatcher]:

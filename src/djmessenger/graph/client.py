@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import hashlib
 import ipaddress
@@ -18,11 +19,11 @@ from urllib.parse import quote, urlencode, urlsplit
 import urllib3
 
 from djmessenger.channels import MESSENGER, channel_of
-from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
 from djmessenger.graph.batches import batch_answer
 from djmessenger.graph.calls import Calls
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from, printable
-from djmessenger.graph.results import TokenInfo, text_of
+from djmessenger.graph.results import RenewedToken, TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Transport
@@ -114,6 +115,25 @@ class Client(Calls):
         data = batch_answer(Call("GET", "debug_token"), first).get()
         return TokenInfo.read(data.get("data") if isinstance(data, Mapping) else {})
 
+    def renew_token(self) -> RenewedToken:
+        """Return a token of Instagram Login that lives another 60 days. It may be the present one.
+
+        Graph refuses a token that is younger than 24 hours or has ended (Instagram Platform, "Refresh Access Token", 17
+        Jul 2025). The token is in the query, because the page names no other place.
+        """
+        params = {"grant_type": "ig_refresh_token"}
+        call = Call("GET", "refresh_access_token", params=params, token_in_query=True)
+        data = self.execute(call)
+        token = data.get("access_token") if isinstance(data, Mapping) else None
+        if not isinstance(token, Secret) or not token:
+            raise UnknownFate(meaning="the answer has no token")
+        seconds = data.get("expires_in")
+        return RenewedToken(
+            # ``_without_secrets`` has replaced the present token in the answer.
+            self._token if token == _HIDDEN else token,
+            seconds if isinstance(seconds, int) and 0 < seconds < _CENTURY else 0,
+        )
+
     @property
     def token_hash(self) -> str:
         """Short hash that identifies the token without revealing it."""
@@ -135,7 +155,7 @@ class Client(Calls):
             self.usage = self.usage.updated(parse_usage(response.headers))
             self.clock_skew = _clock_skew(response, self.clock_skew)
             self.served_version = response.header("facebook-api-version") or self.served_version
-            data = _decoded(response, self._without_secrets(response.body), needs)
+            data = _decoded(response, Body(self._without_secrets(response.body)), needs)
         except GraphError as raised:
             error = raised
         if error is not None:
@@ -160,9 +180,8 @@ class Client(Calls):
             headers["Content-Type"] = "application/json"
             content = Body(self._body(call.json))
         else:
-            return Request(
-                call.method, self._with_proof(url, query), self._signed(headers), None, self._time(call)
-            )
+            url = self._with_secrets(url, query, with_token=call.token_in_query)
+            return Request(call.method, url, self._signed(headers), None, self._time(call))
         if query:
             url = f"{url}?{urlencode(query, errors='replace')}"
         return Request(call.method, url, self._signed(headers), content.reveal(), self._time(call))
@@ -173,11 +192,13 @@ class Client(Calls):
     def _signed(self, headers: Mapping[str, str]) -> dict[str, str]:
         return {**headers, "Authorization": f"Bearer {self._token.reveal()}"}
 
-    def _with_proof(self, url: str, query: Mapping[str, str]) -> str:
-        # The proof is added after the encoding, as in ``_body``.
+    def _with_secrets(self, url: str, query: Mapping[str, str], *, with_token: bool) -> str:
+        # Token and proof are added after the encoding, as in ``_body``.
         encoded = urlencode(query, errors="replace")
-        if self._proof:
-            return f"{url}?{encoded}{'&' if encoded else ''}appsecret_proof={self._proof.reveal()}"
+        named = [("access_token", self._token)] if with_token else []
+        named += [("appsecret_proof", self._proof)] if self._proof else []
+        for name, secret in named:
+            encoded += f"{'&' if encoded else ''}{name}={quote(secret.reveal(), safe='')}"
         return f"{url}?{encoded}" if encoded else url
 
     def _body(self, data: Mapping[str, Any]) -> bytes:
@@ -258,16 +279,18 @@ def _clock_skew(response: Response, previous: float | None) -> float | None:
     return time.time() - theirs
 
 
+_HIDDEN = Secret("***")
+_CENTURY = 100 * 366 * 24 * 3600
 _WORD = re.compile(r"[a-z_]*")
 
 
-def _decoded(response: Response, body: bytes, needs: str) -> Any:
+def _decoded(response: Response, body: Body, needs: str) -> Any:
     """Return the JSON of a success; raise the ``GraphError`` of any other answer.
 
     An answer that cannot be read is ``UnknownFate``, because Graph may have executed the call.
     """
     try:
-        data = cleaned(json.loads(body))
+        data = _sealed(cleaned(json.loads(body.reveal())))
     except (ValueError, RecursionError):
         data = None
     if isinstance(data, Mapping) and data.get("error"):
@@ -282,6 +305,14 @@ def _decoded(response: Response, body: bytes, needs: str) -> Any:
         raise UnknownFate(meaning="the answer is not JSON", status=response.status)
     if needs and not (isinstance(data, Mapping) and text_of(data.get(needs))):
         raise UnknownFate(meaning=f"the answer has no {needs}", status=response.status)
+    return data
+
+
+def _sealed(data: Any) -> Any:
+    """Return the answer with its token as a ``Secret``, so that no frame shows it."""
+    if isinstance(data, dict) and isinstance(data.get("access_token"), str):
+        with contextlib.suppress(DJMInvalidValueException):
+            return {**data, "access_token": Secret(data.pop("access_token"))}
     return data
 
 

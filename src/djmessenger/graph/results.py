@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Generic, Self, TypeVar
 
 from djmessenger.graph.errors import GraphError
+from djmessenger.secret import Secret
 
 
 class _Known:
@@ -235,6 +236,15 @@ class TokenInfo:
             data_access_expires_at=time_of(data.get("data_access_expires_at") or None),
             problem=text_of(message),
         )
+
+
+@dataclass(frozen=True)
+class RenewedToken:
+    """Answer to the renewal of a token of Instagram Login."""
+
+    token: Secret
+    seconds: int
+    """Time until the token ends; 0 if Graph named none."""
 
 
 @dataclass(frozen=True)

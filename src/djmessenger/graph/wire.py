@@ -56,6 +56,8 @@ class Call:
     files: Mapping[str, Upload] | None = None
     timeout: float | None = None
     """Seconds for this call; ``None`` stands for the time of the client."""
+    token_in_query: bool = False
+    """True if Graph reads the token in the query only."""
 
     def __post_init__(self) -> None:
         if self.method not in {"GET", "POST", "DELETE"}:

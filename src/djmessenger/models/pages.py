@@ -22,6 +22,8 @@ _TRIM_EVERY = 50
 
 A trim costs several queries. The insert of a line costs one.
 """
+TOKEN_WARNING = datetime.timedelta(days=14)
+"""Time before the end of a token from which staff are warned."""
 _LOG_AGE = datetime.timedelta(days=7)
 """Age after which a line of the request log is deleted: long enough to look into the problem of last week."""
 
@@ -113,6 +115,38 @@ class Page(models.Model):
     )
     date_last_callback = models.DateTimeField(_("last callback"), null=True, blank=True, editable=False)
 
+    date_token_expires = models.DateTimeField(
+        _("end of the token"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_(
+            "End of the stored token of Instagram Login. Empty: unknown until Meta has renewed it once."
+        ),
+    )
+    date_token_renewal = models.DateTimeField(
+        _("next renewal of the token"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("The stored token of Instagram Login is renewed after this time. Empty: now."),
+    )
+    token_claimed_until = models.DateTimeField(
+        _("renewal claimed until"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Until then one process renews the token."),
+    )
+
+    TOKEN_COLUMNS: ClassVar[tuple[str, ...]] = (
+        "token_ciphertext",
+        "date_token_expires",
+        "date_token_renewal",
+        "token_claimed_until",
+    )
+    """Columns that a new token changes."""
+
     objects: ClassVar[models.Manager[Page]] = models.Manager()
 
     class Meta:
@@ -134,6 +168,12 @@ class Page(models.Model):
             self.configured("channel") == self.Channel.INSTAGRAM
             and self.configured("login") == self.Login.INSTAGRAM
         )
+
+    def is_token_ending(self) -> bool:
+        """Return whether the stored token is in use and ends within ``TOKEN_WARNING``, or has ended."""
+        is_used = self.has_instagram_login() and not app_settings.page_setting(self.page_id, "token")
+        end = self.date_token_expires
+        return is_used and end is not None and end < timezone.now() + TOKEN_WARNING
 
     def get_app_id(self) -> str:
         """Return the id of the Page's Meta app, or the empty text if it is unknown.

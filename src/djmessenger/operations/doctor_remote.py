@@ -6,12 +6,14 @@ import datetime
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote_plus, urlencode, urlsplit, urlunsplit
 
 import urllib3
 from django.utils import timezone
 
 from djmessenger import bot, models
+from djmessenger.bot import renewal
 from djmessenger.channels import INSTAGRAM, channel_of
 from djmessenger.clock import as_stored
 from djmessenger.exceptions import DJMException
@@ -19,6 +21,7 @@ from djmessenger.graph.client import Client
 from djmessenger.graph.errors import GraphError, MessageRejected, TokenError
 from djmessenger.graph.results import TokenInfo
 from djmessenger.graph.wire import Call
+from djmessenger.models.pages import TOKEN_WARNING
 from djmessenger.operations.doctor import FAIL, OK, WARN, Finding, span
 from djmessenger.operations.profile_apply import page_of
 from djmessenger.operations.subscriptions import app_fields, subscribed_fields, wanted_fields
@@ -26,14 +29,12 @@ from djmessenger.settings import app_settings
 
 ON_MESSENGER = ("pages_messaging", "pages_manage_metadata")
 ON_INSTAGRAM = ("instagram_manage_messages", "pages_manage_metadata")
+ON_INSTAGRAM_LOGIN = ("instagram_business_basic", "instagram_business_manage_messages")
 """Scopes that are needed to send messages and to subscribe to webhook fields."""
 GRANTED = frozenset({"live", "approved", "granted"})
 """Statuses of a permission that App Review granted."""
 SKEW_WARN, SKEW_FAIL = 5.0, 60.0
 """Seconds of difference from Meta's clock that are worth a warning, and that are a failure."""
-EXPIRES_SOON = datetime.timedelta(days=14)
-"""Time before the end of a token that is worth a warning."""
-
 Fetch = Callable[[str], tuple[int, str]]
 """Function that gets a url and returns status and text. Raises ``OSError`` or an error of the HTTP client."""
 
@@ -88,23 +89,61 @@ class RemoteDoctor:
             yield Finding(FAIL, "graph", str(error), error.action)
             raise _Stop from error
         me = me if isinstance(me, Mapping) else {}
-        account = me.get("instagram_business_account")
-        ids = [me.get("id"), me.get("user_id"), account.get("id") if isinstance(account, Mapping) else None]
-        page_ids = [str(value) for value in ids if value]
-        name = me.get("name") or me.get("username") or ""
-        yield Finding(OK, "token", f"valid; it belongs to the Page {name} ({', '.join(page_ids)})")
-        if page.page_id and page.page_id not in page_ids:
-            yield Finding(
-                FAIL, "page", f"the token belongs to the Page {', '.join(page_ids)}, but {page.page_id} is configured",
-                "Generate a token for the right Page (App Dashboard, Messenger, API setup), or correct DJM_PAGE_ID.",
-            )  # fmt: skip
-        elif page.page_id:
-            yield Finding(OK, "page", "the Page of the token is the configured Page")
+        yield from self._page_of_token(me, page)
+        if page.has_instagram_login():
+            yield from self._end_of_token(page)
         if client.served_version not in {"", client.version}:
             yield Finding(
                 WARN, "version", f"Meta answered with {client.served_version} instead of {client.version}",
                 "Set DJM_GRAPH_VERSION; docs/graph-versions.md describes the steps.",
             )  # fmt: skip
+
+    @staticmethod
+    def _page_of_token(me: Mapping[str, Any], page: models.Page) -> Iterator[Finding]:
+        """Compare the configured Page with the one of the token. Callbacks have one of its ids only."""
+        account = me.get("instagram_business_account")
+        ids = {
+            "id": me.get("id"),
+            "user_id": me.get("user_id"),
+            "instagram_business_account": account.get("id") if isinstance(account, Mapping) else None,
+        }
+        found = {key: str(value) for key, value in ids.items() if value}
+        name = me.get("name") or me.get("username") or ""
+        yield Finding(OK, "token", f"valid; it belongs to the Page {name} ({', '.join(found.values())})")
+        # The last one is the id in callbacks: that of the Page, or of the Instagram account.
+        key, right = list(found.items())[-1] if found else ("id", "")
+        if not page.page_id:
+            return
+        if page.page_id == right:
+            yield Finding(OK, "page", "the Page of the token is the configured Page")
+        elif page.page_id in found.values():
+            yield Finding(
+                FAIL, "page", f"{page.page_id} is configured, but callbacks of this account have the id {right}",
+                f"Name the account {right} in DJM_PAGES and DJM_PAGE_ID, and in the admin. Graph calls this id {key}.",
+            )  # fmt: skip
+        else:
+            yield Finding(
+                FAIL, "page",
+                f"the token belongs to the Page {', '.join(found.values())}, but {page.page_id} is configured",
+                "Generate a token for the right Page (App Dashboard, Messenger, API setup), or correct DJM_PAGE_ID.",
+            )  # fmt: skip
+
+    @staticmethod
+    def _end_of_token(page: models.Page) -> Iterator[Finding]:
+        if not renewal.is_renewable(page):
+            yield Finding(
+                WARN, "token", "it is in the settings, and Meta ends it 60 days after it was made",
+                renewal.IN_SETTINGS.format(page_id=page.page_id),
+            )  # fmt: skip
+        elif page.is_token_ending():
+            yield Finding(
+                WARN, "token", f"the token ends on {page.date_token_expires:%Y-%m-%d}, and no renewal succeeded",
+                "Run manage.py djmessenger tokens --refresh, which names the reason, or enter a new token.",
+            )  # fmt: skip
+        elif page.date_token_expires is not None:
+            yield Finding(
+                OK, "token", f"it is renewed in time, and ends on {page.date_token_expires:%Y-%m-%d}"
+            )
 
     def _app(self, client: Client, page: models.Page) -> Iterator[Finding]:
         try:
@@ -129,7 +168,7 @@ class RemoteDoctor:
             yield from self._callback("")
             return
         yield from self._scopes(info, page)
-        yield from self._mode(app)
+        yield from self._mode(app, page)
         yield from self._fields(client, app, page)
         yield from self._webhook(app, page)
 
@@ -148,9 +187,7 @@ class RemoteDoctor:
                 f"it belongs to the app {info.app_id}",
                 f"Generate a token for the app {page.get_app_id()}.",
             )
-        needed: tuple[str, ...] = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
-        if app_settings.DJM_LOOK_UP_UNSURE:
-            needed = (*needed, "pages_read_engagement")
+        needed = _needed_scopes(page)
         missing = [scope for scope in needed if scope not in info.scopes]
         if missing:
             yield Finding(
@@ -160,21 +197,25 @@ class RemoteDoctor:
             )  # fmt: skip
         else:
             yield Finding(OK, "scopes", ", ".join(needed))
-        for name, moment in (("token", info.expires_at), ("data access", info.data_access_expires_at)):
-            if moment is not None and as_stored(moment) - self.now() < EXPIRES_SOON:
+        ends = [("data access", info.data_access_expires_at)]
+        if not page.has_instagram_login():
+            ends.append(("token", info.expires_at))
+        for name, moment in ends:
+            if moment is not None and as_stored(moment) - self.now() < TOKEN_WARNING:
                 yield Finding(
                     WARN, "token", f"the {name} ends on {moment:%Y-%m-%d}",
                     "Generate the Page token from a long-lived user token; such a Page token does not expire.",
                 )  # fmt: skip
 
-    def _mode(self, app: Client) -> Iterator[Finding]:
+    def _mode(self, app: Client, page: models.Page) -> Iterator[Finding]:
+        scope = next(name for name in _needed_scopes(page) if "messag" in name)
         try:
-            status = app.app_permissions().get("pages_messaging", "")
+            status = app.app_permissions().get(scope, "")
         except GraphError as error:
             yield Finding(WARN, "mode", f"it could not be read: {error}", error.action)
             return
         if status in GRANTED:
-            yield Finding(OK, "mode", f"App Review granted pages_messaging ({status})")
+            yield Finding(OK, "mode", f"App Review granted {scope} ({status})")
         else:
             yield Finding(
                 WARN, "mode", "the app is in development, or has Standard Access: only people with a role on the app "
@@ -284,6 +325,13 @@ class RemoteDoctor:
         what = "agrees with Meta's" if status == OK else f"is {span(off)} {direction} Meta's"
         cure = "Synchronise the clock by NTP: windows, echo waits and expiry times are computed from it."
         yield Finding(status, "clock", f"this machine's {what}", "" if status == OK else cure)
+
+
+def _needed_scopes(page: models.Page) -> tuple[str, ...]:
+    if page.has_instagram_login():
+        return ON_INSTAGRAM_LOGIN
+    needed = ON_INSTAGRAM if page.configured("channel") == INSTAGRAM else ON_MESSENGER
+    return (*needed, "pages_read_engagement") if app_settings.DJM_LOOK_UP_UNSURE else needed
 
 
 def _verification(url: str, challenge: str) -> str:

@@ -33,6 +33,10 @@ class PageStatus:
     paused_until: datetime.datetime | None
     """End of the pause; None if the Page is not paused."""
     pause_reason: str
+    token_expires: datetime.datetime | None
+    """End of the stored token of Instagram Login; None if it is unknown, or if the token does not end by time."""
+    is_token_ending: bool
+    """True from 14 days before the end of the token on, if it was not renewed until then."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -220,4 +224,6 @@ def _page(page: models.Page, now: datetime.datetime) -> PageStatus:
         echo_lag=page.echo_lag,
         paused_until=paused if is_paused else None,
         pause_reason=page.pause_reason if is_paused else "",
+        token_expires=page.date_token_expires if page.has_instagram_login() else None,
+        is_token_ending=page.is_token_ending(),
     )

@@ -36,10 +36,22 @@ logger = logging.getLogger(__name__)
 
 Kind = models.ConversationQueue.Kind
 
+Job = Callable[[], None]
+Submit = Callable[[Job], object]
+"""Function that runs a job now, or passes it to another thread."""
+
 _STATEMENT_TIMEOUT = 2.0
 """Seconds for each statement of a split inside a request. Meta waits five seconds for the whole answer."""
 MOST_CALLBACKS, _MOST_BYTES = 100, 256 * 1024
 """Limits of one split: number of callbacks, and bytes of all bodies together. One callback may be larger."""
+
+
+def _run(job: Job) -> None:
+    job()
+
+
+def _renew_none(submit: Submit) -> None:
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,8 @@ class Engine:
     """Sender of replies."""
     slow: SlowPool = field(default_factory=RunHere)
     """Runner of slow rules for ``handle``; by default the caller's thread."""
+    renew_tokens: Callable[[Submit], object] = _renew_none
+    """Function that passes the renewal of each token that is due to its argument."""
 
     @staticmethod
     def store(body: bytes, app_id: str = "") -> int:
@@ -328,12 +342,14 @@ class Engine:
         except Error:
             return False
 
-    def sweep(self) -> None:
-        """Make queues due in which rows wait without a wake-up.
+    def sweep(self, submit: Submit = _run) -> None:
+        """Make queues due in which rows wait without a wake-up, and renew the tokens that are due.
 
         One call treats at most 1000 conversations in each direction, and 1000 events without a conversation. It finds
         the work of a lost wake-up, of an older version, or of rows that staff changed by SQL. It also ends the pauses
         that a missing or refused token caused, if the Page has another token now.
+
+        ``submit`` runs the renewal of a token, which calls Graph; by default in this thread. Raises ``DatabaseError``.
         """
         # test_the_sweep_finds_work_without_a_wake_up
         waiting = models.Messaging.objects.filter(state=models.Messaging.State.NEW)
@@ -355,6 +371,7 @@ class Engine:
             with atomic():
                 splitting.assign_queues(without_conversation)
         self.outbox.resume_pages()
+        self.renew_tokens(submit)
 
     def notify(self, payload: str) -> None:
         """Send a notification to worker processes at the commit of the transaction; does nothing without PostgreSQL.

@@ -70,6 +70,7 @@ class WorkerRun:
         self.split_budget, self.send_budget = PollBudget(), PollBudget()
         self.handlers = Threads(threads, "in")
         self.senders = Threads(senders, "out")
+        self.renewals = Threads(1, "tokens")
         self.slow = SlowThreads(
             slow_threads,
             wakeup.set,
@@ -109,7 +110,9 @@ class WorkerRun:
                         # Guard: without the turn each of many processes would scan the same rows at once.
                         # Test: tests/test_worker.py, test_one_of_many_processes_sweeps.
                         if models.Sweep.objects.claim(app_settings.DJM_SWEEP * _SWEEP_TURN_SHARE):
-                            self._engine().sweep()
+                            # Guard: Graph may not answer for seconds, and no queue would be claimed meanwhile.
+                            # Test: tests/test_worker.py, test_a_renewal_that_hangs_delays_no_reply.
+                            self._engine().sweep(self._submit_renewal)
                     if not self.submit_split():
                         self._split()
                     busy = self._poll()
@@ -147,6 +150,7 @@ class WorkerRun:
             deadline.expire()
         with reusable_connections():
             self.splitter.close()
+            self.renewals.close()
             for pool in (self.handlers, self.senders):
                 for job in pool.close():
                     try:
@@ -159,7 +163,7 @@ class WorkerRun:
                             "Job failed while the worker stops; its queue is due again when the lease ends",
                             extra={"action": "work_interrupted"},
                         )
-        for pool in (self.splitter, self.handlers, self.senders):
+        for pool in (self.splitter, self.handlers, self.senders, self.renewals):
             pool.join(app_settings.DJM_GRAPH_TIMEOUT + 5.0)
         # Guard: a slow rule that ends now passes its answer to a batch writer. A writer that has stopped would drop it.
         # Test: tests/test_worker.py, test_the_answer_of_a_slow_rule_that_ends_during_the_stop_is_committed.
@@ -361,6 +365,15 @@ class WorkerRun:
     def _call(self, outbox: Outbox, pending: PendingSend) -> None:
         with no_connection():
             self.answers.put(outbox.call(pending))
+
+    def _submit_renewal(self, job: Callable[[], None]) -> None:
+        if self.renewals.free() > 0:
+            self.renewals.submit(partial(self._renew, job))
+
+    @staticmethod
+    def _renew(job: Callable[[], None]) -> None:
+        with reusable_connections():
+            job()
 
     def _process_next(self, lease: Lease, deadline: Deadline) -> None:
         try:

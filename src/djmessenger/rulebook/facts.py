@@ -60,6 +60,7 @@ IG_CHANGES = "https://developers.facebook.com/docs/instagram-platform/changelog"
 VERSIONS = "https://developers.facebook.com/docs/graph-api/changelog"
 BATCH = "https://developers.facebook.com/docs/graph-api/batch-requests"
 INSTAGRAM = "https://developers.facebook.com/documentation/business-messaging/instagram-messaging/features/send-message"
+IG_TOKENS = "https://developers.facebook.com/documentation/instagram-platform/reference/refresh_access_token"
 IG_MODERATION = INSTAGRAM.replace("send-message", "moderate-conversations")
 OBSERVED = "answers of Graph as reported in public; not in Meta's pages"
 
@@ -209,6 +210,11 @@ TABLE: tuple[Row, ...] = (
     *_limits(PRIVATE_REPLIES, ("private_reply.days", 7, "days to answer a comment privately")),
     *_limits(ROUTING, ("thread_control.seconds", 7 * 24 * 3600, "seconds by which control is extended")),
     *_limits(CONVERSATIONS, ("conversation.messages", 20, "newest messages that can be read")),
+    *_limits(
+        IG_TOKENS,
+        ("instagram_token.days", 60, "days until a token of Instagram Login ends"),
+        ("instagram_token.least_hours", 24, "hours until a token of Instagram Login can be renewed"),
+    ),
     *_limits(
         IG_MODERATION,
         ("moderation.ids", 10, "persons in one call of moderate_conversations"),

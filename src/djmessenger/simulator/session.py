@@ -99,6 +99,7 @@ class Session:
                     require_proof=bool(secret and secret == app_secrets().get(row.get_app_id())),
                 )
                 page.account_id = row.page_id
+                page.token_made = None
         if not emulator.pages:
             emulator.add_page(PAGE_ID, secrets.token_hex(16), name="Your Page")
         return emulator

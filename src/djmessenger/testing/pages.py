@@ -96,5 +96,7 @@ def add_page(
         **options,
     )
     # The bot has one token for all Pages that it does not name; the emulator finds the Page by the id in the call.
+    # Nothing renews a token of the settings, and a test may travel further than the token lives.
+    page.token_made = None
     page.token = app_settings.page_value(page_id, "token") or TOKEN
     return page

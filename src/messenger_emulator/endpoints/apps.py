@@ -88,7 +88,7 @@ def _token(world: World, app: App, token: str) -> dict[str, Any]:
         "type": "PAGE",
         "application": app.name,
         "data_access_expires_at": 0,
-        "expires_at": 0,
+        "expires_at": int(page.token_end(token) or 0),
         "is_valid": page.token_error is None,
         "profile_id": page.id,
         "scopes": sorted(page.permissions),

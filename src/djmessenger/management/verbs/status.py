@@ -100,6 +100,11 @@ def _page_line(page: PageStatus) -> str:
         aware = timezone.is_aware(page.paused_until)
         until = timezone.localtime(page.paused_until) if aware else page.paused_until
         line += f"; PAUSED until {until.isoformat(' ', 'seconds')}: {' '.join(page.pause_reason.split())}"
+    if page.is_token_ending and page.token_expires is not None:
+        line += (
+            f"; TOKEN ends on {page.token_expires:%Y-%m-%d}: "
+            "run manage.py djmessenger tokens --refresh, or enter a new one"
+        )
     return line
 
 

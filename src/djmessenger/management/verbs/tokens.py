@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from djmessenger import bot, models
+from djmessenger.bot import renewal
 from djmessenger.bot.pages import all_pages, find_page, token_of
 from djmessenger.bot.tokens import new_key
 from djmessenger.exceptions import DJMException, DJMInvalidValueException
@@ -28,6 +29,11 @@ def add_arguments(parser: CommandParser) -> None:
     what.add_argument("--new-key", action="store_true", help="Print a new key for DJM_TOKEN_KEYS.")
     what.add_argument("--rotate", action="store_true", help="Encrypt all tokens again with the newest key.")
     what.add_argument(
+        "--refresh",
+        action="store_true",
+        help="Renew the tokens of Instagram Login in the database now. The sweep of a worker does it in time.",
+    )
+    what.add_argument(
         "--set",
         metavar="PAGE_ID",
         help="Store the token of a Page. It is read from a prompt or standard input, so no shell history contains it.",
@@ -43,6 +49,8 @@ def handle(command: BaseCommand, **options: Any) -> int | None:
             command.stdout.write(
                 command.style.SUCCESS(f"{changed} tokens were encrypted again with the newest key.")
             )
+        elif options["refresh"]:
+            return _refresh(command)
         elif options["set"]:
             _set(command, options["set"])
         else:
@@ -65,8 +73,39 @@ def _set(command: BaseCommand, page_id: str) -> None:
     if page.pk is None:
         page.save()
     else:
-        page.save(update_fields=["token_ciphertext"])
+        page.save(update_fields=models.Page.TOKEN_COLUMNS)
     command.stdout.write(command.style.SUCCESS(f"The token of Page {page_id} is stored, encrypted."))
+
+
+def _refresh(command: BaseCommand) -> int | None:
+    """Renew each token of Instagram Login that the database holds. Return 1 if one is not renewed or cannot be."""
+    failed = False
+    for page in all_pages():
+        if not page.has_instagram_login():
+            continue
+        try:
+            state = _renewed(page)
+        except (DJMException, OSError) as error:
+            state, failed = f"not renewed: {error}", True
+        failed |= not renewal.is_renewable(page)
+        command.stdout.write(f"{page.page_id}  {state}")
+    return 1 if failed else None
+
+
+def _renewed(page: models.Page) -> str:
+    if not renewal.is_renewable(page):
+        return f"not renewed: {renewal.IN_SETTINGS.format(page_id=page.page_id)}"
+    if renewal.is_young(page):
+        return f"renewed less than a day ago, {_end(page)}"
+    if not bot.renew_token(page):
+        return "another process renews it, or a new token was stored just now"
+    page.refresh_from_db()
+    return f"renewed, {_end(page)}"
+
+
+def _end(page: models.Page) -> str:
+    end = page.date_token_expires
+    return "end unknown until the first renewal" if end is None else f"valid until {end:%Y-%m-%d}"
 
 
 def _list(command: BaseCommand) -> int | None:
@@ -90,4 +129,5 @@ def _state(page: models.Page) -> str:
     if not page.token_ciphertext:
         return "token in DJM_PAGE_ACCESS_TOKEN"
     old = "" if bot.is_under_newest_key(page) else ", encrypted with an older key: run --rotate"
-    return f"token in the database, ends in …{bot.token_hint(page)}{old}"
+    end = f", {_end(page)}" if page.has_instagram_login() else ""
+    return f"token in the database, ends in …{bot.token_hint(page)}{end}{old}"
