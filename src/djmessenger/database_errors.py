@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+import traceback
+from typing import Any, Final
 
 from django.db import Error, InterfaceError, OperationalError
+from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.backends.utils import CursorWrapper
+from django.db.utils import DatabaseErrorWrapper
+
+from djmessenger.sql import alias
 
 _STATES: Final = ("08", "40", "53", "57P", "58", "55P03")
 """First characters of SQLSTATE (PostgreSQL, "Error Codes").
@@ -31,3 +37,26 @@ def is_outage(error: BaseException | None) -> bool:
         return code & 0xFF in _SQLITE_CODES
     # The drivers give no code to a connection that is lost or cannot be opened.
     return isinstance(error, (InterfaceError, OperationalError))
+
+
+def is_own_outage(error: BaseException | None) -> bool:
+    """Return whether an exception of a rule is an outage of the database of the app's models.
+
+    False for another database of the project, and for an exception that no connection raised. The rule is at fault
+    then, and would be tried for ever.
+    """
+    return is_outage(error) and error is not None and _alias_of(error) == alias()
+
+
+def _alias_of(error: BaseException) -> str | None:
+    """Return the alias of the connection that raised an exception, or None if none did."""
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        # Nothing of other objects is read, because it may run code of authors.
+        owner: object = frame.f_locals.get("self")
+        connection: Any = vars(owner)["wrapper"] if isinstance(owner, DatabaseErrorWrapper) else owner
+        if isinstance(owner, CursorWrapper):
+            connection = owner.db
+        if isinstance(connection, BaseDatabaseWrapper):
+            found = connection.alias
+    return found

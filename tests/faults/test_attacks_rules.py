@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import pytest
+from django.db import OperationalError, connection, connections
+from django.db.backends.signals import connection_created
+from django.db.utils import ConnectionHandler
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
 from djmessenger.filtering.base import as_filter
 from djmessenger.pipeline import claims
+from djmessenger.pipeline.connections import reusable_connections
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.handling import Inbox
 from djmessenger.pipeline.sending import Outbox
@@ -198,3 +202,129 @@ class TestObjectsOfARule:
         tools.receive(tools.text("m_1"))
         tools.handle(tools.engine(slow, slow=True), made)
         assert (calls, models.Reply.objects.count()) == (["m_1"], 1)
+
+
+class TestWrappersOfQueries:
+    """A rule adds an execute wrapper of Django to a connection, and does not remove it."""
+
+    @staticmethod
+    def append(wrapper: Any) -> None:
+        connection.execute_wrappers.append(wrapper)
+
+    @staticmethod
+    def enter(wrapper: Any) -> None:
+        connection.execute_wrapper(wrapper).__enter__()
+
+    @staticmethod
+    def replace(wrapper: Any) -> None:
+        connection.execute_wrappers[:] = [wrapper]
+
+    @pytest.mark.django_db(transaction=True)
+    @pytest.mark.parametrize("place", [append, enter, replace])
+    @pytest.mark.parametrize("slow", [False, True])
+    @pytest.mark.parametrize("is_open", [False, True])
+    @pytest.mark.parametrize("queries", [False, True])
+    def test_a_wrapper_that_a_rule_leaves_is_removed(self, place, slow, is_open, queries):
+        seen = []
+
+        def refuse(execute: Any, *query: Any) -> Any:
+            seen.append(query[0])
+            raise RuntimeError("a wrapper of a rule")
+
+        def rule(event: Any) -> str | None:
+            if queries:
+                models.UserLocation.objects.exists()
+            if event.text != "attack":
+                return "answer"
+            place(refuse)
+            return None
+
+        engine = tools.engine(rule, slow=slow)
+        leases = []
+        for number, words in enumerate(["attack", "hello"]):
+            tools.receive(tools.text(f"m_{number}", words, psid=f"70{number}"))
+            leases.append(tools.claim(tools.conversation(f"70{number}")))
+        rows = engine.inbox.next_rows(leases)
+        before = list(connection.execute_wrappers)
+        for lease in leases:
+            if not is_open:
+                connection.close()
+            handled = engine.inbox.handle(lease, Deadline(60), RunHere(), rows[lease.queue_id])
+            assert connection.execute_wrappers == before
+            engine.inbox.commit_handled([handled] if handled else [])
+        assert (seen, models.Reply.objects.count()) == ([], 1)
+
+    @pytest.mark.postgresql("SQLite in memory keeps its connection")
+    @pytest.mark.django_db(transaction=True)
+    def test_a_wrapper_that_the_project_adds_to_each_connection_stays(self):
+        seen = []
+
+        def look(execute: Any, *query: Any) -> Any:
+            seen.append(query[0])
+            return execute(*query)
+
+        def add(connection: Any, **kwargs: Any) -> None:
+            if look not in connection.execute_wrappers:
+                connection.execute_wrappers.append(look)
+
+        connection_created.connect(add)
+        try:
+            for _ in range(2):
+                connection.close()
+                with reusable_connections():
+                    models.Page.objects.count()
+                seen.clear()
+                models.Page.objects.count()
+                assert len(seen) == 1
+        finally:
+            connection_created.disconnect(add)
+            connection.execute_wrappers.clear()
+            connection.close()
+
+
+class TestAnotherDatabase:
+    """A rule queries a database of the project that is away."""
+
+    AWAY: ClassVar = {
+        "sqlite": {"ENGINE": "django.db.backends.sqlite3", "NAME": "/nowhere/at/all.sqlite3"},
+        "postgresql": {
+            "ENGINE": "django.db.backends.postgresql",
+            "NAME": "away",
+            "HOST": "127.0.0.1",
+            "PORT": "1",
+        },
+    }
+
+    @pytest.fixture(params=AWAY)
+    def away(self, request, django_db_blocker) -> Iterator[Any]:
+        if request.param == "postgresql":
+            pytest.importorskip("psycopg")
+        databases = ConnectionHandler({**connections.settings, "away": self.AWAY[request.param]})
+        yield databases["away"]
+        databases["away"].close()
+
+    @pytest.mark.django_db
+    @pytest.mark.parametrize("slow", [False, True])
+    def test_counts_as_a_try_of_the_rule(self, slow, away, caplog):
+        def rule(event: Any) -> None:
+            with away.cursor() as cursor:
+                cursor.execute("SELECT 1")
+
+        made = tools.conversation()
+        tools.receive(tools.text("m_1"))
+        engine = tools.engine(rule, slow=slow)
+        for _ in range(3):
+            tools.handle(engine, made)
+            tools.pass_time(600)
+        event = models.Messaging.objects.get()
+        assert (event.state, "OperationalError" in event.error) == ("failed", True)
+
+    @pytest.mark.django_db
+    def test_an_error_that_no_database_raised_counts_as_a_try(self):
+        def rule(event: Any) -> None:
+            raise OperationalError("the connection is closed")
+
+        made = tools.conversation()
+        tools.receive(tools.text("m_1"))
+        tools.handle(tools.engine(rule), made)
+        assert models.Messaging.objects.get().tries == 1

@@ -66,7 +66,8 @@ def reusable_connections() -> Iterator[None]:
             else:
                 connection.close()
     try:
-        yield
+        with execute_wrappers_restored():
+            yield
     finally:
         _last_use.at = seconds()
         # Guard: threads that keep a connection of a small pool between their jobs leave none for the other threads,
@@ -76,6 +77,33 @@ def reusable_connections() -> Iterator[None]:
         for connection in connections.all(initialized_only=True):
             if uses_pool(connection) and not connection.in_atomic_block:
                 connection.close()
+
+
+@contextmanager
+def execute_wrappers_restored() -> Iterator[None]:
+    """Run a block with code of authors, and restore ``execute_wrappers`` of this thread's connections after it.
+
+    A connection that was opened in the block, and has new wrappers, is closed. Receivers of ``connection_created`` may
+    have added them, and add them again to the next connection.
+    """
+    before = {
+        connection.alias: (connection.connection, list(connection.execute_wrappers))
+        for connection in connections.all(initialized_only=True)
+    }
+    try:
+        yield
+    finally:
+        # Guard: a wrapper that a rule leaves would run with each later query of this thread, also those of the engine.
+        # Test: tests/faults/test_attacks_rules.py, test_a_wrapper_that_a_rule_leaves_is_removed.
+        for connection in connections.all(initialized_only=True):
+            session, wrappers = before.get(connection.alias, (None, []))
+            is_new = connection.connection is not session
+            if is_new and _limit_this_transaction in connection.execute_wrappers:
+                wrappers = [*wrappers, _limit_this_transaction]
+            if connection.execute_wrappers != wrappers:
+                connection.execute_wrappers[:] = wrappers
+                if is_new and not connection.in_atomic_block:
+                    connection.close()
 
 
 _Result = TypeVar("_Result")

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from djmessenger import models, receiving
-from djmessenger.database_errors import is_outage
+from djmessenger.database_errors import is_own_outage
 from djmessenger.exceptions import DJMException
 from djmessenger.logs import hidden
 from djmessenger.pipeline import claims, settling
@@ -113,7 +113,7 @@ def count_failed_try(row: models.Messaging, lease: Lease, tries: int, error: str
     unless ``error`` is given.
     """
     raised = None if error else sys.exception()
-    if is_outage(raised):
+    if is_own_outage(raised):
         _wait_after_outage(row, lease)
         return
     is_final = isinstance(raised, DJMException) and raised.is_final

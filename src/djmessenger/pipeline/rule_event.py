@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from djmessenger import models, receiving
 from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.pipeline.connections import execute_wrappers_restored
 
 _IDENTITY: Final = {
     "row": ("pk", "conversation_id", "page_id", "queue_id"),
@@ -66,10 +67,11 @@ class RuleEvent:
     @contextmanager
     def used_by_rules(self) -> Iterator[None]:
         """Run a block with code of rules. Call ``take_back`` after it, also if it raised."""
-        try:
-            yield
-        finally:
-            self.take_back()
+        with execute_wrappers_restored():
+            try:
+                yield
+            finally:
+                self.take_back()
 
     def take_back(self) -> None:
         """Copy what rules may change to the rows of the engine.

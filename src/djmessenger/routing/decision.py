@@ -10,7 +10,7 @@ from contextlib import contextmanager, nullcontext
 from time import perf_counter
 from typing import Any, NamedTuple
 
-from djmessenger.database_errors import is_outage
+from djmessenger.database_errors import is_own_outage
 from djmessenger.models.recording import answering
 from djmessenger.models.replies import ReplyBuffer
 from djmessenger.outgoing.data import as_messages
@@ -188,7 +188,7 @@ class Decision:
             entry.trace.error = f"{type(error).__name__}: {error}"
             self.outcome.error = f"{self.outcome.error}\n{traceback.format_exc()}".strip()
             # test_an_outage_of_the_database_is_no_try_of_a_rule
-            if not swallow or is_outage(error):
+            if not swallow or is_own_outage(error):
                 raise
             self._broken.add(id(entry))
             if state is not None:
