@@ -23,6 +23,7 @@ from djmessenger.graph.client import Client
 from djmessenger.graph.errors import NotSent, UnknownFate
 from djmessenger.graph.transports import PooledTransport
 from djmessenger.graph.wire import Call, Request
+from djmessenger.pipeline.dispatch import WORKER_SENDERS
 from tests.graph_tools import APP_SECRET, TOKEN, Connection, answer, frames_of, serving
 
 SHORT, LONG = 0.5, 60.0
@@ -223,6 +224,13 @@ def test_a_quiet_time_between_two_peaks_opens_no_connection(transport: PooledTra
             transport.send(request(server.url))
         busy.send_together(transport, server.url)
         assert server.connections == 8
+
+
+def test_the_transport_lets_all_threads_call_at_once(transport: PooledTransport) -> None:
+    busy = Busy(peak=WORKER_SENDERS, idle=0)
+    with serving(busy) as server:
+        busy.send_together(transport, server.url)
+        assert server.connections == WORKER_SENDERS
 
 
 def test_without_a_warm_connection_the_last_used_one_serves(transport: PooledTransport, clock: Clock) -> None:

@@ -141,7 +141,7 @@ def threads():
 
 @contextlib.contextmanager
 def worker():
-    made = Worker(bot.get_engine, threads=2, slow_threads=2, listen=True)
+    made = Worker(bot.get_engine, threads=2, slow_threads=2, senders=32, listen=True)
     made.start()
     yield
     until(lambda: models.Reply.objects.filter(state="sent").exists(), "the answer")

@@ -100,7 +100,7 @@ def test_a_slow_rule_on_a_comment_runs_once_while_sweeps_pass_and_a_person_is_an
         decide=lambda event: (comments if event.type is ReceivingType.CHANGE else texts).decide(event)
     )
     store.store(tools.body(tools.comment("first"), tools.comment("second"), container="changes"))
-    worker = Worker(lambda: made, threads=1, slow_threads=2)
+    worker = Worker(lambda: made, threads=1, slow_threads=2, senders=32)
     worker.start()
     try:
         tools.until(lambda: calls, "the slow rule")

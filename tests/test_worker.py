@@ -55,7 +55,7 @@ def work(file_database, emulator, settings):
     started = []
 
     def start(engine, **options):
-        made = Worker(lambda: engine, **{"threads": 2, "slow_threads": 2, **options})
+        made = Worker(lambda: engine, **{"threads": 2, "slow_threads": 2, "senders": 32, **options})
         started.append(made)
         made.start()
         return made
@@ -675,7 +675,7 @@ def test_a_deadline_never_ends_after_its_lease(run, monkeypatch, settings):
 def test_a_wake_up_during_a_poll_leads_to_another_poll(work, settings, monkeypatch):
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
     polls = threading.Semaphore(0)
-    worker = Worker(tools.engine, threads=1, slow_threads=1)
+    worker = Worker(tools.engine, threads=1, slow_threads=1, senders=32)
     first = []
 
     def poll(run):

@@ -197,13 +197,18 @@ class _SecurePool(HTTPSConnectionPool):
 class PooledTransport:
     """The default transport: keep-alive connections that all threads share; a forked child opens its own.
 
-    At most ``connections`` calls to one host run at once. Further calls wait for a free connection, within their
-    own time. ``ca_certs`` is a file of certificates that are trusted in addition to the system's. TLS certificates
-    are always verified.
+    Each thread that calls has a connection, so the numbers of threads are the only limit. With ``connections`` at most
+    that many calls to one host run at once. Further calls then wait for a free connection, within their own time.
+    ``ca_certs`` is a file of certificates that are trusted in addition to the system's. TLS certificates are always
+    verified.
     """
 
     def __init__(
-        self, *, connections: int = 128, max_answer: int = MAX_ANSWER, ca_certs: str | None = None
+        self,
+        *,
+        connections: int | None = None,
+        max_answer: int = MAX_ANSWER,
+        ca_certs: str | None = None,
     ) -> None:
         self._connections = connections
         self._max_answer = max_answer
@@ -259,7 +264,13 @@ class PooledTransport:
         pool = self._pools.get(origin)
         if pool is None:
             parts = urlsplit(origin)
-            options: dict[str, Any] = {"port": parts.port, "maxsize": self._connections, "block": True}
+            # A pool of size 0 keeps all connections that were ever in use at once.
+            limit = self._connections
+            options: dict[str, Any] = {
+                "port": parts.port,
+                "maxsize": limit or 0,
+                "block": limit is not None,
+            }
             made = (
                 _SecurePool(parts.hostname or "", ssl_context=self._tls, **options)
                 if parts.scheme == "https"

@@ -52,7 +52,7 @@ class Worker:
         *,
         threads: int,
         slow_threads: int,
-        senders: int = 32,
+        senders: int,
         listen: bool = False,
         on_start: Callable[[], object] = lambda: None,
     ) -> None:

@@ -19,7 +19,7 @@ from djmessenger.database_errors import is_outage
 from djmessenger.management.options import at_least_one
 from djmessenger.management.targets import NO_RESULT
 from djmessenger.pipeline.connections import close_before_fork, pool_size
-from djmessenger.pipeline.dispatch import WORKER_THREADS, OwnWorkerDispatcher
+from djmessenger.pipeline.dispatch import WORKER_SENDERS, WORKER_THREADS, OwnWorkerDispatcher
 from djmessenger.pipeline.worker import Worker, connections_needed
 
 logger = logging.getLogger(__name__)
@@ -50,8 +50,8 @@ def add_arguments(parser: CommandParser) -> None:
     parser.add_argument(
         "--senders",
         type=at_least_one,
-        default=100,
-        help="calls of Graph that each process makes at once (100)",
+        default=WORKER_SENDERS,
+        help="calls of Graph that each process makes at once (200)",
     )
     parser.add_argument(
         "--slow-threads", type=at_least_one, default=32, help="slow rules that each process runs at once (32)"
