@@ -23,6 +23,7 @@ from djmessenger.graph.errors import NotSent
 from djmessenger.operations.status import read_status
 from djmessenger.secret import Secret
 from messenger_emulator import Emulator
+from messenger_emulator.server import serve
 from tests import pipeline_tools as tools
 from tests.graph_tools import Recorder, client_of, frames_of, query_of, refusal
 
@@ -300,6 +301,20 @@ class TestSecrecy:
         with pytest.raises(ZeroDivisionError) as raised:
             bot.renew_token(row_of())
         assert "canary" not in frames_of(raised.value, but=__file__)
+
+    def test_over_http_no_log_has_the_address(self, world, settings, caplog):
+        caplog.set_level(logging.DEBUG)
+        server = serve(world)
+        settings.DJM_GRAPH_URL = server.url
+        bot.use_transport(None)
+        try:
+            assert bot.renew_token(row_of())
+        finally:
+            server.stop()
+        assert token_of(row_of()) == Secret(world.pages[IN_GRAPH].token)
+        assert "refresh_access_token?grant_type=ig_refresh_token&access_token=***" in caplog.text
+        for word in ("canary", world.pages[IN_GRAPH].token):
+            assert word not in caplog.text
 
     def test_the_log_of_a_renewal_has_no_token(self, world, caplog):
         caplog.set_level(logging.DEBUG)
