@@ -1,4 +1,4 @@
-"""What a person sends is answered, also if this version cannot read it."""
+"""Answers to messages that this version cannot read."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_attachment_of_an_unknown_kind(messenger, channel, kind):
 
 
 def test_a_message_with_nothing_but_a_product(messenger):
-    """It is a message, not a link that the person opened: it opens the window and is consent to the profile."""
+    """A message opens the window and is consent to the profile, unlike a link that the person opened."""
     ana = messenger.person()
     ana.does("says", "", referral={"product": {"id": "3564977419"}})
     ana.sees("Sorry, REFERRAL")
