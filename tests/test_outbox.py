@@ -948,3 +948,15 @@ def test_a_late_result_without_an_acceptance_ends_the_wait_for_an_echo(fault, co
     outbox.end([answer])
     check_again(conversation)
     assert (fates(), len(person.received)) == (["sent"], 1)
+
+
+def test_a_client_that_cannot_be_made_leaves_the_reply_unsent(conversation, person):
+    def no_files(page):
+        raise OSError(24, "Too many open files")
+
+    tools.queue(conversation)
+    tools.send(tools.engine(client=no_files), conversation)
+    assert (fates(), outcomes()) == (["queued"], ["unsent"])
+    tools.pass_time(60)
+    tools.send(bot.get_engine(), conversation)
+    assert (fates(), outcomes(), person.texts) == (["sent"], ["unsent", "accepted"], ["hi"])

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from djmessenger import models
+from djmessenger import bot, models
 from tests import pipeline_tools as tools
 from tests.pipeline_tools import LONG, until
 
@@ -42,6 +42,35 @@ if files:
 from django.core.management import execute_from_command_line
 execute_from_command_line(["django", "djmessenger", "worker", *sys.argv[4:]])
 """
+WITHOUT_FILES = """
+import os, resource, sys, threading, time
+is_over = sys.argv[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+import django
+django.setup()
+from djmessenger.pipeline import sending
+taken, begun = [], threading.Event()
+def take_all():
+    try:
+        while True:
+            taken.append(os.dup(0))
+    except OSError:
+        begun.set()
+def keep_all():
+    while not os.path.exists(is_over):
+        take_all()
+        time.sleep(0.001)
+    while taken:
+        os.close(taken.pop())
+def failpoint(name):
+    if name == "outbox_attempt_committed" and not begun.is_set():
+        threading.Thread(target=keep_all, daemon=True).start()
+        begun.wait()
+sending.failpoint = failpoint
+from django.core.management import execute_from_command_line
+execute_from_command_line(["django", "djmessenger", "worker"])
+"""
+"""Worker in which no file can be opened from its first call of Graph on, until a file exists."""
 PEOPLE = 20
 SHORT_LEASE = {
     "DJM_TEST_SETTINGS": json.dumps(
@@ -112,3 +141,43 @@ def test_open_files_that_run_out_lose_and_park_nothing(command, emulator):
     assert process.wait(LONG) == 0, log()
     assert min(len(someone.received) for someone in people) == 1
     assert not models.Messaging.objects.filter(state="failed").exists()
+
+
+@pytest.mark.parametrize("fate", ["sending", "unknown", "parked"])
+def test_a_call_without_a_socket_is_unsent_however_long_files_are_missing(
+    fate, command, emulator, settings, tmp_path
+):
+    """Neither the call nor its result finds a file for a whole lease, and another worker meets the reply."""
+    settings.DJM_WHEN_UNSURE, settings.DJM_ECHO_WAIT, settings.DJM_LOOK_UP_UNSURE = "park", 0.01, False
+    someone = emulator.add_person(tools.PAGE, person_id=tools.PSID)
+    tools.post(tools.text("m_1", psid=someone.id))
+    log, is_over = command.log.read_text, tmp_path / "files are there again"
+    # The call of the profile would leave a connection to Graph.
+    variables = {
+        "DJM_TEST_SETTINGS": json.dumps(
+            {**json.loads(SHORT_LEASE["DJM_TEST_SETTINGS"]), "DJM_SAVE_USER_PROFILE": False}
+        )
+    }
+    process = command(str(is_over), program=("-c", WITHOUT_FILES), variables=variables)
+
+    def state() -> str | None:
+        return models.Reply.objects.values_list("state", flat=True).first()
+
+    until(lambda: "could not be settled" in log(), "the outage", log)
+    assert state() == "sending"
+    if fate != "sending":
+        made = models.Conversation.objects.get()
+
+        def meets_it() -> bool:
+            tools.pass_time(60)
+            bot.get_engine().run_once(tools.OUT, conversation_id=made.pk)
+            return state() == fate
+
+        until(meets_it, "the other worker", log)
+        models.ConversationQueue.objects.update(ready_at=None)
+    is_over.touch()
+    until(lambda: state() == "sent", "the answer", lambda: f"{state()} {log()[-6000:]}")
+    process.terminate()
+    assert process.wait(LONG) == 0, log()
+    outcomes = list(models.Attempt.objects.order_by("number").values_list("outcome", flat=True))
+    assert (outcomes, len(someone.received)) == (["unsent", "accepted"], 1)

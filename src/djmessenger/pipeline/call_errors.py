@@ -30,7 +30,7 @@ def settle(answer: SendResult, client_for: ClientFor) -> Wait | None:
     """
     pending = answer.pending
     if answer.error is not None:
-        if _has_lost_file(pending.reply, answer.error):
+        if _has_lost_file(pending, answer.error):
             uploads.forget(pending.reply.conversation.page, pending.data)
             settling.close_attempt(
                 pending.attempt, Outcome.REFUSED, code=answer.error.code, subcode=answer.error.subcode
@@ -53,17 +53,19 @@ def fail(lease: Lease, reply: QueuedReply, error: Exception) -> None:
     settling.settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
 
-def _has_lost_file(reply: QueuedReply, error: errors.GraphError) -> bool:
+def _has_lost_file(pending: PendingSend, error: errors.GraphError) -> bool:
     """Return whether Meta no longer has the uploaded file of a reply; true once for each reply.
 
     A second refusal fails the reply, otherwise upload and refusal could alternate for ever
     (test_a_second_refusal_is_the_end).
     """
     code, subcode = uploads.UNKNOWN_ATTACHMENT
+    # After an outage of the database the same attempt is settled again.
+    others = pending.reply.attempts.exclude(pk=pending.attempt.pk)
     return (
         (error.code, error.subcode) == uploads.UNKNOWN_ATTACHMENT
-        and uploads.has_file(reply.data)
-        and not reply.attempts.filter(code=code, subcode=subcode).exists()
+        and uploads.has_file(pending.reply.data)
+        and not others.filter(code=code, subcode=subcode).exists()
     )
 
 

@@ -28,6 +28,7 @@ from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.clock import Deadline
+from djmessenger.database_errors import is_outage
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.pipeline import call_errors, claims, page_pauses, reads, settling, uploads
@@ -201,6 +202,15 @@ class Outbox:
             # A missing token is like a refused one: the Page is paused until it has a token.
             # test_without_a_token_replies_wait_for_one
             return SendResult(pending=pending, error=errors.TokenError(str(error)))
+        except Exception as error:
+            # A client that cannot be made has sent nothing.
+            # test_a_client_that_cannot_be_made_leaves_the_reply_unsent
+            logger.exception(
+                "The Graph client for reply %s could not be made; the reply is sent later",
+                reply.pk,
+                extra={"action": "client_failed"},
+            )
+            return SendResult(pending=pending, error=errors.NotSent(f"no client ({type(error).__name__})"))
         try:
             sent = client.send({"id": reply.recipient_id}, body)
         except errors.GraphError as error:
@@ -223,11 +233,12 @@ class Outbox:
         """Settle the replies of calls and release their queues.
 
         Accepted replies are settled in one transaction. If it fails, each is settled in a transaction of its own.
-        Returns accepted results that the database could not commit. The caller may pass them again while their
-        leases last. Must run outside a transaction. Lost leases are logged.
+        Returns the results that the database could not commit. The caller may pass them again, also after an outage
+        that is longer than their leases. Must run outside a transaction. Lost leases are logged.
         """
-        # During an outage of the database an accepted result would be lost, and its reply would wait for an echo.
-        # test_an_accepted_call_is_settled_after_a_database_outage
+        # During an outage of the database a result would be lost, and its reply would wait for an echo. That of a call
+        # that was never made would not come. test_an_accepted_call_is_settled_after_a_database_outage
+        # tests/faults/test_small_hosts.py, test_a_call_without_a_socket_is_unsent_however_long_files_are_missing
         accepted = [answer for answer in answers if answer.sent is not None]
         try:
             if len(accepted) > 1:
@@ -242,13 +253,15 @@ class Outbox:
             )
         unsettled = self._settle_each(accepted, settling.settle_accepted_one)
         not_accepted = [answer for answer in answers if answer.sent is None]
-        self._settle_each(
-            not_accepted,
-            lambda answer: self._release_after(
-                answer.pending.lease, call_errors.settle(answer, self._client_for)
-            ),
-        )
-        return unsettled
+        return unsettled + self._settle_each(not_accepted, self._settle_not_accepted)
+
+    def _settle_not_accepted(self, answer: SendResult) -> None:
+        try:
+            wait = call_errors.settle(answer, self._client_for)
+        except LeaseLost:
+            settling.reopen(answer.pending.reply)
+            raise
+        self._release_after(answer.pending.lease, wait)
 
     @staticmethod
     def _settle_each(
@@ -268,7 +281,8 @@ class Outbox:
                     answer.pending.reply.pk,
                     extra={"action": "answer_waits"},
                 )
-                if isinstance(error, DatabaseError):
+                is_leased = answer.pending.deadline.remaining() > 0
+                if is_outage(error) or (is_leased and isinstance(error, DatabaseError)):
                     unsettled.append(answer)
         return unsettled
 

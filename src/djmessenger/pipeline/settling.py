@@ -353,6 +353,18 @@ def reopen_parked(events: Iterable[models.Messaging]) -> None:
     _reopen({reply: queues[made] for reply, made in conversations.items()})
 
 
+def reopen(reply: QueuedReply) -> None:
+    """Change a parked reply to unknown and wake its queue, after the late result of an attempt was saved."""
+    # A call was never made, and its result could not be saved during its lease. Another worker has parked the reply.
+    # tests/faults/test_small_hosts.py, test_a_call_without_a_socket_is_unsent_however_long_files_are_missing
+    with atomic():
+        queues = models.ConversationQueue.objects.filter(conversation=reply.conversation_id, kind=Kind.OUT)
+        # A forgotten person has none.
+        queue = queues.select_for_update().first()
+        if queue is not None:
+            _reopen({reply.pk: queue.pk})
+
+
 def _reopen(queues: Mapping[int, int]) -> None:
     """Change those of the replies that are parked to unknown, and wake their queues, which the caller has locked.
 

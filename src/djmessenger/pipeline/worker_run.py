@@ -356,11 +356,9 @@ class WorkerRun:
         return []
 
     def _settle_answers(self, answers: list[SendResult]) -> list[SendResult]:
-        # Guard: an answer that is dropped after a database error makes its reply one of unknown fate. It is tried
-        # again while its lease lasts; after that the fence would refuse it.
+        # Guard: an answer that is dropped after a database error makes its reply one of unknown fate.
         # Test: tests/test_worker.py, test_an_accepted_call_is_settled_after_a_database_outage.
-        left = self._engine().outbox.end(answers)
-        return [answer for answer in left if answer.pending.deadline.remaining() > 0]
+        return self._engine().outbox.end(answers)
 
     def _call(self, outbox: Outbox, pending: PendingSend) -> None:
         with no_connection():
