@@ -16,7 +16,7 @@ from django.urls import include, path, reverse
 from django.utils import timezone
 
 from djmessenger import bot, models, page_checks
-from djmessenger.bot import tokens
+from djmessenger.bot import renewal, tokens
 from djmessenger.bot.pages import token_of
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.graph.errors import NotSent
@@ -112,7 +112,7 @@ class Wrapped:
 
 class TestSweep:
     @pytest.mark.parametrize(
-        ("expires", "renewal", "is_due"),
+        ("expires", "due", "is_due"),
         [
             (None, None, True),
             (None, -DAY, True),
@@ -122,8 +122,8 @@ class TestSweep:
             (-DAY, -DAY, False),
         ],
     )
-    def test_a_token_is_renewed_when_it_is_due(self, world, expires, renewal, is_due):
-        set_dates(expires=expires, renewal=renewal)
+    def test_a_token_is_renewed_when_it_is_due(self, world, expires, due, is_due):
+        set_dates(expires=expires, renewal=due)
         sweep()
         assert len(renewals(world)) == is_due
         page = world.pages[IN_GRAPH]
@@ -197,6 +197,23 @@ class TestSweep:
         set_dates(expires=None, renewal=-DAY, token_claimed_until=timezone.now() + claimed)
         sweep()
         assert len(renewals(world)) == calls
+
+    def test_a_process_that_dies_after_the_call_costs_a_try(self, world, monkeypatch):
+        def die(page_id, token):
+            raise SystemExit
+
+        with monkeypatch.context() as patch:
+            patch.setattr(renewal, "encrypt", die)
+            with pytest.raises(SystemExit):
+                sweep()
+        row = row_of()
+        assert token_of(row) == Secret(f"{TOKEN}-{ACCOUNT}")
+        assert row.token_claimed_until > timezone.now()
+        sweep()
+        assert len(renewals(world)) == 1
+        models.Page.objects.update(token_claimed_until=timezone.now())
+        sweep()
+        assert token_of(row_of()) == Secret(world.pages[IN_GRAPH].token)
 
     def test_a_refusal_is_tried_again_later(self, world, caplog):
         world.pages[IN_GRAPH].token_made += 39.5 * 24 * 3600
@@ -297,7 +314,7 @@ class TestSecrecy:
 
     def test_a_failure_of_the_write_shows_no_token(self, world, monkeypatch):
         bot.use_transport(Recorder({"access_token": "canary-new-0123456789", "expires_in": 5183944}))
-        monkeypatch.setattr("djmessenger.bot.renewal.encrypt", lambda page_id, token: 1 / 0)
+        monkeypatch.setattr(renewal, "encrypt", lambda page_id, token: 1 / 0)
         with pytest.raises(ZeroDivisionError) as raised:
             bot.renew_token(row_of())
         assert "canary" not in frames_of(raised.value, but=__file__)

@@ -183,7 +183,7 @@ class Emulator(Webhook):
         if parts == ["refresh_access_token"]:
             if not has_token:
                 raise missing("access_token")
-            return tokens.renew(context)
+            return tokens.renew(context, token)
         return self._route(context, parts)
 
     def _served(self, version: str) -> str:

@@ -21,7 +21,6 @@ from djmessenger.graph.client import Client
 from djmessenger.graph.results import RenewedToken
 from djmessenger.logs import error_label, hidden
 from djmessenger.models.queues import seconds_from_now
-from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.settings import app_settings
 from djmessenger.sql import Now
 
@@ -89,8 +88,8 @@ def _renew_each(pages: list[models.Page], client_for: ClientFor) -> None:
 def renew(page: models.Page, client_for: ClientFor, *, only_if_due: bool = False) -> bool:
     """Renew the stored token of a Page by a call outside any transaction. Return False if another process does it.
 
-    After a crash between call and write the old token is still valid until its end, and the next try renews it. Raises
-    ``GraphError`` if Graph refuses, and ``TokenKeyError`` if the token cannot be decrypted.
+    After a crash between call and write, the next try after the claim renews the stored token. Raises ``GraphError`` if
+    Graph refuses, and ``TokenKeyError`` if the token cannot be decrypted.
     """
     # Guard: two processes find the same token due. The claim is one UPDATE, so only one of them calls Graph. The
     # ciphertext is a fence: a token that was stored or renewed after the read is not renewed again.
@@ -105,7 +104,6 @@ def renew(page: models.Page, client_for: ClientFor, *, only_if_due: bool = False
     finally:
         if renewed is None:
             row.update(token_claimed_until=None, date_token_renewal=seconds_from_now(_RETRY))
-    failpoint("token_renewed")
     seconds = renewed.seconds or rulebook.limit("instagram_token.days") * _DAY
     # Guard: staff store another token during the call. Theirs stays, because the ciphertext is another one.
     # Test: tests/test_token_renewal.py, test_a_token_that_is_stored_during_the_call_stays.

@@ -10,8 +10,8 @@ from messenger_emulator.state import DAY, HOUR
 from messenger_emulator.validation import one_of, required
 
 
-def renew(context: Context) -> dict[str, Any]:
-    """Answer ``GET /refresh_access_token``: a new token. The former one lives until its own end.
+def renew(context: Context, token: str) -> dict[str, Any]:
+    """Answer ``GET /refresh_access_token`` for a token with a new one. The former one lives until its own end.
 
     Meta documents neither the refusal of a young token nor whether the former token still works.
     """
@@ -21,9 +21,12 @@ def renew(context: Context) -> dict[str, Any]:
         raise Refusal(100, message, type="IGApiException", numbered=False)
     one_of(required(context.params, "grant_type", ""), {"ig_refresh_token"}, "grant_type")
     now = world.clock()
-    if page.token_made is not None:
-        if now - page.token_made < context.limits["instagram_token.least_hours"] * HOUR:
+    made = page.former_tokens.get(token, page.token_made)
+    if made is not None:
+        if now - made < context.limits["instagram_token.least_hours"] * HOUR:
             raise bad("The access token is less than 24 hours old")
+        page.former_tokens[token] = made
+    if page.token_made is not None:
         page.former_tokens[page.token] = page.token_made
     page.token, page.token_made = f"IG{world.number('token')}{world.number('token')}", now
     return {
