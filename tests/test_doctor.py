@@ -407,6 +407,15 @@ def test_an_account_with_instagram_login(bot_):
     assert line(printed, "mode", "granted instagram_business_manage_messages")[0] == "ok"
 
 
+def test_an_app_of_instagram_login_about_which_meta_tells_nothing(bot_):
+    instagram_login(bot_, ACCOUNT)
+    with bot_.world.faults.active("refused", where="debug_token", code=190):
+        code, printed = run()
+    assert code == 0, printed
+    assert line(printed, "app", "scopes, mode and webhook were not examined")[0] == "warn"
+    assert line(printed, "fields", "the Page has")[0] == "ok"
+
+
 def test_of_the_two_ids_of_an_account_the_one_of_callbacks_is_named(bot_):
     instagram_login(bot_, IN_GRAPH)
     code, printed = run()

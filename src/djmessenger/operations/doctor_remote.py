@@ -158,6 +158,15 @@ class RemoteDoctor:
             yield Finding(OK, "secret", "DJM_APP_ID and DJM_APP_SECRET belong together")
         except GraphError as error:
             wrong = isinstance(error, (TokenError, MessageRejected))
+            if wrong and page.has_instagram_login():
+                # The call for the account carried a proof, so the secret is right. Meta documents no such calls here.
+                yield Finding(
+                    WARN, "app", "Meta refuses calls for an app of Instagram Login: scopes, mode and webhook were not "
+                    "examined", "Compare them in the App Dashboard (Instagram, API setup with Instagram login).",
+                )  # fmt: skip
+                yield from self._fields(client, None, page)
+                yield from self._callback("")
+                return
             yield Finding(
                 FAIL, "secret",
                 f"Meta refuses DJM_APP_ID with DJM_APP_SECRET: {error}" if wrong else str(error),
