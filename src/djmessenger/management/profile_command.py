@@ -10,6 +10,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.errors import GraphError
+from djmessenger.management.output import clean_output
 from djmessenger.operations import profile_apply
 from djmessenger.operations.profile_declaration import declaration_for_page
 from djmessenger.operations.profile_plan import make_plan
@@ -44,15 +45,16 @@ class ProfileCommand(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         self.is_dry: bool = options["dry_run"]
         self.page_id: str = options["page"]
-        try:
-            if options["remove"]:
-                self.remove()
-            else:
-                self.configure()
-        except GraphError as error:
-            raise CommandError(profile_apply.explained(error)) from error
-        except DJMException as error:
-            raise CommandError(str(error)) from error
+        with clean_output(self):
+            try:
+                if options["remove"]:
+                    self.remove()
+                else:
+                    self.configure()
+            except GraphError as error:
+                raise CommandError(profile_apply.explained(error)) from error
+            except DJMException as error:
+                raise CommandError(str(error)) from error
 
     def configure(self) -> None:
         """Set the property to the value of the settings."""
@@ -91,7 +93,8 @@ class ProfileCommand(BaseCommand):
         return otherwise()
 
     def show(self, body: Mapping[str, Any]) -> None:
-        self.stdout.write(json.dumps(body, indent=2, ensure_ascii=False))
+        for line in json.dumps(body, indent=2, ensure_ascii=False).split("\n"):
+            self.stdout.write(line)
 
     def say(self, sentence: str) -> None:
-        self.stdout.write(self.style.SUCCESS(sentence))
+        self.stdout.write(sentence, self.style.SUCCESS)

@@ -57,7 +57,7 @@ def each_page(command: BaseCommand, page_ids: Sequence[str], act: Callable[[str]
         except (GraphError, DJMException) as error:
             failed.append(page_id)
             text = explained(error) if isinstance(error, GraphError) else str(error)
-            command.stderr.write(f"Page {page_id}: {text}")
+            command.stderr.write(f"Page {page_id}: {' '.join(text.splitlines())}")
     if failed:
         raise CommandError(
             f"{len(failed)} of {len(page_ids)} Pages failed: {', '.join(failed)}. The others are done.",

@@ -14,6 +14,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from djmessenger.management import verbs
+from djmessenger.management.output import clean_output
 from djmessenger.management.targets import database_errors
 
 
@@ -47,7 +48,7 @@ class Command(BaseCommand):
         return super().execute(*args, **options)
 
     def handle(self, *args: Any, verb: str, **options: Any) -> None:
-        with database_errors():
+        with clean_output(self), database_errors():
             code = known_verbs()[verb].handle(self, **options)
         if code:
             sys.exit(code)

@@ -41,9 +41,10 @@ def handle(command: BaseCommand, **options: Any) -> int:
     worst = OK
     for finding in _findings(options):
         style = getattr(command.style, _STYLES[finding.status])
-        command.stdout.write(f"{style(f'{finding.status:<4}')}  {finding.link:<10}  {_plain(finding.what)}")
+        command.stdout.write(f"{finding.status:<4}", style, ending="")
+        command.stdout.write(f"  {finding.link:<10}  {finding.what}")
         if finding.cure and finding.status != OK:
-            command.stdout.write(f"{'':18}{_plain(finding.cure)}")
+            command.stdout.write(f"{'':18}{finding.cure}")
         worst = max(worst, finding.status, key=[OK, WARN, FAIL].index)
     return int(worst == FAIL or (options["strict"] and worst == WARN))
 
@@ -65,8 +66,3 @@ def _findings(options: dict[str, Any]) -> Iterator[Finding]:
         return
     for page_id in chosen(options):
         yield from make_remote_doctor(page_id=page_id, url=options["url"]).findings()
-
-
-def _plain(text: str) -> str:
-    """Return a text on one line. Control characters become spaces, because a terminal would execute them."""
-    return "".join(char if char.isprintable() else " " for char in text)

@@ -121,7 +121,8 @@ def _pull(run: _Run) -> bool:
     text = f"{json.dumps(properties, indent=2)}\n" if run.options["json"] else declaration.to_toml(properties)
     output = run.options["output"]
     if output is None:
-        run.command.stdout.write(text, ending="")
+        for line in text.removesuffix("\n").split("\n"):
+            run.command.stdout.write(line)
     else:
         output.write_text(text, encoding="utf-8")
         run.say(f"Page {run.page.page_id}: written to {output}")

@@ -47,7 +47,7 @@ def handle(command: BaseCommand, **options: Any) -> int | None:
         elif options["rotate"]:
             changed = bot.rotate_tokens()
             command.stdout.write(
-                command.style.SUCCESS(f"{changed} tokens were encrypted again with the newest key.")
+                f"{changed} tokens were encrypted again with the newest key.", command.style.SUCCESS
             )
         elif options["refresh"]:
             return _refresh(command)
@@ -74,7 +74,7 @@ def _set(command: BaseCommand, page_id: str) -> None:
         page.save()
     else:
         page.save(update_fields=models.Page.TOKEN_COLUMNS)
-    command.stdout.write(command.style.SUCCESS(f"The token of Page {page_id} is stored, encrypted."))
+    command.stdout.write(f"The token of Page {page_id} is stored, encrypted.", command.style.SUCCESS)
 
 
 def _refresh(command: BaseCommand) -> int | None:
