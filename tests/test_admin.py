@@ -632,6 +632,22 @@ class TestLists:
         for odd in ("\x00", "' OR 1=1", "%", "9" * 400, "١٢"):
             assert staff.get(listing(model, q=odd)).status_code == 200
 
+    def test_filter_conversations_by_the_window(self, staff, conversation):
+        never = conversation
+        rows = {}
+        for name, hours in (("open", 1), ("closed", -1)):
+            person = FBUserProfile.objects.create(psid=f"70{hours + 5}", page=never.page, first_name=name)
+            until = datetime.datetime.now(datetime.UTC) + datetime.timedelta(hours=hours)
+            rows[name] = Conversation.objects.create(page=never.page, person=person, window_until=until)
+
+        def found(**query):
+            html = staff.get(listing(Conversation, **query)).content.decode()
+            return {row.pk for row in [never, *rows.values()] if change(row) in html}
+
+        assert found() == {never.pk, rows["open"].pk, rows["closed"].pk}
+        assert found(window="open") == {rows["open"].pk}
+        assert found(window="closed") == {never.pk, rows["closed"].pk}
+
     def test_filter_by_state_and_type(self, staff, conversation):
         row = event(conversation, 1, {}, type="STICKER", state="failed")
         event(conversation, 2, {})

@@ -326,6 +326,38 @@ def test_an_authored_act_opens_the_window(bench, act):
     assert bench.send({"text": "x"})[0] == 200
 
 
+def test_the_first_message_after_a_click_on_an_ad_opens_seven_days(bench):
+    bench.send({"text": "x"})
+    bench.clock.advance(hours=30)
+    bench.ana.opens_link("autumn", source="ADS")
+    assert error_of(bench.send({"text": "x"})) == (10, 2018278)
+    bench.clock.advance(hours=2)
+    assert bench.ana.says("hi").item["message"]["referral"]["ref"] == "autumn"
+    assert "referral" not in bench.ana.says("more").item["message"]
+    bench.clock.advance(days=7)
+    assert bench.send({"text": "x"})[0] == 200
+    bench.clock.advance(seconds=1)
+    assert error_of(bench.send({"text": "x"})) == (10, 2018278)
+    bench.ana.says("hi")
+    bench.clock.advance(hours=25)
+    assert error_of(bench.send({"text": "x"})) == (10, 2018278)
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda ana: ana.says("hi", referral={"source": "ADS"}),
+        lambda ana: ana.postback("Go", "GO", referral={"source": "ADS"}),
+    ],
+)
+def test_an_act_with_the_referral_of_an_ad_opens_seven_days(bench, act):
+    act(bench.ana)
+    bench.clock.advance(days=6)
+    assert bench.send({"text": "x"})[0] == 200
+    bench.emulator.limits.override("window.ad", 2)
+    assert error_of(bench.send({"text": "x"})) == (10, 2018278)
+
+
 def test_a_read_receipt_does_not_open_the_window(bench):
     bench.send({"text": "x"})
     bench.clock.advance(hours=30)

@@ -15,6 +15,7 @@ from django.core.management.base import SystemCheckError
 from django.db import connection
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.recorder import MigrationRecorder
+from django.utils import timezone
 
 from djmessenger import migrations, models
 from djmessenger.checks import check_history
@@ -145,6 +146,33 @@ def test_nameless_persons_of_instagram_are_asked_for_again(empty_database, monke
     assert rows.filter(profile_state="fetched", date_profile=RECEIVED).count() == 2
     people.create(psid="70001")
     assert rows.get(pk="70001").username == ""
+
+
+def test_open_conversations_get_the_end_of_their_window(empty_database, monkeypatch):
+    module = importlib.import_module("djmessenger.migrations.0012_fill_window_until")
+    monkeypatch.setattr(module, "PORTION", 2)
+    version = ("djmessenger", "0010_token_renewal")
+    call_command("migrate", *version, verbosity=0)
+    old = MigrationExecutor(connection).loader.project_state(version).apps
+    page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
+    now = timezone.now()
+
+    def insert(number: int, last: datetime.datetime | None) -> None:
+        person = old.get_model("djmessenger", "FBUserProfile").objects.create(psid=f"70{number}", page=page)
+        conversations = old.get_model("djmessenger", "Conversation").objects
+        conversations.create(page=page, person=person, date_last_inbound=last)
+
+    hours = [1, 30, 5, 23, 24, 0, 2, None]
+    for number, ago in enumerate(hours):
+        insert(number, None if ago is None else now - datetime.timedelta(hours=ago))
+    call_command("migrate", verbosity=0)
+    for number, ago in enumerate(hours):
+        row = models.Conversation.objects.get(person_id=f"70{number}")
+        is_open = ago is not None and ago < 24
+        expected = row.date_last_inbound + datetime.timedelta(hours=24) if is_open else None
+        assert row.window_until == expected
+    insert(99, now)
+    assert models.Conversation.objects.get(person_id="7099").window_until is None
 
 
 def test_the_squashed_migration_counts_as_applied(before):

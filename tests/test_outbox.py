@@ -168,7 +168,7 @@ def test_a_conversation_without_queues_gets_them_with_its_first_reply(person):
         ("business_throttled", {}, "unsent", "queued"),
         ("token_dead", {}, "unsent", "queued"),
         ("blocked", {}, "refused", "failed"),
-        ("window_closed", {}, "refused", "failed"),
+        ("window_closed", {}, "refused", "expired"),
         ("other_app", {}, "refused", "failed"),
         ("refused", {"code": 100, "message": "bad"}, "refused", "failed"),
         ("refused", {"code": 1, "message": "?"}, "unknown", "unknown"),
@@ -765,7 +765,7 @@ def test_an_answer_under_a_lost_lease_does_not_spoil_its_batch(conversation, per
     tools.steal(lost.pending.reply.conversation, tools.OUT)
     outbox.end([lost, kept])
     kept.pending.reply.refresh_from_db()
-    assert kept.pending.reply.state == "failed"
+    assert kept.pending.reply.state == "expired"
     assert models.Attempt.objects.get(pk=lost.pending.attempt.pk).outcome == "accepted"
 
 
@@ -812,7 +812,8 @@ def test_a_reply_that_cannot_leave_at_once_waits_in_its_queue(hindrance, convers
     elif hindrance == "paused":
         conversation.page.paused_until = timezone.now() + datetime.timedelta(hours=1)
     elif hindrance == "late":
-        conversation.date_last_inbound = timezone.now() - datetime.timedelta(hours=23)
+        conversation.date_last_inbound = None
+        conversation.window_until = timezone.now() + datetime.timedelta(hours=1)
     elif hindrance == "file":
         reply.data = {"message": {"attachment": {"type": "image", "payload": {PATH_KEY: "a.png"}}}}
     pending_sends = start(reply, limit=0 if hindrance == "limit" else 10)

@@ -412,12 +412,41 @@ class TestTime:
         assert ana.window.is_closed
         assert ana.window.closes < datetime.datetime.now(datetime.UTC)
 
+    def test_a_message_after_an_ad_opens_the_window_for_seven_days(self, messenger):
+        ana = messenger.person()
+        ana.says("hi")
+        messenger.travel(hours=30)
+        ana.opens_link("autumn", source="ADS")
+        assert ana.window.is_closed
+        ana.says("hi")
+        assert ana.window.is_by_ad
+        messenger.travel(days=6)
+        assert ana.window.is_open
+        ana.row.send("Are you there?")
+        ana.sees("Hello!")
+        ana.sees("Are you there?")
+        messenger.travel(days=2)
+        assert ana.window.is_closed
+        ana.says("hi")
+        assert ana.window.is_open
+        assert not ana.window.is_by_ad
+
+    def test_a_reaction_opens_the_window_again(self, messenger):
+        ana = messenger.person()
+        ana.says("hi")
+        messenger.travel(hours=30)
+        ana.reacts()
+        ana.row.send("Are you there?")
+        ana.sees("Are you there?")
+
     def test_an_expired_message_fails_the_test(self, messenger):
         ana = messenger.person()
         ana.says("hi")
         messenger.travel(hours=25)
         ana.row.send("Are you there?")
-        with pytest.raises(ReplyRefused, match="window of 24 hours has closed") as failure:
+        with pytest.raises(
+            ReplyRefused, match="Meta's window for messages to the person has closed"
+        ) as failure:
             messenger.run()
         assert re.search(r"Made by +.*test_testing\.py:\d+ in TestTime\.test_an_expired", str(failure.value))
 

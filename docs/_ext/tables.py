@@ -72,7 +72,17 @@ def events_table() -> str:
     """Return the table of events: type, webhook field, key of the JSON, sample of the tests."""
     samples = samples_by_type()
     return table(
-        ["Type", "Meaning", "Webhook field", "On Instagram", "Key", "Sample", "Authored"],
+        [
+            "Type",
+            "Meaning",
+            "Webhook field",
+            "On Instagram",
+            "Key",
+            "Sample",
+            "Authored",
+            "Window",
+            "Consent",
+        ],
         [
             [
                 f"`{name}`",
@@ -81,7 +91,7 @@ def events_table() -> str:
                 codes(field.instagram for field in one.webhook),
                 codes(samples[one][1:]) if one in samples else "–",
                 f"`{samples[one][0]}`" if one in samples else "–",
-                "yes" if one.authored else "",
+                *("yes" if answer else "" for answer in (one.authored, one.opens_window, one.is_consent)),
             ]
             for name, one in ReceivingType.get_members().items()
         ],

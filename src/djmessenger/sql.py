@@ -248,6 +248,7 @@ def update_each(
     rows: Sequence[Sequence[Any]],
     *,
     unless_changed: Sequence[str] = (),
+    unless_later: Sequence[str] = (),
     at_now: str = "",
     where: str = "",
 ) -> set[Any]:
@@ -255,12 +256,13 @@ def update_each(
 
     Each of ``rows`` is a primary key, followed by the values of the columns. Rows that do not exist are skipped.
     ``unless_changed`` names some of the columns, and their expected values follow in each row. Such a column keeps its
-    stored value if it is another one. ``at_now`` names a further column, which gets the time of the database. ``where``
+    stored value if it is another one. ``unless_later`` names some of the columns; they keep a stored value that is
+    later, and never become None. ``at_now`` names a further column, which gets the time of the database. ``where``
     is a further SQL condition on the stored rows; it must be a constant of the caller.
     """
     if not rows:
         return set()
-    text = _update_statement(model, tuple(columns), tuple(unless_changed), at_now, where)
+    text = _update_statement(model, tuple(columns), tuple(unless_changed), tuple(unless_later), at_now, where)
     fields: list[Any] = [
         model._meta.pk,
         *(model._meta.get_field(name) for name in (*columns, *unless_changed)),
@@ -356,6 +358,7 @@ def _update_statement(
     model: type[models.Model],
     columns: tuple[str, ...],
     unless_changed: tuple[str, ...],
+    unless_later: tuple[str, ...],
     at_now: str,
     where: str,
 ) -> str:
@@ -371,6 +374,11 @@ def _update_statement(
         if name in unless_changed:
             expected = f"fresh.v{len(columns) + unless_changed.index(name)}"
             value = f"CASE WHEN {table}.{column} {is_same} {expected} THEN {value} ELSE {table}.{column} END"
+        if name in unless_later:
+            value = (
+                f"CASE WHEN {table}.{column} IS NULL OR {table}.{column} < {value} "
+                f"THEN {value} ELSE {table}.{column} END"
+            )
         settings.append(f"{column} = {value}")
     if at_now:
         time_column: Any = model._meta.get_field(at_now)

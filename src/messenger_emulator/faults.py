@@ -12,7 +12,7 @@ GRAPH_FAULTS: Mapping[str, str] = {
     "token_dead": "Graph refuses the token (190; option subcode)",
     "blocked": "the person has blocked the Page (551/1545041)",
     "other_app": "another app controls the thread (10/2018300)",
-    "window_closed": "the 24-hour window is closed (10/2018278)",
+    "window_closed": "the window is closed (10/2018278)",
     "page_restricted": "the Page is restricted for a while (10/1893063)",
     "throttled": "too many calls (613, with usage headers at 100 percent)",
     "business_throttled": "the Page's daily budget is used up (80006, with usage headers)",

@@ -63,6 +63,8 @@ LIMITS: Mapping[str, Row] = MappingProxyType(
         # Windows: hours for the standard one, days for the tags.
         **_rows("Send messages", "2026-05-05", window__standard=24, window__human_agent=7),
         **_rows("Customer feedback template", "2026", window__customer_feedback=7),
+        # Days after the first message that follows a click on an ad.
+        **_rows("Policy", "2026-09-28", window__ad=7),
         # Buttons and templates
         **_rows("Buttons", "2026-04-22", buttons__count=3, button__title=20, button__payload=1000),
         **_rows("Calling: call button", "2026-03-16", audio_call__days=7),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-from messenger_emulator.state import DAY, LIKE_STICKER, Bubble, Page
+from messenger_emulator.state import DAY, HOUR, LIKE_STICKER, Bubble, Page
 
 REACTIONS = {
     "\u2764\ufe0f": "love",
@@ -71,7 +71,11 @@ class Screen:
     online: bool = True
     """True if the person reads messages at once, which causes read receipts."""
     last_seen: float | None = None
-    """Time of the last act that opens the 24-hour window."""
+    """Time of the last act that opens the standard window."""
+    came_by_ad: float | None = None
+    """Time of the last message that was the first one after a click on an ad; it opens a longer window."""
+    ad: Mapping[str, Any] | None = None
+    """Referral of a click on an ad after which the person has not written yet."""
     owner: str = ""
     """Id of the app that controls the thread; empty if none does."""
     owner_until: float = 0.0
@@ -143,8 +147,22 @@ class Screen:
 
     @property
     def window_ends(self) -> float | None:
-        """Time at which the 24-hour window closes; None if it never opened."""
-        return None if self.last_seen is None else self.last_seen + DAY
+        """Time at which the window closes, the later end if two are open; None if none ever opened."""
+        ends = [end for end in (self._standard_end, self._end_after_ad) if end is not None]
+        return max(ends, default=None)
+
+    @property
+    def is_window_by_ad(self) -> bool:
+        """True if the window closes at the time that a message after a click on an ad set."""
+        return self.window_ends is not None and self.window_ends == self._end_after_ad
+
+    @property
+    def _standard_end(self) -> float | None:
+        return None if self.last_seen is None else self.last_seen + self.page.limits["window.standard"] * HOUR
+
+    @property
+    def _end_after_ad(self) -> float | None:
+        return None if self.came_by_ad is None else self.came_by_ad + self.page.limits["window.ad"] * DAY
 
 
 @dataclass(eq=False)
@@ -274,7 +292,7 @@ class Person(Screen):
         body: dict[str, Any] = {"title": title, "payload": payload, "mid": mid}
         if referral:
             body["referral"] = dict(referral)
-        self._opens_window()
+        self._opens_window(referral)
         self.consented = True
         self.thread.append(Bubble(mid, False, self.world.clock(), "postback", title))
         return self._emit("messaging_postbacks", {"postback": body}, mid)
@@ -330,7 +348,10 @@ class Person(Screen):
         if reply_to:
             mine = any(bubble.mid == reply_to and not bubble.by_page for bubble in self.thread)
             message["reply_to"] = {"mid": reply_to, "is_self_reply": mine}
-        self._opens_window()
+        if self.ad is not None:
+            message.setdefault("referral", dict(self.ad))
+            self.ad = None
+        self._opens_window(message.get("referral"))
         self.consented = True
         bubble = Bubble(mid, False, self.world.clock(), kind, text, message, reply_to=reply_to)
         self.thread.append(bubble)
@@ -388,11 +409,18 @@ class Person(Screen):
         return self._emit("message_deliveries", body, "", authored=False)
 
     def opens_link(self, ref: str, *, source: str = "SHORTLINK", **extra: Any) -> Act:
-        """Open the thread by an m.me link or an ad: a referral in an existing thread, otherwise Get Started."""
+        """Open the thread by an m.me link or an ad: a referral in an existing thread, otherwise Get Started.
+
+        A click on an ad (``source="ADS"``) opens no window. The next message has its referral, and opens the longer
+        window.
+        """
         referral = {"ref": ref, "source": source, "type": "OPEN_THREAD", **extra}
         if not self.thread and self.page.platform().get("get_started"):
             return self.gets_started(referral=referral)
-        self._opens_window()
+        if _is_of_ad(referral):
+            self.ad = referral
+        else:
+            self._opens_window()
         subscription = "messaging_referral" if self.page.is_instagram else "messaging_referrals"
         return self._emit(subscription, {"referral": referral}, "")
 
@@ -480,8 +508,10 @@ class Person(Screen):
                 return bubble
         raise NotOnScreen(f"{self.name} sees no message {mid!r}")
 
-    def _opens_window(self) -> None:
+    def _opens_window(self, referral: Any = None) -> None:
         self.last_seen = self.world.clock()
+        if _is_of_ad(referral):
+            self.came_by_ad = self.last_seen
         self.typing = False
 
     def _now(self) -> int:
@@ -496,6 +526,10 @@ class Person(Screen):
         }
         self.world.emit(self.page, subscription, item, authored=authored)
         return Act(subscription, item, mid)
+
+
+def _is_of_ad(referral: Any) -> bool:
+    return isinstance(referral, Mapping) and referral.get("source") == "ADS"
 
 
 def _grid_actions(bubble: Bubble) -> list[dict[str, Any]]:

@@ -319,6 +319,8 @@ class World:
                 person.owner_until -= seconds
                 if person.last_seen is not None:
                     person.last_seen -= seconds
+                if person.came_by_ad is not None:
+                    person.came_by_ad -= seconds
                 for bubble in person.thread:
                     bubble.time -= seconds
             for page in self.pages.values():

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import admin
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import Promise
+from django.utils.timezone import now
 from django.utils.translation import gettext_lazy as _
 
 from djmessenger.admin.base import RecordAdmin, admin_link, pretty
 from djmessenger.admin.dialogue import Cursor, read_dialogue
 from djmessenger.models import Conversation, FBUserProfile
+from djmessenger.rulebook import limit
 
 if TYPE_CHECKING:
     from django.utils.safestring import SafeString
+
+
+class WindowFilter(admin.SimpleListFilter):
+    """A filter by the state of Meta's window."""
+
+    title: str | Promise = _("window")  # type: ignore[assignment]
+    parameter_name = "window"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [("open", str(_("open"))), ("closed", str(_("closed")))]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        is_open = Q(window_until__gt=now())
+        if self.value() == "open":
+            # ``window_until`` has no index, and few rows of a large table are open. Each of them was active lately.
+            longest = datetime.timedelta(days=limit("window.ad"), hours=limit("window.standard"))
+            return queryset.filter(is_open, date_last_activity__gt=now() - longest)
+        return queryset.exclude(is_open) if self.value() == "closed" else queryset
 
 
 @admin.register(Conversation)
@@ -22,15 +44,18 @@ class ConversationAdmin(RecordAdmin):
     """Admin of conversations, which shows each as a readable dialogue."""
 
     change_form_template = "djmessenger/admin/conversation.html"
-    list_display = ("person", "page", "date_last_inbound", "date_last_activity")
-    list_filter = (("page", admin.RelatedOnlyFieldListFilter),)
+    list_display = ("person", "page", "date_last_inbound", "window_until", "date_last_activity")
+    list_filter = (("page", admin.RelatedOnlyFieldListFilter), WindowFilter)
     list_select_related = ("person", "page")
     ordering = ("-date_last_activity",)
     search_fields = ("person",)
     search_help_text = _("A page-scoped id, or the start of a first name, last name or username.")
     fieldsets = (
         (None, {"fields": ("its_person", "page", "state_json")}),
-        (_("Activity"), {"fields": ("date_last_inbound", "date_last_activity", "fast_exchanges")}),
+        (
+            _("Activity"),
+            {"fields": ("date_last_inbound", "window_until", "date_last_activity", "fast_exchanges")},
+        ),
     )
 
     def search(self, term: str) -> Q:

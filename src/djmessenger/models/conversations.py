@@ -16,6 +16,7 @@ from djmessenger.models.history import Line, last_lines
 from djmessenger.models.pages import Page
 from djmessenger.models.replies import Reply
 from djmessenger.outgoing.rendering import bodies, locale_of
+from djmessenger.rulebook import limit
 from djmessenger.sql import atomic, update_each
 
 _FROM_GRAPH = ("first_name", "last_name", "username", "profile_pic", "locale", "timezone", "gender")
@@ -231,7 +232,13 @@ class Conversation(models.Model):
         null=True,
         blank=True,
         editable=False,
-        help_text=_("Meta accepts responses until 24 hours after this time."),
+    )
+    window_until = models.DateTimeField(
+        _("window open until"),
+        null=True,
+        blank=True,
+        editable=False,
+        help_text=_("Until then a reply is sent. A reply that waits longer expires."),
     )
     fast_exchanges = models.PositiveIntegerField(
         _("fast exchanges"),
@@ -256,6 +263,16 @@ class Conversation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.person} – {self.page}"
+
+    def get_window_until(self) -> datetime.datetime | None:
+        """Return the end of Meta's window, or None if no event of the person has opened it."""
+        # Guard: during a rolling update a process of the previous version splits an event of the person and sets
+        # ``date_last_inbound`` only. The reply to it must not expire.
+        # Test: tests/test_windows.py, test_an_event_that_the_version_before_split_opens_the_window.
+        if self.date_last_inbound is None:
+            return self.window_until
+        until = self.date_last_inbound + datetime.timedelta(hours=limit("window.standard"))
+        return until if self.window_until is None else max(until, self.window_until)
 
     def send(self, message: Any, *, rule: str = "") -> list[Reply]:
         """Queue a message to the person in the caller's transaction, and return its rows: one for each call of Graph.
@@ -386,6 +403,8 @@ class Messaging(models.Model):
 
     ORDER: ClassVar[tuple[str, ...]] = ("position", "timestamp", "callback_id", "id")
     """Sort order of the waiting events of a queue; the first in this order is handled first."""
+    window: datetime.timedelta | None = None
+    """Time from the event on in which a bot may write. It is None outside of a split."""
     waits_in: int | None = None
     """Id of the queue into which a split puts the event. It is None outside of a split."""
     is_being_handled = False
@@ -423,7 +442,7 @@ class Messaging(models.Model):
     @property
     def date_event(self) -> datetime.datetime:
         """Time of the event, or the time of arrival if Meta's timestamp is out of range or far in the future."""
-        # A time in the year 9998 would keep the window of 24 hours open for ever. The timestamp itself stays, so that
+        # A time in the year 9998 would keep the window open for ever. The timestamp itself stays, so that
         # the key is kept as long as a repetition could be handled. An hour is left to the clocks.
         # Test: tests/faults/test_odd_databases.py, test_an_event_far_in_the_future_opens_no_window_without_an_end.
         try:

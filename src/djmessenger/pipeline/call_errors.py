@@ -53,6 +53,11 @@ def fail(lease: Lease, reply: QueuedReply, error: Exception) -> None:
     settling.settle(lease, reply, State.FAILED, error=trace, why=error_label(error))
 
 
+def needs_window(reply: QueuedReply) -> bool:
+    """Return whether Meta accepts the reply only within the window: its ``messaging_type`` is RESPONSE or UPDATE."""
+    return reply.data.get("messaging_type", "RESPONSE") in {"RESPONSE", "UPDATE"}
+
+
 def _has_lost_file(pending: PendingSend, error: errors.GraphError) -> bool:
     """Return whether Meta no longer has the uploaded file of a reply; true once for each reply.
 
@@ -97,7 +102,8 @@ def _settle_error(pending: PendingSend, error: errors.GraphError, client_for: Cl
         models.FBUserProfile.objects.filter(pk=reply.recipient_id, date_unreachable=None).update(
             date_unreachable=timezone.now()
         )
-    settling.settle(lease, reply, State.FAILED, **result_fields)
+    is_late = isinstance(error, errors.WindowClosed) and needs_window(reply)
+    settling.settle(lease, reply, State.EXPIRED if is_late else State.FAILED, **result_fields)
     return None
 
 

@@ -216,40 +216,52 @@ def is_unchanged_since_read(row: models.Messaging, lease: Lease) -> bool:
 
 
 def note_activity(rows: list[models.Messaging], participants: Participants) -> None:
-    """Save the times of the last authored event, callback and echo, and the echo lag of each Page.
+    """Save the time of the last authored event and the window of each conversation, and times of each Page.
 
-    The last authored event of a conversation opens Meta's window. ``rows`` excludes repeats. Meta may repeat an event
-    hours later, and a repeated echo would make the echo lag far too long
+    The times of a Page are those of the last callback and echo, and the echo lag. ``rows`` excludes repeats. Meta may
+    repeat an event hours later, and a repeated echo would make the echo lag far too long
     (test_a_repeated_echo_does_not_change_the_lag_of_echoes).
     """
     newest: dict[int, datetime.datetime] = {}
+    windows: dict[int, datetime.datetime] = {}
     lags: dict[int, float] = {}
     for row in rows:
         if row.conversation_id is None:
             continue
         if ReceivingType.value_of(row.type).authored and not row.is_standby:
             newest[row.conversation_id] = max(newest.get(row.conversation_id, row.date_event), row.date_event)
+        if row.window is not None:
+            end = row.date_event + row.window
+            windows[row.conversation_id] = max(windows.get(row.conversation_id, end), end)
         if row.echo_token and row.page_id is not None and row.callback is not None:
             # ``date_received`` has the clock of the database. The clock of this host may be wrong.
             lag = (row.callback.date_received - row.date_event).total_seconds()
             lags[row.page_id] = max(lags.get(row.page_id, 0.0), lag)
     now = timezone.now()
-    # The incoming queues are locked, so no second split updates these conversations at the same time. The condition
-    # keeps an event that was delayed at Meta from moving the window back.
-    # test_an_older_event_does_not_move_the_window_back
     rows_of_conversations = []
     for conversation in sorted(participants.conversations.values(), key=lambda one: one.pk):
-        moment = newest.get(conversation.pk)
-        last = conversation.date_last_inbound
-        if moment is not None and (last is None or last < moment):
-            conversation.fast_exchanges = exchanges_after(conversation, moment)
-            conversation.date_last_inbound, conversation.date_last_activity = moment, now
-            rows_of_conversations.append((conversation.pk, moment, now, conversation.fast_exchanges))
+        last, open_until = conversation.date_last_inbound, conversation.window_until
+        inbound = _latest(last, newest.get(conversation.pk))
+        until = _latest(open_until, windows.get(conversation.pk))
+        if (inbound, until) == (last, open_until):
+            continue
+        exchanges = conversation.fast_exchanges
+        if inbound is not None and inbound != last:
+            conversation.fast_exchanges = exchanges_after(conversation, inbound)
+        conversation.date_last_inbound, conversation.window_until = inbound, until
+        conversation.date_last_activity = now
+        rows_of_conversations.append(
+            (conversation.pk, inbound, until, now, conversation.fast_exchanges, exchanges)
+        )
+    # The incoming queues are locked, so no second split updates these conversations at the same time. The conversations
+    # were read before, and an event may be delayed at Meta. No time is moved back.
+    # test_an_older_event_does_not_move_the_window_back
     update_each(
         models.Conversation,
-        ["date_last_inbound", "date_last_activity", "fast_exchanges"],
+        ["date_last_inbound", "window_until", "date_last_activity", "fast_exchanges"],
         rows_of_conversations,
-        where="(date_last_inbound IS NULL OR date_last_inbound < fresh.v0)",
+        unless_later=["date_last_inbound", "window_until", "date_last_activity"],
+        unless_changed=["fast_exchanges"],
     )
     own_pages = (
         page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages
@@ -269,6 +281,10 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
             changes["date_last_callback"] = now
         if changes:
             models.Page.objects.filter(pk=page.pk).update(**changes)
+
+
+def _latest(*moments: datetime.datetime | None) -> datetime.datetime | None:
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def milliseconds(moment: datetime.datetime) -> int:

@@ -52,8 +52,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-_WINDOW = datetime.timedelta(hours=24, seconds=-60)
-"""Meta's window after the last message of a person, minus a minute for the call."""
+_CALL = datetime.timedelta(minutes=1)
+"""Time before the end of Meta's window that is left to the call."""
+_SAFE = datetime.timedelta(hours=12)
+"""Time before the end of Meta's window that is left to a wrong clock of this host."""
 OVER_LIMIT = "DJM_MAX_UNASKED messages of rules followed the last event that the person authored"
 """Error of a reply that is over the limit."""
 _BODY_ERRORS = (TypeError, ValueError, AttributeError, KeyError, RecursionError)
@@ -99,7 +101,7 @@ class Outbox:
         elif reply is not None and (wait := self._wait_of(reply)) is None:
             if self._is_too_late(reply):
                 settling.settle(
-                    lease, reply, State.EXPIRED, error="the person's window of 24 hours has closed"
+                    lease, reply, State.EXPIRED, error="Meta's window for messages to the person has closed"
                 )
             elif reply.is_over_limit:
                 settling.settle(lease, reply, State.FAILED, error=OVER_LIMIT, why=OVER_LIMIT)
@@ -161,16 +163,16 @@ class Outbox:
         """Return whether a new reply can be sent at once. Makes no query.
 
         False if the Page has ``paused_until`` set, or if a file must be uploaded first. Also False if the reply has to
-        wait or is over the limit, and if the person has never written. Also False in the second half of the window. The
+        wait or is over the limit, and if the person has never written. Also False in the last hours of the window. The
         clock of this host may be wrong, so late replies are queued and ``_is_too_late`` decides by the time of the
         database.
         """
         conversation = reply.conversation
-        opened = conversation.date_last_inbound
+        until = conversation.get_window_until()
         return (
             conversation.page.paused_until is None
-            and opened is not None
-            and timezone.now() < opened + _WINDOW / 2
+            and until is not None
+            and timezone.now() < until - _SAFE
             and not reply.is_over_limit
             and reply.not_before is None
             and not self._needs_upload(reply)
@@ -330,13 +332,11 @@ class Outbox:
     def _is_too_late(reply: NextReply) -> bool:
         """Return whether Meta's window has closed.
 
-        False if the ``messaging_type`` of the reply is neither RESPONSE nor UPDATE, because the window is no limit for
-        such messages. False if the person has never written.
+        False if the window is no limit for the reply, and if nothing has opened it. After a click on an ad, Graph may
+        close the window earlier: it then refuses the call.
         """
-        if reply.data.get("messaging_type", "RESPONSE") not in {"RESPONSE", "UPDATE"}:
-            return False
-        opened = reply.conversation.date_last_inbound
-        return opened is not None and reply.now > opened + _WINDOW
+        until = reply.conversation.get_window_until()
+        return until is not None and call_errors.needs_window(reply) and reply.now > until - _CALL
 
     def _upload_and_send(self, lease: Lease, reply: NextReply, deadline: Deadline) -> None:
         """Upload the file of a reply, if it has one. Then commit its attempt, send it, settle it and release the queue.

@@ -8,7 +8,8 @@
 * ``failed``: Graph refused it for good, or its data cannot become a call. No attempt can have reached Meta.
 * ``unknown``: the call ended without an answer, or its process ended. Meta may have the message.
 * ``parked``: its fate stays unknown, and it is not sent again by itself.
-* ``expired``: Meta's window closed before the call. No attempt can have reached Meta.
+* ``expired``: Meta's window closed before the call, or Graph refused the call for that. No attempt can have reached
+  Meta.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ Outcome = models.Attempt.Outcome
 
 TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.QUEUED: frozenset({State.SENDING, State.SENT, State.FAILED, State.PARKED, State.EXPIRED}),
-    State.SENDING: frozenset({State.SENT, State.QUEUED, State.FAILED, State.PARKED, State.UNKNOWN}),
+    State.SENDING: frozenset(
+        {State.SENT, State.QUEUED, State.FAILED, State.PARKED, State.EXPIRED, State.UNKNOWN}
+    ),
     State.UNKNOWN: frozenset({State.SENT, State.QUEUED, State.PARKED}),
     State.PARKED: frozenset({State.UNKNOWN, State.SENT, State.QUEUED}),
     State.FAILED: frozenset({State.SENT, State.QUEUED}),

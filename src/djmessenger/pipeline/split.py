@@ -444,6 +444,7 @@ def _row(callback: models.Callback, item: Item, participants: Participants) -> m
         is_standby=messaging.is_standby,
         timestamp=messaging.timestamp,
     )
+    row.window = messaging.window
     oldest = timezone.now() - app_settings.DJM_MAX_EVENT_AGE
     if messaging.timestamp < milliseconds(oldest):
         row.state = models.Messaging.State.IGNORED

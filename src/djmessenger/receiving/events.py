@@ -29,6 +29,7 @@ from djmessenger.receiving.messages import (
 )
 from djmessenger.receiving.parts import read_id, read_milliseconds
 from djmessenger.receiving.types import ReceivingType
+from djmessenger.rulebook import limit
 
 
 class Messaging(EventParts):
@@ -179,6 +180,32 @@ class Messaging(EventParts):
     def authored(self) -> bool:
         """True if a person wrote, tapped or sent it and expects an answer."""
         return self.type.authored
+
+    @property
+    def is_consent(self) -> bool:
+        """True if Graph returns the profile of the person after this event."""
+        return self._is_written or self.inner_type.is_consent
+
+    @property
+    def window(self) -> datetime.timedelta | None:
+        """Time from this event on in which a bot may write, by the rulebook; ``None`` if it opens no window.
+
+        After a click on an ad it is the longest time that Meta allows, because only Graph knows the exact one.
+        """
+        if self.is_echo or not (self._is_written or self.inner_type.opens_window):
+            return None
+        if self.reaction is not None and self.reaction.action == "unreact":
+            return None
+        if self.referral is not None and self.referral.source.upper() == "ADS":
+            return datetime.timedelta(days=limit("window.ad"))
+        return datetime.timedelta(hours=limit("window.standard"))
+
+    @property
+    def _is_written(self) -> bool:
+        """True for a message or a tap of a person, also if a checker of the project gives it a type of its own."""
+        if self.is_echo:
+            return False
+        return self.postback is not None or (self.message is not None and not self.message.is_deleted)
 
     def key(self) -> str:
         """Return the dedup key, the same in each delivery of the event; at most 128 characters."""

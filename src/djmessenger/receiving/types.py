@@ -34,16 +34,22 @@ HANDOVERS = WebhookField("messaging_handovers", "messaging_handover")
 STANDBY_EVENTS = WebhookField("standby", "standby")
 
 
+_ACT: dict[str, bool] = {"authored": True, "opens_window": True}
+"""An act of a person that wants an answer."""
+_WRITTEN: dict[str, bool] = {**_ACT, "is_consent": True}
+"""An act by which a person begins or continues a conversation."""
+
+
 def _message(spelling: str, description: str) -> Any:
-    return member(spelling, description, webhook=(MESSAGES,), authored=True)
+    return member(spelling, description, webhook=(MESSAGES,), **_WRITTEN)
 
 
 def _tap(spelling: str, description: str) -> Any:
-    return member(spelling, description, webhook=(POSTBACKS,), authored=True)
+    return member(spelling, description, webhook=(POSTBACKS,), **_WRITTEN)
 
 
-def _opt_in(spelling: str, description: str) -> Any:
-    return member(spelling, description, webhook=(OPT_INS,), authored=True)
+def _opt_in(spelling: str, description: str, **facts: bool) -> Any:
+    return member(spelling, description, webhook=(OPT_INS,), **facts)
 
 
 class ReceivingType(SerializableEnum):
@@ -55,7 +61,17 @@ class ReceivingType(SerializableEnum):
     """
 
     authored: bool = False
-    """True if a person wrote, tapped or sent it and expects an answer."""
+    """True if a person wrote, tapped or sent it and expects an answer. Such an event also opens Meta's window."""
+    opens_window: bool = False
+    """True if it opens the window in which a bot may write (``Messaging.window``).
+
+    Messenger Platform, "Send messages" and "Policy" (September 2026).
+    """
+    is_consent: bool = False
+    """True if Graph returns the profile after it: a message, a tap, the Send-to-Messenger plugin.
+
+    Messenger Platform, "User Profile API" (2026).
+    """
     key: str = ""
     """Key of an item that is enough to recognise the type; empty if a checker needs other signs."""
     by_meta: bool = False
@@ -90,10 +106,12 @@ class ReceivingType(SerializableEnum):
     LIKE_HEART: ReceivingType = _message("LIKE_HEART", "the heart of Instagram")
     APPOINTMENT: ReceivingType = _message("APPOINTMENT", "an appointment was requested or changed")
     UNSUPPORTED: ReceivingType = _message("UNSUPPORTED", "a message whose content Meta does not send")
-    AUTHENTICATION: ReceivingType = _opt_in("AUTHENTICATION", "an opt-in by a plugin")
-    ONE_TIME_NOTIFICATION: ReceivingType = _opt_in("ONE_TIME_NOTIFICATION", "an opt-in for one notification")
+    AUTHENTICATION: ReceivingType = _opt_in("AUTHENTICATION", "an opt-in by a plugin", **_WRITTEN)
+    ONE_TIME_NOTIFICATION: ReceivingType = _opt_in(
+        "ONE_TIME_NOTIFICATION", "an opt-in for one notification", **_ACT
+    )
     NOTIFICATION_MESSAGES: ReceivingType = _opt_in(
-        "NOTIFICATION_MESSAGES", "an opt-in for marketing messages"
+        "NOTIFICATION_MESSAGES", "an opt-in for marketing messages", **_ACT
     )
     ACCOUNT_LINKING: ReceivingType = member(
         "ACCOUNT_LINKING",
@@ -106,6 +124,7 @@ class ReceivingType(SerializableEnum):
         "a reaction to a message, or its removal",
         key="reaction",
         webhook=(WebhookField("message_reactions", "message_reactions"),),
+        opens_window=True,
     )
     MESSAGE_EDIT: ReceivingType = member(
         "MESSAGE_EDIT",
@@ -119,7 +138,7 @@ class ReceivingType(SerializableEnum):
         "an m.me link, an ad or a code opened the conversation again",
         key="referral",
         webhook=(WebhookField("messaging_referrals", "messaging_referral"), MESSAGES),
-        authored=True,
+        **_ACT,
     )
     PASS_THREAD_CONTROL: ReceivingType = member(
         "PASS_THREAD_CONTROL",
@@ -161,7 +180,7 @@ class ReceivingType(SerializableEnum):
         "the feedback form was filled in",
         key="messaging_feedback",
         webhook=(WebhookField("messaging_feedback"),),
-        authored=True,
+        **_ACT,
     )
     RESPONSE_FEEDBACK: ReceivingType = member(
         "RESPONSE_FEEDBACK",
@@ -174,10 +193,10 @@ class ReceivingType(SerializableEnum):
         "the address form was filled in",
         key="messaging_customer_information",
         webhook=(WebhookField("messaging_customer_information"),),
-        authored=True,
+        **_ACT,
     )
     CART: ReceivingType = member(
-        "CART", "a cart was sent", key="order", webhook=(WebhookField("send_cart"),), authored=True
+        "CART", "a cart was sent", key="order", webhook=(WebhookField("send_cart"),), **_ACT
     )
     GAME_PLAY: ReceivingType = member(
         "GAME_PLAY",

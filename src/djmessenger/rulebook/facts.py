@@ -35,6 +35,7 @@ class Row:
 
 
 _ROOT = "https://developers.facebook.com/documentation/business-messaging/messenger-platform"
+POLICY = f"{_ROOT}/policy"
 SEND = f"{_ROOT}/send-messages"
 SEND_API = "https://developers.facebook.com/docs/messenger-platform/reference/send-api"
 ERRORS = f"{_ROOT}/error-codes"
@@ -128,6 +129,14 @@ TABLE: tuple[Row, ...] = (
         ("window.human_agent", 7, "days after the person's last message in which staff may write"),
         ("window.customer_feedback", 7, "days after the person's last message to ask for feedback"),
         ("sticker_search.query", 2, "least characters in a search for stickers"),
+    ),
+    Row(
+        "window.ad",
+        7,
+        "most days after the first message that follows a click on an ad in which a bot may write",
+        POLICY,
+        NEWS_READ,
+        datetime.date(2026, 9, 28),
     ),
     # Buttons
     *_limits(

@@ -9,7 +9,6 @@ from django.conf import settings
 from djmessenger.simulator.session import Session
 from messenger_emulator import Person, VirtualClock
 from messenger_emulator.control import screen_of
-from messenger_emulator.state import DAY
 
 _SHOWN = 300
 """Messages of one conversation that the page draws."""
@@ -60,7 +59,7 @@ def _summary(person: Person) -> dict[str, Any]:
         "last": None
         if last is None
         else {"by_page": last.by_page, "text": last.text[:120], "kind": last.kind, "time": last.time},
-        "window": None if person.last_seen is None else person.last_seen + DAY - person.world.clock(),
+        "window": None if person.window_ends is None else person.window_ends - person.world.clock(),
     }
 
 

@@ -31,12 +31,14 @@ class Kit(Protocol):
 
 
 class Window:
-    """The 24-hour window, in which the bot may write to a person."""
+    """Meta's window, in which the bot may write to a person."""
 
-    def __init__(self, closes: float | None, now: float) -> None:
+    def __init__(self, closes: float | None, now: float, *, is_by_ad: bool = False) -> None:
         self.closes = None if closes is None else datetime.datetime.fromtimestamp(closes, tz=datetime.UTC)
         """Time at which the window closes or closed; None if it never opened."""
         self.is_open = closes is not None and now <= closes
+        self.is_by_ad = is_by_ad
+        """True if a message after a click on an ad opened it, for up to seven days."""
 
     @property
     def is_closed(self) -> bool:
@@ -87,7 +89,8 @@ class Person:
 
     @property
     def window(self) -> Window:
-        return Window(self.screen.window_ends, self.messenger.emulator.clock())
+        screen = self.screen
+        return Window(screen.window_ends, self.messenger.emulator.clock(), is_by_ad=screen.is_window_by_ad)
 
     # Acts
 

@@ -28,7 +28,7 @@ from messenger_emulator.refusals import (
     retired_tag,
     window_closed,
 )
-from messenger_emulator.state import DAY, HOUR, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
+from messenger_emulator.state import DAY, INSTAGRAM_INBOX, PAGE_INBOX, Bubble
 from messenger_emulator.validation import as_object, inner, one_of, required, required_text
 
 ACTIONS = frozenset({"typing_on", "typing_off", "mark_seen", "react", "unreact"})
@@ -217,11 +217,13 @@ def _check_window(
         raise closed()
     if not world.enforce_window:
         return
-    days = context.limits[f"window.{tag}"] if tag in {"human_agent", "customer_feedback"} else 0
-    span = days * DAY if days else context.limits["window.standard"] * HOUR
-    if tag and not days:
+    ends = person.window_ends
+    if tag in {"human_agent", "customer_feedback"}:
+        last = person.last_seen
+        ends = None if last is None else last + context.limits[f"window.{tag}"] * DAY
+    elif tag:
         return
-    if person.last_seen is None or world.clock() - person.last_seen > span:
+    if ends is None or world.clock() > ends:
         raise closed()
 
 

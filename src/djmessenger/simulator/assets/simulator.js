@@ -40,7 +40,7 @@ class Simulator extends HTMLElement {
         tool("user", "Add a person", () => addPerson(this)), tool("page", "Add a Page", () => addPage(this)), tool("restart", "Start again", () => this.restart())),
       this.list);
     this.who = h("div", { class: "who" });
-    this.window_ = h("button", { type: "button", class: "window", "aria-label": "The 24-hour window", onclick: () => this.open("clock") });
+    this.window_ = h("button", { type: "button", class: "window", "aria-label": "The window", onclick: () => this.open("clock") });
     this.toggle = tool("bug", "Behind the messages", () => this.open(), { "aria-expanded": "false" });
     this.intro = h("div", { class: "intro" });
     this.messages = h("ol", { class: "messages" });
@@ -421,7 +421,7 @@ class Simulator extends HTMLElement {
     const left = ends === null ? null : ends - this.now();
     const text = left === null ? "no window" : left > 0 ? span(left) : "window closed";
     refill(this.window_, icon("clock"), h("span", {}, text));
-    this.window_.title = left === null ? "The 24-hour window opens with the person's first message" : left > 0 ? "Time until the 24-hour window closes, in which the bot may answer" : "The window is closed: the bot may only send messages with a tag";
+    this.window_.title = left === null ? "The window opens with the person's first message" : left > 0 ? "Time until the window closes, in which the bot may answer" : "The window is closed: the bot may only send messages with a tag";
     this.window_.dataset.state = left === null ? "none" : left <= 0 ? "closed" : left < 3600 ? "short" : "open";
   }
 
