@@ -349,6 +349,14 @@ class TestAddress:
     def test_and_never_as_a_pattern(self, patterns, path):
         assert patterns[0].resolve(path) is None
 
+    @pytest.mark.parametrize("endpoint", ["", "/", "//", " ", " / ", "\n"])
+    def test_an_endpoint_that_names_no_path_has_no_url(self, endpoint):
+        """The checks do not run in a process that serves requests."""
+        with override_settings(DJM_ENDPOINT=endpoint):
+            found = importlib.reload(urls).urlpatterns
+        importlib.reload(urls)
+        assert found == []
+
     def test_nothing_else_is_published(self, patterns):
         assert [pattern.name for pattern in patterns] == ["djmessenger-webhook", "djmessenger-health"]
 

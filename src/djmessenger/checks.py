@@ -115,7 +115,7 @@ def check_webhook(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]:
         return [
             new_error(
                 "E002",
-                "DJM_ENDPOINT is empty, so Meta cannot post anything.",
+                "DJM_ENDPOINT names no path, so Meta cannot post anything.",
                 "Set it to a path that cannot be guessed; manage.py get_random_endpoint makes one.",
                 "quickstart",
             )
