@@ -135,7 +135,7 @@ class ReceivingType(SerializableEnum):
     # The referral of an ad that opens a conversation is inside a message, and needs both fields.
     REFERRAL: ReceivingType = member(
         "REFERRAL",
-        "an m.me link, an ad or a code opened the conversation again",
+        "an m.me link, an ad or a code opened the conversation again; or a message with nothing but a product",
         key="referral",
         webhook=(WebhookField("messaging_referrals", "messaging_referral"), MESSAGES),
         **_ACT,
