@@ -317,7 +317,7 @@ def test_no_frame_of_a_failed_call_holds_a_secret(answered: Any) -> None:
     with pytest.raises(Exception, match=r".*") as raised:
         client.send({"id": PSID}, {"message": {"text": "x"}}, file=Upload("a.png", b"1"))
     collected = frames_of(raised.value, but=__file__)
-    assert "call=" in collected
+    assert "problem=" in collected
     for secret in (TOKEN, APP_SECRET, PROOF):
         assert secret not in collected
 

@@ -6,10 +6,12 @@ body, except as one of these objects. ``reveal()`` stands inside the expression 
 
 from __future__ import annotations
 
+import functools
 import hmac
 import re
 import traceback
-from typing import Any, ClassVar
+from collections.abc import Callable
+from typing import Any, ClassVar, ParamSpec, TypeVar
 
 from djmessenger.exceptions import DJMInvalidValueException
 
@@ -116,3 +118,23 @@ def without_frames(error: Exception) -> Exception:
         "\n".join(f'File "{frame.filename}", line {frame.lineno}, in {frame.name}' for frame in frames)
     )
     return error.with_traceback(None)
+
+
+_Parameters = ParamSpec("_Parameters")
+_Result = TypeVar("_Result")
+
+
+def without_texts_in_frames(function: Callable[_Parameters, _Result]) -> Callable[_Parameters, _Result]:
+    """Decorate a function that gets texts of persons: no frame of an exception that it raises holds them."""
+
+    @functools.wraps(function)
+    def call(*args: _Parameters.args, **kwargs: _Parameters.kwargs) -> _Result:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - raised again below, without the frames that hold texts
+            problem = without_frames(error)
+        # This frame is in the traceback too.
+        del args, kwargs
+        raise problem
+
+    return call

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from django.core.handlers.asgi import ASGIHandler
@@ -29,12 +29,16 @@ from djmessenger import bot, intake, intake_app, models, signatures
 from djmessenger.bot.pages import app_secrets
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.exceptions import DJMInvalidConfigException
+from djmessenger.graph.client import Client as GraphClient
+from djmessenger.graph.errors import NotSent, UnknownFate
+from djmessenger.graph.wire import Call, Request, Response, Upload
 from djmessenger.pipeline import handling, split, store
 from djmessenger.secret import Body, Secret
 from djmessenger.settings import app_settings
 from djmessenger.sql import connection
 from djmessenger.views import health
 from messenger_emulator import Emulator
+from tests import pipeline_tools as tools
 from tests.faults import hostile
 
 PACKAGE = str(Path(djmessenger.__file__).parent)
@@ -434,3 +438,71 @@ def test_no_variable_of_any_line_shows_a_secret_and_none_of_the_entrance_shows_a
         health(RequestFactory().get("/health", headers={"Authorization": f"Bearer {HEALTH_TOKEN}"}))
     assert "\n".join(found) == ""
     assert models.Reply.objects.get().state == models.Reply.State.SENT
+
+
+ANSWER = "canary answer to a person"
+NAME = "canary name of a person"
+
+
+class TestFramesOfCalls:
+    """A call of Graph fails, and all variables of all frames are searched for the texts in it."""
+
+    SOUGHT = (*SECRETS, ANSWER, NAME)
+
+    @staticmethod
+    def client(answer: Any) -> GraphClient:
+        """Return a client with a transport that gives this answer, or raises it."""
+
+        class Transport:
+            def send(self, request: Request) -> Response:
+                if isinstance(answer, Exception):
+                    raise answer
+                return Response(200, {}, answer)
+
+        return GraphClient(TOKEN, app_secret=APP_SECRET, transport=Transport())
+
+    ANSWERS: ClassVar = {
+        "no network": NotSent("no network"),
+        "no answer": UnknownFate("no whole answer in time"),
+        "a bug of the transport": ZeroDivisionError("a bug"),
+        "no JSON": NAME.encode(),
+        "no id": json.dumps({"name": NAME}).encode(),
+        "a refusal": json.dumps({"error": {"code": 100, "error_data": NAME, "message": "no"}}).encode(),
+    }
+    BODY: ClassVar = {"messaging_type": "RESPONSE", "message": {"text": ANSWER}}
+    CALLS: ClassVar[dict[str, Callable[[GraphClient], object]]] = {
+        "send": lambda client: client.send({"id": "1"}, dict(TestFramesOfCalls.BODY)),
+        "private reply": lambda client: client.private_reply(dict(TestFramesOfCalls.BODY), comment_id="1"),
+        "a file": lambda client: client.send(
+            {"id": "1"}, dict(TestFramesOfCalls.BODY), file=Upload("a.txt", ANSWER.encode())
+        ),
+        "no JSON": lambda client: client.send(
+            {"id": "1"}, {"message": {"text": ANSWER, "metadata": object()}}
+        ),
+        "batch": lambda client: client.batch([Call("POST", "me/messages", dict(TestFramesOfCalls.BODY))] * 2),
+        "profile": lambda client: client.profile("1"),
+        "message": lambda client: client.message("m_1"),
+    }
+
+    @pytest.mark.parametrize("call", CALLS)
+    @pytest.mark.parametrize("answer", ANSWERS)
+    def test_of_the_client(self, call, answer):
+        try:
+            self.CALLS[call](self.client(self.ANSWERS[answer]))
+        except Exception as error:  # noqa: BLE001 - each has its own
+            frames = list(frames_of(error))
+            assert any(frame.f_code.co_filename.startswith(PACKAGE) for frame in frames)
+            assert [leak for frame in frames for leak in leaks(frame, self.SOUGHT)] == []
+
+    @pytest.mark.django_db
+    def test_of_a_reply_in_the_log(self, caplog):
+        made = tools.conversation()
+        tools.queue(made, ANSWER)
+        tools.send(tools.engine(client=lambda page: self.client(ZeroDivisionError("a bug"))), made)
+        errors = [record.exc_info[1] for record in caplog.records if record.exc_info]
+        assert [getattr(record, "action", "") for record in caplog.records if record.exc_info] == [
+            "call_broke"
+        ]
+        assert [
+            leak for one in errors for frame in frames_of(one) for leak in leaks(frame, self.SOUGHT)
+        ] == []

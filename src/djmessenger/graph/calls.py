@@ -43,6 +43,7 @@ from djmessenger.graph.results import (
     time_of,
 )
 from djmessenger.graph.wire import Call, Upload
+from djmessenger.secret import without_texts_in_frames
 
 Item = TypeVar("Item")
 
@@ -119,6 +120,7 @@ class _PersonCalls(_Requests):
 
     # Sending.
 
+    @without_texts_in_frames
     def send(
         self, recipient: Mapping[str, Any], body: Mapping[str, Any], *, file: Upload | None = None
     ) -> Sent:
@@ -142,6 +144,7 @@ class _PersonCalls(_Requests):
             data=answer,
         )
 
+    @without_texts_in_frames
     def private_reply(
         self, body: Mapping[str, Any], *, comment_id: str | None = None, post_id: str | None = None
     ) -> Sent:
@@ -156,6 +159,7 @@ class _PersonCalls(_Requests):
 
     # People.
 
+    @without_texts_in_frames
     def profile(self, psid: str, fields: Iterable[str] = ()) -> Profile:
         """Return the profile of a person; raise ``ProfileRefused`` if Graph returns none.
 
@@ -227,6 +231,7 @@ class _PersonCalls(_Requests):
             after=after,
         )
 
+    @without_texts_in_frames
     def recent_messages(
         self, psid: str, *, limit: int = 20, platform: str | None = None
     ) -> tuple[MessageInfo, ...]:
@@ -239,6 +244,7 @@ class _PersonCalls(_Requests):
             for item in items_of(conversation.get("messages"))
         )
 
+    @without_texts_in_frames
     def message(
         self,
         message_id: str,
@@ -438,6 +444,7 @@ class _PageCalls(_Requests):
 
     # Batches.
 
+    @without_texts_in_frames
     def batch(self, calls: Sequence[Call]) -> tuple[BatchAnswer, ...]:
         """Execute up to 50 calls in one request, in order; return one answer or error for each call.
 

@@ -29,7 +29,7 @@ from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Transport
 from djmessenger.logs import hidden
 from djmessenger.receiving.decoding import cleaned
-from djmessenger.secret import Body, Secret
+from djmessenger.secret import Body, Secret, without_texts_in_frames
 from djmessenger.signatures import appsecret_proof
 
 logger = logging.getLogger("djmessenger.graph")
@@ -143,6 +143,7 @@ class Client(Calls):
         """Execute one call and return the decoded JSON; raise a ``GraphError`` for any other answer."""
         return self._answer(call)[1]
 
+    @without_texts_in_frames
     def _answer(self, call: Call, *, needs: str = "") -> tuple[int, Any]:
         started = time.perf_counter()
         status: int | None = None

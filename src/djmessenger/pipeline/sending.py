@@ -194,8 +194,8 @@ class Outbox:
             return SendResult(pending=pending)
         reply = pending.reply
         try:
-            body = with_token(pending.data, pending.attempt.token)
-            json.dumps(body, allow_nan=False)
+            # No variable holds the body, because a traceback would show the texts in it.
+            json.dumps(with_token(pending.data, pending.attempt.token), allow_nan=False)
         except _BODY_ERRORS as error:
             return SendResult(pending=pending, body_error=error)
         try:
@@ -214,7 +214,7 @@ class Outbox:
             )
             return SendResult(pending=pending, error=errors.NotSent(f"no client ({type(error).__name__})"))
         try:
-            sent = client.send({"id": reply.recipient_id}, body)
+            sent = client.send({"id": reply.recipient_id}, with_token(pending.data, pending.attempt.token))
         except errors.GraphError as error:
             return SendResult(pending=pending, error=error)
         except Exception as error:

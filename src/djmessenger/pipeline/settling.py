@@ -17,7 +17,7 @@ from __future__ import annotations
 import datetime
 import logging
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -105,7 +105,7 @@ class PendingSend:
     deadline: Deadline
     reply: QueuedReply
     attempt: models.Attempt
-    data: dict[str, Any]
+    data: dict[str, Any] = field(repr=False)
     """Body of the call, without recipient and send token."""
 
 
