@@ -133,7 +133,7 @@ TYPES = {
     "messaging_feedback": "FEEDBACK",
     "optin_notification_messages": "NOTIFICATION_MESSAGES",
     "optin_notification_messages_mme_rn": "NOTIFICATION_MESSAGES",
-    "optin_notification_messages_stop": "NOTIFICATION_MESSAGES",
+    "optin_notification_messages_stop": "NOTIFICATIONS_STOPPED",
     "optin_one_time_notif_req": "ONE_TIME_NOTIFICATION",
     "optin_send_to_messenger": "AUTHENTICATION",
     "payment_legacy": "PAYMENT",

@@ -27,6 +27,17 @@ PARTS: dict[str, tuple[dict[str, Any], datetime.timedelta | None]] = {
     "message without known content": ({"message": {"template": {"type": "coupon"}}}, DAY),
     "tap": ({"postback": {"title": "Go", "payload": "GO"}}, DAY),
     "plugin": ({"optin": {"ref": "site"}}, DAY),
+    "checkbox": ({"optin": {"ref": "site", "user_ref": "5"}}, DAY),
+    "opt-in": ({"optin": {"type": "notification_messages"}}, DAY),
+    "opt-out": (
+        {
+            "optin": {
+                "type": "notification_messages",
+                "notification_messages_status": "STOP NOTIFICATIONS",
+            }
+        },
+        None,
+    ),
     "link": ({"referral": LINK}, DAY),
     "cart": ({"order": {"products": []}}, DAY),
     "form": ({"messaging_feedback": {"feedback_screens": []}}, DAY),
@@ -91,6 +102,8 @@ def test_the_three_questions_have_three_answers():
     assert (link.authored, link.window, link.is_consent) == (True, DAY, False)
     assert (text.authored, text.window, text.is_consent) == (True, DAY, True)
     assert read("message with a product").is_consent
+    assert read("plugin").is_consent
+    assert not read("checkbox").is_consent
 
 
 def test_a_type_of_the_project_takes_nothing_from_a_message(monkeypatch):

@@ -62,8 +62,8 @@ class UserProfileHandler(BaseHandler):
 
     With ``DJM_SAVE_USER_PROFILE`` it requests the profile from Graph, once; otherwise it keeps the page-scoped id only.
     After a refusal the next request is made when ``ASK_AGAIN`` has passed. After a failed call it is made with the next
-    event. Neither prevents the reply. The profile is requested only for authored events, because Meta counts those as
-    consent (Messenger Platform, "User Profile API", 2026).
+    event. Neither prevents the reply. The profile is requested only with an event that is consent. Before it Graph
+    refuses the profile (Messenger Platform, "User Profile API", 2026).
     """
 
     slow = True
@@ -73,12 +73,12 @@ class UserProfileHandler(BaseHandler):
         person = _person(messaging)
         if person is None:
             return
-        if app_settings.DJM_SAVE_USER_PROFILE and messaging.authored and self._is_unknown(person):
+        if app_settings.DJM_SAVE_USER_PROFILE and messaging.is_consent and self._is_unknown(person):
             self._fetch(messaging, person)
 
     def is_slow_for(self, messaging: Messaging) -> bool:
         """Return whether the profile must be requested from Graph."""
-        if not (app_settings.DJM_SAVE_USER_PROFILE and messaging.authored):
+        if not (app_settings.DJM_SAVE_USER_PROFILE and messaging.is_consent):
             return False
         person: models.FBUserProfile | None = messaging.person
         return person is None or self._is_unknown(person)

@@ -43,6 +43,15 @@ def test_a_refused_profile_is_harmless_and_not_asked_for_again(messenger):
     assert ana.row.profile_state == "refused"
 
 
+@pytest.mark.parametrize("source", ["SHORTLINK", "ADS"])
+def test_before_the_person_writes_it_is_not_asked_for(messenger, source):
+    ana = messenger.person("Ana Torres")
+    ana.does("does", "messaging_referrals", {"referral": {"source": source, "type": "OPEN_THREAD"}})
+    assert asked(messenger, ana) == []
+    ana.says("hi")
+    ana.sees("Hello, Ana!")
+
+
 def test_after_a_month_it_is_asked_for_again(messenger):
     ana = messenger.person("Ana Torres")
     ana.screen.profile_error = 2018218

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from djmessenger import payload
 from djmessenger.receiving.attachments import Attachment
 from djmessenger.receiving.messages import EventParts
+from djmessenger.receiving.parts import read_text
 from djmessenger.receiving.types import KEYS_OF_TYPES, AttachmentType, ReceivingType
 
 logger = logging.getLogger(__name__)
@@ -152,7 +153,10 @@ class AuthenticationChecker(MessagingChecker):
         if optin.type == "one_time_notif_req":
             return ReceivingType.ONE_TIME_NOTIFICATION
         if optin.type == "notification_messages":
-            return ReceivingType.NOTIFICATION_MESSAGES
+            # "STOP NOTIFICATIONS" or "RESUME NOTIFICATIONS" (Messenger Platform, "messaging_optins", June 2023).
+            status = read_text(optin.raw.get("notification_messages_status"))
+            is_end = status.upper().startswith("STOP")
+            return ReceivingType.NOTIFICATIONS_STOPPED if is_end else ReceivingType.NOTIFICATION_MESSAGES
         return ReceivingType.AUTHENTICATION
 
 

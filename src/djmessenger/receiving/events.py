@@ -184,7 +184,8 @@ class Messaging(EventParts):
     @property
     def is_consent(self) -> bool:
         """True if Graph returns the profile of the person after this event."""
-        return self._is_written or self.inner_type.is_consent
+        # The checkbox plugin, whose events have a ``user_ref``, is none.
+        return self._is_written or (self.inner_type.is_consent and not self.user_ref)
 
     @property
     def window(self) -> datetime.timedelta | None:

@@ -111,7 +111,10 @@ class ReceivingType(SerializableEnum):
         "ONE_TIME_NOTIFICATION", "an opt-in for one notification", **_ACT
     )
     NOTIFICATION_MESSAGES: ReceivingType = _opt_in(
-        "NOTIFICATION_MESSAGES", "an opt-in for marketing messages", **_ACT
+        "NOTIFICATION_MESSAGES", "an opt-in for marketing messages, or its renewal", **_ACT
+    )
+    NOTIFICATIONS_STOPPED: ReceivingType = _opt_in(
+        "NOTIFICATIONS_STOPPED", "a person stopped marketing messages"
     )
     ACCOUNT_LINKING: ReceivingType = member(
         "ACCOUNT_LINKING",
