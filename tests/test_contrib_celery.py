@@ -30,6 +30,11 @@ def fates() -> list[str]:
     return list(models.Reply.objects.order_by("id").values_list("state", flat=True))
 
 
+def exit_for_hello(event):
+    if event.text == "hello":
+        raise SystemExit
+
+
 @pytest.fixture
 def make() -> Iterator[Callable[[str], Any]]:
     """Make Celery apps, each the project's own until the next one."""
@@ -174,6 +179,18 @@ class TestTasks:
         tasks.work()
         assert fates() == ["sent"]
         assert "is due again" in caplog.text
+
+    def test_an_exit_of_a_rule_is_a_failed_try_and_does_not_end_the_task(self, tasks, sent, person, settings):
+        other = tools.PSID[:-1] + "9"
+        settings.DJM_ROUTING_POLICY = {
+            "rules": [
+                {"type": "SIMPLE_TEXT", "name": "exit", "repliers": [{"name": f"{__name__}.exit_for_hello"}]}
+            ]
+        }
+        post(tools.text("m_1"), tools.text("m_2", "bye", psid=other))
+        tasks.work()
+        rows = models.Messaging.objects.order_by("id").values_list("state", "tries")
+        assert list(rows) == [("new", 1), ("done", 0)]
 
     def test_events_without_a_conversation_are_handled(self, tasks, sent, person):
         post({"brand_new_event": {}, "timestamp": tools.now_ms()})

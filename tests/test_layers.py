@@ -35,7 +35,7 @@ LAYERS: dict[str, list[str]] = {
         "utils.utils",
     ],
     "messages in and out": ["payload", "receiving", "outgoing"],
-    "storage": ["signals", "sql", "database_errors", "models"],
+    "storage": ["signals", "sql", "database_errors", "project_code", "models"],
     "Graph client": ["graph"],
     "rule parts": ["filtering", "handling", "replying"],
     "routing": ["routing", "rules"],

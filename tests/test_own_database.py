@@ -305,3 +305,31 @@ def test_the_checks_find_no_error(two_databases):
     call_command("check", databases=["default", "bot"], fail_level="ERROR", stdout=output, stderr=output)
     messages = [message.id for message in django_checks.run_checks(databases=["default", "bot"])]
     assert "djmessenger.E051" not in messages
+
+
+@pytest.mark.parametrize("slow", [False, True])
+@pytest.mark.parametrize("alias", ["default", "bot"])
+@pytest.mark.parametrize("how", ["enter", "autocommit"])
+def test_a_transaction_that_a_rule_leaves_open_on_another_database_is_rolled_back(
+    how, alias, slow, two_databases, caplog
+):
+    def leave(event):
+        if how == "enter":
+            transaction.atomic(using=alias).__enter__()
+        else:
+            # Django refuses it itself inside the transaction of the event.
+            transaction.set_autocommit(False, using=alias)
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SELECT 1")
+
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    tools.handle(tools.engine(leave, slow=slow), made)
+    assert models.Messaging.objects.values_list("state", "tries").get() == ("new", 1)
+    is_refused = (how, alias, slow) == ("autocommit", "bot", False)
+    assert (
+        "TransactionManagementError" if is_refused else "rule 'rule 1' left a transaction open"
+    ) in caplog.text
+    assert [
+        each.alias for each in connections.all() if each.in_atomic_block or not each.get_autocommit()
+    ] == []

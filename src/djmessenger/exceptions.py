@@ -6,14 +6,17 @@
     │   └── InvalidField               a field of a message or profile; also a DJMInvalidValueException
     │       └── LimitExceeded          the field is over a dated limit
     │           └── HasEnded           Meta has withdrawn the field
-    └── DJMInvalidValueException       a value cannot be accepted
-        └── WrongType                  a message or a part of one has a wrong type; also a TypeError
+    ├── DJMInvalidValueException       a value cannot be accepted
+    │   └── WrongType                  a message or a part of one has a wrong type; also a TypeError
+    ├── ProjectExit                    code of the project raised what ends a thread or a process
+    └── TransactionLeft                code of the project left a transaction open
 
 The errors of Graph have a tree of their own under the same root, ``djmessenger.graph.errors``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -65,3 +68,23 @@ class LimitExceeded(InvalidField):
 
 class HasEnded(LimitExceeded):
     """Meta has withdrawn the feature that the field requests; raised at sending, never while a program starts."""
+
+
+class ProjectExit(DJMException):
+    """Code of the project raised an exception that is no ``Exception``, such as ``SystemExit``; its cause."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(
+            f"{type(cause).__name__}: {cause}; rules, callbacks and receivers cannot end a thread or a process. "
+            "Raise an Exception instead"
+        )
+
+
+class TransactionLeft(DJMException):
+    """Code of the project left a transaction open, or ended one that it did not begin; it was rolled back."""
+
+    def __init__(self, code: str, aliases: Sequence[str]) -> None:
+        super().__init__(
+            f"{code} left a transaction open, or ended one that it did not begin, on the connection "
+            f"{', '.join(aliases)}; use transaction.atomic() in a with statement, and leave autocommit as it is"
+        )

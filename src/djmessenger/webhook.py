@@ -21,6 +21,7 @@ from djmessenger.bot import get_dispatcher
 from djmessenger.bot.pages import app_secrets
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.pipeline.store import Signed, store_each
+from djmessenger.project_code import ProjectCode
 from djmessenger.secret import Body, Secret
 from djmessenger.settings import app_settings
 
@@ -204,7 +205,8 @@ def acknowledge(callbacks: Sequence[Signed]) -> list[int]:
 
 def _wake(callback_id: int) -> None:
     try:
-        get_dispatcher().callback_stored(callback_id)
+        with ProjectCode(lambda: "the dispatcher"):
+            get_dispatcher().callback_stored(callback_id)
     except Exception:
         # The row is committed, so a failure here must not become a 500: Meta would deliver the callback again.
         logger.exception(

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from djmessenger.filtering.events import EventFunction
+from djmessenger.project_code import as_exception
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.utils.serializable import Serializable
 
@@ -63,8 +64,8 @@ class BaseFilter(Serializable, abc.ABC):
         """Return the verdict of ``should_pass``. Never raises: an exception is logged and counts as a refusal."""
         try:
             return Verdict(bool(self.should_pass(messaging)), self._name())
-        except Exception as error:  # noqa: BLE001 - an exception of an author's filter is logged and refuses the event
-            return self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - an exception of an author's filter is logged and refuses the event
+            return self._failed(as_exception(error))
 
     def _failed(self, error: Exception) -> Verdict:
         name = self._name()

@@ -14,6 +14,7 @@ from django.utils.functional import Promise
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.filtering.base import BaseFilter, Verdict, literal_key
 from djmessenger.filtering.patterns import PatternTimeout, compiled, literals_of, search
+from djmessenger.project_code import as_exception
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.settings import app_settings
 from djmessenger.utils.utils import LocalizedString
@@ -47,8 +48,8 @@ class SimpleTextRegexFilter(BaseFilter):
             return Verdict(self._search(messaging), self._name())
         except PatternTimeout as error:
             return Verdict(False, self._name(), error=str(error))
-        except Exception as error:  # noqa: BLE001 - as in every filter
-            return self._failed(error)
+        except BaseException as error:  # noqa: BLE001 - as in every filter
+            return self._failed(as_exception(error))
 
     def _search(self, messaging: Messaging) -> bool:
         text = messaging.text

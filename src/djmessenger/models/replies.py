@@ -16,6 +16,7 @@ from django.utils.translation import gettext_lazy as _
 from djmessenger.models.queues import ConversationQueue
 from djmessenger.models.recording import limit_reply, record_reply, rule_that_runs
 from djmessenger.outgoing.attachments import refuse_strange_file
+from djmessenger.project_code import announce
 from djmessenger.signals import reply_queued
 from djmessenger.sql import alias, atomic, insert_each, on_commit
 
@@ -98,7 +99,7 @@ class ReplyManager(models.Manager["Reply"]):
                 # commit. The sweep finds the rows.
                 # Test: tests/test_dispatch.py, test_a_dispatcher_that_fails_breaks_no_caller.
                 on_commit(
-                    partial(reply_queued.send_robust, Reply, conversation_id=conversation_id),
+                    partial(announce, reply_queued, Reply, conversation_id=conversation_id),
                     robust=True,
                 )
 

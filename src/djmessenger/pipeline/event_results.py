@@ -20,6 +20,7 @@ from djmessenger.pipeline import claims, settling
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.receipts import note_receipts
+from djmessenger.project_code import announce
 from djmessenger.receiving.decoding import cleaned
 from djmessenger.routing.decision import Decision
 from djmessenger.signals import messaging_failed
@@ -186,8 +187,7 @@ def save_profiles(rows: Sequence[models.Messaging]) -> None:
 
 def signal_failed(row: models.Messaging) -> None:
     """Send ``messaging_failed`` after the commit of the caller's transaction."""
-    # ``send_robust`` logs an exception of a receiver; the event is settled in any case.
-    on_commit(lambda: messaging_failed.send_robust(models.Messaging, messaging=row))
+    on_commit(lambda: announce(messaging_failed, models.Messaging, messaging=row))
 
 
 def log_fields(row: models.Messaging) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import logging
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +19,8 @@ from django.db import connections
 
 from djmessenger import models, sql
 from djmessenger.models.replies import ReplyBuffer
+from djmessenger.project_code import ProjectCode, language_restored
+from djmessenger.routing.functions import function_name
 
 logger = logging.getLogger(__name__)
 
@@ -113,7 +114,7 @@ def commit_callbacks_logged(events: Sequence[int]) -> Iterator[None]:
     before = len(connection.run_on_commit)
     yield
     connection.run_on_commit[before:] = [
-        (savepoints, function if is_robust else _logged(function, events), is_robust)
+        (savepoints, _logged(function, events), is_robust)
         for savepoints, function, is_robust in connection.run_on_commit[before:]
     ]
 
@@ -122,16 +123,21 @@ def _logged(function: Callable[[], object], events: Sequence[int]) -> Callable[[
     @functools.wraps(function)
     def run() -> None:
         try:
-            function()
-        except Exception as error:
-            # The first frame is this one; a function in C has none.
-            frame = traceback.extract_tb(error.__traceback__, limit=2)[-1]
+            with language_restored(), ProjectCode(lambda: f"the callback {_described(function)}"):
+                function()
+        except Exception:
             logger.exception(
-                "A callback of on_commit failed at %s:%s, after the commit of event %s, which stays done",
-                frame.filename,
-                frame.lineno,
+                "The callback %s of on_commit failed, after the commit of event %s, which stays done",
+                _described(function),
                 ", ".join(map(str, events)),
                 extra={"action": "commit_callback_failed", "event": events[0] if len(events) == 1 else None},
             )
 
     return run
+
+
+def _described(function: Callable[[], object]) -> str:
+    """Return the name of a function, with file and line if it is written in Python."""
+    inner = getattr(function, "func", function)
+    code = getattr(inner, "__code__", None)
+    return f"{function_name(inner)}{f' at {code.co_filename}:{code.co_firstlineno}' if code else ''}"

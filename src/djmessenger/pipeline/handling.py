@@ -51,6 +51,7 @@ from djmessenger.pipeline.reply_limits import ReplyLimits
 from djmessenger.pipeline.rule_event import RuleEvent
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
 from djmessenger.pipeline.typing_mark import typing_mark
+from djmessenger.project_code import ProjectCode, language_restored
 from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
@@ -163,8 +164,9 @@ class Inbox:
             client = self._client_or_reason(row.page)
             with contextlib.ExitStack() as stack:
                 stack.enter_context(use_context_of(event, client))
-                with event.used_by_rules():
+                with event.used_by_rules(), ProjectCode(lambda: "the policy") as code:
                     decision = self._decide(row, messaging)
+                    code.name = decision.examined
                     is_slow = decision.is_slow(messaging)
                 # Before the slow handlers, whose changes are saved too.
                 # test_the_state_that_a_slow_rule_sets_is_saved_with_its_event
@@ -250,11 +252,16 @@ class Inbox:
         followers = []
         behind = _waiting().filter(_in_queue_of(lease)).exclude(pk=event.row.pk)
         for follower in behind.select_related("page", "conversation__person")[:_MOST_GATHERED]:
-            messaging = _read_event(follower).messaging
-            if (
-                not messaging.authored
-                or self._policy_for(follower.page).decide(messaging).applied != decision.applied
-            ):
+            try:
+                messaging = _read_event(follower).messaging
+                with ProjectCode(lambda: "the policy"):
+                    is_alike = (
+                        messaging.authored
+                        and self._policy_for(follower.page).decide(messaging).applied == decision.applied
+                    )
+            except Exception:  # noqa: BLE001 - it fails again when it is the first event, and its own try is counted
+                break
+            if not is_alike:
                 break
             followers.append(follower)
             gathered.append(messaging)
@@ -431,7 +438,15 @@ class Inbox:
 @contextlib.contextmanager
 def use_context_of(event: RuleEvent, client: Client | DJMException) -> Iterator[None]:
     """Activate Page, language, time zone and the limits of replies for the rules of an event."""
-    with bound_client(client), use_language_of(event.person, event.page), limiting(ReplyLimits(event.row)):
+    # Without a person no language is activated, and none would be restored after the rules.
+    # tests/faults/test_project_code.py, TestLanguageAndTimeZone
+    kept = language_restored() if event.person is None else contextlib.nullcontext()
+    with (
+        bound_client(client),
+        kept,
+        use_language_of(event.person, event.page),
+        limiting(ReplyLimits(event.row)),
+    ):
         yield
 
 

@@ -15,6 +15,7 @@ from djmessenger.graph.client import Client
 from djmessenger.logs import error_label, hidden
 from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline.settling import storable
+from djmessenger.project_code import announce
 from djmessenger.signals import page_paused
 from djmessenger.sql import Now, atomic
 
@@ -45,7 +46,7 @@ def pause(page: models.Page, seconds: float, error: errors.GraphError, client_fo
         f"{error_label(error)}. {error.action}",
         extra={"action": "page_paused", "page": hidden(page.page_id), "seconds": round(seconds)},
     )
-    page_paused.send_robust(models.Page, page=page)
+    announce(page_paused, models.Page, page=page)
 
 
 def _token_of(page: models.Page, client_for: ClientFor) -> str:

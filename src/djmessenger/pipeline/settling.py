@@ -36,6 +36,7 @@ from djmessenger.pipeline.claims import Lease, LeaseLost
 from djmessenger.pipeline.evidence import evidence_of
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.send_tokens import token_of
+from djmessenger.project_code import announce
 from djmessenger.settings import app_settings
 from djmessenger.signals import reply_failed, reply_sent
 from djmessenger.sql import Now, alias, atomic, insert_each, on_commit, update_each
@@ -425,7 +426,7 @@ def _log(reply: QueuedReply, why: str = "") -> None:
 def _signal(reply: QueuedReply) -> None:
     """Send the signal of the reply's state, if there is one; an exception of a receiver is only logged."""
     if (signal := _SIGNALS.get(reply.state)) is not None:
-        signal.send_robust(models.Reply, reply=reply)
+        announce(signal, models.Reply, reply=reply)
 
 
 def storable(value: Any) -> Any:

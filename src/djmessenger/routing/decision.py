@@ -14,13 +14,14 @@ from djmessenger.database_errors import is_own_outage
 from djmessenger.models.recording import answering
 from djmessenger.models.replies import ReplyBuffer
 from djmessenger.outgoing.data import as_messages
+from djmessenger.project_code import ProjectCode
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier
 from djmessenger.replying.sending import buffering, queue, use_language_of
 from djmessenger.routing.functions import FunctionHandler, function_name
 from djmessenger.routing.outcome import Outcome, RuleTrace, Step
 from djmessenger.routing.rule import Rule
-from djmessenger.sql import atomic
+from djmessenger.sql import atomic, connection
 
 logger = logging.getLogger("djmessenger.routing")
 
@@ -71,6 +72,11 @@ class Decision:
 
     def _entries(self) -> list[Applied]:
         return [*([self._default] if self._default is not None else []), *self._applied]
+
+    def examined(self) -> str:
+        """Return the names of the rules whose filters were checked, for an error."""
+        traces = [*([self.outcome.default] if self.outcome.default else []), *self.outcome.rules]
+        return f"a filter of the rules {', '.join(repr(trace.name) for trace in traces if trace.verdicts)}"
 
     def is_slow(self, messaging: Messaging) -> bool:
         """Return whether an applying rule or one of its handlers is slow for this event."""
@@ -182,13 +188,15 @@ class Decision:
                 atomic() if savepoint else nullcontext(),
                 answering(entry.rule.label) as rows,
                 use_language_of(messaging.person, messaging.page),
+                ProjectCode(lambda: f"rule {entry.rule.label!r}"),
             ):
                 work(entry, messaging, rows)
         except Exception as error:
             entry.trace.error = f"{type(error).__name__}: {error}"
             self.outcome.error = f"{self.outcome.error}\n{traceback.format_exc()}".strip()
             # test_an_outage_of_the_database_is_no_try_of_a_rule
-            if not swallow or is_own_outage(error):
+            # test_a_rule_that_ends_the_transaction_of_its_event_fails_the_event
+            if not swallow or is_own_outage(error) or (savepoint and not connection().in_atomic_block):
                 raise
             self._broken.add(id(entry))
             if state is not None:
@@ -257,7 +265,7 @@ def _timed(trace: RuleTrace, kind: str, stage: Any, rows: Sized) -> Iterator[Ste
     started = perf_counter()
     try:
         yield step
-    except Exception as error:
+    except BaseException as error:
         step.error = f"{type(error).__name__}: {error}"
         raise
     finally:
