@@ -26,7 +26,11 @@ BENCHES: dict[str, list[list[str]]] = {
 """Arguments of each run, by name of the benchmark."""
 ALONE = ("mechanisms",)
 """Benchmarks that run only if they are named, because they take long."""
-LONG = {"end_to_end": [["--long"]]}
+LONG = {
+    "end_to_end": [["--long"]],
+    "waiting": [["--long", "--database", "sqlite"], ["--long", "--database", "postgresql"]],
+}
+"""Arguments of each long run. ``--long`` without names runs these benchmarks."""
 NAMES = tuple(BENCHES)
 
 
@@ -39,12 +43,15 @@ def main() -> int:
         help=f"benchmarks to run; by default all but {', '.join(ALONE)}",
     )
     parser.add_argument(
-        "--long", action="store_true", help="end_to_end with 100,000 messages beside a million stored ones"
+        "--long",
+        action="store_true",
+        help="end_to_end with 100,000 messages beside a million stored ones, and waiting with a rule of 40 seconds",
     )
+    usual = {*NAMES} - {*ALONE}
     options, own = parser.parse_known_args()
-    chosen = options.names or [name for name in NAMES if name not in ALONE]
-    if options.long and set(chosen) != {*LONG}:
-        parser.error(f"--long is an option of {', '.join(LONG)} alone")
+    chosen = options.names or [name for name in NAMES if name in (LONG if options.long else usual)]
+    if options.long and not {*chosen} <= {*LONG}:
+        parser.error(f"--long is an option of {' and '.join(LONG)} alone")
     if own and len(chosen) > 1:
         parser.error(f"name one benchmark, to which {' '.join(own)} belongs")
     root = Path(__file__).parent.parent

@@ -29,7 +29,8 @@ from django.conf import settings
 
 from benchmarks.site import database
 
-ROUNDS, REQUESTS = 90, 30
+REQUESTS = 30
+"""Requests of each view in a round."""
 AT_ONCE, EACH = 64, 8
 """Number of clients of the intake that post at the same time, and requests of each client in a round."""
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -54,15 +55,14 @@ class IdleDispatcher:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="sqlite")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        database(parser.parse_args().database, Path(folder)) as named,
-    ):
+    parser.add_argument("--rounds", type=int, default=90, help="rounds in which the views take turns")
+    chosen = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder, database(chosen.database, Path(folder)) as named:
         os.environ.update(named)
-        _run()
+        _run(chosen.rounds)
 
 
-def _run() -> None:
+def _run(rounds: int) -> None:
     settings.DJM_DISPATCHER = "benchmarks.bench_acknowledging.IdleDispatcher"
     settings.ROOT_URLCONF = "benchmarks.urls"
     django.setup()
@@ -114,7 +114,7 @@ def _run() -> None:
     cost: dict[str, list[float]] = {name: [] for name in views}
     for call in views.values():
         call()
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         # The views take turns, so that a noisy minute slows all of them.
         for name, call in views.items():
             started = time.process_time()
@@ -128,7 +128,7 @@ def _run() -> None:
         """Return the median over the rounds of our cost divided by the cost of ``bare``."""
         return statistics.median(one / other for one, other in zip(cost[ours], cost[bare], strict=True))
 
-    expected = ROUNDS * (REQUESTS + AT_ONCE * EACH) + 1
+    expected = rounds * (REQUESTS + AT_ONCE * EACH) + 1
     assert models.Callback.objects.count() == expected
     show("callbacks stored and answered", expected, "rows")
     show("CPU of an acknowledgement", statistics.median(cost["messenger"]) * 1e6, "us")

@@ -21,8 +21,8 @@ from benchmarks.site import Site, callback, database
 
 _KNOWN = 1000
 """Number of known people."""
-_IDLE, _IDLE_RATE = 20, 2.0
-"""Number of messages to the idle site, and messages a second."""
+_IDLE_RATE = 2.0
+"""Messages a second to the idle site."""
 _COLUMNS = ("CPU, known", "CPU, new", "rate, known", "rate, new", "idle wait")
 
 
@@ -31,6 +31,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--messages", type=int, default=1500, help="messages of one measurement at full load")
+    parser.add_argument("--idle", type=int, default=20, help="messages to the idle site")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--policy", choices=("rules", "data"), default="rules")
     parser.add_argument("--workers", type=int, default=1, help="worker processes, which all split callbacks")
@@ -52,7 +53,7 @@ def main() -> None:
             parser.error(
                 f"no mechanism is named {', '.join(unknown)}; there are: {', '.join(MECHANISMS | ALTERNATIVES)}"
             )
-        bench = _Bench(environment, chosen.messages, chosen.workers)
+        bench = _Bench(environment, chosen.messages, chosen.idle, chosen.workers)
         costs: dict[str, list[list[float]]] = {name: [] for name in names}
         wholes = []
         for _ in range(chosen.rounds):
@@ -76,9 +77,9 @@ def _show(name: str, rounds: list[list[float]], form: str) -> None:
 class _Bench:
     """Measurements of the site. All of them use one database, so known people stay known."""
 
-    def __init__(self, environment: dict[str, str], messages: int, workers: int) -> None:
+    def __init__(self, environment: dict[str, str], messages: int, idle: int, workers: int) -> None:
         self._environment, self._workers = environment, workers
-        self._messages = messages
+        self._messages, self._idle = messages, idle
         self._answered, self._next_person, self._turns = 0, _KNOWN, 0
 
     def figures(self, without: str) -> list[float]:
@@ -90,7 +91,7 @@ class _Bench:
             first = self._next_person
             self._next_person += self._messages
             new = self._measure(site, "new", range(first, self._next_person))
-            idle = self._measure(site, "idle", range(_IDLE), rate=_IDLE_RATE)
+            idle = self._measure(site, "idle", range(self._idle), rate=_IDLE_RATE)
         came = dict(zip(map(int, idle.report["texts"]), idle.report["times"], strict=True))
         waits = [came[number] - moment for number, moment in enumerate(idle.posted["posted"])]
         found = [known.bot_cpu, new.bot_cpu, known.rate, new.rate, statistics.median(waits) * 1000]

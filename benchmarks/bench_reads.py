@@ -18,6 +18,7 @@ _ASKED = (1, 50)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument("--calls", type=int, default=2000, help="calls of a query with one row in a round")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, database(chosen.database, Path(folder)) as environment:
         os.environ.update(environment, DJANGO_SETTINGS_MODULE="benchmarks.settings")
@@ -28,7 +29,7 @@ def main() -> None:
 
         call_command("migrate", verbosity=0)
         _fill()
-        _measure()
+        _measure(chosen.calls)
 
 
 def _fill() -> None:
@@ -60,7 +61,7 @@ def _fill() -> None:
     )
 
 
-def _measure() -> None:
+def _measure(calls: int) -> None:
     from benchmarks import orm_reads  # noqa: PLC0415
     from djmessenger import models  # noqa: PLC0415
     from djmessenger.pipeline import reads  # noqa: PLC0415
@@ -77,7 +78,9 @@ def _measure() -> None:
             ids = keys[name][:asked]
             assert len(getattr(reads, name)(ids)) == len(django_query(ids)) == asked
             for kind, query in (("named SQL", getattr(reads, name)), ("ORM", django_query)):
-                seconds = seconds_per_call(lambda query=query, ids=ids: query(ids), calls=2000 // (asked + 9))
+                seconds = seconds_per_call(
+                    lambda query=query, ids=ids: query(ids), calls=max(1, calls // (asked + 9))
+                )
                 show(f"{name}, {asked} rows, {kind}", seconds * 1e6, "us")
 
 

@@ -16,10 +16,19 @@ from benchmarks.site import Site, batch, callback, database, percentile
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--database", choices=["postgresql", "sqlite"], default="postgresql")
+    parser.add_argument(
+        "--model",
+        type=float,
+        default=4.0,
+        help="seconds for which the slow rule waits for its language model",
+    )
+    parser.add_argument("--long", action="store_true", help="the slow rule waits 40 seconds")
+    parser.add_argument("--share", type=float, default=1.0, help="share of the usual number of messages")
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, database(chosen.database, Path(folder)) as environment:
         # With SQLite the threads of the web process do the work.
         small = {"BENCH_DISPATCHER": "embedded"} if chosen.database == "sqlite" else {}
+        environment["BENCH_MODEL_SECONDS"] = str(40.0 if chosen.long else chosen.model)
         os.environ.update(environment, DJANGO_SETTINGS_MODULE="benchmarks.settings", **small)
         import django  # noqa: PLC0415 - the database is known only now
 
@@ -27,14 +36,15 @@ def main() -> None:
         from django.core.management import call_command  # noqa: PLC0415
 
         call_command("migrate", verbosity=0)
-        split = _batches()
+        share = chosen.share
+        split = _batches(share)
         alone = chosen.database == "sqlite"
         with Site(environment, delay=150, web=1 if alone else 2, workers=0 if alone else 1) as site:
             site.post([callback(f"first-{person}", person) for person in range(60)], connections=2)
             _answered(site, split + 60)
-            _idle(site)
-            _graph_latency(site)
-            _slow_rules(site)
+            _idle(site, share)
+            _graph_latency(site, share)
+            _slow_rules(site, share)
             if not alone:
                 _connections()
 
@@ -51,9 +61,13 @@ def _answered(site: Site, count: int) -> dict[str, float]:
     return dict(zip(report["texts"], report["times"], strict=True))
 
 
-def _idle(site: Site) -> None:
+def _some(usual: int, share: float) -> int:
+    return max(1, int(usual * share))
+
+
+def _idle(site: Site, share: float) -> None:
     """Measure one message at a time, long after the previous one."""
-    count = 40
+    count = _some(40, share)
     time.sleep(1)
     posted = site.post([callback(f"idle-{number}", number) for number in range(count)], rate=2, connections=1)
     came = _answered(site, count)
@@ -62,7 +76,7 @@ def _idle(site: Site) -> None:
     show("idle: POST to Graph call, p90", percentile(waits, 0.9) * 1000, "ms")
 
 
-def _batches() -> int:
+def _batches(share: float) -> int:
     """Measure the CPU of splitting a callback of ten events against one; return the number of events."""
     from djmessenger.pipeline import split, store  # noqa: PLC0415
 
@@ -74,17 +88,18 @@ def _batches() -> int:
         return (time.process_time() - started) / len(bodies)
 
     rounds = []
-    for turn in range(7):
+    turns = _some(7, share)
+    for turn in range(turns):
         single = [callback(f"single-{turn}-{number}", number) for number in range(20)]
         ten = [batch([(f"ten-{turn}-{number}-{item}", item) for item in range(10)]) for number in range(5)]
         rounds.append(cost(ten) / cost(single))
     show("splitting a batch of 10 against a single callback", statistics.median(rounds), "times")
-    return 7 * (20 + 50)
+    return turns * (20 + 50)
 
 
-def _graph_latency(site: Site) -> None:
+def _graph_latency(site: Site, share: float) -> None:
     """Measure acknowledgements with a fast and a slow Graph."""
-    count, took = 300, {}
+    count, took = _some(300, share), {}
     for turn, milliseconds in enumerate((0, 1000, 0, 1000)):
         site.graph(f"/delay/{milliseconds}")
         bodies = [callback(f"ack-{turn}-{number}", number % 60) for number in range(count)]
@@ -99,22 +114,22 @@ def _graph_latency(site: Site) -> None:
     show("the one against the other", slow / fast, "times")
 
 
-def _slow_rules(site: Site) -> None:
-    """Measure answers alone, and while thirty people wait four seconds each for a language model."""
+def _slow_rules(site: Site, share: float) -> None:
+    """Measure answers alone, and while thirty people wait for a language model."""
     site.graph("/delay/150")
     waits: dict[str, float] = {}
     for name in ("alone", "beside"):
-        waiting = 30 if name == "beside" else 0
+        waiting = _some(30, share) if name == "beside" else 0
         if waiting:
             site.post([callback(f"ask-{person}", person, say="ask the model") for person in range(waiting)])
-        count = 30
+        count = _some(30, share)
         bodies = [callback(f"{name}-{number}", 30 + number) for number in range(count)]
         posted = site.post(bodies, rate=10, connections=2)
         came = _answered(site, count + waiting)
         seconds = [came[f"{name}-{number}"] - moment for number, moment in enumerate(posted["posted"])]
         waits[name] = statistics.median(seconds)
     show("an answer, p50", waits["alone"] * 1000, "ms")
-    show("an answer while 30 others wait for a slow rule, p50", waits["beside"] * 1000, "ms")
+    show("an answer while others wait for a slow rule, p50", waits["beside"] * 1000, "ms")
 
 
 def _connections() -> None:

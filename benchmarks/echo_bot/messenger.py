@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from djmessenger.rules import Messaging, on, rule, text
@@ -9,7 +10,7 @@ from djmessenger.rules import Messaging, on, rule, text
 
 @rule(text("ask the model"), slow=True, stop=True)
 def ask(event: Messaging) -> str:
-    time.sleep(4.0)
+    time.sleep(float(os.environ["BENCH_MODEL_SECONDS"]))
     return "The model says: 42"
 
 
