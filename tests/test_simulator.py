@@ -19,7 +19,7 @@ from djmessenger import bot, models
 from djmessenger.bot.pages import app_secrets, page_access_token
 from djmessenger.graph.errors import GraphError, NotSent, UnknownFate, WindowClosed
 from djmessenger.graph.wire import Request, Response
-from djmessenger.simulator import access, checks, export, files, samples, transport
+from djmessenger.simulator import access, checks, export, files, samples, screen, transport
 from djmessenger.simulator import session as session_module
 from djmessenger.simulator.actions import Actions
 from djmessenger.testing import Messenger
@@ -381,6 +381,25 @@ def test_the_clock_closes_the_window(ana):
     assert Actions(session)("clock", {"hours": 25})[0] == 200
     with pytest.raises(WindowClosed):
         bot.get_client().send({"id": ana.id}, {"message": {"text": "too late"}})
+
+
+def test_the_countdown_follows_the_window_of_each_act(ana):
+    session = session_module.get_session()
+
+    def left():
+        hours = screen.state(session, ana.id)["persons"][0]["window"] / 3600
+        return round(hours)
+
+    does(ana, "says", "hi")
+    assert left() == 24
+    Actions(session)("clock", {"hours": 30})
+    does(ana, "opens_link", "autumn", source="ADS")
+    assert left() == -6
+    does(ana, "says", "hi")
+    assert left() == 7 * 24
+    Actions(session)("clock", {"hours": 7 * 24 + 1})
+    does(ana, "reacts")
+    assert left() == 24
 
 
 # Raw JSON and the samples

@@ -40,8 +40,8 @@ class ContentMessage(OutgoingMessage):
     """A message with a text, an attachment or a template.
 
     At most 13 ``quick_replies`` are shown below the message. ``notification_type`` is REGULAR, SILENT_PUSH or
-    NO_PUSH. An empty ``messaging_type`` is derived from the message. ``tag`` is for messages outside of the window
-    of 24 hours. The tag HUMAN_AGENT needs ``by_staff``, because Meta allows it only for texts that a human wrote.
+    NO_PUSH. An empty ``messaging_type`` is derived from the message. ``tag`` is for messages outside of Meta's
+    window. The tag HUMAN_AGENT needs ``by_staff``, because Meta allows it only for texts that a human wrote.
     ``reply_to`` is the ``mid`` of the answered message. ``persona_id`` is not sent on Instagram, which has no
     personas. ``metadata`` comes back in the echo. It has at most 919 characters, because 80 of Meta's 999 are
     reserved for the send token.

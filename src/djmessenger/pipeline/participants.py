@@ -254,13 +254,13 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
             (conversation.pk, inbound, until, now, conversation.fast_exchanges, exchanges)
         )
     # The incoming queues are locked, so no second split updates these conversations at the same time. The conversations
-    # were read before, and an event may be delayed at Meta. No time is moved back.
+    # were read before, and an event may be delayed at Meta. Neither time is moved back.
     # test_an_older_event_does_not_move_the_window_back
     update_each(
         models.Conversation,
         ["date_last_inbound", "window_until", "date_last_activity", "fast_exchanges"],
         rows_of_conversations,
-        unless_later=["date_last_inbound", "window_until", "date_last_activity"],
+        unless_later=["date_last_inbound", "window_until"],
         unless_changed=["fast_exchanges"],
     )
     own_pages = (
