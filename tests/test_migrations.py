@@ -175,6 +175,55 @@ def test_open_conversations_get_the_end_of_their_window(empty_database, monkeypa
     assert models.Conversation.objects.get(person_id="7099").window_until is None
 
 
+def test_profiles_that_were_refused_before_consent_are_asked_for_again(empty_database, monkeypatch):
+    module = importlib.import_module("djmessenger.migrations.0013_ask_for_early_refusals")
+    monkeypatch.setattr(module, "PORTION", 2)
+    version = ("djmessenger", "0012_fill_window_until")
+    call_command("migrate", *version, verbosity=0)
+    old = MigrationExecutor(connection).loader.project_state(version).apps
+    page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
+    second = datetime.timedelta(seconds=1)
+
+    def insert(psid: str, state: str, *kinds: str) -> None:
+        """Insert a person whose profile was requested with the first event."""
+        person = old.get_model("djmessenger", "FBUserProfile").objects.create(
+            psid=psid, page=page, profile_state=state, date_profile=RECEIVED + second
+        )
+        made = old.get_model("djmessenger", "Conversation").objects.create(page=page, person=person)
+        for number, kind in enumerate(kinds):
+            received = RECEIVED + number * 10 * second
+            old.get_model("djmessenger", "Messaging").objects.create(
+                key=f"{psid}/{number}",
+                type=kind,
+                page=page,
+                conversation=made,
+                body={},
+                timestamp=1,
+                date_received=received,
+                date_handled=received + 2 * second,
+            )
+
+    for number in range(3):
+        insert(f"1{number}", "refused", "REFERRAL", "SIMPLE_TEXT")
+        insert(f"2{number}", "refused", "SIMPLE_TEXT", "REFERRAL")
+    insert("30", "fetched", "REFERRAL")
+    insert("40", "refused")
+    call_command("migrate", verbosity=0)
+    people = models.FBUserProfile.objects
+    assert set(people.filter(profile_state="new", date_profile=None).values_list("pk", flat=True)) == {
+        "10",
+        "11",
+        "12",
+    }
+    assert set(people.filter(profile_state="refused").values_list("pk", flat=True)) == {
+        "20",
+        "21",
+        "22",
+        "40",
+    }
+    assert people.get(pk="30").profile_state == "fetched"
+
+
 def test_the_squashed_migration_counts_as_applied(before):
     call_command("migrate", verbosity=0)
     assert ("djmessenger", "0001_squashed_0003") in MigrationRecorder(connection).applied_migrations()
