@@ -418,9 +418,28 @@ def test_a_write_that_fails_leaves_the_fate_unknown(
     def fail(self: object, data: object) -> None:
         raise TimeoutError("some of the bytes may have left")
 
-    monkeypatch.setattr(transports.HTTPConnection, "send", fail)
+    monkeypatch.setattr(socket.socket, "sendall", fail)
     with serving(repeat(answer(b"{}"))) as server, pytest.raises(UnknownFate):
         transport.send(request(server.url))
+
+
+def test_a_call_over_an_open_connection_sets_two_timeouts(
+    transport: PooledTransport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One for the write and one for the read, and none of urllib3."""
+    given: list[float | None] = []
+    settimeout = socket.socket.settimeout
+
+    def recorded(self: socket.socket, value: float | None) -> None:
+        given.append(value)
+        settimeout(self, value)
+
+    with serving(repeat(answer(b"{}"))) as server:
+        transport.send(request(server.url))
+        monkeypatch.setattr(socket.socket, "settimeout", recorded)
+        transport.send(request(server.url))
+        assert len(given) == 2
+        assert all(value is not None and 0 < value <= LONG for value in given)
 
 
 def test_an_answer_cut_off_in_its_headers_is_no_success(

@@ -15,7 +15,7 @@ from django.db import OperationalError, connection, transaction
 from django.db.backends.signals import connection_created
 from django.utils import timezone
 
-from djmessenger import models
+from djmessenger import clock, models
 from djmessenger.clock import Deadline
 from djmessenger.emulator import EmulatorTransport
 from djmessenger.handling import UserProfileHandler
@@ -593,6 +593,23 @@ def test_events_behind_the_first_are_handled_without_another_wake_up(work, peopl
     store(*people, times=5)
     work(tools.engine(lambda event: handled.append(event.mid)), threads=1)
     until(lambda: len(handled) == 20, "every event")
+
+
+def test_a_writer_with_little_budget_left_takes_the_item_of_a_handler_into_its_batch(monkeypatch):
+    """Under load commits of one event would use up the time of polls and batches."""
+    now, wrote = [0.0], []
+
+    def write(items):
+        wrote.append((items, threading.current_thread() is threading.main_thread()))
+        now[0] += 0.12
+        return []
+
+    monkeypatch.setattr(clock, "seconds", lambda: now[0])
+    writer = BatchWriter("test", write, lambda: None)
+    writer.write_here("first")
+    writer.write_here("second")
+    writer.stop(LONG)
+    assert wrote == [(["first"], True), (["second"], False)]
 
 
 def test_a_batch_writer_survives_a_batch_that_fails(file_database):

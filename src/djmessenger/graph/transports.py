@@ -88,23 +88,34 @@ class _TimedReader(io.RawIOBase):
 
 
 class _TimedSocket:
-    """The part of a socket that ``http.client`` needs to read a response."""
+    """Socket of a connection, for ``http.client``; the deadline of the call limits each operation.
+
+    urllib3 sets a timeout before each request and each response. Each of these is a system call, in which another
+    thread takes the interpreter, and none is needed here. So ``settimeout`` has no effect.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
+        self.fileno, self.close, self.shutdown = sock.fileno, sock.close, sock.shutdown
+
+    def settimeout(self, value: float | None) -> None:
+        """Do nothing."""
+
+    def sendall(self, data: bytes) -> None:
+        deadline = _call_deadline.get()
+        self._sock.settimeout(deadline.seconds_left())
+        # Before the write: a send that fails halfway may have delivered the request, so its fate is unknown.
+        # Test: tests/test_graph_transports.py, test_a_write_that_fails_leaves_the_fate_unknown.
+        deadline.started = True
+        self._sock.sendall(data)
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(_TimedReader(self._sock))
 
 
-def _timed_response(sock: socket.socket, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:
-    return http.client.HTTPResponse(_TimedSocket(sock), *args, **kwargs)  # type: ignore[arg-type]
-
-
 class _Timed(HTTPConnection):
     """Connection that keeps the deadline of its current call and records that the first byte was written."""
 
-    response_class = staticmethod(_timed_response)  # type: ignore[assignment]
     last_used = 0.0
     _head: bytes | None = None
     """Head of a request, until its body is there too."""
@@ -143,6 +154,10 @@ class _Timed(HTTPConnection):
             raise ConnectionAbortedError("reset while connecting") from failure
         raise failure
 
+    def connect(self) -> None:
+        super().connect()
+        self.sock = _TimedSocket(self.sock)
+
     def send(self, data: Any) -> None:
         # ``http.client`` sends head and body of a request apart: two packets, and two records of TLS.
         if self._has_body:
@@ -150,13 +165,6 @@ class _Timed(HTTPConnection):
             return
         if self._head is not None:
             data, self._head = self._head + data, None
-        if self.sock is None:
-            self.connect()
-        deadline = _call_deadline.get()
-        self.sock.settimeout(deadline.seconds_left())
-        # Before the write: a send that fails halfway may have delivered the request, so its fate is unknown.
-        # Test: tests/test_graph_transports.py, test_a_write_that_fails_leaves_the_fate_unknown.
-        deadline.started = True
         self.last_used = clock.seconds()
         super().send(data)
 

@@ -64,6 +64,11 @@ class PollBudget:
         with self._lock:
             return max(0.0, -self._refilled_credit() / _SHARE)
 
+    def is_half_full(self) -> bool:
+        """Return whether at least half of ``_BURST`` is left, so that the thread is far from its limit."""
+        with self._lock:
+            return self._refilled_credit() >= _BURST / 2
+
     def _refilled_credit(self) -> float:
         at = clock.seconds()
         self._credit = min(_BURST, self._credit + (at - self._refilled_at) * _SHARE)
@@ -108,8 +113,10 @@ class BatchWriter(Generic[T]):
         return self._work.qsize()
 
     def write_here(self, work: T) -> None:
-        """Write one item in the caller's thread if no item waits and the budget has credit; otherwise ``put`` it."""
-        if self._work.empty() and not self._budget.seconds_to_wait():
+        """Write one item in the caller's thread at low load, if no item waits; otherwise ``put`` it."""
+        # Under load the budget has a little credit again and again. Commits of one item would use it up, and each costs
+        # as much as that of a batch.
+        if self._work.empty() and self._budget.is_half_full():
             for item in self._write([work]):
                 self.put(item)
         else:
