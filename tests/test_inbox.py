@@ -507,9 +507,11 @@ def test_slow_work_over_its_timeout_is_given_up_and_its_result_discarded():
     engine = tools.engine(note, slow=True, timeout=2.5)
     tools.work(engine, tools.claim(made), slow=Pool())
     assert jobs[0].timeout == 2.5
+    models.ConversationQueue.objects.update(is_taken_over=True)
     jobs[0].give_up()
     row = models.Messaging.objects.get()
     assert (row.state, row.tries) == ("new", 1)
+    assert not tools.queue_of(made).is_taken_over, "the thread that still runs it would take back a crash"
     assert "2.5 seconds" in row.error
     assert tools.queue_of(made).leased_until is None
     if (late := jobs[0].work()()) is not None:

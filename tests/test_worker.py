@@ -355,6 +355,28 @@ def test_profiles_leave_half_of_the_senders_to_replies(file_database):
     pool.stop(LONG)
 
 
+def test_a_time_limit_is_recorded_after_an_outage(people):
+    """Its queue stays leased, as the rule still hangs. Otherwise the next holder would count a crash."""
+    store(people[0])
+    tools.engine().split()
+    (lease,) = claims.claim(tools.IN, seconds=60)
+    outages = iter([True, True, False])
+    recorded, hangs = threading.Event(), threading.Event()
+
+    def give_up() -> None:
+        if next(outages):
+            raise OperationalError("the database is away")
+        recorded.set()
+
+    pool = slow_threads(1)
+    pool.run(lease, SlowJob(work=lambda: hangs.wait(LONG), timeout=0.0, give_up=give_up))
+    try:
+        assert recorded.wait(LONG)
+    finally:
+        hangs.set()
+        pool.stop(LONG)
+
+
 def test_slots_stay_reserved_for_claimed_slow_queues(file_database, run):
     leases = [
         Lease(queue_id=number, conversation_id=number, kind="in", fencing_token=1) for number in range(2)

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import psycopg
 import pytest
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from djmessenger import models
 from djmessenger.operations import replay
@@ -168,11 +169,105 @@ class TestCrashesAreCounted:
         assert seen[0] == (0, 1)
         assert models.Messaging.objects.get(mid="m_1").state == State.NEW
 
+    def test_a_holder_that_releases_a_lost_lease_takes_its_crash_back(self, waiting):
+        engine = tools.engine(lambda event: None)
+        lost = tools.claim(waiting)
+        engine.inbox.next_rows([tools.steal(waiting)])
+        assert crashes() == 1
+        claims.give_back(lost)
+        assert crashes() == 0
+
+    def test_a_crash_is_taken_back_once(self, waiting):
+        """The first holder has died, the second one was frozen and gives its lease back twice."""
+        engine = tools.engine(lambda event: None)
+        tools.claim(waiting)
+        frozen = tools.steal(waiting)
+        engine.inbox.next_rows([frozen])
+        models.ConversationQueue.objects.update(alone_under=frozen.fencing_token)
+        engine.inbox.next_rows([tools.steal(waiting)])
+        assert crashes() == 2
+        claims.give_back(frozen)
+        claims.give_back(frozen)
+        assert crashes() == 1
+
+    def test_a_crash_that_is_taken_back_first_is_not_counted(self, waiting):
+        """The holder before lives, and is faster than the count of the holder that took over its lease."""
+        engine = tools.engine(lambda event: None)
+        lost = tools.claim(waiting)
+        lease = tools.steal(waiting)
+        claims.give_back(lost)
+        assert lease.is_taken_over
+        assert engine.inbox.next_rows([lease])[lease.queue_id].crashes == crashes() == 0
+
+    def test_a_lease_that_was_released_takes_no_crash_back(self, waiting):
+        released = tools.claim(waiting)
+        claims.give_back(released, after=0)
+        models.Messaging.objects.update(crashes=2)
+        tools.claim(waiting)
+        claims.give_back(released)
+        assert crashes() == 2
+
+    @pytest.mark.postgresql("locks of rows")
+    def test_a_lease_whose_release_was_refused_is_released_before_the_next_claim(
+        self, file_database, emulator, settings
+    ):
+        settings.DJM_DISPATCHER = "worker"
+        made = tools.conversation()
+        tools.receive(tools.text("m_1"))
+        lease = tools.claim(made)
+
+        def give_back() -> None:
+            with connection.cursor() as cursor:
+                cursor.execute("SET lock_timeout = 1")
+            claims.give_back(lease)
+
+        lock = tools.Session(lambda: models.ConversationQueue.objects.lock([made.pk], tools.IN), holds=True)
+        assert tools.threads(give_back) == []
+        assert claims.claim(tools.OUT, seconds=60) == []
+        assert lock.finish() == []
+        assert tools.queue_of(made).leased_until is not None
+        assert claims.claim(tools.OUT, seconds=60) == []
+        assert tools.queue_of(made).leased_until is None
+        assert tools.claim(made).is_taken_over is False
+
+    @pytest.mark.postgresql("a server that ends sessions")
+    def test_an_outage_is_no_crash_of_a_living_process(self, file_database, emulator, settings):
+        """The engine can neither commit the event, nor count the outage, nor release the queue."""
+        settings.DJM_DISPATCHER = "worker"
+        tools.conversation()
+        tools.receive(tools.text("m_1"))
+        engine = tools.engine(lambda event: None if len(seen) > 4 else (seen.append(crashes()), serve(False)))
+        seen: list[int] = []
+        for _ in range(5):
+            try:
+                tools.threads(lambda: engine.run_once(tools.IN, 1))
+            finally:
+                serve(True)
+                connection.close()
+            assert models.ConversationQueue.objects.exclude(leased_until=None).exists()
+            tools.pass_time(3600)
+        assert tools.threads(lambda: engine.run_once(tools.IN, 1)) == []
+        event = models.Messaging.objects.get()
+        assert (event.state, event.crashes, event.tries, seen) == (State.DONE, 0, 0, [0] * 5), event.error
+
     def test_a_replayed_event_begins_without_crashes(self, waiting):
         row = models.Messaging.objects.get(mid="m_1")
         models.Messaging.objects.update(state=State.FAILED, crashes=3)
         assert replay.replay_event(row.pk).crashes == 0
         assert crashes() == 0
+
+
+def serve(allowed: bool) -> None:
+    """Make PostgreSQL end all sessions of the database and refuse new ones, or accept them again."""
+    name = connection.settings_dict["NAME"]
+    with psycopg.connect(
+        host=connection.settings_dict["HOST"], user="postgres", dbname="postgres", autocommit=True
+    ) as own:
+        own.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')
+        if not allowed:
+            own.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", [name]
+            )
 
 
 KILLING_DECODER = """

@@ -23,6 +23,7 @@ from django.utils import timezone
 
 from djmessenger import bot, models
 from djmessenger.clock import Deadline
+from djmessenger.pipeline import claims
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.event_results import Handled
@@ -221,6 +222,7 @@ def _stop(**kwargs: Any) -> None:
         pool = _pools.pop(os.getpid(), None)
     if pool is not None:
         pool.stop(app_settings.DJM_GRAPH_TIMEOUT)
+    claims.release_remembered()
     dispatcher = bot.get_dispatcher()
     if isinstance(dispatcher, CeleryDispatcher):
         # A child of Celery ends without the exit functions of Python.

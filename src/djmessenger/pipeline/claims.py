@@ -3,6 +3,9 @@
 States of a queue: not due (``ready_at`` empty or later), due (``ready_at`` reached), leased (``leased_until`` set).
 Every statement uses the database's clock. Each claim increments the fencing token. A commit under an older token is
 refused, so a holder that was frozen longer than its lease has no effect.
+
+During an outage a lease cannot be released. Its process remembers it, and releases it before its next claim. If another
+process has taken it over by then, the crash that was counted is taken back, because the process is alive.
 """
 
 from __future__ import annotations
@@ -10,24 +13,27 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from django.db import Error
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 
 from djmessenger import models
 from djmessenger.exceptions import DJMException
 from djmessenger.models.queues import seconds_from_now
 from djmessenger.pipeline import reads
-from djmessenger.sql import dialect, execute, fetch
+from djmessenger.sql import atomic, dialect, execute, fetch
 
 logger = logging.getLogger(__name__)
 
 _RETRY_DELAY = 1.0
 """Seconds before a queue whose work raised an exception is due again."""
+_MOST_REMEMBERED: Final = 1000
+"""Most leases that a process remembers, so that many outages cannot fill its memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +49,10 @@ class Lease:
     """True if the holder before did not release the queue: it died, was frozen, or had no database."""
     was_alone: bool = field(default=False, compare=False)
     """True if the holder before handled an event alone after a crash."""
-    event_id: int | None = field(default=None, compare=False)
-    """Id of the event that the holder handles. A claim that takes over this lease counts a crash of this event."""
+
+
+_remembered: deque[tuple[Lease, bool]] = deque(maxlen=_MOST_REMEMBERED)
+"""Leases that this process could not release or has lost, with ``is_slow`` of ``give_back``. The oldest ones drop."""
 
 
 class LeaseLost(DJMException):
@@ -104,8 +112,11 @@ def claim(
 
     With ``conversation_id`` or ``queue_id`` only this queue is claimed, whatever its mark ``is_slow`` is. Otherwise
     only queues whose mark equals the parameter ``is_slow`` are claimed. Each claim increments the fencing token.
-    Commits at once if no transaction is open.
+    Commits at once if no transaction is open. Before that, leases that this process could not release are released.
     """
+    # Guard: this claim would take over a lease of the same process and count a crash.
+    # Test: tests/faults/test_crashes.py, test_an_outage_is_no_crash_of_a_living_process.
+    release_remembered()
     waiting = "FROM {queues} WHERE kind = %s AND ready_at <= {now}"
     if conversation_id is not None:
         column, value = "conversation_id", conversation_id
@@ -216,18 +227,83 @@ def renew(lease: Lease, seconds: float) -> None:
 def give_back(lease: Lease, *, after: float = _RETRY_DELAY, is_slow: bool = False) -> None:
     """Release a queue whose work was interrupted; it is due in ``after`` seconds. Never raises ``django.db.Error``.
 
-    Does nothing if the lease is lost. With ``is_slow`` the queue is due at once, for a free slow thread of any process.
+    If the lease is lost, the crash that was counted for it is taken back. With ``is_slow`` the queue is due at once,
+    for a free slow thread of any process. If the database fails, the lease is released before the next claim.
     """
     mine = _queue_of(lease).filter(leased_until__isnull=False)
     ready_at = seconds_from_now(0.0 if is_slow else after)
     try:
-        mine.update(ready_at=ready_at, leased_until=None, owner="", is_slow=is_slow)
+        if mine.update(ready_at=ready_at, leased_until=None, owner="", is_slow=is_slow):
+            return
     except Error:
         logger.warning(
-            "Queue %s could not be released; it is due again when its lease ends",
+            "Queue %s could not be released; it is released when the database works again, or when its lease ends",
             lease.queue_id,
             extra={"action": "lane_waits"},
         )
+    _remembered.append((lease, is_slow))
+    release_remembered()
+
+
+def release_remembered() -> None:
+    """Release the leases that this process could not release, and take back the crashes of those that it has lost.
+
+    Never raises ``django.db.Error``: what fails is done at the next call.
+    """
+    taken: list[tuple[Lease, bool]] = []
+    # Another thread may take some of them.
+    with suppress(IndexError):
+        while _remembered:
+            taken.append(_remembered.popleft())
+    if not taken:
+        return
+    left = taken
+    try:
+        with suppress(Error):
+            with atomic():
+                locked = _release_or_take_back(taken)
+            left = locked
+    finally:
+        _remembered.extend(left)
+
+
+def _release_or_take_back(remembered: Sequence[tuple[Lease, bool]]) -> list[tuple[Lease, bool]]:
+    """Do the work of ``release_remembered``. Return what is left, because another transaction has locked the queue."""
+    queues = models.ConversationQueue.objects.filter(pk__in={lease.queue_id for lease, _ in remembered})
+    # A claim must not wait for a transaction that handles an event of one of these queues.
+    unlocked = {queue.pk: queue for queue in queues.order_by("pk").select_for_update(skip_locked=True)}
+    # Deleted queues are forgotten.
+    locked = set(queues.exclude(pk__in=unlocked).values_list("pk", flat=True))
+    for lease, is_slow in remembered:
+        queue = unlocked.get(lease.queue_id)
+        if queue is None:
+            continue
+        if queue.fencing_token != lease.fencing_token:
+            _take_back_crash(queue, lease)
+        elif queue.leased_until is not None:
+            queues.filter(pk=queue.pk).update(
+                ready_at=seconds_from_now(0.0), leased_until=None, owner="", is_slow=is_slow
+            )
+    return [(lease, is_slow) for lease, is_slow in remembered if lease.queue_id in locked]
+
+
+def _take_back_crash(queue: models.ConversationQueue, lease: Lease) -> None:
+    """Take back the crash that was counted when another claim took over a lease. The caller has locked the queue.
+
+    An event that has failed by its last crash stays failed.
+    """
+    if queue.fencing_token == lease.fencing_token + 1:
+        if not queue.is_taken_over:
+            return
+        # Guard: the other holder may count after this. It counts nothing without the mark.
+        # Test: tests/faults/test_crashes.py, test_a_crash_that_is_taken_back_first_is_not_counted.
+        models.ConversationQueue.objects.filter(pk=queue.pk).update(is_taken_over=False)
+        queue.is_taken_over = False
+    crashed = models.Messaging.objects.filter(
+        in_queue_of(lease), state=models.Messaging.State.NEW, crashes__gt=0
+    )
+    first = crashed.order_by(*models.Messaging.ORDER).values("pk")[:1]
+    models.Messaging.objects.filter(pk__in=first).update(crashes=F("crashes") - 1)
 
 
 @contextmanager
@@ -274,6 +350,13 @@ def _queue_of(lease: Lease) -> QuerySet[models.ConversationQueue]:
     return models.ConversationQueue.objects.filter(pk=lease.queue_id, fencing_token=lease.fencing_token)
 
 
+def in_queue_of(lease: Lease) -> Q:
+    """Return the condition for the events of the queue of a lease."""
+    if lease.conversation_id is None:
+        return Q(queue_id=lease.queue_id)
+    return Q(conversation_id=lease.conversation_id)
+
+
 def log_lost(lost: LeaseLost) -> None:
     """Log that another worker has the queue, and take back the crash that it has counted. Never raises.
 
@@ -287,9 +370,6 @@ def log_lost(lost: LeaseLost) -> None:
     )
     # The database cannot tell a frozen process from a dead one. This one is alive.
     # Test: tests/faults/test_crashes.py, test_a_frozen_holder_takes_its_crash_back.
-    if lost.lease.event_id is not None:
-        crashed = models.Messaging.objects.filter(
-            pk=lost.lease.event_id, state=models.Messaging.State.NEW, crashes__gt=0
-        )
-        with suppress(Error):
-            crashed.update(crashes=F("crashes") - 1)
+    if lost.lease.kind == models.ConversationQueue.Kind.IN:
+        _remembered.append((lost.lease, False))
+        release_remembered()

@@ -8,8 +8,9 @@ After its first crash an event is handled alone: one such event at a time in eac
 writes its fencing token into the queue. From then on only a lease with this mark counts. So the event that ends its
 process reaches ``DJM_CRASHES``, and its neighbours do not.
 
-A lease that was released or renewed counts nothing. A holder that was frozen takes its crash back (``log_lost`` in
-``claims.py``).
+A lease that was released or renewed counts nothing. The database cannot tell a dead holder from one that was frozen, or
+that could not release its lease in an outage. So the living holder takes its crash back: ``release_remembered`` in
+``claims.py``.
 
 A callback has no lease. One that has waited for ``LATE`` seconds is read once before its split, as the split reads it.
 It gets a crash before that, which is taken back directly after. A process that dies later in the split counts nothing.
@@ -62,8 +63,17 @@ def count(leases: Sequence[Lease], firsts: Mapping[int, models.Messaging]) -> li
         return []
     failed = []
     with atomic():
-        for pk in claims.lock_and_verify({pk: lease for pk, (lease, _) in suspects.items()}):
+        waiting = claims.lock_and_verify({pk: lease for pk, (lease, _) in suspects.items()})
+        # Guard: the holder before may live, and have removed the mark between the claim and this lock.
+        # Test: tests/faults/test_crashes.py, test_a_crash_that_is_taken_back_first_is_not_counted.
+        marked = models.ConversationQueue.objects.filter(
+            pk__in=[suspects[pk][0].queue_id for pk in waiting], is_taken_over=True
+        )
+        taken_over = set(marked.values_list("pk", flat=True))
+        for pk in waiting:
             lease, row = suspects[pk]
+            if lease.queue_id not in taken_over:
+                continue
             event = models.Messaging.objects.filter(pk=pk)
             event.update(crashes=F("crashes") + 1)
             row.refresh_from_db(fields=["crashes"])

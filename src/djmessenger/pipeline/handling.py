@@ -26,11 +26,10 @@ import contextlib
 import copy
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from django.db.models import F, Q, QuerySet
+from django.db.models import F, QuerySet
 
 from djmessenger import models, receiving
 from djmessenger.clock import Deadline
@@ -75,12 +74,6 @@ def _waiting() -> QuerySet[models.Messaging]:
     # Meta may deliver events late or out of order. The row id alone would handle a later event first.
     # test_without_the_order_later_events_are_handled_first
     return models.Messaging.objects.filter(state=State.NEW).order_by(*models.Messaging.ORDER)
-
-
-def _in_queue_of(lease: Lease) -> Q:
-    if lease.conversation_id is None:
-        return Q(queue_id=lease.queue_id)
-    return Q(conversation_id=lease.conversation_id)
 
 
 InsertReplies = Callable[[Sequence[models.Reply]], Callable[[], None]]
@@ -134,7 +127,7 @@ class Inbox:
         if next_row.crashes and not crashes.begin_alone(next_row, lease):
             give_back(lease)
             return None
-        return self._handle(next_row, replace(lease, event_id=next_row.pk), slow)
+        return self._handle(next_row, lease, slow)
 
     def next_rows(self, leases: Sequence[Lease]) -> dict[int, models.Messaging]:
         """Return the first waiting event of each queue, by queue id, without queues whose first event is not due.
@@ -150,7 +143,7 @@ class Inbox:
 
     def _seconds_until_due(self, lease: Lease) -> float | None:
         """Return the seconds until the first event of the queue is due, or None if the queue is empty."""
-        next_row = _waiting().filter(_in_queue_of(lease)).annotate(now=Now())
+        next_row = _waiting().filter(claims.in_queue_of(lease)).annotate(now=Now())
         for not_before, now in next_row.values_list("not_before", "now")[:1]:
             return 0.0 if not_before is None else max(0.0, (not_before - now).total_seconds())
         return None
@@ -234,7 +227,10 @@ class Inbox:
         with atomic():
             queue = claims.fence(lease)
             pause = self._seconds_until_due(lease)
-            models.ConversationQueue.objects.filter(pk=queue.pk).update(fencing_token=F("fencing_token") + 1)
+            # This lease is not taken over by another holder, which would have counted a crash.
+            models.ConversationQueue.objects.filter(pk=queue.pk).update(
+                fencing_token=F("fencing_token") + 1, is_taken_over=False
+            )
             claims.release(queue, after=pause)
 
     def _gather(self, event: RuleEvent, lease: Lease, decision: Decision) -> list[models.Messaging]:
@@ -250,7 +246,7 @@ class Inbox:
             # Only one event at a time shows which of them ends the process.
             return []
         followers = []
-        behind = _waiting().filter(_in_queue_of(lease)).exclude(pk=event.row.pk)
+        behind = _waiting().filter(claims.in_queue_of(lease)).exclude(pk=event.row.pk)
         for follower in behind.select_related("page", "conversation__person")[:_MOST_GATHERED]:
             try:
                 messaging = _read_event(follower).messaging

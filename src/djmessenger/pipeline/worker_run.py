@@ -170,6 +170,9 @@ class WorkerRun:
         self.slow.stop(app_settings.DJM_GRAPH_TIMEOUT)
         for writer in (self.events, self.answers):
             writer.stop(app_settings.DJM_GRAPH_TIMEOUT)
+        # No claim follows, which would release them.
+        with reusable_connections():
+            claims.release_remembered()
         if self._listener is not None:
             self._listener.stop()
 
