@@ -25,6 +25,8 @@ class Request(NamedTuple):
     has_end: bool = True
     """The server marks the end of a body in chunks. Only WSGI servers differ in that."""
     pieces: int = 1
+    is_broken: bool = False
+    """The server fails while the body is read, with an error of its own."""
 
     def announced(self) -> int:
         """Return the size in the header ``Content-Length`` that was given, or 0."""
@@ -35,6 +37,15 @@ class Request(NamedTuple):
         length = str(len(self.body)) if self.length == "true" else self.length
         framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", length)
         return [framing, *(("X-Hub-Signature-256", value) for value in found)]
+
+
+class MalformedChunk(Exception):
+    """Error of a server. Those of gunicorn have no other parent either."""
+
+
+class BrokenStream(io.BytesIO):
+    def read(self, size: int | None = -1, /) -> bytes:
+        raise MalformedChunk("text of a stranger")
 
 
 class Answer(NamedTuple):
@@ -50,7 +61,7 @@ def ask_wsgi(application: Any, request: Request) -> Answer:
     for name, value in request.headers():
         key = "CONTENT_LENGTH" if name == "Content-Length" else f"HTTP_{name.upper().replace('-', '_')}"
         environ[key] = f"{environ[key]},{value}" if key in environ else value
-    environ["wsgi.input"] = io.BytesIO(request.body)
+    environ["wsgi.input"] = (BrokenStream if request.is_broken else io.BytesIO)(request.body)
     if request.has_end:
         environ["wsgi.input_terminated"] = True
     found: list[tuple[str, list[tuple[str, str]]]] = []
@@ -71,6 +82,8 @@ async def ask_asgi(application: Any, request: Request) -> Answer:
     sent: list[Any] = []
 
     async def receive() -> Any:
+        if request.is_broken and len(messages) < request.pieces:
+            raise MalformedChunk("text of a stranger")
         return messages.pop(0) if messages else await asyncio.Event().wait()
 
     async def send(message: Any) -> None:

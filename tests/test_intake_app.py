@@ -24,6 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from djmessenger import bot, intake, intake_app, models
+from djmessenger.asgi import limit
 from djmessenger.pipeline import store
 from djmessenger.signatures import sign
 from djmessenger.views import DJMBotView
@@ -322,6 +323,26 @@ def test_an_unexpected_error_is_answered_500(door, monkeypatch, caplog):
     assert "ZeroDivisionError" in caplog.text
     monkeypatch.undo()
     assert door.statuses(Request()) == [200]
+
+
+@pytest.mark.parametrize("length", ["true", None], ids=["length", "chunks"])
+@pytest.mark.parametrize("entrance", ["intake", "view", "limit"])
+def test_a_body_that_the_server_cannot_read_is_answered_400_with_one_line(door, entrance, length, caplog):
+    if entrance == "limit" and door.kind == "wsgi":
+        pytest.skip("a limit of ASGI")
+    if entrance == "view" and door.kind == "asgi":
+        pytest.skip("Django reads the body before the view; the limit and the intake read it before Django")
+    if entrance == "limit":
+        door.application = limit(door.handler)
+    request = Request(b"x" * 10, length=length, pieces=2, is_broken=True)
+    (answer,) = door.ask(request, behind=entrance == "view")
+    assert answer.status == 400
+    assert stored() == []
+    lines = [(record.action, record.exc_info) for record in caplog.records if hasattr(record, "action")]
+    assert lines == [("callback_unreadable", None)]
+    assert "MalformedChunk" in caplog.text
+    assert "text of a stranger" not in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 def test_trouble_of_the_dispatcher_changes_no_answer(door, dispatcher, caplog):

@@ -8,6 +8,7 @@ import itertools
 import os
 import re
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -172,6 +173,35 @@ def test_a_body_in_chunks_is_read_or_refused_with_the_reason(name, expected, sta
     assert models.Callback.objects.count() == (expected == 200)
     assert ("came in chunks" in server.log.read_text()) == (expected == 411)
     assert "signature" not in server.log.read_text()
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("intake", [False, True], ids=["view", "intake"])
+@pytest.mark.parametrize("name", ["gunicorn-sync", "gunicorn-gthread"])
+def test_chunks_that_the_server_cannot_read_are_no_error_of_the_site(name, intake, start, gate):
+    """Anybody can send them, with a header that has the form of a signature."""
+    server = start(name, intake=intake)
+    head = (
+        b"POST /messenger HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+        b"Transfer-Encoding: chunked\r\nX-Hub-Signature-256: sha256=" + b"0" * 64 + b"\r\n\r\n"
+    )
+    end = b"0\r\n\r\n"
+    for chunks, expected in [
+        (b"zz\r\nabc\r\n" + end, 400),
+        (b"-5\r\nabc\r\n" + end, 400),
+        (b"0x3\r\nabc\r\n" + end, 400),
+        (b"3\r\nabcXX" + end, 400),
+        (b"3;" + b"a" * 70_000 + b"\r\nabc\r\n" + end, 400),
+        (b"3\r\nabc\r\n0\r\nno header\r\n\r\n", 400),
+        (b"3\r\nabc\r\n" + end, 403),
+    ]:
+        with socket.create_connection(("127.0.0.1", server.port), timeout=LONG) as connection:
+            connection.sendall(head + chunks)
+            answer = connection.recv(65536)
+        assert answer.split(b" ")[1] == b"%d" % expected, (chunks[:20], server.log.read_text())
+    assert "Traceback" not in server.log.read_text()
+    assert server.log.read_text().count("could not read its body") == 6
+    assert not models.Callback.objects.exists()
 
 
 WITH_INTAKE = sorted({*SERVERS} - {"wsgiref"})

@@ -71,7 +71,7 @@ class DJMBotView(View):
         return _text("", 403)
 
     def post(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Store a callback and answer 200; refuse a wrong one with 403, 411 or 413.
+        """Store a callback and answer 200; refuse a wrong one with 400, 403, 411 or 413.
 
         Answer 503 if ``DJM_APP_SECRET`` is empty or cannot be used, or the database fails, so that Meta delivers the
         callback again.

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 from django.db import Error
-from django.http import HttpRequest, RawPostDataException
+from django.http import HttpRequest
 
 from djmessenger import signatures
 from djmessenger.bot import get_dispatcher
@@ -76,7 +76,7 @@ class BodyReader:
 
 
 async def receive_asgi(length: str | None, receive: Callable[[], Awaitable[Message]]) -> Body | None:
-    """Return the body of a request of ASGI, or None if the client went away. Raise ``Refused`` with 413.
+    """Return the body of a request of ASGI, or None if the client went away. Raise ``Refused`` with 400 or 413.
 
     No more than ``DJM_MAX_BODY`` bytes are kept, and nothing is received after them.
     """
@@ -93,14 +93,17 @@ async def receive_asgi(length: str | None, receive: Callable[[], Awaitable[Messa
 async def _next_part(receive: Callable[[], Awaitable[Message]]) -> tuple[Body | None, bool]:
     """Return the next part of a body, or None if the client went away, and whether it is the last one."""
     # A variable of the caller would hold the part while it waits for the next one, and a traceback would show it.
-    message = await receive()
+    try:
+        message = await receive()
+    except Exception as error:  # noqa: BLE001 - as in ``_part``
+        raise unreadable(error) from None
     if message["type"] == "http.disconnect":
         return None, True
     return Body(message.get("body", b"")), not message.get("more_body")
 
 
 def receive(request: HttpRequest) -> Signed:
-    """Return the verified callback of a request. Raise ``Refused`` with 403, 411, 413 or 503.
+    """Return the verified callback of a request. Raise ``Refused`` with 400, 403, 411, 413 or 503.
 
     The cheap checks come first: header, size, signature.
     """
@@ -113,11 +116,7 @@ def receive(request: HttpRequest) -> Signed:
             extra={"action": "callback_in_chunks"},
         )
         raise Refused(411)
-    try:
-        body = _read(request)
-    except (RawPostDataException, OSError):
-        raise refused("its body could not be read; a middleware may have read it before") from None
-    return verified(body, signature)
+    return verified(_read(request), signature)
 
 
 def check_header(signature: str | None) -> None:
@@ -181,6 +180,17 @@ def too_large() -> Refused:
     return Refused(413)
 
 
+def unreadable(error: Exception) -> Refused:
+    """Log that the web server could not read a body, and return the exception to raise."""
+    # The error may quote the body.
+    logger.warning(
+        "A callback was refused with 400, because the web server could not read its body (%s)",
+        type(error).__name__,
+        extra={"action": "callback_unreadable"},
+    )
+    return Refused(400)
+
+
 def acknowledge(callbacks: Sequence[Signed]) -> list[int]:
     """Store callbacks, wake the dispatcher, and return the status of each answer: 200 or 503.
 
@@ -230,8 +240,16 @@ def _is_chunked_and_unreadable(request: HttpRequest) -> bool:
     )
 
 
+def _part(read: Callable[[int], bytes], size: int) -> Body:
+    """Return the next part of a stream of the web server. Raise ``Refused`` with 400 if the server cannot read it."""
+    try:
+        return Body(read(size))
+    except Exception as error:  # noqa: BLE001 - each server has errors of its own for a body that breaks off or is malformed
+        raise unreadable(error) from None
+
+
 def _read(request: HttpRequest) -> Body:
-    """Return the raw body. Raise ``Refused`` with 413 if it is too large.
+    """Return the raw body. Raise ``Refused`` with 413 if it is too large, and with 400 if it cannot be read.
 
     The stream is read directly, because Django's own limit answers 400 and is too small for a full callback. The body
     stays available as ``request.body`` for middlewares; it is empty there if it was too large.
@@ -254,7 +272,7 @@ def _read_stream(request: HttpRequest) -> Body:
         # Also if a middleware has asked for the body: Django gave it an empty one and left the stream unread.
         body, stream = BodyReader(None), request.META["wsgi.input"]
         # One read of such a stream may return less than there is.
-        while part := Body(stream.read(body.room())):
+        while part := _part(stream.read, body.room()):
             body.add(part)
         return body.get()
     if hasattr(request, "_body"):
@@ -264,7 +282,7 @@ def _read_stream(request: HttpRequest) -> Body:
     if announced_size(length) is None:
         return Body()
     body = BodyReader(length)
-    body.add(Body(request.read(body.room())))
+    body.add(_part(request.read, body.room()))
     return body.get()
 
 
