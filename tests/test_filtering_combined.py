@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import string
+import sys
+import unicodedata
 from typing import Any
 
 import pytest
@@ -31,13 +33,16 @@ from djmessenger.filtering import (
     TextFilter,
     ThumbUpFilter,
     TypeFilter,
+    base,
     patterns,
 )
 from djmessenger.filtering.base import as_filter, literal_key, literal_keys
 from djmessenger.receiving import Messaging, ReceivingType
+from djmessenger.routing import Policy, Rule, TargetFilterClass
 from tests.events import (
     OrderPayload,
     every_kind,
+    quick_reply,
     text,
 )
 
@@ -245,6 +250,60 @@ class TestIndex:
         assert (TextFilter("hi") | YES).types() is None
         assert (~TextFilter("hi")).types() is None
         assert (~TextFilter("hi")).literals() is None
+
+
+ODD = (
+    "aI\u0130\u0131 \t\u3000\u2019\u201c\u200d\ufe0f\u00ad\u0307\u0301\u0316"
+    "\uff21\ufdfa\u1100\u1161\u11a8\u00df\U0001f468"
+)
+"""Characters that folding removes, replaces, moves, joins or expands."""
+
+
+class Counted:
+    """``unicodedata`` that counts the characters it normalises."""
+
+    def __init__(self) -> None:
+        self.characters = 0
+
+    def normalize(self, form: Any, text: str) -> str:
+        self.characters += len(text)
+        return unicodedata.normalize(form, text)
+
+
+class TestLongTexts:
+    @given(st.text(ODD, min_size=1, max_size=30), st.integers(1, 2000))
+    def test_up_to_the_bound_the_key_is_that_without_a_bound(self, part: str, length: int) -> None:
+        typed = (part * length)[:length]
+        bounded = literal_key(typed)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(base, "MAX_LENGTH", sys.maxsize)
+            base._folded.cache_clear()
+            assert literal_key(typed) == bounded
+
+    def test_a_longer_text_equals_the_same_text_only(self) -> None:
+        assert TextFilter("hi").should_pass(text("hi" + " " * 1998))
+        assert not TextFilter("hi").should_pass(text("hi" + " " * 1999))
+        assert TextFilter("A" * 3000).should_pass(text("A" * 3000))
+        assert not TextFilter("A" * 3000).should_pass(text("a" * 3000))
+        payload = TappedFilter("A" * 3000)
+        assert payload.should_pass(quick_reply("A" * 3000))
+        assert payload.literals() == literal_keys(quick_reply("A" * 3000)) - {literal_key("Tap")}
+
+    @pytest.mark.parametrize("is_payload", [False, True], ids=["text", "payload"])
+    @pytest.mark.parametrize("length", [2000, 300_000])
+    def test_rules_read_a_bounded_part_once(self, length: int, is_payload: bool, monkeypatch: Any) -> None:
+        counted = Counted()
+        monkeypatch.setattr(base, "unicodedata", counted)
+        base._folded.cache_clear()
+        messaging = (quick_reply if is_payload else text)("\ufdfa" * length)
+        words = [TextFilter(f"word {number}") for number in range(50)]
+        taps = [TappedFilter(f"PAYLOAD {number}") for number in range(50)]
+        rules = [Rule("ANY", str(item), [TargetFilterClass.wrap(item)]) for item in (*words, *taps)]
+        Policy(rules).decide(messaging)
+        for item in (*words, *taps):
+            assert not item.should_pass(messaging)
+        # U+FDFA becomes 18 characters, and the fold normalises twice.
+        assert counted.characters <= 2000 * (1 + 18)
 
 
 def test_a_text_beside_a_filter_is_refused_with_what_to_write():

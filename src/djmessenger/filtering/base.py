@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Final
 
 from djmessenger.filtering.events import EventFunction
+from djmessenger.filtering.patterns import MAX_LENGTH
 from djmessenger.project_code import as_exception
 from djmessenger.receiving import Messaging, ReceivingType
 from djmessenger.utils.serializable import Serializable
@@ -277,9 +278,20 @@ def literal_key(text: str) -> str:
 
     Case, width, outer and repeated spaces, the shape of quotation marks, and characters without a width are folded.
     The keyboard of an iPhone types curly quotation marks, and keyboards of emoji add U+FE0F.
+
+    A text of more than ``MAX_LENGTH`` characters is returned unchanged, so that it equals only the same text. Meta
+    sends no such text or payload.
     """
+    if len(text) > MAX_LENGTH:
+        return text
     if text.isascii():
         return " ".join(text.casefold().split())
+    return _folded(text)
+
+
+# Rules that the index does not spare fold the same text one after another.
+@functools.lru_cache(maxsize=16)
+def _folded(text: str) -> str:
     text = text.translate(_LOOKS_ALIKE)
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     # A pattern that ignores case treats all four spellings of i (i, I, dotted I, dotless i) as one letter.

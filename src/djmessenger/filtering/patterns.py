@@ -28,7 +28,7 @@ except ImportError:
 logger = logging.getLogger("djmessenger.filtering")
 
 MAX_LENGTH: Final = 2000
-"""Number of characters at the beginning of a text that a pattern searches."""
+"""Number of characters at the beginning of a text that a pattern searches. A longer text is not folded either."""
 MAX_LITERAL: Final = 500
 """Length of the longest literal that is indexed. It is below ``MAX_LENGTH``, so a cut text equals no such literal."""
 

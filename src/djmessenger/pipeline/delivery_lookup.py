@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.clock import as_stored
+from djmessenger.filtering.patterns import MAX_LENGTH
 from djmessenger.graph.client import Client
 from djmessenger.graph.errors import GraphError, NotSent, RetryLater, UnknownFate
 from djmessenger.graph.results import MessageInfo
@@ -103,4 +104,6 @@ def _matches(message: MessageInfo, data: Mapping[str, Any]) -> bool | None:
 
 
 def _normalized(text: Any) -> str:
-    return " ".join(unicodedata.normalize("NFC", str(text or "")).split())
+    text = str(text or "")
+    # Meta takes no longer text, and the order of combining marks takes quadratic time.
+    return " ".join((unicodedata.normalize("NFC", text) if len(text) <= MAX_LENGTH else text).split())
