@@ -93,6 +93,12 @@ def get(client, name, **kwargs):
     return client.get(f"/simulator/{name}", **kwargs)
 
 
+def test_details_of_what_no_database_takes_are_empty(ana, client):
+    response = get(client, "details", data={"person": "\x00", "mid": "m_\x00"})
+    assert response.status_code == 200
+    assert response.json()["rows"] == []
+
+
 # Access
 
 

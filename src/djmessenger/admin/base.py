@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.options import IncorrectLookupParameters
+from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
 from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest
@@ -93,6 +96,25 @@ class RecordAdmin(_ModelAdmin):
     def save_model(self, request: HttpRequest, obj: Model, form: Any, change: bool) -> None:
         if form.changed_data:
             obj.save(update_fields=form.changed_data)
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        """Return Django's list, or raise its error for parameters that PostgreSQL refuses: the list without them."""
+        parameters = [value for _name, values in request.GET.lists() for value in values]
+        chosen = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        if any("\x00" in value for value in parameters) or not all(map(self._is_key, chosen)):
+            raise IncorrectLookupParameters
+        return super().get_changelist_instance(request)
+
+    def _is_key(self, value: str) -> bool:
+        field = self.opts.pk
+        try:
+            field.run_validators(field.to_python(value))
+        except ValidationError:
+            return False
+        return "\x00" not in value
+
+    def get_object(self, request: HttpRequest, object_id: str, from_field: str | None = None) -> Any:
+        return None if "\x00" in object_id else super().get_object(request, object_id, from_field)
 
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str

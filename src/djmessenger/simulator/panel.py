@@ -13,6 +13,7 @@ from django.urls import NoReverseMatch, reverse
 from djmessenger import models
 from djmessenger.admin.outcome import Node, as_tree
 from djmessenger.bot.pages import app_secrets
+from djmessenger.receiving.decoding import cleaned
 from djmessenger.simulator.identity import is_simulated_id, without_signatures
 from djmessenger.simulator.session import Session, digest, mid_of
 from messenger_emulator.calls import LoggedCall
@@ -27,6 +28,7 @@ def of_message(session: Session, person_id: str, mid: str, *, sees_all: bool) ->
 
     Rows of persons who are not simulated are included only if the visitor ``sees_all``.
     """
+    mid = cleaned(mid)
     reply = models.Reply.objects.filter(mid=mid).select_related("messaging__callback").first()
     event = _shown(reply.messaging if reply is not None else _event(mid), sees_all=sees_all)
     body = bytes(event.callback.body) if event is not None and event.callback is not None else None
