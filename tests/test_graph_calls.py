@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -12,7 +13,15 @@ from hypothesis import strategies as st
 
 from djmessenger.exceptions import DJMInvalidValueException, LimitExceeded
 from djmessenger.graph.client import Client
-from djmessenger.graph.errors import PersonUnreachable, ProfileRefused, Throttled, TokenError, UnknownFate
+from djmessenger.graph.decoding import MAX_VALUES
+from djmessenger.graph.errors import (
+    GraphError,
+    PersonUnreachable,
+    ProfileRefused,
+    Throttled,
+    TokenError,
+    UnknownFate,
+)
 from djmessenger.graph.results import Done, MessageInfo, MessengerProfile, Profile, time_of
 from djmessenger.graph.wire import Call, Response, Upload
 from tests.graph_tools import APP_SECRET, PROOF, PSID, client_of, json_values, query_of, refusal
@@ -501,3 +510,50 @@ def test_a_batch_holds_fifty_calls_and_no_files() -> None:
         client.batch([Call("POST", "me/x", files={"filedata": Upload("a", b"")})])
     assert client.batch([]) == ()
     assert len(recorder.requests) == 1
+
+
+MANY = "[" + "{}," * 700_000 + "{}]"
+"""Two megabytes of small values."""
+FULL = {
+    "answer": Response(200, {}, MANY.encode()),
+    "error": Response(400, {}, f'{{"error": {{"code": 190, "more": {MANY}}}}}'.encode()),
+    "error in a text": Response(
+        400, {}, json.dumps(f'{{"error": {{"code": 190, "more": {MANY}}}}}').encode()
+    ),
+    # The second byte of this character is a quotation mark.
+    "UTF-16": Response(200, {}, f'["\u2200", {MANY}]'.encode("utf-16")),
+    "slot": Response(200, {}, json.dumps([{"code": 200, "body": MANY}]).encode()),
+    "slots": Response(
+        200, {}, json.dumps([{"code": 200, "body": "[" + "{}," * 14_000 + "{}]"}] * 50).encode()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_an_answer_takes_memory_in_proportion_to_its_size(name: str) -> None:
+    client, _ = client_of(FULL[name])
+    calls = [Call("GET", "me")] * (50 if name == "slots" else 1)
+    tracemalloc.start()
+    try:
+        if name.startswith("slot"):
+            errors: list[Any] = [answer.error for answer in client.batch(calls)]
+        else:
+            with pytest.raises(GraphError) as raised:
+                client.execute(*calls)
+            errors = [raised.value]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert {type(error) for error in errors} == {UnknownFate}
+    assert peak < 8 * len(FULL[name].body)
+    if name in {"answer", "slot"}:
+        assert "values" in errors[0].meaning
+
+
+def test_an_answer_of_the_most_values_is_read() -> None:
+    most = [0] * (MAX_VALUES - 1)
+    client, _ = client_of(most, [*most, 0], [slot(200, [0] * (MAX_VALUES // 50 - 1))] * 50)
+    assert client.execute(Call("GET", "me")) == most
+    with pytest.raises(UnknownFate, match="values"):
+        client.execute(Call("GET", "me"))
+    assert {answer.error for answer in client.batch([Call("GET", "me")] * 50)} == {None}

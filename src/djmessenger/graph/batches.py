@@ -8,10 +8,10 @@ from typing import Any
 from urllib.parse import urlencode
 
 from djmessenger.exceptions import DJMInvalidValueException
+from djmessenger.graph.decoding import MAX_VALUES, decoded_answer
 from djmessenger.graph.errors import UnknownFate, error_from
 from djmessenger.graph.results import BatchAnswer
 from djmessenger.graph.wire import Call
-from djmessenger.receiving.decoding import cleaned
 
 BATCH_SIZE = 50
 """Largest number of calls in one batch."""
@@ -40,8 +40,8 @@ def _form(values: Mapping[str, Any] | None) -> str:
     return urlencode(pairs, errors="replace")
 
 
-def batch_answer(call: Call, slot: Any) -> BatchAnswer:
-    """Return the answer to one call, read from its slot in the answer to the batch.
+def batch_answer(call: Call, slot: Any, of: int = 1) -> BatchAnswer:
+    """Return the answer to one call, read from its slot in the answer to the batch ``of`` so many calls.
 
     A slot that is empty or cannot be read becomes ``UnknownFate``, because Graph may have executed the call.
     """
@@ -51,9 +51,9 @@ def batch_answer(call: Call, slot: Any) -> BatchAnswer:
     if not isinstance(status, int) or not isinstance(body, str):
         return BatchAnswer(error=UnknownFate(meaning="no answer to this call of the batch", call=name))
     try:
-        data = cleaned(json.loads(body))
-    except (ValueError, RecursionError):
-        return BatchAnswer(error=UnknownFate(meaning="the answer is not JSON", status=status, call=name))
+        data = decoded_answer(body, MAX_VALUES // of)
+    except ValueError as error:
+        return BatchAnswer(error=UnknownFate(meaning=str(error), status=status, call=name))
     if status >= FIRST_FAILURE or (isinstance(data, Mapping) and data.get("error")):
         return BatchAnswer(error=error_from(status, {}, data, call=name))
     return BatchAnswer(data)

@@ -459,7 +459,7 @@ class _PageCalls(_Requests):
         data = self.execute(Call("POST", "", body))
         slots: list[Any] = data if isinstance(data, list) else []
         return tuple(
-            batch_answer(call, slots[index] if index < len(slots) else None)
+            batch_answer(call, slots[index] if index < len(slots) else None, len(calls))
             for index, call in enumerate(calls)
         )
 

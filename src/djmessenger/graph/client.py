@@ -22,13 +22,13 @@ from djmessenger.channels import MESSENGER, channel_of
 from djmessenger.exceptions import DJMInvalidConfigException, DJMInvalidValueException
 from djmessenger.graph.batches import batch_answer
 from djmessenger.graph.calls import Calls
+from djmessenger.graph.decoding import NOT_JSON, decoded_answer
 from djmessenger.graph.errors import GraphError, UnknownFate, error_from, printable
 from djmessenger.graph.results import RenewedToken, TokenInfo, text_of
 from djmessenger.graph.transports import default_transport
 from djmessenger.graph.usage import UsageReport, parse_usage
 from djmessenger.graph.wire import Call, Request, Response, Transport
 from djmessenger.logs import hidden
-from djmessenger.receiving.decoding import cleaned
 from djmessenger.secret import Body, Secret, without_texts_in_frames
 from djmessenger.signatures import appsecret_proof
 
@@ -290,10 +290,11 @@ def _decoded(response: Response, body: Body, needs: str) -> Any:
 
     An answer that cannot be read is ``UnknownFate``, because Graph may have executed the call.
     """
+    data, problem = None, NOT_JSON
     try:
-        data = _sealed(cleaned(json.loads(body.reveal())))
-    except (ValueError, RecursionError):
-        data = None
+        data = _sealed(decoded_answer(body.reveal()))
+    except ValueError as error:
+        problem = str(error)
     if isinstance(data, Mapping) and data.get("error"):
         raise error_from(response.status, response.headers, data)
     if response.status in REDIRECTS:
@@ -303,7 +304,7 @@ def _decoded(response: Response, body: Body, needs: str) -> Any:
     if response.status not in OK:
         raise error_from(response.status, response.headers, data)
     if data is None:
-        raise UnknownFate(meaning="the answer is not JSON", status=response.status)
+        raise UnknownFate(meaning=problem, status=response.status)
     if needs and not (isinstance(data, Mapping) and text_of(data.get(needs))):
         raise UnknownFate(meaning=f"the answer has no {needs}", status=response.status)
     return data

@@ -22,13 +22,13 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from djmessenger.exceptions import DJMException
 from djmessenger.graph.codes import NEW_TOKEN, find
+from djmessenger.graph.decoding import decoded_answer
 from djmessenger.graph.usage import parse_usage
 from djmessenger.graph.wire import find_header
 
@@ -271,10 +271,10 @@ def error_from(status: int, headers: Mapping[str, str], body: Any, *, call: str 
 
 
 def _envelope(body: Any) -> Mapping[str, Any]:
-    if isinstance(body, (bytes, bytearray, str)):
+    if isinstance(body, (bytes, str)):
         try:
-            body = json.loads(body)
-        except (ValueError, RecursionError):
+            body = decoded_answer(body)
+        except ValueError:
             return {}
     error = body.get("error") if isinstance(body, Mapping) else None
     return error if isinstance(error, Mapping) else {}
