@@ -159,10 +159,12 @@ def file_database(
 
 
 @pytest.fixture(scope="session")
-def django_db_setup(django_db_setup: None) -> Iterator[None]:
-    """PostgreSQL cannot drop the test database while the thread that sends wake-ups is connected to it."""
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """PostgreSQL cannot drop the test database while a session uses it, such as that of the thread of wake-ups."""
     yield
     pipeline_tools.wait_for_publishers()
+    with django_db_blocker.unblock():
+        pipeline_tools.wait_for_sessions()
 
 
 @pytest.fixture
@@ -247,7 +249,7 @@ def empty_database(tmp_path: Path, django_db_setup: None, django_db_blocker: Any
         if before["ENGINE"].endswith("postgresql"):
             name = f"{its_connection.settings_dict['NAME']}_empty"
             with its_connection.cursor() as cursor:
-                cursor.execute(f'DROP DATABASE IF EXISTS "{name}"')
+                cursor.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
                 cursor.execute(f'CREATE DATABASE "{name}"')
             use_database({**before, "NAME": name})
         else:

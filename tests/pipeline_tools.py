@@ -50,6 +50,28 @@ def wait_for_publishers() -> None:
             thread.join(LONG)
 
 
+def wait_for_sessions() -> None:
+    """Wait until no session uses the test database, so that PostgreSQL can drop it. Name those that do not end.
+
+    PostgreSQL itself waits 5 seconds. On a busy machine the session of a closed connection may need more to end.
+    """
+    connection = connections["default"]
+    if connection.vendor != "postgresql":
+        return
+    connection.close()
+
+    def sessions() -> list[Any]:
+        with connection._nodb_cursor() as cursor:
+            cursor.execute(
+                "SELECT pid, backend_type, state, query FROM pg_stat_activity WHERE datname = %s",
+                [connection.settings_dict["NAME"]],
+            )
+            found: list[Any] = cursor.fetchall()
+            return found
+
+    until(lambda: not sessions(), "the end of all sessions of the test database", lambda: str(sessions()))
+
+
 def post(*items: dict[str, Any]) -> int:
     """Post a callback of items as Meta would; gives the status."""
     return post_body(body(*items))
