@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 
 from djmessenger import models
+from djmessenger.clock import Deadline
+from djmessenger.pipeline import claims
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -116,3 +119,79 @@ def test_a_commit_that_fails_in_the_database_is_no_try_of_a_rule(file_database):
     tools.pass_time(60)
     tools.handle(engine, made)
     assert states() == [("done", 0)]
+
+
+def break_commits(code: str) -> str:
+    return PASSES.replace("40001", code)
+
+
+@pytest.mark.postgresql("statement_timeout")
+@pytest.mark.parametrize("is_begun", [False, True], ids=["batch", "transaction"])
+def test_a_statement_of_the_engine_that_is_cancelled_is_no_try_of_a_rule(is_begun, file_database):
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    engine = tools.engine(note if is_begun else lambda event: "hi", tries=1)
+    with connection.cursor() as cursor:
+        cursor.execute(break_commits("57014"))
+        tools.handle(engine, made)
+        cursor.execute("DROP FUNCTION passes() CASCADE")
+    assert states() == [("new", 0)]
+    tools.pass_time(60)
+    tools.handle(engine, made)
+    assert states() == [("done", 0)]
+
+
+def swallow(event):
+    with contextlib.suppress(OperationalError):
+        note(event)
+
+
+def replace(event):
+    try:
+        note(event)
+    except OperationalError as error:
+        raise ValueError("no note") from error
+
+
+@pytest.mark.postgresql("locks of rows")
+@pytest.mark.parametrize("rule", [note, swallow, replace, lambda event: "hi"])
+@pytest.mark.parametrize("tries", [1, 3], ids=["last", "first"])
+def test_a_rule_cannot_make_a_try_of_a_refused_lock(tries, rule, file_database, caplog):
+    """Somebody locks the queue of the event, and the project limits the time of each statement."""
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+    engine = tools.engine(rule, tries=tries)
+    lease = tools.claim(made)
+
+    def handle() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SET statement_timeout = 100")
+        next_rows = engine.inbox.next_rows([lease])
+        lock = tools.Session(lambda: models.ConversationQueue.objects.lock([made.pk], tools.IN), holds=True)
+        try:
+            with claims.released_on_error([lease]):
+                done = engine.inbox.handle(lease, Deadline(60), engine.slow, next_rows[lease.queue_id])
+                engine.inbox.commit_handled([done])
+        finally:
+            assert lock.finish() == []
+
+    tools.threads(handle)
+    assert "event_failed" not in {getattr(record, "action", "") for record in caplog.records}
+    assert states() == [("new", 0)]
+    tools.pass_time(60)
+    tools.handle(engine, made)
+    assert states() == [("done", 0)]
+
+
+@pytest.mark.postgresql("statement_timeout")
+def test_a_statement_of_a_rule_that_is_cancelled_is_a_try(file_database):
+    made = tools.conversation()
+    tools.receive(tools.text("m_1"))
+
+    def sleep(event):
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL statement_timeout = 10")
+            cursor.execute("SELECT pg_sleep(30)")
+
+    tools.handle(tools.engine(sleep), made)
+    assert states() == [("new", 1)]

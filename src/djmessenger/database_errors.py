@@ -20,6 +20,8 @@ a lock that another transaction holds.
 """
 _LIMIT_OF_STATEMENT: Final = "53400"
 """SQLSTATE of a statement over a configured limit, such as ``temp_file_limit``. The same statement fails each time."""
+_QUERY_CANCELED: Final = "57014"
+"""SQLSTATE of a statement over ``statement_timeout``, for example because it waited for a lock."""
 _SQLITE_CODES: Final = frozenset({5, 6, 7, 10, 13, 14, 15})
 """Primary result codes of SQLite: BUSY, LOCKED, NOMEM, IOERR, FULL, CANTOPEN and PROTOCOL."""
 
@@ -28,15 +30,29 @@ def is_outage(error: BaseException | None) -> bool:
     """Return whether an exception concerns a database of the project as a whole, so the same work may succeed later."""
     if not isinstance(error, Error):
         return False
-    driver = error.__cause__
-    state: str | None = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
+    state = _sqlstate(error)
     if state is not None:
         return state.startswith(_STATES) and state != _LIMIT_OF_STATEMENT
-    code: int | None = getattr(driver, "sqlite_errorcode", None)
+    code: int | None = getattr(error.__cause__, "sqlite_errorcode", None)
     if code is not None:
         return code & 0xFF in _SQLITE_CODES
     # The drivers give no code to a connection that is lost or cannot be opened.
     return isinstance(error, (InterfaceError, OperationalError))
+
+
+def is_outage_of_engine(error: BaseException | None) -> bool:
+    """Return whether an exception of a statement of the engine is an outage.
+
+    A statement that was cancelled counts as one, because statements of the engine take long only behind a lock. A
+    statement of a rule may be too slow at each try.
+    """
+    return is_outage(error) or (isinstance(error, Error) and _sqlstate(error) == _QUERY_CANCELED)
+
+
+def _sqlstate(error: Error) -> str | None:
+    driver = error.__cause__
+    state: str | None = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
+    return state
 
 
 def is_own_outage(error: BaseException | None) -> bool:

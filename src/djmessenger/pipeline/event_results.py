@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from djmessenger import models, receiving
-from djmessenger.database_errors import is_own_outage
+from djmessenger.database_errors import is_outage_of_engine, is_own_outage
 from djmessenger.exceptions import DJMException
 from djmessenger.logs import hidden
 from djmessenger.pipeline import claims, settling
@@ -107,14 +107,16 @@ def _finish_gathered(one: Handled) -> None:
         )
 
 
-def count_failed_try(row: models.Messaging, lease: Lease, tries: int, error: str = "") -> None:
+def count_failed_try(
+    row: models.Messaging, lease: Lease, tries: int, error: str = "", *, is_of_engine: bool = False
+) -> None:
     """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
 
     After an outage of the database the event waits too, but no try is counted. Must be called in an ``except`` block
-    unless ``error`` is given.
+    unless ``error`` is given. ``is_of_engine`` is True if a statement of the engine has raised the exception.
     """
     raised = None if error else sys.exception()
-    if is_own_outage(raised):
+    if is_outage_of_engine(raised) if is_of_engine else is_own_outage(raised):
         _wait_after_outage(row, lease)
         return
     is_final = isinstance(raised, DJMException) and raised.is_final

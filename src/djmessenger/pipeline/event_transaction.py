@@ -45,7 +45,9 @@ class EventTransaction:
 
     def __init__(self, lock_and_verify: Callable[[], bool]) -> None:
         self._lock_and_verify = lock_and_verify
-        self._refusal: Exception | None = None
+        self._error: Exception | None = None
+        self.is_error_of_rules = False
+        """True if an exception of the rules, and none of the engine, has ended the block of the rules."""
         self.is_begun = False
         self.buffer = ReplyBuffer()
 
@@ -56,8 +58,8 @@ class EventTransaction:
         """
         # A rule may catch the exception of its first query and go on. The next query, or the end of the block, must
         # not commit then. test_a_rule_that_swallows_lease_lost_has_no_effect
-        if self._refusal is not None:
-            raise self._refusal
+        if self._error is not None:
+            raise self._error
         if self.is_begun:
             return
         self.is_begun = True
@@ -66,7 +68,7 @@ class EventTransaction:
             if not self._lock_and_verify():
                 raise HandledAlready
         except Exception as error:
-            self._refusal = error
+            self._error = error
             raise
         # Replies are sent in the order of their keys. Buffered replies are inserted before the rule's query can insert
         # one itself. test_answers_stay_in_order_if_handlers_queue_some_themselves
@@ -78,7 +80,8 @@ class EventTransaction:
     def begun_by_the_first_query(self) -> Iterator[None]:
         """Call ``begin`` before the first query of the block, or at the end of a block that called ``on_commit``.
 
-        A query on any database counts. The transaction covers only rows in the database of the app's models.
+        A query on any database counts. The transaction covers only rows in the database of the app's models. If
+        ``begin`` fails, the block raises its exception, whatever the rule makes of it.
         """
         # A callback of a rule without a query would run at the end of this transaction, before the answer of that rule
         # is committed with others. test_on_commit_callbacks_of_a_rule_run_after_its_answer_is_committed
@@ -95,7 +98,15 @@ class EventTransaction:
             # test_a_rule_writes_to_no_database_after_its_lease_is_lost
             for each in connections.all():
                 wrapped.enter_context(each.execute_wrapper(query))
-            yield
+            try:
+                yield
+            except Exception as error:
+                # A rule may catch the exception and raise its own, which would count a failed try.
+                # tests/test_database_errors.py, test_a_rule_cannot_make_a_try_of_a_refused_lock
+                if self._error is not None and self._error is not error:
+                    raise self._error from error
+                self.is_error_of_rules = self._error is None
+                raise
         if self.is_begun or len(connection.run_on_commit) > waiting:
             self.begin()
 

@@ -360,7 +360,8 @@ class Inbox:
             event_results.release(lease)
             return None
         except Exception:  # noqa: BLE001 - what authors write may raise anything
-            event_results.count_failed_try(row, lease, tries)
+            is_of_engine = not event_transaction.is_error_of_rules
+            event_results.count_failed_try(row, lease, tries, is_of_engine=is_of_engine)
             event_results.release(lease)
             return None
         if not event_transaction.is_begun:
@@ -418,7 +419,8 @@ class Inbox:
     def _count_failed_commit(self, one: Handled) -> None:
         """Count a failed try of an event that could not be committed. If that fails too, the lease is given back."""
         try:
-            event_results.count_failed_try(one.row, one.lease, self._tries_for(one.decision))
+            tries = self._tries_for(one.decision)
+            event_results.count_failed_try(one.row, one.lease, tries, is_of_engine=True)
             event_results.release(one.lease)
         except LeaseLost as lost:
             log_lost(lost)

@@ -28,7 +28,7 @@ from django.utils import timezone
 
 from djmessenger import models
 from djmessenger.clock import Deadline
-from djmessenger.database_errors import is_outage
+from djmessenger.database_errors import is_outage_of_engine
 from djmessenger.exceptions import DJMInvalidConfigException
 from djmessenger.graph import errors
 from djmessenger.pipeline import call_errors, claims, page_pauses, reads, settling, uploads
@@ -284,7 +284,7 @@ class Outbox:
                     extra={"action": "answer_waits"},
                 )
                 is_leased = answer.pending.deadline.remaining() > 0
-                if is_outage(error) or (is_leased and isinstance(error, DatabaseError)):
+                if is_outage_of_engine(error) or (is_leased and isinstance(error, DatabaseError)):
                     unsettled.append(answer)
         return unsettled
 
