@@ -146,6 +146,19 @@ class TestUserProfile:
         assert (person().first_name, person().locale) == ("A" * 255, "x" * 16)
         assert (person().last_name, person().timezone, person().gender) == ("", None, "")
 
+    def test_what_a_project_set_stays(self, transport: FakeTransport) -> None:
+        models.FBUserProfile.objects.create(
+            psid=PERSON, first_name="Ada Lovelace", locale="de_DE", timezone=0.0
+        )
+        UserProfileHandler().handle(text())
+        assert (person().get_full_name(), person().locale, person().timezone) == (
+            "Ada Lovelace",
+            "de_DE",
+            0.0,
+        )
+        assert (person().gender, person().profile_pic) == ("female", PROFILE["profile_pic"])
+        assert person().profile_state == States.FETCHED
+
     def test_a_whole_name_is_better_than_none(self, transport: FakeTransport) -> None:
         transport.answers = [(200, {"name": "Ada Byron"})]
         UserProfileHandler().handle(text())

@@ -201,6 +201,16 @@ def test_the_intake_answers_and_stores_as_the_view(doors, dispatcher, request, s
     assert found[2] == found[3]
 
 
+@pytest.mark.parametrize("behind", [True, False])
+def test_uptime_monitors_get_the_answers_of_the_view(door, dispatcher, behind, caplog):
+    monitors = [Request(b"", (), method) for method in ("GET", "HEAD", "OPTIONS")]
+    answers = door.ask(*monitors, behind=behind)
+    assert [answer.status for answer in answers] == [200, 200, 200]
+    assert answers[2].headers["allow"] == "GET, HEAD, OPTIONS, POST"
+    assert not caplog.records
+    assert not dispatcher.wake_ups
+
+
 def test_callbacks_that_come_while_a_group_is_committed_are_one_commit(door, dispatcher):
     with door.held(*numbered(20)) as answers:
         pass

@@ -84,7 +84,7 @@ class Server:
         assert self.process.poll() is None, self.log.read_text()
         # The socket listens before the first process has loaded the app, so the answer counts.
         with contextlib.suppress(OSError, http.client.HTTPException):
-            return Callback(f"http://127.0.0.1:{self.port}/messenger").get({})[0] == 400
+            return Callback(f"http://127.0.0.1:{self.port}/messenger").get({})[0] == 200
         return False
 
     def post(self, content: bytes, *, chunked: bool = False, signature: str = "") -> int:

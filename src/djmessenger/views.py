@@ -43,7 +43,7 @@ class DJMBotView(View):
     because the answer 200 promises a committed row.
     """
 
-    http_method_names = ["get", "post"]  # noqa: RUF012 - as Django declares it
+    http_method_names = ["get", "head", "options", "post"]  # noqa: RUF012 - as Django declares it
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Callable[..., HttpResponseBase]:
@@ -51,10 +51,14 @@ class DJMBotView(View):
         return csrf_exempt(login_not_required(_outside_transactions(super().as_view(**initkwargs))))
 
     def get(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-        """Answer Meta's verification with its challenge."""
+        """Answer Meta's verification with its challenge. A request without ``hub.mode`` gets a sentence.
+
+        Its status is 200, because it comes from a monitor or a browser. Django would log each 400. HEAD is answered in
+        the same manner.
+        """
         if "hub.mode" not in request.GET:
             return _text(
-                "This is the webhook of a Messenger bot; Meta verifies it with hub.mode=subscribe.", 400
+                "This is the webhook of a Messenger bot; Meta verifies it with hub.mode=subscribe.", 200
             )
         challenge = request.GET.get("hub.challenge", "")
         if (

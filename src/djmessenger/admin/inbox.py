@@ -129,7 +129,7 @@ class MessagingAdmin(RecordAdmin):
     def from_callback(self, row: Messaging) -> str | SafeString:
         return admin_link(Callback, row.callback_id, row.callback_id)
 
-    @admin.display(description=_("body"))
+    @admin.display(description=_("body, as a callback with this event alone"))
     def content(self, row: Messaging) -> SafeString:
         return pretty(row.body)
 

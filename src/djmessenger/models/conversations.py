@@ -21,6 +21,7 @@ from djmessenger.sql import atomic, update_each
 
 _FROM_GRAPH = ("first_name", "last_name", "username", "profile_pic", "locale", "timezone", "gender")
 """Columns of a person that have a value of Graph."""
+_NAMES = frozenset({"first_name", "last_name"})
 _PROFILE = (*_FROM_GRAPH, "profile_state", "date_profile")
 """Columns of a person that a fetched profile changes."""
 
@@ -138,10 +139,19 @@ class FBUserProfile(models.Model):
         return self.get_full_name() or self.psid
 
     def set_profile(self, columns: Mapping[str, Any]) -> None:
-        """Set columns of the profile on this object, for ``save_profiles``."""
+        """Set columns of the profile on this object, for ``save_profiles``.
+
+        A column that has a value keeps it. First and last name count as one, because an import may put the whole name
+        into one of them.
+        """
         expected = [getattr(self, name) for name in _FROM_GRAPH]
+        # Only the project can have set these values: the engine sets all columns once, with the state "fetched".
+        kept = {name for name in _FROM_GRAPH if getattr(self, name) not in {None, ""}}
+        if kept & _NAMES:
+            kept |= _NAMES
         for name, value in columns.items():
-            setattr(self, name, value)
+            if name not in kept:
+                setattr(self, name, value)
         # Guard: a rule changes the object before the profile is saved. A value that no column takes would make each
         # save fail, also that of the failed try, and the event would be tried for ever. So the values are copied.
         # Test: tests/test_inbox.py, test_what_a_rule_sets_on_a_person_is_not_stored_with_the_profile.
@@ -313,7 +323,9 @@ class Messaging(models.Model):
         PAUSED = "paused", _("paused")
 
     type = models.CharField(_("type"), max_length=64)
-    body = models.JSONField(_("body"), help_text=_("The item of the callback as Meta sent it."))
+    body = models.JSONField(
+        _("body"), help_text=_("A callback with this event alone. The item in it is as Meta sent it.")
+    )
     key = models.CharField(  # noqa: DJ001 - null, because the empty text could be there once only
         _("key"),
         max_length=128,
