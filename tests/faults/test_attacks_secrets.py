@@ -254,7 +254,12 @@ def through_view(environ: dict[str, Any]) -> None:
 
 
 def through_wsgi(environ: dict[str, Any]) -> None:
-    intake.WSGIIntake(WSGIHandler())(environ, lambda *_: None)
+    application = intake.WSGIIntake(WSGIHandler())
+    try:
+        application(environ, lambda *_: None)
+    finally:
+        # Its thread keeps a session, with which PostgreSQL cannot drop the database of the tests.
+        application._groups.stop()
 
 
 @pytest.mark.django_db
