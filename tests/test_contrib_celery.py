@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import signal
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from django.core.checks import run_checks
+from django.db import connection
 
-from djmessenger import bot, models
+from djmessenger import bot, models, project_code
+from djmessenger.filtering import BaseFilter
 from messenger_emulator.server import serve
 from tests import pipeline_tools as tools
 from tests.pipeline_tools import LONG, post, until
@@ -198,6 +202,103 @@ class TestTasks:
         assert models.Messaging.objects.get().state == "done"
 
 
+def strike(event: Any = None) -> bool:
+    """Interrupt this thread as Celery does at the soft time limit of a task."""
+    os.kill(os.getpid(), signal.SIGUSR1)
+    return True
+
+
+def outlast(event: Any) -> None:
+    project_code._host.share = 0.0
+    strike()
+
+
+def read_result(event: Any) -> None:
+    """Read the result of another task, which was over its limit."""
+    raise importlib.import_module("celery.exceptions").SoftTimeLimitExceeded
+
+
+class StrikingFilter(BaseFilter):
+    def should_pass(self, messaging: Any) -> bool:
+        return strike()
+
+
+class TestTimeLimits:
+    @pytest.fixture(autouse=True)
+    def limit(self, app):
+        """A soft limit for all tasks of the project, and its handler in each process of a worker."""
+        app.conf.task_soft_time_limit = 600
+        before = signal.signal(
+            signal.SIGUSR1, importlib.import_module("billiard.pool").soft_timeout_sighandler
+        )
+        yield
+        signal.signal(signal.SIGUSR1, before)
+
+    def work(self, tasks, settings, function, tries: int = 8, **rule: Any) -> list[tuple[str, int]]:
+        settings.DJM_TRIES = tries
+        repliers = [{"name": f"{__name__}.{function}"}]
+        settings.DJM_ROUTING_POLICY = {
+            "rules": [{"type": "SIMPLE_TEXT", "name": "a", "repliers": repliers, **rule}]
+        }
+        assert post(tools.text("m_1")) == 200
+        tasks.work()
+        return list(models.Messaging.objects.values_list("state", "tries"))
+
+    @pytest.mark.parametrize("tries", [1, 8], ids=["last", "first"])
+    def test_the_time_limit_of_a_task_is_no_try_of_the_rule_that_it_interrupts(
+        self, tries, tasks, sent, person, settings, caplog
+    ):
+        assert self.work(tasks, settings, "strike", tries) == [("new", 0)]
+        assert "over its time limit" in caplog.text
+        assert not models.ConversationQueue.objects.exclude(leased_until=None).exists()
+
+    def test_it_is_no_refusal_of_the_filter_that_it_interrupts(self, tasks, sent, person, settings):
+        filters = [{"name": f"{__name__}.StrikingFilter"}]
+        assert self.work(tasks, settings, "strike", filters=filters) == [("new", 0)]
+
+    @pytest.mark.parametrize("function", ["outlast", "read_result"])
+    def test_a_rule_that_outlasts_its_share_or_raises_it_itself_has_a_try(
+        self, function, tasks, sent, person, settings
+    ):
+        assert self.work(tasks, settings, function) == [("new", 1)]
+
+    def test_the_time_limit_of_a_task_quarantines_no_callback(self, tasks, sent, person):
+        struck = []
+
+        def query(execute, sql, *rest):
+            if sql.startswith("INSERT") and models.Messaging._meta.db_table in sql and len(struck) < 2:
+                struck.append(strike())
+            return execute(sql, *rest)
+
+        post(tools.text("m_1"))
+        assert sent.count() == 1
+        with connection.execute_wrapper(query):
+            tasks.work()
+        assert sent.count() == 2, "another task goes on"
+        assert list(models.Callback.objects.values_list("state", "tries", "crashes")) == [("new", 0, 0)]
+        tasks.work()
+        assert fates() == ["sent"]
+
+    def test_a_slice_ends_at_half_of_the_time_limit(self, tasks, app):
+        ends = []
+        for hard, soft in [(None, None), (600, 300), (3, None), (None, 4), (8, 6)]:
+            app.conf.task_time_limit, app.conf.task_soft_time_limit = hard, soft
+            with tasks._limited(tasks.sweep, 10.0) as end:
+                ends.append(math.ceil(end.remaining() * 2) / 2)
+        assert ends == [10.0, 10.0, 1.5, 2.0, 3.0]
+
+    def test_options_of_the_worker_and_of_the_message_count(self, tasks, app, monkeypatch):
+        app.conf.task_soft_time_limit = None
+        monkeypatch.setattr(tasks, "_worker_limits", {})
+        tasks._note_limits(types.SimpleNamespace(time_limit=90, soft_time_limit=None))
+        assert tasks._time_limit(tasks.sweep) == 90
+        tasks.sweep.push_request(timelimit=[50, 40])
+        try:
+            assert tasks._time_limit(tasks.sweep) == 40
+        finally:
+            tasks.sweep.pop_request()
+
+
 class TestBroker:
     def test_one_that_is_away_is_tried_once_a_sweep(self, tasks, person, monkeypatch, caplog):
         tries = []
@@ -256,7 +357,7 @@ class TestChecks:
         return {found.id.removeprefix("djmessenger.") for found in run_checks(tags=["djmessenger"])}
 
     def test_a_good_set_up_has_none(self, chosen):
-        assert not self.ids() & {"E008", "W028", "W045", "W046", "W047"}
+        assert not self.ids() & {"E008", "W028", "W045", "W046", "W047", "W066"}
 
     def test_tasks_that_run_at_once(self, chosen, app):
         app.conf.task_always_eager = True
@@ -271,6 +372,11 @@ class TestChecks:
         assert "W047" in self.ids()
         app.conf.beat_scheduler = "django_celery_beat.schedulers:DatabaseScheduler"
         assert "W047" not in self.ids()
+
+    @pytest.mark.parametrize(("limit", "is_found"), [(600, False), (30, True)])
+    def test_a_time_limit_shorter_than_a_rule_may_take(self, limit, is_found, chosen, app):
+        app.conf.task_time_limit = limit
+        assert ("W066" in self.ids()) is is_found
 
     def test_celery_that_is_not_installed(self, settings, monkeypatch):
         for name in [name for name in sys.modules if name.partition(".")[0] == "celery"]:

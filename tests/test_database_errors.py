@@ -157,7 +157,7 @@ def replace(event):
 @pytest.mark.parametrize("rule", [note, swallow, replace, lambda event: "hi"])
 @pytest.mark.parametrize("tries", [1, 3], ids=["last", "first"])
 def test_a_rule_cannot_make_a_try_of_a_refused_lock(tries, rule, file_database, caplog):
-    """Somebody locks the queue of the event, and the project limits the time of each statement."""
+    """The queue of the event is locked, and the project limits the time of each statement."""
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     engine = tools.engine(rule, tries=tries)

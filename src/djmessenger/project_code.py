@@ -20,6 +20,7 @@ from django.dispatch import Signal
 from django.utils import timezone, translation
 
 from djmessenger import sql
+from djmessenger.clock import seconds
 from djmessenger.exceptions import ProjectExit, TransactionLeft
 
 logger = logging.getLogger(__name__)
@@ -67,16 +68,18 @@ class ProjectCode:
 
 def as_exception(error: BaseException) -> Exception:
     """Return what code of the project raised, as an ``Exception``. Raise it again if it ends this process."""
+    if is_interruption(error):
+        raise error
     if isinstance(error, Exception):
         return error
-    if _ends_process(error):
+    if _is_of_signal(error):
         raise error
     found = ProjectExit(error)
     found.__cause__ = error
     return found
 
 
-def _ends_process(error: BaseException) -> bool:
+def _is_of_signal(error: BaseException) -> bool:
     """Return whether a signal of this process raised an exception of the running code.
 
     Python runs handlers of signals in the main thread, between two instructions of any code. So the traceback of the
@@ -99,6 +102,41 @@ def _has_argument(frame: FrameType, sought: FrameType) -> bool:
     values = list(frame.f_locals.values())
     given = [item for value in values if isinstance(value, tuple) for item in value]
     return any(value is sought for value in values + given)
+
+
+_host = threading.local()
+
+
+@contextlib.contextmanager
+def interrupted_by(kind: type[Exception], share: float) -> Iterator[None]:
+    """Run a block into which the host of the thread may raise exceptions of a class, by a signal.
+
+    ``share`` is the number of seconds that each event of the block has before that, at least.
+    """
+    _host.kind, _host.share, _host.began = kind, share, seconds()
+    try:
+        yield
+    finally:
+        _host.kind = None
+
+
+def begin_event() -> None:
+    """Note the time at which this thread begins to handle an event."""
+    _host.began = seconds()
+
+
+def is_interruption(error: BaseException | None) -> bool:
+    """Return whether the host of this thread has interrupted the running code.
+
+    False if the code has raised an exception of this class itself, for example that of a task whose result it reads.
+    """
+    kind = getattr(_host, "kind", None)
+    return kind is not None and isinstance(error, kind) and _is_of_signal(error)
+
+
+def is_early_interruption(error: BaseException | None) -> bool:
+    """Return whether the host has interrupted an event before its share of time was over: no fault of its rules."""
+    return is_interruption(error) and seconds() - _host.began < _host.share
 
 
 @contextlib.contextmanager

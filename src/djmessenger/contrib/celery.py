@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 import threading
 import time
@@ -16,7 +17,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from celery import current_app, shared_task
-from celery.signals import worker_process_shutdown, worker_shutdown
+from celery.exceptions import SoftTimeLimitExceeded
+from celery.signals import worker_init, worker_process_shutdown, worker_shutdown
 from django.core.checks import CheckMessage, Warning  # noqa: A004
 from django.db.models import Min
 from django.utils import timezone
@@ -29,6 +31,7 @@ from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.publisher import Publisher
 from djmessenger.pipeline.slow import Finish, SlowThreads
+from djmessenger.project_code import interrupted_by
 from djmessenger.settings import app_settings
 
 logger = logging.getLogger(__name__)
@@ -39,7 +42,10 @@ WORK = "djmessenger.work"
 SWEEP = "djmessenger.sweep"
 
 SLICE = 10.0
-"""Seconds after which a task begins no further work and sends a new task, so that other tasks get their turn."""
+"""Seconds after which a task begins no further work and sends a new task, so that other tasks get their turn.
+
+With a short time limit it is half of the limit. The other half is left to the last event.
+"""
 SLOW_THREADS = 16
 """Slow rules that run at once in each process of a Celery worker. They wait for services, so threads are cheap."""
 _EXPIRES = 60
@@ -124,7 +130,41 @@ class CeleryDispatcher:
                     f"Add {{'task': '{SWEEP}', 'schedule': 10.0}} to CELERY_BEAT_SCHEDULE, and run one celery beat.",
                 )
             )
+        limit, least = _time_limit(work), SLICE + app_settings.DJM_LEASE
+        if limit < least:
+            found.append(
+                _warning(
+                    "W066",
+                    f"Celery ends {WORK} after {limit:g} seconds, but a rule may take {app_settings.DJM_LEASE:g} "
+                    "seconds (DJM_LEASE).",
+                    f"Raise task_time_limit and task_soft_time_limit to {least:g} seconds, for the tasks {WORK} and "
+                    f"{SWEEP} alone with task_annotations.",
+                )
+            )
         return found
+
+
+_worker_limits: dict[str, float] = {}
+"""Limits in the options of the worker, which its processes inherit."""
+
+
+def _note_limits(sender: Any, **kwargs: Any) -> None:
+    _worker_limits.update(
+        time_limit=sender.time_limit or math.inf, soft_time_limit=sender.soft_time_limit or math.inf
+    )
+
+
+worker_init.connect(_note_limits, dispatch_uid="djmessenger.contrib.celery")
+
+
+def _time_limit(task: Any) -> float:
+    """Return the seconds after which Celery interrupts or ends the process of a task: the shorter one of its limits."""
+    given = task.request.timelimit or (None, None)
+    limits = []
+    for name, of_message in zip(("time_limit", "soft_time_limit"), given, strict=True):
+        of_project = getattr(current_app.conf, f"task_{name}") or math.inf
+        limits.append(of_message or getattr(task, name) or _worker_limits.get(name, of_project))
+    return min(limits)
 
 
 def _connection() -> Any:
@@ -135,31 +175,51 @@ def _connection() -> Any:
     return connection
 
 
-@shared_task(name=WORK, ignore_result=True)
-def work() -> None:
+@shared_task(name=WORK, ignore_result=True, bind=True)
+def work(self: Any) -> None:
     """Split, handle and send for up to ``SLICE`` seconds. If work may be left, send another task."""
-    if _work(Deadline(SLICE)):
-        _wake()
+    with _limited(self, SLICE) as end:
+        if _work(end):
+            _wake()
 
 
-@shared_task(name=SWEEP, ignore_result=True)
-def sweep() -> None:
+@shared_task(name=SWEEP, ignore_result=True, bind=True)
+def sweep(self: Any) -> None:
     """Sweep, then work on due queues and on those that are due soon, such as after a pause or for an echo.
 
     The beat starts it every few seconds. It ends before ``DJM_SWEEP`` seconds are over. Two at once do no harm, because
     each step claims its queue.
     """
-    end = Deadline(app_settings.DJM_SWEEP * 0.8)
-    bot.get_engine().sweep()
-    while _work(end) or _soon(end):
-        if end.remaining() <= 0:
-            break
+    with _limited(self, app_settings.DJM_SWEEP * 0.8) as end:
+        bot.get_engine().sweep()
+        while _work(end) or _soon(end):
+            if end.remaining() <= 0:
+                break
+
+
+@contextmanager
+def _limited(task: Any, seconds: float) -> Iterator[Deadline]:
+    """Yield the end of a task's work: ``seconds`` from now, or half of its time limit if that is earlier."""
+    # Guard: a task that works until its limit is interrupted in the event that it has just begun.
+    # Test: tests/test_contrib_celery.py, test_a_slice_ends_at_half_of_the_time_limit.
+    limit = _time_limit(task)
+    seconds = min(seconds, limit / 2)
+    with interrupted_by(SoftTimeLimitExceeded, min(limit - seconds, app_settings.DJM_LEASE)):
+        yield Deadline(seconds)
 
 
 def _work(end: Deadline) -> bool:
     """Split, handle and send until nothing is due or ``end`` has passed. Return whether work may be left."""
-    with _at_work():
-        return dataclasses.replace(bot.get_engine(), slow=_slow()).drain(lambda: end.remaining() <= 0)
+    try:
+        with _at_work():
+            return dataclasses.replace(bot.get_engine(), slow=_slow()).drain(lambda: end.remaining() <= 0)
+    except SoftTimeLimitExceeded:
+        logger.warning(
+            "Time limit of a task of Celery is over; another task goes on. Raise task_soft_time_limit",
+            extra={"action": "task_interrupted"},
+        )
+        end.expire()
+        return True
 
 
 def _soon(end: Deadline) -> bool:

@@ -29,6 +29,7 @@ from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
 from djmessenger.pipeline.split import Split
+from djmessenger.project_code import is_interruption
 from djmessenger.settings import app_settings
 from djmessenger.sql import atomic
 
@@ -247,7 +248,7 @@ class Engine:
         try:
             return splitting.split_many(callback_ids, claim_limit)
         except Exception as error:
-            if raises and isinstance(error, DatabaseError):
+            if (raises and isinstance(error, DatabaseError)) or is_interruption(error):
                 raise
             # One callback that breaks its split would make the batch fail at each try, and delay all later callbacks.
             # test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_split
@@ -299,7 +300,7 @@ class Engine:
 
         After an outage of the database the callback stays ``new``, and None is returned. After any other
         ``DatabaseError`` the same happens, but the callback is quarantined after ``DJM_TRIES`` of them. After another
-        exception it is quarantined at once. Raises only if the quarantine fails.
+        exception it is quarantined at once. Raises only if the quarantine fails, or if the host interrupts the split.
         """
         try:
             with lock_timeout_first():
@@ -317,7 +318,10 @@ class Engine:
             if is_outage(error) or not cls._count_failed_split(callback_id):
                 return None
             splitting.quarantine(callback_id, traceback.format_exc())
-        except Exception:
+        except Exception as error:
+            # tests/test_contrib_celery.py, test_the_time_limit_of_a_task_quarantines_no_callback
+            if is_interruption(error):
+                raise
             logger.exception(
                 "Split of callback %s failed; the callback is quarantined",
                 callback_id,

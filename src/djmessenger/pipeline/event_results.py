@@ -20,7 +20,7 @@ from djmessenger.pipeline import claims, settling
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.failpoints import failpoint
 from djmessenger.pipeline.receipts import note_receipts
-from djmessenger.project_code import announce
+from djmessenger.project_code import announce, is_early_interruption, is_interruption
 from djmessenger.receiving.decoding import cleaned
 from djmessenger.routing.decision import Decision
 from djmessenger.signals import messaging_failed
@@ -33,8 +33,8 @@ State = models.Messaging.State
 
 _LONGEST_PAUSE = 300.0
 """Most seconds between two tries of an event."""
-_PAUSE_AFTER_OUTAGE = datetime.timedelta(seconds=1)
-"""Time after which an event is handled again if its handling ended with an outage of the database."""
+_PAUSE_WITHOUT_TRY = datetime.timedelta(seconds=1)
+"""Time after which an event is handled again after an outage of the database or an interruption."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,12 +112,20 @@ def count_failed_try(
 ) -> None:
     """Save a failed try. The event waits for its next try, or fails after the last one. Raises ``LeaseLost``.
 
-    After an outage of the database the event waits too, but no try is counted. Must be called in an ``except`` block
-    unless ``error`` is given. ``is_of_engine`` is True if a statement of the engine has raised the exception.
+    After an outage of the database, and after an early interruption by the host, the event waits too. No try is counted
+    then. Must be called in an ``except`` block unless ``error`` is given. ``is_of_engine`` is True if a statement of
+    the engine has raised the exception.
     """
     raised = None if error else sys.exception()
     if is_outage_of_engine(raised) if is_of_engine else is_own_outage(raised):
-        _wait_after_outage(row, lease)
+        # Each event that is handled while the database restarts would lose a try, and some would fail.
+        # test_an_outage_of_the_database_is_no_try_of_a_rule
+        _wait_without_try(row, lease, "event_waits", "the database failed")
+        return
+    if is_interruption(raised) if is_of_engine else is_early_interruption(raised):
+        # The last event of a task would pay for the time of all events before it.
+        # tests/test_contrib_celery.py, test_the_time_limit_of_a_task_is_no_try_of_the_rule_that_it_interrupts
+        _wait_without_try(row, lease, "event_interrupted", "its task was over its time limit")
         return
     is_final = isinstance(raised, DJMException) and raised.is_final
     # A message over a limit is refused at each try, and the person would wait for all of them. The next try is the
@@ -154,17 +162,16 @@ def count_failed_try(
             signal_failed(row)
 
 
-def _wait_after_outage(row: models.Messaging, lease: Lease) -> None:
-    # Each event that is handled while the database restarts would lose a try, and some would fail.
-    # test_an_outage_of_the_database_is_no_try_of_a_rule
+def _wait_without_try(row: models.Messaging, lease: Lease, action: str, reason: str) -> None:
     logger.exception(  # noqa: LOG004 - called while one is handled
-        "Event %s could not be handled because the database failed; it is handled again, and no try is counted",
+        "Event %s could not be handled because %s; it is handled again, and no try is counted",
         row.pk,
-        extra={"action": "event_waits", **log_fields(row)},
+        reason,
+        extra={"action": action, **log_fields(row)},
     )
     with atomic():
         if lock_and_verify(row, lease):
-            models.Messaging.objects.filter(pk=row.pk).update(not_before=Now() + _PAUSE_AFTER_OUTAGE)
+            models.Messaging.objects.filter(pk=row.pk).update(not_before=Now() + _PAUSE_WITHOUT_TRY)
 
 
 def release(lease: Lease) -> None:

@@ -50,7 +50,7 @@ from djmessenger.pipeline.reply_limits import ReplyLimits
 from djmessenger.pipeline.rule_event import RuleEvent
 from djmessenger.pipeline.slow import NoRoom, SlowJob, SlowPool
 from djmessenger.pipeline.typing_mark import typing_mark
-from djmessenger.project_code import ProjectCode, language_restored
+from djmessenger.project_code import ProjectCode, begin_event, language_restored
 from djmessenger.replying.sending import use_language_of
 from djmessenger.routing import Policy
 from djmessenger.routing.decision import Decision
@@ -151,6 +151,7 @@ class Inbox:
     def _handle(self, row: models.Messaging, lease: Lease, slow: SlowPool) -> Handled | None:
         """Apply the policy to one row, and release its queue. Return a ``Handled`` if the result is not committed."""
         failpoint("inbox_claimed")
+        begin_event()
         try:
             event = _read_event(row)
             messaging = event.messaging

@@ -14,7 +14,7 @@ from djmessenger.database_errors import is_own_outage
 from djmessenger.models.recording import answering
 from djmessenger.models.replies import ReplyBuffer
 from djmessenger.outgoing.data import as_messages
-from djmessenger.project_code import ProjectCode
+from djmessenger.project_code import ProjectCode, is_interruption
 from djmessenger.receiving import Messaging
 from djmessenger.replying import ReplyAction, ReplyActionReplier
 from djmessenger.replying.sending import buffering, queue, use_language_of
@@ -196,7 +196,9 @@ class Decision:
             self.outcome.error = f"{self.outcome.error}\n{traceback.format_exc()}".strip()
             # test_an_outage_of_the_database_is_no_try_of_a_rule
             # test_a_rule_that_ends_the_transaction_of_its_event_fails_the_event
-            if not swallow or is_own_outage(error) or (savepoint and not connection().in_atomic_block):
+            # tests/test_contrib_celery.py, test_the_time_limit_of_a_task_is_no_try_of_the_rule_that_it_interrupts
+            is_of_host = is_own_outage(error) or is_interruption(error)
+            if not swallow or is_of_host or (savepoint and not connection().in_atomic_block):
                 raise
             self._broken.add(id(entry))
             if state is not None:
