@@ -296,7 +296,7 @@ def test_work_that_breaks_off_releases_the_queue(monkeypatch):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     engine = tools.engine(note)
-    monkeypatch.setattr(event_results, "count_failed_try", lambda *args: 1 / 0)
+    monkeypatch.setattr(event_results, "count_failed_try", lambda *args, **options: 1 / 0)
     monkeypatch.setattr(event_results, "finish", lambda *args: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         engine.drain_conversation(made.pk)
