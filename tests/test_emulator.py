@@ -795,6 +795,117 @@ def test_a_batch(bench):
     assert bench.ana.texts == ["one", "one"]
 
 
+def test_a_batch_with_dependent_operations(bench):
+    send = urlencode({"recipient": json.dumps({"id": bench.ana.id}), "message": '{"text":"one"}'})
+    first = {"name": "send", "method": "POST", "relative_url": "me/messages", "body": send}
+    read = {"method": "GET", "relative_url": "{result=send:$.message_id}?fields=message"}
+    _, answers = bench.call("POST", "", {"batch": [first, read]})
+    assert answers[0] is None
+    assert json.loads(answers[1]["body"])["message"] == "one"
+    _, answers = bench.call("POST", "", {"batch": [{**first, "omit_response_on_success": False}, read]})
+    assert answers[0]["code"] == 200
+    failing = {**first, "relative_url": "404"}
+    _, answers = bench.call(
+        "POST", "", {"batch": [failing, {**read, "relative_url": "me", "depends_on": "send"}]}
+    )
+    assert (answers[0]["code"], answers[1]) == (400, None)
+    many = [
+        {"name": "list", "relative_url": "me/conversations"},
+        {"relative_url": "?ids={result=list:$.data.*.id}"},
+    ]
+    assert list(json.loads(bench.call("POST", "", {"batch": many})[1][1]["body"])) == [f"t_{bench.ana.id}"]
+
+
+def test_a_form_with_any_brackets_is_answered(bench):
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/x-www-form-urlencoded"}
+    for text in (
+        b"a[0]=1&a[0]=2&a[x]=3&a=4&a[]=5",
+        b"a[" + b"9" * 60 + b"]=1",
+        b"a" + b"[]" * 500 + b"=1",
+        b"a[=1",
+    ):
+        assert bench.emulator.handle("POST", "/me/messages", "", headers, text)[0] == 400
+
+
+def test_several_nodes_in_one_call(bench):
+    status, answer = bench.call("GET", "", ids=f"{PAGE},{bench.ana.id}", fields="name")
+    assert (status, answer[PAGE]["name"], answer[bench.ana.id]["name"]) == (200, "Page", "Ana Torres")
+    assert error_of(bench.call("GET", "", ids=f"{PAGE},404")) == (100, 33)
+
+
+def test_fields_with_limits_and_nested_names(bench):
+    for text in ("one", "two"):
+        bench.ana.says(text)
+    (thread,) = bench.call("GET", "me/conversations", fields="snippet,messages.limit(1){message,from{id}}")[
+        1
+    ]["data"]
+    (message,) = thread["messages"]["data"]
+    assert (thread["snippet"], message["message"]) == ("two", "two")
+    node = bench.call("GET", thread["id"], fields="message_count,participants,messages{created_time}")[1]
+    assert (node["message_count"], len(node["messages"]["data"])) == (2, 2)
+    assert {one["email"] for one in node["participants"]["data"]} == {
+        f"{bench.ana.id}@facebook.com",
+        f"{PAGE}@facebook.com",
+    }
+    assert set(bench.call("GET", thread["id"])[1]) == {"id", "updated_time"}
+    assert bench.call("GET", "me", fields="messaging_feature_status{hop_v2}")[1] == {
+        "messaging_feature_status": {"hop_v2": True},
+        "id": PAGE,
+    }
+    assert error_of(bench.call("GET", thread["id"], fields="colour")) == (100, None)
+    assert error_of(bench.call("GET", "t_404")) == (100, 33)
+    for fields in ("messages{id", "id}", "a-b"):
+        assert error_of(bench.call("GET", thread["id"], fields=fields)) == (2500, None)
+    assert len(bench.call("GET", "me/conversations", platform="messenger")[1]["data"]) == 1
+    assert bench.call("GET", "me/conversations", platform="instagram")[1] == {"data": []}
+    assert error_of(bench.call("GET", "me/conversations", platform="fax")) == (100, None)
+
+
+def test_a_label_names_its_type_in_a_refusal(bench):
+    label = bench.call("POST", "me/custom_labels", {"page_label_name": "VIP"})[1]["id"]
+    answer = bench.call("GET", label, fields="name")
+    assert "(name) on node type (PageUserMessageThreadLabel)" in answer[1]["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "recipient[id]={id}&message[text]=hi&message[quick_replies][0][title]=Yes&{more}",
+        'recipient={{id:"{id}"}}&message={{text:"hi",quick_replies:[{{content_type:"text",title:"Yes",payload:"Y"}}]}}',
+    ],
+)
+def test_forms_with_brackets_and_keys_without_quotes(bench, body):
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/x-www-form-urlencoded"}
+    reply = "message[quick_replies][0]"
+    more = f"{reply}[payload]=Y&{reply}[content_type]=text"
+    text = body.format(id=bench.ana.id, more=more).encode()
+    assert bench.emulator.handle("POST", "/me/messages", "", headers, text)[0] == 200
+    assert bench.ana.texts == ["hi"]
+    assert bench.ana.received[-1].quick_replies[0]["title"] == "Yes"
+
+
+def test_the_app_subscribes_to_fields(bench):
+    token, app = f"{bench.page.app_id}|{SECRET}", bench.page.app_id
+
+    def ask(method, **values):
+        query = {"access_token": token, **values}
+        status, _, answer = bench.emulator.handle(method, f"/{app}/subscriptions", query)
+        return status, json.loads(answer)
+
+    new = {"object": "page", "callback_url": "https://bot.example.com/messenger", "verify_token": "made-up"}
+    assert ask("POST", **new, fields="messages,messaging_postbacks") == (200, {"success": True})
+    (found,) = ask("GET")[1]["data"]
+    assert found["callback_url"] == new["callback_url"]
+    assert [field["name"] for field in found["fields"]] == ["messages", "messaging_postbacks"]
+    assert ask("DELETE", object="page", fields="messages") == (200, {"success": True})
+    assert bench.page.app_fields == {"messaging_postbacks"}
+    assert error_of(ask("POST", **new, fields="colours")) == (100, None)
+    assert error_of(ask("POST", **{**new, "object": "cat"})) == (100, None)
+    assert error_of(ask("POST", **{**new, "callback_url": "http://bot"})) == (100, None)
+    assert ask("DELETE") == (200, {"success": True})
+    assert ask("GET") == (200, {"data": []})
+
+
 # Faults
 
 

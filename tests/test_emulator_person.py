@@ -251,3 +251,17 @@ def test_messages_of_a_person_blocked_by_the_page_are_dropped(bench, ana):
     bench.call("POST", "me/moderate_conversations", body)
     ana.says("thanks")
     assert last(bench)["message"]["text"] == "thanks"
+
+
+def test_a_smile_has_another_name_on_instagram(bench):
+    account = bench.emulator.add_page("17", "other-token", channel="instagram", account_id="178")
+    for person, name in (
+        (bench.ana, "smile"),
+        (bench.emulator.add_person(account, "Bo", username="bo.b"), "laugh"),
+    ):
+        mid = person.says("hi").mid
+        assert person.reacts("\U0001f606", mid).item["reaction"]["reaction"] == name
+    fields = {"fields": "participants{username},snippet", "access_token": "other-token"}
+    (thread,) = bench.call("GET", "17/conversations", platform="instagram", **fields)[1]["data"]
+    assert thread["snippet"] == "hi"
+    assert thread["participants"]["data"][1] == {"username": "bo.b"}

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 from urllib.parse import unquote
 
+from messenger_emulator.batches import answer_batch
 from messenger_emulator.calls import LoggedCall, redact
 from messenger_emulator.encoding import Parameters, read_parameters
 from messenger_emulator.endpoints import apps, messages, pages, people, profile, tokens
@@ -165,10 +166,13 @@ class Emulator(Webhook):
             raise malformed_body()
         if not parts and "batch" in params and method == "POST":
             return self._batch(call, params, token, proof)
-        if not parts or method not in _MODES:
+        ids = (
+            [one.strip() for one in str(params.pop("ids", "")).split(",") if one.strip()] if not parts else []
+        )
+        if not (parts or ids) or method not in _MODES or (ids and method != "GET"):
             raise Refusal(100, "Unsupported request", type=METHOD_EXCEPTION)
         self._strike_whole_calls(call, path)
-        if app is not None:
+        if app is not None and parts:
             return apps.answer(self, app, method, parts, params)
         if page is None or parts == ["debug_token"]:
             raise apps.debug_token_of_a_page()
@@ -176,6 +180,8 @@ class Emulator(Webhook):
             most = self.limits["rate.calls_per_engaged_user"] * self.engaged(page)
             if not self.has_left(f"{page.id}:business", most, DAY):
                 raise business_throttled(self._full_usage(page.id))
+        if ids:
+            return {one: self._route(Context(self, page, method, one, one, params), [one]) for one in ids}
         target = page.id if parts[0] == "me" else parts[0]
         context = Context(
             self, page, method, "/".join(parts), target, params, parameters.files, call.warnings
@@ -299,8 +305,8 @@ class Emulator(Webhook):
             return pages.label_users(context)
         if target in page.labels and not edge:
             return pages.label_node(context)
-        if target.startswith("t_") and edge == "messages" and context.method == "GET":
-            return pages.conversation_messages(context)
+        if target.startswith("t_") and edge in {"", "messages"} and context.method == "GET":
+            return pages.conversation_messages(context) if edge else pages.conversation_node(context)
         for someone in self.persons.values():
             for bubble in someone.thread:
                 if bubble.mid == target and someone.page is page and context.method == "GET" and not edge:
@@ -315,10 +321,11 @@ class Emulator(Webhook):
         if len(parts) > most:
             message = f"Too many requests in batch message. Maximum batch size is {most}"
             raise Refusal(1, message, type="GraphBatchException", numbered=False)
-        return [self._batched(part, token, proof, params) for part in parts]
+        return answer_batch(parts, lambda part: self._batched(part, token, proof, params))
 
-    def _batched(self, part: Any, token: str, proof: Any, params: Mapping[str, Any]) -> dict[str, Any] | None:
-        part = part if isinstance(part, dict) else {}
+    def _batched(
+        self, part: Mapping[str, Any], token: str, proof: Any, params: Mapping[str, Any]
+    ) -> dict[str, Any] | None:
         path, _, query = str(part.get("relative_url", "")).partition("?")
         headers = {"content-type": "application/x-www-form-urlencoded", "authorization": f"Bearer {token}"}
         inner = read_parameters(query, headers, str(part.get("body", "")).encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
@@ -56,7 +56,7 @@ def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], 
     """
     parameters = Parameters()
     pairs = parse_qsl(query, keep_blank_values=True) if isinstance(query, str) else list(query.items())
-    parameters.values.update((key, read_value(value)) for key, value in pairs)
+    _add(parameters.values, pairs)
     content_type = headers.get("content-type", "")
     kind = content_type.partition(";")[0].strip().lower()
     if not body:
@@ -75,9 +75,7 @@ def read_parameters(query: str | Mapping[str, Any], headers: Mapping[str, str], 
         _read_multipart(parameters, content_type, body)
     elif kind in {"application/x-www-form-urlencoded", ""}:
         text = body.decode("utf-8", "replace")
-        parameters.values.update(
-            (key, read_value(value)) for key, value in parse_qsl(text, keep_blank_values=True)
-        )
+        _add(parameters.values, parse_qsl(text, keep_blank_values=True))
     return parameters
 
 
@@ -92,7 +90,51 @@ def read_value(value: Any) -> Any:
     try:
         return ast.literal_eval(value.strip())
     except (ValueError, SyntaxError, RecursionError, MemoryError):
+        pass
+    try:
+        return json.loads(_BARE_KEY.sub(_quoted, value))
+    except (ValueError, RecursionError):
         return value
+
+
+_BARE_KEY = re.compile(r'("(?:[^"\\]|\\.)*")|([A-Za-z_]\w*)(?=\s*:)', re.ASCII)
+"""A text in double quotes, or a key without quotes, as in the samples of Meta's pages: ``{id:"123"}``."""
+_BRACKETS = re.compile(r"\w+(?:\[\w{0,64}\])+", re.ASCII)
+
+
+def _quoted(match: re.Match[str]) -> str:
+    return match[1] or f'"{match[2]}"'
+
+
+def _add(values: dict[str, Any], pairs: Iterable[tuple[str, Any]]) -> None:
+    """Add form values. ``recipient[id]`` sets a key of an object; ``fields[]`` or ``fields[0]`` appends to a list."""
+    for name, value in pairs:
+        if not _BRACKETS.fullmatch(name) or name.count("[") > MAX_DEPTH:
+            values[name] = read_value(value)
+            continue
+        first, *inner = name.replace("]", "").split("[")
+        holder: Any = values
+        for key, following in zip([first, *inner], inner, strict=False):
+            is_list = not following or following.isdigit()
+            present = holder.get(key) if isinstance(holder, dict) else _at(holder, key)
+            if not isinstance(present, list if is_list else dict):
+                present = [] if is_list else {}
+                _set(holder, key, present)
+            holder = present
+        _set(holder, inner[-1], read_value(value))
+
+
+def _at(holder: list[Any], key: str) -> Any:
+    return holder[int(key)] if key.isdigit() and int(key) < len(holder) else None
+
+
+def _set(holder: Any, key: str, value: Any) -> None:
+    if isinstance(holder, dict):
+        holder[key] = value
+    elif key.isdigit() and int(key) < len(holder):
+        holder[int(key)] = value
+    else:
+        holder.append(value)
 
 
 def _depth(data: Any) -> int:
@@ -130,4 +172,4 @@ def _read_multipart(parameters: Parameters, content_type: str, body: bytes) -> N
             kind = named.get("content-type", "application/octet-stream")
             parameters.files.append(Upload(name, disposition["filename"], kind, content))
         elif name:
-            parameters.values[name] = read_value(content.decode("utf-8", "replace"))
+            _add(parameters.values, [(name, content.decode("utf-8", "replace"))])

@@ -363,6 +363,8 @@ class Person(Screen):
         bubble.reactions["person"] = emoji
         self._opens_window()
         reaction = REACTIONS.get(emoji, "other")
+        if reaction == "smile" and self.page.is_instagram:
+            reaction = "laugh"  # Instagram's name for it (Instagram Messaging, "Webhooks")
         body = {"reaction": reaction, "emoji": emoji, "action": "react", "mid": bubble.mid}
         return self._emit("message_reactions", {"reaction": body}, bubble.mid)
 

@@ -9,9 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from messenger_emulator.refusals import Refusal, bad, no_such_object, token_dead, token_unknown, unknown_path
+from messenger_emulator.refusals import (
+    Refusal,
+    bad,
+    no_such_object,
+    not_one_of,
+    token_dead,
+    token_unknown,
+    unknown_path,
+)
 from messenger_emulator.state import FIELDS, INSTAGRAM_FIELDS, App, Page
-from messenger_emulator.validation import as_text, required_text
+from messenger_emulator.validation import as_text, as_url, required, required_text
 from messenger_emulator.world import World
 
 _SMALL = 120
@@ -29,6 +37,8 @@ _PACKS: Mapping[str, tuple[str, Mapping[int, str]]] = {
 def answer(world: World, app: App, method: str, parts: list[str], params: dict[str, Any]) -> Any:
     """Answer a call with an app token."""
     target, edge = parts[0], "/".join(parts[1:])
+    if target in {app.id, "app"} and edge == "subscriptions" and method != "GET":
+        return _change_subscriptions(world, app, method, params)
     if method != "GET":
         raise no_such_object(method, target)
     if target == "debug_token" and not edge:
@@ -99,6 +109,33 @@ def _token(world: World, app: App, token: str) -> dict[str, Any]:
     return data
 
 
+def _change_subscriptions(world: World, app: App, method: str, params: Mapping[str, Any]) -> dict[str, Any]:
+    """Answer ``POST`` and ``DELETE /{app}/subscriptions``.
+
+    Meta challenges the address before it accepts it. The emulator accepts it unseen, because it has no way of its own
+    to the bot: ``Emulator.verify`` challenges. A ``DELETE`` without ``fields`` ends the subscription of the object, and
+    one without ``object`` ends all.
+    """
+    objects = {"page": (FIELDS, False), "instagram": (INSTAGRAM_FIELDS, True)}
+    name = "" if method == "DELETE" and not params.get("object") else required_text(params, "object", "")
+    if name and name not in objects:
+        raise not_one_of("object", objects)
+    fields = params.get("fields") or []
+    wanted = {str(one).strip() for one in (fields if isinstance(fields, list) else str(fields).split(","))}
+    if method == "POST":
+        app.callback_url = as_url(required(params, "callback_url", ""), "callback_url", https=True)
+        required_text(params, "verify_token", "")
+        for field in sorted(wanted - objects[name][0]):
+            raise bad(f"Param fields must be a list of valid fields - got {field!r}.", path="fields")
+    for page in world.pages.values():
+        known, is_instagram = objects[name] if name else objects["instagram" if page.is_instagram else "page"]
+        if page.app_id != app.id or page.is_instagram is not is_instagram:
+            continue
+        before = set(known) if page.app_fields is None else page.app_fields
+        page.app_fields = wanted if method == "POST" else before - wanted if fields else set()
+    return {"success": True}
+
+
 def _subscriptions(app: App, pages: list[Page]) -> list[dict[str, Any]]:
     subscriptions = []
     for name, all_fields, is_instagram in (("page", FIELDS, False), ("instagram", INSTAGRAM_FIELDS, True)):
@@ -108,6 +145,8 @@ def _subscriptions(app: App, pages: list[Page]) -> list[dict[str, Any]]:
         fields = set.union(
             *(set(all_fields) if page.app_fields is None else page.app_fields for page in of_channel)
         )
+        if not fields:
+            continue
         subscriptions.append(
             {
                 "object": name,

@@ -7,15 +7,15 @@ subscribed_apps" (v26.0).
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Collection
 from typing import Any
 
 from messenger_emulator.endpoints.context import Context
+from messenger_emulator.fields import Wanted, read_fields, select
 from messenger_emulator.person import Person
 from messenger_emulator.refusals import Refusal, bad, no_such_object, not_one_of
 from messenger_emulator.state import FIELDS, INSTAGRAM_FIELDS, Bubble
-from messenger_emulator.validation import as_number, as_url, required, required_text
+from messenger_emulator.validation import as_number, as_url, one_of, required, required_text
 
 
 def page_node(context: Context) -> dict[str, Any]:
@@ -27,15 +27,9 @@ def page_node(context: Context) -> dict[str, Any]:
         "id": page.id,
         "name": page.name,
         "messaging_feature_status": {"hop_v2": True, "msgr_multi_app": True, "ig_multi_app": False},
+        "instagram_business_account": {"id": page.account_id} if page.is_instagram else None,
     }
-    if page.is_instagram:
-        values["instagram_business_account"] = {"id": page.account_id}
-    fields = context.params.get("fields")
-    names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else ["name", "id"]
-    for name in names:
-        if name not in values and name != "instagram_business_account":
-            raise bad(f"Tried accessing nonexisting field ({name}) on node type (Page)")
-    return {**{name: values[name] for name in names if name in values}, "id": page.id}
+    return select(values, read_fields(str(context.params.get("fields") or "name,id")), "Page")
 
 
 def _instagram_account(context: Context) -> dict[str, Any]:
@@ -48,12 +42,7 @@ def _instagram_account(context: Context) -> dict[str, Any]:
         "name": page.name,
         "account_type": "BUSINESS",
     }
-    fields = context.params.get("fields")
-    names = [name.strip() for name in str(fields).split(",") if name.strip()] if fields else ["id"]
-    for name in names:
-        if name not in values:
-            raise bad(f"Tried accessing nonexisting field ({name}) on node type (IGUser)")
-    return {**{name: values[name] for name in names}, "id": page.id}
+    return select(values, read_fields(str(context.params.get("fields") or "id")), "IGUser")
 
 
 def personas(context: Context) -> dict[str, Any]:
@@ -115,8 +104,10 @@ def custom_labels(context: Context) -> dict[str, Any]:
 
 
 def _label(label: dict[str, Any], context: Context) -> dict[str, Any]:
-    wanted = str(context.params.get("fields") or "id").split(",")
-    return {key: label[key] for key in ("page_label_name", "id") if key == "id" or key in wanted}
+    values = {key: label[key] for key in ("page_label_name", "id")}
+    return select(
+        values, read_fields(str(context.params.get("fields") or "id")), "PageUserMessageThreadLabel"
+    )
 
 
 def label_node(context: Context) -> dict[str, Any]:
@@ -174,29 +165,82 @@ def subscribed_apps(context: Context) -> dict[str, Any]:
 
 
 _MIME_TYPES = {"image": "image/jpeg", "video": "video/mp4", "audio": "audio/mpeg", "file": "application/pdf"}
-_MESSAGES = re.compile(r"messages(?:\.limit\((\d{1,3})\))?\{([a-z_,]+)\}", re.ASCII)
-"""The field ``messages`` of conversations: their number, and their own fields."""
+CONVERSATION_FIELDS = "id,updated_time"
+"""Fields of a conversation without ``fields``. Meta's page shows them for the list only; the node is our choice."""
 
 
 def conversations(context: Context) -> dict[str, Any]:
-    """Answer ``GET /{page}/conversations``, with the newest messages if ``fields`` contains them."""
+    """Answer ``GET /{page}/conversations``, with the newest messages if ``fields`` contains them.
+
+    ``platform`` selects the channel. A list of the other channel is empty.
+    """
     context.need("pages_messaging")
     context.need("pages_read_engagement")
-    persons = [person for person in context.world.persons.values() if person.page is context.page]
+    platform = one_of(
+        context.params.get("platform") or context.page.channel, {"messenger", "instagram"}, "platform"
+    )
+    if platform != context.page.channel:
+        return {"data": []}
     user_id = context.params.get("user_id")
-    field = _MESSAGES.search(str(context.params.get("fields") or ""))
-    data: list[dict[str, Any]] = []
-    for person in persons:
-        if not person.thread or user_id not in {None, person.id}:
-            continue
-        entry: dict[str, Any] = {"id": f"t_{person.id}", "updated_time": _moment(person.thread[-1].time)}
-        if field is not None:
-            most = min(int(field[1] or 25), context.limits["conversation.messages"])
-            names = field[2].split(",")
-            newest = [_message(context, person, bubble, names) for bubble in person.thread[: -most - 1 : -1]]
-            entry["messages"] = {"data": newest}
-        data.append(entry)
-    return paged(context, data)
+    persons = [
+        person
+        for person in context.world.persons.values()
+        if person.page is context.page and person.thread and user_id in {None, person.id}
+    ]
+    return paged(context, [_conversation(context, person) for person in persons])
+
+
+def conversation_node(context: Context) -> dict[str, Any]:
+    """Answer ``GET /{conversation}`` (Graph API, "Conversation", v24.0)."""
+    context.need("pages_messaging")
+    context.need("pages_read_engagement")
+    person = context.world.persons.get(context.target.removeprefix("t_"))
+    if person is None or person.page is not context.page or not person.thread:
+        raise no_such_object(context.method, context.target)
+    return _conversation(context, person)
+
+
+def _conversation(context: Context, person: Person) -> dict[str, Any]:
+    page = context.page
+    wanted = read_fields(str(context.params.get("fields") or CONVERSATION_FIELDS))
+    values: dict[str, Any] = dict.fromkeys(("folder", "is_owner", "name"))
+    if page.is_instagram:
+        values["participants"] = {
+            "data": [
+                {"id": page.account_id, "username": page.name},
+                {"id": person.id, "username": person.username},
+            ]
+        }
+    else:
+        # The addresses are those of public reports: each id at facebook.com.
+        values["participants"] = {
+            "data": [
+                {"name": one.name, "email": f"{one.id}@facebook.com", "id": one.id} for one in (person, page)
+            ]
+        }
+    values |= {
+        "id": f"t_{person.id}",
+        "can_reply": not person.blocked,
+        "is_subscribed": True,
+        "link": f"/{page.id}/inbox/{person.id}/",
+        "message_count": len(person.thread),
+        "messages": _newest(context, person, wanted["messages"]) if "messages" in wanted else None,
+        "scoped_thread_key": f"t_{person.id}",
+        "senders": values["participants"],
+        "snippet": person.thread[-1].text,
+        "unread_count": 0,
+        "updated_time": _moment(person.thread[-1].time),
+    }
+    inner = {name: Wanted() if name == "messages" else one for name, one in wanted.items()}
+    return select(values, inner, "UnifiedThread")
+
+
+def _newest(context: Context, person: Person, wanted: Wanted) -> dict[str, Any]:
+    """Return the newest messages; the argument ``limit`` and the limit of readable messages bound their number."""
+    asked = as_number(wanted.arguments.get("limit", PAGE_SIZE), "limit", least=1)
+    most = min(asked, context.limits["conversation.messages"])
+    names = wanted.inner or ("id", "created_time")
+    return {"data": [_message(context, person, bubble, names) for bubble in person.thread[: -most - 1 : -1]]}
 
 
 def _moment(seconds: float) -> str:
