@@ -279,6 +279,18 @@ class TestPeople:
         messaging.bind(person=models.FBUserProfile(psid=PERSON, locale=locale))
         assert LanguageFilter("fr", language).should_pass(messaging) is expected
 
+    @pytest.mark.parametrize(("locale", "language"), [("", "de"), ("fr_FR", "fr")])
+    def test_the_page_has_the_language_until_that_of_the_person_is_known(
+        self, locale: str, language: str
+    ) -> None:
+        messaging = text("hi")
+        messaging.bind(
+            person=models.FBUserProfile(psid=PERSON, locale=locale),
+            page=models.Page(page_id="900", language="de-at"),
+        )
+        assert LanguageFilter(language).should_pass(messaging)
+        assert not LanguageFilter("en").should_pass(messaging)
+
     @pytest.mark.django_db
     def test_language_of_an_unknown_person(self) -> None:
         assert not LanguageFilter("en").should_pass(text("hi"))

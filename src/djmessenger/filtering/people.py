@@ -15,7 +15,8 @@ from djmessenger.receiving import Messaging
 class LanguageFilter(BaseFilter):
     """A filter that passes persons with one of these locales.
 
-    ``de`` includes all German locales; ``pt_BR`` and ``zh-hant`` are exact.
+    ``de`` includes all German locales; ``pt_BR`` and ``zh-hant`` are exact. The language of the Page counts for a person
+    whose locale is not known, as before the first answer.
     """
 
     def __init__(self, *languages: str) -> None:
@@ -24,7 +25,7 @@ class LanguageFilter(BaseFilter):
 
     def should_pass(self, messaging: Messaging) -> bool:
         person = person_of(messaging)
-        locale = _folded(person.locale) if person is not None and person.locale else ""
+        locale = _folded((person.locale if person is not None else "") or _language_of(messaging.page))
         if not locale:
             return False
         names = {locale, locale.partition("_")[0], _folded(language_code(locale) or locale)}
@@ -76,6 +77,10 @@ def person_of(messaging: Messaging) -> models.FBUserProfile | None:
     if person is None and psid:
         return models.FBUserProfile.objects.filter(pk=psid).first()
     return person
+
+
+def _language_of(page: models.Page | None) -> str:
+    return "" if page is None else str(page.configured("language"))
 
 
 def _value(state: Any, name: str) -> Any:
