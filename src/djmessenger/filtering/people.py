@@ -15,8 +15,8 @@ from djmessenger.receiving import Messaging
 class LanguageFilter(BaseFilter):
     """A filter that passes persons with one of these locales.
 
-    ``de`` includes all German locales; ``pt_BR`` and ``zh-hant`` are exact. The language of the Page counts for a person
-    whose locale is not known, as before the first answer.
+    ``de`` includes all German locales; ``pt_BR`` and ``zh-hant`` are exact. The language of the Page counts for a
+    person whose locale is not known, as before the first answer.
     """
 
     def __init__(self, *languages: str) -> None:
