@@ -9,6 +9,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -213,6 +214,11 @@ def outlast(event: Any) -> None:
     strike()
 
 
+def sleep_in_the_database(event: Any) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_sleep(30)")
+
+
 def read_result(event: Any) -> None:
     """Read the result of another task, which was over its limit."""
     raise importlib.import_module("celery.exceptions").SoftTimeLimitExceeded
@@ -255,6 +261,28 @@ class TestTimeLimits:
     def test_it_is_no_refusal_of_the_filter_that_it_interrupts(self, tasks, sent, person, settings):
         filters = [{"name": f"{__name__}.StrikingFilter"}]
         assert self.work(tasks, settings, "strike", filters=filters) == [("new", 0)]
+
+    @pytest.mark.postgresql("a statement that waits")
+    def test_a_rule_that_waits_for_the_database_is_interrupted(
+        self, file_database, tasks, sent, person, settings
+    ):
+        """The driver of PostgreSQL waits in compiled code, which has frames of its own in the traceback."""
+
+        def strike_soon() -> None:
+            host = connection.settings_dict["HOST"]
+            with connection.Database.connect(
+                host=host, user="postgres", dbname="postgres", autocommit=True
+            ) as own:
+                look = (
+                    "SELECT 1 FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(30)' AND state = 'active'"
+                )
+                until(lambda: own.execute(look).fetchone(), "the statement of the rule")
+            strike()
+
+        thread = threading.Thread(target=strike_soon)
+        thread.start()
+        assert self.work(tasks, settings, "sleep_in_the_database") == [("new", 0)]
+        thread.join()
 
     @pytest.mark.parametrize("function", ["outlast", "read_result"])
     def test_a_rule_that_outlasts_its_share_or_raises_it_itself_has_a_try(

@@ -10,7 +10,6 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from itertools import pairwise
 from traceback import walk_tb
 from types import FrameType, TracebackType
 from typing import Any, Final
@@ -94,14 +93,21 @@ def _is_of_signal(error: BaseException) -> bool:
         return False
     if isinstance(error, KeyboardInterrupt):
         return True
-    frames = [frame for frame, _line in walk_tb(error.__traceback__)]
-    return any(_has_argument(handler, interrupted) for interrupted, handler in pairwise(frames))
+    # Frames of compiled code are between the two. psycopg waits in such code for the answer of the database.
+    # Test (PostgreSQL): tests/test_contrib_celery.py, test_a_rule_that_waits_for_the_database_is_interrupted.
+    before: set[int] = set()
+    for frame, _line in walk_tb(error.__traceback__):
+        if _has_argument(frame, before):
+            return True
+        before.add(id(frame))
+    return False
 
 
-def _has_argument(frame: FrameType, sought: FrameType) -> bool:
+def _has_argument(frame: FrameType, sought: set[int]) -> bool:
+    """Return whether a variable of a frame, or an item of its arguments, is one of the objects with these ids."""
     values = list(frame.f_locals.values())
     given = [item for value in values if isinstance(value, tuple) for item in value]
-    return any(value is sought for value in values + given)
+    return any(id(value) in sought for value in values + given)
 
 
 _host = threading.local()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import psycopg
 import pytest
 from django.db import OperationalError, connection
 
@@ -260,7 +259,7 @@ class TestCrashesAreCounted:
 def serve(allowed: bool) -> None:
     """Make PostgreSQL end all sessions of the database and refuse new ones, or accept them again."""
     name = connection.settings_dict["NAME"]
-    with psycopg.connect(
+    with connection.Database.connect(
         host=connection.settings_dict["HOST"], user="postgres", dbname="postgres", autocommit=True
     ) as own:
         own.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS {allowed}')
