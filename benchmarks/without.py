@@ -94,7 +94,7 @@ def _no_lazy_transaction() -> None:
 
 def _no_claim_at_the_split() -> None:
     split_many = split.split_many
-    _replace(split_many, lambda callback_ids, claim_limit=0: split_many(callback_ids))
+    _replace(split_many, lambda callback_ids, claim_limit=0, **options: split_many(callback_ids, **options))
 
 
 def _no_attempt_at_the_commit() -> None:

@@ -120,10 +120,10 @@ def test_a_callback_that_breaks_its_split_is_quarantined_and_later_ones_are_spli
     fine = store.store(tools.body(tools.text("m_2")))
     split_many = split.split_many
 
-    def stumble(callback_ids, claim_limit=0):
+    def stumble(callback_ids, claim_limit=0, **options):
         if broken in callback_ids:
             raise RuntimeError("a bug of ours\0")
-        return split_many(callback_ids)
+        return split_many(callback_ids, **options)
 
     monkeypatch.setattr(split, "split_many", stumble)
     todo = bot.get_engine().split()
@@ -185,7 +185,7 @@ def test_split_callbacks_are_counted_so_that_garbage_is_not_taken_for_the_end():
 def test_a_full_batch_that_another_process_is_splitting_is_no_reason_to_look_again_at_once(monkeypatch):
     rows = [store.store(tools.body(tools.text(f"m_{number}"))) for number in range(MOST_CALLBACKS)]
     # To this process they are locked: it finds them waiting, and can split none.
-    monkeypatch.setattr(split, "split_many", lambda callback_ids, claim_limit: split.Split())
+    monkeypatch.setattr(split, "split_many", lambda *arguments, **options: split.Split())
     assert not bot.get_engine().split()
     monkeypatch.undo()
     todo = bot.get_engine().split()
@@ -199,10 +199,10 @@ def unlucky(monkeypatch):
     store.store(tools.body(tools.text("m_2")))
     split_many = split.split_many
 
-    def deadlock(callback_ids, claim_limit=0):
+    def deadlock(callback_ids, claim_limit=0, **options):
         if unlucky in callback_ids:
             raise DatabaseError("deadlock detected")
-        return split_many(callback_ids)
+        return split_many(callback_ids, **options)
 
     monkeypatch.setattr(split, "split_many", deadlock)
     return unlucky

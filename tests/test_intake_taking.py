@@ -34,13 +34,13 @@ def finish(engine, todo: split.Split) -> None:
 
 
 def between_reading_and_locking(monkeypatch, what) -> None:
-    lock = models.queues.ConversationQueueManager.lock
+    lock = split.lock_queues
 
-    def later(manager, conversation_ids, kind):
+    def later(rows, participants):
         what()
-        return lock(manager, conversation_ids, kind)
+        return lock(rows, participants)
 
-    monkeypatch.setattr(models.queues.ConversationQueueManager, "lock", later)
+    monkeypatch.setattr(split, "lock_queues", later)
 
 
 def test_a_split_claims_an_idle_conversation_with_its_first_event(someone):

@@ -12,7 +12,7 @@ from djmessenger.clock import Deadline
 from djmessenger.operations import replay
 from djmessenger.operations.erasure import forget
 from djmessenger.operations.status import read_status
-from djmessenger.pipeline import claims, reads, retention, split, store
+from djmessenger.pipeline import claims, queue_locks, reads, retention, split, store
 from djmessenger.pipeline.slow import RunHere
 from djmessenger.pipeline.worker import Worker
 from djmessenger.receiving import ReceivingType
@@ -394,7 +394,7 @@ def test_a_person_who_is_forgotten_before_the_lock_of_a_subject_leaves_no_queue(
     row = message_of_the_page()
     assert "7700" in row.queue.subject
     forget("7700")
-    split.assign_queues([row])
+    queue_locks.assign_queues([row])
     assert not models.ConversationQueue.objects.exists()
 
 
@@ -418,33 +418,3 @@ def test_a_replay_and_an_erasure_of_an_event_without_a_conversation_never_deadlo
     assert tools.threads(erase, replay_it) == []
     assert replayed == [None]
     assert not models.ConversationQueue.objects.exists()
-
-
-@pytest.mark.postgresql("SQLite has one lock for all")
-def test_a_queue_that_is_inserted_during_the_locks_of_two_splits(file_database):
-    posts = {name: f"{tools.PAGE}_{name}" for name in ("first", "last", "late", "new")}
-    subjects = {name: f"{tools.PAGE}/post/{post}" for name, post in posts.items()}
-    queues = models.ConversationQueue.objects
-    receive(tools.comment("hi", post=posts["first"]))
-
-    def callback_about(*names: str) -> int:
-        comments = [tools.comment(f"about {name}", post=posts[name], by=f"77{names[0]}") for name in names]
-        return store.store(tools.body(*comments, container="changes"))
-
-    one, two = callback_about("first", "late", "new"), callback_about("late", "last", "new")
-    first = tools.Session(lambda: queues.lock_subjects([subjects["first"]]), holds=True)
-    split_one = tools.Session(lambda: split.split(one))
-    tools.until(lambda: tools.waiting_sessions() == 1, "the wait of the first split")
-    late = tools.Session(lambda: queues.ensure_subjects([subjects["late"]]))
-    tools.until(lambda: not late.is_alive() or tools.waiting_sessions() == 2, "the late queue")
-    # A queue is locked after those with a lower id, so this one is inserted after the late one.
-    last = tools.Session(lambda: queues.lock_subjects([subjects["last"]]), holds=True)
-    split_two = tools.Session(lambda: split.split(two))
-    tools.until(lambda: tools.waiting_sessions() >= 2 + late.is_alive(), "the wait of the second split")
-    assert first.finish() == []
-    tools.until(
-        lambda: not split_one.is_alive() or tools.waiting_sessions() == 2,
-        "the end of the first split, or its wait",
-    )
-    assert [session.finish() for session in (last, split_one, late, split_two)] == [[], [], [], []]
-    assert models.Messaging.objects.filter(state="new").count() == 7

@@ -869,8 +869,8 @@ def test_a_callback_stored_after_the_read_of_a_running_split_is_split_next(
     settings.DJM_POLL = settings.DJM_SWEEP = 3600
     split, workers, once = Engine.split, [], []
 
-    def late(engine, *, claim=0):
-        todo = split(engine, claim=claim)
+    def late(engine, **options):
+        todo = split(engine, **options)
         if not once:
             once.append(True)
             until(lambda: workers, "the start")

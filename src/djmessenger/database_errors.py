@@ -12,7 +12,8 @@ from django.db.utils import DatabaseErrorWrapper
 
 from djmessenger.sql import alias
 
-_STATES: Final = ("08", "40", "53", "57P", "58", "55P03")
+_LOCK_NOT_AVAILABLE: Final = "55P03"
+_STATES: Final = ("08", "40", "53", "57P", "58", _LOCK_NOT_AVAILABLE)
 """First characters of SQLSTATE (PostgreSQL, "Error Codes").
 
 Lost connection; deadlock or serialization failure; full disk, memory or connections; shutdown; failed input or output;
@@ -53,6 +54,11 @@ def _sqlstate(error: Error) -> str | None:
     driver = error.__cause__
     state: str | None = getattr(driver, "sqlstate", None) or getattr(driver, "pgcode", None)
     return state
+
+
+def is_lock_timeout(error: BaseException) -> bool:
+    """Return whether PostgreSQL raised an exception because a lock was not free within ``lock_timeout``."""
+    return isinstance(error, Error) and _sqlstate(error) == _LOCK_NOT_AVAILABLE
 
 
 def is_own_outage(error: BaseException | None) -> bool:

@@ -93,7 +93,8 @@ def dialect(model: type[models.Model]) -> dict[str, str]:
 
     ``FROM {given} table WHERE column {is_given_id}`` selects the rows whose column is one of the given integers. Both
     parts together have one parameter, which ``many`` returns. ``is_given_text`` is the same for texts. ``FROM
-    {given_ids}`` selects the integers themselves, as ``given.value``.
+    {given_ids}`` selects the integers themselves, as ``given.value``. ``{is_other_id}`` stands alone and has the same
+    parameter; it is true for all other integers.
     """
     # Guard: with stale statistics a planner takes a large table for a small one and reads all of it. SQLite does so
     # for IN; it begins a CROSS JOIN always with the left side. PostgreSQL does so for a join; it looks up each value
@@ -114,6 +115,7 @@ def dialect(model: type[models.Model]) -> dict[str, str]:
         "given_ids": "json_each(%s) AS given" if sqlite else "UNNEST(%s::bigint[]) AS given (value)",
         "is_given_id": "= given.value" if sqlite else "= ANY(%s::bigint[])",
         "is_given_text": "= given.value" if sqlite else "= ANY(%s::text[])",
+        "is_other_id": "NOT IN (SELECT value FROM json_each(%s))" if sqlite else "<> ALL(%s::bigint[])",
         "for_update": "FOR UPDATE" if database.features.has_select_for_update else "",
         "skip_locked": "FOR UPDATE SKIP LOCKED"
         if database.features.has_select_for_update_skip_locked

@@ -10,7 +10,7 @@ from django.db import transaction
 
 from djmessenger import models
 from djmessenger.exceptions import DJMInvalidValueException
-from djmessenger.pipeline import settling, split
+from djmessenger.pipeline import queue_locks, settling
 from djmessenger.pipeline.evidence import evidence_of
 from djmessenger.sql import alias, atomic
 
@@ -40,7 +40,7 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
         if found.conversation_id is not None:
             models.ConversationQueue.objects.lock([found.conversation_id], Kind.IN)
         else:
-            split.lock_queues_of_subjects([found])
+            queue_locks.lock_queues_of_subjects([found])
         row = rows.select_for_update().first()
         if row is None or not row.body:
             # The person was forgotten before the lock, which may have inserted the queue again.
@@ -54,7 +54,7 @@ def replay_event(pk: int, *, again: bool = False) -> models.Messaging | None:
         if row.conversation_id is not None:
             models.ConversationQueue.objects.wake([row.conversation_id], Kind.IN)
         else:
-            split.assign_queues([row])
+            queue_locks.assign_queues([row])
         return row
 
 

@@ -23,6 +23,9 @@ _SQLITE_NORMAL = 1
 
 _IDLE_LIMIT = "idle_in_transaction_session_timeout"
 
+_LOCK_WAIT = 0.2
+"""Longest wait of a split for the lock of another transaction, while all callbacks behind it wait too."""
+
 _POOLER_TRIES = 20
 """Tries to see one session of PostgreSQL with two clients of a pooler."""
 
@@ -275,6 +278,15 @@ def lock_timeout_first() -> Iterator[None]:
             [],
         )
         yield
+
+
+def limit_lock_waits() -> None:
+    """Limit each later wait for a lock in this transaction to ``_LOCK_WAIT`` seconds. Does nothing on SQLite.
+
+    An insertion waits while another transaction has inserted or deleted the same key and is not committed yet.
+    """
+    if sql.connection().vendor == "postgresql":
+        sql.fetch("SELECT set_config('lock_timeout', %s, true)", [str(int(_LOCK_WAIT * 1000))])
 
 
 @contextmanager

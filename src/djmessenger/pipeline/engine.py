@@ -8,6 +8,7 @@ the typing mark of a slow rule.
 from __future__ import annotations
 
 import logging
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,13 +19,14 @@ from django.db.models import Exists, F, OuterRef
 from djmessenger import models, sql
 from djmessenger.clock import Deadline
 from djmessenger.database_errors import is_outage
-from djmessenger.pipeline import claims, crashes, reads, store
+from djmessenger.pipeline import claims, crashes, queue_locks, reads, store
 from djmessenger.pipeline import split as splitting
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import lock_timeout_first, statement_timeout
 from djmessenger.pipeline.crashes import LATE, Batch
 from djmessenger.pipeline.event_results import Handled
 from djmessenger.pipeline.handling import Inbox
+from djmessenger.pipeline.held import FIRST_PAUSE, Held
 from djmessenger.pipeline.notifications import CHANNEL
 from djmessenger.pipeline.sending import Outbox
 from djmessenger.pipeline.slow import RunHere, SlowPool
@@ -77,20 +79,29 @@ class Engine:
         """Insert the verified body of a callback and return the id of its row. See ``pipeline/store.py``."""
         return store.store(body, app_id)
 
-    def split(self, *, claim: int = 0) -> Split:
+    def split(self, *, claim: int = 0, held: Held | None = None) -> Split:
         """Split one batch of the callbacks that are still ``new``; return the work that now waits.
 
-        The result is false if no callback waited. Claims up to ``claim`` idle queues of those that get work, for
+        The result is false if no callback was split. Claims up to ``claim`` idle queues of those that get work, for
         ``DJM_LEASE`` seconds. The caller must handle or release them.
+
+        Callbacks for which another transaction has locked a row stay ``new``, and so do those that would overtake them.
+        They are added to ``held``, and those in it are not tried.
         """
-        batch, more = self._callbacks_waiting()
-        if not batch.callback_ids:
-            return Split()
-        with crashes.counted_split(batch) as callback_ids:
-            todo = self._split_batch(callback_ids, claim)
-        todo.callbacks += len(batch.callback_ids) - len(callback_ids)
-        todo.more |= more
-        return todo
+        held = Held() if held is None else held
+        while True:
+            count = len(held.callback_ids)
+            batch, more = self._callbacks_waiting(held)
+            if not batch.callback_ids:
+                return Split()
+            with crashes.counted_split(batch) as callback_ids:
+                todo = self._split_batch(callback_ids, held, claim)
+            todo.callbacks += len(batch.callback_ids) - len(callback_ids)
+            todo.more |= more
+            # A person who writes a hundred times while a row is locked would otherwise delay all others.
+            # Test (PostgreSQL): tests/test_held.py, test_more_held_callbacks_than_a_batch_delay_no_other_person.
+            if todo or not todo.more or len(held.callback_ids) == count:
+                return todo
 
     def handle(self, leases: Sequence[Lease], deadline: Deadline) -> None:
         """Handle the first event of each claimed incoming queue, if it is due, and release the queues.
@@ -185,8 +196,10 @@ class Engine:
         other queues go on. Raises ``DatabaseError`` if the database fails while due work is read or claimed.
         """
         is_over = until or (lambda: False)
+        held = Held()
         while not is_over():
-            is_busy = bool(self.split())
+            held = held.again()
+            is_busy = bool(self.split(held=held))
             for kind in (Kind.OUT, Kind.IN):
                 deadline, leases = self._claim(kind, 1)
                 is_busy |= bool(leases)
@@ -222,31 +235,43 @@ class Engine:
         """Split the stored callbacks up to this one, handle their events and send the replies, in this thread.
 
         Raises ``DatabaseError`` if the split fails in the database, for example because a lock was not free for
-        ``_STATEMENT_TIMEOUT`` seconds. The callback then stays ``new``, and a later split finds it.
+        ``_STATEMENT_TIMEOUT`` seconds. The callback then stays ``new``, and a later split finds it. It also stays
+        ``new`` if another transaction keeps a row of it locked for that time.
         """
         # The request of Meta waits for the answer. A lock that another process holds must not delay it.
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
-        todo = Split()
-        # Callbacks that were stored before come first, even if the process that was to split them is gone.
-        done: list[int] = []
-        while (ids := (batch := self._callbacks_waiting(callback_id)[0]).callback_ids) and ids != done:
-            with (
-                crashes.counted_split(batch) as callback_ids,
-                statement_timeout(_STATEMENT_TIMEOUT),
-            ):
-                todo.add(self._split_batch(callback_ids, raises=True))
-            done = ids
+        deadline = Deadline(_STATEMENT_TIMEOUT)
+        held = Held()
+        todo = self._split_until(callback_id, held)
+        while callback_id in held.callback_ids and deadline.remaining() > 0:
+            time.sleep(FIRST_PAUSE)
+            held = held.again()
+            todo.add(self._split_until(callback_id, held))
         for queue_id, conversation_id in todo.queues.items():
             self.drain_queue(Kind.IN, queue_id=queue_id)
             if conversation_id is not None:
                 self.drain_queue(Kind.OUT, conversation_id)
 
+    def _split_until(self, callback_id: int, held: Held) -> Split:
+        """Split the stored callbacks up to this one, without those of ``held``. Raise ``DatabaseError``."""
+        todo = Split()
+        # Callbacks that were stored before come first, even if the process that was to split them is gone.
+        done: list[int] = []
+        while (ids := (batch := self._callbacks_waiting(held, callback_id)[0]).callback_ids) and ids != done:
+            with (
+                crashes.counted_split(batch) as callback_ids,
+                statement_timeout(_STATEMENT_TIMEOUT),
+            ):
+                todo.add(self._split_batch(callback_ids, held, raises=True))
+            done = ids
+        return todo
+
     def _split_batch(
-        self, callback_ids: Sequence[int], claim_limit: int = 0, *, raises: bool = False
+        self, callback_ids: Sequence[int], held: Held, claim_limit: int = 0, *, raises: bool = False
     ) -> Split:
         """Split callbacks together, or one by one if that fails. With ``raises`` a ``DatabaseError`` propagates."""
         try:
-            return splitting.split_many(callback_ids, claim_limit)
+            return splitting.split_many(callback_ids, claim_limit, held=held)
         except Exception as error:
             if (raises and isinstance(error, DatabaseError)) or is_interruption(error):
                 raise
@@ -257,13 +282,13 @@ class Engine:
                 len(callback_ids),
                 extra={"action": "callbacks_singly"},
             )
-            return self._split_singly(callback_ids)
+            return self._split_singly(callback_ids, held)
 
-    def _split_singly(self, callback_ids: Sequence[int]) -> Split:
+    def _split_singly(self, callback_ids: Sequence[int], held: Held) -> Split:
         """Split callbacks one by one. Stop at the first that stays ``new`` after a ``DatabaseError``."""
         todo = Split()
         for callback_id in callback_ids:
-            part = self._split_one(callback_id)
+            part = self._split_one(callback_id, held)
             if part is None:
                 # If a later callback were split now, its events would be handled before those of this one.
                 # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
@@ -272,8 +297,8 @@ class Engine:
         return todo
 
     @staticmethod
-    def _callbacks_waiting(until: int | None = None) -> tuple[Batch, bool]:
-        """Return the oldest callbacks that are still ``new``, and whether more of them may wait.
+    def _callbacks_waiting(held: Held, until: int | None = None) -> tuple[Batch, bool]:
+        """Return the oldest callbacks that are still ``new`` and not held, and whether more of them may wait.
 
         All have the same ``app_id`` and are within the limits ``MOST_CALLBACKS`` and ``_MOST_BYTES``. ``until`` is the
         id of the last callback to return. A callback that had a crash is returned alone.
@@ -282,7 +307,8 @@ class Engine:
         ids = batch.callback_ids
         total = 0
         signer = None
-        for callback_id, size, app_id, crashed, is_late in reads.oldest_callbacks(MOST_CALLBACKS, LATE):
+        oldest = reads.oldest_callbacks(MOST_CALLBACKS, LATE, held.callback_ids)
+        for callback_id, size, app_id, crashed, is_late in oldest:
             if until is not None and callback_id > until:
                 return batch, False
             total += size
@@ -290,12 +316,14 @@ class Engine:
                 return batch, True
             signer = app_id
             batch.crashes = crashed
-            batch.is_late |= bool(is_late)
+            # A held callback is late without a crash, and each try would count one for a moment.
+            # Test (PostgreSQL): tests/test_held.py, test_a_held_callback_costs_no_try_and_no_crash.
+            batch.is_late |= bool(is_late) and callback_id not in held.read_ids
             ids.append(callback_id)
         return batch, len(ids) == MOST_CALLBACKS
 
     @classmethod
-    def _split_one(cls, callback_id: int) -> Split | None:
+    def _split_one(cls, callback_id: int, held: Held) -> Split | None:
         """Split one stored callback and return the work that now waits. An exception of the split is logged.
 
         After an outage of the database the callback stays ``new``, and None is returned. After any other
@@ -304,7 +332,7 @@ class Engine:
         """
         try:
             with lock_timeout_first():
-                return splitting.split(callback_id)
+                return splitting.split_many([callback_id], held=held)
         except Error as error:
             # A deadlock or an outage is no fault of the callback.
             # test_a_callback_whose_split_fails_in_the_database_stays_new_and_later_ones_wait
@@ -373,7 +401,7 @@ class Engine:
         asleep = waiting.filter(~Exists(awake), conversation=None).order_by("pk").select_related("page")
         if without_conversation := list(asleep[:1000]):
             with atomic():
-                splitting.assign_queues(without_conversation)
+                queue_locks.assign_queues(without_conversation)
         self.outbox.resume_pages()
         self.renew_tokens(submit)
 

@@ -16,9 +16,10 @@ from django.db.models import F
 from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 
-from djmessenger import models, receiving
+from djmessenger import models, receiving, sql
 from djmessenger.pipeline import reads
 from djmessenger.pipeline.claims import Lease
+from djmessenger.pipeline.connections import limit_lock_waits
 from djmessenger.pipeline.erased_keys import erased_among
 from djmessenger.pipeline.reply_limits import exchanges_after
 from djmessenger.receiving import ReceivingType
@@ -26,7 +27,7 @@ from djmessenger.receiving.parsing import Item
 from djmessenger.settings import app_settings
 from djmessenger.sql import Now, insert_each, update_each
 
-_PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
+PERSON_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
 
 
 _PAGE_ID = re.compile(r"[0-9]{1,32}", re.ASCII)
@@ -81,7 +82,7 @@ class KnownRows:
 
 def known_rows_of(items: Iterable[Item]) -> KnownRows:
     psids = {item.messaging.get_psid() for item in items if item.messaging is not None}
-    psids = {psid for psid in psids if _PERSON_ID.fullmatch(psid)}
+    psids = {psid for psid in psids if PERSON_ID.fullmatch(psid)}
     conversations = reads.conversations_of(psids)
     people = {row.person_id: row.person for row in conversations}
     if strangers := psids - people.keys():
@@ -120,7 +121,7 @@ def ensure_participants(
         callback, channels, {row.page.page_id: row.page for row in known_rows.conversations}
     )
     own_page_ids = pages.keys() - foreign_pages
-    pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and _PERSON_ID.fullmatch(pair[1])]
+    pairs = [pair for pair in id_pairs if pair[0] in own_page_ids and PERSON_ID.fullmatch(pair[1])]
     conversations = _conversations_by_ids(known_rows.conversations, pairs, pages)
     missing = [pair for pair in pairs if pair not in conversations]
     if missing:
@@ -137,6 +138,7 @@ def _insert_conversations(
 
     Rows that another split has inserted meanwhile are read instead.
     """
+    limit_lock_waits()
     new_people = {
         psid: models.FBUserProfile(psid=psid, page=pages[page_id])
         for page_id, psid in pairs
@@ -198,6 +200,7 @@ def _pages(
     # tests/faults/test_attacks.py, TestStrangeApp
     missing = [page for page in unsaved if not _is_of_another_app(callback, page)]
     if missing:
+        limit_lock_waits()
         models.Page.objects.bulk_create(missing, ignore_conflicts=True)
         pages |= {page.page_id: page for page in reads.pages_of(page.page_id for page in missing)}
     foreign_pages = {page_id for page_id, page in pages.items() if _is_of_another_app(callback, page)}
@@ -263,10 +266,15 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
         unless_later=["date_last_inbound", "window_until"],
         unless_changed=["fast_exchanges"],
     )
-    own_pages = (
+    own_pages = [
         page for page_id, page in participants.pages.items() if page_id not in participants.foreign_pages
-    )
-    for page in sorted(own_pages, key=lambda page: page.pk):
+    ]
+    _note_times(own_pages, lags, now)
+
+
+def _note_times(pages: Iterable[models.Page], lags: Mapping[int, float], now: datetime.datetime) -> None:
+    """Save the time of the last callback of each Page, and the time and lag of its echoes."""
+    for page in sorted(pages, key=lambda page: page.pk):
         changes: dict[str, Any] = {}
         if page.pk in lags:
             # The maximum decays by a tenth with each echo. It stays near the 99th percentile, without a table of lags.
@@ -280,7 +288,13 @@ def note_activity(rows: list[models.Messaging], participants: Participants) -> N
         if page.date_last_callback is None or page.date_last_callback < now - _PAGE_WRITE_INTERVAL:
             changes["date_last_callback"] = now
         if changes:
-            models.Page.objects.filter(pk=page.pk).update(**changes)
+            # A view may change the Page in a long transaction, and the split would wait for it. The next callback or
+            # echo writes the times.
+            # Test (PostgreSQL): tests/test_held.py, test_a_locked_row_delays_no_other_person.
+            free = models.Page.objects.filter(pk=page.pk)
+            if sql.connection().features.has_select_for_no_key_update:
+                free = free.select_for_update(skip_locked=True, no_key=True)
+            models.Page.objects.filter(pk__in=free.values("pk")).update(**changes)
 
 
 def _latest(*moments: datetime.datetime | None) -> datetime.datetime | None:

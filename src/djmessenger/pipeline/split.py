@@ -7,7 +7,8 @@ Order of the steps of a split, all in one transaction:
 1. Lock the callbacks and parse their bytes.
 2. Drop events of erased persons.
 3. Read or insert Pages, persons, conversations and queues, in sorted order.
-4. Lock the incoming queues of the events.
+4. Lock the incoming queues of the events. If a row is locked already, roll back and begin again without the callbacks
+   that need it (``held.py``).
 5. Claim idle queues for the caller, up to its limit.
 6. Insert the events; the dedup key makes a repeated event insert nothing.
 7. Mark the callbacks as split, note the activity of persons and Pages, and wake the queues that were not claimed.
@@ -22,6 +23,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,15 +31,17 @@ from itertools import islice
 from operator import attrgetter
 from typing import Any
 
-from django.db import DataError, IntegrityError
+from django.db import DataError, IntegrityError, OperationalError
 from django.utils import timezone
 
 from djmessenger import models, receiving
+from djmessenger.database_errors import is_lock_timeout
 from djmessenger.logs import hidden
 from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import atomic_without_flush
 from djmessenger.pipeline.failpoints import failpoint
+from djmessenger.pipeline.held import FIRST_PAUSE, Held, RowsLocked, Understood
 from djmessenger.pipeline.participants import (
     Participants,
     ensure_participants,
@@ -48,6 +52,7 @@ from djmessenger.pipeline.participants import (
     note_activity,
 )
 from djmessenger.pipeline.positions import WaitingByCallback, new_rows, set_positions, waiting_by_callback
+from djmessenger.pipeline.queue_locks import lock_queues
 from djmessenger.pipeline.send_tokens import split_token
 from djmessenger.receiving import ReceivingType
 from djmessenger.receiving.decoding import decode, has_more_values
@@ -101,43 +106,87 @@ def split(callback_id: int) -> Split:
 
     A bad item does not spoil the other items. It becomes an ignored row if possible. Otherwise its error is stored in
     the callback, whose bytes are kept. If another process is splitting the callback, this call waits for its end, and
-    inserts nothing if that split was committed.
+    inserts nothing if that split was committed. It also waits while another transaction has locked a row of the
+    callback.
     """
-    return split_many([callback_id])
+    # A wait for the lock inside the transaction would keep the callback locked, and with it the splits of all others.
+    # Test (PostgreSQL): tests/test_held.py, test_a_split_that_waits_delays_no_other_person.
+    while True:
+        held = Held()
+        todo = split_many([callback_id], held=held)
+        if not held.callback_ids:
+            return todo
+        time.sleep(FIRST_PAUSE)
 
 
-def split_many(callback_ids: Sequence[int], claim_limit: int = 0) -> Split:
+def split_many(callback_ids: Sequence[int], claim_limit: int = 0, *, held: Held | None = None) -> Split:
     """Split several callbacks in one transaction, or none if an exception propagates.
 
-    Callbacks with another ``app_id`` than the oldest one stay ``new``. Claims up to ``claim_limit`` idle queues of
-    those that get work, for ``DJM_LEASE`` seconds. The caller must handle or release them. If the database refuses a
-    row, the rows are inserted one by one and no queue is claimed.
+    Callbacks with another ``app_id`` than the oldest one stay ``new``. Those in ``held`` stay ``new`` too. Those for
+    which another transaction has locked a row are added to it, and so are those that would overtake one of them.
+    Claims up to ``claim_limit`` idle queues of those that get work, for ``DJM_LEASE`` seconds. The caller must handle
+    or release them. If the database refuses a row, the rows are inserted one by one and no queue is claimed.
     """
+    held = Held() if held is None else held
     try:
-        return _split_many(callback_ids, _insert, claim_limit)
+        return _split_free(callback_ids, _insert, claim_limit, held)
+    except OperationalError as error:
+        if not is_lock_timeout(error):
+            raise
+        # An insertion waits for a person, Page or queue that another transaction has inserted and not committed.
+        # Test (PostgreSQL): tests/test_held.py, test_a_locked_row_delays_no_other_person.
+        return _split_apart(callback_ids, held)
     except _ROW_ERRORS:
         # One row that no column can store would make the whole batch fail at each try. Insert row by row instead.
         # test_a_refused_event_leaves_its_neighbours_and_their_repeats_alone
-        return _split_many(callback_ids, _insert_singly, 0)
+        return _split_free(callback_ids, _insert_singly, 0, held)
 
 
-def _split_many(
-    callback_ids: Sequence[int],
-    insert: Callable[[list[models.Messaging]], list[tuple[int, str]]],
-    claim_limit: int,
-) -> Split:
+def _split_apart(callback_ids: Sequence[int], held: Held) -> Split:
+    """Split callbacks one by one after a wait for a lock was too long. Add the one that waits again to ``held``."""
+    if len(callback_ids) > 1:
+        todo = Split()
+        for callback_id in callback_ids:
+            todo.add(split_many([callback_id], held=held))
+        return todo
+    with atomic():
+        callbacks = reads.new_callbacks(callback_ids)
+        understood, _ = _parsed(callbacks)
+        held.add(understood, callback_ids)
+    return Split(callbacks=len(callbacks) - len(understood))
+
+
+Insert = Callable[[list[models.Messaging]], list[tuple[int, str]]]
+
+
+def _split_free(callback_ids: Sequence[int], insert: Insert, claim_limit: int, held: Held) -> Split:
+    """Split those of the callbacks for which no row is locked; add the others to ``held``."""
+    while True:
+        try:
+            return _split_many(callback_ids, insert, claim_limit, held)
+        except RowsLocked:
+            # Each repetition holds at least one callback more.
+            continue
+
+
+def _split_many(callback_ids: Sequence[int], insert: Insert, claim_limit: int, held: Held) -> Split:
     # The callbacks are on the disk already. If this commit is lost with the host of SQLite, the next split repeats it.
     # No reply of these events is sent before a later commit, which also makes this one durable.
     # tests/test_intake.py, test_only_sqlite_splits_without_waiting_for_the_disk
     with atomic_without_flush():
-        callbacks = reads.new_callbacks(callback_ids)
+        callbacks = reads.new_callbacks([pk for pk in callback_ids if pk not in held.callback_ids])
         # The signer decides which Pages a callback may concern, so one batch has one signer. The callbacks of
         # other signers stay ``new`` for the next call.
         callbacks = [callback for callback in callbacks if callback.app_id == callbacks[0].app_id]
         understood, rest = _parsed(callbacks)
-        callbacks = callbacks[: len(callbacks) - rest]
+        count = len(callbacks) - rest
+        if held.queues:
+            held.add(understood)
+            count -= len(understood)
+            understood = held.without(understood)
+            count += len(understood)
         if not understood:
-            return Split(callbacks=len(callbacks), more=rest > 0)
+            return Split(callbacks=count, more=rest > 0)
         all_items = [item for _, items in understood for item in items]
         known_rows = known_rows_of(all_items)
         if erased := keys_of_erased(all_items, known_rows.people):
@@ -159,9 +208,13 @@ def _split_many(
         for callback, items in understood:
             callback_rows, errors[callback.pk] = _rows(callback, items, participants)
             rows += callback_rows
-        # A second split with events of the same people or subjects waits here, before it inserts an event. Without the
+        # A second split with events of the same people or subjects ends here, before it inserts an event. Without the
         # locks, each split could wait for a dedup key that the other has inserted: a deadlock.
-        _lock_queues(rows, participants)
+        if locked := lock_queues(rows, participants):
+            # The rollback gives up all locks and undoes the insertions for these callbacks. A foreign key to a locked
+            # row would make the commit wait.
+            held.add(understood, locked)
+            raise RowsLocked
         # Ignored events may have no queue lock. Insert them in key order: two splits that insert the same keys in
         # different order would deadlock. The sort is stable; the events of a queue keep their order.
         # Test (PostgreSQL): test_batches_with_the_same_people_and_events_in_any_order_never_deadlock. It fails, in some
@@ -183,18 +236,18 @@ def _split_many(
         for row in inserted:
             if row.state == models.Messaging.State.IGNORED:
                 _log_ignored(row)
-        todo.callbacks, todo.more = len(callbacks), rest > 0
+        todo.callbacks, todo.more = count, rest > 0
         return todo
 
 
-def _parsed(callbacks: Sequence[models.Callback]) -> tuple[list[tuple[models.Callback, list[Item]]], int]:
+def _parsed(callbacks: Sequence[models.Callback]) -> tuple[Understood, int]:
     """Return callbacks with their items, and the number of callbacks behind ``DJM_MAX_ITEMS`` items that stay ``new``.
 
     Callbacks without any event are quarantined.
     """
     # A hundred small callbacks have up to a hundred thousand items. All at once would take all memory.
     # test_items_of_many_callbacks_are_taken_in_portions
-    understood: list[tuple[models.Callback, list[Item]]] = []
+    understood: Understood = []
     total = 0
     for number, callback in enumerate(callbacks):
         if total >= app_settings.DJM_MAX_ITEMS:
@@ -204,69 +257,6 @@ def _parsed(callbacks: Sequence[models.Callback]) -> tuple[list[tuple[models.Cal
             understood.append((callback, items))
             total += len(items)
     return understood, 0
-
-
-def _lock_queues(rows: Sequence[models.Messaging], participants: Participants) -> None:
-    """Lock the incoming queue of each event until the end of the transaction, and set ``waits_in`` to its id.
-
-    Inserts the missing queues of subjects.
-    """
-    queues = models.ConversationQueue.objects
-    subjects = {
-        id(row): row.queue.subject for row in rows if row.conversation_id is None and row.queue is not None
-    }
-    # One split locks a queue and waits for the insertion of another queue by a second split, which waits for the lock.
-    # Hence all are inserted before any is locked.
-    # Test (PostgreSQL): tests/test_subjects.py, test_a_queue_that_is_inserted_during_the_locks_of_two_splits.
-    queues.ensure_subjects(subjects.values())
-    ids = queues.lock(participants.conversation_ids(), models.ConversationQueue.Kind.IN)
-    subject_ids = queues.lock_subjects(subjects.values())
-    for row in rows:
-        if row.conversation_id is not None:
-            row.waits_in = ids[row.conversation_id]
-        elif id(row) in subjects:
-            row.queue_id = row.waits_in = subject_ids[subjects[id(row)]]
-
-
-def assign_queues(rows: Sequence[models.Messaging]) -> None:
-    """Put waiting events without a conversation into the queues of their subjects, and make these due.
-
-    The queues are locked until the end of the caller's transaction. Missing queues are inserted. Events that another
-    process has handled or erased meanwhile are skipped.
-    """
-    queue_ids = lock_queues_of_subjects(rows)
-    assigned = update_each(
-        models.Messaging, ["queue"], [(row.pk, row.queue_id) for row in rows], where="state = 'new'"
-    )
-    used = {queue_ids[pk] for pk in assigned}
-    models.ConversationQueue.objects.wake_locked(used)
-    # A person was forgotten between the read of the event and the lock. The subject may contain the id of the person.
-    # test_a_person_who_is_forgotten_before_the_lock_of_a_subject_leaves_no_queue
-    unused = models.ConversationQueue.objects.filter(pk__in=set(queue_ids.values()) - used)
-    unused.filter(messagings=None).delete()
-
-
-def lock_queues_of_subjects(rows: Sequence[models.Messaging]) -> dict[int, int]:
-    """Lock the queues of the subjects of stored events, and set ``queue_id`` on the objects. Missing ones are inserted.
-
-    Returns a dict of event id to queue id. The locks last until the end of the caller's transaction.
-    """
-    subjects = {row.pk: _stored_subject(row) for row in rows}
-    models.ConversationQueue.objects.ensure_subjects(subjects.values())
-    queue_ids = models.ConversationQueue.objects.lock_subjects(subjects.values())
-    for row in rows:
-        row.queue_id = queue_ids[subjects[row.pk]]
-    return {pk: queue_ids[subject] for pk, subject in subjects.items()}
-
-
-def _stored_subject(row: models.Messaging) -> str:
-    """Return the subject of a stored event, or one of its own if its body cannot be read."""
-    try:
-        return subject_of(receiving.Messaging.from_row(row.body, row))
-    except Exception:  # noqa: BLE001 - the handling of the event reads the body again, and logs the error
-        # Staff replay an item that was not understood. Its exception would end each sweep, and no pause of a Page
-        # would end. test_an_event_that_cannot_be_read_fails_and_does_not_end_the_sweep
-        return f"event/{row.pk}"
 
 
 def _items(callback: models.Callback) -> list[Item] | None:

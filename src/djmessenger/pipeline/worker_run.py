@@ -17,6 +17,7 @@ from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import no_connection, reusable_connections
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.event_results import Handled
+from djmessenger.pipeline.held import HeldByWorker
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
 from djmessenger.pipeline.pools import MOST_QUEUES, BatchWriter, PollBudget
 from djmessenger.pipeline.sending import Outbox
@@ -66,6 +67,7 @@ class WorkerRun:
         # `will_wake_poll` is true in a thread that will wake the poll when its job ends. Wake-ups from inside the
         # job are redundant and are dropped.
         self._job_state = threading.local()
+        self._held = HeldByWorker()
         self.splitter = Threads(1, "split")
         self.split_budget, self.send_budget = PollBudget(), PollBudget()
         self.handlers = Threads(threads, "in")
@@ -132,7 +134,7 @@ class WorkerRun:
                     extra={"action": "look_failed"},
                 )
             if not busy:
-                self._wakeup.wait(app_settings.DJM_POLL)
+                self._wakeup.wait(self._held.seconds_to_wait(app_settings.DJM_POLL))
             if (pause := budget.seconds_to_wait()) > 0:
                 self._stopping.wait(pause)
 
@@ -207,7 +209,10 @@ class WorkerRun:
                     claim_limit = 0 if self._is_behind else self.handlers.free()
                     # Guard: the deadline is made before the leases, otherwise it would end after them.
                     deadline = Deadline(app_settings.DJM_LEASE)
-                    todo = self._engine().split(claim=max(0, claim_limit))
+                    todo = self._engine().split(claim=max(0, claim_limit), held=self._held.begin_split())
+                    if self._held.end_split():
+                        # The poll waits for the end of the pause.
+                        self._wakeup.set()
                     if todo.leases:
                         self._register_deadline(deadline)
                         self._submit_leases(deadline, todo.leases, todo.next_rows)
