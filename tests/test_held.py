@@ -16,7 +16,7 @@ from djmessenger.operations.erasure import forget
 from djmessenger.pipeline import engine as engine_module
 from djmessenger.pipeline import held as held_module
 from djmessenger.pipeline import split, store
-from djmessenger.pipeline.held import Held, HeldByWorker
+from djmessenger.pipeline.held import Held, HeldWait
 from djmessenger.pipeline.worker import Worker
 from tests import pipeline_tools as tools
 
@@ -291,7 +291,7 @@ def test_inline_answers_others_and_waits_a_moment_for_the_own_row(monkeypatch):
 def test_a_worker_pauses_while_a_row_stays_locked(monkeypatch):
     monkeypatch.setattr(held_module, "FIRST_PAUSE", 1000.0)
     row = models.Callback(pk=1)
-    worker = HeldByWorker()
+    worker = HeldWait()
     assert worker.seconds_to_wait(5.0) == 5.0
     first = worker.begin_split()
     first.add([(row, [])], {1})
@@ -305,7 +305,7 @@ def test_a_worker_pauses_while_a_row_stays_locked(monkeypatch):
 
 def test_a_worker_tries_held_callbacks_after_the_pause(monkeypatch):
     monkeypatch.setattr(held_module, "FIRST_PAUSE", 0.0)
-    worker = HeldByWorker()
+    worker = HeldWait()
     first = worker.begin_split()
     first.add([(models.Callback(pk=1), [])], {1})
     worker._began = held_module.clock.seconds()

@@ -123,7 +123,7 @@ def test_prose_keeps_the_rule(path):
 PLAIN = {
     "already", "budget", "buffer", "call", "embedded", "end", "fb", "file", "graph", "handled", "handler", "here",
     "inline", "kind", "known", "limits", "line", "listener", "location", "login", "lost", "manager", "meta",
-    "next", "no", "own", "pool", "pools", "process", "profile", "publisher", "queued", "result", "room", "rows", "run",
+    "locked", "next", "no", "own", "pool", "pools", "process", "profile", "publisher", "queued", "result", "room", "rows", "run",
     "signal", "signed", "snapshot", "state", "step", "threads", "transaction", "turn", "uploaded", "user", "wait",
 }  # fmt: skip
 

@@ -18,6 +18,8 @@ from djmessenger import models
 from djmessenger.operations import replay
 from djmessenger.pipeline import claims, reads
 from djmessenger.pipeline import crashes as crashes_of
+from djmessenger.pipeline.engine import callbacks_waiting
+from djmessenger.pipeline.held import Held
 from djmessenger.sql import atomic
 from tests import pipeline_tools as tools
 from tests.pipeline_tools import LONG
@@ -354,7 +356,7 @@ class TestTheCallbackThatEndsItsProcess:
         settings.DJM_DISPATCHER = "worker"
         tools.post(tools.text("m_1"))
         tools.pass_time(60)
-        batch, _ = tools.engine()._callbacks_waiting()
+        batch, _ = callbacks_waiting(Held())
         gate = threading.Barrier(2)
 
         def split() -> None:

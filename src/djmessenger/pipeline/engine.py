@@ -57,6 +57,32 @@ def _renew_none(submit: Submit) -> None:
     pass
 
 
+def callbacks_waiting(held: Held, until: int | None = None) -> tuple[Batch, bool]:
+    """Return the oldest callbacks that are still ``new`` and not held, and whether more of them may wait.
+
+    All have the same ``app_id`` and are within the limits ``MOST_CALLBACKS`` and ``_MOST_BYTES``. ``until`` is the
+    id of the last callback to return. A callback that had a crash is returned alone.
+    """
+    batch = Batch()
+    ids = batch.callback_ids
+    total = 0
+    signer = None
+    oldest = reads.oldest_callbacks(MOST_CALLBACKS, LATE, held.callback_ids)
+    for callback_id, size, app_id, crashed, is_late in oldest:
+        if until is not None and callback_id > until:
+            return batch, False
+        total += size
+        if ids and (total > _MOST_BYTES or app_id != signer or crashed or batch.crashes):
+            return batch, True
+        signer = app_id
+        batch.crashes = crashed
+        # A held callback is late without a crash, and each try would count one for a moment.
+        # Test (PostgreSQL): tests/test_held.py, test_a_held_callback_costs_no_try_and_no_crash.
+        batch.is_late |= bool(is_late) and callback_id not in held.read_ids
+        ids.append(callback_id)
+    return batch, len(ids) == MOST_CALLBACKS
+
+
 @dataclass(frozen=True, kw_only=True)
 class Engine:
     """Public interface of the processing, for dispatchers: each step of a message, and ``drain`` for one thread.
@@ -91,7 +117,7 @@ class Engine:
         held = Held() if held is None else held
         while True:
             count = len(held.callback_ids)
-            batch, more = self._callbacks_waiting(held)
+            batch, more = callbacks_waiting(held)
             if not batch.callback_ids:
                 return Split()
             with crashes.counted_split(batch) as callback_ids:
@@ -242,22 +268,23 @@ class Engine:
         # test_a_callback_of_a_leased_queue_is_answered_and_left_to_the_sweep
         deadline = Deadline(_STATEMENT_TIMEOUT)
         held = Held()
-        todo = self._split_until(callback_id, held)
-        while callback_id in held.callback_ids and deadline.remaining() > 0:
+        while True:
+            todo = self._split_until(callback_id, held)
+            for queue_id, conversation_id in todo.queues.items():
+                self.drain_queue(Kind.IN, queue_id=queue_id)
+                if conversation_id is not None:
+                    self.drain_queue(Kind.OUT, conversation_id)
+            if callback_id not in held.callback_ids or deadline.remaining() <= 0:
+                return
             time.sleep(FIRST_PAUSE)
             held = held.again()
-            todo.add(self._split_until(callback_id, held))
-        for queue_id, conversation_id in todo.queues.items():
-            self.drain_queue(Kind.IN, queue_id=queue_id)
-            if conversation_id is not None:
-                self.drain_queue(Kind.OUT, conversation_id)
 
     def _split_until(self, callback_id: int, held: Held) -> Split:
         """Split the stored callbacks up to this one, without those of ``held``. Raise ``DatabaseError``."""
         todo = Split()
         # Callbacks that were stored before come first, even if the process that was to split them is gone.
         done: list[int] = []
-        while (ids := (batch := self._callbacks_waiting(held, callback_id)[0]).callback_ids) and ids != done:
+        while (ids := (batch := callbacks_waiting(held, callback_id)[0]).callback_ids) and ids != done:
             with (
                 crashes.counted_split(batch) as callback_ids,
                 statement_timeout(_STATEMENT_TIMEOUT),
@@ -295,32 +322,6 @@ class Engine:
                 break
             todo.add(part)
         return todo
-
-    @staticmethod
-    def _callbacks_waiting(held: Held, until: int | None = None) -> tuple[Batch, bool]:
-        """Return the oldest callbacks that are still ``new`` and not held, and whether more of them may wait.
-
-        All have the same ``app_id`` and are within the limits ``MOST_CALLBACKS`` and ``_MOST_BYTES``. ``until`` is the
-        id of the last callback to return. A callback that had a crash is returned alone.
-        """
-        batch = Batch()
-        ids = batch.callback_ids
-        total = 0
-        signer = None
-        oldest = reads.oldest_callbacks(MOST_CALLBACKS, LATE, held.callback_ids)
-        for callback_id, size, app_id, crashed, is_late in oldest:
-            if until is not None and callback_id > until:
-                return batch, False
-            total += size
-            if ids and (total > _MOST_BYTES or app_id != signer or crashed or batch.crashes):
-                return batch, True
-            signer = app_id
-            batch.crashes = crashed
-            # A held callback is late without a crash, and each try would count one for a moment.
-            # Test (PostgreSQL): tests/test_held.py, test_a_held_callback_costs_no_try_and_no_crash.
-            batch.is_late |= bool(is_late) and callback_id not in held.read_ids
-            ids.append(callback_id)
-        return batch, len(ids) == MOST_CALLBACKS
 
     @classmethod
     def _split_one(cls, callback_id: int, held: Held) -> Split | None:

@@ -75,7 +75,7 @@ def queue_key(messaging: Messaging) -> QueueKey:
     return (page_id, psid) if PERSON_ID.fullmatch(psid) else subject_of(messaging)
 
 
-class HeldByWorker:
+class HeldWait:
     """Held callbacks of one worker, and the pause until it tries them again."""
 
     def __init__(self) -> None:

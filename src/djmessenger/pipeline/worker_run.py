@@ -17,7 +17,7 @@ from djmessenger.pipeline.claims import Lease
 from djmessenger.pipeline.connections import no_connection, reusable_connections
 from djmessenger.pipeline.engine import Engine
 from djmessenger.pipeline.event_results import Handled
-from djmessenger.pipeline.held import HeldByWorker
+from djmessenger.pipeline.held import HeldWait
 from djmessenger.pipeline.notifications import CALLBACK, QUEUES, Listener
 from djmessenger.pipeline.pools import MOST_QUEUES, BatchWriter, PollBudget
 from djmessenger.pipeline.sending import Outbox
@@ -67,7 +67,7 @@ class WorkerRun:
         # `will_wake_poll` is true in a thread that will wake the poll when its job ends. Wake-ups from inside the
         # job are redundant and are dropped.
         self._job_state = threading.local()
-        self._held = HeldByWorker()
+        self._held = HeldWait()
         self.splitter = Threads(1, "split")
         self.split_budget, self.send_budget = PollBudget(), PollBudget()
         self.handlers = Threads(threads, "in")
