@@ -121,10 +121,11 @@ def test_prose_keeps_the_rule(path):
 
 # Words of class names that are no term of the glossary: names of Django, Python and Meta, and plain English.
 PLAIN = {
-    "already", "budget", "buffer", "call", "embedded", "end", "fb", "file", "graph", "handled", "handler", "here",
-    "inline", "kind", "known", "limits", "line", "listener", "location", "login", "lost", "manager", "meta",
-    "locked", "next", "no", "own", "pool", "pools", "process", "profile", "publisher", "queued", "result", "room", "rows", "run",
-    "signal", "signed", "snapshot", "state", "step", "threads", "transaction", "turn", "uploaded", "user", "wait",
+    "already", "budget", "buffer", "call", "embedded", "end", "fb", "file", "graph", "handled", "handler",
+    "here", "inline", "kind", "known", "limits", "line", "listener", "location", "locked", "login", "lost",
+    "manager", "meta", "next", "no", "own", "pool", "pools", "process", "profile", "publisher", "queued",
+    "result", "room", "rows", "run", "signal", "signed", "snapshot", "state", "step", "threads",
+    "transaction", "turn", "uploaded", "user", "wait",
 }  # fmt: skip
 
 
