@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -131,6 +132,30 @@ def touches_database(item: pytest.Item) -> bool:
     return issubclass(cls, TransactionTestCase) or bool(issubclass(cls, SimpleTestCase) and cls.databases)
 
 
+@pytest.fixture(scope="session")
+def migrated_file(
+    django_db_setup: None, tmp_path_factory: pytest.TempPathFactory, django_db_blocker: Any
+) -> Path:
+    """A migrated SQLite file, which the tests copy, because to apply the migrations takes seconds."""
+    path = tmp_path_factory.mktemp("migrated") / "test.sqlite3"
+    with django_db_blocker.unblock(), used_database(path):
+        call_command("migrate", verbosity=0)
+    return path
+
+
+@contextlib.contextmanager
+def used_database(path: Path) -> Iterator[None]:
+    """Make a SQLite file the default database of the block."""
+    before, in_memory = settings.DATABASES["default"], connections["default"]
+    use_database(sqlite_file_database(path))
+    try:
+        yield
+    finally:
+        connections["default"].close()
+        use_database(before)
+        connections["default"] = in_memory
+
+
 @pytest.fixture
 def file_database(
     request: pytest.FixtureRequest, tmp_path: Path, django_db_blocker: Any
@@ -144,18 +169,10 @@ def file_database(
         request.getfixturevalue("transactional_db")
         yield settings.DATABASES["default"]
         return
-    request.getfixturevalue("django_db_setup")
-    before = settings.DATABASES["default"]
-    in_memory = connections["default"]
-    with django_db_blocker.unblock():
-        use_database(sqlite_file_database(tmp_path / "test.sqlite3"))
-        try:
-            call_command("migrate", verbosity=0)
-            yield settings.DATABASES["default"]
-        finally:
-            connections["default"].close()
-            use_database(before)
-            connections["default"] = in_memory
+    path = tmp_path / "test.sqlite3"
+    shutil.copyfile(request.getfixturevalue("migrated_file"), path)
+    with django_db_blocker.unblock(), used_database(path):
+        yield settings.DATABASES["default"]
 
 
 @pytest.fixture(scope="session")

@@ -1044,7 +1044,7 @@ def test_a_worker_that_is_behind_claims_waiting_queues_before_new_ones(run):
     asked = []
 
     class Engine:
-        def split(self, claim):
+        def split(self, claim, held):
             asked.append(claim)
             return Split()
 
