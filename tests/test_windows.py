@@ -181,13 +181,13 @@ def test_a_split_that_read_an_older_row_moves_no_time_back(monkeypatch):
     now = tools.now_ms()
     tools.receive(tools.text("m_1", at=now - 60_000))
     later = timezone.now() + WEEK
-    locks = split._lock_queues
+    lock_queues = split.lock_queues
 
     def lock(*args):
         models.Conversation.objects.update(window_until=later, date_last_inbound=later, fast_exchanges=7)
-        locks(*args)
+        return lock_queues(*args)
 
-    monkeypatch.setattr(split, "_lock_queues", lock)
+    monkeypatch.setattr(split, "lock_queues", lock)
     tools.receive(tools.text("m_2", at=now))
     assert (saved().window_until, saved().date_last_inbound, saved().fast_exchanges) == (later, later, 7)
 
