@@ -232,7 +232,7 @@ def test_the_intake_stores_what_it_answers_until_the_server_ends(name, number, s
     token = {"hub.mode": "subscribe", "hub.verify_token": "made-up-verify-token", "hub.challenge": "1"}
     assert Callback(f"http://127.0.0.1:{server.port}/messenger").get(token) == (200, b"1")
     for method in ("HEAD", "OPTIONS", "GET"):
-        # uWSGI closes a connection after one answer, without a header that says so.
+        # uWSGI closes a connection after one answer, without a header "Connection: close".
         monitor = http.client.HTTPConnection("127.0.0.1", server.port, timeout=LONG)
         with contextlib.closing(monitor):
             monitor.request(method, "/messenger")

@@ -148,14 +148,14 @@ def is_early_interruption(error: BaseException | None) -> bool:
 @contextlib.contextmanager
 def language_restored() -> Iterator[None]:
     """Run a block with code of the project, and restore language and time zone of the thread after it."""
-    language, zone = translation.get_language(), timezone.get_current_timezone()
-    try:
-        yield
-    finally:
-        if translation.get_language() != language:
-            translation.deactivate_all() if language is None else translation.activate(language)
-        if timezone.get_current_timezone() is not zone:
-            timezone.activate(zone)
+    language = translation.get_language()
+    # ``override`` also restores that no time zone was active.
+    with timezone.override(timezone.get_current_timezone()):
+        try:
+            yield
+        finally:
+            if translation.get_language() != language:
+                translation.deactivate_all() if language is None else translation.activate(language)
 
 
 def announce(signal: Signal, sender: type, **named: Any) -> None:

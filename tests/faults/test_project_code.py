@@ -532,6 +532,13 @@ class TestLanguageAndTimeZone:
         tools.engine(lambda event: transaction.on_commit(lambda: self.activate(event)), kind="CHANGE").drain()
         assert self.now() == before
 
+    def test_no_time_zone_stays_active_if_none_was(self, settings):
+        timezone.deactivate()
+        self.event()
+        tools.engine(self.activate, kind="CHANGE").drain()
+        settings.TIME_ZONE = "Asia/Kathmandu"
+        assert timezone.get_current_timezone_name() == "Asia/Kathmandu"
+
     def test_a_language_that_was_switched_off_stays_so(self):
         self.event()
         with translation.override(None):
