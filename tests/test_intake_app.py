@@ -207,7 +207,8 @@ def test_uptime_monitors_get_the_answers_of_the_view(door, dispatcher, behind, c
     answers = door.ask(*monitors, behind=behind)
     assert [answer.status for answer in answers] == [200, 200, 200]
     assert answers[2].headers["allow"] == "GET, HEAD, OPTIONS, POST"
-    assert not caplog.records
+    # asyncio logs a slow step of its loop, on a busy machine.
+    assert not [record for record in caplog.records if record.name != "asyncio"]
     assert not dispatcher.wake_ups
 
 
