@@ -6,7 +6,7 @@ import datetime
 import threading
 
 import pytest
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -21,6 +21,7 @@ from djmessenger.graph.wire import Response
 from djmessenger.outgoing.attachments import PATH_KEY
 from djmessenger.pipeline import claims, page_pauses, settling, split, store, unknown_fate
 from djmessenger.pipeline.claims import LeaseLost
+from djmessenger.pipeline.settling import SendResult
 from tests import pipeline_tools as tools
 
 pytestmark = pytest.mark.django_db
@@ -795,6 +796,44 @@ def test_the_first_new_reply_of_an_idle_queue_has_its_attempt_at_the_commit(conv
     assert bot.get_engine().outbox.end([bot.get_engine().outbox.call(pending)]) == []
     tools.send(bot.get_engine(), conversation)
     assert (fates(), person.texts) == (["sent", "sent"], ["1", "2"])
+
+
+@pytest.mark.parametrize(
+    ("problem", "expected"),
+    [
+        ({"error": errors.UnknownFate("no answer")}, "unknown"),
+        ({"error": errors.NotSent("no connection")}, "queued"),
+        ({"error": errors.MessageRejected("no such template")}, "failed"),
+        ({"body_error": TypeError("no JSON")}, "failed"),
+    ],
+)
+@pytest.mark.parametrize("step", ["settle", "release"])
+def test_a_result_is_settled_once_if_the_database_fails_meanwhile(
+    step, problem, expected, conversation, monkeypatch, caplog
+):
+    """The state of the row is committed, or was refused at the commit; the release of the queue fails."""
+    tools.receive(tools.text("m_1"))
+    conversation.refresh_from_db()
+    (pending,) = start(unsaved(conversation))
+    outbox = bot.get_engine().outbox
+    settle, trouble = settling.settle, [OperationalError("database is locked")]
+
+    def stumble(*args, **options):
+        with transaction.atomic():
+            settle(*args, **options)
+            if trouble and step == "settle":
+                raise trouble.pop()
+        if trouble:
+            raise trouble.pop()
+
+    monkeypatch.setattr(settling, "settle", stumble)
+    left = outbox.end([SendResult(pending=pending, **problem)])
+    assert len(left) == 1
+    caplog.clear()
+    assert outbox.end(left) == []
+    assert fates() == [expected]
+    assert not [record for record in caplog.records if record.exc_info]
+    assert tools.queue_of(conversation, tools.OUT).leased_until is None
 
 
 @pytest.mark.parametrize("hindrance", ["waits", "held", "paused", "late", "file", "limit", "never wrote"])

@@ -16,6 +16,7 @@ replies of unknown fate.
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import logging
@@ -258,10 +259,15 @@ class Outbox:
         return unsettled + self._settle_each(not_accepted, self._settle_not_accepted)
 
     def _settle_not_accepted(self, answer: SendResult) -> None:
+        pending = answer.pending
+        # Guard: the commit fails, or the release after it, and the result is settled again. The reply in memory would
+        # have a state that the row may not have.
+        # Test: tests/test_outbox.py, test_a_result_is_settled_once_if_the_database_fails_meanwhile.
+        again = replace(answer, pending=replace(pending, reply=copy.copy(pending.reply)))
         try:
-            wait = call_errors.settle(answer, self._client_for)
+            wait = call_errors.settle(again, self._client_for)
         except LeaseLost:
-            settling.reopen(answer.pending.reply)
+            settling.reopen(pending.reply)
             raise
         self._release_after(answer.pending.lease, wait)
 
