@@ -106,33 +106,19 @@ def test_a_serialization_failure_is_no_try_of_a_rule(tries, file_database):
     assert models.Page.objects.get().name == "mine"
 
 
-@pytest.mark.postgresql("a trigger of SQLite raises no serialization failure")
-def test_a_commit_that_fails_in_the_database_is_no_try_of_a_rule(file_database):
-    made = tools.conversation()
-    tools.receive(tools.text("m_1"))
-    engine = tools.engine(lambda event: "hi", tries=1)
-    with connection.cursor() as cursor:
-        cursor.execute(PASSES)
-        tools.handle(engine, made)
-        cursor.execute("DROP FUNCTION passes() CASCADE")
-    assert states() == [("new", 0)]
-    tools.pass_time(60)
-    tools.handle(engine, made)
-    assert states() == [("done", 0)]
-
-
 def break_commits(code: str) -> str:
     return PASSES.replace("40001", code)
 
 
-@pytest.mark.postgresql("statement_timeout")
+@pytest.mark.postgresql("a trigger of SQLite raises no such failure")
+@pytest.mark.parametrize("code", ["40001", "57014"], ids=["serialization", "statement_timeout"])
 @pytest.mark.parametrize("is_begun", [False, True], ids=["batch", "transaction"])
-def test_a_statement_of_the_engine_that_is_cancelled_is_no_try_of_a_rule(is_begun, file_database):
+def test_a_statement_of_the_engine_that_fails_is_no_try_of_a_rule(is_begun, code, file_database):
     made = tools.conversation()
     tools.receive(tools.text("m_1"))
     engine = tools.engine(note if is_begun else lambda event: "hi", tries=1)
     with connection.cursor() as cursor:
-        cursor.execute(break_commits("57014"))
+        cursor.execute(break_commits(code))
         tools.handle(engine, made)
         cursor.execute("DROP FUNCTION passes() CASCADE")
     assert states() == [("new", 0)]

@@ -41,6 +41,12 @@ def schema() -> dict[str, tuple[set[str], set[str]]]:
     return found
 
 
+def migrated_to(name: str) -> Any:
+    """Migrate the app to a version, and return the models of that version."""
+    call_command("migrate", "djmessenger", name, verbosity=0)
+    return MigrationExecutor(connection).loader.project_state(("djmessenger", name)).apps
+
+
 @pytest.fixture
 def before(empty_database: None, settings: Any) -> Iterator[Any]:
     """A database of the version before, with a row in each table that the words rename."""
@@ -80,8 +86,7 @@ def test_rows_of_the_version_before_are_kept(before):
 
 
 def test_events_without_a_conversation_of_the_version_before_are_handled(empty_database):
-    call_command("migrate", "djmessenger", "0003_order", verbosity=0)
-    old = MigrationExecutor(connection).loader.project_state(("djmessenger", "0003_order")).apps
+    old = migrated_to("0003_order")
     page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
     person = old.get_model("djmessenger", "FBUserProfile").objects.create(psid=tools.PSID, page=page)
     conversation = old.get_model("djmessenger", "Conversation").objects.create(page=page, person=person)
@@ -106,8 +111,7 @@ def test_events_without_a_conversation_of_the_version_before_are_handled(empty_d
 
 
 def test_processes_of_the_version_before_still_insert_queues_and_events(empty_database):
-    call_command("migrate", "djmessenger", "0003_order", verbosity=0)
-    old = MigrationExecutor(connection).loader.project_state(("djmessenger", "0003_order")).apps
+    old = migrated_to("0003_order")
     call_command("migrate", verbosity=0)
     page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
     for number in range(2):
@@ -128,8 +132,7 @@ def test_processes_of_the_version_before_still_insert_queues_and_events(empty_da
 def test_nameless_persons_of_instagram_are_asked_for_again(empty_database, monkeypatch):
     module = importlib.import_module("djmessenger.migrations.0009_ask_for_instagram_names")
     monkeypatch.setattr(module, "PORTION", 2)
-    call_command("migrate", "djmessenger", "0007_crashes", verbosity=0)
-    old = MigrationExecutor(connection).loader.project_state(("djmessenger", "0007_crashes")).apps
+    old = migrated_to("0007_crashes")
     pages = old.get_model("djmessenger", "Page").objects
     people = old.get_model("djmessenger", "FBUserProfile").objects
     for channel in ("instagram", "messenger"):
@@ -151,9 +154,7 @@ def test_nameless_persons_of_instagram_are_asked_for_again(empty_database, monke
 def test_open_conversations_get_the_end_of_their_window(empty_database, monkeypatch):
     module = importlib.import_module("djmessenger.migrations.0012_fill_window_until")
     monkeypatch.setattr(module, "PORTION", 2)
-    version = ("djmessenger", "0010_token_renewal")
-    call_command("migrate", *version, verbosity=0)
-    old = MigrationExecutor(connection).loader.project_state(version).apps
+    old = migrated_to("0010_token_renewal")
     page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
     now = timezone.now()
 
@@ -178,9 +179,7 @@ def test_open_conversations_get_the_end_of_their_window(empty_database, monkeypa
 def test_profiles_that_were_refused_before_consent_are_asked_for_again(empty_database, monkeypatch):
     module = importlib.import_module("djmessenger.migrations.0013_ask_for_early_refusals")
     monkeypatch.setattr(module, "PORTION", 2)
-    version = ("djmessenger", "0012_fill_window_until")
-    call_command("migrate", *version, verbosity=0)
-    old = MigrationExecutor(connection).loader.project_state(version).apps
+    old = migrated_to("0012_fill_window_until")
     page = old.get_model("djmessenger", "Page").objects.create(page_id=tools.PAGE)
     second = datetime.timedelta(seconds=1)
 

@@ -40,8 +40,8 @@ _MOST: Final = 20
 
 
 IN_SETTINGS: Final = (
-    "Its token is in the settings, which nobody writes for you, and ends after 60 days. Store it "
-    "in the database: manage.py djmessenger tokens --set {page_id}. Then remove it from the settings."
+    "Its token is in the settings, so it cannot be renewed and ends after 60 days. Store it in the database: "
+    "manage.py djmessenger tokens --set {page_id}. Then remove it from the settings."
 )
 
 
